@@ -1,0 +1,231 @@
+"""Builds vae_kernels/_C.so: C++ for the CPU, and CUDA where nvcc is found. Needs a compiler and ninja, never torch.
+
+Environment: VAE_KERNELS_CUDA=0 leaves CUDA out, =1 makes a missing nvcc an error; VAE_KERNELS_CUDA_ARCHS ("80;90")
+picks the GPUs; CXX, CUDA_HOME and MAX_JOBS as everywhere. Without a C++ compiler the package installs as pure Python,
+and vae_kernels/_C.reason.txt says why.
+"""
+
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+# All paths in the ninja file are relative to ROOT, so that no folder name needs escaping or ends up in the binary. The
+# folder is fixed, because setuptools' own is a new temporary one for every editable install, which would rebuild all.
+BUILD = Path("build/kernels")
+
+CXX_FLAGS = [
+    # -iquote and not -I: csrc/math.h is for #include "math.h", never for a system header's #include <math.h>
+    *("-O3", "-std=c++20", "-fPIC", "-fvisibility=hidden", "-fopenmp-simd", "-iquote", "csrc"),
+    # Only what changes no result: never -ffast-math, and a*b+c is fused only where the source says fma.
+    *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"),
+    # g++ 12 warns falsely about std::optional<Tensor>
+    *("-Wall", "-Wextra", "-Wno-maybe-uninitialized", "-Wno-unknown-warning-option"),
+]
+NVCC_FLAGS = ["-O3", "-lineinfo", "-Xcompiler=-fPIC,-fvisibility=hidden,-iquote,csrc"]
+ISAS = {"base": []}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    AVX2 = ["-mavx2", "-mfma", "-mf16c"]
+    ISAS["avx2"] = AVX2
+    ISAS["avx512"] = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512"]
+
+
+def say(text):
+    print(f"vae_kernels: {text}", file=sys.stderr)
+
+
+def probe(command, source):
+    """Compile a few lines with this command: None if it works, else the first line of what went wrong."""
+    (ROOT / BUILD).mkdir(parents=True, exist_ok=True)
+    try:
+        command = [*command, "-", "-o", str(BUILD / "probe")]
+        r = subprocess.run(command, input=source, capture_output=True, text=True, cwd=ROOT)
+    except OSError as e:
+        return e.strerror
+    lines = [*filter(None, (r.stderr + r.stdout).splitlines()), f"exit status {r.returncode}"]
+    return None if r.returncode == 0 else lines[0]
+
+
+def find_cxx():
+    """(compiler, None), or (None, why there is none)."""
+    if os.name == "nt":
+        return None, "the compiled kernels are not built on Windows"
+    found = filter(shutil.which, ("g++", "c++", "clang++"))
+    cxx = shlex.split(os.environ.get("CXX", "")) or [next(found, "g++")]
+    error = probe([*cxx, "-std=c++20", "-x", "c++"], "#include <array>\nint main() {}\n")
+    return (None, f"no working C++20 compiler: {shlex.join(cxx)}: {error}") if error else (cxx, None)
+
+
+def find_nvcc():
+    """(nvcc and its flags, where its headers are, where its libraries are), or None for a build without CUDA."""
+    want = os.environ.get("VAE_KERNELS_CUDA", "")
+    if want not in ("", "0", "1"):
+        sys.exit(f"VAE_KERNELS_CUDA={want}: expected 0 or 1")
+    if want == "0":
+        return None
+    homes = [os.environ.get(name) for name in ("CUDA_HOME", "CUDA_PATH")]
+    places = [*(os.path.join(home, "bin") for home in homes if home), None, "/usr/local/cuda/bin"]  # None: the PATH
+    nvcc = next((found for place in places if (found := shutil.which("nvcc", path=place))), None)
+    error, standard = "no nvcc: set CUDA_HOME, or put nvcc on the PATH", None
+    if nvcc:
+        for standard in ("-std=c++20", "-std=c++17"):
+            error = probe([nvcc, standard, "-x", "cu", "-c"], "__global__ void f() {}\n")
+            if not error:
+                break
+    if error:
+        error = f"{nvcc}: {error}" if nvcc else error
+        if want == "1":
+            sys.exit(f"VAE_KERNELS_CUDA=1, but {error}")
+        say(f"building without CUDA: {error}")
+        return None
+    # nvcc on the PATH may be a link or a wrapper script: only nvcc itself knows where its toolkit is
+    dryrun = subprocess.run([nvcc, "--dryrun", "-x", "cu", "-c", os.devnull], capture_output=True, text=True).stderr
+    folders = [re.search(rf"#\$ {name}=(.*)", dryrun)[1] for name in ("INCLUDES", "LIBRARIES")]
+    return [nvcc, standard, *NVCC_FLAGS, *gencode(nvcc)], *map(shlex.split, folders)
+
+
+def gencode(nvcc):
+    """Code for each architecture, and PTX of the last, from which the driver makes code for newer ones."""
+    archs = os.environ.get("VAE_KERNELS_CUDA_ARCHS", "").replace(",", ";").split(";")
+    archs = [a.strip() for a in archs if a.strip()]
+    if not archs:
+        known = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True, check=True).stdout.split()
+        archs = [a for a in ("80", "90", "100") if f"sm_{a}" in known]
+    code = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in archs]
+    return [*code, f"-gencode=arch=compute_{archs[-1]},code=compute_{archs[-1]}"]
+
+
+def find_ninja():
+    try:  # the ninja package: its program is on the PATH only in an isolated build or an activated environment
+        import ninja
+
+        return os.path.join(ninja.BIN_DIR, "ninja")
+    except ImportError:
+        return shutil.which("ninja") or sys.exit("vae_kernels: no ninja: pip install ninja")
+
+
+def likelihoods():
+    """The names in the list VK_LIKELIHOODS of csrc/formulas/all.h."""
+    text = (ROOT / "csrc/formulas/all.h").read_text()
+    body = re.search(r"#define VK_LIKELIHOODS\(X\)((?:.*\\\n)*.*)", text)[1]
+    return re.findall(r"\bX\((\w+)\)", body)
+
+
+def sources(folder, pattern):
+    return sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / folder).glob(pattern))
+
+
+def each_likelihood(source, suffix, flags):
+    """(source, object, flags): likelihood.cpp and likelihood.cu are compiled once per likelihood, others once."""
+    stem = Path(source).stem
+    if stem != "likelihood":
+        return [(source, f"{stem}.{suffix}", flags)]
+    return [(source, f"{stem}.{name}.{suffix}", [*flags, f"-DVK_LIKELIHOOD={name}"]) for name in likelihoods()]
+
+
+def kernel_units():
+    """The kernels for the CPU: each instruction set has its own objects, csrc/cpu/dispatch.cpp picks one set."""
+    return [
+        unit
+        for isa, flags in ISAS.items()
+        for source in sources("csrc/cpu/kernels", "*.cpp")
+        for unit in each_likelihood(source, f"{isa}.o", [*flags, f"-DVK_ISA={isa}"])
+    ]
+
+
+def cuda_units():
+    return [unit for source in sources("csrc/cuda", "*.cu") for unit in each_likelihood(source, "cu.o", [])]
+
+
+def torch_stub(cxx):
+    """Make an empty libtorch.so to link with, and return the link flags.
+
+    At run time the libtorch that `import torch` has loaded answers to that name. The stub holds the functions that
+    torch_abi.h declares, so that any other missing symbol is an error here, and not for the user at import.
+    """
+    if sys.platform == "darwin":
+        return ["-undefined", "dynamic_lookup"]
+    names = set(re.findall(r"\b((?:aoti_)?torch_\w+)\(", (ROOT / "csrc/torch_abi.h").read_text()))
+    source = "".join(f'extern "C" void {name}() {{}}\n' for name in sorted(names))
+    stub = BUILD / "stub/libtorch.so"
+    (ROOT / stub.parent).mkdir(parents=True, exist_ok=True)
+    command = [*cxx, "-shared", "-fPIC", "-Wl,-soname,libtorch.so", "-x", "c++", "-", "-o", str(stub)]
+    subprocess.run(command, input=source, text=True, check=True, cwd=ROOT)
+    return [f"-L{stub.parent}", "-Wl,--no-undefined,--no-as-needed", "-ltorch", "-Wl,--as-needed"]
+
+
+def build(cxx, targets=("_C.so",)):
+    """Compile with ninja into BUILD whatever the targets lack."""
+    rules = {"cxx": [*cxx, *CXX_FLAGS]}
+    link = ["-shared", *torch_stub(cxx)]
+    nvcc, kernels, glue = find_nvcc(), kernel_units(), []
+    if nvcc and cuda_units():  # the CUDA runtime is linked statically: no CUDA library is needed to load _C.so
+        rules["nvcc"], includes, libraries = nvcc
+        glue = ["-DVK_CUDA", *includes]
+        link += [*libraries, "-lcudart_static", "-lrt", "-ldl", "-lpthread", "-Wl,--exclude-libs,ALL"]
+        kernels += cuda_units()
+    once = ["csrc/ops.cpp", *sources("csrc/cpu", "*.cpp")]
+    units = [*((source, f"{Path(source).stem}.o", glue) for source in once), *kernels]
+
+    def quote(words):
+        return shlex.join(words).replace("$", "$$")
+
+    lines = [f"builddir = {BUILD}"]
+    for name, words in rules.items():
+        lines += [f"rule {name}", f"  command = {quote(words)} $flags -MMD -MF $out.d -c $in -o $out"]
+        lines += ["  depfile = $out.d", "  deps = gcc"]
+    for source, obj, flags in units:
+        lines += [f"build {BUILD}/{obj}: {'nvcc' if source.endswith('.cu') else 'cxx'} {source}"]
+        lines += [f"  flags = {quote(flags)}"]
+    lines += ["rule link", f"  command = {quote(cxx)} $in {quote(link)} -o $out"]
+    lines += [f"build {BUILD}/_C.so: link " + " ".join(f"{BUILD}/{obj}" for _, obj, _ in units)]
+    (ROOT / BUILD / "build.ninja").write_text("\n".join(lines) + "\n")
+
+    jobs = os.environ.get("MAX_JOBS")
+    ninja = [find_ninja(), "-f", f"{BUILD}/build.ninja", *([f"-j{jobs}"] if jobs else [])]
+    if subprocess.run([*ninja, *(f"{BUILD}/{target}" for target in targets)], cwd=ROOT).returncode:
+        sys.exit("vae_kernels: the compiler failed on csrc/: its message is above")
+
+
+class BuildKernels(build_ext):
+    def run(self):
+        package = (ROOT if self.inplace else Path(self.build_lib)) / "vae_kernels"
+        library, reason = package / "_C.so", package / "_C.reason.txt"
+        cxx, error = find_cxx()
+        if cxx:
+            build(cxx)
+        elif os.environ.get("VAE_KERNELS_CUDA") == "1":
+            sys.exit(f"VAE_KERNELS_CUDA=1, but {error}")
+        # Only once the build has worked. A library that a running Python has loaded is replaced, never written to.
+        for stale in (library, reason):
+            stale.unlink(missing_ok=True)
+        package.mkdir(parents=True, exist_ok=True)
+        if cxx:
+            shutil.copy2(ROOT / BUILD / "_C.so", library)
+        else:
+            reason.write_text(error + "\n")
+            say(f"installing without compiled kernels: {error}")
+
+    def get_ext_filename(self, name):  # no Python symbol is in it: any Python loads it
+        return name.replace(".", os.sep) + ".so"
+
+
+class AnyPython(bdist_wheel):
+    def get_tag(self):
+        return "py3", "none", super().get_tag()[2]
+
+
+if __name__ == "__main__":
+    setup(
+        ext_modules=[Extension("vae_kernels._C", sources=[])],
+        cmdclass={"build_ext": BuildKernels, "bdist_wheel": AnyPython},
+    )

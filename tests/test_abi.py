@@ -1,0 +1,63 @@
+"""csrc/torch_abi.h declares torch's C functions by hand: here torch's own headers check it."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+HEADER = Path(__file__).resolve().parent.parent / "csrc" / "torch_abi.h"
+TORCH_INCLUDE = Path(torch.__file__).parent / "include"
+# USE_CUDA shows the declarations for CUDA as well (no CUDA header is needed for them); the version is the oldest torch
+# that we support, so that a function which only newer ones have is not found.
+TORCH = '#define USE_CUDA\n#define TORCH_TARGET_VERSION 0x020a000000000000\n#include "torch/csrc/stable/c/shim.h"\n'
+
+
+def compile_with_torch(source):
+    """What the compiler says about torch's header followed by this source: empty if it is content."""
+    cxx = shlex.split(os.environ.get("CXX", "g++"))
+    if not shutil.which(cxx[0]):
+        pytest.skip(f"no C++ compiler ({cxx[0]}) to check csrc/torch_abi.h with")
+    command = [*cxx, "-fsyntax-only", "-std=c++20", f"-I{TORCH_INCLUDE}", "-x", "c++", "-"]
+    r = subprocess.run(command, input=TORCH + source, capture_output=True, text=True)
+    assert (r.returncode != 0) == bool(r.stderr), r.stderr
+    return r.stderr
+
+
+def declarations():
+    block = re.search(r'extern "C" \{\n(.*?)\n\}', HEADER.read_text(), re.S)[1]
+    return re.sub(r"//.*", "", block)
+
+
+def test_declarations_agree_with_torch():
+    # The block alone would do; the whole header shows that the rest of it compiles as well.
+    assert compile_with_torch(f'#include "{HEADER}"\n#include "{HEADER.with_name("torch_library.h")}"\n') == ""
+
+
+def test_every_function_is_in_torch():
+    """A name that torch lacks would conflict with nothing, and be missed above."""
+    names = re.findall(r"\b((?:aoti_)?torch_\w+)\(", declarations())
+    assert len(names) > 30
+    assert compile_with_torch("void* all[] = {" + ", ".join(f"(void*)&{n}" for n in names) + "};\n") == ""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        (
+            "aoti_torch_get_dim(AtenTensorHandle t, int64_t* ret)",
+            "aoti_torch_get_dim(AtenTensorHandle t, int32_t* ret)",
+        ),
+        ("int32_t aoti_torch_dtype_uint8()", "int64_t aoti_torch_dtype_uint8()"),
+        ("aoti_torch_get_current_cuda_stream(int32_t", "aoti_torch_get_current_cuda_stream(int64_t"),
+        ("using StableIValue = uint64_t", "using StableIValue = void*"),
+    ],
+)
+def test_a_wrong_declaration_is_rejected(right, wrong):
+    assert right in declarations()
+    message = compile_with_torch(f'extern "C" {{\n{declarations().replace(right, wrong)}\n}}\n')
+    assert re.search("conflicting|ambiguating|differ|redefinition", message), message
