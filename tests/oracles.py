@@ -1,0 +1,69 @@
+"""What is true, from other people's code: scipy for the likelihoods, mpmath at 100 digits for the KL.
+
+ORACLES has one row a likelihood, on float64 numpy arrays: nll(x, *params) is -log p element by element, and
+sample_params(rng, shape) draws (x, params) with the edge values of the formula first. Every x lies in the support, and
+every value and gradient fits in float32.
+"""
+
+import mpmath
+import numpy as np
+from scipy import special, stats
+
+mpmath.mp.dps = 100
+
+
+def with_edges(edges, random):
+    """random, an array of any shape, with its first elements (row-major) replaced by as many edges as fit."""
+    out = np.array(random, dtype=np.float64)
+    out.reshape(-1)[: len(edges)] = edges[: out.size]
+    return out
+
+
+def bernoulli_params(rng, shape):
+    logits = [0.0, 0.0, 0.0, 1e-30, -1e-30, 20.0, -20.0, 20.0, -20.0, 100.0, -100.0, 1e4, -1e4, 1e4, -1e4, 1.0, -3.0]
+    x = [0.0, 1.0, 0.3, 1.0, 0.0, 1.0, 1.0, 0.0, 0.5, 1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.5, 0.25]
+    soft = rng.uniform(size=shape)
+    target = np.where(rng.uniform(size=shape) < 0.5, np.round(soft), soft)
+    return with_edges(x, target), (with_edges(logits, rng.normal(scale=3.0, size=shape)),)
+
+
+def gaussian_params(rng, shape):
+    x = [0.0, 2.0, 1.0, -1.0, 0.5, 100.0, 0.25]
+    loc = [0.0, 2.0, 0.0, 1.0, 0.5, -100.0, 0.0]
+    logvar = [0.0, -300.0, 80.0, 80.0, 80.0, 5.0, -8.0]
+    draws = rng.normal(size=shape), rng.normal(size=shape), rng.normal(scale=1.5, size=shape)
+    x, loc, logvar = map(with_edges, (x, loc, logvar), draws)
+    return x, (loc, logvar)
+
+
+def bernoulli_nll(x, logits):
+    return -x * special.log_expit(logits) - (1 - x) * special.log_expit(-logits)
+
+
+def gaussian_nll(x, loc, logvar):
+    return -stats.norm.logpdf(x, loc, np.exp(logvar / 2))
+
+
+ORACLES = {
+    "bernoulli": {"nll": bernoulli_nll, "sample_params": bernoulli_params},
+    "gaussian": {"nll": gaussian_nll, "sample_params": gaussian_params},
+}
+
+
+@np.vectorize
+def gaussian_kl(mu, logvar, prior_mu=0.0, prior_logvar=0.0):
+    """KL( N(mu, e^logvar) || N(prior_mu, e^prior_logvar) ) in closed form at 100 digits; broadcasts."""
+    mu, logvar, prior_mu, prior_logvar = map(mpmath.mpf, (mu, logvar, prior_mu, prior_logvar))
+    t = logvar - prior_logvar
+    return float(((mu - prior_mu) ** 2 * mpmath.exp(-prior_logvar) + mpmath.exp(t) - 1 - t) / 2)
+
+
+def integrated_kl(mu, logvar, prior_mu, prior_logvar):
+    """The same for scalars by its definition, the integral of q log(q / p): shares no algebra with the closed form."""
+    sd, prior_sd = mpmath.exp(mpmath.mpf(logvar) / 2), mpmath.exp(mpmath.mpf(prior_logvar) / 2)
+
+    def integrand(z):
+        q, p = mpmath.npdf(z, mu, sd), mpmath.npdf(z, prior_mu, prior_sd)
+        return q * mpmath.log(q / p)
+
+    return float(mpmath.quad(integrand, [mu + k * sd for k in range(-16, 17, 4)]))

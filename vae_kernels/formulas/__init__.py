@@ -1,0 +1,16 @@
+"""The formulas: element-wise maths in plain PyTorch, one file each, right in float64 and differentiable to any order.
+
+A likelihood is a module with ``PARAMETERS`` (names, in order), ``DEFAULTS`` (values of parameters that may be left
+out), ``SUPPORT`` (closed interval of valid targets, or None for the whole line), ``nll(x, *parameters)`` and
+``mean(*parameters)``.
+"""
+
+from importlib import import_module
+
+LIKELIHOODS = {
+    name: import_module(f"{__name__}.{name}")
+    for name in (
+        "bernoulli",
+        "gaussian",
+    )
+}

@@ -1,0 +1,33 @@
+"""Bernoulli likelihood with logits l, in nats:
+
+    -log p(x | l) = -x log sigmoid(l) - (1 - x) log(1 - sigmoid(l)) = log(1 + e^l) - x l
+
+Targets x lie in [0, 1]; between the ends this is the cross-entropy of Kingma & Welling 2014 (arXiv:1312.6114, appendix
+C.1). It is symmetric, nll(x, l) = nll(1 - x, -l), so with a = |l| and t the target mass on the side that l speaks
+against (t = 1 - x for l > 0, else x),
+
+    -log p = t a + log(1 + e^-a)
+
+where, for x in [0, 1], both terms are >= 0: nothing overflows, nothing cancels.
+
+    d/dl = sigmoid(l) - x        d/dx = -l        d2/dl2 = sigmoid(l) (1 - sigmoid(l))
+"""
+
+import torch
+
+PARAMETERS = ("logits",)
+DEFAULTS = {}
+SUPPORT = (0.0, 1.0)
+
+
+def nll(x, logits):
+    """-log p(x | logits) in nats, element by element: x, logits and the result of one shape and floating dtype."""
+    # where, not abs: abs has gradient 0 at 0; a branch that is picked is smooth to any order (0.5 - x at logits = 0).
+    against = torch.where(logits > 0, 1 - x, x)
+    size = torch.where(logits > 0, logits, -logits)
+    return against * size + torch.log1p(torch.exp(-size))
+
+
+def mean(logits):
+    """E[x] = sigmoid(logits), of the shape and dtype of logits."""
+    return torch.sigmoid(logits)

@@ -1,0 +1,25 @@
+"""KL divergence between diagonal Gaussians, in nats, for one latent dimension:
+
+    KL( N(mu, e^lv) || N(m, e^v) ) = 1/2 ( ((mu - m) e^{-v/2})^2 + expm1(t) - t ),        t = lv - v
+
+    d/dmu = -d/dm = (mu - m) e^-v        d/dlv = 1/2 expm1(t)        d/dv = -1/2 ( (mu - m)^2 e^-v + expm1(t) )
+
+(Kingma & Welling 2014, arXiv:1312.6114, appendix B, here for any diagonal prior.) e^t - 1 - t is taken as expm1(t) - t:
+its error is the rounding of t, not of 1, so a posterior close to its prior has a small KL and never a negative one.
+The residual is scaled before it is squared, by two steps of e^{-v/4}, for the reason given in gaussian.py.
+"""
+
+import torch
+
+
+def gaussian_kl(mu, logvar, prior_mu=None, prior_logvar=None):
+    """KL of N(mu, e^logvar) to N(prior_mu, e^prior_logvar) in nats, element by element.
+
+    mu and logvar of one shape; the prior, two tensors or None for N(0, 1), broadcasts to it; all of one floating dtype.
+    """
+    if prior_mu is None:
+        return 0.5 * (mu * mu + (torch.expm1(logvar) - logvar))
+    root = torch.exp(prior_logvar * -0.25)
+    scaled = (mu - prior_mu) * root * root
+    ratio = logvar - prior_logvar
+    return 0.5 * (scaled * scaled + (torch.expm1(ratio) - ratio))

@@ -1,0 +1,16 @@
+"""The reparameterization, a sample of N(mu, e^lv) from eps ~ N(0, 1):
+
+    z = mu + e^{lv/2} eps        dz/dmu = 1        dz/dlv = 1/2 e^{lv/2} eps
+
+(Kingma & Welling 2014, arXiv:1312.6114, section 2.4.)
+"""
+
+import torch
+
+
+def reparameterize(mu, logvar, eps):
+    """z = mu + exp(logvar / 2) * eps, element by element.
+
+    mu and logvar of one shape and floating dtype, which z has; eps float32, of that shape or with leading sample dims.
+    """
+    return mu + torch.exp(logvar * 0.5) * eps.to(mu.dtype)
