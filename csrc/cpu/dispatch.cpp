@@ -1,0 +1,48 @@
+// Chooses the loops' instruction set once, at the first call. Compiled for the base instruction set.
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "kernels.h"
+
+namespace vk {
+
+#define VK_DECLARE(name) extern const LikelihoodLoop likelihood_##name[2];
+#define VK_NAMESPACE(isa)                   \
+  namespace isa {                           \
+  VK_LIKELIHOODS(VK_DECLARE)                \
+  extern const LatentLoops latent_loops[2]; \
+  }
+VK_NAMESPACE(base)
+#if defined(__x86_64__)
+VK_NAMESPACE(avx2)
+VK_NAMESPACE(avx512)
+#endif
+
+#define VK_BASE(name) base::likelihood_##name,
+#define VK_AVX2(name) avx2::likelihood_##name,
+#define VK_AVX512(name) avx512::likelihood_##name,
+
+static Kernels choose() {
+  const char* asked = std::getenv("VAE_KERNELS_ISA");
+  auto wanted = [&](const char* isa, bool runs) { return runs && (!asked || !*asked || !std::strcmp(asked, isa)); };
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  if (wanted("avx512", avx512)) return {"avx512", {VK_LIKELIHOODS(VK_AVX512)}, avx512::latent_loops};
+  if (wanted("avx2", avx2)) return {"avx2", {VK_LIKELIHOODS(VK_AVX2)}, avx2::latent_loops};
+#endif
+  if (wanted("base", true)) return {"base", {VK_LIKELIHOODS(VK_BASE)}, base::latent_loops};
+  throw std::runtime_error(std::string("VAE_KERNELS_ISA=") + asked +
+                           " is not base, avx2 or avx512, or this processor does not run it");
+}
+
+const Kernels& kernels() {
+  static const Kernels chosen = choose();
+  return chosen;
+}
+
+}  // namespace vk

@@ -1,0 +1,120 @@
+// What the ops (elbo.cpp, sample.cpp) and the loops (kernels/, compiled once per instruction set) agree on.
+// The loops know rows, columns and formulas; nothing here knows a likelihood's maths or a tensor.
+#pragma once
+#include <cstdint>
+
+#include "formulas/all.h"
+
+namespace vk {
+
+enum class DType : int32_t { float32, float64, bfloat16, float16, uint8 };
+
+// A matrix [rows, cols]: row r begins `stride` elements after row r - 1; stride 0 repeats one row for all.
+struct Source {
+  const void* data = nullptr;
+  int64_t stride = 0;
+  DType dtype = DType::float32;
+};
+struct Sink {
+  void* data = nullptr;  // null: not wanted
+  int64_t stride = 0;
+  DType dtype = DType::float32;
+};
+
+// The unit of work. Its size is a function of the shapes alone, and each task's sums are added up in the order of
+// the tasks: results are the same for any number of threads.
+struct Task {
+  int64_t row, rows, col, cols;
+};
+struct Grid {
+  int64_t rows, cols, task_rows, task_cols;
+  int64_t row_tasks() const { return (rows + task_rows - 1) / task_rows; }
+  int64_t col_tasks() const { return (cols + task_cols - 1) / task_cols; }
+  int64_t tasks() const { return row_tasks() * col_tasks(); }
+  Task operator[](int64_t i) const {
+    int64_t row = i / col_tasks() * task_rows, col = i % col_tasks() * task_cols;
+    return {row, rows - row < task_rows ? rows - row : task_rows, col, cols - col < task_cols ? cols - col : task_cols};
+  }
+};
+
+// One weight a row, times a factor: what the row's gradients are multiplied by.
+struct Weights {
+  const double* data = nullptr;
+  int64_t stride = 0;  // 0: the same for all rows
+  double factor = 1;
+  double operator[](int64_t row) const { return data[row * stride] * factor; }
+};
+
+constexpr int kBlock = 1024;  // elements that a loop holds in its buffers
+constexpr int kMaxParameters = 3;
+#define VK_COUNT(name) +1
+constexpr int kLikelihoods = 0 VK_LIKELIHOODS(VK_COUNT);
+#undef VK_COUNT
+
+// How a likelihood's parameter lies against x [rows, cols]
+enum class Layout { element, row, scalar };  // one a element, one row for all samples, one number
+
+struct Parameter {
+  Source in;
+  Layout layout = Layout::element;
+  Sink grad;                 // Layout::element: [rows, cols]
+  void* row_sums = nullptr;  // Layout::row: [row_tasks, cols] of the compute type, zeroed
+  double* sums = nullptr;    // Layout::scalar: [rows, col_tasks]
+};
+
+struct LikelihoodJob {
+  Grid grid;
+  Source x;
+  Parameter p[kMaxParameters];
+  Weights weight;
+  double* nll;  // [rows, col_tasks]
+  bool grad;
+};
+
+// KL of [rows, cols] latents, and z = mu + sd * eps with `draws` samples each. Tasks hold whole rows, or part of one.
+struct KlJob {
+  Grid grid;
+  Source p[4];  // mu, logvar, prior_mu, prior_logvar; the prior null for N(0, I)
+  Sink grad[4];
+  Weights weight;
+  const double* beta;  // [cols] or null
+  double* kl;          // [rows, col_tasks]
+  double* weighted;    // [rows, col_tasks], sum of beta * kl; null without beta
+  double* per_dim;     // [row_tasks, cols], zeroed; or null
+};
+
+struct SampleJob {
+  Grid grid;
+  int64_t draws;
+  uint64_t seed, offset;
+  Source mu, logvar;
+  Sink z;  // [draws * rows, cols]
+};
+
+// Gradients of the sample, and of the KL where a weight is given, written once.
+struct SampleBackwardJob {
+  Grid grid;
+  int64_t draws;
+  uint64_t seed, offset;
+  Source p[4];     // as in KlJob
+  Source grad_z;   // [draws * rows, cols]; null: no sample
+  Weights weight;  // of the KL; null: no KL
+  Sink grad[4];
+};
+
+using LikelihoodLoop = void (*)(const LikelihoodJob&, const Task&);
+struct LatentLoops {
+  void (*kl)(const KlJob&, const Task&);
+  void (*sample)(const SampleJob&, const Task&);
+  void (*sample_backward)(const SampleBackwardJob&, const Task&);
+};
+
+// The loops of one instruction set; index 0: computed in float32, 1: in float64.
+struct Kernels {
+  const char* isa;
+  const LikelihoodLoop* likelihoods[kLikelihoods];
+  const LatentLoops* latents;
+};
+const Kernels& kernels();  // the best that this processor runs; VAE_KERNELS_ISA=base|avx2|avx512 asks for another
+
+}  // namespace vk

@@ -1,0 +1,126 @@
+// Blocks of at most kBlock elements in the compute type T: storage types are converted at the block's edge, in the
+// first-level cache, so that no loop below knows them. Compiled once per instruction set, in namespace vk::VK_ISA.
+#pragma once
+#include "cpu/kernels.h"
+#include "scalar.h"
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+namespace vk::VK_ISA {
+
+// Elements whose values are summed in the compute type before their sum goes on in float64: 64 in each float lane.
+#if defined(__AVX512F__)
+constexpr int kSum = 64 * 16;
+#elif defined(__AVX2__)
+constexpr int kSum = 64 * 8;
+#else
+constexpr int kSum = 64 * 4;
+#endif
+static_assert(kSum <= kBlock);
+
+// Arithmetic on denormals costs 7 to 33 times as much: they are read and written as zero inside a task.
+class FlushDenormals {
+#if defined(__SSE2__)
+  unsigned saved_ = _mm_getcsr();
+
+ public:
+  FlushDenormals() { _mm_setcsr(saved_ | 0x8040); }  // FTZ and DAZ
+  ~FlushDenormals() { _mm_setcsr(saved_); }
+#else
+ public:
+  FlushDenormals() {}
+#endif
+  FlushDenormals(const FlushDenormals&) = delete;
+};
+
+struct bfloat16 {
+  uint16_t bits;
+};
+
+VK_FN float widen(float v) { return v; }
+VK_FN double widen(double v) { return v; }
+VK_FN float widen(_Float16 v) { return float(v); }
+VK_FN float widen(bfloat16 v) { return bits_to_float(uint32_t(v.bits) << 16); }
+VK_FN float widen(uint8_t v) { return float(v) / 255.f; }
+
+VK_FN void narrow(float v, float& out) { out = v; }
+VK_FN void narrow(double v, double& out) { out = v; }
+VK_FN void narrow(double v, float& out) { out = float(v); }
+VK_FN void narrow(float v, double& out) { out = v; }
+template <class T>
+VK_FN void narrow(T v, _Float16& out) {
+  out = _Float16(v);
+}
+template <class T>
+VK_FN void narrow(T v, bfloat16& out) {  // round to nearest, ties to even; NaN stays NaN
+  uint32_t u = float_to_bits(float(v));
+  uint32_t rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
+  out.bits = uint16_t((u & 0x7fffffff) > 0x7f800000 ? (u >> 16) | 0x40 : rounded);
+}
+
+template <class S, class T>
+static void convert_in(const void* from, int64_t at, int n, T* to) {
+  const S* p = static_cast<const S*>(from) + at;
+#pragma omp simd
+  for (int i = 0; i < n; ++i) to[i] = T(widen(p[i]));
+}
+template <class S, class T>
+static void convert_out(const T* from, int n, void* to, int64_t at) {
+  S* p = static_cast<S*>(to) + at;
+#pragma omp simd
+  for (int i = 0; i < n; ++i) narrow(from[i], p[i]);
+}
+
+template <class T>
+constexpr DType dtype_of = sizeof(T) == 4 ? DType::float32 : DType::float64;
+
+// n elements of `row` from column `col` on, converted into `buffer`
+template <class T>
+static void load_into(const Source& s, int64_t row, int64_t col, int n, T* buffer) {
+  int64_t at = row * s.stride + col;
+  switch (s.dtype) {
+    case DType::float32:
+      return convert_in<float>(s.data, at, n, buffer);
+    case DType::float64:
+      return convert_in<double>(s.data, at, n, buffer);
+    case DType::bfloat16:
+      return convert_in<bfloat16>(s.data, at, n, buffer);
+    case DType::float16:
+      return convert_in<_Float16>(s.data, at, n, buffer);
+    case DType::uint8:
+      return convert_in<uint8_t>(s.data, at, n, buffer);
+  }
+}
+// the same, read where they lie if they are stored in the compute type
+template <class T>
+static const T* load(const Source& s, int64_t row, int64_t col, int n, T* buffer) {
+  if (s.dtype == dtype_of<T>) return static_cast<const T*>(s.data) + row * s.stride + col;
+  load_into(s, row, col, n, buffer);
+  return buffer;
+}
+
+// where to write n elements: in place, or into `buffer`, which store() then converts
+template <class T>
+static T* target(const Sink& s, int64_t row, int64_t col, T* buffer) {
+  return s.data && s.dtype == dtype_of<T> ? static_cast<T*>(s.data) + row * s.stride + col : buffer;
+}
+template <class T>
+static void store(const T* from, const Sink& s, int64_t row, int64_t col, int n) {
+  int64_t at = row * s.stride + col;
+  if (!s.data || from == static_cast<T*>(s.data) + at) return;
+  switch (s.dtype) {
+    case DType::float32:
+      return convert_out<float>(from, n, s.data, at);
+    case DType::float64:
+      return convert_out<double>(from, n, s.data, at);
+    case DType::bfloat16:
+      return convert_out<bfloat16>(from, n, s.data, at);
+    case DType::float16:
+      return convert_out<_Float16>(from, n, s.data, at);
+    case DType::uint8:
+      return;  // no gradient is a uint8
+  }
+}
+
+}  // namespace vk::VK_ISA

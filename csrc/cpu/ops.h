@@ -1,0 +1,27 @@
+// The ops on the CPU, as ops.cpp registers them; vae_kernels/ops.py has their schemas.
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "torch_abi.h"
+
+namespace vk {
+
+using Tensors = std::vector<Tensor>;
+using OptionalTensor = std::optional<Tensor>;
+
+constexpr int64_t kNone = 0, kMean = 1, kSum = 2;  // reduction
+
+Tensors elbo(const OptionalTensor& x, const Tensors& params, const std::string& likelihood, const Tensors& latent,
+             const OptionalTensor& rec_weight, const OptionalTensor& beta, double rec_weight_factor, double beta_factor,
+             int64_t reduction, int64_t need, bool per_dim);
+Tensors elbo_backward(const Tensor& grad, const OptionalTensor& x, const Tensors& params, const std::string& likelihood,
+                      const Tensors& latent, const OptionalTensor& rec_weight, const OptionalTensor& beta,
+                      double rec_weight_factor, double beta_factor, int64_t reduction, int64_t need);
+Tensors sample(const Tensor& mu, const Tensor& logvar, const Tensors& prior, const Tensor& rng, int64_t n_samples,
+               bool with_kl);
+Tensors sample_backward(const OptionalTensor& grad_z, const OptionalTensor& grad_kl, const Tensor& mu,
+                        const Tensor& logvar, const Tensors& prior, const Tensor& rng, int64_t n_samples, int64_t need);
+
+}  // namespace vk

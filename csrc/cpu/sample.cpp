@@ -1,0 +1,78 @@
+// z = mu + exp(logvar / 2) eps and the KL of q(z|x), forward and backward, on the CPU. vae_kernels/ops.py has the
+// schemas.
+#include "ops.h"
+
+#include "tensors.h"
+
+namespace vk {
+namespace {
+
+template <class Job>
+void set_noise(Job& job, const Tensor& rng, int64_t n_samples) {
+  job.seed = uint64_t(rng.data<int64_t>()[0]);
+  job.offset = uint64_t(rng.data<int64_t>()[1]);
+  job.draws = n_samples ? n_samples : 1;
+}
+
+bool any_float64(const Tensor& mu, const Tensor& logvar, const Tensors& prior) {
+  bool any = dtype_of(mu) == DType::float64 || dtype_of(logvar) == DType::float64;
+  for (const Tensor& t : prior) any |= dtype_of(t) == DType::float64;
+  return any;
+}
+
+}  // namespace
+
+Tensors sample(const Tensor& mu, const Tensor& logvar, const Tensors& prior, const Tensor& rng, int64_t n_samples,
+               bool with_kl) {
+  const int64_t rows = mu.size(0), cols = elements_after_batch(mu);
+  const bool float64 = any_float64(mu, logvar, prior);
+  VK_CHECK(dense_after_batch(mu) && dense_after_batch(logvar), "mu and logvar are not dense");
+  SampleJob job{};
+  job.grid = latent_grid(rows, cols);
+  set_noise(job, rng, n_samples);
+  job.mu = source(mu);
+  job.logvar = source(logvar);
+  std::vector<int64_t> sizes(mu.sizes(), mu.sizes() + mu.dim()), strides(mu.strides(), mu.strides() + mu.dim());
+  if (n_samples) sizes.insert(sizes.begin(), n_samples), strides.insert(strides.begin(), rows * cols);
+  strides[n_samples ? 1 : 0] = cols;
+  Tensors out;
+  out.push_back(empty(sizes.data(), strides.data(), int64_t(sizes.size()), mu.dtype(), mu));
+  job.z = {out[0].mut<void>(), cols, dtype_of(mu)};
+  run(kernels().latents[float64].sample, job);
+  if (with_kl) {
+    KlJob kl{};
+    kl.grid = job.grid;
+    for (size_t k = 0; k < 2 + prior.size(); ++k) kl.p[k] = source(k == 0 ? mu : k == 1 ? logvar : prior[k - 2]);
+    std::vector<double> partial(rows * kl.grid.col_tasks());
+    kl.kl = partial.data();
+    run(kernels().latents[float64].kl, kl);
+    out.push_back(tensor(add_up(partial, rows, kl.grid.col_tasks()), &rows, 1, float64, mu));
+  }
+  return out;
+}
+
+Tensors sample_backward(const OptionalTensor& grad_z, const OptionalTensor& grad_kl, const Tensor& mu,
+                        const Tensor& logvar, const Tensors& prior, const Tensor& rng, int64_t n_samples,
+                        int64_t need) {
+  const int64_t rows = mu.size(0), cols = elements_after_batch(mu);
+  SampleBackwardJob job{};
+  job.grid = latent_grid(rows, cols);
+  set_noise(job, rng, n_samples);
+  if (grad_z) job.grad_z = {grad_z->data<void>(), cols, dtype_of(*grad_z)};
+  std::vector<double> weights;
+  if (grad_kl) {
+    weights = doubles(*grad_kl);
+    job.weight = {weights.data(), 1, 1};
+  }
+  Tensors grads;
+  for (size_t k = 0; k < 2 + prior.size(); ++k) {
+    const Tensor& input = k == 0 ? mu : k == 1 ? logvar : prior[k - 2];
+    VK_CHECK(dense_after_batch(input), "latent ", k, " is not dense");
+    job.p[k] = source(input);
+    if (need >> k & 1) grads.push_back(empty_in_order(input, cols, job.grad[k]));
+  }
+  run(kernels().latents[any_float64(mu, logvar, prior)].sample_backward, job);
+  return grads;
+}
+
+}  // namespace vk

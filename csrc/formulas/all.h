@@ -1,0 +1,5 @@
+// The likelihoods, one line each: csrc/formulas/<name>.h holds struct vk::<name>. setup.py reads this list too.
+#pragma once
+#define VK_LIKELIHOODS(X) \
+  X(bernoulli)            \
+  X(gaussian)

@@ -1,0 +1,11 @@
+// Registration and nothing else: the schemas are defined in vae_kernels/ops.py, the work is in cpu/ and cuda/.
+#include "cpu/ops.h"
+#include "torch_library.h"
+
+namespace {
+const vk::Library cpu = vk::Library("vae_kernels", "CPU", __FILE__, __LINE__)
+                            .impl<&vk::elbo>("elbo")
+                            .impl<&vk::elbo_backward>("elbo_backward")
+                            .impl<&vk::sample>("sample")
+                            .impl<&vk::sample_backward>("sample_backward");
+}
