@@ -1,0 +1,77 @@
+"""The table that every compiled backend goes through: shapes, storage types, layouts, forms of parameters.
+
+A case is made of float64 values from the oracles, rounded to the storage types and laid out in memory; the truth is the
+plain-torch formulas in float64 on the rounded values.
+"""
+
+import numpy as np
+import torch
+from oracles import ORACLES
+
+# One sample and none, one element and none, odd, prime, larger than a block (1024) and than a task (16384 elements).
+SHAPES = [(1, 1), (1, 7), (5, 1), (4,), (0, 5), (3, 0), (8, 64), (2, 3, 5, 7), (70, 31), (3, 1031), (2, 16411)]
+
+# storage of the parameters, storage of x
+DTYPES = [
+    (torch.float32, torch.float32),
+    (torch.float64, torch.float64),
+    (torch.bfloat16, torch.bfloat16),
+    (torch.float16, torch.float16),
+    (torch.bfloat16, torch.float32),
+    (torch.float32, torch.float64),
+    (torch.float32, torch.uint8),
+    (torch.bfloat16, torch.uint8),
+]
+
+# each takes a contiguous tensor [B, C, H, W] and gives an equal one that lies differently in memory
+LAYOUTS = {
+    "channels_last": lambda t: t.contiguous(memory_format=torch.channels_last),
+    "transposed": lambda t: t.transpose(2, 3).contiguous().transpose(2, 3),
+    "batch_last": lambda t: t.movedim(0, 3).contiguous().movedim(3, 0),
+    "rows_apart": lambda t: torch.cat([t, t], 1)[:, : t.shape[1]],
+    "every_second": lambda t: torch.stack([t, t], -1)[..., 0],
+    "shifted": lambda t: torch.cat([t.flatten()[:1], t.flatten()])[1:].view(t.shape),  # not aligned to a vector
+}
+
+# shape of a parameter beside the first, against x [B, C, H, W]
+FORMS = {
+    "number": lambda s: (),
+    "column": lambda s: s[1:],
+    "channel": lambda s: (s[1], 1, 1),
+    "one_batch": lambda s: (1, *s[1:]),
+    "sample": lambda s: (s[0], 1, 1, 1),
+    "element": lambda s: s,
+}
+
+
+def draw(likelihood, shape, dtypes=DTYPES[0], form=None, seed=0):
+    """(x, params) of these shapes and storage types; `form` shapes the parameters beside the first."""
+    rng = np.random.default_rng(seed)
+    x, params = ORACLES[likelihood]["sample_params"](rng, shape)
+    if form is not None:
+        others = ORACLES[likelihood]["sample_params"](rng, FORMS[form](shape))[1][1:]
+        params = (params[0], *others)
+    of_x = torch.from_numpy(np.ascontiguousarray(x))
+    of_x = (of_x.clamp(0, 1) * 255).round().to(torch.uint8) if dtypes[1] == torch.uint8 else of_x.to(dtypes[1])
+    return of_x, tuple(torch.from_numpy(np.array(p)).to(dtypes[0]) for p in params)
+
+
+def check(ours, theirs, truth, dtype, what):
+    """The error budget: twice the error of PyTorch's own operations at this type, and a few roundings.
+
+    Errors are relative to the value or to the typical value, whichever is larger, so that an extreme row does not hide
+    the others.
+    """
+    assert ours.shape == truth.shape, f"{what}: shape {tuple(ours.shape)}, expected {tuple(truth.shape)}"
+    if truth.numel() == 0:
+        return
+    ours, theirs, truth = (t.detach().double() for t in (ours, theirs, truth))
+    if truth.isnan().all():  # the mean over no sample
+        assert ours.isnan().all(), what
+        return
+    scale = truth.abs() + truth.abs().median()
+    scale = torch.where(scale == 0, 1, scale)
+    error, budget = ((ours - truth).abs() / scale).max(), ((theirs - truth).abs() / scale).max()
+    # In float64 the truth is itself rounded, a few times an element, and PyTorch's error against it is 0.
+    tiny = 16 * torch.finfo(torch.float64).eps if dtype == torch.float64 else 4 * torch.finfo(torch.float32).eps
+    assert error <= 2 * budget + tiny, f"{what}: error {error:.2e}, PyTorch's own {budget:.2e}"

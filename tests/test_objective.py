@@ -1,0 +1,178 @@
+"""Value and gradient of every compiled backend x likelihood x dtype x layout x reduction against float64."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cases
+import pytest
+import torch
+from oracles import ORACLES
+
+import vae_kernels as vk
+
+BACKENDS = [name for name, missing in vk.available_backends().items() if name != "torch" and missing is None]
+pytestmark = pytest.mark.parametrize("backend", BACKENDS)
+
+
+def outcome(backend, likelihood, x, params, latent, reduction, **weights):
+    """The terms and all gradients, under a random incoming gradient, by name."""
+    params, latent = (
+        [t.detach().clone(memory_format=torch.preserve_format).requires_grad_() for t in g] for g in (params, latent)
+    )
+    names = vk.LIKELIHOODS and [f"param{i}" for i in range(len(params))]
+    mu, logvar, *prior = latent
+    terms = vk.fused_elbo(
+        tuple(params),
+        x,
+        mu,
+        logvar,
+        prior=prior or None,
+        likelihood=likelihood,
+        reduction=reduction,
+        return_terms=True,
+        backend=backend,
+        **weights,
+    )
+    incoming = torch.randn(terms.loss.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    inputs = [*params, *latent]
+    grads = torch.autograd.grad(terms.loss, inputs, incoming.to(terms.loss.dtype))
+    for t, g in zip(inputs, grads, strict=True):
+        assert g.dtype == t.dtype and g.shape == t.shape
+    out = {"loss": terms.loss, "nll": terms.nll, "kl": terms.kl, "kl_per_dim": terms.kl_per_dim}
+    return out | dict(zip([*names, "mu", "logvar", "prior_mu", "prior_logvar"], grads, strict=False))
+
+
+def posterior(batch, dims, dtype, prior=False, seed=1):
+    g = torch.Generator().manual_seed(seed)
+    shapes = [(batch, *dims)] * 2 + [dims, dims] * prior
+    return [(torch.randn(s, generator=g, dtype=torch.float64) * 0.7).to(dtype) for s in shapes]
+
+
+def compare(backend, likelihood, x, params, latent, reduction="mean", beta=0.6, rec_weight=1.3):
+    weights = {"beta": beta, "rec_weight": rec_weight}
+    dtype = params[0].dtype
+    wide = {k: w.double() if isinstance(w, torch.Tensor) else w for k, w in weights.items()}
+    truth = outcome(
+        "torch", likelihood, _widen(x), [p.double() for p in params], [t.double() for t in latent], reduction, **wide
+    )
+    theirs = outcome("torch", likelihood, x, params, latent, reduction, **weights)
+    ours = outcome(backend, likelihood, x, params, latent, reduction, **weights)
+    for name, value in truth.items():
+        if value is None:  # kl_per_dim, where there are no latent dims
+            assert ours[name] is None and latent[0].dim() == 1, name
+            continue
+        cases.check(ours[name], theirs[name], value, dtype, name)
+    assert ours["loss"].dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+def _widen(x):
+    return x if x.dtype == torch.uint8 else x.double()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("shape", cases.SHAPES, ids=str)
+@pytest.mark.parametrize("likelihood", ORACLES)
+def test_shapes(backend, likelihood, shape, reduction):
+    x, params = cases.draw(likelihood, shape)
+    compare(backend, likelihood, x, params, posterior(shape[0], (5,), torch.float32), reduction)
+
+
+@pytest.mark.parametrize("dims", [(), (1,), (20,), (3, 2, 5), (1025,), (2300,), (0,)], ids=str)
+@pytest.mark.parametrize("prior", [False, True])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_latent_dims(backend, dims, prior, reduction):
+    x, params = cases.draw("bernoulli", (61, 9))
+    compare(backend, "bernoulli", x, params, posterior(61, dims, torch.float32, prior), reduction)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("dtypes", cases.DTYPES, ids=str)
+@pytest.mark.parametrize("likelihood", ORACLES)
+def test_dtypes(backend, likelihood, dtypes, reduction):
+    x, params = cases.draw(likelihood, (6, 1037), dtypes)
+    compare(backend, likelihood, x, params, posterior(6, (33,), dtypes[0], prior=True), reduction)
+
+
+@pytest.mark.parametrize("of", ["recon", "x", "both"])
+@pytest.mark.parametrize("layout", cases.LAYOUTS)
+@pytest.mark.parametrize("likelihood", ORACLES)
+def test_layouts(backend, likelihood, layout, of):
+    x, params = cases.draw(likelihood, (5, 4, 6, 7))
+    lay = cases.LAYOUTS[layout]
+    assert torch.equal(lay(x), x) and not (lay(x).is_contiguous() and layout != "shifted")
+    if of != "recon":
+        x = lay(x)
+    if of != "x":
+        params = [lay(p) for p in params]
+    compare(backend, likelihood, x, params, posterior(5, (3,), torch.float32))
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("form", cases.FORMS)
+@pytest.mark.parametrize("likelihood", [name for name in ORACLES if len(vk.formulas.LIKELIHOODS[name].PARAMETERS) > 1])
+@pytest.mark.parametrize("dtypes", [cases.DTYPES[0], cases.DTYPES[1], cases.DTYPES[4]], ids=str)
+def test_broadcast_parameters(backend, likelihood, form, layout, dtypes):
+    x, params = cases.draw(likelihood, (67, 3, 6, 7), dtypes, form)
+    if layout == "channels_last":
+        x, params = cases.LAYOUTS[layout](x), (cases.LAYOUTS[layout](params[0]), *params[1:])
+    compare(backend, likelihood, x, params, posterior(67, (3,), dtypes[0]))
+
+
+@pytest.mark.parametrize("beta", ["per_dim", "0-d", 0.0])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_weights(backend, beta, reduction):
+    x, params = cases.draw("gaussian", (9, 130))
+    beta = {"per_dim": torch.linspace(0, 2, 21), "0-d": torch.tensor(0.4)}.get(beta, beta)
+    latent = posterior(9, (21,), torch.float32)
+    compare(backend, "gaussian", x, params, latent, reduction, beta=beta, rec_weight=torch.tensor(2.5))
+
+
+@pytest.mark.parametrize("likelihood", ORACLES)
+def test_threads_change_no_bit(backend, likelihood):
+    shape = (130, 1031)
+    x, params = cases.draw(likelihood, shape, form=None)
+    if len(params) > 1:
+        params = (params[0], params[1][0], *params[2:])  # one row for all samples: sums over the batch
+    latent = posterior(130, (300,), torch.float32)
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            results.append(outcome(backend, likelihood, x, params, latent, "mean"))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        for name, value in results[0].items():
+            assert torch.equal(value, other[name]), name
+
+
+def test_sum_of_many(backend):
+    """Over 5e7 elements the summed value keeps seven digits in float32 (DESIGN: float32 lanes, then float64)."""
+    n = 50_000_000
+    logits = torch.linspace(-4, 4, n).view(1, n)
+    x = torch.full((1, n), 0.25)
+    with torch.no_grad():
+        value = vk.nll(logits, x, backend=backend).double()
+    truth = sum(
+        vk.nll(part.double(), x_.double(), backend="torch")
+        for part, x_ in zip(logits.split(1 << 20, 1), x.split(1 << 20, 1), strict=True)
+    )
+    assert ((value - truth).abs() / truth).item() < 1e-6
+
+
+@pytest.mark.parametrize("isa", ["base", "avx2", "avx512"])
+def test_every_instruction_set(backend, isa):
+    """The table again in a process that is made to take the loops of another instruction set, and whose memory comes
+    filled with 0xfe, so that an element nobody wrote is -1.7e38."""
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    if isa != "base" and (isa if isa == "avx2" else "avx512dq") not in flags:
+        pytest.skip(f"this processor does not run {isa}")
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]
+    command += ["-k", "(test_dtypes or test_latent_dims or test_broadcast) and not instruction"]
+    env = os.environ | {"VAE_KERNELS_ISA": isa, "MALLOC_PERTURB_": "1"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert " passed" in done.stdout

@@ -1,0 +1,32 @@
+"""The fused ELBO for PyTorch: sampling, likelihood, KL and their gradients in single passes."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from .backends import available_backends
+from .formulas import LIKELIHOODS as _FORMULAS
+from .functional import ElboTerms, fused_elbo, gaussian_kl, nll, reparameterize, sample_kl
+from .module import FusedELBO
+from .vae import VAE, conv_vae, mlp_vae
+
+LIKELIHOODS = tuple(_FORMULAS)
+"""The names that `likelihood=` takes."""
+
+try:
+    __version__ = version("vae-kernels")
+except PackageNotFoundError:  # run from a source tree that was never installed
+    __version__ = "0+unknown"
+
+__all__ = [
+    "LIKELIHOODS",
+    "VAE",
+    "ElboTerms",
+    "FusedELBO",
+    "available_backends",
+    "conv_vae",
+    "fused_elbo",
+    "gaussian_kl",
+    "mlp_vae",
+    "nll",
+    "reparameterize",
+    "sample_kl",
+]

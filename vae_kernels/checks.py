@@ -1,0 +1,155 @@
+"""The checks of the public functions' arguments: each raises ValueError or TypeError that names the argument, what came and
+what is expected. They read shapes, dtypes and devices only, so that they cost no synchronisation and trace."""
+
+import math
+
+import torch
+
+from .formulas import LIKELIHOODS
+
+_FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_TARGETS = (*_FLOATS, torch.uint8)
+
+
+def tensor(name, t, dtypes=_FLOATS):
+    if not isinstance(t, torch.Tensor):
+        raise TypeError(f"{name}: got {type(t).__name__}, expected a tensor")
+    if t.dtype not in dtypes:
+        raise TypeError(f"{name}: got dtype {t.dtype}, expected one of {', '.join(map(str, dtypes))}")
+    return t
+
+
+def choice(name, value, choices):
+    if value not in choices:
+        raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, choices))}")
+
+
+def same_device(**tensors):
+    (first, like), *others = ((name, t) for name, t in tensors.items() if t is not None)
+    for name, t in others:
+        if t.device != like.device:
+            raise ValueError(f"{name}: is on {t.device}, but {first} is on {like.device}; expected one device")
+
+
+def broadcasts(name, shape, to_name, to):
+    """`shape` must broadcast to `to`, without making it larger."""
+    fits = len(shape) <= len(to) and all(n in (1, m) for n, m in zip(reversed(shape), reversed(to)))  # noqa: B905
+    if not fits:
+        raise ValueError(f"{name}: got shape {tuple(shape)}, expected one that broadcasts to {to_name}, {tuple(to)}")
+
+
+def parameters(recon, x, likelihood, obs_logvar):
+    """The tuple of the likelihood's parameters from recon and obs_logvar, checked against x."""
+    choice("likelihood", likelihood, LIKELIHOODS)
+    names = LIKELIHOODS[likelihood].PARAMETERS
+    tensor("x", x, _TARGETS)
+    if x.dim() == 0:
+        raise ValueError("x: got a 0-d tensor, expected the batch as dimension 0")
+    params = tuple(recon) if isinstance(recon, (tuple, list)) else (recon,)
+    if not 1 <= len(params) <= len(names):
+        raise ValueError(f"recon: got {len(params)} tensors, expected the {likelihood} parameters {', '.join(names)}")
+    labels = ["recon"] if len(params) == 1 else [f"recon[{i}] ({n})" for i, n in enumerate(names)]
+    for label, p in zip(labels, params):  # noqa: B905 - fewer parameters than names, where some may be left out
+        tensor(label, p)
+        if p.device != x.device:
+            raise ValueError(f"{label}: is on {p.device}, but x is on {x.device}; expected one device")
+    if params[0].shape != x.shape:
+        raise ValueError(
+            f"{labels[0]}: got shape {tuple(params[0].shape)}, expected that of x, {tuple(x.shape)}; x is never broadcast"
+        )
+    for label, p in zip(labels[1:], params[1:]):  # noqa: B905
+        broadcasts(label, p.shape, "x", x.shape)
+    if obs_logvar is not None:
+        params = (*params, _observation(obs_logvar, params, x, likelihood, names))
+    missing = [n for n in names[len(params) :] if n not in LIKELIHOODS[likelihood].DEFAULTS]
+    if missing:
+        raise ValueError(f"recon: the {likelihood} parameter {missing[0]} is missing; expected {', '.join(names)}")
+    return params
+
+
+def _observation(obs_logvar, params, x, likelihood, names):
+    if "logvar" not in names:
+        raise ValueError(f"obs_logvar: has no effect with likelihood={likelihood!r}, which has no variance")
+    if len(params) >= len(names):
+        raise ValueError("obs_logvar: given beside recon=(loc, logvar); expected one of the two")
+    if isinstance(obs_logvar, torch.Tensor):
+        tensor("obs_logvar", obs_logvar)
+        same_device(x=x, obs_logvar=obs_logvar)
+        broadcasts("obs_logvar", obs_logvar.shape, "x", x.shape)
+        return obs_logvar
+    number("obs_logvar", obs_logvar)
+    dtype = torch.float64 if params[0].dtype == torch.float64 else torch.float32
+    return torch.full((), obs_logvar, dtype=dtype, device=x.device)
+
+
+def posterior(mu, logvar, prior):
+    """(mu, logvar) or (mu, logvar, prior_mu, prior_logvar), checked against each other."""
+    tensor("mu", mu)
+    tensor("logvar", logvar)
+    if mu.dim() == 0:
+        raise ValueError("mu: got a 0-d tensor, expected the batch as dimension 0")
+    if mu.shape != logvar.shape:
+        raise ValueError(f"logvar: got shape {tuple(logvar.shape)}, expected that of mu, {tuple(mu.shape)}")
+    same_device(mu=mu, logvar=logvar)
+    if prior is None:
+        return mu, logvar
+    if not isinstance(prior, (tuple, list)) or len(prior) != 2:
+        raise TypeError(f"prior: got {type(prior).__name__}, expected None or a pair of tensors (mu, logvar)")
+    for i, name in enumerate(("prior[0] (mu)", "prior[1] (logvar)")):
+        tensor(name, prior[i])
+        same_device(mu=mu, **{name: prior[i]})
+        broadcasts(name, prior[i].shape, "mu", mu.shape)
+    return mu, logvar, *prior
+
+
+def latent(mu, logvar, kl, prior, batch):
+    """The latent term's tensors, from mu and logvar, or from kl."""
+    if kl is None:
+        if mu is None or logvar is None:
+            raise ValueError("mu, logvar, kl: expected mu and logvar, or kl; for the likelihood alone there is nll()")
+        tensors = posterior(mu, logvar, prior)
+        name = "mu"
+    else:
+        if mu is not None or logvar is not None:
+            raise ValueError("kl: given beside mu or logvar; expected one or the other")
+        if prior is not None:
+            raise ValueError("prior: has no effect with kl=, which was computed with its own prior")
+        tensors = (tensor("kl", kl),)
+        name = "kl"
+    if tensors[0].dim() == 0 or tensors[0].shape[0] != batch.shape[0]:
+        raise ValueError(
+            f"{name}: got shape {tuple(tensors[0].shape)}, expected the batch of x, {batch.shape[0]}, as dimension 0"
+        )
+    if tensors[0].device != batch.device:
+        raise ValueError(f"{name}: is on {tensors[0].device}, but x is on {batch.device}; expected one device")
+    return tensors
+
+
+def number(name, value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name}: got {type(value).__name__}, expected a number or a tensor")
+    if not -math.inf < value < math.inf:
+        raise ValueError(f"{name}: got {value}, expected a finite number")
+
+
+def weight(name, value, like, dims=()):
+    """A number >= 0, or a tensor that broadcasts to `dims` (whose values are not read: that would synchronise)."""
+    if isinstance(value, torch.Tensor):
+        tensor(name, value)
+        if value.device != like.device:
+            raise ValueError(f"{name}: is on {value.device}, but x is on {like.device}; expected one device")
+        broadcasts(name, value.shape, "the latent dims" if dims else "a number", dims)
+        return
+    number(name, value)
+    if value < 0:
+        raise ValueError(f"{name}: got {value}, expected a number >= 0")
+
+
+def noise(n_samples, generator, mu):
+    if n_samples is not None and (isinstance(n_samples, bool) or not isinstance(n_samples, int) or n_samples < 1):
+        raise ValueError(f"n_samples: got {n_samples!r}, expected None or an integer >= 1")
+    if generator is not None:
+        if not isinstance(generator, torch.Generator):
+            raise TypeError(f"generator: got {type(generator).__name__}, expected a torch.Generator")
+        if generator.device.type != mu.device.type:
+            raise ValueError(f"generator: is on {generator.device}, but mu is on {mu.device}; expected one device")

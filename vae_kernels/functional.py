@@ -1,0 +1,168 @@
+"""The public functions: check the arguments, choose the backend, call it.
+
+All losses are negative objectives in nats, to be minimised; dimension 0 is the batch, every other one is summed over.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from . import backends, checks, layout, philox
+from .ops import REDUCTIONS
+
+
+@dataclass(frozen=True)
+class ElboTerms:
+    """What fused_elbo(..., return_terms=True) gives, in nats; all but `loss` are detached.
+
+    loss        0-d, or [B] with reduction="none": rec_weight * nll + sum_d beta_d * kl_d, reduced
+    nll         [B]: -log p(x|z), unweighted
+    kl          [B]: KL(q(z|x) || p(z)), unweighted
+    kl_per_dim  the latent dims: the mean over the batch of each dimension's KL; None where `kl=` gave only sums
+    """
+
+    loss: torch.Tensor
+    nll: torch.Tensor
+    kl: torch.Tensor
+    kl_per_dim: torch.Tensor | None
+
+
+def fused_elbo(
+    recon,
+    x,
+    mu=None,
+    logvar=None,
+    *,
+    kl=None,
+    likelihood="bernoulli",
+    obs_logvar=None,
+    prior=None,
+    beta=1.0,
+    rec_weight=1.0,
+    reduction="mean",
+    return_terms=False,
+    backend="auto",
+):
+    """The loss of a variational autoencoder, in nats:
+
+        loss_b = rec_weight * (-log p(x_b | z_b)) + sum_d beta_d KL_d( N(mu_b, exp(logvar_b)) || prior )
+
+    which is -ELBO at rec_weight = beta = 1 (Kingma & Welling 2014, arXiv:1312.6114, equation 3; beta: Higgins et al. 2017,
+    beta-VAE, equation 4). Everything but dimension 0 is summed; reduction="mean" is the mean over the batch.
+
+        loss = fused_elbo(decoder(z), x, mu, logvar)
+
+    Args:
+        recon: what the decoder puts out, of the shape of x: for "bernoulli" the logits, for "gaussian" loc, or the tuple
+            (loc, logvar). float32, float64, bfloat16 or float16.
+        x: [B, ...] the target; also uint8, which is read as x / 255. "bernoulli" is a likelihood for x in [0, 1]; values
+            outside are not checked, as that would read the whole target.
+        mu, logvar: [B, ...] the posterior q(z|x) = N(mu, exp(logvar)).
+        kl: in place of mu and logvar, the [B] or [B, latent dims] that sample_kl gave.
+        likelihood: a name in vae_kernels.LIKELIHOODS.
+        obs_logvar: the "gaussian" log-variance beside a recon that is loc alone: None is 0 (unit variance), a float, or a
+            tensor that broadcasts to x (0-d, per channel, per pixel), trained if it requires grad.
+        prior: None for N(0, I), or a pair (mu, logvar) that broadcasts to mu; both get gradients.
+        beta: float or 0-d tensor, or a tensor that broadcasts to the latent dims. A tensor is read on its device.
+        rec_weight: float or 0-d tensor.
+        reduction: "mean", "sum" or "none".
+        return_terms: give ElboTerms in place of the loss, from the same pass.
+        backend: "auto", or a name in available_backends(), which is then never replaced by another.
+
+    Returns:
+        The loss: 0-d, or [B] with reduction="none"; float32, or float64 if recon or the posterior is. Differentiable in
+        every tensor argument, to any order.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what came, and what is expected.
+    """
+    params = checks.parameters(recon, x, likelihood, obs_logvar)
+    latent = checks.latent(mu, logvar, kl, prior, x)
+    checks.weight("rec_weight", rec_weight, x)
+    checks.weight("beta", beta, x, latent[0].shape[1:])
+    per_dim = return_terms and latent[0].dim() > 1
+    loss, nll, kl, kl_per_dim = _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, per_dim, backend)
+    return ElboTerms(loss, nll.detach(), kl.detach(), _detached(kl_per_dim)) if return_terms else loss
+
+
+def nll(recon, x, *, likelihood="bernoulli", obs_logvar=None, reduction="none", backend="auto"):
+    """-log p(x | recon) in nats, with its constants, summed over all but dimension 0: [B], or its mean or sum.
+
+    The arguments are those of fused_elbo, and so are dtypes and errors.
+    """
+    params = checks.parameters(recon, x, likelihood, obs_logvar)
+    return _elbo(x, params, likelihood, (), 1.0, 1.0, reduction, False, backend)[0]
+
+
+def gaussian_kl(mu, logvar, *, prior=None, reduction="none", backend="auto"):
+    """KL( N(mu, exp(logvar)) || prior ) in nats, summed over all but dimension 0: [B], or its mean or sum.
+
+    The arguments are those of fused_elbo. Kingma & Welling 2014, arXiv:1312.6114, appendix B.
+    """
+    latent = checks.posterior(mu, logvar, prior)
+    return _elbo(None, (), "", latent, 1.0, 1.0, reduction, False, backend)[0]
+
+
+def sample_kl(mu, logvar, *, prior=None, n_samples=None, reduction="none", generator=None, backend="auto"):
+    """A reparameterized sample of the posterior and its KL to the prior, from one kernel: (z, kl).
+
+        z = mu + exp(logvar / 2) * eps,  eps ~ N(0, I)        (Kingma & Welling 2014, arXiv:1312.6114, section 2.4)
+
+        z, kl = sample_kl(*encoder(x));  loss = fused_elbo(decoder(z), x, kl=kl)
+
+    is the fastest way to write a step: mu and logvar get one gradient from one kernel. The noise is not stored; the backward
+    pass draws it again. torch.manual_seed and `generator` rule it.
+
+    Args:
+        mu, logvar: [B, ...] float32, float64, bfloat16 or float16; halves of one tensor (chunk) are read without a copy.
+        prior: None for N(0, I), or a pair (mu, logvar) that broadcasts to mu; both get gradients.
+        n_samples: None, or the number K of samples for each posterior.
+        reduction: of the KL over the batch: "none", "mean" or "sum".
+        generator: a torch.Generator on the device of mu, or None for the default one.
+        backend: as in fused_elbo.
+
+    Returns:
+        z: [B, ...], or [K, B, ...] with n_samples=K, of the dtype of mu.
+        kl: [B] in nats, summed over the latent dims, or its mean or sum over the batch; float32, or float64 if mu is.
+    """
+    checks.choice("reduction", reduction, REDUCTIONS)
+    z, kl = _sample(mu, logvar, prior, n_samples, True, generator, backend)
+    return z, kl if reduction == "none" else getattr(kl, reduction)()
+
+
+def reparameterize(mu, logvar, *, n_samples=None, generator=None, backend="auto"):
+    """z = mu + exp(logvar / 2) * eps, eps ~ N(0, I): the sample of sample_kl without the KL; the same noise."""
+    return _sample(mu, logvar, None, n_samples, False, generator, backend)[0]
+
+
+def _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, per_dim, backend):
+    checks.choice("reduction", reduction, REDUCTIONS)
+    module = backends.choose(backend, (*params, *latent))
+    if params:
+        x, params = layout.likelihood(x, params)
+    if latent:
+        latent = layout.latent(latent)
+        beta = layout.weight(beta, latent[0].shape[1:])
+    return module.elbo(
+        x,
+        params,
+        likelihood,
+        latent,
+        rec_weight=layout.weight(rec_weight),
+        beta=beta,
+        reduction=reduction,
+        per_dim=per_dim,
+    )
+
+
+def _sample(mu, logvar, prior, n_samples, with_kl, generator, backend):
+    latent = checks.posterior(mu, logvar, prior)
+    checks.noise(n_samples, generator, mu)
+    module = backends.choose(backend, latent)
+    mu, logvar, *prior = layout.latent(latent)
+    rng = philox.new_rng(generator, mu.device)
+    return module.sample_kl(mu, logvar, tuple(prior), rng, n_samples, with_kl)
+
+
+def _detached(t):
+    return None if t is None else t.detach()

@@ -1,0 +1,76 @@
+"""Tensors into the layouts that the kernels read: as they are wherever that is possible, else one copy, differentiable.
+
+A sample must fill one gapless run of memory, in any order of its dimensions (contiguous, channels_last, ...); samples may
+lie apart (a slice of a wider tensor), or on each other (an expanded one).
+"""
+
+import torch
+
+
+def likelihood(x, params):
+    """x and the parameters in the order of params[0]; a parameter that broadcasts becomes 0-d, or one row, or full."""
+    like = params[0]
+    if not _is_dense(like):
+        like = like.contiguous()
+    return _in_order(x, like, 1), (like, *(_parameter(p, like) for p in params[1:]))
+
+
+def latent(tensors):
+    """mu, logvar and the prior with samples in row-major order, the prior expanded to mu; or the one KL."""
+    mu = tensors[0]
+    if len(tensors) == 1:
+        return (mu.contiguous(),)
+    return tuple(_row_major(t if t.shape == mu.shape else t.expand(mu.shape)) for t in tensors)
+
+
+def weight(w, shape=()):
+    """A weight tensor as float32 or float64, 0-d or of this shape; a number as it is."""
+    if not isinstance(w, torch.Tensor):
+        return float(w)
+    w = w if w.dtype in (torch.float32, torch.float64) else w.float()
+    return w.reshape(()) if w.numel() == 1 else w.expand(shape).contiguous()
+
+
+def _parameter(p, like):
+    if p.shape == like.shape:
+        return _in_order(p, like, 1)
+    if p.numel() == 1:
+        return p.reshape(())
+    if p.dim() == like.dim() and p.shape[0] == 1:
+        p = p[0]
+    if p.dim() < like.dim():  # one row for all samples: its gradient is summed over them in the kernel
+        return _in_order(p.expand(like.shape[1:]), like, 0)
+    return _in_order(p.expand(like.shape), like, 1)
+
+
+def _is_dense(t):
+    if t.is_contiguous():
+        return True
+    run = 1
+    for stride, size in sorted(zip(t.stride()[1:], t.shape[1:], strict=True)):
+        if size > 1 and stride != run:
+            return False
+        run *= size
+    return True
+
+
+def _in_order(t, like, first):
+    """t with its dimensions from `first` on in the memory order of like's dimensions from 1 on."""
+    wanted, size = like.stride()[1:], like.shape[1:]
+    if all(a == b or n <= 1 for a, b, n in zip(t.stride()[first:], wanted, size, strict=True)):
+        return t
+    outer_first = sorted(range(len(wanted)), key=lambda i: -wanted[i])
+    order = [*range(first), *(i + first for i in outer_first)]
+    inverse = sorted(range(len(order)), key=order.__getitem__)
+    return t.permute(order).contiguous().permute(inverse)
+
+
+def _row_major(t):
+    if t.is_contiguous():
+        return t
+    run = 1
+    for stride, size in zip(reversed(t.stride()[1:]), reversed(t.shape[1:]), strict=True):
+        if size > 1 and stride != run:
+            return t.contiguous()
+        run *= size
+    return t
