@@ -1,5 +1,6 @@
 // Registration and nothing else: the schemas are defined in vae_kernels/ops.py, the work is in cpu/ and cuda/.
 #include "cpu/ops.h"
+#include "cpu/pool.h"
 #include "torch_library.h"
 
 namespace {
@@ -8,4 +9,7 @@ const vk::Library cpu = vk::Library("vae_kernels", "CPU", __FILE__, __LINE__)
                             .impl<&vk::elbo_backward>("elbo_backward")
                             .impl<&vk::sample>("sample")
                             .impl<&vk::sample_backward>("sample_backward");
+const vk::Library any = vk::Library("vae_kernels", "CompositeExplicitAutograd", __FILE__, __LINE__)
+                            .impl<&vk::set_pool_limit>("set_pool_limit")
+                            .impl<&vk::pool_bytes>("pool_bytes");
 }

@@ -6,12 +6,13 @@
 #include <cstdint>
 #include <cstring>
 
+// VK_INLINE: never emitted as a symbol of its own: the linker must not hand an AVX-512 body to an older processor
 #ifdef __CUDACC__
-#define VK_FN __host__ __device__ static inline
+#define VK_INLINE __host__ __device__ inline
 #else
-// never emitted as a symbol of its own: the linker must not hand an AVX-512 body to an older processor
-#define VK_FN [[gnu::always_inline]] static inline
+#define VK_INLINE [[gnu::always_inline]] inline
 #endif
+#define VK_FN VK_INLINE static
 
 namespace vk {
 
@@ -125,16 +126,18 @@ VK_FN Expm1<double> expm1_pair(double x) {
   return {value, absolute(x) < 0.02 ? x * x * p : value - x};
 }
 
-// e^x over the whole range: 0 and infinity where float has no such number
-VK_FN float exp(float x) {
-  Reduced a = reduce_ln2(at_most(at_least(x, -87.f), 89.f));
+// e^x where 2^k is taken in two steps, so that k = 128, whose results are in part finite, is none too many
+VK_FN float exp_of(Reduced a) {
   return exp2_integer(a.magic - 1.f) * (2.f * (fma(a.r * a.r, exp_tail(a.r), a.r) + 1.f));
 }
+
+// e^x over the whole range: 0 and infinity where float has no such number
+VK_FN float exp(float x) { return exp_of(reduce_ln2(at_most(at_least(x, -87.f), 89.f))); }
 VK_FN double exp(double x) { return std::exp(x); }
 
-// e^x that stops at the largest power of two below overflow instead of becoming infinite: for a factor that meets an
-// exact zero, where infinity would make a NaN of a finite result
-VK_FN float exp_saturated(float x) { return exp(at_most(x, 88.f)); }
+// e^x that stops at e^88 instead of becoming infinite: for a factor that meets an exact zero, where infinity would make
+// a NaN of a finite result
+VK_FN float exp_saturated(float x) { return exp_of(reduce_ln2(at_most(at_least(x, -87.f), 88.f))); }
 VK_FN double exp_saturated(double x) { return std::exp(at_most(x, 709.)); }
 
 // log(1 + e) for 0 <= e <= 1: to 0.08

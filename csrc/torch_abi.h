@@ -55,6 +55,15 @@ int32_t aoti_torch_dtype_int16();
 int32_t aoti_torch_dtype_int32();
 int32_t aoti_torch_dtype_int64();
 
+// Since torch 2.11; weak, so that it is null with 2.10. The deleter is called with the data and deleter_ctx.
+__attribute__((weak)) AOTITorchError torch_from_blob(void* data, int64_t ndim, const int64_t* sizes_ptr,
+                                                     const int64_t* strides_ptr, int64_t storage_offset, int32_t dtype,
+                                                     int32_t device_type, int32_t device_index, AtenTensorHandle* ret,
+                                                     int32_t layout, const uint8_t* opaque_metadata,
+                                                     int64_t opaque_metadata_size,
+                                                     void (*deleter)(void* data, void* ctx), void* deleter_ctx);
+int32_t aoti_torch_layout_strided();
+
 // lists and strings
 AOTITorchError torch_new_list_reserve_size(size_t size, StableListHandle* ret);
 AOTITorchError torch_list_size(StableListHandle list, size_t* size);

@@ -261,7 +261,6 @@ def test_elbo_is_the_weighted_sum(name, reduction, beta):
         rec_weight=as_weight(rec_weight),
         beta=as_weight(beta),
         reduction=reduction,
-        per_dim=True,
     )
     nll_elements, kl_elements = ORACLES[name]["nll"](x, *params), gaussian_kl(*latent)
     expected = by_hand(nll_elements, kl_elements, rec_weight, beta, reduction)
@@ -279,7 +278,7 @@ def test_elbo_is_the_weighted_sum(name, reduction, beta):
 def test_obs_logvar_broadcasts_and_gets_its_gradient(shape):
     x, (loc, _), _ = draw()
     logvar = np.random.default_rng(5).normal(size=shape)
-    loss, nll, kl_b, per_dim = elbo(*doubles(x), doubles(loc, logvar), "gaussian", (), reduction="sum", per_dim=True)
+    loss, nll, kl_b, per_dim = elbo(*doubles(x), doubles(loc, logvar), "gaussian", (), reduction="sum")
     elements = ORACLES["gaussian"]["nll"](x, loc, np.broadcast_to(logvar, x.shape))
     assert_close(loss, elements.sum(), scale=np.abs(elements).sum(), ulps=64)
     assert nll.shape == (B,) and kl_b is None and per_dim is None
@@ -319,10 +318,10 @@ def test_given_kl():
     elements = kl.gaussian_kl(*doubles(mu, logvar))
     whole = elements.sum((1, 2))
     beta = torch.arange(6.0, dtype=torch.float64).reshape(LATENT)
-    same = elbo(*args, doubles(mu, logvar), beta=beta, per_dim=True)
-    for actual, expected in zip(elbo(*args, (elements,), beta=beta, per_dim=True), same, strict=True):
+    same = elbo(*args, doubles(mu, logvar), beta=beta)
+    for actual, expected in zip(elbo(*args, (elements,), beta=beta), same, strict=True):
         assert torch.equal(actual, expected)
-    loss, _, kl_b, per_dim = elbo(*args, (whole,), beta=0.5, reduction="none", per_dim=True)
+    loss, _, kl_b, per_dim = elbo(*args, (whole,), beta=0.5, reduction="none")
     expected = elbo(*args, (elements,), beta=0.5, reduction="none")[0]
     assert torch.equal(loss, expected) and torch.equal(kl_b, whole) and per_dim is None
 
@@ -330,7 +329,8 @@ def test_given_kl():
 def test_without_a_likelihood_the_loss_is_the_kl():
     latent = doubles(*draw()[2][:2])
     loss, nll, kl_b, per_dim = elbo(None, (), None, latent, beta=3.0, reduction="none")
-    assert nll is None and per_dim is None and torch.equal(loss, 3 * kl_b)
+    assert nll is None and torch.equal(loss, 3 * kl_b)
+    assert torch.equal(per_dim, kl.gaussian_kl(*latent).mean(0))
     assert_close(kl_b, gaussian_kl(*(t.numpy() for t in latent)).sum((1, 2)), ulps=64)
 
 
@@ -362,7 +362,6 @@ def test_loss_dtype(x, params, latent, out):
         [torch.tensor(p).to(latent) for p in arrays[2]],
         rec_weight=torch.tensor(0.5, dtype=f64),
         beta=torch.ones(3, dtype=f64),
-        per_dim=True,
     )
     assert {t.dtype for t in (loss, nll, kl_b, per_dim)} == {out}
 
@@ -400,7 +399,7 @@ def test_empty_batch_and_empty_event(name):
     loss = {r: elbo(torch.zeros(0, 3), params, name, latent, reduction=r)[0] for r in ("mean", "sum", "none")}
     assert loss["mean"].isnan() and loss["sum"] == 0 and loss["none"].shape == (0,)
     params = [torch.ones(4, 0) for _ in LIKELIHOODS[name].PARAMETERS]
-    _, nll, kl_b, per_dim = elbo(torch.zeros(4, 0), params, name, (torch.ones(4, 0), torch.ones(4, 0)), per_dim=True)
+    _, nll, kl_b, per_dim = elbo(torch.zeros(4, 0), params, name, (torch.ones(4, 0), torch.ones(4, 0)))
     assert nll.tolist() == kl_b.tolist() == [0, 0, 0, 0] and per_dim.shape == (0,)
 
 

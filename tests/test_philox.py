@@ -203,7 +203,7 @@ def test_fma_is_exact_where_product_and_addend_are_of_like_size(gap):
 
 @pytest.mark.parametrize("beside", [-1, 0, 1])
 def test_fma_is_exact_where_rounding_twice_is_not(beside):
-    """a b + c within one float64 ulp of a float32 midpoint, on or beside it, by a product that float64 cannot add to c."""
+    """a b + c a hair from a float32 midpoint or one float64 ulp beside it, a hair that float64 drops."""
     rng = np.random.default_rng(1)
     # c has ulp 2^8; a b = 2^7, half of it, + beside 2^-21, the ulp of c in float64, + up to 2^-22 (of a b / 2^-40 here)
     target = 2**47 + beside * 2**19

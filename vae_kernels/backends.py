@@ -48,7 +48,7 @@ def choose(name, tensors):
     """
     if name == "auto":
         return ops if _refusal("cpu", tensors) is None else reference
-    if name not in _MISSING:
+    if not isinstance(name, str) or name not in _MISSING:
         raise ValueError(f'backend: got {name!r}, expected "auto" or one of {sorted(_MISSING)}')
     reason = _MISSING[name] or _refusal(name, tensors)
     if reason is not None:
@@ -63,7 +63,7 @@ def _refusal(name, tensors):
     if _MISSING[name] is not None:
         return _MISSING[name]
     for t in tensors:
-        if t.device.type != "cpu":
+        if not t.is_cpu:
             return f"a tensor is on {t.device}"
     if torch._C._are_functorch_transforms_active():
         return "inside a torch.func transform only backend='torch' differentiates"

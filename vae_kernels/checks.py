@@ -20,7 +20,7 @@ def tensor(name, t, dtypes=_FLOATS):
 
 
 def choice(name, value, choices):
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, choices))}")
 
 
@@ -94,7 +94,8 @@ def posterior(mu, logvar, prior):
     if prior is None:
         return mu, logvar
     if not isinstance(prior, (tuple, list)) or len(prior) != 2:
-        raise TypeError(f"prior: got {type(prior).__name__}, expected None or a pair of tensors (mu, logvar)")
+        got = f"{len(prior)} tensors" if isinstance(prior, (tuple, list)) else type(prior).__name__
+        raise TypeError(f"prior: got {got}, expected None or a pair of tensors (mu, logvar)")
     for i, name in enumerate(("prior[0] (mu)", "prior[1] (logvar)")):
         tensor(name, prior[i])
         same_device(mu=mu, **{name: prior[i]})

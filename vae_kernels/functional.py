@@ -80,8 +80,7 @@ def fused_elbo(
     latent = checks.latent(mu, logvar, kl, prior, x)
     checks.weight("rec_weight", rec_weight, x)
     checks.weight("beta", beta, x, latent[0].shape[1:])
-    per_dim = return_terms and latent[0].dim() > 1
-    loss, nll, kl, kl_per_dim = _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, per_dim, backend)
+    loss, nll, kl, kl_per_dim = _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, return_terms, backend)
     return ElboTerms(loss, nll.detach(), kl.detach(), _detached(kl_per_dim)) if return_terms else loss
 
 
@@ -135,7 +134,7 @@ def reparameterize(mu, logvar, *, n_samples=None, generator=None, backend="auto"
     return _sample(mu, logvar, None, n_samples, False, generator, backend)[0]
 
 
-def _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, per_dim, backend):
+def _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms, backend):
     checks.choice("reduction", reduction, REDUCTIONS)
     module = backends.choose(backend, (*params, *latent))
     if params:
@@ -151,7 +150,7 @@ def _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, per_dim, b
         rec_weight=layout.weight(rec_weight),
         beta=beta,
         reduction=reduction,
-        per_dim=per_dim,
+        terms=terms,
     )
 
 

@@ -10,6 +10,8 @@ import torch
 def likelihood(x, params):
     """x and the parameters in the order of params[0]; a parameter that broadcasts becomes 0-d, or one row, or full."""
     like = params[0]
+    if len(params) == 1 and like.is_contiguous() and x.is_contiguous():  # nearly always
+        return x, params
     if not _is_dense(like):
         like = like.contiguous()
     return _in_order(x, like, 1), (like, *(_parameter(p, like) for p in params[1:]))

@@ -4,7 +4,7 @@ The schemas are defined here; csrc/ops.cpp attaches the C++ kernels when the com
 they mutate nothing, draw nothing, and read weights on the device. Their arguments were checked by functional.py.
 
     elbo             the loss, its terms, and the gradients that `need` asks for, in one pass:
-                     [loss, nll if params, kl if latent, kl_per_dim if per_dim, *gradients]
+                     [loss, *terms, *gradients], with terms: nll if params, kl if latent, kl_per_dim if it has dims
     elbo_backward    those gradients alone, for an incoming gradient of the shape of the loss
     sample           [z, kl if with_kl]
     sample_backward  the gradients that `need` asks for
@@ -19,7 +19,6 @@ rng         int64 [2]: seed and offset of the noise (philox.py)
 """
 
 import math
-from typing import NamedTuple
 
 import torch
 
@@ -34,13 +33,16 @@ _OBJECTIVE = (
 )
 _SAMPLE = "Tensor mu, Tensor logvar, Tensor[] prior, Tensor rng, int n_samples"
 for _schema in (
-    f"elbo({_OBJECTIVE}, bool per_dim) -> Tensor[]",
+    f"elbo({_OBJECTIVE}, bool terms) -> Tensor[]",
     f"elbo_backward(Tensor grad, {_OBJECTIVE}) -> Tensor[]",
     f"sample({_SAMPLE}, bool with_kl) -> Tensor[]",
     f"sample_backward(Tensor? grad_z, Tensor? grad_kl, {_SAMPLE}, int need) -> Tensor[]",
 ):
     # exact strides: the kernels run in storage order, which Inductor must not change behind their back
     _library.define(_schema, tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides))
+
+_library.define("set_pool_limit(int bytes) -> ()")
+_library.define("pool_bytes() -> int")
 
 _elbo = torch.ops.vae_kernels.elbo.default
 _elbo_backward = torch.ops.vae_kernels.elbo_backward.default
@@ -62,22 +64,20 @@ def _fake_gradients(params, latent, need):
     for i, t in enumerate((*params, *latent)):
         if not need >> i & 1:
             continue
-        if i >= len(params):
-            yield _in_order(t)
-        elif t.dim() == params[0].dim():
+        if i >= len(params) or t.dim() == params[0].dim():
             yield _in_order(t)
         else:
             yield torch.empty_strided(t.shape, t.stride(), dtype=dtype, device=t.device)
 
 
 @torch.library.register_fake("vae_kernels::elbo", lib=_library)
-def _(x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, reduction, need, per_dim):
+def _(x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, reduction, need, terms):
     like = (*params, *latent)[0]
     dtype = reference.compute_dtype(*params, *latent)
     per_sample = like.new_empty(like.shape[:1], dtype=dtype)
     out = [torch.empty_like(per_sample) if reduction == REDUCTIONS["none"] else like.new_empty((), dtype=dtype)]
-    out += [torch.empty_like(per_sample) for part in (params, latent) if part]
-    if per_dim:
+    out += [torch.empty_like(per_sample) for part in (params, latent) if part and terms]
+    if terms and latent and latent[0].dim() > 1:
         out.append(like.new_empty(latent[0].shape[1:], dtype=dtype))
     return [*out, *_fake_gradients(params, latent, need)]
 
@@ -103,29 +103,21 @@ def _(grad_z, grad_kl, mu, logvar, prior, rng, n_samples, need):
 # ---------------------------------------------------------------- autograd
 
 
-class Objective(NamedTuple):
-    """What of an objective is not a tensor."""
-
-    likelihood: str
-    n_params: int
-    rec_weight: float
-    beta: float
-    reduction: str
-    per_dim: bool
-
-
-def elbo(x, params, likelihood, latent, rec_weight, beta, reduction, per_dim):
+def elbo(x, params, likelihood, latent, *, rec_weight, beta, reduction, terms):
     """The arguments and results of formulas.elbo.elbo, with the ops; shapes and layouts are those of the schema."""
-    tensor_weight, factor = (rec_weight, 1.0) if isinstance(rec_weight, torch.Tensor) else (None, rec_weight)
-    tensor_beta, beta_factor = (beta, 1.0) if isinstance(beta, torch.Tensor) else (None, beta)
-    objective = Objective(likelihood, len(params), factor, beta_factor, reduction, per_dim)
-    out = iter(_Elbo.apply(objective, x, tensor_weight, tensor_beta, *params, *latent))
-    return (
-        next(out),
-        next(out) if params else None,
-        next(out) if latent else None,
-        next(out) if per_dim else None,
-    )
+    weight, weight_factor = (rec_weight, 1.0) if isinstance(rec_weight, torch.Tensor) else (None, rec_weight)
+    weight_beta, beta_factor = (beta, 1.0) if isinstance(beta, torch.Tensor) else (None, beta)
+    settings = (likelihood, len(params), weight_factor, beta_factor, REDUCTIONS[reduction], terms)
+    out = _Elbo.apply(settings, x, weight, weight_beta, *params, *latent)
+    if not terms:
+        return out, None, None, None
+    out = iter(out)
+    return next(out), next(out) if params else None, next(out) if latent else None, next(out, None)
+
+
+# Storage types whose gradients are never computed ahead, in eager mode and while compiling. In eager mode a bfloat16
+# gradient is, because an incoming gradient of 1, or of another power of two, does not round it again.
+_NEVER_AHEAD = {False: (torch.float16,), True: (torch.float16, torch.bfloat16)}
 
 
 class _Elbo(torch.autograd.Function):
@@ -134,66 +126,44 @@ class _Elbo(torch.autograd.Function):
     storage, where an unscaled gradient underflows; with bfloat16 storage, where rescaling would round a second time."""
 
     @staticmethod
-    def forward(ctx, objective, x, rec_weight, beta, *tensors):
-        n = objective.n_params
+    def forward(ctx, settings, x, rec_weight, beta, *tensors):
+        likelihood, n, rec_weight_factor, beta_factor, reduction, terms = settings
+        compiling = torch.compiler.is_compiling()
+        need, bit, ahead = 0, 1, reduction != REDUCTIONS["none"]
+        for t, needed in zip(tensors, ctx.needs_input_grad[4:], strict=True):
+            if needed:
+                need |= bit
+                ahead = ahead and t.dtype not in _NEVER_AHEAD[compiling]
+            bit *= 2
         params, latent = tensors[:n], tensors[n:]
-        need = sum(1 << i for i, needed in enumerate(ctx.needs_input_grad[4:]) if needed)
-        ctx.compiling = torch.compiler.is_compiling()
-        one_pass = objective.reduction != "none" and all(t.dtype not in _TWO_PASSES[ctx.compiling] for t in tensors)
-        ctx.objective, ctx.need = objective, need
-        out = _elbo(
-            x,
-            params,
-            objective.likelihood,
-            latent,
-            rec_weight,
-            beta,
-            objective.rec_weight,
-            objective.beta,
-            REDUCTIONS[objective.reduction],
-            need if one_pass else 0,
-            objective.per_dim,
-        )
-        n_terms = 1 + bool(params) + bool(latent) + objective.per_dim
-        terms, grads = out[:n_terms], out[n_terms:]
+        objective = (x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, reduction)
+        out = _elbo(*objective, need if ahead else 0, terms)
+        n_terms = 1 + terms * (bool(params) + bool(latent) + bool(latent and latent[0].dim() > 1))
+        grads = out[n_terms:]
+        ctx.settings, ctx.need, ctx.compiling, ctx.ahead = settings, need, compiling, bool(grads)
         # Saved tensors are not given up before the graph is; attributes can be, so that in eager mode the gradient that
         # leaves the backward pass has one owner, who need not copy it.
-        ctx.one_pass = one_pass and need != 0
-        ctx.grads = None if ctx.compiling else grads
-        ctx.save_for_backward(x, rec_weight, beta, *tensors, *(grads if ctx.compiling else ()))
-        ctx.mark_non_differentiable(*terms[1:])
-        return tuple(terms)
+        ctx.grads = None if compiling else grads
+        ctx.save_for_backward(x, rec_weight, beta, *tensors, *(grads if compiling else ()))
+        if not terms:
+            return out[0]
+        ctx.mark_non_differentiable(*out[1:n_terms])
+        return tuple(out[:n_terms])
 
     @staticmethod
     def backward(ctx, grad, *_):
-        objective, needed = ctx.objective, ctx.needs_input_grad
+        needed = ctx.needs_input_grad
         through_reference = any(needed[1:4]) or torch.is_grad_enabled()
-        grads = _rescaled(ctx, grad) if ctx.one_pass and not through_reference else None
+        grads = _rescaled(ctx, grad) if ctx.ahead and not through_reference else None
         if grads is None:
             x, rec_weight, beta, *tensors = ctx.saved_tensors[: len(needed) - 1]
             if through_reference:
-                return (None, *_reference_gradients(ctx, grad, x, rec_weight, beta, tensors))
-            n = objective.n_params
-            grads = _elbo_backward(
-                grad,
-                x,
-                tensors[:n],
-                objective.likelihood,
-                tensors[n:],
-                rec_weight,
-                beta,
-                objective.rec_weight,
-                objective.beta,
-                REDUCTIONS[objective.reduction],
-                ctx.need,
-            )
+                return None, *_reference_gradients(ctx, grad, x, rec_weight, beta, tensors)
+            likelihood, n, rec_weight_factor, beta_factor, reduction, _ = ctx.settings
+            objective = (x, tensors[:n], likelihood, tensors[n:], rec_weight, beta)
+            grads = _elbo_backward(grad, *objective, rec_weight_factor, beta_factor, reduction, ctx.need)
         grads = iter(grads)
-        return (None, None, None, None, *(next(grads) if wanted else None for wanted in needed[4:]))
-
-
-# Storage types whose gradients are never kept, in eager mode and while compiling. In eager mode a bfloat16 gradient is
-# kept, because an incoming gradient of 1 or of another power of two does not round it again.
-_TWO_PASSES = {False: (torch.float16,), True: (torch.float16, torch.bfloat16)}
+        return None, None, None, None, *[next(grads) if wanted else None for wanted in needed[4:]]
 
 
 def _rescaled(ctx, grad):
@@ -205,39 +175,40 @@ def _rescaled(ctx, grad):
     if grads is None:
         ctx.saved_tensors  # noqa: B018 - freed with them: this raises what autograd says of a second backward pass
     scale = grad.item()
+    keep = torch._C._autograd._get_current_graph_task_keep_graph()
+    if scale == 1 and not keep:
+        ctx.grads = None
+        return grads
     power_of_two = math.frexp(scale)[0] in (0.0, 0.5)
     if not power_of_two and any(g.dtype == torch.bfloat16 for g in grads):
         return None
-    if torch._C._autograd._get_current_graph_task_keep_graph():
+    if keep:
         return [g * scale for g in grads]
     ctx.grads = None
-    return [g.mul_(scale) for g in grads] if scale != 1 else grads
+    return [g.mul_(scale) for g in grads]
 
 
 def _reference_gradients(ctx, grad, x, rec_weight, beta, tensors):
-    """All gradients through the plain-torch formulas: for x, rec_weight and beta, and for a gradient of the gradient."""
-    create_graph = torch.is_grad_enabled()
+    """All gradients through the plain-torch formulas: those of x, rec_weight and beta, and a gradient of the gradient."""
+    create_graph, needed = torch.is_grad_enabled(), ctx.needs_input_grad[1:]
+    likelihood, n, rec_weight_factor, beta_factor, reduction, _ = ctx.settings
+    inputs = [x, rec_weight, beta, *tensors]
+    if not create_graph:
+        inputs = [t if t is None else t.detach().requires_grad_(wanted) for t, wanted in zip(inputs, needed, strict=True)]
+    x, rec_weight, beta, *tensors = inputs
     with torch.enable_grad():
-        inputs = [x, rec_weight, beta, *tensors]
-        if not create_graph:
-            inputs = [
-                t if t is None else t.detach().requires_grad_(n)
-                for t, n in zip(inputs, ctx.needs_input_grad[1:], strict=True)
-            ]
-        x, rec_weight, beta, *tensors = inputs
-        n, o = ctx.objective.n_params, ctx.objective
         loss, *_ = reference.elbo(
             x,
             tensors[:n],
-            o.likelihood,
+            likelihood,
             tensors[n:],
-            rec_weight=o.rec_weight if rec_weight is None else rec_weight,
-            beta=o.beta if beta is None else beta,
-            reduction=o.reduction,
+            rec_weight=rec_weight_factor if rec_weight is None else rec_weight,
+            beta=beta_factor if beta is None else beta,
+            reduction=next(name for name, code in REDUCTIONS.items() if code == reduction),
         )
-    wanted = [t for t, needed in zip(inputs, ctx.needs_input_grad[1:], strict=True) if needed]
+    wanted = [t for t, n in zip(inputs, needed, strict=True) if n]
     grads = iter(torch.autograd.grad(loss, wanted, grad, create_graph=create_graph, allow_unused=True))
-    return [next(grads) if needed else None for needed in ctx.needs_input_grad[1:]]
+    return [next(grads) if n else None for n in needed]
 
 
 def sample_kl(mu, logvar, prior, rng, n_samples, with_kl):
@@ -266,8 +237,8 @@ class _Sample(torch.autograd.Function):
             wanted = [t for t, n in zip((mu, logvar, *prior), needed, strict=True) if n]
             grads = torch.autograd.grad(*zip(*pairs, strict=True), wanted, create_graph=True, allow_unused=True)
         else:
-            need = sum(1 << i for i, n in enumerate(needed) if n)
+            need = sum([1 << i for i, n in enumerate(needed) if n])
             grad_z = None if grad_z is None else grad_z.contiguous()
             grads = _sample_backward(grad_z, grad_kl, mu, logvar, prior, rng, ctx.n_samples, need)
         grads = iter(grads)
-        return (None, None, None, *(next(grads) if n else None for n in needed))
+        return None, None, None, *[next(grads) if n else None for n in needed]

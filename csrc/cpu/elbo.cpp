@@ -58,7 +58,7 @@ void Objective::likelihood(const std::string& name, const Tensor& x, const std::
   if (row_sums)  // tall tasks: fewer sums of columns to keep and to add up
     job.grid = {rows, cols, 64, cols < kBlock ? cols : kBlock};
   else
-    job.grid = {rows, cols, 1 + 16384 / (cols + 1), cols < 16384 ? cols : 16384};
+    job.grid = {rows, cols, 1 + 8192 / (cols + 1), cols < 8192 ? cols : 8192};
   if (!job.grid.task_cols) job.grid.task_cols = 1;
   const int64_t tasks = job.grid.col_tasks();
 
@@ -191,7 +191,7 @@ void evaluate(Objective& o, const OptionalTensor& x, const Tensors& params, cons
 
 Tensors elbo(const OptionalTensor& x, const Tensors& params, const std::string& likelihood, const Tensors& latent,
              const OptionalTensor& rec_weight, const OptionalTensor& beta, double rec_weight_factor, double beta_factor,
-             int64_t reduction, int64_t need, bool per_dim) {
+             int64_t reduction, int64_t need, bool terms) {
   const Tensor& like = params.empty() ? latent[0] : params[0];
   const double rows = double(like.size(0)), scale = reduction == kMean ? 1 / rows : 1;
   Objective o;
@@ -199,7 +199,7 @@ Tensors elbo(const OptionalTensor& x, const Tensors& params, const std::string& 
   o.rec_weight = rec_weight_factor;
   o.beta = beta_factor;
   o.need = need;
-  o.per_dim = per_dim;
+  o.per_dim = terms && !latent.empty() && latent[0].dim() > 1;
   evaluate(o, x, params, likelihood, latent, rec_weight, beta);
 
   std::vector<double> loss(o.rows, 0.);
@@ -214,9 +214,9 @@ Tensors elbo(const OptionalTensor& x, const Tensors& params, const std::string& 
     out.push_back(tensor(loss, &o.rows, 1, o.float64, like));
   else  // an empty batch has the mean 0/0, as torch.mean has
     out.push_back(tensor(std::vector<double>{reduction == kMean ? total / rows : total}, nullptr, 0, o.float64, like));
-  if (!params.empty()) out.push_back(tensor(o.nll, &o.rows, 1, o.float64, like));
-  if (!latent.empty()) out.push_back(tensor(o.kl, &o.rows, 1, o.float64, like));
-  if (per_dim) {
+  if (terms && !params.empty()) out.push_back(tensor(o.nll, &o.rows, 1, o.float64, like));
+  if (terms && !latent.empty()) out.push_back(tensor(o.kl, &o.rows, 1, o.float64, like));
+  if (o.per_dim) {
     for (double& v : o.kl_per_dim) v /= rows;
     out.push_back(tensor(o.kl_per_dim, latent[0].sizes() + 1, latent[0].dim() - 1, o.float64, like));
   }

@@ -15,7 +15,7 @@ constexpr int64_t kNone = 0, kMean = 1, kSum = 2;  // reduction
 
 Tensors elbo(const OptionalTensor& x, const Tensors& params, const std::string& likelihood, const Tensors& latent,
              const OptionalTensor& rec_weight, const OptionalTensor& beta, double rec_weight_factor, double beta_factor,
-             int64_t reduction, int64_t need, bool per_dim);
+             int64_t reduction, int64_t need, bool terms);
 Tensors elbo_backward(const Tensor& grad, const OptionalTensor& x, const Tensors& params, const std::string& likelihood,
                       const Tensors& latent, const OptionalTensor& rec_weight, const OptionalTensor& beta,
                       double rec_weight_factor, double beta_factor, int64_t reduction, int64_t need);

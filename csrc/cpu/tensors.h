@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "kernels.h"
+#include "pool.h"
 #include "torch_abi.h"
 
 namespace vk {
@@ -14,6 +15,10 @@ inline DType dtype_of(const Tensor& t) {
   for (int i = 0; i < 5; ++i)
     if (codes[i] == code) return DType(i);
   fail("a tensor of dtype code ", code, " came; float32, float64, bfloat16, float16 and uint8 are known");
+}
+
+inline int64_t bytes_of(DType t) {
+  return t == DType::uint8 ? 1 : t == DType::float64 ? 8 : t == DType::float32 ? 4 : 2;
 }
 
 inline int32_t torch_dtype(bool float64) { return float64 ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32(); }
@@ -53,7 +58,7 @@ inline Source source(const Tensor& t) { return {t.data<void>(), t.dim() ? t.stri
 inline Tensor empty_in_order(const Tensor& t, int64_t cols, Sink& sink) {
   std::vector<int64_t> strides(t.strides(), t.strides() + t.dim());
   if (t.dim()) strides[0] = cols;
-  Tensor out = empty(t.sizes(), strides.data(), t.dim(), t.dtype(), t);
+  Tensor out = empty_pooled(t.sizes(), strides.data(), t.dim(), t.dtype(), t.numel() * bytes_of(dtype_of(t)), t);
   sink = {out.mut<void>(), cols, dtype_of(t)};
   return out;
 }

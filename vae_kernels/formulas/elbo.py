@@ -17,7 +17,7 @@ from .kl import gaussian_kl
 from .reparameterize import reparameterize
 
 
-def elbo(x, params, likelihood, latent, *, rec_weight=1.0, beta=1.0, reduction="mean", per_dim=False):
+def elbo(x, params, likelihood, latent, *, rec_weight=1.0, beta=1.0, reduction="mean", terms=True):
     """The loss and its terms: (loss, nll, kl, kl_per_dim), of the compute dtype.
 
     x           [B, ...] target, floating or uint8 (read as x / 255); or None: no likelihood term
@@ -29,9 +29,9 @@ def elbo(x, params, likelihood, latent, *, rec_weight=1.0, beta=1.0, reduction="
     rec_weight  float or 0-d tensor
     beta        float, 0-d tensor, or tensor that broadcasts to the latent dims
     reduction   "mean" over the batch or "sum": loss is 0-d; "none": loss is [B]
-    per_dim     if True, kl_per_dim is the batch mean of kl_bd, [latent dims]; else None, as without latent dims
+    terms       if False, only the loss is wanted: the others may be None
 
-    nll and kl are [B] and unweighted, or None where there is no such term.
+    nll and kl are [B] and unweighted, kl_per_dim is the batch mean of kl_bd, [latent dims]; None where there is no such term.
     """
     dtype = compute_dtype(*params, *latent)
     loss = nll = kl = kl_per_dim = None
@@ -44,7 +44,7 @@ def elbo(x, params, likelihood, latent, *, rec_weight=1.0, beta=1.0, reduction="
         by_dim = isinstance(beta, torch.Tensor) and beta.dim() > 0
         weighted = _sum_events(beta.to(dtype) * kl_bd) if by_dim else beta * kl
         loss = weighted if loss is None else loss + weighted
-        if per_dim and kl_bd.dim() > 1:
+        if terms and kl_bd.dim() > 1:
             kl_per_dim = kl_bd.mean(0)
     if reduction == "mean":
         loss = loss.mean()

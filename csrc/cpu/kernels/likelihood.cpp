@@ -13,54 +13,69 @@ namespace vk::VK_ISA {
 using F = VK_LIKELIHOOD;
 constexpr int N = F::parameters;
 
-// One block. Bit k of SCALARS: parameter k is one number, *p[k], and its gradient is summed into scalar_sums[k].
+// Bit k of SCALARS: parameter k is one number, and its gradient is summed.
 template <class T, unsigned SCALARS, bool GRAD>
-static T block(const T* x, const T* const* p, T* const* g, T* scalar_sums, T weight, int n) {
-  T sum = 0, s1 = 0, s2 = 0;
-  const T *p0 = p[0], *p1 = N > 1 ? p[1] : nullptr, *p2 = N > 2 ? p[2] : nullptr;
-  T *g0 = g[0], *g1 = N > 1 ? g[1] : nullptr, *g2 = N > 2 ? g[2] : nullptr;
-  const T c1 = SCALARS & 2 ? *p1 : 0, c2 = SCALARS & 4 ? *p2 : 0;
-#pragma omp simd reduction(+ : sum, s1, s2)
-  for (int i = 0; i < n; ++i) {
+struct Block {
+  const T *x, *p0, *p1, *p2;
+  T *g0, *g1, *g2;
+  T c1, c2, weight;
+
+  // Element i: its value is returned, gradients are written, and those of numbers go to d1 and d2. The arrays live in
+  // a function of their own: as variables of the vectorised loop they would be laid out in memory, lane by lane.
+  VK_INLINE T element(int i, T& d1, T& d2) const {
     T q[N], d[N];
     q[0] = p0[i];
     if constexpr (N > 1) q[1] = SCALARS & 2 ? c1 : p1[i];
     if constexpr (N > 2) q[2] = SCALARS & 4 ? c2 : p2[i];
-    sum += F::nll(x[i], q, d);
+    const T value = F::nll(x[i], q, d);
+    d1 = d2 = 0;
     if constexpr (GRAD) {
       g0[i] = weight * d[0];
-      if constexpr (N > 1 && (SCALARS & 2)) s1 += d[1];
-      if constexpr (N > 1 && !(SCALARS & 2)) g1[i] = weight * d[1];
-      if constexpr (N > 2 && (SCALARS & 4)) s2 += d[2];
-      if constexpr (N > 2 && !(SCALARS & 4)) g2[i] = weight * d[2];
+      if constexpr (N > 1) SCALARS & 2 ? d1 = d[1] : g1[i] = weight * d[1];
+      if constexpr (N > 2) SCALARS & 4 ? d2 = d[2] : g2[i] = weight * d[2];
     }
+    return value;
   }
-  scalar_sums[1] = weight * s1;
-  scalar_sums[2] = weight * s2;
-  return sum;
-}
+
+  static T run(const T* x, const T* const* p, T* const* g, T* scalar_sums, T weight, int n) {
+    const T *p1 = N > 1 ? p[1] : nullptr, *p2 = N > 2 ? p[2] : nullptr;
+    T *g1 = N > 1 ? g[1] : nullptr, *g2 = N > 2 ? g[2] : nullptr;
+    const Block b{x, p[0], p1, p2, g[0], g1, g2, SCALARS & 2 ? *p1 : T(0), SCALARS & 4 ? *p2 : T(0), weight};
+    T sum = 0, s1 = 0, s2 = 0;
+#pragma omp simd reduction(+ : sum, s1, s2)
+    for (int i = 0; i < n; ++i) {
+      T d1, d2;
+      sum += b.element(i, d1, d2);
+      s1 += d1;
+      s2 += d2;
+    }
+    scalar_sums[1] = weight * s1;
+    scalar_sums[2] = weight * s2;
+    return sum;
+  }
+};
 
 template <class T>
-using Block = T (*)(const T*, const T* const*, T* const*, T*, T, int);
+using BlockLoop = T (*)(const T*, const T* const*, T* const*, T*, T, int);
 
 template <class T>
-static Block<T> choose(unsigned scalars, bool grad) {
+static BlockLoop<T> choose(unsigned scalars, bool grad) {
   // the first parameter has the shape of x, so bit 0 is never set
-  if constexpr (N == 1) return grad ? block<T, 0, true> : block<T, 0, false>;
+  if constexpr (N == 1) return grad ? Block<T, 0, true>::run : Block<T, 0, false>::run;
   if constexpr (N == 2) {
-    if (scalars & 2) return grad ? block<T, 2, true> : block<T, 2, false>;
-    return grad ? block<T, 0, true> : block<T, 0, false>;
+    if (scalars & 2) return grad ? Block<T, 2, true>::run : Block<T, 2, false>::run;
+    return grad ? Block<T, 0, true>::run : Block<T, 0, false>::run;
   }
   if constexpr (N == 3) {
     switch (scalars) {
       case 0:
-        return grad ? block<T, 0, true> : block<T, 0, false>;
+        return grad ? Block<T, 0, true>::run : Block<T, 0, false>::run;
       case 2:
-        return grad ? block<T, 2, true> : block<T, 2, false>;
+        return grad ? Block<T, 2, true>::run : Block<T, 2, false>::run;
       case 4:
-        return grad ? block<T, 4, true> : block<T, 4, false>;
+        return grad ? Block<T, 4, true>::run : Block<T, 4, false>::run;
       default:
-        return grad ? block<T, 6, true> : block<T, 6, false>;
+        return grad ? Block<T, 6, true>::run : Block<T, 6, false>::run;
     }
   }
 }
@@ -78,7 +93,7 @@ static void run(const LikelihoodJob& job, const Task& task) {
     scalars |= 1u << k;
     load_into(job.p[k].in, 0, 0, 1, p_buffer[k]);
   }
-  const Block<T> value_and_gradient = choose<T>(scalars, job.grad);
+  const BlockLoop<T> value_and_gradient = choose<T>(scalars, job.grad);
   const int64_t col_task = task.col / job.grid.task_cols, row_task = task.row / job.grid.task_rows;
 
   for (int64_t row = task.row; row < task.row + task.rows; ++row) {

@@ -1,0 +1,109 @@
+"""The noise of the compiled backends: every bit that of philox.py, drawn again by the backward pass, ruled by the seed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cases
+import pytest
+import torch
+
+import vae_kernels as vk
+from vae_kernels import ops, philox
+
+BACKENDS = [name for name, missing in vk.available_backends().items() if name != "torch" and missing is None]
+SHAPES = [(1, 1), (3, 5), (1000, 7), (2, 1025), (17, 3000), (4, 3, 2, 5), (6,), (0, 3)]
+RNGS = [(0, 0), (1, 2), (0x1234567890AB, (5 << 32) + 7), (-1, -(2**63))]
+
+
+def normals_of_ops(rng, shape, n_samples=None):
+    zeros = torch.zeros(shape)
+    return ops.sample_kl(zeros, zeros, (), torch.tensor(rng), n_samples, False)[0]
+
+
+@pytest.mark.skipif("cpu" not in BACKENDS, reason="the compiled library was not built")
+@pytest.mark.parametrize("rng", RNGS, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_bits(shape, rng):
+    assert torch.equal(normals_of_ops(rng, shape), philox.normals(torch.tensor(rng), shape))
+    assert torch.equal(normals_of_ops(rng, shape, 3), philox.normals(torch.tensor(rng), (3, *shape)))
+
+
+@pytest.mark.skipif("cpu" not in BACKENDS, reason="the compiled library was not built")
+def test_bits_of_a_million():
+    """Rounding differs in one of some ten thousand if a single operation is contracted: a short draw may miss it."""
+    assert torch.equal(normals_of_ops(RNGS[2], (1 << 20,)), philox.normals(torch.tensor(RNGS[2]), (1 << 20,)))
+
+
+@pytest.mark.skipif("cpu" not in BACKENDS, reason="the compiled library was not built")
+@pytest.mark.parametrize("isa", ["base", "avx2"])
+def test_bits_of_every_instruction_set(isa):
+    if isa == "avx2" and not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+        pytest.skip("this processor does not run avx2")
+    code = "import test_noise as t; t.test_bits_of_a_million(); t.test_bits((17, 3000), (1, 2))"
+    env = os.environ | {"VAE_KERNELS_ISA": isa}
+    here = Path(__file__).parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=here, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("backend", ["torch", *BACKENDS])
+@pytest.mark.parametrize("n_samples", [None, 1, 4])
+def test_samples_are_a_function_of_the_seed(backend, n_samples):
+    mu, logvar = torch.randn(5, 7), torch.randn(5, 7)
+    draw = lambda seed: vk.reparameterize(  # noqa: E731
+        mu, logvar, n_samples=n_samples, generator=torch.Generator().manual_seed(seed), backend=backend
+    )
+    assert torch.equal(draw(3), draw(3)) and not torch.equal(draw(3), draw(4))
+    torch.manual_seed(11)
+    first, second = (vk.sample_kl(mu, logvar, n_samples=n_samples, backend=backend)[0] for _ in range(2))
+    torch.manual_seed(11)
+    assert torch.equal(vk.sample_kl(mu, logvar, n_samples=n_samples, backend=backend)[0], first)
+    assert not torch.equal(first, second)
+    assert first.shape == ((5, 7) if n_samples is None else (n_samples, 5, 7))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("layout", ["contiguous", "halves", "transposed", "channels_last"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_value_and_gradient(backend, dtype, layout):
+    """z, kl and the gradients of mu, logvar and the prior are those of the formulas with the same noise, however the inputs
+    lie in memory: an element's noise depends on its logical place."""
+    g = torch.Generator().manual_seed(5)
+    random = lambda *shape: (torch.randn(shape, generator=g, dtype=torch.float64) * 0.8).to(dtype)  # noqa: E731
+    both = random(6, 10, 4, 9)
+    mu, logvar = {
+        "contiguous": lambda: (both[:, :5].clone(), both[:, 5:].clone()),
+        "halves": lambda: both.chunk(2, 1),
+        "transposed": lambda: tuple(t.transpose(2, 3).contiguous().transpose(2, 3) for t in both.chunk(2, 1)),
+        "channels_last": lambda: both.contiguous(memory_format=torch.channels_last).chunk(2, 1),
+    }[layout]()
+    prior = random(5, 1, 1), random(5, 4, 9)
+    weights = random(3, 6, 5, 4, 9), random(6)
+
+    def outcome(name, dtype):
+        inputs = [t.detach().to(dtype).requires_grad_() for t in (mu, logvar, *prior)]
+        gen = torch.Generator().manual_seed(2)
+        z, kl = vk.sample_kl(*inputs[:2], prior=inputs[2:], n_samples=3, generator=gen, backend=name)
+        assert z.dtype == dtype and kl.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+        grads = torch.autograd.grad([z, kl], inputs, [weights[0].to(z.dtype), weights[1].to(kl.dtype)])
+        return [z, kl, *grads]
+
+    truth = outcome("torch", torch.float64)
+    theirs, ours = outcome("torch", dtype), outcome(backend, dtype)
+    for name, *values in zip(["z", "kl", "mu", "logvar", "prior_mu", "prior_logvar"], ours, theirs, truth, strict=True):
+        cases.check(*values, dtype, name)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_either_result_alone_has_its_gradient(backend):
+    mu, logvar = (torch.randn(4, 6, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    for pick in (0, 1):
+        results = []
+        for name in (backend, "torch"):
+            gen = torch.Generator().manual_seed(1)
+            out = vk.sample_kl(mu, logvar, generator=gen, backend=name)[pick]
+            results.append(torch.autograd.grad(out.sin().sum(), [mu, logvar]))
+        for ours, theirs in zip(*results, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
