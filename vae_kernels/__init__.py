@@ -6,6 +6,7 @@ from .backends import available_backends
 from .formulas import LIKELIHOODS as _FORMULAS
 from .functional import ElboTerms, fused_elbo, gaussian_kl, nll, reparameterize, sample_kl
 from .module import FusedELBO
+from .pool import pool_bytes, set_pool_limit
 from .vae import VAE, conv_vae, mlp_vae
 
 LIKELIHOODS = tuple(_FORMULAS)
@@ -27,6 +28,8 @@ __all__ = [
     "gaussian_kl",
     "mlp_vae",
     "nll",
+    "pool_bytes",
     "reparameterize",
     "sample_kl",
+    "set_pool_limit",
 ]

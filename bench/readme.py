@@ -1,0 +1,51 @@
+"""python -m bench.readme: writes the README's table of times from the committed results."""
+
+import csv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results"
+BEGIN, END = "<!-- python -m bench.readme -->\n", "<!-- end -->"
+
+
+def table(path):
+    """Markdown of one results file: a line a shape."""
+    rows = list(csv.DictReader(open(path, newline="")))
+    where = rows[0]
+    lines = [
+        f"{where['device']}, {where['threads']} threads, PyTorch {where['torch']}, malloc: {where['allocator']}; "
+        f"`bench/results/{path.name}`, made by `{where['command']}`:",
+        "",
+        "| batch x dims / latents, dtype | eager | torch.compile | vae_kernels | faster than eager | than compile |",
+        "|---|---|---|---|---|---|",
+    ]
+    shapes = dict.fromkeys((r["batch"], r["dims"], r["latents"], r["likelihood"], r["dtype"]) for r in rows)
+    for shape in shapes:
+        us = {r["name"]: float(r["median_us"]) for r in rows if tuple(r[k] for k in _SHAPE) == shape}
+        batch, dims, latents, likelihood, dtype = shape
+        compiled, ratio = (_time(us["compile"]), f"{us['compile'] / us['fused']:.1f}x") if "compile" in us else ("-", "-")
+        lines.append(
+            f"| {likelihood} {batch} x {dims} / {latents}, {dtype} | {_time(us['eager'])} | {compiled} "
+            f"| {_time(us['fused'])} | **{us['eager'] / us['fused']:.1f}x** | {ratio} |"
+        )
+    return "\n".join(lines)
+
+
+_SHAPE = ("batch", "dims", "latents", "likelihood", "dtype")
+
+
+def _time(us):
+    return f"{us:.0f} us" if us < 1000 else f"{us / 1000:.2f} ms" if us < 10_000 else f"{us / 1000:.0f} ms"
+
+
+def rendered(readme):
+    """The README's text with its table made anew."""
+    before, rest = readme.split(BEGIN)
+    after = rest[rest.index(END) :]
+    tables = "\n\n".join(table(path) for path in sorted(RESULTS.glob("*.csv")))
+    return f"{before}{BEGIN}{tables}\n{after}"
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    readme.write_text(rendered(readme.read_text()))

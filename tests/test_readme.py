@@ -1,0 +1,39 @@
+"""The README says what is so: its example runs, its numbers are those of the committed results, its names exist."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import vae_kernels as vk
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+
+if not README.exists():
+    pytest.skip("the tests run without the source tree beside them: there is no README.md", allow_module_level=True)
+
+
+def test_the_example_runs():
+    for code in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL):
+        exec(compile(code, str(README), "exec"), {})
+
+
+def test_the_numbers_are_those_of_the_results(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.delitem(sys.modules, "bench", raising=False)
+    from bench import readme
+
+    assert README.read_text() == readme.rendered(README.read_text()), "python -m bench.readme"
+
+
+def test_every_name_exists():
+    text = README.read_text()
+    named = set(re.findall(r"\bvk\.(\w+)", text)) | set(re.findall(r"^\| `(\w+)\(", text, re.MULTILINE))
+    assert named
+    assert not [name for name in named if not hasattr(vk, name)]
+    for name in vk.LIKELIHOODS:
+        assert f'`"{name}"`' in text, f"the table of likelihoods lacks {name}"
+    for name in vk.available_backends():
+        assert f'`"{name}"`' in text, f"the table of backends lacks {name}"
