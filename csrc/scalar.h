@@ -47,10 +47,8 @@ VK_FN double fma(double a, double b, double c) {
 // a * b + c rounded once, on every machine: what the bits of the noise rest on
 VK_FN float fma_exact(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 
-template <class T>
-VK_FN T absolute(T x) {
-  return x < 0 ? -x : x;
-}
+VK_FN float absolute(float x) { return __builtin_fabsf(x); }
+VK_FN double absolute(double x) { return __builtin_fabs(x); }
 // NaN passes through both: the comparison is false
 template <class T>
 VK_FN T at_least(T x, T low) {

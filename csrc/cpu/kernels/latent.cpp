@@ -6,6 +6,7 @@
 #include "philox.h"
 
 namespace vk::VK_ISA {
+namespace {  // as in likelihood.cpp: nothing here is for the linker to share
 
 // A tile is several whole rows, or a part of one, as a flat run of at most kBlock elements: short rows of latents
 // still fill the vectors.
@@ -181,7 +182,8 @@ static void sample_backward(const SampleBackwardJob& job, const Task& task) {
       tile.compute(job.p, t);
       for (int k = 0; k < (job.p[2].data ? 4 : 2); ++k) tile.scale(k, job.weight, nullptr, t);
     } else {
-      for (int i = 0; i < t.n(); ++i) tile.grad[0][i] = tile.grad[1][i] = 0;
+      for (int k = 0; k < (job.p[2].data ? 4 : 2); ++k)
+        for (int i = 0; i < t.n(); ++i) tile.grad[k][i] = 0;
     }
     if (job.grad_z.data) {
       const T *mu = load_tile(job.p[0], t, 0, tile.in[0]), *logvar = load_tile(job.p[1], t, 0, tile.in[1]);
@@ -195,6 +197,8 @@ static void sample_backward(const SampleBackwardJob& job, const Task& task) {
     for (int k = 0; k < 4; ++k) store_tile(tile.grad[k], job.grad[k], t);
   });
 }
+
+}  // namespace
 
 extern const LatentLoops latent_loops[2] = {{kl<float>, sample<float>, sample_backward<float>},
                                             {kl<double>, sample<double>, sample_backward<double>}};

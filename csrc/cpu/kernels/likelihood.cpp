@@ -9,6 +9,7 @@
 #include "block.h"
 
 namespace vk::VK_ISA {
+namespace {  // each likelihood has a Block<float, 0, true> of its own: the linker must not take one for all
 
 using F = VK_LIKELIHOOD;
 constexpr int N = F::parameters;
@@ -122,6 +123,8 @@ static void run(const LikelihoodJob& job, const Task& task) {
       if (job.p[k].sums) job.p[k].sums[partial] = sums[k];
   }
 }
+
+}  // namespace
 
 #define VK_JOIN(a, b) a##b
 #define VK_NAME(name) VK_JOIN(likelihood_, name)

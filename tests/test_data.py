@@ -1,0 +1,180 @@
+"""`--data`: what is read keeps its values, and whatever is wrong with a file is said in one sentence."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vae_kernels.cli import UserError
+from vae_kernels.cli.data import load
+
+
+def noise(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_default_is_the_digits():
+    data = load(None, "bernoulli")
+    assert data.images.shape == (5000, 1, 28, 28) and data.images.dtype == torch.uint8
+    assert data.images.max() == 255 and torch.equal(data.labels.bincount(), torch.full((10,), 500))
+    train, test = data.split()
+    assert (len(train), len(test)) == (4500, 500)
+    assert torch.equal(torch.cat([train, test]).sort().values, torch.arange(5000))
+    assert torch.equal(test, load(None, "gaussian").split()[1])
+
+
+ARRAYS = {
+    "grey": (noise(20, 6, 5), (20, 1, 6, 5)),
+    "vectors": (noise(20, 7), (20, 7)),
+    "channels first": (noise(20, 3, 6, 5), (20, 3, 6, 5)),
+    "channels last": (noise(20, 6, 5, 3), (20, 3, 6, 5)),
+    "float64": (noise(20, 6, 5) / 255, (20, 1, 6, 5)),
+    "float16": ((noise(20, 6, 5) / 255).astype(np.float16), (20, 1, 6, 5)),
+    "bool": (noise(20, 6, 5) > 99, (20, 1, 6, 5)),
+    "fortran order": (np.asfortranarray(noise(20, 6, 5)), (20, 1, 6, 5)),
+}
+
+
+@pytest.mark.parametrize("case", ARRAYS)
+def test_arrays(tmp_path, case):
+    values, shape = ARRAYS[case]
+    np.save(tmp_path / "a.npy", values)
+    images = load(tmp_path / "a.npy", "bernoulli").images
+    assert images.shape == shape
+    assert images.dtype == (torch.float32 if values.dtype.kind == "f" else torch.uint8)
+    expected = values.transpose(0, 3, 1, 2) if case == "channels last" else values
+    expected = expected.reshape(shape) * (255 if case == "bool" else 1)
+    np.testing.assert_array_equal(images.numpy(), expected.astype(images.numpy().dtype))
+
+
+def test_npz_with_labels(tmp_path):
+    x, y = noise(4, 6, 5), np.array(["b", "a", "b", "c"])
+    np.savez(tmp_path / "a.npz", x=x, y=y, more=np.zeros(3))
+    data = load(tmp_path / "a.npz", "bernoulli")
+    assert np.array_equal(data.images[:, 0], x)
+    assert data.classes == ["a", "b", "c"] and data.labels.tolist() == [1, 0, 1, 2]
+    np.savez(tmp_path / "b.npz", whatever=x)
+    data = load(tmp_path / "b.npz", "bernoulli")
+    assert np.array_equal(data.images[:, 0], x) and data.labels is None
+
+
+def test_gaussian_takes_any_finite_value(tmp_path):
+    values = 100 * np.random.default_rng(0).standard_normal((20, 7), dtype=np.float32)
+    np.save(tmp_path / "a.npy", values)
+    assert np.array_equal(load(tmp_path / "a.npy", "gaussian").images, values)
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3), ("1", 1), ("P", 3)])
+def test_folder(tmp_path, mode, channels):
+    for i in range(3):
+        Image.fromarray(noise(3, 6, 5, 3)[i]).convert(mode).save(tmp_path / f"{i}.png")
+    (tmp_path / "notes.txt").write_text("not an image")
+    data = load(tmp_path, "bernoulli")
+    assert data.images.shape == (3, channels, 6, 5) and data.images.dtype == torch.uint8 and data.labels is None
+    first = np.asarray(Image.open(tmp_path / "0.png").convert("RGB" if channels == 3 else "L"))
+    np.testing.assert_array_equal(data.images[0].permute(1, 2, 0).numpy(), first.reshape(6, 5, channels))
+
+
+def test_folder_of_classes(tmp_path):
+    for i, name in enumerate(("dog", "cat", "dog")):
+        (tmp_path / name).mkdir(exist_ok=True)
+        Image.fromarray(noise(6, 5)).save(tmp_path / name / f"{i}.JPG")
+    data = load(tmp_path, "bernoulli")
+    assert data.classes == ["cat", "dog"] and data.labels.tolist() == [0, 1, 1]
+
+
+def save(path, values, **kwargs):
+    np.save(path, values, **kwargs)
+    return path
+
+
+def cut(path, share=0.5):
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    return path
+
+
+def text(path, content=""):
+    path.write_text(content)
+    return path
+
+
+def arrays(path, **values):
+    np.savez(path, **values)
+    return path
+
+
+def png(path, *shape):
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(noise(*shape)).save(path)
+    return path
+
+
+def wide(path):
+    Image.fromarray(noise(6, 5).astype(np.uint16) * 257).save(path)
+    return path
+
+
+X = noise(20, 6, 5)
+BROKEN = {
+    "missing": (lambda d: d / "no.npy", "no.npy: no such file or folder"),
+    "other type": (lambda d: text(d / "a.csv", "1,2"), "a.csv: expected an .npy or .npz file, or a folder"),
+    "empty npy": (lambda d: text(d / "a.npy"), "a.npy: cannot be read as a numpy file"),
+    "empty npz": (lambda d: text(d / "a.npz"), "a.npz: cannot be read as a numpy file"),
+    "text": (lambda d: text(d / "a.npy", "hello, I am no array" * 9), "a.npy: cannot be read as a numpy file"),
+    "cut npy": (lambda d: cut(save(d / "a.npy", X)), "a.npy: cannot be read as a numpy file"),
+    "cut header": (lambda d: cut(save(d / "a.npy", X), 0.05), "a.npy: cannot be read as a numpy file"),
+    "cut npz": (lambda d: cut(arrays(d / "a.npz", x=X)), "a.npz: cannot be read as a numpy file"),
+    "pickle": (lambda d: save(d / "a.npy", np.array([{}, 1]), allow_pickle=True), "a.npy: cannot be read .*pickle"),
+    "pickle in npz": (lambda d: arrays(d / "a.npz", x=np.array([{}, 1], object)), "a.npz: cannot be read .*pickle"),
+    "wrong keys": (lambda d: arrays(d / "a.npz", a=X, b=X), r"holds the arrays \['a', 'b'\], expected one named 'x'"),
+    "no arrays": (lambda d: arrays(d / "a.npz"), r"holds the arrays \[\], expected one named 'x'"),
+    "labels": (lambda d: arrays(d / "a.npz", x=X, y=np.arange(3)), r"'y' has shape \(3,\), expected .* 20 rows"),
+    "scalar": (lambda d: save(d / "a.npy", np.float32(3)), r"has shape \(\), expected rows of data"),
+    "one dim": (lambda d: save(d / "a.npy", np.zeros(9)), r"has shape \(9,\), expected rows of data"),
+    "no rows": (lambda d: save(d / "a.npy", X[:0]), r"has shape \(0, 6, 5\), expected rows"),
+    "one row": (lambda d: save(d / "a.npy", X[:1]), "has 1 row, expected at least 2"),
+    "channels": (lambda d: save(d / "a.npy", noise(20, 4, 6, 5)), r"gives rows of shape .*1 or 3 channels"),
+    "five dims": (lambda d: save(d / "a.npy", noise(2, 3, 4, 5, 6)), r"gives rows of shape \(3, 4, 5, 6\)"),
+    "int64": (lambda d: save(d / "a.npy", X.astype(np.int64)), "has dtype int64, expected uint8"),
+    "complex": (lambda d: save(d / "a.npy", X * 1j), "has dtype complex128, expected uint8"),
+    "strings": (lambda d: save(d / "a.npy", np.array([["a"], ["b"]])), "has dtype <U1, expected uint8"),
+    "0 to 255": (
+        lambda d: save(d / "a.npy", X * 1.0),
+        r"has values between 0 and 255, expected in \[0, 1\] for the bernou",
+    ),
+    "negative": (lambda d: save(d / "a.npy", X / 128 - 1), r"has values between -1 and 0.99\d*, expected in \[0, 1\]"),
+    "nan": (
+        lambda d: save(d / "a.npy", np.where(X > 250, np.nan, 0)),
+        r"has values that are nan or inf, expected in \[0",
+    ),
+    "no images": (lambda d: text(d / "a.txt").parent, "no .png or .jpg file in this folder"),
+    "empty png": (lambda d: text(d / "a.png").parent, "a.png: cannot be read as an image"),
+    "cut png": (lambda d: cut(png(d / "a.png", 60, 50)).parent, "a.png: cannot be read as an image"),
+    "mixed size": (
+        lambda d: [png(d / "a.png", 6, 5), png(d / "b.png", 6, 7)] and d,
+        "b.png: is 7x6 grey, but .*a.png is 5x6 g",
+    ),
+    "mixed kind": (
+        lambda d: [png(d / "a.png", 6, 5), png(d / "b.png", 6, 5, 3)] and d,
+        "b.png: is 5x6 RGB, but .* 5x6 grey",
+    ),
+    "alpha": (lambda d: png(d / "a.png", 6, 5, 4).parent, "a.png: has mode RGBA, expected 8-bit grey or RGB"),
+    "16 bit": (lambda d: wide(d / "a.png").parent, "a.png: has mode I;16, expected 8-bit grey or RGB"),
+    "one image": (lambda d: png(d / "a.png", 6, 5).parent, "has 1 row, expected at least 2"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_data_is_one_sentence(tmp_path, case):
+    make, message = BROKEN[case]
+    with pytest.raises(UserError, match=message) as caught:
+        load(make(tmp_path), "bernoulli")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_gaussian_needs_finite_float32(tmp_path, value):
+    x = np.zeros((5, 4))
+    x[3, 2] = value
+    with pytest.raises(UserError, match=r"expected (finite for the gaussian|what float32 can hold)"):
+        load(save(tmp_path / "a.npy", x), "gaussian")

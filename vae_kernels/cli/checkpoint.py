@@ -1,0 +1,112 @@
+"""The run folder. Every file is replaced whole (`os.replace`), so a kill at any moment leaves the last good one.
+
+checkpoint.safetensors holds all that a resumed run needs, in one file so that nothing in it can disagree: weights,
+optimizer, random state, and the progress as JSON. model.safetensors (weights alone) and metrics.csv are made from the
+same state, for people and other programs. Nothing is ever pickled.
+"""
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from . import UserError
+
+CONFIG, CHECKPOINT, MODEL, METRICS = "config.json", "checkpoint.safetensors", "model.safetensors", "metrics.csv"
+
+
+def new_run(out, name, default):
+    """Make and return the folder out/name. No `name`: `default`, or `default`-2, -3, ... until one is free."""
+    if name is not None and (name in ("", ".", "..") or Path(name).name != name):
+        raise UserError(f"--name: got {name!r}, expected a plain folder name; --out says where it goes")
+    number = 1
+    while True:
+        run = Path(out) / (name or (default if number == 1 else f"{default}-{number}"))
+        try:
+            run.mkdir(parents=True)
+            return run
+        except FileExistsError as error:
+            if name is not None or not run.exists():  # not run.exists(): a part of --out is a file
+                hint = f"--resume {run} goes on with it" if (run / CONFIG).exists() else "give another --name or --out"
+                raise UserError(f"{run} exists already; {hint}") from error
+        except OSError as error:
+            raise UserError(f"cannot make the folder {run}: {error.strerror}") from error
+        number += 1
+
+
+def write(path, data):
+    """Write the bytes, or text, `data` to `path` whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def save_config(run, config):
+    write(run / CONFIG, json.dumps(config, indent=2) + "\n")
+
+
+def load_config(run):
+    """config.json of a run folder; UserError if this is not one."""
+    path = Path(run) / CONFIG
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--resume: {run} is not a folder that vae-kernels train has made: {path} is unreadable"
+        ) from error
+    if not isinstance(config, dict):
+        raise UserError(f"--resume: {path} holds a {type(config).__name__}, expected the options of a run")
+    return config
+
+
+def save_state(run, vae, optimizer, progress):
+    """Write the checkpoint, and from it the weights and the metrics.
+
+    progress: JSON-ready, with `rows`, one dict of equal keys for each finished epoch.
+    """
+    model = {name: tensor.detach().cpu().contiguous() for name, tensor in vae.state_dict().items()}
+    tensors = {f"model.{name}": tensor for name, tensor in model.items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": tensor.cpu().contiguous() for name, tensor in state.items()}
+    tensors["random.cpu"] = torch.get_rng_state()
+    if torch.cuda.is_initialized():
+        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    write(run / CHECKPOINT, save(tensors, metadata={"progress": json.dumps(progress)}))
+    write(run / MODEL, save(model))
+    table = io.StringIO()
+    if progress["rows"]:
+        writer = csv.DictWriter(table, progress["rows"][0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(progress["rows"])
+    write(run / METRICS, table.getvalue())
+
+
+def load_state(run, vae, optimizer):
+    """Restore what `save_state` saved, the random state of torch included, and return the progress."""
+    path = Path(run) / CHECKPOINT
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            progress = json.loads(file.metadata()["progress"])
+        vae.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        state = {}
+        for key, tensor in tensors.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".")
+                state.setdefault(int(index), {})[name] = tensor
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        torch.set_rng_state(tensors["random.cpu"])
+        if torch.cuda.is_initialized() and "random.cuda" in tensors:  # absent if the run has moved here from a CPU
+            torch.cuda.set_rng_state(tensors["random.cuda"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        detail = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"--resume: {path} cannot be read, or does not fit its {CONFIG} ({detail})") from error
+    return progress

@@ -1,0 +1,128 @@
+"""The training loop and the measurement of an epoch. Knows nothing of options, files and terminals."""
+
+import signal
+import time
+from contextlib import contextmanager
+
+import torch
+
+from .eager_loss import eager_loss
+
+ACTIVE = (
+    0.01  # a latent is active if its posterior mean varies by more over the data (Burda et al. 2016, arXiv:1509.00519)
+)
+
+
+def objective(kind, vae, x):
+    """The scalar to minimise for a batch, in nats per image. kind: "fused" or "eager"."""
+    return vae.loss(x) if kind == "fused" else eager_loss(vae, x)[0]
+
+
+def nll_and_kl(kind, vae, x, generator):
+    """Sums over the batch of the negative log-likelihood and of the KL, in nats, as the loss of that kind sees them."""
+    if kind == "fused":
+        terms = vae.loss(x, generator=generator, return_terms=True)
+        return terms.nll.sum(), terms.kl.sum()
+    _, nll, kl = eager_loss(vae, x, generator)
+    return nll * len(x), kl * len(x)
+
+
+def batches(images, index, size, device):
+    """The rows `index` of `images` on `device`, in order, `size` at a time (the last batch may be smaller)."""
+    for rows in index.split(size):
+        yield images[rows].to(device, non_blocking=True)
+
+
+@torch.no_grad()
+def measure(kind, vae, images, index, size, device):
+    """(nll, kl) in nats per image, and the posterior means [len(index), L], of the rows `index` of `images`.
+
+    One posterior sample an image, and the same noise at each call: epochs differ by their weights alone. The noise of
+    training is left as it was.
+    """
+    vae.eval()
+    generator = torch.Generator(device).manual_seed(0)
+    total, means = torch.zeros(2, dtype=torch.float64, device=device), []
+    for x in batches(images, index, size, device):
+        total += torch.stack(nll_and_kl(kind, vae, x, generator)).double()
+        means.append(vae.encode(x)[0].flatten(1))
+    vae.train()
+    nll, kl = (total / len(index)).tolist()
+    return nll, kl, torch.cat(means)
+
+
+class Interrupt:
+    """True once Ctrl-C was pressed. The step in progress ends first: half an optimizer step is never saved."""
+
+    pressed = False
+
+    def __bool__(self):
+        return self.pressed
+
+    @contextmanager
+    def listen(self):
+        def note(*_):
+            self.pressed = True
+            signal.signal(signal.SIGINT, before)  # a second Ctrl-C stops at once
+
+        before = signal.signal(signal.SIGINT, note)
+        try:
+            yield self
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def fit(vae, optimizer, data, config, progress, *, interrupt, on_step, on_epoch):
+    """Train until config["epochs"] epochs are done, `interrupt` is true, or the loss is no longer finite.
+
+    progress: where to start, changed in place: finished `rows` (a dict an epoch), and of the epoch in progress `step`,
+              `loss_sum` [nats] and `seconds`. It is consistent whenever this returns or calls `on_epoch`.
+    on_step:  called with the epoch (from 1), the steps done in it, its number of steps, and the loss [0-d tensor].
+    on_epoch: called at the end of an epoch with its row of metrics.
+
+    Returns False if the loss, or a measure, became nan or inf: then `progress` and the weights are not to be kept.
+    """
+    images, device, size, kind = data.images, config["device"], config["batch_size"], config["loss"]
+    train, test = data.split()
+    sample = train[: len(test)]  # as many as in the test set, so that the two numbers are equally noisy
+    steps = -(-len(train) // size)
+    while len(progress["rows"]) < config["epochs"]:
+        epoch = len(progress["rows"])
+        # The order depends on nothing but seed and epoch, so a resumed run finds its place in it.
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(config["seed"] * 1_000_003 + epoch))
+        rest = train[order][progress["step"] * size :]
+        loss_sum = torch.tensor(progress["loss_sum"], dtype=torch.float64, device=device)
+        started = time.perf_counter() - progress["seconds"]
+        for x in batches(images, rest, size, device):
+            loss = objective(kind, vae, x)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            loss_sum += loss.detach().double() * len(x)
+            progress["step"] += 1
+            on_step(epoch + 1, progress["step"], steps, loss.detach())
+            if interrupt:
+                break
+        if interrupt and progress["step"] < steps:
+            progress |= {"loss_sum": loss_sum.item(), "seconds": time.perf_counter() - started}
+            return bool(loss_sum.isfinite())
+        train_nll, train_kl, _ = measure(kind, vae, images, sample, size, device)
+        test_nll, test_kl, means = measure(kind, vae, images, test, size, device)
+        row = {
+            "epoch": epoch + 1,
+            "train_loss_nats": loss_sum.item() / len(train),
+            "train_neg_elbo_nats": train_nll + train_kl,
+            "test_neg_elbo_nats": test_nll + test_kl,
+            "test_reconstruction_nats": test_nll,
+            "test_kl_nats": test_kl,
+            "active_units": int((means.var(0, correction=0) > ACTIVE).sum()),
+            "seconds": time.perf_counter() - started,
+        }
+        if not all(abs(value) < float("inf") for value in row.values()):  # false for nan too
+            return False
+        progress["rows"].append(row)
+        progress |= {"step": 0, "loss_sum": 0.0, "seconds": 0.0}
+        on_epoch(row)
+        if interrupt:
+            break
+    return True

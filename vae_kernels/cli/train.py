@@ -1,0 +1,261 @@
+"""`vae-kernels train`: options in, a run folder out. The loop is in fit.py, the files are in checkpoint.py."""
+
+import math
+import sys
+import time
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .. import __version__
+from ..formulas import LIKELIHOODS
+from ..vae import conv_vae, mlp_vae
+from . import UserError, checkpoint, plots
+from .data import load
+from .fit import Interrupt, fit, measure
+
+Likelihood = Enum("Likelihood", {name: name for name in LIKELIHOODS}, type=str)
+Model = Enum("Model", {"mlp": "mlp", "conv": "conv"}, type=str)
+Loss = Enum("Loss", {"fused": "fused", "eager": "eager"}, type=str)
+
+EAGER = ("bernoulli", "gaussian")  # the likelihoods that eager_loss.py writes out
+ELSEWHERE = {"epochs", "device", "threads"}  # may change on --resume: how long and where, not what is computed
+
+
+def train(
+    context: typer.Context,
+    data: Annotated[
+        str | None,
+        typer.Option(help="An .npy or .npz file, or a folder of png or jpg images. Default: 5000 MNIST digits."),
+    ] = None,
+    likelihood: Annotated[
+        Likelihood, typer.Option(help="p(x | z); gaussian learns one variance for all.")
+    ] = "bernoulli",
+    beta: Annotated[float, typer.Option(help="Weight of the KL.")] = 1.0,
+    latent_dim: Annotated[int, typer.Option(min=1)] = 20,
+    epochs: Annotated[int, typer.Option(min=1)] = 100,
+    batch_size: Annotated[int, typer.Option(min=1)] = 100,
+    lr: Annotated[float, typer.Option(help="Step size of Adam.")] = 1e-3,
+    model: Annotated[Model, typer.Option()] = "mlp",
+    loss: Annotated[Loss, typer.Option(help="fused: this library; eager: written by hand, to compare.")] = "fused",
+    backend: Annotated[str, typer.Option(help="Backend of the fused loss.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: what torch takes.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of weights, order and noise.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
+    name: Annotated[str | None, typer.Option(help="Name of the run. Default: made of the options.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this run folder; --epochs may be raised.")] = None,
+):
+    """Train a VAE and leave weights, metrics and pictures in a run folder."""
+    config = {
+        "data": data and str(Path(data).resolve()),
+        "likelihood": str(getattr(likelihood, "value", likelihood)),
+        "beta": beta,
+        "latent_dim": latent_dim,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "model": str(getattr(model, "value", model)),
+        "loss": str(getattr(loss, "value", loss)),
+        "backend": backend,
+        "device": device,
+        "threads": threads,
+        "seed": seed,
+    }
+    given = {key for key in context.params if context.get_parameter_source(key).name == "COMMANDLINE"}
+    try:
+        raise SystemExit(run_training(config, given, out, name, resume))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def run_training(config, given, out, name, resume):
+    """Check, build, train, draw. `given`: names of the options on the command line. Returns the exit code."""
+    check(config)
+    if resume is not None:
+        config = resumed_config(resume, config, given)
+    device = torch.device(pick_device(config["device"]))
+    if config["threads"] is not None:
+        torch.set_num_threads(config["threads"])
+    data = load(config["data"], config["likelihood"])
+    if resume is not None and data.describe() != config["found"]:
+        raise UserError(f"--resume: {data.source} has changed since {resume} was started; begin a new run")
+    config["found"] = data.describe()
+    torch.manual_seed(config["seed"])
+    vae = build(config, data).to(device)
+    # `fused` is Adam's own one-kernel step; both losses train with it.
+    optimizer = torch.optim.Adam(vae.parameters(), lr=config["lr"], fused=device.type in ("cpu", "cuda"))
+    progress = {"rows": [], "step": 0, "loss_sum": 0.0, "seconds": 0.0}
+    if resume is not None:
+        run = resume
+        progress = checkpoint.load_state(run, vae, optimizer)
+        if len(progress["rows"]) > config["epochs"]:
+            raise UserError(f"--epochs: got {config['epochs']}, but {run} has {len(progress['rows'])} already")
+    else:
+        try:  # whatever does not fit together shows here, before there is a folder
+            measure(config["loss"], vae, data.images, torch.arange(1), 1, device)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise UserError(str(error)) from error
+        run = checkpoint.new_run(out, name, f"{data.name}-{config['likelihood']}-{config['loss']}")
+        checkpoint.save_state(run, vae, optimizer, progress)  # from here on there is something to resume
+    checkpoint.save_config(run, config | {"vae_kernels": __version__, "torch": torch.__version__})
+    return go(run, vae, optimizer, data, config | {"device": device}, progress)
+
+
+def check(config):
+    """What typer's own limits do not see."""
+    for key, least in (("beta", 0.0), ("lr", math.ulp(0.0))):
+        if not least <= config[key] < math.inf:
+            raise UserError(f"--{key}: got {config[key]:g}, expected a finite number {'>= 0' if least == 0 else '> 0'}")
+    if config["loss"] == "eager":
+        if config["backend"] != "auto":
+            raise UserError(f"--backend {config['backend']} has no effect with --loss eager; leave one of them out")
+        if config["likelihood"] not in EAGER:
+            raise UserError(f"--likelihood {config['likelihood']} needs --loss fused; eager has {' and '.join(EAGER)}")
+
+
+def resumed_config(run, config, given):
+    """The options of the run, but those that may change from the command line; any other difference is an error."""
+    old = checkpoint.load_config(run)
+    missing = [key for key in (*config, "found") if key not in old]
+    if missing:
+        raise UserError(f"--resume: {run / checkpoint.CONFIG} lacks {', '.join(missing)}")
+    clash = [key for key in sorted(given & config.keys() - ELSEWHERE) if config[key] != old[key]]
+    clash += sorted(given & {"out", "name"})  # the folder is what --resume names
+    if clash:
+        flags = ", ".join(
+            f"--{key.replace('_', '-')}" + (f" (the run has {old[key]})" if key in old else "") for key in clash
+        )
+        raise UserError(f"--resume: {run} cannot go on with another {flags}; leave it out or begin a new run")
+    return {key: old[key] for key in (*config, "found")} | {key: config[key] for key in given & ELSEWHERE}
+
+
+def pick_device(device):
+    """The device of that name; "auto" is cuda where there is one."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device: {device!r} cannot be used here ({reason})") from error
+    return device
+
+
+def build(config, data):
+    """The VAE of the options, for data of that shape."""
+    shape = tuple(data.images.shape[1:])
+    if config["model"] == "conv" and len(shape) != 3:
+        raise UserError(
+            f"--model conv needs images, but {data.source} has vectors of {shape[0]} values; use --model mlp"
+        )
+    options = {"likelihood": config["likelihood"], "beta": config["beta"], "backend": config["backend"]}
+    if "logvar" in LIKELIHOODS[config["likelihood"]].PARAMETERS:
+        # One learned variance for all pixels (sigma-VAE, Rybkin et al. 2021, arXiv:2006.13202), so no beta to tune.
+        # It starts at the variance of the data; a thousand images say enough about that.
+        some = data.images[data.split()[0][:1000]]
+        variance = (some.double() / (255 if some.dtype == torch.uint8 else 1)).var(correction=0).item()
+        if variance == 0:
+            raise UserError(f"{data.source}: all values are equal, expected data that vary")
+        options["obs_logvar"] = torch.nn.Parameter(torch.tensor(math.log(variance)))
+    builder = {"mlp": mlp_vae, "conv": conv_vae}[config["model"]]
+    return builder(shape, config["latent_dim"], **options)
+
+
+def go(run, vae, optimizer, data, config, progress):
+    """Train with a progress bar, save after each epoch, draw, and say what there is. Returns the exit code."""
+    console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
+    shape = "x".join(map(str, data.images.shape[1:]))
+    n_train, n_test = map(len, data.split())
+    size = sum(p.numel() for p in vae.parameters())
+    dtype = str(data.images.dtype)[6:]
+    console.print(f"data   {data.source}: {n_train} to train on, {n_test} held out, each {shape} {dtype}")
+    console.print(
+        f"model  {config['model']}, {config['latent_dim']} latents, {config['likelihood']}, {size:,} parameters; "
+        f"{config['loss']} loss on {config['device']}"
+    )
+    console.print(f"run    {run}" + (f", going on after epoch {len(progress['rows'])}" if progress["rows"] else ""))
+    console.print(
+        "\nnats per image:\nepoch  train -ELBO  test -ELBO = reconstruction +    KL   active units", style="bold"
+    )
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:.0f}%"),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    task = bar.add_task("starting", total=config["epochs"])
+    shown = 0.0
+    before, started = len(progress["rows"]), time.perf_counter()
+
+    def on_step(epoch, step, steps, loss):
+        nonlocal shown
+        if time.monotonic() - shown > 0.2 and not bar.disable:  # reading the loss waits for the device: not each step
+            shown = time.monotonic()
+            text = f"epoch {epoch}/{config['epochs']}  loss {loss.item():.1f}"
+            bar.update(task, completed=epoch - 1 + step / steps, description=text)
+
+    def on_epoch(row):
+        checkpoint.save_state(run, vae, optimizer, progress)
+        console.print(
+            f"{row['epoch']:5d}  {row['train_neg_elbo_nats']:11.2f}  {row['test_neg_elbo_nats']:10.2f}   "
+            f"{row['test_reconstruction_nats']:14.2f} {row['test_kl_nats']:7.2f}   "
+            f"{row['active_units']:4d}/{config['latent_dim']}"
+        )
+
+    with Interrupt().listen() as interrupt, bar:
+        finite = fit(vae, optimizer, data, config, progress, interrupt=interrupt, on_step=on_step, on_epoch=on_epoch)
+    done = len(progress["rows"])
+    if not finite:
+        raise UserError(
+            f"the loss is no longer finite in epoch {done + 1}; try a smaller --lr ({run} keeps epoch {done})"
+        )
+    if done < config["epochs"]:
+        if progress["step"]:  # else on_epoch has just saved
+            checkpoint.save_state(run, vae, optimizer, progress)
+        place = f"in epoch {done + 1}" if progress["step"] else f"after epoch {done}"
+        console.print(f"\nstopped {place}; saved. To go on: vae-kernels train --resume {run}")
+        if done:
+            draw(run, vae, data, config, progress["rows"])
+        return 130  # as a shell reports a process that Ctrl-C has ended
+    draw(run, vae, data, config, progress["rows"])
+    last, best = progress["rows"][-1], min(progress["rows"], key=lambda row: row["test_neg_elbo_nats"])
+    console.print(f"\ntest -ELBO {last['test_neg_elbo_nats']:.2f} nats per image after {done} epochs", style="bold")
+    if best["test_neg_elbo_nats"] < last["test_neg_elbo_nats"] - 1:
+        console.print(f"(it was {best['test_neg_elbo_nats']:.2f} after epoch {best['epoch']}: fewer epochs fit better)")
+    if isinstance(vae.obs_logvar, torch.Tensor):
+        console.print(f"learned standard deviation of a pixel: {math.exp(0.5 * vae.obs_logvar.item()):.4f}")
+    if done == before:
+        console.print("no epoch was left to train, the pictures are drawn again; a larger --epochs goes on")
+    names = ", ".join(sorted(file.name for file in run.iterdir() if not file.name.startswith(".")))
+    console.print(f"{time.perf_counter() - started:.0f} s; in {run}: {names}")
+    return 0
+
+
+@torch.no_grad()
+def draw(run, vae, data, config, rows):
+    """Write the four pictures."""
+    vae.eval()
+    device, (_, test) = config["device"], data.split()
+    shown = data.images[test[:40]]
+    unit = shown.dtype == torch.uint8 or LIKELIHOODS[config["likelihood"]].SUPPORT == (0.0, 1.0)
+    originals = shown / 255 if shown.dtype == torch.uint8 else shown
+    low, high = (0.0, 1.0) if unit else (originals.min().item(), originals.max().item())
+    generator = torch.Generator(device).manual_seed(0)
+    means = measure(config["loss"], vae, data.images, test, config["batch_size"], device)[2]
+    labels = None if data.labels is None else data.labels[test]
+    pictures = {
+        "curves.png": plots.curves(rows, config["latent_dim"]),
+        "reconstructions.png": plots.reconstructions(originals, vae.reconstruct(shown.to(device)), low, high),
+        "samples.png": plots.samples(vae.sample(64, generator=generator), low, high),
+        "latent.png": plots.latent(means, labels, data.classes),
+    }
+    for file, png in pictures.items():
+        checkpoint.write(run / file, png)

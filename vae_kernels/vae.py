@@ -1,0 +1,245 @@
+"""The thin VAE: an encoder, a decoder and the objective, and nothing else.
+
+Use it as it is, or read it as an example of a training step: every number comes from the public functions.
+"""
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from . import functional
+from .formulas import LIKELIHOODS
+
+
+class VAE(nn.Module):
+    """A variational autoencoder with a diagonal Gaussian posterior.
+
+    encoder:      module, x [B, ...] float -> one tensor [B, 2L, ...] (mu, then logvar), or a pair (mu, logvar).
+    decoder:      module, z [B, L, ...] -> the likelihood's parameter of the shape of x, or a tuple of its parameters.
+    likelihood:   a name in `vae_kernels.LIKELIHOODS`.
+    obs_logvar:   as in `fused_elbo`. An `nn.Parameter` is trained, a tensor is kept as a buffer.
+    prior:        None is N(0, I); a pair (mu, logvar) of tensors or Parameters that broadcast to [B, L, ...].
+    beta, rec_weight: float or 0-d tensor, the weights of the KL and of the negative log-likelihood.
+    latent_shape: shape of one z, an int or a tuple without the batch; only `sample` needs it.
+    backend:      as in `fused_elbo`.
+
+    Losses are in nats per sample, minimised: -ELBO where both weights are 1. Bad arguments: ValueError or TypeError.
+    """
+
+    def __init__(
+        self,
+        encoder,
+        decoder,
+        *,
+        likelihood="bernoulli",
+        obs_logvar=None,
+        prior=None,
+        beta=1.0,
+        rec_weight=1.0,
+        latent_shape=None,
+        backend="auto",
+    ):
+        super().__init__()
+        if likelihood not in LIKELIHOODS:
+            raise ValueError(f"likelihood: got {likelihood!r}, expected one of {', '.join(sorted(LIKELIHOODS))}")
+        if prior is not None and not (isinstance(prior, (tuple, list)) and len(prior) == 2):
+            raise TypeError(f"prior: got {type(prior).__name__}, expected None or a pair (mu, logvar) of tensors")
+        prior_mu, prior_logvar = (None, None) if prior is None else prior
+        for name, part in (("prior[0]", prior_mu), ("prior[1]", prior_logvar)):
+            if prior is not None and not isinstance(part, torch.Tensor):
+                raise TypeError(f"{name}: got {type(part).__name__}, expected a tensor or nn.Parameter")
+        for name, weight in (("beta", beta), ("rec_weight", rec_weight)):
+            if isinstance(weight, torch.Tensor) and weight.dim():
+                raise ValueError(f"{name}: got shape {tuple(weight.shape)}, expected a float or a 0-d tensor")
+        self.encoder = encoder
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.latent_shape = (latent_shape,) if isinstance(latent_shape, int) else latent_shape and tuple(latent_shape)
+        self.backend = backend
+        self._keep("obs_logvar", obs_logvar)
+        self._keep("prior_mu", prior_mu)
+        self._keep("prior_logvar", prior_logvar)
+        self._keep("beta", beta)
+        self._keep("rec_weight", rec_weight)
+
+    def _keep(self, name, value):
+        """Set an attribute so that .to(device) and state_dict carry it along if it is a tensor."""
+        if isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter):
+            if value.requires_grad:
+                # As a buffer it would be missing from parameters(): "learned" by name and constant in fact.
+                raise ValueError(f"{name}: got a tensor that requires grad, expected an nn.Parameter (to train it)")
+            self.register_buffer(name, value)
+        else:
+            setattr(self, name, value)
+
+    @property
+    def prior(self):
+        """None for N(0, I), else the pair (mu, logvar)."""
+        return None if self.prior_mu is None else (self.prior_mu, self.prior_logvar)
+
+    def encode(self, x):
+        """x [B, ...] (float, or uint8 read as x/255) -> posterior (mu, logvar), each [B, L, ...]."""
+        if x.dtype == torch.uint8:
+            x = x.to(self._like().dtype) / 255
+        out = self.encoder(x)
+        if isinstance(out, torch.Tensor):
+            if out.dim() < 2 or out.shape[1] % 2:
+                shape = tuple(out.shape)
+                raise ValueError(f"encoder: gave shape {shape}, expected [B, 2L, ...]: mu, then logvar, along dim 1")
+            return out.chunk(2, dim=1)
+        if not (isinstance(out, (tuple, list)) and len(out) == 2):
+            raise TypeError(
+                f"encoder: gave {type(out).__name__}, expected a tensor [B, 2L, ...] or a pair (mu, logvar)"
+            )
+        mu, logvar = out
+        if mu.shape != logvar.shape:
+            raise ValueError(
+                f"encoder: gave mu {tuple(mu.shape)} and logvar {tuple(logvar.shape)}, expected equal shapes"
+            )
+        return mu, logvar
+
+    def decode(self, z):
+        """z [B, L, ...] -> what the decoder puts out: a tensor, or a tuple of the likelihood's parameters."""
+        return self.decoder(z)
+
+    def forward(self, x):
+        """The loss, so that wrappers (DDP, torch.compile, torch.func) see the whole step in one call."""
+        return self.loss(x)
+
+    def loss(self, x, *, beta=None, generator=None, return_terms=False):
+        """The objective of a batch in nats, a scalar: the mean over the batch, of one posterior sample each.
+
+        x:            [B, ...], float or uint8; uint8 goes to the loss as it is and is read as x/255 there.
+        beta:         None for the module's own; float or 0-d tensor.
+        return_terms: give the dataclass of `fused_elbo` instead, with nll [B], kl [B] and kl_per_dim [L, ...].
+        """
+        beta = self.beta if beta is None else beta
+        shared = {
+            "likelihood": self.likelihood,
+            "obs_logvar": self.obs_logvar,
+            "beta": beta,
+            "rec_weight": self.rec_weight,
+            "backend": self.backend,
+        }
+        mu, logvar = self.encode(x)
+        if return_terms:
+            z = functional.reparameterize(mu, logvar, generator=generator, backend=self.backend)
+            return functional.fused_elbo(self.decode(z), x, mu, logvar, prior=self.prior, return_terms=True, **shared)
+        # The noise and the KL together: mu and logvar are read once, and get one gradient from one kernel.
+        z, kl = functional.sample_kl(mu, logvar, prior=self.prior, generator=generator, backend=self.backend)
+        return functional.fused_elbo(self.decode(z), x, kl=kl, **shared)
+
+    @torch.no_grad()
+    def reconstruct(self, x):
+        """x [B, ...] -> the likelihood's mean at the posterior's mean, of the shape of x. Carries no gradient."""
+        mu, _ = self.encode(x)
+        return self._mean(self.decode(mu))
+
+    @torch.no_grad()
+    def sample(self, n, *, generator=None):
+        """n means [n, ...] of the likelihood, decoded from draws of the prior. Carries no gradient."""
+        if self.latent_shape is None:
+            raise ValueError("sample: the latent shape is not known; give VAE(..., latent_shape=) the shape of one z")
+        like, shape = self._like(), (n, *self.latent_shape)
+        if self.prior is None:
+            mu = logvar = like.new_zeros(shape)
+        else:
+            mu, logvar = (part.expand(shape) for part in self.prior)
+        z = functional.reparameterize(mu, logvar, generator=generator, backend=self.backend)
+        return self._mean(self.decode(z))
+
+    def _mean(self, recon):
+        parts = recon if isinstance(recon, (tuple, list)) else (recon,)
+        return LIKELIHOODS[self.likelihood].mean(*parts)
+
+    def _like(self):
+        """A tensor of the network's dtype and device: its first floating-point parameter or buffer."""
+        for tensor in (*self.parameters(), *self.buffers()):
+            if tensor.is_floating_point():
+                return tensor
+        return torch.empty(())
+
+    def extra_repr(self):
+        return f"likelihood={self.likelihood!r}, latent_shape={self.latent_shape}, backend={self.backend!r}"
+
+
+class _Split(nn.Module):
+    """[B, n*C, ...] -> a tuple of n tensors [B, C, ...], views: one for each parameter of the likelihood."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.n = n
+
+    def forward(self, h):
+        return h.chunk(self.n, dim=1)
+
+
+def _check(likelihood, outputs, sizes):
+    """Arguments that the builders share. `sizes`: name -> ints that must all be positive."""
+    if likelihood in LIKELIHOODS:  # an unknown name is VAE's error
+        names = LIKELIHOODS[likelihood].PARAMETERS
+        if not 1 <= outputs <= len(names):
+            expected = f"1 to {len(names)} for {likelihood!r} ({', '.join(names)})"
+            raise ValueError(f"outputs: got {outputs}, expected {expected}")
+    for name, values in sizes.items():
+        if any(not isinstance(v, int) or v < 1 for v in values):
+            raise ValueError(f"{name}: got {tuple(values)}, expected positive ints")
+
+
+def mlp_vae(input_shape, latent_dim=20, hidden=(400,), likelihood="bernoulli", *, outputs=1, **kwargs):
+    """A VAE of fully connected layers with ReLU: the standard small model, for data of any shape.
+
+    input_shape: shape of one x, without the batch.
+    hidden:      widths of the encoder's hidden layers; the decoder has them in reverse.
+    outputs:     how many of the likelihood's parameters the decoder predicts: 1 is a tensor, more is a tuple.
+    kwargs:      the rest of `VAE`.
+    """
+    input_shape, hidden = tuple(input_shape), tuple(hidden)
+    _check(likelihood, outputs, {"input_shape": input_shape, "latent_dim": (latent_dim,), "hidden": hidden})
+    pixels = math.prod(input_shape)
+    encoder = nn.Sequential(nn.Flatten(), *_mlp((pixels, *hidden, 2 * latent_dim)))
+    decoder = nn.Sequential(*_mlp((latent_dim, *hidden[::-1], outputs * pixels)))
+    first, *rest = input_shape
+    decoder.append(nn.Unflatten(1, (outputs * first, *rest)))
+    if outputs > 1:
+        decoder.append(_Split(outputs))
+    return VAE(encoder, decoder, likelihood=likelihood, latent_shape=(latent_dim,), **kwargs)
+
+
+def _mlp(widths):
+    layers = []
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    return layers[:-1]
+
+
+def conv_vae(input_shape, latent_dim=20, channels=(32, 64), likelihood="bernoulli", *, outputs=1, **kwargs):
+    """A small convolutional VAE for images of any height and width.
+
+    input_shape: (C, H, W).
+    channels:    widths of the encoder's stride-2 convolutions; the decoder mirrors them.
+    outputs:     how many of the likelihood's parameters the decoder predicts: 1 is a tensor, more is a tuple.
+    kwargs:      the rest of `VAE`.
+    """
+    input_shape, channels = tuple(input_shape), tuple(channels)
+    _check(likelihood, outputs, {"input_shape": input_shape, "latent_dim": (latent_dim,), "channels": channels})
+    if len(input_shape) != 3 or not channels:
+        raise ValueError(
+            f"input_shape, channels: got {input_shape}, {channels}, expected (C, H, W) and at least one width"
+        )
+    c, h, w = input_shape
+    down, up, narrow = [], [], outputs * c
+    for before, after in zip((c, *channels), channels, strict=False):
+        down += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.ReLU()]
+        # A stride-2 convolution sends n to ceil(n/2) =: m; the transposed one gives 2m - 1, plus 1 if n was even.
+        even = (1 - h % 2, 1 - w % 2)
+        up = [nn.ReLU(), nn.ConvTranspose2d(after, narrow, 3, stride=2, padding=1, output_padding=even), *up]
+        h, w, narrow = (h + 1) // 2, (w + 1) // 2, after
+    flat = channels[-1] * h * w
+    encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(flat, 2 * latent_dim))
+    decoder = nn.Sequential(nn.Linear(latent_dim, flat), nn.Unflatten(1, (channels[-1], h, w)), *up)
+    if outputs > 1:
+        decoder.append(_Split(outputs))
+    return VAE(encoder, decoder, likelihood=likelihood, latent_shape=(latent_dim,), **kwargs)
