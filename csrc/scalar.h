@@ -1,6 +1,5 @@
 // Element-wise functions for host and device, float and double, written so that a plain loop over them vectorises:
-// no branch, no call, no table. The float polynomials are minimax fits (Lawson's algorithm); their errors stand beside
-// them in units of 2^-24. The double versions are the C library's: right first, and the reference does the same.
+// no branch, no call, no table. The polynomials are minimax fits; "to 0.06" is their error in units of the last place.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -21,9 +20,18 @@ VK_FN float bits_to_float(uint32_t u) {
   std::memcpy(&f, &u, sizeof f);
   return f;
 }
-
+VK_FN double bits_to_float(uint64_t u) {
+  double f;
+  std::memcpy(&f, &u, sizeof f);
+  return f;
+}
 VK_FN uint32_t float_to_bits(float f) {
   uint32_t u;
+  std::memcpy(&u, &f, sizeof u);
+  return u;
+}
+VK_FN uint64_t float_to_bits(double f) {
+  uint64_t u;
   std::memcpy(&u, &f, sizeof u);
   return u;
 }
@@ -59,99 +67,153 @@ VK_FN T at_most(T x, T high) {
   return x > high ? high : x;
 }
 
-// x = k ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite, 1980); k is kept as k + 1.5 * 2^23 in `magic`,
-// whose low bits are k as an integer
-struct Reduced {
-  float magic, k, r;
+// What float and double do not share: how numbers are stored, where e^x leaves their range, and their polynomials.
+template <class T>
+struct Real;
+
+template <>
+struct Real<float> {
+  static constexpr int kMantissa = 23;
+  static constexpr uint32_t kOne = 0x3f800000u;  // the bits of 1
+  static constexpr float kMagic = 12582912.f;    // 1.5 * 2^23: k + kMagic holds the integer k in its low bits
+  static constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;  // the first is short: k times it is exact
+  static constexpr float kLow = -87.f;                                        // e^-87 is the last that is not denormal
+  static constexpr float kHigh = 88.f;  // e^88 is finite by more than a factor 2; e^89 is infinite
+  static constexpr float kInfinite = 89.f;
+
+  // (e^r - 1 - r) / r^2 on |r| <= ln 2 / 2: e^r to 0.06
+  VK_FN float exp_tail(float r) {
+    float p = 1.3813144760206342e-03f;
+    p = fma(p, r, 8.369418792426586e-03f);
+    p = fma(p, r, 4.166845604777336e-02f);
+    p = fma(p, r, 0.16666515171527863f);
+    return fma(p, r, 0.4999999403953552f);
+  }
+
+  // log(1 + e) on [0, 1]: to 0.08
+  VK_FN float log1p(float e) {
+    float p = -0.0032440233044326305f;
+    p = fma(p, e, 0.019851453602313995f);
+    p = fma(p, e, -0.05695951730012894f);
+    p = fma(p, e, 0.10603653639554977f);
+    p = fma(p, e, -0.15305592119693756f);
+    p = fma(p, e, 0.1967593878507614f);
+    p = fma(p, e, -0.24954134225845337f);
+    p = fma(p, e, 0.3332996368408203f);
+    p = fma(p, e, -0.4999990165233612f);
+    p = fma(p, e, 1.f);
+    return p * e;
+  }
 };
-VK_FN Reduced reduce_ln2(float x) {
-  float magic = fma(x, 1.44269504f, 12582912.f);
-  float k = magic - 12582912.f;
-  float r = fma(k, -0.693359375f, x);  // ln 2 in two parts; the first has 9 bits, so the product is exact
-  return {magic, k, fma(k, 2.12194440e-4f, r)};
+
+template <>
+struct Real<double> {
+  static constexpr int kMantissa = 52;
+  static constexpr uint64_t kOne = 0x3ff0000000000000u;
+  static constexpr double kMagic = 6755399441055744.;  // 1.5 * 2^52
+  static constexpr double kLn2High = 6.93147180369123816490e-01, kLn2Low = 1.90821492927058770002e-10;
+  static constexpr double kLow = -708, kHigh = 709, kInfinite = 710;
+
+  VK_FN double exp_tail(double r) {  // to 0.002
+    double p = 2.09147553258932022e-9;
+    p = fma(p, r, 2.5105312729622101787e-8);
+    p = fma(p, r, 2.7557273478718580474e-7);
+    p = fma(p, r, 2.7557255170000887438e-6);
+    p = fma(p, r, 2.48015873256774619e-5);
+    p = fma(p, r, 1.9841269875002278793e-4);
+    p = fma(p, r, 1.3888888888883711167e-3);
+    p = fma(p, r, 8.3333333333260831202e-3);
+    p = fma(p, r, 4.1666666666666669783e-2);
+    p = fma(p, r, 0.1666666666666667103);
+    return fma(p, r, 0.5);
+  }
+
+  VK_FN double log1p(double e) {  // 2 atanh(s) with s = e / (2 + e) <= 1/3, in powers of s^2: to 0.05
+    double s = e / (2 + e), z = s * s;
+    double p = 0.080820228059717661105;
+    p = fma(p, z, 0.044003692430723369411);
+    p = fma(p, z, 0.060005364047953562676);
+    p = fma(p, z, 0.066570721048274680752);
+    p = fma(p, z, 0.076927850324793115517);
+    p = fma(p, z, 0.090908947180664290846);
+    p = fma(p, z, 0.11111111358713931495);
+    p = fma(p, z, 0.14285714283554378581);
+    p = fma(p, z, 0.20000000000007291337);
+    p = fma(p, z, 0.33333333333333329281);
+    return 2 * fma(s * z, p, s);
+  }
+};
+
+// x = k ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite, 1980)
+template <class T>
+struct Reduced {
+  T magic, r;  // k + kMagic, r
+};
+template <class T>
+VK_FN Reduced<T> reduce_ln2(T x) {
+  using R = Real<T>;
+  T magic = fma(x, T(1.4426950408889634), R::kMagic), k = magic - R::kMagic;
+  return {magic, fma(k, -R::kLn2Low, fma(k, -R::kLn2High, x))};
 }
 
-// (e^r - 1 - r) / r^2 on |r| <= ln 2 / 2: e^r to 0.06
-VK_FN float exp_tail(float r) {
-  float p = 1.3813144760206342e-03f;
-  p = fma(p, r, 8.369418792426586e-03f);
-  p = fma(p, r, 4.166845604777336e-02f);
-  p = fma(p, r, 0.16666515171527863f);
-  return fma(p, r, 0.4999999403953552f);
+// 2^k from the low bits of `magic`, where it is a normal number. A multiplication by it (not an addition to the
+// exponent bits of the other factor) keeps NaN a NaN.
+template <class T>
+VK_FN T exp2_integer(T magic) {
+  return bits_to_float((float_to_bits(magic) << Real<T>::kMantissa) + Real<T>::kOne);
 }
 
-// 2^k for -126 <= k <= 127, from the low bits of `magic`. A multiplication by it (not an addition to the exponent
-// bits of the other factor) keeps NaN a NaN.
-VK_FN float exp2_integer(float magic) { return bits_to_float((float_to_bits(magic) << 23) + 0x3f800000u); }
-
-// e^x for x <= 0. Below -87 it stays at e^-87 = 1.6e-38, the smallest that is not denormal.
-VK_FN float exp_nonpositive(float x) {
-  Reduced a = reduce_ln2(at_least(x, -87.f));
-  return exp2_integer(a.magic) * (fma(a.r * a.r, exp_tail(a.r), a.r) + 1.f);
+// e^x for x <= 0; below kLow it stays at e^kLow
+template <class T>
+VK_FN T exp_nonpositive(T x) {
+  Reduced<T> a = reduce_ln2(at_least(x, Real<T>::kLow));
+  return exp2_integer(a.magic) * (fma(a.r * a.r, Real<T>::exp_tail(a.r), a.r) + 1);
 }
-VK_FN double exp_nonpositive(double x) { return std::exp(x); }
+
+// e^x for kLow <= x <= kInfinite. 2^k is taken in two steps: where it is too large itself, e^x need not be.
+template <class T>
+VK_FN T exp_within(T x) {
+  Reduced<T> a = reduce_ln2(x);
+  return exp2_integer(a.magic - 1) * (2 * (fma(a.r * a.r, Real<T>::exp_tail(a.r), a.r) + 1));
+}
+
+// e^x over the whole range: 0 and infinity where there is no such number
+template <class T>
+VK_FN T exp(T x) {
+  return exp_within(at_most(at_least(x, Real<T>::kLow), Real<T>::kInfinite));
+}
+
+// e^x that stops at e^kHigh instead of becoming infinite: for a factor that meets an exact zero, where infinity would
+// make a NaN of a finite result
+template <class T>
+VK_FN T exp_saturated(T x) {
+  return exp_within(at_most(at_least(x, Real<T>::kLow), Real<T>::kHigh));
+}
 
 // e^x - 1 and e^x - 1 - x, each to full relative accuracy, however small x is
 template <class T>
 struct Expm1 {
   T value, minus_x;
 };
-VK_FN Expm1<float> expm1_pair(float x) {
-  Reduced a = reduce_ln2(at_most(at_least(x, -87.f), 89.f));  // e^89 is infinite, e^-87 - 1 is -1
-  float half = exp2_integer(a.magic - 1.f);                   // 2^(k-1): k = 128 still has finite results
-  float tail = a.r * a.r * exp_tail(a.r);                     // e^r - 1 - r
-  float power = half * 2.f;
-  float power_minus_1 = power - 1.f;
+template <class T>
+VK_FN Expm1<T> expm1_pair(T x) {
+  using R = Real<T>;
+  Reduced<T> a = reduce_ln2(at_most(at_least(x, R::kLow), R::kInfinite));
+  T half = exp2_integer(a.magic - 1);     // 2^(k-1)
+  T tail = a.r * a.r * R::exp_tail(a.r);  // e^r - 1 - r
+  T power_minus_1 = half * 2 - 1;
   // e^x - 1 = 2^k (r + tail) + (2^k - 1). At k = 0, where r = x exactly, nothing is added to r + tail.
-  float value = fma(half, 2.f * (a.r + tail), power_minus_1);
-  float minus_x = fma(half, 2.f * tail, fma(half, 2.f * a.r, power_minus_1 - x));
-  // 2^128 overflows before e^x does
-  bool large = x > 88.f;
-  float big = half * (2.f * ((a.r + tail) + 1.f));
-  return {large ? big : value, large ? big : minus_x};
-}
-VK_FN Expm1<double> expm1_pair(double x) {
-  double value = std::expm1(x);
-  // below 0.02 the series x^2/2! + ... + x^9/9! is exact to rounding; above, the subtraction costs 2 digits at most
-  double p = 1. / 362880;
-  p = p * x + 1. / 40320;
-  p = p * x + 1. / 5040;
-  p = p * x + 1. / 720;
-  p = p * x + 1. / 120;
-  p = p * x + 1. / 24;
-  p = p * x + 1. / 6;
-  p = p * x + 1. / 2;
-  return {value, absolute(x) < 0.02 ? x * x * p : value - x};
+  T value = fma(half, 2 * (a.r + tail), power_minus_1);
+  T minus_x = fma(half, 2 * tail, fma(half, 2 * a.r, power_minus_1 - x));
+  // 2^k is infinite before e^x is
+  T large = half * (2 * (a.r + tail + 1));
+  return {x > R::kHigh ? large : value, x > R::kHigh ? large : minus_x};
 }
 
-// e^x where 2^k is taken in two steps, so that k = 128, whose results are in part finite, is none too many
-VK_FN float exp_of(Reduced a) {
-  return exp2_integer(a.magic - 1.f) * (2.f * (fma(a.r * a.r, exp_tail(a.r), a.r) + 1.f));
+// log(1 + e) for 0 <= e <= 1
+template <class T>
+VK_FN T log1p_unit(T e) {
+  return Real<T>::log1p(e);
 }
-
-// e^x over the whole range: 0 and infinity where float has no such number
-VK_FN float exp(float x) { return exp_of(reduce_ln2(at_most(at_least(x, -87.f), 89.f))); }
-VK_FN double exp(double x) { return std::exp(x); }
-
-// e^x that stops at e^88 instead of becoming infinite: for a factor that meets an exact zero, where infinity would make
-// a NaN of a finite result
-VK_FN float exp_saturated(float x) { return exp_of(reduce_ln2(at_most(at_least(x, -87.f), 88.f))); }
-VK_FN double exp_saturated(double x) { return std::exp(at_most(x, 709.)); }
-
-// log(1 + e) for 0 <= e <= 1: to 0.08
-VK_FN float log1p_unit(float e) {
-  float p = -0.0032440233044326305f;
-  p = fma(p, e, 0.019851453602313995f);
-  p = fma(p, e, -0.05695951730012894f);
-  p = fma(p, e, 0.10603653639554977f);
-  p = fma(p, e, -0.15305592119693756f);
-  p = fma(p, e, 0.1967593878507614f);
-  p = fma(p, e, -0.24954134225845337f);
-  p = fma(p, e, 0.3332996368408203f);
-  p = fma(p, e, -0.4999990165233612f);
-  p = fma(p, e, 1.f);
-  return p * e;
-}
-VK_FN double log1p_unit(double e) { return std::log1p(e); }
 
 }  // namespace vk
