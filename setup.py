@@ -36,7 +36,7 @@ CXX_FLAGS = [
 NVCC_FLAGS = ["-O3", "-lineinfo", "-Xcompiler=-fPIC,-fvisibility=hidden,-iquote,csrc"]
 ISAS = {"base": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
-    AVX2 = ["-mavx2", "-mfma", "-mf16c"]
+    AVX2 = ["-mavx2", "-mfma"]
     ISAS["avx2"] = AVX2
     ISAS["avx512"] = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512"]
 

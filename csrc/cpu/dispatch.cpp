@@ -29,7 +29,7 @@ static Kernels choose() {
   auto wanted = [&](const char* isa, bool runs) { return runs && (!asked || !*asked || !std::strcmp(asked, isa)); };
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
   if (wanted("avx512", avx512)) return {"avx512", {VK_LIKELIHOODS(VK_AVX512)}, avx512::latent_loops};

@@ -37,20 +37,36 @@ class FlushDenormals {
 struct bfloat16 {
   uint16_t bits;
 };
+struct float16 {
+  uint16_t bits;
+};
 
 VK_FN float widen(float v) { return v; }
 VK_FN double widen(double v) { return v; }
-VK_FN float widen(_Float16 v) { return float(v); }
 VK_FN float widen(bfloat16 v) { return bits_to_float(uint32_t(v.bits) << 16); }
 VK_FN float widen(uint8_t v) { return float(v) / 255.f; }
+// In integers, as GCC 12 has no vector conversion. A half's exponent is 112 less than a float's; its denormals are the
+// difference of two normal floats, so that they survive the flushing of float's own.
+VK_FN float widen(float16 v) {
+  const uint32_t magnitude = v.bits & 0x7fffu, shifted = magnitude << 13;
+  const float tiny = bits_to_float(shifted + (113u << 23)) - bits_to_float(113u << 23);
+  const float other = bits_to_float(shifted + (magnitude < 0x7c00u ? 112u << 23 : 224u << 23));  // else: inf and NaN
+  const float value = magnitude < 0x400u ? tiny : other;
+  return bits_to_float(float_to_bits(value) | uint32_t(v.bits & 0x8000u) << 16);
+}
 
 VK_FN void narrow(float v, float& out) { out = v; }
 VK_FN void narrow(double v, double& out) { out = v; }
 VK_FN void narrow(double v, float& out) { out = float(v); }
 VK_FN void narrow(float v, double& out) { out = v; }
 template <class T>
-VK_FN void narrow(T v, _Float16& out) {
-  out = _Float16(v);
+VK_FN void narrow(T v, float16& out) {  // round to nearest, ties to even; from 65520 on infinite; NaN stays NaN
+  const uint32_t u = float_to_bits(float(v)), magnitude = u & 0x7fffffffu;
+  const uint32_t tiny = float_to_bits(bits_to_float(magnitude) + 0.5f) - 0x3f000000u;  // the sum is rounded to 2^-24
+  const uint32_t normal = (magnitude - (112u << 23) + 0xfffu + (magnitude >> 13 & 1u)) >> 13;
+  const uint32_t large = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
+  const uint32_t bits = magnitude < 113u << 23 ? tiny : magnitude < 143u << 23 ? normal : large;
+  out.bits = uint16_t(bits | (u >> 16 & 0x8000u));
 }
 template <class T>
 VK_FN void narrow(T v, bfloat16& out) {  // round to nearest, ties to even; NaN stays NaN
@@ -87,7 +103,7 @@ static void load_into(const Source& s, int64_t row, int64_t col, int n, T* buffe
     case DType::bfloat16:
       return convert_in<bfloat16>(s.data, at, n, buffer);
     case DType::float16:
-      return convert_in<_Float16>(s.data, at, n, buffer);
+      return convert_in<float16>(s.data, at, n, buffer);
     case DType::uint8:
       return convert_in<uint8_t>(s.data, at, n, buffer);
   }
@@ -117,7 +133,7 @@ static void store(const T* from, const Sink& s, int64_t row, int64_t col, int n)
     case DType::bfloat16:
       return convert_out<bfloat16>(from, n, s.data, at);
     case DType::float16:
-      return convert_out<_Float16>(from, n, s.data, at);
+      return convert_out<float16>(from, n, s.data, at);
     case DType::uint8:
       return;  // no gradient is a uint8
   }
