@@ -31,7 +31,8 @@ CXX_FLAGS = [
     # GCC threads jumps through the clamps of a loop-invariant value, and a loop with branches is not vectorised.
     "-fno-thread-jumps",
     # g++ 12 warns falsely about std::optional<Tensor>
-    *("-Wall", "-Wextra", "-Wno-maybe-uninitialized", "-Wno-unknown-warning-option", "-Wno-ignored-optimization-argument"),
+    *("-Wall", "-Wextra", "-Wno-maybe-uninitialized"),
+    *("-Wno-unknown-warning-option", "-Wno-ignored-optimization-argument"),  # clang, of flags that are GCC's
 ]
 NVCC_FLAGS = ["-O3", "-lineinfo", "-Xcompiler=-fPIC,-fvisibility=hidden,-iquote,csrc"]
 ISAS = {"base": []}

@@ -4,7 +4,7 @@ import csv
 import sys
 from pathlib import Path
 
-last = [list(csv.DictReader(open(Path(run) / "metrics.csv")))[-1] for run in sys.argv[1:]]
+last = [list(csv.DictReader((Path(run) / "metrics.csv").read_text().splitlines()))[-1] for run in sys.argv[1:]]
 key = next(name for name in last[0] if name.startswith("test") and "elbo" in name.lower())
 values = [float(row[key]) for row in last]
 print(*(f"{run}: {key} {value:.2f}" for run, value in zip(sys.argv[1:], values, strict=True)), sep="\n")

@@ -18,7 +18,7 @@ ALLOCATOR = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "LD_PRELOAD")
 def parse():
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     shape = lambda text: tuple(map(int, text.split("x")))  # noqa: E731
-    parser.add_argument("--shape", type=shape, action="append", help="batch x dims x latents, e.g. 128x784x20; repeatable")
+    parser.add_argument("--shape", type=shape, action="append", help="batch x dims x latents: 128x784x20; repeatable")
     parser.add_argument("--likelihood", choices=list(objectives.EAGER), default="bernoulli")
     parser.add_argument("--dtype", choices=list(DTYPES), default="float32")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each shape")
@@ -74,7 +74,8 @@ def main():
             rows.append(row | where)
             print(
                 f"{'x'.join(map(str, shape)):>16}  {row['name']:<12} {row['median_us']:>10.1f} us"
-                f"  {row['times_faster_than_eager']:>6.2f} x eager  {row['share_of_copy_floor']:>6.1%} of the copy floor"
+                f"  {row['times_faster_than_eager']:>6.2f} x eager"
+                f"  {row['share_of_copy_floor']:>6.1%} of the copy floor"
             )
     if args.csv:
         core.write(args.csv, rows)

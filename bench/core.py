@@ -50,7 +50,8 @@ def machine():
         name = fields.get("model name", name)
         if "model" in fields:
             name += f" (family {fields.get('cpu family')}, model {fields['model']})"
-    git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent)
+    describe = ["git", "describe", "--always", "--dirty"]
+    git = subprocess.run(describe, capture_output=True, text=True, cwd=Path(__file__).parent)
     return {
         "device": name,
         "threads": torch.get_num_threads(),

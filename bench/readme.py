@@ -10,7 +10,7 @@ BEGIN, END = "<!-- python -m bench.readme -->\n", "<!-- end -->"
 
 def table(path):
     """Markdown of one results file: a line a shape."""
-    rows = list(csv.DictReader(open(path, newline="")))
+    rows = list(csv.DictReader(path.read_text().splitlines()))
     where = rows[0]
     lines = [
         f"{where['device']}, {where['threads']} threads, PyTorch {where['torch']}, malloc: {where['allocator']}; "
@@ -23,7 +23,8 @@ def table(path):
     for shape in shapes:
         us = {r["name"]: float(r["median_us"]) for r in rows if tuple(r[k] for k in _SHAPE) == shape}
         batch, dims, latents, likelihood, dtype = shape
-        compiled, ratio = (_time(us["compile"]), f"{us['compile'] / us['fused']:.1f}x") if "compile" in us else ("-", "-")
+        compiled = _time(us["compile"]) if "compile" in us else "-"
+        ratio = f"{us['compile'] / us['fused']:.1f}x" if "compile" in us else "-"
         lines.append(
             f"| {likelihood} {batch} x {dims} / {latents}, {dtype} | {_time(us['eager'])} | {compiled} "
             f"| {_time(us['fused'])} | **{us['eager'] / us['fused']:.1f}x** | {ratio} |"

@@ -11,7 +11,9 @@ MIB = 1 << 20
 
 pytestmark = [
     pytest.mark.skipif(vk.available_backends()["cpu"] is not None, reason="the compiled library was not built"),
-    pytest.mark.skipif(tuple(map(int, torch.__version__.split(".")[:2])) < (2, 11), reason="torch 2.10 has no deleters"),
+    pytest.mark.skipif(
+        tuple(map(int, torch.__version__.split(".")[:2])) < (2, 11), reason="torch 2.10 has no deleters"
+    ),
 ]
 
 

@@ -1,5 +1,5 @@
-"""The checks of the public functions' arguments: each raises ValueError or TypeError that names the argument, what came and
-what is expected. They read shapes, dtypes and devices only, so that they cost no synchronisation and trace."""
+"""The checks of the public functions' arguments: each raises ValueError or TypeError that names the argument, what came
+and what is expected. They read shapes, dtypes and devices only, so that they cost no synchronisation and trace."""
 
 import math
 
@@ -55,7 +55,8 @@ def parameters(recon, x, likelihood, obs_logvar):
             raise ValueError(f"{label}: is on {p.device}, but x is on {x.device}; expected one device")
     if params[0].shape != x.shape:
         raise ValueError(
-            f"{labels[0]}: got shape {tuple(params[0].shape)}, expected that of x, {tuple(x.shape)}; x is never broadcast"
+            f"{labels[0]}: got shape {tuple(params[0].shape)}, expected that of x, {tuple(x.shape)}: "
+            "nothing is broadcast here"
         )
     for label, p in zip(labels[1:], params[1:]):  # noqa: B905
         broadcasts(label, p.shape, "x", x.shape)

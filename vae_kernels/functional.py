@@ -47,21 +47,21 @@ def fused_elbo(
 
         loss_b = rec_weight * (-log p(x_b | z_b)) + sum_d beta_d KL_d( N(mu_b, exp(logvar_b)) || prior )
 
-    which is -ELBO at rec_weight = beta = 1 (Kingma & Welling 2014, arXiv:1312.6114, equation 3; beta: Higgins et al. 2017,
-    beta-VAE, equation 4). Everything but dimension 0 is summed; reduction="mean" is the mean over the batch.
+    which is -ELBO at rec_weight = beta = 1 (Kingma & Welling 2014, arXiv:1312.6114, equation 3; beta: Higgins et al.
+    2017, beta-VAE, equation 4). Everything but dimension 0 is summed; reduction="mean" is the mean over the batch.
 
         loss = fused_elbo(decoder(z), x, mu, logvar)
 
     Args:
-        recon: what the decoder puts out, of the shape of x: for "bernoulli" the logits, for "gaussian" loc, or the tuple
-            (loc, logvar). float32, float64, bfloat16 or float16.
-        x: [B, ...] the target; also uint8, which is read as x / 255. "bernoulli" is a likelihood for x in [0, 1]; values
-            outside are not checked, as that would read the whole target.
+        recon: what the decoder puts out, of the shape of x: for "bernoulli" the logits, for "gaussian" loc, or the
+            tuple (loc, logvar). float32, float64, bfloat16 or float16.
+        x: [B, ...] the target; also uint8, which is read as x / 255. "bernoulli" is a likelihood for x in [0, 1];
+            values outside are not checked, as that would read the whole target.
         mu, logvar: [B, ...] the posterior q(z|x) = N(mu, exp(logvar)).
         kl: in place of mu and logvar, the [B] or [B, latent dims] that sample_kl gave.
         likelihood: a name in vae_kernels.LIKELIHOODS.
-        obs_logvar: the "gaussian" log-variance beside a recon that is loc alone: None is 0 (unit variance), a float, or a
-            tensor that broadcasts to x (0-d, per channel, per pixel), trained if it requires grad.
+        obs_logvar: the "gaussian" log-variance beside a recon that is loc alone: None is 0 (unit variance), a float, or
+            a tensor that broadcasts to x (0-d, per channel, per pixel), trained if it requires grad.
         prior: None for N(0, I), or a pair (mu, logvar) that broadcasts to mu; both get gradients.
         beta: float or 0-d tensor, or a tensor that broadcasts to the latent dims. A tensor is read on its device.
         rec_weight: float or 0-d tensor.
@@ -109,11 +109,11 @@ def sample_kl(mu, logvar, *, prior=None, n_samples=None, reduction="none", gener
 
         z, kl = sample_kl(*encoder(x));  loss = fused_elbo(decoder(z), x, kl=kl)
 
-    is the fastest way to write a step: mu and logvar get one gradient from one kernel. The noise is not stored; the backward
-    pass draws it again. torch.manual_seed and `generator` rule it.
+    is the fastest way to write a step: mu and logvar get one gradient from one kernel. The noise is not stored; the
+    backward pass draws it again. torch.manual_seed and `generator` rule it.
 
     Args:
-        mu, logvar: [B, ...] float32, float64, bfloat16 or float16; halves of one tensor (chunk) are read without a copy.
+        mu, logvar: [B, ...] float32, float64, bfloat16 or float16; halves of one tensor (chunk) need no copy.
         prior: None for N(0, I), or a pair (mu, logvar) that broadcasts to mu; both get gradients.
         n_samples: None, or the number K of samples for each posterior.
         reduction: of the KL over the batch: "none", "mean" or "sum".

@@ -1,7 +1,7 @@
 """Tensors into the layouts that the kernels read: as they are wherever that is possible, else one copy, differentiable.
 
-A sample must fill one gapless run of memory, in any order of its dimensions (contiguous, channels_last, ...); samples may
-lie apart (a slice of a wider tensor), or on each other (an expanded one).
+A sample must fill one gapless run of memory, in any order of its dimensions (contiguous, channels_last, ...); samples
+may lie apart (a slice of a wider tensor), or on each other (an expanded one).
 """
 
 import torch
@@ -48,12 +48,21 @@ def _parameter(p, like):
 def _is_dense(t):
     if t.is_contiguous():
         return True
+    dims = [d for d in _outer_first(t.stride()) if d > 0]
     run = 1
-    for stride, size in sorted(zip(t.stride()[1:], t.shape[1:], strict=True)):
-        if size > 1 and stride != run:
+    for d in reversed(dims):
+        if t.shape[d] > 1 and t.stride(d) != run:
             return False
-        run *= size
+        run *= t.shape[d]
     return True
+
+
+def _outer_first(strides):
+    """The dimensions by falling stride. Not by sorted(), through which symbolic strides do not trace."""
+    order = []
+    for i, stride in enumerate(strides):
+        order.insert(sum([strides[j] >= stride for j in order]), i)
+    return order
 
 
 def _in_order(t, like, first):
@@ -61,8 +70,7 @@ def _in_order(t, like, first):
     wanted, size = like.stride()[1:], like.shape[1:]
     if all(a == b or n <= 1 for a, b, n in zip(t.stride()[first:], wanted, size, strict=True)):
         return t
-    outer_first = sorted(range(len(wanted)), key=lambda i: -wanted[i])
-    order = [*range(first), *(i + first for i in outer_first)]
+    order = [*range(first), *(i + first for i in _outer_first(wanted))]
     inverse = sorted(range(len(order)), key=order.__getitem__)
     return t.permute(order).contiguous().permute(inverse)
 

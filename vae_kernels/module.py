@@ -9,8 +9,8 @@ from . import functional
 class FusedELBO(nn.Module):
     """fused_elbo with its settings kept: `FusedELBO(likelihood="gaussian")(recon, x, mu, logvar)`.
 
-    The settings and the call are those of fused_elbo. Tensors among the settings move with the module and are saved with it:
-    an nn.Parameter as obs_logvar, or in prior=(mu, logvar), is trained; any other tensor is a buffer.
+    The settings and the call are those of fused_elbo. Tensors among the settings move with the module and are saved
+    with it: an nn.Parameter as obs_logvar, or in prior=(mu, logvar), is trained; any other tensor is a buffer.
     """
 
     def __init__(

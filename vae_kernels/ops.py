@@ -13,7 +13,7 @@ x           [B, ...] target, or None with params = []: no likelihood term
 params      the likelihood's parameters: of the shape of x, or x.shape[1:] (one row for all samples), or 0-d; the first
             has the shape of x; trailing ones that are left out are 0. All in one dense order of their dimensions.
 latent      [], [kl], [mu, logvar] or [mu, logvar, prior_mu, prior_logvar]
-rec_weight  0-d, or None; the weight is this times rec_weight_factor. Likewise beta, also of the shape of the latent dims.
+rec_weight  0-d, or None; the weight is this times rec_weight_factor. Likewise beta, also one for each latent dimension.
 need        bit i: the gradient of input i of (*params, *latent); in sample: of (mu, logvar, *prior)
 rng         int64 [2]: seed and offset of the noise (philox.py)
 """
@@ -55,7 +55,7 @@ _sample_backward = torch.ops.vae_kernels.sample_backward.default
 
 def _in_order(t):
     """What the kernels allocate for a gradient: the order of t, its samples one after another."""
-    strides = (t[0].numel() if t.dim() > 1 else 1, *t.stride()[1:]) if t.dim() else ()
+    strides = (math.prod(t.shape[1:]), *t.stride()[1:]) if t.dim() else ()
     return torch.empty_strided(t.shape, strides, dtype=t.dtype, device=t.device)
 
 
@@ -121,9 +121,9 @@ _NEVER_AHEAD = {False: (torch.float16,), True: (torch.float16, torch.bfloat16)}
 
 
 class _Elbo(torch.autograd.Function):
-    """With a scalar loss the gradients are computed while the loss is, for an incoming gradient of 1, and rescaled in the
-    backward pass if it is another. Else they are computed in the backward pass: with a loss per sample; with float16
-    storage, where an unscaled gradient underflows; with bfloat16 storage, where rescaling would round a second time."""
+    """With a scalar loss the gradients are computed while the loss is, for an incoming gradient of 1, and rescaled
+    in the backward pass if it is another. Else they are computed in the backward pass: with a loss per sample; with
+    float16 storage, where an unscaled gradient underflows; with bfloat16 storage, where rescaling would round twice."""
 
     @staticmethod
     def forward(ctx, settings, x, rec_weight, beta, *tensors):
@@ -189,12 +189,13 @@ def _rescaled(ctx, grad):
 
 
 def _reference_gradients(ctx, grad, x, rec_weight, beta, tensors):
-    """All gradients through the plain-torch formulas: those of x, rec_weight and beta, and a gradient of the gradient."""
+    """All gradients through the plain-torch formulas: for x, rec_weight and beta, and for a gradient of a gradient."""
     create_graph, needed = torch.is_grad_enabled(), ctx.needs_input_grad[1:]
     likelihood, n, rec_weight_factor, beta_factor, reduction, _ = ctx.settings
     inputs = [x, rec_weight, beta, *tensors]
     if not create_graph:
-        inputs = [t if t is None else t.detach().requires_grad_(wanted) for t, wanted in zip(inputs, needed, strict=True)]
+        pairs = zip(inputs, needed, strict=True)
+        inputs = [t if t is None else t.detach().requires_grad_(wanted) for t, wanted in pairs]
     x, rec_weight, beta, *tensors = inputs
     with torch.enable_grad():
         loss, *_ = reference.elbo(
@@ -231,11 +232,13 @@ class _Sample(torch.autograd.Function):
     def backward(ctx, grad_z, grad_kl=None):
         rng, mu, logvar, *prior = ctx.saved_tensors
         needed = ctx.needs_input_grad[3:]
+        if grad_z is None and grad_kl is None:
+            return (None,) * (3 + len(needed))
         if torch.is_grad_enabled():
             z, kl = reference.sample_kl(mu, logvar, prior, rng, ctx.n_samples or None, grad_kl is not None)
-            pairs = [(o, g) for o, g in ((z, grad_z), (kl, grad_kl)) if g is not None]
+            outputs, incoming = zip(*[(o, g) for o, g in ((z, grad_z), (kl, grad_kl)) if g is not None], strict=True)
             wanted = [t for t, n in zip((mu, logvar, *prior), needed, strict=True) if n]
-            grads = torch.autograd.grad(*zip(*pairs, strict=True), wanted, create_graph=True, allow_unused=True)
+            grads = torch.autograd.grad(outputs, wanted, incoming, create_graph=True, allow_unused=True)
         else:
             need = sum([1 << i for i, n in enumerate(needed) if n])
             grad_z = None if grad_z is None else grad_z.contiguous()

@@ -9,8 +9,8 @@ def set_pool_limit(limit):
     """Keep at most `limit` bytes in blocks whose tensors have died; 0 keeps none. It is 1 GiB until this is called.
 
     Results of a megabyte or more come from the pool (with torch >= 2.11), because fresh memory costs several times what
-    filling it does: the operating system clears every page at its first touch. Raises TypeError or ValueError for anything but
-    an integer >= 0, and RuntimeError where the compiled library is missing.
+    filling it does: the operating system clears every page at its first touch. Raises TypeError or ValueError for
+    anything but an integer >= 0, and RuntimeError where the compiled library is missing.
     """
     if isinstance(limit, bool) or not isinstance(limit, int):
         raise TypeError(f"limit: got {type(limit).__name__}, expected an integer number of bytes")

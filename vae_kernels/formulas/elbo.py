@@ -31,7 +31,8 @@ def elbo(x, params, likelihood, latent, *, rec_weight=1.0, beta=1.0, reduction="
     reduction   "mean" over the batch or "sum": loss is 0-d; "none": loss is [B]
     terms       if False, only the loss is wanted: the others may be None
 
-    nll and kl are [B] and unweighted, kl_per_dim is the batch mean of kl_bd, [latent dims]; None where there is no such term.
+    nll and kl are [B] and unweighted, kl_per_dim is the batch mean of kl_bd, [latent dims]; None where there is no such
+    term.
     """
     dtype = compute_dtype(*params, *latent)
     loss = nll = kl = kl_per_dim = None
