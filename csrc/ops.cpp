@@ -12,4 +12,4 @@ const vk::Library cpu = vk::Library("vae_kernels", "CPU", __FILE__, __LINE__)
 const vk::Library any = vk::Library("vae_kernels", "CompositeExplicitAutograd", __FILE__, __LINE__)
                             .impl<&vk::set_pool_limit>("set_pool_limit")
                             .impl<&vk::pool_bytes>("pool_bytes");
-}
+}  // namespace

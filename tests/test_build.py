@@ -82,8 +82,8 @@ def test_avx512_objects_hold_no_weak_symbol(avx512_objects):
     """The linker keeps one copy of a weak symbol: were it this one, it would run on machines without AVX-512."""
     for path in avx512_objects:
         symbols = tool("nm", "-C", str(path)).splitlines()
-        # A name with avx512:: in it has no copy for another instruction set; DW.ref. is a pointer to data.
-        weak = [line for line in symbols if re.search(r" [WVu] (?!DW\.ref\.)", line) and "avx512::" not in line]
+        # Nor may one likelihood's be taken for another's, which is named alike. DW.ref. is a pointer to data.
+        weak = [line for line in symbols if re.search(r" [WVu] (?!DW\.ref\.)", line)]
         assert not weak, f"{path.name}: {weak}"
         assert any(re.search(r" [tT] .*avx512::", line) for line in symbols), f"{path.name}: no kernel in it"
 

@@ -1,4 +1,4 @@
-"""The noise of the compiled backends: every bit that of philox.py, drawn again by the backward pass, ruled by the seed."""
+"""The noise of the compiled backends: the bits of philox.py, drawn again by the backward pass, ruled by the seed."""
 
 import os
 import subprocess
@@ -41,7 +41,10 @@ def test_bits_of_a_million():
 def test_bits_of_every_instruction_set(isa):
     if isa == "avx2" and not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         pytest.skip("this processor does not run avx2")
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import test_noise as t; t.test_bits_of_a_million(); t.test_bits((17, 3000), (1, 2))"
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import test_noise as t; "
+        "t.test_bits_of_a_million(); t.test_bits((17, 3000), (1, 2))"
+    )
     env = os.environ | {"VAE_KERNELS_ISA": isa}
     command = [sys.executable, "-c", code, str(Path(__file__).parent)]
     done = subprocess.run(command, env=env, capture_output=True, text=True)
@@ -68,8 +71,8 @@ def test_samples_are_a_function_of_the_seed(backend, n_samples):
 @pytest.mark.parametrize("layout", ["contiguous", "halves", "transposed", "channels_last"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_value_and_gradient(backend, dtype, layout):
-    """z, kl and the gradients of mu, logvar and the prior are those of the formulas with the same noise, however the inputs
-    lie in memory: an element's noise depends on its logical place."""
+    """z, kl and the gradients of mu, logvar and the prior are those of the formulas with the same noise, however the
+    inputs lie in memory: an element's noise depends on its logical place."""
     g = torch.Generator().manual_seed(5)
     random = lambda *shape: (torch.randn(shape, generator=g, dtype=torch.float64) * 0.8).to(dtype)  # noqa: E731
     both = random(6, 10, 4, 9)
@@ -112,8 +115,8 @@ def test_either_result_alone_has_its_gradient(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_every_half_is_read_and_written_exactly(backend, dtype):
-    """All 65536 patterns, infinities and NaN among them: with sd = 0, z is mu; else it is rounded as torch rounds. What is
-    denormal in float32 (a half's denormals are not) is taken as 0."""
+    """All 65536 patterns, infinities and NaN among them: with sd = 0, z is mu; else it is rounded as torch rounds. What
+    is denormal in float32 (a half's denormals are not) is taken as 0."""
     patterns = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(dtype)
     patterns = torch.where(patterns.float().abs() < torch.finfo(torch.float32).tiny, 0, patterns)
     same = vk.reparameterize(patterns, torch.full_like(patterns, -2000.0), backend=backend)

@@ -1,4 +1,4 @@
-"""The pool of large results: blocks come back when their tensors die, never more are kept than the limit, never shared."""
+"""The pool of large results: blocks come back when their tensors die, are never shared, and never exceed the limit."""
 
 import gc
 
@@ -27,7 +27,7 @@ def default_limit():
 
 
 def gradient(megabytes, value=0.0):
-    """The gradient of a Bernoulli nll in this many megabytes of logits, all `value`: sigmoid(value) - 0.5 everywhere."""
+    """The gradient of a Bernoulli nll in so many megabytes of logits, all `value`: sigmoid(value) - 0.5 everywhere."""
     logits = torch.full((4, megabytes * MIB // 16), value, requires_grad=True)
     return torch.autograd.grad(vk.nll(logits, torch.full_like(logits, 0.5), reduction="sum"), [logits])[0]
 

@@ -91,9 +91,8 @@ Tensor empty_pooled(const int64_t* sizes, const int64_t* strides, int64_t dim, i
   AtenTensorHandle handle;
   const auto deleter = [](void* data, void* size) { pool().give_back({data, reinterpret_cast<size_t>(size)}); };
   const int32_t strided = aoti_torch_layout_strided();
-  const int32_t error =
-      torch_from_blob(block.data, dim, sizes, strides, 0, dtype, like.device_type(), like.device(), &handle, strided,
-                      nullptr, 0, deleter, reinterpret_cast<void*>(block.bytes));
+  const int32_t error = torch_from_blob(block.data, dim, sizes, strides, 0, dtype, like.device_type(), like.device(),
+                                        &handle, strided, nullptr, 0, deleter, reinterpret_cast<void*>(block.bytes));
   if (error) pool().give_back(block);
   VK_CHECK(error == 0, "torch_from_blob failed");
   return Tensor(handle);

@@ -32,8 +32,8 @@ struct Block {
     d1 = d2 = 0;
     if constexpr (GRAD) {
       g0[i] = weight * d[0];
-      if constexpr (N > 1) SCALARS & 2 ? d1 = d[1] : g1[i] = weight * d[1];
-      if constexpr (N > 2) SCALARS & 4 ? d2 = d[2] : g2[i] = weight * d[2];
+      if constexpr (N > 1) (SCALARS & 2 ? d1 : g1[i]) = SCALARS & 2 ? d[1] : weight * d[1];
+      if constexpr (N > 2) (SCALARS & 4 ? d2 : g2[i]) = SCALARS & 4 ? d[2] : weight * d[2];
     }
     return value;
   }

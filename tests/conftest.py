@@ -1,0 +1,62 @@
+"""The fixture `cpp`: csrc/formulas, csrc/scalar.h and csrc/philox.h as a Python module, element by element."""
+
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+import torch
+
+from vae_kernels.formulas import LIKELIHOODS
+
+HERE = Path(__file__).resolve().parent
+CSRC = HERE.parent / "csrc"
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """{"base": module, "fma": module where the processor has it}, compiled side by side."""
+    if not CSRC.is_dir():
+        pytest.skip("the tests run without the source tree beside them: there is no csrc/")
+    pybind11 = pytest.importorskip("pybind11", reason="pybind11, which binds the formulas, is not installed")
+    cxx = shlex.split(os.environ.get("CXX", "g++"))
+    if not shutil.which(cxx[0]):
+        pytest.skip(f"no C++ compiler ({cxx[0]}) to compile csrc/formulas with")
+    folder = tmp_path_factory.mktemp("formulas")
+    (folder / "likelihoods.h").write_text("".join(f'#include "formulas/{name}.h"\n' for name in LIKELIHOODS))
+    flags = ["-O1", "-std=c++20", "-ffp-contract=off", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall"]
+    folders = [
+        f"-iquote{CSRC}",
+        f"-iquote{folder}",
+        f"-I{pybind11.get_include()}",
+        f"-I{sysconfig.get_path('include')}",
+    ]
+    runs = {}
+    for name, extra in {"base": [], "fma": ["-mfma"]}.items():
+        if extra and torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+            continue
+        out = folder / f"formulas_{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
+        define = f"-DMODULE={out.name.split('.')[0]}"
+        command = [*cxx, *flags, *extra, define, *folders, str(HERE / "cpp/formulas.cpp"), "-o", str(out)]
+        runs[name] = out, subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    return {name: load(out, process) for name, (out, process) in runs.items()}
+
+
+def load(out, process):
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    spec = importlib.util.spec_from_file_location(out.name.split(".")[0], out)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(params=["base", "fma"])
+def cpp(request, built):
+    if request.param not in built:
+        pytest.skip("this processor has no x86 fma instruction")
+    return built[request.param]

@@ -1,0 +1,32 @@
+"""A small objective whose gradients are known in closed form: for the tests of the backward pass."""
+
+import torch
+
+import vae_kernels as vk
+
+BACKENDS = [name for name, missing in vk.available_backends().items() if missing is None]
+B = 5
+
+
+def draw(dtype=torch.float64):
+    """recon, mu, logvar that require grad, and x."""
+    g = torch.Generator().manual_seed(0)
+    recon, mu, logvar = (torch.randn(B, n, generator=g, dtype=torch.float64) for n in (37, 6, 6))
+    x = torch.rand(B, 37, generator=g, dtype=torch.float64)
+    return *(t.to(dtype).requires_grad_() for t in (recon, mu, logvar)), x.to(dtype)
+
+
+def elbo(recon, mu, logvar, x, **settings):
+    return vk.fused_elbo(recon, x, mu, logvar, beta=0.5, **settings)
+
+
+def exact(inputs, weights):
+    """d/d(recon, mu, logvar) of sum_b weights_b loss_b, by hand."""
+    recon, mu, logvar, x = (t.detach().double() for t in inputs)
+    w = torch.as_tensor(weights, dtype=torch.float64).expand(B)[:, None]
+    return w * (torch.sigmoid(recon) - x), w * 0.5 * mu, w * 0.25 * torch.expm1(logvar)
+
+
+def assert_grads(grads, expected):
+    for g, e in zip(grads, expected, strict=True):
+        torch.testing.assert_close(g, e.to(g.dtype))

@@ -1,0 +1,237 @@
+"""The backward pass of every backend: repeatable, right under any incoming gradient, and no more than was asked for."""
+
+import pytest
+import torch
+from known import BACKENDS, B, assert_grads, draw, elbo, exact
+
+import vae_kernels as vk
+from vae_kernels import ops
+
+compiled = pytest.mark.skipif("cpu" not in BACKENDS, reason=f"no backend cpu: {vk.available_backends()['cpu']}")
+close = torch.testing.assert_close
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    return request.param
+
+
+@pytest.fixture
+def inputs():
+    return draw()
+
+
+# --- again and again
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_two_backward_passes_with_different_incoming_gradients(backend, inputs, reduction):
+    loss = elbo(*inputs, reduction=reduction, backend=backend)
+    scale = B if reduction == "mean" else 1
+    for weight in (1.0, -3.5, 1.0, 0.0):
+        grads = torch.autograd.grad(loss, inputs[:3], torch.full_like(loss, weight), retain_graph=True)
+        assert_grads(grads, exact(inputs, weight / scale))
+        for g in grads:
+            g.fill_(float("nan"))  # the caller's own: whatever is done to it, the next pass is right
+    assert_grads(torch.autograd.grad(loss, inputs[:3], torch.full_like(loss, 2.0)), exact(inputs, 2 / scale))
+
+
+@pytest.mark.parametrize("weight", [1.0, 3.0])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_a_second_pass_without_retain_graph_is_autograds_error(backend, inputs, reduction, weight):
+    loss = elbo(*inputs, reduction=reduction, backend=backend)
+    incoming = torch.full_like(loss, weight)
+    loss.backward(incoming)
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        loss.backward(incoming)
+    _, kl = vk.sample_kl(*inputs[1:3], backend=backend)
+    kl.sum().backward()
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        kl.sum().backward()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_one_input_at_a_time_then_all(backend, inputs, reduction):
+    loss = elbo(*inputs, reduction=reduction, backend=backend).sum()
+    expected = exact(inputs, 1 / B if reduction == "mean" else 1)
+    for i in (0, 0, 2):
+        (grad,) = torch.autograd.grad(loss, inputs[i], retain_graph=True)
+        close(grad, expected[i])
+    loss.backward()
+    assert_grads([t.grad for t in inputs[:3]], expected)
+
+
+def test_gradients_add_up_over_calls(backend, inputs):
+    for _ in range(2):
+        elbo(*inputs, backend=backend).backward()
+    assert_grads([t.grad for t in inputs[:3]], exact(inputs, 2 / B))
+
+
+def test_two_losses_in_one_graph(backend, inputs):
+    (elbo(*inputs, backend=backend) * 3 + elbo(*inputs, reduction="sum", backend=backend)).backward()
+    assert_grads([t.grad for t in inputs[:3]], exact(inputs, 3 / B + 1))
+
+
+# --- the incoming gradient
+
+
+@pytest.mark.parametrize("weight", [65536.0, 1 / 3, 0.0, -1.0])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_scaled_losses(backend, dtype, weight):
+    """As torch.amp.GradScaler does it. Gradients have the dtype of their inputs, and its accuracy: as for torch's own
+    operations, that of the storage; for float16 the scale keeps small ones from underflow."""
+    inputs = draw(dtype)
+    (elbo(*inputs, backend=backend) * weight).backward()
+    grads = [t.grad for t in inputs[:3]]
+    assert [g.dtype for g in grads] == [dtype] * 3
+    # rounded once when stored and once more when rescaled; subnormal float16 has a fixed spacing
+    info = torch.finfo(dtype)
+    rtol = 2 * info.eps if dtype in (torch.bfloat16, torch.float16) else 8 * info.eps
+    for grad, expected in zip(grads, exact(inputs, weight / B), strict=True):
+        error = (grad.double() - expected).abs()
+        # what cancels in sigmoid(l) - x and e^logvar - 1 has the compute type's eps of the larger
+        compute = torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps
+        bound = rtol * expected.abs() + 8 * compute * abs(weight) / B + info.smallest_normal * info.eps
+        assert (error <= bound).all()
+
+
+def test_a_gradient_that_float16_could_not_hold_unscaled(backend):
+    """The smallest float16 is 2^-24. This gradient is 2^-30 and comes back at 2^-10, under a scale of 2^20: so it was
+    never stored without the scale."""
+    recon = torch.zeros(1 << 20, 1, dtype=torch.float16, requires_grad=True)
+    x = torch.full((1 << 20, 1), 0.5 - 2.0**-10)
+    (vk.nll(recon, x, reduction="mean", backend=backend) * 2.0**20).backward()
+    assert (recon.grad == 2.0**-10).all()
+
+
+@pytest.mark.parametrize("form", ["expanded", "stride 0", "strided", "transposed"])
+def test_layouts_of_the_incoming_gradient(backend, inputs, form):
+    _, mu, logvar, _ = inputs
+    w = torch.rand(B, dtype=torch.float64)
+    of_loss = {
+        "expanded": lambda: torch.tensor(0.7, dtype=torch.float64).expand(B),
+        "stride 0": lambda: torch.full((1,), 0.7, dtype=torch.float64).as_strided((B,), (0,)),
+        "strided": lambda: torch.stack([w, -w], 1)[:, 0],
+        "transposed": lambda: torch.stack([w, -w]).t()[:, 0],
+    }[form]()
+    loss = elbo(*inputs, reduction="none", backend=backend)
+    assert_grads(torch.autograd.grad(loss, inputs[:3], of_loss), exact(inputs, of_loss))
+
+    gen = torch.Generator().manual_seed(3)
+    z, kl = vk.sample_kl(mu, logvar, n_samples=2, generator=gen, backend=backend)
+    w = torch.rand(6, B, 2, dtype=torch.float64)
+    of_z = {
+        "expanded": lambda: torch.tensor(0.7, dtype=torch.float64).expand(2, B, 6),
+        "stride 0": lambda: w[:, :, 0].t().expand(2, B, 6),
+        "strided": lambda: torch.stack([w, -w])[0].permute(2, 1, 0),
+        "transposed": lambda: w.permute(2, 1, 0),
+    }[form]()
+    noise = z.detach() - mu.detach()
+    grads = torch.autograd.grad([z, kl], [mu, logvar], [of_z, of_loss])
+    of_kl = of_loss[:, None]
+    expected = of_z.sum(0) + of_kl * mu, 0.5 * (of_z * noise).sum(0) + of_kl * 0.5 * torch.expm1(logvar)
+    assert_grads(grads, [e.detach() for e in expected])
+
+
+# --- what is computed, and when
+
+
+@compiled
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (0, 2), ()], ids=str)
+def test_no_gradient_that_nobody_asked_for(inputs, wanted, reduction, monkeypatch):
+    needs = []
+    for name in ("_elbo", "_elbo_backward"):
+        op = getattr(ops, name)
+        at = [a.name for a in op._schema.arguments].index("need")
+        monkeypatch.setattr(ops, name, lambda *a, op=op, at=at: (needs.append(a[at]), op(*a))[1])
+    inputs = [t.detach().requires_grad_(i in wanted) for i, t in enumerate(inputs)]
+    loss = elbo(*inputs, reduction=reduction, backend="cpu")
+    if wanted:
+        loss.sum().backward()
+    need = sum(1 << i for i in wanted)
+    assert needs == ([need] if reduction == "mean" or not wanted else [0, need])
+    assert [i for i, t in enumerate(inputs) if t.grad is not None] == list(wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_sample_alone_gives_its_prior_no_gradient(backend, dtype):
+    """Nor what the kernel's buffers last held: the first pass leaves values in them."""
+    mu, logvar, m, v = (torch.randn(B, 600, dtype=dtype, requires_grad=True) for _ in range(4))
+    vk.sample_kl(mu, logvar, prior=(m, v), backend=backend)[1].sum().backward()
+    z, _ = vk.sample_kl(mu, logvar, prior=(m, v), backend=backend)
+    for grad in torch.autograd.grad(z.sum(), [m, v], allow_unused=True):
+        assert grad is None or not grad.any()
+
+
+@compiled
+def test_no_gradient_of_the_sample_that_nobody_asked_for(inputs, monkeypatch):
+    needs, op = [], ops._sample_backward
+    monkeypatch.setattr(ops, "_sample_backward", lambda *a: (needs.append(a[-1]), op(*a))[1])
+    _, mu, logvar, _ = inputs
+    prior = torch.zeros(6), torch.zeros(6, requires_grad=True)
+    z, kl = vk.sample_kl(mu.detach(), logvar, prior=prior, backend="cpu")
+    (z.sum() + kl.sum()).backward()
+    assert needs == [0b1010] and mu.grad is None and prior[0].grad is None
+
+
+def test_nll_and_kl_carry_no_gradient_of_their_own(backend, inputs):
+    """A term is detached, and the loss's gradient is not disturbed by its use."""
+    terms = elbo(*inputs, return_terms=True, backend=backend)
+    (terms.loss + terms.nll.sum() + terms.kl.sum() + terms.kl_per_dim.sum()).backward()
+    assert_grads([t.grad for t in inputs[:3]], exact(inputs, 1 / B))
+
+
+class NoGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, t):
+        return t.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return None
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_no_incoming_gradient(backend, inputs, create_graph):
+    """A function between us and the loss may give None for its input: that is a gradient of 0."""
+    _, mu, logvar, _ = inputs
+    z, kl = vk.sample_kl(mu, logvar, backend=backend)
+    for result in (z, kl, elbo(*inputs, backend=backend)):
+        loss = NoGradient.apply(result).sum()
+        (grad,) = torch.autograd.grad(loss, mu, create_graph=create_graph, retain_graph=True, allow_unused=True)
+        assert grad is None or not grad.any()
+
+
+def change(t):
+    with torch.no_grad():
+        t.mul_(2)
+
+
+@compiled
+@pytest.mark.parametrize("which", [0, 1, 3])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_in_place_changes_before_the_backward_pass(inputs, which, reduction):
+    """A scalar loss had its gradient computed with its value: a change afterwards is harmless. For a loss a sample the
+    inputs are read again, and autograd says that they were changed."""
+    expected = exact(inputs, 1 / B)
+    loss = elbo(*inputs, reduction=reduction, backend="cpu").sum()
+    change(inputs[which])
+    if reduction == "mean":
+        assert_grads(torch.autograd.grad(loss, inputs[:3]), expected)
+    else:
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
+
+
+@compiled
+def test_in_place_changes_where_the_gradient_is_computed_again(inputs):
+    """The reference is taken for a second derivative, and the sample's noise is drawn again: both read the inputs."""
+    _, mu, logvar, _ = inputs
+    loss = elbo(*inputs, backend="cpu")
+    z, _ = vk.sample_kl(mu, logvar, backend="cpu")
+    change(mu)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(loss, mu, create_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        z.sum().backward()

@@ -1,0 +1,195 @@
+"""The public functions under torch.compile and torch.export: one graph, no recompilation, the numbers of eager mode."""
+
+import itertools
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+
+import vae_kernels as vk
+
+missing = vk.available_backends()["cpu"]
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+
+
+def counted(f, backend="aot_eager", **options):
+    """f compiled whole, and the counter of its graphs."""
+    counter = CompileCounterWithBackend(backend)
+    return torch.compile(f, fullgraph=True, backend=counter, **options), counter
+
+
+def channels_last(t):
+    return t.contiguous(memory_format=torch.channels_last)
+
+
+def two_calls(recon, x, mu, logvar):
+    z, kl = vk.sample_kl(mu, logvar)
+    return vk.fused_elbo(recon + z.sum(1)[:, None, None, None], x, kl=kl, beta=0.5)
+
+
+def one_call(recon, x, mu, logvar):
+    z = vk.reparameterize(mu, logvar, n_samples=2)
+    return vk.fused_elbo(recon * z.mean(), x, mu, logvar, beta=0.5)
+
+
+def gaussian(recon, x, mu, logvar):
+    prior = logvar[0].detach(), torch.zeros(())
+    return vk.fused_elbo((recon, recon / 2), x, mu, logvar, prior=prior, likelihood="gaussian", reduction="none").sum()
+
+
+def batch(n=4, order=None, dtype=torch.float32):
+    g = torch.Generator().manual_seed(n)
+    recon, x = torch.randn(n, 3, 5, 2, generator=g), torch.rand(n, 3, 5, 2, generator=g)
+    mu, logvar = torch.randn(2, n, 6, generator=g).unbind()
+    if order is not None:
+        recon, x = order(recon), order(x)
+    return [recon.to(dtype).requires_grad_(), x, mu.clone().requires_grad_(), logvar.clone().requires_grad_()]
+
+
+def outcome(f, inputs):
+    """The value and gradients of f for one seed."""
+    torch.manual_seed(5)
+    loss = f(*inputs)
+    loss = getattr(loss, "loss", loss)
+    return loss, *torch.autograd.grad(loss, [t for t in inputs if t.requires_grad])
+
+
+def same(ours, eager):
+    """Equal, but for the rounding of what the compiler fuses around our ops: torch's own tolerances."""
+    for a, b in zip(ours, eager, strict=True):
+        torch.testing.assert_close(a, b)
+        assert a.stride() == b.stride()
+
+
+# inductor takes seconds a graph
+ONE_GRAPH = [*itertools.product([two_calls, one_call, gaussian], [None, channels_last], ["aot_eager"])]
+ONE_GRAPH += [(two_calls, None, "inductor"), (two_calls, channels_last, "inductor"), (gaussian, None, "inductor")]
+
+
+@pytest.mark.parametrize("f, order, backend", ONE_GRAPH)
+def test_one_graph_with_the_numbers_of_eager_mode(f, order, backend):
+    step, counter = counted(f, backend)
+    inputs = batch(order=order)
+    same(outcome(step, inputs), outcome(f, inputs))
+    assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision(dtype):
+    step, _ = counted(two_calls)
+    inputs = batch(dtype=dtype)
+    same(outcome(step, inputs), outcome(two_calls, inputs))
+
+
+def test_noise_bits():
+    """Each call of a compiled function draws anew, what eager mode draws."""
+    f = lambda mu, logvar: vk.sample_kl(mu, logvar, n_samples=2)[0]  # noqa: E731
+    step, _ = counted(f)
+    mu, logvar = torch.randn(2, 4, 6).unbind()
+    for draw in (step, f):
+        torch.manual_seed(3)
+        first, second = draw(mu, logvar), draw(mu, logvar)
+        assert not torch.equal(first, second)
+        if draw is step:
+            expected = first, second
+    assert torch.equal(first, expected[0]) and torch.equal(second, expected[1])
+
+
+@pytest.mark.parametrize("order", [None, channels_last], ids=["contiguous", "channels_last"])
+@pytest.mark.parametrize("f", [two_calls, one_call, gaussian])
+def test_a_dynamic_batch_is_compiled_once(f, order):
+    step, counter = counted(f, dynamic=True)
+    graphs = set()
+    for n in (7, 11, 64):  # none is the size of another dimension, which would be taken for the same
+        inputs = batch(n, order)
+        same(outcome(step, inputs), outcome(f, inputs))
+        graphs.add(counter.frame_count)
+    assert len(graphs) == 1
+
+
+def test_a_batch_that_changes_is_compiled_twice_at_most():
+    """As users have it, with the smaller last batch of an epoch: static first, then dynamic for all."""
+    step, counter = counted(two_calls)
+    for n in (64, 64, 17, 64, 23):
+        step(*batch(n))
+    assert counter.frame_count == 2
+
+
+def test_a_weight_on_the_device_is_compiled_once():
+    def f(recon, x, mu, logvar, beta, rec_weight):
+        return vk.fused_elbo(recon, x, mu, logvar, beta=beta, rec_weight=rec_weight)
+
+    step, counter = counted(f)
+    for i in range(5):
+        inputs = [*batch(), torch.tensor(i / 4), torch.tensor(1 + i / 2)]
+        same(outcome(step, inputs), outcome(f, inputs))
+    assert counter.frame_count == 1
+
+
+def test_incoming_gradients():
+    """The compiled backward pass multiplies by the incoming gradient, and can be taken twice."""
+    step, _ = counted(two_calls)
+    inputs = batch()
+    torch.manual_seed(5)
+    loss = step(*inputs)
+    wanted = [t for t in inputs if t.requires_grad]
+    torch.manual_seed(5)
+    expected = torch.autograd.grad(two_calls(*inputs), wanted)
+    for weight in (3.0, -0.25):
+        grads = torch.autograd.grad(loss, wanted, torch.tensor(weight), retain_graph=True)
+        same(grads, [weight * e for e in expected])
+
+
+def test_terms():
+    f = lambda *inputs: vk.fused_elbo(*inputs, return_terms=True)  # noqa: E731
+    step, counter = counted(f)
+    inputs = batch()
+    same(outcome(step, inputs), outcome(f, inputs))
+    ours, eager = step(*inputs), f(*inputs)
+    same(vars(ours).values(), vars(eager).values())
+    assert counter.frame_count == 1 and not ours.kl_per_dim.requires_grad
+
+
+def test_module_and_learned_parameters():
+    module = vk.FusedELBO(
+        likelihood="gaussian", obs_logvar=torch.nn.Parameter(torch.zeros(3, 1, 1)), beta=torch.rand(6)
+    )
+    step, counter = counted(module)
+    inputs = batch()
+    grads = []
+    for call in (step, module):
+        module.zero_grad()
+        call(*inputs).backward()
+        grads.append(module.obs_logvar.grad)
+    same(grads[:1], grads[1:])
+    assert counter.frame_count == 1
+
+
+# --- torch.export
+
+
+class Step(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = torch.nn.Linear(8, 6), torch.nn.Linear(3, 8)
+
+    def forward(self, x):
+        mu, logvar = self.encoder(x).chunk(2, 1)
+        return vk.fused_elbo(self.decoder(mu), x, mu, logvar)
+
+
+def test_export():
+    step, x = Step(), torch.rand(5, 8)
+    batch = torch.export.Dim("batch", min=2)
+    program = torch.export.export(step, (x,), dynamic_shapes=({0: batch},))
+    if missing is None:
+        targets = {str(node.target) for node in program.graph.nodes}
+        assert "vae_kernels.elbo.default" in targets
+    for n in (5, 9):
+        x = torch.rand(n, 8)
+        torch.testing.assert_close(program.module()(x), step(x))

@@ -1,0 +1,239 @@
+"""Every error of the public functions: its type, and that it names the argument, what came and what is expected. And
+what the package does and says where its compiled part is missing."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import vae_kernels as vk
+from vae_kernels import backends, checks
+
+PACKAGE = Path(vk.__file__).parent
+X, MU, NUMBER = torch.rand(4, 3, 2), torch.randn(4, 6), torch.tensor(1.0)
+META = {"X": X.to("meta"), "MU": MU.to("meta"), "NUMBER": NUMBER.to("meta")}
+
+
+def elbo(recon=X, x=X, mu=MU, logvar=MU, **settings):
+    return vk.fused_elbo(recon, x, mu, logvar, **settings)
+
+
+def given(kl, **settings):
+    return vk.fused_elbo(X, X, kl=kl, **settings)
+
+
+def gaussian(recon=X, x=X, **settings):
+    return vk.nll(recon, x, likelihood="gaussian", **settings)
+
+
+T, V = TypeError, ValueError
+DTYPES = "expected one of torch.float32, torch.float64, torch.bfloat16, torch.float16"
+# the call -> the type, and words that stand in the message in this order
+ERRORS = [
+    # recon and x
+    (lambda: elbo(recon=[[1.0]]), T, "recon: got list, expected a tensor"),
+    (lambda: elbo(recon=None), T, "recon: got NoneType, expected a tensor"),
+    (lambda: elbo(recon=X.int()), T, f"recon: got dtype torch.int32, {DTYPES}"),
+    (lambda: elbo(recon=X.byte()), T, f"recon: got dtype torch.uint8, {DTYPES}"),
+    (lambda: elbo(recon=X[:, :2]), V, "recon: got shape (4, 2, 2), expected that of x, (4, 3, 2)"),
+    (lambda: elbo(x=X[:1]), V, "recon: got shape (4, 3, 2), expected that of x, (1, 3, 2)"),
+    (lambda: elbo(x=X.flatten(1)), V, "recon: got shape (4, 3, 2), expected that of x, (4, 6)"),
+    (lambda: elbo(recon=META["X"]), V, "recon: is on meta, but x is on cpu; expected one device"),
+    (lambda: elbo(recon=(X, X)), V, "recon: got 2 tensors, expected the bernoulli parameters logits"),
+    (lambda: elbo(recon=()), V, "recon: got 0 tensors, expected the bernoulli parameters logits"),
+    (lambda: elbo(x=X.tolist()), T, "x: got list, expected a tensor"),
+    (lambda: elbo(x=X.bool()), T, f"x: got dtype torch.bool, {DTYPES}, torch.uint8"),
+    (lambda: elbo(x=X.long()), T, f"x: got dtype torch.int64, {DTYPES}, torch.uint8"),
+    (lambda: vk.nll(X[0, 0, 0], X[0, 0, 0]), V, "x: got a 0-d tensor, expected the batch as dimension 0"),
+    (lambda: gaussian(recon=(X, X, X)), V, "recon: got 3 tensors, expected the gaussian parameters loc, logvar"),
+    (lambda: gaussian(recon=(X, 0.0)), T, "recon[1] (logvar): got float, expected a tensor"),
+    (lambda: gaussian(recon=(X.int(), X)), T, f"recon[0] (loc): got dtype torch.int32, {DTYPES}"),
+    (lambda: gaussian(recon=(X[0], X)), V, "recon[0] (loc): got shape (3, 2), expected that of x, (4, 3, 2)"),
+    (lambda: gaussian(recon=(X, X[:, :2])), V,
+     "recon[1] (logvar): got shape (4, 2, 2), expected one that broadcasts to x, (4, 3, 2)"),
+    (lambda: gaussian(recon=(X, META["X"])), V, "recon[1] (logvar): is on meta, but x is on cpu"),
+    # words
+    (lambda: elbo(likelihood="normal"), V, "likelihood: got 'normal', expected one of 'bernoulli', 'gaussian'"),
+    (lambda: elbo(likelihood=["bernoulli"]), V,
+     "likelihood: got ['bernoulli'], expected one of 'bernoulli', 'gaussian'"),
+    (lambda: elbo(likelihood=None), V, "likelihood: got None, expected one of"),
+    *((lambda f=f: f(reduction="batchmean"), V, "reduction: got 'batchmean', expected one of 'none', 'mean', 'sum'")
+      for f in (elbo, gaussian, lambda **k: vk.gaussian_kl(MU, MU, **k), lambda **k: vk.sample_kl(MU, MU, **k))),
+    (lambda: elbo(reduction=None), V, "reduction: got None, expected one of 'none', 'mean', 'sum'"),
+    *((lambda f=f: f(backend="triton2"), V, "backend: got 'triton2', expected \"auto\" or one of ['cpu', 'torch']")
+      for f in (elbo, gaussian, lambda **k: vk.gaussian_kl(MU, MU, **k), lambda **k: vk.sample_kl(MU, MU, **k),
+                lambda **k: vk.reparameterize(MU, MU, **k))),
+    (lambda: elbo(backend=["cpu"]), V, "backend: got ['cpu'], expected \"auto\" or one of"),
+    # obs_logvar
+    (lambda: elbo(obs_logvar=0.0), V, "obs_logvar: has no effect with likelihood='bernoulli'"),
+    (lambda: gaussian(recon=(X, X), obs_logvar=X), V,
+     "obs_logvar: given beside recon=(loc, logvar); expected one of the two"),
+    (lambda: gaussian(obs_logvar="0"), T, "obs_logvar: got str, expected a number or a tensor"),
+    (lambda: gaussian(obs_logvar=True), T, "obs_logvar: got bool, expected a number or a tensor"),
+    (lambda: gaussian(obs_logvar=float("nan")), V, "obs_logvar: got nan, expected a finite number"),
+    (lambda: gaussian(obs_logvar=float("-inf")), V, "obs_logvar: got -inf, expected a finite number"),
+    (lambda: gaussian(obs_logvar=NUMBER.int()), T, f"obs_logvar: got dtype torch.int32, {DTYPES}"),
+    (lambda: gaussian(obs_logvar=META["NUMBER"]), V, "obs_logvar: is on meta, but x is on cpu"),
+    (lambda: gaussian(obs_logvar=X[0, :, 0]), V,
+     "obs_logvar: got shape (3,), expected one that broadcasts to x, (4, 3, 2)"),
+    (lambda: gaussian(obs_logvar=X[None]), V,
+     "obs_logvar: got shape (1, 4, 3, 2), expected one that broadcasts to x, (4, 3, 2)"),
+    # the posterior
+    (lambda: elbo(mu=1.0), T, "mu: got float, expected a tensor"),
+    (lambda: vk.sample_kl(MU.long(), MU), T, f"mu: got dtype torch.int64, {DTYPES}"),
+    (lambda: vk.reparameterize(MU, 0.0), T, "logvar: got float, expected a tensor"),
+    (lambda: vk.gaussian_kl(MU, MU[:, :3]), V, "logvar: got shape (4, 3), expected that of mu, (4, 6)"),
+    (lambda: vk.gaussian_kl(MU, META["MU"]), V, "logvar: is on meta, but mu is on cpu; expected one device"),
+    (lambda: vk.gaussian_kl(NUMBER, NUMBER), V, "mu: got a 0-d tensor, expected the batch as dimension 0"),
+    (lambda: elbo(mu=MU[:3], logvar=MU[:3]), V, "mu: got shape (3, 6), expected the batch of x, 4, as dimension 0"),
+    (lambda: elbo(mu=META["MU"], logvar=META["MU"]), V, "mu: is on meta, but x is on cpu"),
+    (lambda: elbo(mu=None), V,
+     "mu, logvar, kl: expected mu and logvar, or kl; for the likelihood alone there is nll()"),
+    (lambda: elbo(logvar=None), V, "mu, logvar, kl: expected mu and logvar, or kl"),
+    (lambda: vk.fused_elbo(X, X), V, "mu, logvar, kl: expected mu and logvar, or kl"),
+    # kl
+    (lambda: elbo(kl=MU[:, 0]), V, "kl: given beside mu or logvar; expected one or the other"),
+    (lambda: elbo(mu=None, kl=MU[:, 0]), V, "kl: given beside mu or logvar; expected one or the other"),
+    (lambda: given(MU, prior=(MU, MU)), V, "prior: has no effect with kl="),
+    (lambda: given(0.0), T, "kl: got float, expected a tensor"),
+    (lambda: given(MU.long()), T, f"kl: got dtype torch.int64, {DTYPES}"),
+    (lambda: given(NUMBER), V, "kl: got shape (), expected the batch of x, 4, as dimension 0"),
+    (lambda: given(MU[:3]), V, "kl: got shape (3, 6), expected the batch of x, 4, as dimension 0"),
+    (lambda: given(META["MU"]), V, "kl: is on meta, but x is on cpu"),
+    # prior
+    (lambda: elbo(prior=MU), T, "prior: got Tensor, expected None or a pair of tensors (mu, logvar)"),
+    (lambda: elbo(prior=(MU,)), T, "prior: got 1 tensors, expected None or a pair of tensors (mu, logvar)"),
+    (lambda: vk.sample_kl(MU, MU, prior="normal"), T,
+     "prior: got str, expected None or a pair of tensors (mu, logvar)"),
+    (lambda: elbo(prior=(0.0, 0.0)), T, "prior[0] (mu): got float, expected a tensor"),
+    (lambda: elbo(prior=(MU, MU.long())), T, f"prior[1] (logvar): got dtype torch.int64, {DTYPES}"),
+    (lambda: elbo(prior=(MU[:3], MU)), V,
+     "prior[0] (mu): got shape (3, 6), expected one that broadcasts to mu, (4, 6)"),
+    (lambda: vk.gaussian_kl(MU, MU, prior=(MU, MU[None])), V,
+     "prior[1] (logvar): got shape (1, 4, 6), expected one that broadcasts to mu"),
+    (lambda: elbo(prior=(META["MU"], MU)), V, "prior[0] (mu): is on meta, but mu is on cpu"),
+    # weights
+    (lambda: elbo(beta="1"), T, "beta: got str, expected a number or a tensor"),
+    (lambda: elbo(beta=None), T, "beta: got NoneType, expected a number or a tensor"),
+    (lambda: elbo(beta=True), T, "beta: got bool, expected a number or a tensor"),
+    (lambda: elbo(beta=-0.1), V, "beta: got -0.1, expected a number >= 0"),
+    (lambda: elbo(beta=float("inf")), V, "beta: got inf, expected a finite number"),
+    (lambda: elbo(beta=NUMBER.long()), T, f"beta: got dtype torch.int64, {DTYPES}"),
+    (lambda: elbo(beta=MU[0, :3]), V, "beta: got shape (3,), expected one that broadcasts to the latent dims, (6,)"),
+    (lambda: elbo(beta=MU), V, "beta: got shape (4, 6), expected one that broadcasts to the latent dims, (6,)"),
+    (lambda: given(MU[:, 0], beta=MU[0]), V, "beta: got shape (6,), expected one that broadcasts to a number, ()"),
+    (lambda: elbo(beta=META["NUMBER"]), V, "beta: is on meta, but x is on cpu"),
+    (lambda: elbo(rec_weight=-1), V, "rec_weight: got -1, expected a number >= 0"),
+    (lambda: elbo(rec_weight=float("nan")), V, "rec_weight: got nan, expected a finite number"),
+    (lambda: elbo(rec_weight=[1.0]), T, "rec_weight: got list, expected a number or a tensor"),
+    (lambda: elbo(rec_weight=MU[0]), V, "rec_weight: got shape (6,), expected one that broadcasts to a number, ()"),
+    (lambda: elbo(rec_weight=META["NUMBER"]), V, "rec_weight: is on meta, but x is on cpu"),
+    # noise
+    *((lambda n=n: vk.reparameterize(MU, MU, n_samples=n), V, f"n_samples: got {n!r}, expected None or an integer >= 1")
+      for n in (0, -1, 2.0, True)),
+    (lambda: vk.sample_kl(MU, MU, generator=7), T, "generator: got int, expected a torch.Generator"),
+    (lambda: vk.sample_kl(META["MU"], META["MU"], generator=torch.Generator()), V,
+     "generator: is on cpu, but mu is on meta"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("call, kind, words", ERRORS, ids=[words for _, _, words in ERRORS])
+def test_error(call, kind, words, monkeypatch):
+    for module in (backends.ops, backends.reference):
+        for name in ("elbo", "sample_kl"):
+            monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("something was computed before the check"))
+    with pytest.raises(kind, match=re.escape(words)):
+        call()
+
+
+def test_every_check_is_tried():
+    """Each raise of checks.py is the one that some row above comes to."""
+    lines = Path(checks.__file__).read_text().splitlines()
+    reached = set()
+    for call, _, _ in ERRORS:
+        with pytest.raises((TypeError, ValueError)) as error:
+            call()
+        last = error.traceback[-1]
+        if Path(last.path) == Path(checks.__file__):
+            # a raise that spans lines is reported at one of them: go up to its first
+            at = last.lineno
+            while "raise" not in lines[at]:
+                at -= 1
+            reached.add(at + 1)
+    raises = {i for i, line in enumerate(lines, 1) if line.lstrip().startswith("raise")}
+    missing_parameter = {i for i in raises if "is missing; expected" in lines[i - 1]}  # the next test
+    assert raises - reached == missing_parameter
+
+
+def test_a_parameter_without_a_default_must_be_given(monkeypatch):
+    """No likelihood here has one such beside the first yet."""
+    formula = SimpleNamespace(PARAMETERS=("rate", "shape"), DEFAULTS={})
+    monkeypatch.setitem(checks.LIKELIHOODS, "toy", formula)
+    with pytest.raises(ValueError, match=re.escape("recon: the toy parameter shape is missing; expected rate, shape")):
+        vk.nll(X, X, likelihood="toy")
+
+
+# --- backends
+
+
+def test_available_backends_is_a_copy():
+    found = vk.available_backends()
+    assert found["torch"] is None and set(found) == {"torch", "cpu"}
+    found["torch"] = "broken by the caller"
+    assert vk.available_backends()["torch"] is None
+
+
+@pytest.mark.skipif(vk.available_backends()["cpu"] is not None, reason=str(vk.available_backends()["cpu"]))
+def test_an_explicit_backend_is_not_replaced():
+    with pytest.raises(ValueError, match="backend='cpu' cannot be used: a tensor is on meta"):
+        vk.gaussian_kl(META["MU"], META["MU"], backend="cpu")
+    assert vk.gaussian_kl(META["MU"], META["MU"]).device.type == "meta"  # "auto" takes torch
+
+
+def test_without_the_library(monkeypatch):
+    monkeypatch.setitem(backends._MISSING, "cpu", "the compiled library was not built")
+    expected = elbo(backend="torch")
+    assert torch.equal(elbo(), expected)  # "auto"
+    for call in (elbo, gaussian, lambda **k: vk.sample_kl(MU, MU, **k)):
+        with pytest.raises(ValueError, match="backend='cpu' cannot be used: the compiled library was not built"):
+            call(backend="cpu")
+
+
+def test_reasons(monkeypatch, tmp_path):
+    monkeypatch.setattr(backends, "_LIBRARY", tmp_path / "_C.so")
+    monkeypatch.setattr(backends, "_REASON", tmp_path / "_C.reason.txt")
+    assert backends._load() == "the compiled library was not built"
+    (tmp_path / "_C.reason.txt").write_text("no working C++20 compiler: g++\n")
+    assert backends._load() == "no working C++20 compiler: g++"
+    (tmp_path / "_C.so").write_text("not a library")
+    assert backends._load().startswith("the compiled library does not load: ")
+
+
+@pytest.mark.skipif(not (PACKAGE / "_C.so").exists(), reason="the compiled library was not built")
+def test_a_wrong_instruction_set_is_a_reason(monkeypatch):
+    monkeypatch.setenv("VAE_KERNELS_ISA", "avx3")
+    assert backends._load() == "VAE_KERNELS_ISA=avx3: expected base, avx2 or avx512"
+
+
+def test_a_package_without_its_library_imports_and_works(tmp_path):
+    shutil.copytree(PACKAGE, tmp_path / "vae_kernels", ignore=shutil.ignore_patterns("_C.*", "__pycache__"))
+    code = """if True:
+        import torch, vae_kernels as vk
+        x, mu = torch.rand(4, 3), torch.randn(4, 2, requires_grad=True)
+        z, kl = vk.sample_kl(mu, mu)
+        vk.fused_elbo(x, x, kl=kl, backend="torch").backward()
+        assert mu.grad.isfinite().all()
+        torch.compile(vk.fused_elbo, fullgraph=True, backend="aot_eager")(x, x, mu, mu).backward()
+        print(vk.__file__, vk.available_backends()["cpu"], sep="|")
+    """
+    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    file, reason = done.stdout.strip().split("|")
+    assert Path(file).is_relative_to(tmp_path) and reason == "the compiled library was not built"

@@ -1,0 +1,183 @@
+"""A likelihood is two files and three lines, and nothing else names it: says which piece is missing.
+
+The tree is read, not imported, so that the check itself can be tried on copies of it with a piece removed.
+"""
+
+import ast
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from vae_kernels.formulas import LIKELIHOODS
+
+ROOT = Path(__file__).resolve().parent.parent
+FORMULAS, HEADERS, ORACLES = "vae_kernels/formulas", "csrc/formulas", "tests/oracles.py"
+PYTHON_LIST, CPP_LIST = f"{FORMULAS}/__init__.py", f"{HEADERS}/all.h"
+# The files that must serve every likelihood alike.
+NEUTRAL = (
+    "csrc/cpu",
+    "csrc/cuda",
+    "csrc/ops.cpp",
+    *(f"vae_kernels/{f}.py" for f in ("ops", "backends", "layout", "checks")),
+)
+SOURCE = {".py", ".h", ".cpp", ".cu", ".cuh"}
+MAX_LINES = 300
+
+if not (ROOT / "csrc").is_dir():
+    pytest.skip("the tests run without the source tree beside them: there is no csrc/", allow_module_level=True)
+
+
+def files(root, *places):
+    """Every source file at these places, relative to root, a folder's files included."""
+    found = [root / place for place in places if (root / place).is_file()]
+    found += [f for place in places for f in (root / place).rglob("*") if f.suffix in SOURCE]
+    return sorted(f.relative_to(root).as_posix() for f in found)
+
+
+def assigned(path, name):
+    """The expression that a module gives to a name, or None."""
+    for node in ast.parse(path.read_text()).body if path.exists() else ():
+        if isinstance(node, ast.Assign) and [t.id for t in node.targets if isinstance(t, ast.Name)] == [name]:
+            return node.value
+    return None
+
+
+def defined(path):
+    """The names that a module defines."""
+    body = ast.parse(path.read_text()).body if path.exists() else ()
+    names = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+    return names | {
+        t.id for node in body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)
+    }
+
+
+def strings(expression):
+    return {n.value for n in ast.walk(expression) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+
+
+def lists(root):
+    """Where a likelihood must stand -> the names that stand there."""
+    listed = assigned(root / PYTHON_LIST, "LIKELIHOODS")
+    return {
+        f"{FORMULAS}/<name>.py": {f.stem for f in (root / FORMULAS).glob("*.py") if defined(f) & {"PARAMETERS", "nll"}},
+        f"{HEADERS}/<name>.h": {f.stem for f in (root / HEADERS).glob("*.h") if re.search(r"\bnll\(", f.read_text())},
+        PYTHON_LIST: {name for node in ast.walk(listed) if isinstance(node, ast.Tuple) for name in strings(node)},
+        CPP_LIST: set(re.findall(r"\bX\((\w+)\)", (root / CPP_LIST).read_text())),
+        ORACLES: {key.value for key in assigned(root / ORACLES, "ORACLES").keys},
+    }
+
+
+def problems(root):
+    """What is missing or out of place in the tree, a sentence each."""
+    found = []
+    places = lists(root)
+    names = sorted(set().union(*places.values()))
+    for name in names:
+        found += [f"{name} is missing in {place}" for place, there in places.items() if name not in there]
+        found += parts(root, name)
+    for path in files(root, *NEUTRAL):
+        words = set(re.findall(r"\w+", (root / path).read_text()))
+        found += [f"{path} names the likelihood {name}" for name in names if name in words]
+    for path in files(root, "csrc", "vae_kernels", "setup.py"):
+        lines = len((root / path).read_text().splitlines())
+        found += [f"{path} has {lines} lines, expected under {MAX_LINES}"] if lines >= MAX_LINES else []
+    return found
+
+
+def parts(root, name):
+    """What the two files of a likelihood lack."""
+    module, header = root / FORMULAS / f"{name}.py", root / HEADERS / f"{name}.h"
+    text = header.read_text() if header.exists() else ""
+    needed = {"PARAMETERS", "DEFAULTS", "SUPPORT", "nll", "mean"}
+    found = [f"{FORMULAS}/{name}.py has no {part}" for part in sorted(needed - defined(module))]
+    if f"struct {name} {{" not in text:
+        found.append(f"{HEADERS}/{name}.h has no struct {name}")
+    if f"{FORMULAS}/{name}.py" not in text:
+        found.append(f"{HEADERS}/{name}.h does not point to {FORMULAS}/{name}.py, which has the maths")
+    python, cpp = assigned(module, "PARAMETERS"), re.search(r"int parameters = (\d+);", text)
+    if python is not None and (not cpp or int(cpp[1]) != len(python.elts)):
+        found.append(f"{HEADERS}/{name}.h: expected parameters = {len(python.elts)}, as in {FORMULAS}/{name}.py")
+    return found
+
+
+def test_the_tree_is_whole():
+    assert problems(ROOT) == []
+
+
+def test_the_tree_is_read_as_it_is_imported():
+    assert all(names == set(LIKELIHOODS) for names in lists(ROOT).values())
+    assert len(files(ROOT, *NEUTRAL)) > 10  # else the search for names above has searched nothing
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for folder in ("csrc", "vae_kernels"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    (tmp_path / "tests").mkdir()
+    shutil.copy(ROOT / ORACLES, tmp_path / ORACLES)
+    return tmp_path
+
+
+def new_problems(tree):
+    """What is wrong with the copy and not with the tree itself, which has its own test."""
+    return sorted(set(problems(tree)) - set(problems(ROOT)))
+
+
+def edit(path, pattern, replacement):
+    text, n = re.subn(pattern, replacement, path.read_text(), count=1, flags=re.M)
+    assert n == 1, f"{pattern} is not in {path}"
+    path.write_text(text)
+
+
+# what is removed: (file, pattern, what stands in its place) -> what is said
+REMOVED = {
+    "python list": (PYTHON_LIST, r'^ *"{name}",\n', "", "{name} is missing in " + PYTHON_LIST),
+    "c++ list": (CPP_LIST, r"X\({name}\)", "", "{name} is missing in " + CPP_LIST),
+    "oracle": (ORACLES, r'^ *"{name}": .*\n', "", "{name} is missing in " + ORACLES),
+    "PARAMETERS": (FORMULAS + "/{name}.py", r"^PARAMETERS =", "NAMES =", "{name}.py has no PARAMETERS"),
+    "DEFAULTS": (FORMULAS + "/{name}.py", r"^DEFAULTS = .*\n", "", "{name}.py has no DEFAULTS"),
+    "SUPPORT": (FORMULAS + "/{name}.py", r"^SUPPORT = .*\n", "", "{name}.py has no SUPPORT"),
+    "nll": (FORMULAS + "/{name}.py", r"^def nll\(", "def log_p(", "{name}.py has no nll"),
+    "mean": (FORMULAS + "/{name}.py", r"^def mean\(", "def mode(", "{name}.py has no mean"),
+    "struct": (HEADERS + "/{name}.h", r"struct {name} ", "struct other ", "{name}.h has no struct {name}"),
+    "pointer": (HEADERS + "/{name}.h", r"vae_kernels/formulas/{name}.py", "", "{name}.h does not point to"),
+    "count": (HEADERS + "/{name}.h", r"parameters = \d", "parameters = 9", "{name}.h: expected parameters = "),
+}
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("removed", REMOVED)
+def test_a_missing_piece_is_named(tree, name, removed):
+    path, pattern, replacement, said = (part.replace("{name}", name) for part in REMOVED[removed])
+    edit(tree / path, pattern, replacement)
+    (problem,) = new_problems(tree)
+    assert said in problem
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("path", [FORMULAS + "/{}.py", HEADERS + "/{}.h"])
+def test_a_missing_file_is_named(tree, name, path):
+    (tree / path.format(name)).unlink()
+    assert f"{name} is missing in {path.replace('{}', '<name>')}" in new_problems(tree)
+
+
+def test_a_likelihood_in_one_list_alone_is_told_the_others(tree):
+    edit(tree / CPP_LIST, r"X\(\w+\)", r"\g<0> X(toy)")
+    said = "\n".join(new_problems(tree))
+    for place in (f"{FORMULAS}/<name>.py", f"{HEADERS}/<name>.h", PYTHON_LIST, ORACLES):
+        assert f"toy is missing in {place}" in said
+
+
+@pytest.mark.parametrize("path", ["csrc/cpu/kernels/likelihood.cpp", "csrc/ops.cpp", "vae_kernels/checks.py"])
+def test_a_file_that_names_a_likelihood_is_named(tree, path):
+    name = next(iter(LIKELIHOODS))
+    with open(tree / path, "a") as f:
+        f.write(f"\n# if (likelihood == {name})\n")
+    assert new_problems(tree) == [f"{path} names the likelihood {name}"]
+
+
+def test_a_long_file_is_named(tree):
+    (tree / "csrc/cpu/long.cpp").write_text("\n" * MAX_LINES)
+    assert new_problems(tree) == [f"csrc/cpu/long.cpp has {MAX_LINES} lines, expected under {MAX_LINES}"]

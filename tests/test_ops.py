@@ -1,0 +1,161 @@
+"""The ops by themselves: opcheck, and fakes that are the real results without their values."""
+
+import itertools
+
+import pytest
+import torch
+from torch.library import opcheck
+
+import vae_kernels as vk
+from vae_kernels import layout
+
+OPS = torch.ops.vae_kernels
+missing = vk.available_backends()["cpu"]
+compiled = pytest.mark.skipif(missing is not None, reason=f"no backend cpu: {missing}")
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def channels_last(t):
+    return t.contiguous(memory_format=torch.channels_last)
+
+
+def objective(params=1, latent=2, *, shape=(4, 3, 5), dims=(6,), dtype=torch.float32, form=None, order=None, x=None):
+    """(x, params, likelihood, latent) as the op takes them, laid out as functional.py does it."""
+    recon = [torch.randn(shape, dtype=dtype) for _ in range(params)]
+    if order is not None:
+        recon = [order(p) for p in recon]
+    if form is not None:
+        recon[1] = torch.randn(form, dtype=dtype)
+    latents = [torch.randn(shape[0], *dims, dtype=dtype) for _ in range(latent)]
+    if latent == 2 and order is not None:
+        latents = torch.randn(shape[0], 2 * dims[0], dtype=dtype).chunk(2, 1)  # rows apart, as an encoder's halves
+    target = torch.rand(shape) if x is None else x(shape)
+    if recon:
+        target, recon = layout.likelihood(target, tuple(recon))
+    latents = layout.latent(tuple(latents)) if latent else ()
+    return target if recon else None, list(recon), "gaussian" if params == 2 else "bernoulli", list(latents)
+
+
+def rows_apart(t):
+    return torch.cat([t, t], 1)[:, : t.shape[1]]
+
+
+OBJECTIVES = {
+    "plain": lambda: objective(),
+    "double": lambda: objective(dtype=torch.float64),
+    "half": lambda: objective(dtype=torch.bfloat16),
+    "uint8": lambda: objective(x=lambda shape: torch.randint(256, shape, dtype=torch.uint8)),
+    "channels_last": lambda: objective(shape=(4, 3, 5, 2), order=channels_last),
+    "rows apart": lambda: objective(2, order=rows_apart),
+    "number": lambda: objective(2, form=()),
+    "row": lambda: objective(2, form=(3, 5)),
+    "channel": lambda: objective(2, form=(3, 1)),
+    "elements": lambda: objective(2, dims=(2, 3)),
+    "prior": lambda: objective(latent=4),
+    "kl": lambda: objective(latent=1, dims=()),
+    "kl of dims": lambda: objective(latent=1),
+    "no latent": lambda: objective(latent=0),
+    "no likelihood": lambda: objective(params=0),
+    "empty batch": lambda: objective(shape=(0, 3)),
+}
+WEIGHTS = {
+    "floats": lambda dims: (None, None, 0.5, 2.0),
+    "tensors": lambda dims: (torch.tensor(0.5), torch.tensor(2.0), 1.0, 1.0),
+    "by dim": lambda dims: (None, torch.rand(dims), 1.0, 1.0),
+}
+
+
+def elbo_arguments(name, weights="floats", reduction=1, need=None, terms=True):
+    x, params, likelihood, latent = OBJECTIVES[name]()
+    dims = latent[0].shape[1:] if latent else ()
+    need = (1 << len(params) + len(latent)) - 1 if need is None else need
+    return x, params, likelihood, latent, *WEIGHTS[weights](dims), reduction, need, terms
+
+
+def sample_arguments(n_samples=0, dtype=torch.float32, halves=False, prior=0):
+    shape = 4, 2, 3
+    mu, logvar = torch.randn(4, 4, 3, dtype=dtype).chunk(2, 1) if halves else torch.randn(2, *shape, dtype=dtype)
+    return (
+        *layout.latent((mu, logvar)),
+        [torch.randn(shape, dtype=dtype) for _ in range(prior)],
+        torch.tensor([3, 4]),
+        n_samples,
+    )
+
+
+SAMPLES = {
+    "plain": {}, "samples": {"n_samples": 3}, "double": {"dtype": torch.float64}, "half": {"dtype": torch.float16},
+    "halves": {"halves": True, "n_samples": 2}, "prior": {"prior": 2},
+}  # fmt: skip
+
+
+def calls():
+    """(name, op, arguments) over every op, with several patterns of arguments."""
+    for name, reduction in itertools.product(OBJECTIVES, (0, 1, 2)):
+        yield f"elbo {name} {reduction}", OPS.elbo, lambda n=name, r=reduction: elbo_arguments(n, reduction=r)
+    for weights in WEIGHTS:
+        for op, f in ((OPS.elbo, elbo_arguments), (OPS.elbo_backward, backward_arguments)):
+            yield f"{op} {weights}", op, lambda w=weights, f=f: f("elements", w)
+    for need in (0, 1, 0b1010):
+        yield f"elbo need {need}", OPS.elbo, lambda n=need: elbo_arguments("elements", need=n, terms=False)
+    for name in OBJECTIVES:
+        yield f"elbo_backward {name}", OPS.elbo_backward, lambda n=name: backward_arguments(n)
+    for name, settings in SAMPLES.items():
+        yield f"sample {name}", OPS.sample, lambda s=settings: (*sample_arguments(**s), True)
+        for wanted in ((True, True), (True, False), (False, True)):
+            arguments = lambda s=settings, w=wanted: sample_backward_arguments(w, **s)  # noqa: E731
+            yield f"sample_backward {name} {wanted}", OPS.sample_backward, arguments
+    yield "sample without kl", OPS.sample, lambda: (*sample_arguments(), False)
+
+
+def backward_arguments(name, weights="floats"):
+    arguments = elbo_arguments(name, weights, reduction=0)
+    loss = OPS.elbo(*arguments)[0]
+    return torch.randn_like(loss), *arguments[:-1]
+
+
+def sample_backward_arguments(wanted, **settings):
+    arguments = sample_arguments(**settings)
+    incoming = (torch.randn_like(t) if w else None for t, w in zip(OPS.sample(*arguments, True), wanted, strict=True))
+    return *incoming, *arguments, (1 << 2 + len(arguments[2])) - 1
+
+
+CALLS = list(calls())
+
+
+def test_every_op_is_called():
+    """Those that take tensors: the two of the pool have no fake to compare."""
+    ours = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("vae_kernels::")}
+    ours = {name for name in ours if "Tensor" in str(getattr(OPS, name.split("::")[1]).default._schema)}
+    assert ours == {op.default.name() for _, op, _ in CALLS}
+
+
+@compiled
+@pytest.mark.parametrize("op, arguments", [c[1:] for c in CALLS], ids=[c[0] for c in CALLS])
+def test_the_fake_is_the_real_result_without_its_values(op, arguments):
+    arguments = arguments()
+    mode = torch._subclasses.FakeTensorMode()
+    fake = lambda a: mode.from_tensor(a) if isinstance(a, torch.Tensor) else a  # noqa: E731
+    with mode:
+        faked = op(*torch.utils._pytree.tree_map(fake, arguments))
+    real = op(*arguments)
+    describe = lambda t: (t.shape, t.stride(), t.dtype, t.device)  # noqa: E731
+    assert len(real) and [describe(t) for t in faked] == [describe(t) for t in real]
+
+
+@compiled
+@pytest.mark.parametrize("name", ["plain", "half", "channels_last", "row", "prior", "kl"])
+def test_opcheck_of_the_objective(name):
+    opcheck(OPS.elbo.default, elbo_arguments(name, "tensors"))
+    opcheck(OPS.elbo_backward.default, backward_arguments(name, "tensors"))
+
+
+@compiled
+@pytest.mark.parametrize("name", ["plain", "half", "halves", "prior"])
+def test_opcheck_of_the_sample(name):
+    opcheck(OPS.sample.default, (*sample_arguments(**SAMPLES[name]), True))
+    opcheck(OPS.sample_backward.default, sample_backward_arguments((True, True), **SAMPLES[name]))
