@@ -173,6 +173,7 @@ def test_every_instruction_set(backend, isa):
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]
     command += ["-k", "(test_dtypes or test_latent_dims or test_broadcast) and not instruction"]
     env = os.environ | {"VAE_KERNELS_ISA": isa, "MALLOC_PERTURB_": "1"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    here = Path(__file__).parent  # not the source tree, whose vae_kernels has no compiled library
+    done = subprocess.run(command, cwd=here, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
     assert " passed" in done.stdout

@@ -138,7 +138,7 @@ def test_other_shapes_have_pictures(tmp_path, shape):
 def test_output_of_a_pipe_is_plain(blobs, tmp_path):
     command = [sys.executable, "-m", "vae_kernels", "train", *map(str, small(blobs, tmp_path, "--epochs", 3))]
     environment = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "TTY_COMPATIBLE")}
-    done = subprocess.run(command, capture_output=True, env=environment, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, env=environment, timeout=120)
     assert done.returncode == 0 and not done.stderr
     assert all(32 <= byte < 127 or byte == 10 for byte in done.stdout)
     assert len([line for line in done.stdout.decode().splitlines() if line.endswith("/2")]) == 3
@@ -186,6 +186,7 @@ def test_ctrl_c_from_outside(blobs, tmp_path, no_pictures):
     options = small(blobs, tmp_path, "--name", "run", "--epochs", 100_000)
     process = subprocess.Popen(
         [sys.executable, "-m", "vae_kernels", "train", *map(str, options)],
+        cwd=tmp_path,  # not the source tree, whose vae_kernels has no compiled library
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -319,8 +320,8 @@ def test_missing_extra_is_one_sentence(monkeypatch, capsys):
     assert message == 'error: vae-kernels needs rich; get it with: pip install "vae-kernels[demo]"\n'
 
 
-def test_the_library_does_not_import_the_command():
+def test_the_library_does_not_import_the_command(tmp_path):
     modules = ("vae_kernels.cli", "typer", "rich", "matplotlib")
     code = f"import sys, vae_kernels; print([m for m in {modules} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.stdout == "[]\n", done.stdout + done.stderr

@@ -19,7 +19,11 @@ _REASON = Path(__file__).parent / "_C.reason.txt"
 def _load():
     """Load the compiled library: None, or the reason why there is none."""
     if not _LIBRARY.exists():
-        return _REASON.read_text().strip() if _REASON.exists() else "the compiled library was not built"
+        if _REASON.exists():
+            return _REASON.read_text().strip()
+        if (_LIBRARY.parent.parent / "setup.py").exists():
+            return "this is the source tree, which has no compiled library: leave its folder, or pip install -e ."
+        return "the compiled library was not built"
     try:
         torch.ops.load_library(str(_LIBRARY))
     except OSError as error:
