@@ -24,11 +24,9 @@ def choice(name, value, choices):
         raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, choices))}")
 
 
-def same_device(**tensors):
-    (first, like), *others = ((name, t) for name, t in tensors.items() if t is not None)
-    for name, t in others:
-        if t.device != like.device:
-            raise ValueError(f"{name}: is on {t.device}, but {first} is on {like.device}; expected one device")
+def on_device_of(like_name, like, name, t):
+    if t.device != like.device:
+        raise ValueError(f"{name}: is on {t.device}, but {like_name} is on {like.device}; expected one device")
 
 
 def broadcasts(name, shape, to_name, to):
@@ -48,11 +46,10 @@ def parameters(recon, x, likelihood, obs_logvar):
     params = tuple(recon) if isinstance(recon, (tuple, list)) else (recon,)
     if not 1 <= len(params) <= len(names):
         raise ValueError(f"recon: got {len(params)} tensors, expected the {likelihood} parameters {', '.join(names)}")
-    labels = ["recon"] if len(params) == 1 else [f"recon[{i}] ({n})" for i, n in enumerate(names)]
+    labels = ("recon",) if len(params) == 1 else [f"recon[{i}] ({n})" for i, n in enumerate(names)]
     for label, p in zip(labels, params):  # noqa: B905 - fewer parameters than names, where some may be left out
         tensor(label, p)
-        if p.device != x.device:
-            raise ValueError(f"{label}: is on {p.device}, but x is on {x.device}; expected one device")
+        on_device_of("x", x, label, p)
     if params[0].shape != x.shape:
         raise ValueError(
             f"{labels[0]}: got shape {tuple(params[0].shape)}, expected that of x, {tuple(x.shape)}: "
@@ -75,7 +72,7 @@ def _observation(obs_logvar, params, x, likelihood, names):
         raise ValueError("obs_logvar: given beside recon=(loc, logvar); expected one of the two")
     if isinstance(obs_logvar, torch.Tensor):
         tensor("obs_logvar", obs_logvar)
-        same_device(x=x, obs_logvar=obs_logvar)
+        on_device_of("x", x, "obs_logvar", obs_logvar)
         broadcasts("obs_logvar", obs_logvar.shape, "x", x.shape)
         return obs_logvar
     number("obs_logvar", obs_logvar)
@@ -91,7 +88,7 @@ def posterior(mu, logvar, prior):
         raise ValueError("mu: got a 0-d tensor, expected the batch as dimension 0")
     if mu.shape != logvar.shape:
         raise ValueError(f"logvar: got shape {tuple(logvar.shape)}, expected that of mu, {tuple(mu.shape)}")
-    same_device(mu=mu, logvar=logvar)
+    on_device_of("mu", mu, "logvar", logvar)
     if prior is None:
         return mu, logvar
     if not isinstance(prior, (tuple, list)) or len(prior) != 2:
@@ -99,7 +96,7 @@ def posterior(mu, logvar, prior):
         raise TypeError(f"prior: got {got}, expected None or a pair of tensors (mu, logvar)")
     for i, name in enumerate(("prior[0] (mu)", "prior[1] (logvar)")):
         tensor(name, prior[i])
-        same_device(mu=mu, **{name: prior[i]})
+        on_device_of("mu", mu, name, prior[i])
         broadcasts(name, prior[i].shape, "mu", mu.shape)
     return mu, logvar, *prior
 
@@ -122,8 +119,7 @@ def latent(mu, logvar, kl, prior, batch):
         raise ValueError(
             f"{name}: got shape {tuple(tensors[0].shape)}, expected the batch of x, {batch.shape[0]}, as dimension 0"
         )
-    if tensors[0].device != batch.device:
-        raise ValueError(f"{name}: is on {tensors[0].device}, but x is on {batch.device}; expected one device")
+    on_device_of("x", batch, name, tensors[0])
     return tensors
 
 
@@ -136,10 +132,11 @@ def number(name, value):
 
 def weight(name, value, like, dims=()):
     """A number >= 0, or a tensor that broadcasts to `dims` (whose values are not read: that would synchronise)."""
+    if type(value) is float and 0 <= value < math.inf:  # nearly always
+        return
     if isinstance(value, torch.Tensor):
         tensor(name, value)
-        if value.device != like.device:
-            raise ValueError(f"{name}: is on {value.device}, but x is on {like.device}; expected one device")
+        on_device_of("x", like, name, value)
         broadcasts(name, value.shape, "the latent dims" if dims else "a number", dims)
         return
     number(name, value)

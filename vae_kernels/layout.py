@@ -20,6 +20,8 @@ def likelihood(x, params):
 def latent(tensors):
     """mu, logvar and the prior with samples in row-major order, the prior expanded to mu; or the one KL."""
     mu = tensors[0]
+    if len(tensors) == 2 and mu.is_contiguous() and tensors[1].is_contiguous():  # nearly always
+        return tensors
     if len(tensors) == 1:
         return (mu.contiguous(),)
     return tuple(_row_major(t if t.shape == mu.shape else t.expand(mu.shape)) for t in tensors)
@@ -28,7 +30,7 @@ def latent(tensors):
 def weight(w, shape=()):
     """A weight tensor as float32 or float64, 0-d or of this shape; a number as it is."""
     if not isinstance(w, torch.Tensor):
-        return float(w)
+        return w if type(w) is float else float(w)
     w = w if w.dtype in (torch.float32, torch.float64) else w.float()
     return w.reshape(()) if w.numel() == 1 else w.expand(shape).contiguous()
 

@@ -128,19 +128,21 @@ class _Elbo(torch.autograd.Function):
     @staticmethod
     def forward(ctx, settings, x, rec_weight, beta, *tensors):
         likelihood, n, rec_weight_factor, beta_factor, reduction, terms = settings
-        compiling = torch.compiler.is_compiling()
-        need, bit, ahead = 0, 1, reduction != REDUCTIONS["none"]
-        for t, needed in zip(tensors, ctx.needs_input_grad[4:], strict=True):
-            if needed:
+        compiling, needed = torch.compiler.is_compiling(), ctx.needs_input_grad
+        through_reference = needed[1] or needed[2] or needed[3]
+        need, bit, ahead = 0, 1, reduction != REDUCTIONS["none"] and not through_reference
+        for t, wanted in zip(tensors, needed[4:], strict=True):
+            if wanted:
                 need |= bit
                 ahead = ahead and t.dtype not in _NEVER_AHEAD[compiling]
             bit *= 2
         params, latent = tensors[:n], tensors[n:]
         objective = (x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, reduction)
         out = _elbo(*objective, need if ahead else 0, terms)
-        n_terms = 1 + terms * (bool(params) + bool(latent) + bool(latent and latent[0].dim() > 1))
+        n_terms = 1 + (bool(params) + bool(latent) + bool(latent and latent[0].dim() > 1) if terms else 0)
         grads = out[n_terms:]
-        ctx.settings, ctx.need, ctx.compiling, ctx.ahead = settings, need, compiling, bool(grads)
+        ctx.settings, ctx.need, ctx.compiling, ctx.through_reference = settings, need, compiling, through_reference
+        ctx.ahead = ahead and need != 0
         # Saved tensors are not given up before the graph is; attributes can be, so that in eager mode the gradient that
         # leaves the backward pass has one owner, who need not copy it.
         ctx.grads = None if compiling else grads
@@ -153,7 +155,7 @@ class _Elbo(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad, *_):
         needed = ctx.needs_input_grad
-        through_reference = any(needed[1:4]) or torch.is_grad_enabled()
+        through_reference = ctx.through_reference or torch.is_grad_enabled()
         grads = _rescaled(ctx, grad) if ctx.ahead and not through_reference else None
         if grads is None:
             x, rec_weight, beta, *tensors = ctx.saved_tensors[: len(needed) - 1]
@@ -162,8 +164,15 @@ class _Elbo(torch.autograd.Function):
             likelihood, n, rec_weight_factor, beta_factor, reduction, _ = ctx.settings
             objective = (x, tensors[:n], likelihood, tensors[n:], rec_weight, beta)
             grads = _elbo_backward(grad, *objective, rec_weight_factor, beta_factor, reduction, ctx.need)
-        grads = iter(grads)
-        return None, None, None, None, *[next(grads) if wanted else None for wanted in needed[4:]]
+        return None, None, None, None, *_in_place(grads, needed[4:])
+
+
+def _in_place(grads, needed):
+    """The gradients at the places where one is needed, None at the others."""
+    if len(grads) == len(needed):
+        return grads
+    grads = iter(grads)
+    return [next(grads) if wanted else None for wanted in needed]
 
 
 def _rescaled(ctx, grad):
@@ -243,5 +252,4 @@ class _Sample(torch.autograd.Function):
             need = sum([1 << i for i, n in enumerate(needed) if n])
             grad_z = None if grad_z is None else grad_z.contiguous()
             grads = _sample_backward(grad_z, grad_kl, mu, logvar, prior, rng, ctx.n_samples, need)
-        grads = iter(grads)
-        return None, None, None, *[next(grads) if n else None for n in needed]
+        return None, None, None, *_in_place(grads, needed)
