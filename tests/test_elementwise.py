@@ -37,7 +37,11 @@ def reference(f, *arguments):
         else [zero] * len(inputs)
         for g in grads
     ]
-    return value.detach().numpy(), [g.detach().numpy() for g in grads], [[h.numpy() for h in row] for row in hessian]
+    return (
+        value.detach().numpy(),
+        [g.detach().numpy() for g in grads],
+        [[h.numpy(force=True) for h in row] for row in hessian],
+    )
 
 
 def amplified(f, derivatives, arguments, exact):

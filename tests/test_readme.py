@@ -33,7 +33,5 @@ def test_every_name_exists():
     named = set(re.findall(r"\bvk\.(\w+)", text)) | set(re.findall(r"^\| `(\w+)\(", text, re.MULTILINE))
     assert named
     assert not [name for name in named if not hasattr(vk, name)]
-    for name in vk.LIKELIHOODS:
-        assert f'`"{name}"`' in text, f"the table of likelihoods lacks {name}"
     for name in vk.available_backends():
         assert f'`"{name}"`' in text, f"the table of backends lacks {name}"

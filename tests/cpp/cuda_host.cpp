@@ -1,0 +1,38 @@
+// csrc/cuda without a GPU, for tests/test_cuda_host.py: the ops' glue and the kernels' source, compiled by a plain C++
+// compiler, where a launch is a loop over blocks, phases and threads. The ops are those of vae_kernels, registered for
+// CPU tensors under a name of their own.
+#include "cuda/launch.h"
+#include "cuda/ops.h"
+#include "cuda/plan.h"
+#include "torch_library.h"
+
+namespace vk::cuda {
+
+bool backwards = false;
+static bool tickets = true;
+
+// One counter is enough where one launch runs at a time: it must be 0 between them.
+unsigned* ticket(int, void*) {
+  static unsigned counter = 0;
+  VK_CHECK(counter == 0, "the last block of an earlier launch has left ", counter, " in the counter");
+  return tickets ? &counter : nullptr;
+}
+
+// How the launches run from here on: in which order, and whether there are tickets.
+static void set_mode(bool run_backwards, bool with_tickets) {
+  backwards = run_backwards;
+  tickets = with_tickets;
+}
+
+}  // namespace vk::cuda
+
+namespace {
+const vk::Library library = vk::Library("vae_kernels_cuda_host", "CPU", __FILE__, __LINE__)
+                                .impl<&vk::cuda::elbo>("elbo")
+                                .impl<&vk::cuda::elbo_backward>("elbo_backward")
+                                .impl<&vk::cuda::sample>("sample")
+                                .impl<&vk::cuda::sample_backward>("sample_backward")
+                                .impl<&vk::cuda::rescale_>("rescale_");
+const vk::Library any = vk::Library("vae_kernels_cuda_host", "CompositeExplicitAutograd", __FILE__, __LINE__)
+                            .impl<&vk::cuda::set_mode>("set_mode");
+}  // namespace

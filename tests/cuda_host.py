@@ -1,0 +1,63 @@
+"""csrc/cuda compiled by a plain C++ compiler, where a kernel's launch is a loop, and its ops on CPU tensors."""
+
+import os
+import shlex
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from vae_kernels.formulas import LIKELIHOODS
+
+HERE = Path(__file__).resolve().parent
+CSRC = HERE.parent / "csrc"
+CXX = shlex.split(os.environ.get("CXX", "g++"))
+OPS = ("elbo", "elbo_backward", "sample", "sample_backward", "rescale_")
+
+
+def compile_commands(csrc, folder):
+    """As setup.py compiles csrc/cuda, but with a loop for a launch. ticket.cu is CUDA alone: cuda_host.cpp has its own."""
+    flags = ["-O1", "-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-DVK_CUDA_ON_HOST"]
+    flags += ["-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-maybe-uninitialized", "-iquote", str(csrc)]
+    if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
+        flags.append("-mfma")  # as the GPU has it
+    sources = {f"likelihood.{name}": (csrc / "cuda/likelihood.cu", [f"-DVK_LIKELIHOOD={name}"]) for name in LIKELIHOODS}
+    sources |= {name: (csrc / f"cuda/{name}", []) for name in ("latent.cu", "elbo.cpp", "sample.cpp")}
+    sources["host"] = HERE / "cpp/cuda_host.cpp", []
+    return [
+        [*CXX, *flags, *extra, "-x", "c++", "-c", str(source), "-o", str(folder / f"{name}.o")]
+        for name, (source, extra) in sources.items()
+    ]
+
+
+def build(csrc, folder):
+    """Compile and link: the path of the library."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(_run, compile_commands(csrc, folder)))
+    library, libtorch = folder / "host.so", Path(torch.__file__).parent / "lib"
+    objects = sorted(map(str, folder.glob("*.o")))
+    _run([*CXX, "-shared", *objects, f"-L{libtorch}", "-Wl,--no-as-needed", "-ltorch", "-o", str(library)])
+    return library
+
+
+def _run(command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+_defined = []
+
+
+def load(path):
+    """The ops of the library at this path. One fits in a process: all register under the same name."""
+    if not _defined:
+        library = torch.library.Library("vae_kernels_cuda_host", "DEF")
+        for name in OPS:
+            schema = str(getattr(torch.ops.vae_kernels, name).default._schema)
+            library.define(schema.removeprefix("vae_kernels::"))
+        library.define("set_mode(bool backwards, bool tickets) -> ()")
+        _defined.append(library)
+        torch.ops.load_library(str(path))
+    return torch.ops.vae_kernels_cuda_host

@@ -1,0 +1,247 @@
+"""The CUDA backend without a GPU: the ops' glue and the kernels' source run on the host, block by block, through the
+tables of test_objective.py and test_noise.py. In any order of blocks and threads the bits are the same; memory comes filled
+with NaN. And faults that are planted in a copy of the source are found."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cases
+import cuda_host
+import pytest
+import test_objective as table
+import torch
+from oracles import ORACLES
+from test_noise import RNGS
+
+import vae_kernels as vk
+from vae_kernels import backends, ops, philox
+
+if not cuda_host.CSRC.is_dir():
+    pytest.skip("the tests run without the source tree beside them: there is no csrc/", allow_module_level=True)
+if not shutil.which(cuda_host.CXX[0]):
+    pytest.skip(f"no C++ compiler ({cuda_host.CXX[0]}) to compile csrc/cuda with", allow_module_level=True)
+
+LIBRARY = "VAE_KERNELS_TEST_CUDA_HOST"  # set in the processes that look for a planted fault
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory):
+    path = os.environ.get(LIBRARY) or cuda_host.build(cuda_host.CSRC, tmp_path_factory.mktemp("cuda_host"))
+    return cuda_host.load(path)
+
+
+@pytest.fixture(autouse=True)
+def in_place(host, monkeypatch):
+    """Backend "cpu" calls these ops; torch fills new memory with NaN, so that an element nobody wrote shows."""
+    monkeypatch.setitem(backends._MISSING, "cpu", None)
+    for name in cuda_host.OPS[:4]:
+        monkeypatch.setattr(ops, f"_{name}", getattr(host, name).default)
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+    host.set_mode(False, True)
+
+
+def compare(*arguments, **settings):
+    table.compare("cpu", *arguments, **settings)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("shape", [*cases.SHAPES, (1, 70001), (700, 3), (300, 40)], ids=str)
+@pytest.mark.parametrize("likelihood", ORACLES)
+def test_shapes(likelihood, shape, reduction):
+    x, params = cases.draw(likelihood, shape)
+    compare(likelihood, x, params, table.posterior(shape[0], (5,), torch.float32), reduction)
+
+
+@pytest.mark.parametrize("dims", [(), (1,), (20,), (3, 2, 5), (1025,), (0,)], ids=str)
+@pytest.mark.parametrize("prior", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_latent_dims(dims, prior, dtype):
+    x, params = cases.draw("bernoulli", (61, 9), (dtype, dtype))
+    compare("bernoulli", x, params, table.posterior(61, dims, dtype, prior))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("dtypes", cases.DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(6, 1037), (9, 64)], ids=str)
+@pytest.mark.parametrize("likelihood", ORACLES)
+def test_dtypes(likelihood, shape, dtypes, reduction):
+    x, params = cases.draw(likelihood, shape, dtypes)
+    compare(likelihood, x, params, table.posterior(shape[0], (33,), dtypes[0], prior=True), reduction)
+
+
+@pytest.mark.parametrize("of", ["recon", "x", "both"])
+@pytest.mark.parametrize("layout", cases.LAYOUTS)
+@pytest.mark.parametrize("likelihood", ORACLES)
+@pytest.mark.parametrize("dtypes", [cases.DTYPES[0], cases.DTYPES[7]], ids=str)
+def test_layouts(likelihood, layout, of, dtypes):
+    x, params = cases.draw(likelihood, (5, 4, 6, 8), dtypes)
+    lay = cases.LAYOUTS[layout]
+    if of != "recon":
+        x = lay(x)
+    if of != "x":
+        params = [lay(p) for p in params]
+    compare(likelihood, x, params, table.posterior(5, (3,), dtypes[0]))
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("form", cases.FORMS)
+@pytest.mark.parametrize("likelihood", [name for name in ORACLES if len(vk.formulas.LIKELIHOODS[name].PARAMETERS) > 1])
+@pytest.mark.parametrize("dtypes", [cases.DTYPES[0], cases.DTYPES[1], cases.DTYPES[4]], ids=str)
+def test_broadcast_parameters(likelihood, form, layout, dtypes):
+    x, params = cases.draw(likelihood, (67, 3, 6, 7), dtypes, form)
+    if layout == "channels_last":
+        x, params = cases.LAYOUTS[layout](x), (cases.LAYOUTS[layout](params[0]), *params[1:])
+    compare(likelihood, x, params, table.posterior(67, (3,), dtypes[0]))
+
+
+@pytest.mark.parametrize("beta", ["per_dim", "0-d", 0.0])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_weights(beta, reduction):
+    x, params = cases.draw("gaussian", (9, 130))
+    beta = {"per_dim": torch.linspace(0, 2, 21), "0-d": torch.tensor(0.4)}.get(beta, beta)
+    latent = table.posterior(9, (21,), torch.float32)
+    compare("gaussian", x, params, latent, reduction, beta=beta, rec_weight=torch.tensor(2.5))
+
+
+@pytest.mark.parametrize("terms", [False, True])
+@pytest.mark.parametrize("given", [(9,), (9, 21)], ids=str)
+@pytest.mark.parametrize("beta", [0.7, torch.tensor(0.4)], ids=["float", "0-d"])
+def test_given_kl(given, beta, terms):
+    x, params = cases.draw("gaussian", (9, 130))
+    kl = torch.rand(given, generator=torch.Generator().manual_seed(3))
+    results = []
+    for backend, dtype in (("torch", torch.float64), ("torch", torch.float32), ("cpu", torch.float32)):
+        inputs = [t.to(dtype).requires_grad_() for t in (*params, kl)]
+        out = vk.fused_elbo(
+            inputs[:2], x.to(dtype), kl=inputs[2], likelihood="gaussian", beta=beta, return_terms=terms, backend=backend
+        )
+        values = [out.loss, out.nll, out.kl] if terms else [out]
+        loss = values[0]
+        results.append([*values, *torch.autograd.grad(loss, inputs, torch.tensor(-1.7, dtype=dtype))])
+    for truth, theirs, ours in zip(*results, strict=True):
+        cases.check(ours, theirs, truth, torch.float32, "given kl")
+
+
+def outcomes():
+    """Results of cases with one block and with many, with sums over rows, numbers and terms."""
+    for likelihood, shape, dims in (("gaussian", (130, 1031), (300,)), ("bernoulli", (3, 5), (2,))):
+        x, params = cases.draw(likelihood, shape)
+        latent = table.posterior(shape[0], dims, torch.float32)
+        yield from table.outcome("cpu", likelihood, x, params, latent, "mean").items()
+        if len(params) > 1:
+            for other in (params[1][0], params[1][0, 0]):
+                yield from table.outcome("cpu", likelihood, x, (params[0], other), latent, "mean").items()
+    mu, logvar = torch.randn(2, 17, 1001, generator=torch.Generator().manual_seed(1)).unbind()
+    yield from zip("zk", ops.sample_kl(mu, logvar, (), torch.tensor((1, 2)), 3, True), strict=True)
+
+
+@pytest.mark.parametrize("mode", [(True, True), (False, False), (True, False)], ids=str)
+def test_order_and_tickets_change_no_bit(host, mode):
+    """Blocks and threads that run the other way round, and a launch of its own where the last block would finish."""
+    expected = list(outcomes())
+    host.set_mode(*mode)
+    for (name, ours), (_, theirs) in zip(outcomes(), expected, strict=True):
+        assert torch.equal(ours, theirs), name
+
+
+@pytest.mark.parametrize("columns", [7, 4096], ids=str)
+@pytest.mark.parametrize("tickets", [True, False])
+def test_a_finish_of_many_blocks(host, tickets, columns):
+    host.set_mode(False, tickets)
+    rows = {7: 40_000, 4096: 160}[columns]
+    x, params = cases.draw("gaussian", (rows, columns))
+    latent = table.posterior(rows, (3,), torch.float32)
+    compare("gaussian", x, (params[0], params[1][0]), latent)
+    compare("gaussian", x, params, latent, "none")
+
+
+def test_unit_is_the_rounded_quotient():
+    """uint8 x is x / 255 rounded once, all 256 of them: with logvar 0 the gradient by loc is loc - x."""
+    x = torch.arange(256, dtype=torch.uint8).view(1, 256)
+    loc = torch.zeros(1, 256, requires_grad=True)
+    (grad,) = torch.autograd.grad(vk.nll(loc, x, likelihood="gaussian", backend="cpu").sum(), loc)
+    assert torch.equal(-grad, x.float() / 255)
+
+
+@pytest.mark.parametrize("rng", RNGS, ids=str)
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (3, 5), (1000, 7), (2, 1025), (17, 3000), (4, 3, 2, 5), (6,), (0, 3)], ids=str
+)
+def test_noise_bits(shape, rng):
+    zeros, rng = torch.zeros(shape), torch.tensor(rng)
+    for n in (None, 3):
+        z, _ = ops.sample_kl(zeros, zeros, (), rng, n, False)
+        assert torch.equal(z, philox.normals(rng, z.shape))
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "halves", "odd"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("with_kl", [False, True])
+def test_sample(dtype, layout, with_kl):
+    g = torch.Generator().manual_seed(5)
+    width = 9 if layout == "odd" else 20
+    both = torch.randn(6, 2 * width, generator=g).to(dtype)
+    mu, logvar = both.chunk(2, 1) if layout != "contiguous" else (both[:, :width].clone(), both[:, width:].clone())
+    prior = torch.randn(2, 6, width, generator=g).to(dtype).unbind()
+    incoming = torch.randn(3, 6, width, generator=g), torch.rand(6, generator=g)
+    results = []
+    for module, to in ((vk.formulas.elbo, torch.float64), (vk.formulas.elbo, dtype), (ops, dtype)):
+        inputs = [t.to(to).detach() if to != dtype else t.detach() for t in (mu, logvar, *prior)]
+        inputs = [t.requires_grad_() for t in inputs]
+        out = module.sample_kl(*inputs[:2], tuple(inputs[2:]), torch.tensor((3, 4)), 3, with_kl)[: 1 + with_kl]
+        wanted = inputs if with_kl else inputs[:2]
+        grads = torch.autograd.grad(out, wanted, [w.to(o.dtype) for w, o in zip(incoming, out, strict=False)])
+        results.append([*out, *grads])
+    for truth, theirs, ours in zip(*results, strict=True):
+        cases.check(ours, theirs, truth, dtype, "sample")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("factor", [1.0, -2.5])
+def test_rescale(host, dtype, factor):
+    tensors = [torch.randn(n).to(dtype) for n in (0, 1, 5, 5000)] + [torch.randn(70)[3:].to(dtype)]
+    expected = [t * factor for t in tensors]
+    host.rescale_(tensors, torch.tensor(factor))
+    for ours, theirs in zip(tensors, expected, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+# ---------------------------------------------------------------- the harness finds what is wrong
+
+# name -> file, what stands there, the fault in its place
+FAULTS = {
+    "tail": ("tile.h", "const int high = left < 0 ? 0 : left < V ? left : V;", "const int high = left <= 0 ? 0 : V;"),
+    "short tail": ("tile.h", "left = n - first;", "left = n - first - (n % V == 1);"),
+    "head": ("likelihood.h", "alignment<V>(first)) / size_of(first);", "alignment<V>(first)) / size_of(first) / 2;"),
+    "unaligned": ("vector.h", "return {at, type, !wide && reinterpret_cast<uintptr_t>(at) % alignment<V>(type) == 0};",
+                  "return {at, type, !wide};"),
+    "ticket too early": ("elbo.h", "take_ticket(job.finish.ticket) == at.blocks - 1",
+                         "take_ticket(job.finish.ticket) == 0"),
+    "ticket not reset": ("elbo.h", "if (shared.last) *job.finish.ticket = 0;", ""),
+    "row of another block": ("tile.h", "if (row < t.rows) out[row * t.pieces", "if (row <= t.rows) out[row * t.pieces"),
+    "missing barrier": ("tile.h", "if (lanes <= kFold) return;", "if (lanes <= 2 * kFold) return;"),
+    "noise of a neighbour": ("latent.h", "normals(job.rng, draw * n + first, eps);\n#pragma unroll\n    for (int j = 0; j < kGroup; ++j) z",
+                             "normals(job.rng, draw * n + first + draw, eps);\n#pragma unroll\n    for (int j = 0; j < kGroup; ++j) z"),
+}  # fmt: skip
+TABLE = "(test_shapes and not none) or test_dtypes or test_order or test_noise_bits or test_layouts"
+
+
+@pytest.mark.skipif(LIBRARY in os.environ, reason="this process looks for one fault")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found(tmp_path, fault):
+    name, there, planted = FAULTS[fault]
+    source = Path(shutil.copytree(cuda_host.CSRC, tmp_path / "csrc")) / "cuda" / name
+    text = source.read_text()
+    assert text.count(there) == 1, f"{there} is not in {name}"
+    source.write_text(text.replace(there, planted))
+    library = cuda_host.build(tmp_path / "csrc", tmp_path / "build")
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", TABLE, __file__]
+    env = os.environ | {LIBRARY: str(library)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode != 0, f"{fault}: nothing was found"
+    assert "1 failed" in done.stdout or done.returncode < 0, done.stdout[-2000:]
