@@ -19,6 +19,7 @@ def parse():
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     shape = lambda text: tuple(map(int, text.split("x")))  # noqa: E731
     parser.add_argument("--shape", type=shape, action="append", help="batch x dims x latents: 128x784x20; repeatable")
+    parser.add_argument("--part", choices=["objective", "loss"], default="objective", help="loss: without sampling")
     parser.add_argument("--likelihood", choices=list(objectives.EAGER), default="bernoulli")
     parser.add_argument("--dtype", choices=list(DTYPES), default="float32")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each shape")
@@ -27,14 +28,13 @@ def parse():
     return parser.parse_args()
 
 
-def measure(shape, likelihood, dtype, seconds, with_compile):
+def measure(shape, part, likelihood, dtype, seconds, with_compile):
     """Rows for one shape: each contender's times, and those of a copy of the reconstruction."""
     *tensors, grad_z = objectives.draw(*shape, dtype)
-    eager = objectives.EAGER[likelihood]
-    contenders = {"eager": eager, "fused": objectives.fused(likelihood), "drop_in": objectives.drop_in(likelihood)}
+    contenders = objectives.contenders(likelihood, part)
     if with_compile:
         torch._dynamo.reset()
-        contenders["compile"] = torch.compile(eager)
+        contenders["compile"] = torch.compile(contenders["eager"])
 
     def prepare():
         return [t.detach().requires_grad_(i != 1) for i, t in enumerate(tensors)]
@@ -42,9 +42,9 @@ def measure(shape, likelihood, dtype, seconds, with_compile):
     for objective in contenders.values():
         objectives.check(objective, likelihood, *prepare())
     runs = {name: objectives.step(objective, grad_z) for name, objective in contenders.items()}
-    again = dict(list(runs.items())[1:2])  # the same twice: the noise of this run
     target = torch.empty_like(tensors[0])
-    runs |= {"fused_again": again["fused"], "copy": lambda recon, *_: target.copy_(recon.detach())}
+    # the same twice: the noise of this run
+    runs |= {"fused_again": runs["fused"], "copy": lambda recon, *_: target.copy_(recon.detach())}
     times = {name: core.summary(t) for name, t in core.interleave(runs, prepare, seconds).items()}
     # the least an objective can move: read recon and x, write a gradient; a copy moves two of the three
     floor = 1.5 * times["copy"]["median_us"]
@@ -53,6 +53,7 @@ def measure(shape, likelihood, dtype, seconds, with_compile):
             "batch": shape[0],
             "dims": shape[1],
             "latents": shape[2],
+            "part": part,
             "likelihood": likelihood,
             "dtype": str(dtype).removeprefix("torch."),
             "name": name,
@@ -70,7 +71,8 @@ def main():
     print(" ".join(f"{key}={value}" for key, value in where.items()))
     rows = []
     for shape in args.shape or SHAPES:
-        for row in measure(shape, args.likelihood, DTYPES[args.dtype], args.seconds, not args.no_compile):
+        settings = (args.part, args.likelihood, DTYPES[args.dtype], args.seconds, not args.no_compile)
+        for row in measure(shape, *settings):
             rows.append(row | where)
             print(
                 f"{'x'.join(map(str, shape)):>16}  {row['name']:<12} {row['median_us']:>10.1f} us"

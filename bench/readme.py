@@ -16,23 +16,23 @@ def table(path):
         f"{where['device']}, {where['threads']} threads, PyTorch {where['torch']}, malloc: {where['allocator']}; "
         f"`bench/results/{path.name}`, made by `{where['command']}`:",
         "",
-        "| batch x dims / latents, dtype | eager | torch.compile | vae_kernels | faster than eager | than compile |",
+        "| batch x dims / latents, storage | eager | torch.compile | vae_kernels | faster than eager | than compile |",
         "|---|---|---|---|---|---|",
     ]
-    shapes = dict.fromkeys((r["batch"], r["dims"], r["latents"], r["likelihood"], r["dtype"]) for r in rows)
+    shapes = dict.fromkeys(tuple(r[k] for k in _SHAPE) for r in rows)
     for shape in shapes:
         us = {r["name"]: float(r["median_us"]) for r in rows if tuple(r[k] for k in _SHAPE) == shape}
-        batch, dims, latents, likelihood, dtype = shape
+        batch, dims, latents, part, likelihood, dtype = shape
         compiled = _time(us["compile"]) if "compile" in us else "-"
         ratio = f"{us['compile'] / us['fused']:.1f}x" if "compile" in us else "-"
         lines.append(
-            f"| {likelihood} {batch} x {dims} / {latents}, {dtype} | {_time(us['eager'])} | {compiled} "
+            f"| {likelihood} {part} {batch} x {dims} / {latents}, {dtype} | {_time(us['eager'])} | {compiled} "
             f"| {_time(us['fused'])} | **{us['eager'] / us['fused']:.1f}x** | {ratio} |"
         )
     return "\n".join(lines)
 
 
-_SHAPE = ("batch", "dims", "latents", "likelihood", "dtype")
+_SHAPE = ("batch", "dims", "latents", "part", "likelihood", "dtype")
 
 
 def _time(us):

@@ -1,9 +1,10 @@
 """What can compute, and what "auto" takes.
 
 A backend is a module with the two functions of formulas/elbo.py: elbo(...) and sample_kl(...). "torch" is the formulas
-themselves, on any device; "cpu" is the compiled C++.
+themselves, on any device; "cpu" is the compiled C++, "cuda" the compiled CUDA.
 """
 
+import functools
 import os
 from pathlib import Path
 
@@ -32,17 +33,46 @@ def _load():
     return None if isa in ("", "base", "avx2", "avx512") else f"VAE_KERNELS_ISA={isa}: expected base, avx2 or avx512"
 
 
-# name -> None if it works here, else why not
+def _cuda(cpu):
+    """None if the library and torch have CUDA, or the reason why not; `cpu` is why there is no library, or None."""
+    if cpu is not None:
+        return cpu
+    if not torch._C._dispatch_has_kernel_for_dispatch_key("vae_kernels::elbo", "CUDA"):
+        return "the compiled library was built without CUDA"
+    return None if torch.version.cuda else "this torch was built without CUDA"
+
+
+# name -> None if it works here, else why not; whether there is a GPU is asked when it matters, and not at import
 _MISSING = {"torch": None, "cpu": _load()}
+_MISSING["cuda"] = _cuda(_MISSING["cpu"])
 
 
 def available_backends():
     """The names that `backend=` takes besides "auto", each with None if it works here, or with the reason why not.
 
     >>> vae_kernels.available_backends()
-    {'torch': None, 'cpu': None}
+    {'torch': None, 'cpu': None, 'cuda': 'the compiled library was built without CUDA'}
     """
-    return dict(_MISSING)
+    return {name: _missing(name) for name in _MISSING}
+
+
+def _missing(name):
+    return _no_gpu() if name == "cuda" and _MISSING[name] is None else _MISSING[name]
+
+
+def _no_gpu():
+    """Why no GPU can be used, or None."""
+    if not torch.cuda.is_available():
+        return "torch finds no CUDA device"
+    return _not_built_for(torch.cuda.current_device())
+
+
+@functools.cache
+def _not_built_for(device):
+    if torch.ops.vae_kernels.runs_on(device):
+        return None
+    capability = "{}.{}".format(*torch.cuda.get_device_capability(device))
+    return f"the compiled library has no code for device {device}, which has compute capability {capability}"
 
 
 def choose(name, tensors):
@@ -51,13 +81,13 @@ def choose(name, tensors):
     "auto" takes the compiled kernels wherever they run, else plain torch. An explicit choice is never replaced.
     """
     if name == "auto":
-        return ops if _refusal("cpu", tensors) is None else reference
+        return ops if any(_refusal(compiled, tensors) is None for compiled in ("cpu", "cuda")) else reference
     if not isinstance(name, str) or name not in _MISSING:
         raise ValueError(f'backend: got {name!r}, expected "auto" or one of {sorted(_MISSING)}')
-    reason = _MISSING[name] or _refusal(name, tensors)
+    reason = _missing(name) or _refusal(name, tensors)
     if reason is not None:
         raise ValueError(f"backend={name!r} cannot be used: {reason}")
-    return ops if name == "cpu" else reference
+    return reference if name == "torch" else ops
 
 
 def _refusal(name, tensors):
@@ -67,8 +97,10 @@ def _refusal(name, tensors):
     if _MISSING[name] is not None:
         return _MISSING[name]
     for t in tensors:
-        if not t.is_cpu:
+        if not (t.is_cuda if name == "cuda" else t.is_cpu):
             return f"a tensor is on {t.device}"
+    if name == "cuda" and (reason := _not_built_for(tensors[0].get_device())) is not None:
+        return reason
     if torch._C._are_functorch_transforms_active():
         return "inside a torch.func transform only backend='torch' differentiates"
     return None

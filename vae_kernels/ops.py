@@ -41,11 +41,15 @@ for _schema in (
     # exact strides: the kernels run in storage order, which Inductor must not change behind their back
     _library.define(_schema, tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides))
 
+# CUDA alone. rescale_: times the 0-d factor, in place; the kernel reads it, and does nothing if it is 1
+_library.define("rescale_(Tensor(a!)[] tensors, Tensor factor) -> ()")
+_library.define("runs_on(int device) -> bool")
 _library.define("set_pool_limit(int bytes) -> ()")
 _library.define("pool_bytes() -> int")
 
 _elbo = torch.ops.vae_kernels.elbo.default
 _elbo_backward = torch.ops.vae_kernels.elbo_backward.default
+_rescale_ = torch.ops.vae_kernels.rescale_.default
 _sample = torch.ops.vae_kernels.sample.default
 _sample_backward = torch.ops.vae_kernels.sample_backward.default
 
@@ -103,12 +107,18 @@ def _(grad_z, grad_kl, mu, logvar, prior, rng, n_samples, need):
 # ---------------------------------------------------------------- autograd
 
 
+def _apply(function):
+    """function.apply, in eager mode without the part that serves torch.func, where these functions are never used: a
+    quarter of the call."""
+    return function.apply if torch.compiler.is_compiling() else super(torch.autograd.Function, function).apply
+
+
 def elbo(x, params, likelihood, latent, *, rec_weight, beta, reduction, terms):
     """The arguments and results of formulas.elbo.elbo, with the ops; shapes and layouts are those of the schema."""
     weight, weight_factor = (rec_weight, 1.0) if isinstance(rec_weight, torch.Tensor) else (None, rec_weight)
     weight_beta, beta_factor = (beta, 1.0) if isinstance(beta, torch.Tensor) else (None, beta)
     settings = (likelihood, len(params), weight_factor, beta_factor, REDUCTIONS[reduction], terms)
-    out = _Elbo.apply(settings, x, weight, weight_beta, *params, *latent)
+    out = _apply(_Elbo)(settings, x, weight, weight_beta, *params, *latent)
     if not terms:
         return out, None, None, None
     out = iter(out)
@@ -183,8 +193,14 @@ def _rescaled(ctx, grad):
     grads = ctx.grads
     if grads is None:
         ctx.saved_tensors  # noqa: B018 - freed with them: this raises what autograd says of a second backward pass
-    scale = grad.item()
     keep = torch._C._autograd._get_current_graph_task_keep_graph()
+    if grad.is_cuda:  # never a sync: a second rounding of a bfloat16 is less than that costs
+        if keep:
+            return [g * grad for g in grads]
+        ctx.grads = None
+        _rescale_(grads, grad)
+        return grads
+    scale = grad.item()
     if scale == 1 and not keep:
         ctx.grads = None
         return grads
@@ -223,7 +239,7 @@ def _reference_gradients(ctx, grad, x, rec_weight, beta, tensors):
 
 def sample_kl(mu, logvar, prior, rng, n_samples, with_kl):
     """The arguments and results of formulas.elbo.sample_kl, with the ops."""
-    z, *kl = _Sample.apply(rng, n_samples or 0, with_kl, mu, logvar, *prior)
+    z, *kl = _apply(_Sample)(rng, n_samples or 0, with_kl, mu, logvar, *prior)
     return z, kl[0] if with_kl else None
 
 
