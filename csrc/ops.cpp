@@ -2,6 +2,9 @@
 #include "cpu/ops.h"
 #include "cpu/pool.h"
 #include "torch_library.h"
+#ifdef VK_CUDA
+#include "cuda/ops.h"
+#endif
 
 namespace {
 const vk::Library cpu = vk::Library("vae_kernels", "CPU", __FILE__, __LINE__)
@@ -12,4 +15,14 @@ const vk::Library cpu = vk::Library("vae_kernels", "CPU", __FILE__, __LINE__)
 const vk::Library any = vk::Library("vae_kernels", "CompositeExplicitAutograd", __FILE__, __LINE__)
                             .impl<&vk::set_pool_limit>("set_pool_limit")
                             .impl<&vk::pool_bytes>("pool_bytes");
+#ifdef VK_CUDA
+const vk::Library cuda = vk::Library("vae_kernels", "CUDA", __FILE__, __LINE__)
+                             .impl<&vk::cuda::elbo>("elbo")
+                             .impl<&vk::cuda::elbo_backward>("elbo_backward")
+                             .impl<&vk::cuda::sample>("sample")
+                             .impl<&vk::cuda::sample_backward>("sample_backward")
+                             .impl<&vk::cuda::rescale_>("rescale_");
+const vk::Library any_with_cuda =
+    vk::Library("vae_kernels", "CompositeExplicitAutograd", __FILE__, __LINE__).impl<&vk::cuda::runs_on>("runs_on");
+#endif
 }  // namespace

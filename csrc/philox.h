@@ -14,7 +14,9 @@ struct Words {
 VK_FN Words philox(uint64_t seed, uint64_t offset, uint64_t group) {
   uint32_t c0 = uint32_t(offset), c1 = uint32_t(offset >> 32), c2 = uint32_t(group), c3 = uint32_t(group >> 32);
   uint32_t k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
+#ifndef __CUDACC__  // nvcc unrolls it unasked
 #pragma GCC unroll 10
+#endif
   for (int round = 0; round < 10; ++round) {
     uint64_t a = uint64_t(c0) * 0xD2511F53u, b = uint64_t(c2) * 0xCD9E8D57u;
     uint32_t n0 = uint32_t(b >> 32) ^ c1 ^ k0, n2 = uint32_t(a >> 32) ^ c3 ^ k1;

@@ -21,6 +21,7 @@ DTYPES = [
     (torch.float32, torch.float64),
     (torch.float32, torch.uint8),
     (torch.bfloat16, torch.uint8),
+    (torch.float64, torch.uint8),
 ]
 
 # each takes a contiguous tensor [B, C, H, W] and gives an equal one that lies differently in memory

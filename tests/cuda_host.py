@@ -16,9 +16,9 @@ CXX = shlex.split(os.environ.get("CXX", "g++"))
 OPS = ("elbo", "elbo_backward", "sample", "sample_backward", "rescale_")
 
 
-def compile_commands(csrc, folder):
-    """As setup.py compiles csrc/cuda, but with a loop for a launch. ticket.cu is CUDA alone: cuda_host.cpp has its own."""
-    flags = ["-O1", "-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-DVK_CUDA_ON_HOST"]
+def compile_commands(csrc, folder, optimize):
+    """As setup.py compiles csrc/cuda, but with a loop for a launch; cuda_host.cpp stands in for runtime.cu."""
+    flags = [optimize, "-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-DVK_CUDA_ON_HOST"]
     flags += ["-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-maybe-uninitialized", "-iquote", str(csrc)]
     if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
         flags.append("-mfma")  # as the GPU has it
@@ -31,11 +31,11 @@ def compile_commands(csrc, folder):
     ]
 
 
-def build(csrc, folder):
+def build(csrc, folder, optimize="-O1", threads=2):
     """Compile and link: the path of the library."""
     folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(_run, compile_commands(csrc, folder)))
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(_run, compile_commands(csrc, folder, optimize)))
     library, libtorch = folder / "host.so", Path(torch.__file__).parent / "lib"
     objects = sorted(map(str, folder.glob("*.o")))
     _run([*CXX, "-shared", *objects, f"-L{libtorch}", "-Wl,--no-as-needed", "-ltorch", "-o", str(library)])

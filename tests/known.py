@@ -4,7 +4,7 @@ import torch
 
 import vae_kernels as vk
 
-BACKENDS = [name for name, missing in vk.available_backends().items() if missing is None]
+BACKENDS = [name for name in ("torch", "cpu") if vk.available_backends()[name] is None]
 B = 5
 
 

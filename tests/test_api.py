@@ -13,7 +13,7 @@ from torch import nn
 
 import vae_kernels as vk
 
-BACKENDS = [name for name, missing in vk.available_backends().items() if missing is None]
+BACKENDS = [name for name in ("torch", "cpu") if vk.available_backends()[name] is None]
 B, EVENT, LATENT = 4, (3, 5, 2), (6,)
 close = torch.testing.assert_close
 

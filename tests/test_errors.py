@@ -66,7 +66,8 @@ ERRORS = [
     *((lambda f=f: f(reduction="batchmean"), V, "reduction: got 'batchmean', expected one of 'none', 'mean', 'sum'")
       for f in (elbo, gaussian, lambda **k: vk.gaussian_kl(MU, MU, **k), lambda **k: vk.sample_kl(MU, MU, **k))),
     (lambda: elbo(reduction=None), V, "reduction: got None, expected one of 'none', 'mean', 'sum'"),
-    *((lambda f=f: f(backend="triton2"), V, "backend: got 'triton2', expected \"auto\" or one of ['cpu', 'torch']")
+    *((lambda f=f: f(backend="triton2"), V,
+       "backend: got 'triton2', expected \"auto\" or one of ['cpu', 'cuda', 'torch']")
       for f in (elbo, gaussian, lambda **k: vk.gaussian_kl(MU, MU, **k), lambda **k: vk.sample_kl(MU, MU, **k),
                 lambda **k: vk.reparameterize(MU, MU, **k))),
     (lambda: elbo(backend=["cpu"]), V, "backend: got ['cpu'], expected \"auto\" or one of"),
@@ -184,7 +185,7 @@ def test_a_parameter_without_a_default_must_be_given(monkeypatch):
 
 def test_available_backends_is_a_copy():
     found = vk.available_backends()
-    assert found["torch"] is None and set(found) == {"torch", "cpu"}
+    assert found["torch"] is None and set(found) == {"torch", "cpu", "cuda"}
     found["torch"] = "broken by the caller"
     assert vk.available_backends()["torch"] is None
 

@@ -12,7 +12,7 @@ import torch
 import vae_kernels as vk
 from vae_kernels import ops, philox
 
-BACKENDS = [name for name, missing in vk.available_backends().items() if name != "torch" and missing is None]
+BACKENDS = [name for name in ("cpu",) if vk.available_backends()[name] is None]  # test_cuda.py has the same for "cuda"
 SHAPES = [(1, 1), (3, 5), (1000, 7), (2, 1025), (17, 3000), (4, 3, 2, 5), (6,), (0, 3)]
 RNGS = [(0, 0), (1, 2), (0x1234567890AB, (5 << 32) + 7), (-1, -(2**63))]
 

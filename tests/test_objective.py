@@ -12,7 +12,7 @@ from oracles import ORACLES
 
 import vae_kernels as vk
 
-BACKENDS = [name for name, missing in vk.available_backends().items() if name != "torch" and missing is None]
+BACKENDS = [name for name in ("cpu",) if vk.available_backends()[name] is None]  # test_cuda.py has the same for "cuda"
 pytestmark = pytest.mark.parametrize("backend", BACKENDS)
 
 

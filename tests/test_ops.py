@@ -128,10 +128,10 @@ CALLS = list(calls())
 
 
 def test_every_op_is_called():
-    """Those that take tensors: the two of the pool have no fake to compare."""
+    """Those that take tensors and run here: the two of the pool have no fake to compare, rescale_ is for CUDA alone."""
     ours = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("vae_kernels::")}
     ours = {name for name in ours if "Tensor" in str(getattr(OPS, name.split("::")[1]).default._schema)}
-    assert ours == {op.default.name() for _, op, _ in CALLS}
+    assert ours == {op.default.name() for _, op, _ in CALLS} | {"vae_kernels::rescale_"}
 
 
 @compiled

@@ -78,10 +78,11 @@ def _not_built_for(device):
 def choose(name, tensors):
     """The module for `backend=name`, for these tensors; ValueError if that backend cannot take them.
 
-    "auto" takes the compiled kernels wherever they run, else plain torch. An explicit choice is never replaced.
+    "auto" takes the compiled kernels on the CPU, else plain torch: "cuda" has been compiled, and checked on the host,
+    but it has not run on a GPU yet. An explicit choice is never replaced.
     """
     if name == "auto":
-        return ops if any(_refusal(compiled, tensors) is None for compiled in ("cpu", "cuda")) else reference
+        return ops if _refusal("cpu", tensors) is None else reference
     if not isinstance(name, str) or name not in _MISSING:
         raise ValueError(f'backend: got {name!r}, expected "auto" or one of {sorted(_MISSING)}')
     reason = _missing(name) or _refusal(name, tensors)

@@ -24,6 +24,31 @@ def choice(name, value, choices):
         raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, choices))}")
 
 
+# Likelihoods for which one tensor, the first parameter, is enough
+_SINGLE = tuple(name for name, f in LIKELIHOODS.items() if len(f.PARAMETERS) == 1 + len(f.DEFAULTS))
+
+
+def plain(*tensors):
+    """What nearly every call looks like: contiguous float32 tensors on the CPU, with a batch."""
+    for t in tensors:
+        if type(t) is not torch.Tensor or t.dtype is not torch.float32 or not t.is_cpu or not t.is_contiguous():
+            return False
+    return tensors[0].dim() > 0
+
+
+def plain_objective(likelihood, recon, x, latent):
+    """Whether parameters() and latent() have nothing to say, and layout.py nothing to do: at small sizes, the calls to
+    them are what costs."""
+    return (
+        likelihood in _SINGLE
+        and plain(x, recon, *latent)
+        and recon.shape == x.shape
+        and latent[0].dim() > 0
+        and latent[0].shape == latent[-1].shape
+        and latent[0].shape[0] == x.shape[0]
+    )
+
+
 def on_device_of(like_name, like, name, t):
     if t.device != like.device:
         raise ValueError(f"{name}: is on {t.device}, but {like_name} is on {like.device}; expected one device")

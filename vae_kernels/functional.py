@@ -76,8 +76,15 @@ def fused_elbo(
     Raises:
         TypeError, ValueError: naming the argument, what came, and what is expected.
     """
-    params = checks.parameters(recon, x, likelihood, obs_logvar)
-    latent = checks.latent(mu, logvar, kl, prior, x)
+    latent = (mu, logvar) if kl is None else (kl,)
+    alone = kl is None or (mu is None and logvar is None)
+    if obs_logvar is None and prior is None and alone and checks.plain_objective(likelihood, recon, x, latent):
+        params = (recon,)
+    else:
+        params = checks.parameters(recon, x, likelihood, obs_logvar)
+        latent = checks.latent(mu, logvar, kl, prior, x)
+        x, params = layout.likelihood(x, params)
+        latent = layout.latent(latent)
     checks.weight("rec_weight", rec_weight, x)
     checks.weight("beta", beta, x, latent[0].shape[1:])
     loss, nll, kl, kl_per_dim = _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, return_terms, backend)
@@ -90,6 +97,7 @@ def nll(recon, x, *, likelihood="bernoulli", obs_logvar=None, reduction="none", 
     The arguments are those of fused_elbo, and so are dtypes and errors.
     """
     params = checks.parameters(recon, x, likelihood, obs_logvar)
+    x, params = layout.likelihood(x, params)
     return _elbo(x, params, likelihood, (), 1.0, 1.0, reduction, False, backend)[0]
 
 
@@ -98,7 +106,7 @@ def gaussian_kl(mu, logvar, *, prior=None, reduction="none", backend="auto"):
 
     The arguments are those of fused_elbo. Kingma & Welling 2014, arXiv:1312.6114, appendix B.
     """
-    latent = checks.posterior(mu, logvar, prior)
+    latent = layout.latent(checks.posterior(mu, logvar, prior))
     return _elbo(None, (), "", latent, 1.0, 1.0, reduction, False, backend)[0]
 
 
@@ -136,29 +144,26 @@ def reparameterize(mu, logvar, *, n_samples=None, generator=None, backend="auto"
 
 def _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms, backend):
     checks.choice("reduction", reduction, REDUCTIONS)
-    module = backends.choose(backend, (*params, *latent))
-    if params:
-        x, params = layout.likelihood(x, params)
-    if latent:
-        latent = layout.latent(latent)
-        beta = layout.weight(beta, latent[0].shape[1:])
-    return module.elbo(
+    return backends.choose(backend, (*params, *latent)).elbo(
         x,
         params,
         likelihood,
         latent,
         rec_weight=layout.weight(rec_weight),
-        beta=beta,
+        beta=layout.weight(beta, latent[0].shape[1:]) if latent else 1.0,
         reduction=reduction,
         terms=terms,
     )
 
 
 def _sample(mu, logvar, prior, n_samples, with_kl, generator, backend):
-    latent = checks.posterior(mu, logvar, prior)
+    if prior is None and checks.plain(mu, logvar) and mu.shape == logvar.shape:
+        latent = (mu, logvar)
+    else:
+        latent = layout.latent(checks.posterior(mu, logvar, prior))
     checks.noise(n_samples, generator, mu)
     module = backends.choose(backend, latent)
-    mu, logvar, *prior = layout.latent(latent)
+    mu, logvar, *prior = latent
     rng = philox.new_rng(generator, mu.device)
     return module.sample_kl(mu, logvar, tuple(prior), rng, n_samples, with_kl)
 

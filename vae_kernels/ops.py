@@ -117,7 +117,12 @@ def elbo(x, params, likelihood, latent, *, rec_weight, beta, reduction, terms):
     """The arguments and results of formulas.elbo.elbo, with the ops; shapes and layouts are those of the schema."""
     weight, weight_factor = (rec_weight, 1.0) if isinstance(rec_weight, torch.Tensor) else (None, rec_weight)
     weight_beta, beta_factor = (beta, 1.0) if isinstance(beta, torch.Tensor) else (None, beta)
-    settings = (likelihood, len(params), weight_factor, beta_factor, REDUCTIONS[reduction], terms)
+    code = REDUCTIONS[reduction]
+    never = _NEVER_AHEAD[torch.compiler.is_compiling()]
+    ahead = code != 0
+    for t in (*params, *latent):
+        ahead = ahead and t.dtype not in never
+    settings = (likelihood, len(params), weight_factor, beta_factor, code, terms, ahead)
     out = _apply(_Elbo)(settings, x, weight, weight_beta, *params, *latent)
     if not terms:
         return out, None, None, None
@@ -137,26 +142,25 @@ class _Elbo(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, settings, x, rec_weight, beta, *tensors):
-        likelihood, n, rec_weight_factor, beta_factor, reduction, terms = settings
-        compiling, needed = torch.compiler.is_compiling(), ctx.needs_input_grad
-        through_reference = needed[1] or needed[2] or needed[3]
-        need, bit, ahead = 0, 1, reduction != REDUCTIONS["none"] and not through_reference
-        for t, wanted in zip(tensors, needed[4:], strict=True):
-            if wanted:
-                need |= bit
-                ahead = ahead and t.dtype not in _NEVER_AHEAD[compiling]
-            bit *= 2
+        likelihood, n, rec_weight_factor, beta_factor, reduction, terms, ahead = settings
+        needed, need = ctx.needs_input_grad, 0
+        for wanted in reversed(needed[4:]):
+            need += need + wanted
+        if needed[1] or needed[2] or needed[3]:  # those gradients come through the reference, and so may the others
+            ahead = False
         params, latent = tensors[:n], tensors[n:]
         objective = (x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, reduction)
         out = _elbo(*objective, need if ahead else 0, terms)
         n_terms = 1 + (bool(params) + bool(latent) + bool(latent and latent[0].dim() > 1) if terms else 0)
-        grads = out[n_terms:]
-        ctx.settings, ctx.need, ctx.compiling, ctx.through_reference = settings, need, compiling, through_reference
-        ctx.ahead = ahead and need != 0
         # Saved tensors are not given up before the graph is; attributes can be, so that in eager mode the gradient that
         # leaves the backward pass has one owner, who need not copy it.
-        ctx.grads = None if compiling else grads
-        ctx.save_for_backward(x, rec_weight, beta, *tensors, *(grads if compiling else ()))
+        grads = out[n_terms:]
+        ctx.settings, ctx.need, ctx.ahead, ctx.compiling = settings, need, bool(grads), torch.compiler.is_compiling()
+        if ctx.compiling:
+            ctx.save_for_backward(x, rec_weight, beta, *tensors, *grads)
+        else:
+            ctx.save_for_backward(x, rec_weight, beta, *tensors)
+            ctx.grads = grads
         if not terms:
             return out[0]
         ctx.mark_non_differentiable(*out[1:n_terms])
@@ -165,13 +169,13 @@ class _Elbo(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad, *_):
         needed = ctx.needs_input_grad
-        through_reference = ctx.through_reference or torch.is_grad_enabled()
+        through_reference = torch.is_grad_enabled() or needed[1] or needed[2] or needed[3]
         grads = _rescaled(ctx, grad) if ctx.ahead and not through_reference else None
         if grads is None:
             x, rec_weight, beta, *tensors = ctx.saved_tensors[: len(needed) - 1]
             if through_reference:
                 return None, *_reference_gradients(ctx, grad, x, rec_weight, beta, tensors)
-            likelihood, n, rec_weight_factor, beta_factor, reduction, _ = ctx.settings
+            likelihood, n, rec_weight_factor, beta_factor, reduction, *_ = ctx.settings
             objective = (x, tensors[:n], likelihood, tensors[n:], rec_weight, beta)
             grads = _elbo_backward(grad, *objective, rec_weight_factor, beta_factor, reduction, ctx.need)
         return None, None, None, None, *_in_place(grads, needed[4:])
@@ -216,7 +220,7 @@ def _rescaled(ctx, grad):
 def _reference_gradients(ctx, grad, x, rec_weight, beta, tensors):
     """All gradients through the plain-torch formulas: for x, rec_weight and beta, and for a gradient of a gradient."""
     create_graph, needed = torch.is_grad_enabled(), ctx.needs_input_grad[1:]
-    likelihood, n, rec_weight_factor, beta_factor, reduction, _ = ctx.settings
+    likelihood, n, rec_weight_factor, beta_factor, reduction, *_ = ctx.settings
     inputs = [x, rec_weight, beta, *tensors]
     if not create_graph:
         pairs = zip(inputs, needed, strict=True)

@@ -24,17 +24,6 @@ struct Objective {
   void given_kl(const Tensor& input, int64_t bit);
 };
 
-int likelihood_index(const std::string& name) {
-  static const char* const names[] = {
-#define VK_NAME(name) #name,
-      VK_LIKELIHOODS(VK_NAME)
-#undef VK_NAME
-  };
-  for (int i = 0; i < kLikelihoods; ++i)
-    if (name == names[i]) return i;
-  fail("likelihood \"", name, "\" has no C++ formula");
-}
-
 // the gradient of a parameter that is one row for all samples: the row tasks' sums, in their order
 template <class T>
 std::vector<double> add_rows(const std::vector<char>& partial, int64_t tasks, int64_t cols) {

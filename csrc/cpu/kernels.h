@@ -1,25 +1,9 @@
 // What the ops (elbo.cpp, sample.cpp) and the loops (kernels/, compiled once per instruction set) agree on.
 // The loops know rows, columns and formulas; nothing here knows a likelihood's maths or a tensor.
 #pragma once
-#include <cstdint>
-
-#include "formulas/all.h"
+#include "matrix.h"
 
 namespace vk {
-
-enum class DType : int32_t { float32, float64, bfloat16, float16, uint8 };
-
-// A matrix [rows, cols]: row r begins `stride` elements after row r - 1; stride 0 repeats one row for all.
-struct Source {
-  const void* data = nullptr;
-  int64_t stride = 0;
-  DType dtype = DType::float32;
-};
-struct Sink {
-  void* data = nullptr;  // null: not wanted
-  int64_t stride = 0;
-  DType dtype = DType::float32;
-};
 
 // The unit of work. Its size is a function of the shapes alone, and each task's sums are added up in the order of
 // the tasks: results are the same for any number of threads.
@@ -46,13 +30,6 @@ struct Weights {
 };
 
 constexpr int kBlock = 1024;  // elements that a loop holds in its buffers
-constexpr int kMaxParameters = 3;
-#define VK_COUNT(name) +1
-constexpr int kLikelihoods = 0 VK_LIKELIHOODS(VK_COUNT);
-#undef VK_COUNT
-
-// How a likelihood's parameter lies against x [rows, cols]
-enum class Layout { element, row, scalar };  // one a element, one row for all samples, one number
 
 struct Parameter {
   Source in;

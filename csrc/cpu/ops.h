@@ -1,17 +1,8 @@
 // The ops on the CPU, as ops.cpp registers them; vae_kernels/ops.py has their schemas.
 #pragma once
-#include <optional>
-#include <string>
-#include <vector>
-
-#include "torch_abi.h"
+#include "arguments.h"
 
 namespace vk {
-
-using Tensors = std::vector<Tensor>;
-using OptionalTensor = std::optional<Tensor>;
-
-constexpr int64_t kNone = 0, kMean = 1, kSum = 2;  // reduction
 
 Tensors elbo(const OptionalTensor& x, const Tensors& params, const std::string& likelihood, const Tensors& latent,
              const OptionalTensor& rec_weight, const OptionalTensor& beta, double rec_weight_factor, double beta_factor,

@@ -1,58 +1,10 @@
 // Between torch's tensors and the loops' matrices.
 #pragma once
-#include <vector>
-
+#include "arguments.h"
 #include "kernels.h"
 #include "pool.h"
-#include "torch_abi.h"
 
 namespace vk {
-
-inline DType dtype_of(const Tensor& t) {
-  static const int32_t codes[] = {aoti_torch_dtype_float32(), aoti_torch_dtype_float64(), aoti_torch_dtype_bfloat16(),
-                                  aoti_torch_dtype_float16(), aoti_torch_dtype_uint8()};
-  const int32_t code = t.dtype();
-  for (int i = 0; i < 5; ++i)
-    if (codes[i] == code) return DType(i);
-  fail("a tensor of dtype code ", code, " came; float32, float64, bfloat16, float16 and uint8 are known");
-}
-
-inline int64_t bytes_of(DType t) {
-  return t == DType::uint8 ? 1 : t == DType::float64 ? 8 : t == DType::float32 ? 4 : 2;
-}
-
-inline int32_t torch_dtype(bool float64) { return float64 ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32(); }
-
-inline int64_t elements_after_batch(const Tensor& t) {
-  int64_t n = 1;
-  for (int64_t i = 1; i < t.dim(); ++i) n *= t.size(i);
-  return n;
-}
-
-// Each sample fills one gapless run of memory, in whatever order of its dimensions.
-inline bool dense_after_batch(const Tensor& t) {
-  const int64_t dims = t.dim(), cols = elements_after_batch(t);
-  int64_t filled = 1;
-  while (filled < cols && t.numel() > 0) {  // find the dimension that continues the run
-    int64_t next = 0;
-    for (int64_t i = 1; i < dims; ++i)
-      if (t.size(i) > 1 && t.stride(i) == filled) next = t.size(i);
-    if (!next) return false;
-    filled *= next;
-  }
-  return true;
-}
-
-// `t` without its first dimension has the order of `like` without its first dimensions
-inline bool same_order(const Tensor& t, int64_t first, const Tensor& like) {
-  if (t.numel() == 0) return true;
-  for (int64_t i = 1; i < like.dim(); ++i)
-    if (t.size(i - 1 + first) != like.size(i) || (like.size(i) > 1 && t.stride(i - 1 + first) != like.stride(i)))
-      return false;
-  return true;
-}
-
-inline Source source(const Tensor& t) { return {t.data<void>(), t.dim() ? t.stride(0) : 0, dtype_of(t)}; }
 
 // A new tensor in the order of `t`, its samples one after another.
 inline Tensor empty_in_order(const Tensor& t, int64_t cols, Sink& sink) {

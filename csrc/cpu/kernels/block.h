@@ -44,7 +44,6 @@ struct float16 {
 VK_FN float widen(float v) { return v; }
 VK_FN double widen(double v) { return v; }
 VK_FN float widen(bfloat16 v) { return bits_to_float(uint32_t(v.bits) << 16); }
-VK_FN float widen(uint8_t v) { return float(v) / 255.f; }
 // In integers, as GCC 12 has no vector conversion. A half's exponent is 112 less than a float's; its denormals are the
 // difference of two normal floats, so that they survive the flushing of float's own.
 VK_FN float widen(float16 v) {
@@ -81,6 +80,12 @@ static void convert_in(const void* from, int64_t at, int n, T* to) {
 #pragma omp simd
   for (int i = 0; i < n; ++i) to[i] = T(widen(p[i]));
 }
+template <class T>
+static void convert_levels(const void* from, int64_t at, int n, T* to) {  // 8-bit levels: x / 255
+  const uint8_t* p = static_cast<const uint8_t*>(from) + at;
+#pragma omp simd
+  for (int i = 0; i < n; ++i) to[i] = T(p[i]) / T(255);
+}
 template <class S, class T>
 static void convert_out(const T* from, int n, void* to, int64_t at) {
   S* p = static_cast<S*>(to) + at;
@@ -105,7 +110,7 @@ static void load_into(const Source& s, int64_t row, int64_t col, int n, T* buffe
     case DType::float16:
       return convert_in<float16>(s.data, at, n, buffer);
     case DType::uint8:
-      return convert_in<uint8_t>(s.data, at, n, buffer);
+      return convert_levels(s.data, at, n, buffer);
   }
 }
 // the same, read where they lie if they are stored in the compute type

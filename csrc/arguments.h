@@ -1,0 +1,80 @@
+// Between torch's tensors and the kernels' matrices, on every device.
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "matrix.h"
+#include "torch_abi.h"
+
+namespace vk {
+
+using Tensors = std::vector<Tensor>;
+using OptionalTensor = std::optional<Tensor>;
+
+constexpr int64_t kNone = 0, kMean = 1, kSum = 2;  // reduction
+
+inline DType dtype_of(const Tensor& t) {
+  static const int32_t codes[] = {aoti_torch_dtype_float32(), aoti_torch_dtype_float64(), aoti_torch_dtype_bfloat16(),
+                                  aoti_torch_dtype_float16(), aoti_torch_dtype_uint8()};
+  const int32_t code = t.dtype();
+  for (int i = 0; i < 5; ++i)
+    if (codes[i] == code) return DType(i);
+  fail("a tensor of dtype code ", code, " came; float32, float64, bfloat16, float16 and uint8 are known");
+}
+
+inline int64_t bytes_of(DType t) {
+  return t == DType::uint8 ? 1 : t == DType::float64 ? 8 : t == DType::float32 ? 4 : 2;
+}
+
+inline int32_t torch_dtype(bool float64) { return float64 ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32(); }
+
+inline int64_t elements_after_batch(const Tensor& t) {
+  int64_t n = 1;
+  for (int64_t i = 1; i < t.dim(); ++i) n *= t.size(i);
+  return n;
+}
+
+// Each sample fills one gapless run of memory, in whatever order of its dimensions.
+inline bool dense_after_batch(const Tensor& t) {
+  const int64_t dims = t.dim(), cols = elements_after_batch(t);
+  int64_t filled = 1;
+  while (filled < cols && t.numel() > 0) {  // find the dimension that continues the run
+    int64_t next = 0;
+    for (int64_t i = 1; i < dims; ++i)
+      if (t.size(i) > 1 && t.stride(i) == filled) next = t.size(i);
+    if (!next) return false;
+    filled *= next;
+  }
+  return true;
+}
+
+// `t` without its first dimension has the order of `like` without its first dimensions
+inline bool same_order(const Tensor& t, int64_t first, const Tensor& like) {
+  if (t.numel() == 0) return true;
+  for (int64_t i = 1; i < like.dim(); ++i)
+    if (t.size(i - 1 + first) != like.size(i) || (like.size(i) > 1 && t.stride(i - 1 + first) != like.stride(i)))
+      return false;
+  return true;
+}
+
+inline Source source(const Tensor& t) { return {t.data<void>(), t.dim() ? t.stride(0) : 0, dtype_of(t)}; }
+
+inline bool any_float64(const Tensors& tensors) {
+  for (const Tensor& t : tensors)
+    if (dtype_of(t) == DType::float64) return true;
+  return false;
+}
+
+inline int likelihood_index(const std::string& name) {
+  static const char* const names[] = {
+#define VK_NAME(name) #name,
+      VK_LIKELIHOODS(VK_NAME)
+#undef VK_NAME
+  };
+  for (int i = 0; i < kLikelihoods; ++i)
+    if (name == names[i]) return i;
+  fail("likelihood \"", name, "\" has no C++ formula");
+}
+
+}  // namespace vk

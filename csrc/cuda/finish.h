@@ -1,0 +1,135 @@
+// From the blocks' partial sums to the loss, its terms and the gradients that are sums.
+//
+// Where there is little to add up, the last block of the launch that made the partial sums does it (one_block_phases):
+// a second launch would take longer than the work. Where there is much, a lone block would, and a launch of several
+// does it; the last of those adds up their totals.
+#pragma once
+#include "tile.h"
+
+namespace vk::cuda {
+
+template <class T>
+struct Finish {
+  using Job = FinishJob;
+  using Shared = Sums<1>;
+  struct Local {};
+  static constexpr int one_block_phases = 4, phases = 8, blocks_per_sm = 4;
+
+  template <int P>
+  VK_GPU static void phase(const Job& job, Place at, Local&, Shared& shared) {
+    phase<P>(job, at, shared);
+  }
+
+  template <int P, class S>
+  VK_GPU static void phase(const Job& job, Place at, S& shared) {
+    constexpr int Q = kMaxParameters;  // totals: the loss, and the gradients of parameters 1 and 2 that are one number
+    if constexpr (P == 0) {
+      fold_rows(job.nll, rows_of(job, at), at.thread);
+      fold_rows(job.kl, rows_of(job, at), at.thread);
+      fold_rows(job.weighted, rows_of(job, at), at.thread);
+#pragma unroll
+      for (int k = 0; k < Q; ++k) columns(job.columns[k], at);
+    }
+    if constexpr (P == 1) {
+      shared.of[0][at.thread] = rows(job, rows_of(job, at), at.thread);
+#pragma unroll
+      for (int k = 1; k < Q; ++k) {
+        double sum = 0;
+        if (job.block_sums[k])
+          for (int64_t i = at.block * kThreads + at.thread; i < job.n_blocks; i += at.blocks * kThreads)
+            sum += job.block_sums[k][i];
+        shared.of[k][at.thread] = sum;
+      }
+    }
+    if constexpr (P == 2 || P == 6)
+      for (int k = 0; k < Q; ++k) fold(shared.of[k], 1, kThreads, at.thread);
+    if constexpr (P == 3) {
+      if (at.thread >= Q) return;
+      const double total = folded(shared.of[at.thread], 0, kThreads);
+      at.blocks == 1 ? write(job, at.thread, total) : void(job.totals[at.thread * at.blocks + at.block] = total);
+    }
+    if constexpr (P == 4) {
+      if (at.thread > 0) return;
+      shared.last = at.blocks > 1 && take_ticket(job.ticket) == at.blocks - 1;
+      if (shared.last) *job.ticket = 0;
+    }
+    if constexpr (P == 5) {
+      if (!shared.last) return;
+#pragma unroll
+      for (int k = 0; k < Q; ++k) {
+        double sum = 0;
+        for (int64_t i = at.thread; i < at.blocks; i += kThreads) sum += job.totals[k * at.blocks + i];
+        shared.of[k][at.thread] = sum;
+      }
+    }
+    if constexpr (P == 7)
+      if (shared.last && at.thread < Q) write(job, at.thread, folded(shared.of[at.thread], 0, kThreads));
+  }
+
+ private:
+  struct Range {
+    int64_t begin, end;
+  };
+  VK_GPU static Range rows_of(const Job& job, Place at) {
+    const int64_t each = (job.rows + at.blocks - 1) / at.blocks, begin = at.block * each;
+    return {begin < job.rows ? begin : job.rows, begin + each < job.rows ? begin + each : job.rows};
+  }
+
+  // A row's partial sums become `lanes` ones, in place: each thread writes only where it alone has read.
+  VK_GPU static void fold_rows(const RowSums& s, Range rows, int thread) {
+    if (!s.partial || s.lanes == s.pieces) return;
+    for (int64_t i = rows.begin * s.lanes + thread; i < rows.end * s.lanes; i += kThreads) {
+      const int64_t row = i / s.lanes, lane = i - row * s.lanes;
+      double* partial = s.partial + row * s.pieces;
+      double sum = 0;
+#pragma unroll 4
+      for (int64_t j = lane; j < s.pieces; j += s.lanes) sum += partial[j];
+      partial[lane] = sum;
+    }
+  }
+  VK_GPU static double row_sum(const RowSums& s, int64_t row) {
+    double sum = 0;
+    if (s.partial)
+#pragma unroll 4
+      for (int j = 0; j < s.lanes; ++j) sum += s.partial[row * s.pieces + j];
+    return sum;
+  }
+
+  VK_GPU static double rows(const Job& job, Range rows, int thread) {
+    const double rec_weight = job.rec_weight(0), beta = job.beta(0);
+    double total = 0;
+    for (int64_t row = rows.begin + thread; row < rows.end; row += kThreads) {
+      double loss = 0;
+      if (job.nll.partial) {
+        const double nll = row_sum(job.nll, row);
+        loss += rec_weight * nll;
+        if (job.nll_out) static_cast<T*>(job.nll_out)[row] = T(nll);
+      }
+      if (job.kl.partial) {
+        const double kl = row_sum(job.kl, row);
+        loss += beta * (job.weighted.partial ? row_sum(job.weighted, row) : kl);
+        if (job.kl_out) static_cast<T*>(job.kl_out)[row] = T(kl);
+      }
+      if (job.loss && job.loss_stride) static_cast<T*>(job.loss)[row] = T(loss);
+      total += loss;
+    }
+    return total;
+  }
+
+  VK_GPU static void columns(const ColumnSums& s, Place at) {
+    if (!s.out) return;
+    for (int64_t c = at.block * kThreads + at.thread; c < s.cols; c += at.blocks * kThreads) {
+      double sum = 0;
+#pragma unroll 4
+      for (int64_t b = 0; b < s.row_blocks; ++b) sum += static_cast<const T*>(s.partial)[b * s.cols + c];
+      static_cast<T*>(s.out)[c] = T(sum * s.factor);
+    }
+  }
+
+  VK_GPU static void write(const Job& job, int k, double total) {
+    if (k == 0 && job.loss && !job.loss_stride) *static_cast<T*>(job.loss) = T(total * job.loss_factor);
+    if (k > 0 && job.number_out[k]) *static_cast<T*>(job.number_out[k]) = T(total);
+  }
+};
+
+}  // namespace vk::cuda

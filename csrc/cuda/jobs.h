@@ -1,0 +1,144 @@
+// What the ops (elbo.cpp, sample.cpp) hand to the kernels. No CUDA and no torch in it. Pointers are to device memory.
+#pragma once
+#include "matrix.h"
+#include "scalar.h"
+
+namespace vk::cuda {
+
+// A number on the device, or one a row (stride apart), times a factor that the host knows.
+struct Weight {
+  const void* data;  // null: the factor alone
+  int64_t stride;
+  bool float64;
+  double factor;
+  VK_INLINE double operator()(int64_t i) const {
+    if (!data) return factor;
+    return factor *
+           (float64 ? static_cast<const double*>(data)[i * stride] : static_cast<const float*>(data)[i * stride]);
+  }
+};
+
+// How blocks of threads cover [rows, cols]. A row is cut into pieces of `piece` columns, one block each; in a block,
+// `lanes` threads side by side share a row, and each takes `rows_each` rows. It follows from the shape alone, and sums
+// are added up in the order of the blocks: results are the same on every GPU, run after run.
+struct Tiling {
+  int64_t rows, cols, pieces, row_blocks;
+  int32_t piece, lanes, rows_each, block_rows;
+  VK_INLINE int64_t blocks() const { return row_blocks * pieces; }
+};
+
+struct Parameter {
+  Source in;
+  Layout layout;
+  bool wanted;         // its gradient
+  Sink grad;           // Layout::element: [rows, cols]
+  void* columns;       // Layout::row: [row_blocks, cols] sums, of the compute type
+  double* block_sums;  // Layout::scalar: [blocks]
+};
+
+struct LikelihoodJob {
+  Tiling tiling;
+  Source x;
+  Parameter p[kMaxParameters];
+  Weight incoming, weight;  // the gradient is multiplied by both
+  bool grad;
+  double* nll;  // [rows, pieces] or null
+};
+
+struct KlJob {
+  Tiling tiling;  // no rows: nothing to do
+  bool given;     // p[0] is the KL itself
+  Source p[4];    // mu, logvar, prior_mu, prior_logvar; the prior null for N(0, I)
+  Sink grad[4];
+  Weight incoming, weight;
+  Weight beta;       // by column
+  double* kl;        // [rows, pieces] or null
+  double* weighted;  // the same of beta * kl; null without beta by column
+  void* columns;     // [row_blocks, cols] sums over rows, of the compute type; or null
+};
+
+// From the blocks' partial sums to the results: by the last block of the launch that made them, or by one of its own.
+struct RowSums {
+  double* partial;  // [rows, pieces] or null
+  int64_t pieces;
+  int32_t lanes;  // threads that add up a row
+};
+struct ColumnSums {
+  const void* partial;  // [row_blocks, cols], or null
+  int64_t row_blocks, cols;
+  double factor;
+  void* out;
+};
+struct FinishJob {
+  int64_t rows;
+  RowSums nll, kl, weighted;
+  Weight rec_weight, beta;
+  int64_t loss_stride;                       // 1: a loss a row; 0: their sum
+  double loss_factor;                        // of the sum
+  void *loss, *nll_out, *kl_out;             // of the compute type; null: not wanted
+  ColumnSums columns[kMaxParameters];        // of the parameters 1 and 2, and of the KL
+  const double* block_sums[kMaxParameters];  // of the parameters 1 and 2, [n_blocks]; null: not wanted
+  int64_t n_blocks;
+  void* number_out[kMaxParameters];
+  double* totals;    // [kMaxParameters, blocks of the finish]
+  unsigned* ticket;  // 0 when the kernel starts and when it ends; null: nobody finishes here
+};
+
+struct SampleJob {
+  int64_t rows, cols, draws;
+  const int64_t* rng;  // seed, offset
+  Source mu, logvar;
+  Sink z;  // [draws * rows, cols]
+  int64_t blocks;
+};
+
+template <class MainJob>
+struct ElboJob {
+  KlJob kl;
+  MainJob main;
+  FinishJob finish;
+};
+
+struct SampleBackwardJob {
+  int64_t rows, cols, draws;
+  const int64_t* rng;
+  Source p[4];    // as in KlJob
+  Source grad_z;  // [draws * rows, cols], contiguous; null: none
+  Weight weight;  // of the KL, by row
+  bool with_kl;
+  Sink grad[4];
+};
+
+// data[i] *= factor for n elements; at once done if the factor is 1
+struct RescaleJob {
+  void* data;
+  DType dtype;
+  int64_t n;
+  Weight factor;
+};
+
+// Each launches one kernel and returns null, or what went wrong.
+using Launched = const char*;
+
+// The variants of a likelihood: where all is stored as float32; any storage; and with a parameter that is one row for
+// all samples, whose gradient is summed over them. computed in float32 or, where float64 says so, in float64.
+enum class Variant { float32, any, columns };
+using LikelihoodLaunch = Launched (*)(const ElboJob<LikelihoodJob>&, Variant, bool float64, int64_t blocks,
+                                      void* stream);
+#define VK_DECLARE(name) \
+  Launched elbo_kernel_##name(const ElboJob<LikelihoodJob>&, Variant, bool float64, int64_t blocks, void* stream);
+VK_LIKELIHOODS(VK_DECLARE)
+#undef VK_DECLARE
+
+Launched latent_kernel(const ElboJob<SampleJob>&, bool float64, int64_t blocks, void* stream);
+Launched sample_backward_kernel(const SampleBackwardJob&, bool float64, int64_t blocks, void* stream);
+Launched finish_kernel(const FinishJob&, bool float64, int64_t blocks, void* stream);
+Launched rescale_kernel(const RescaleJob&, int64_t blocks, void* stream);
+
+// A counter on this device that is 0 and that no kernel running beside this one has; null if none is left.
+unsigned* ticket(int device, void* stream);
+
+constexpr int kRowsEach = 4;  // of a thread in Variant::columns
+constexpr int kColumns = 4;   // of a thread that keeps to its columns
+
+}  // namespace vk::cuda

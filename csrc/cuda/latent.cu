@@ -1,0 +1,49 @@
+// The kernels that no likelihood has a part in: KL and sample, forward and backward; the finish; the rescaled gradient.
+#include "elbo.h"
+
+namespace vk::cuda {
+
+Launched latent_kernel(const ElboJob<SampleJob>& job, bool float64, int64_t blocks, void* stream) {
+  return float64 ? launch<Elbo<Sample<double>, double>>(job, blocks, stream)
+                 : launch<Elbo<Sample<float>, float>>(job, blocks, stream);
+}
+
+Launched sample_backward_kernel(const SampleBackwardJob& job, bool float64, int64_t blocks, void* stream) {
+  return float64 ? launch<SampleBackward<double>>(job, blocks, stream)
+                 : launch<SampleBackward<float>>(job, blocks, stream);
+}
+
+Launched finish_kernel(const FinishJob& job, bool float64, int64_t blocks, void* stream) {
+  return float64 ? launch<Finish<double>>(job, blocks, stream) : launch<Finish<float>>(job, blocks, stream);
+}
+
+template <class T>
+struct Rescale {
+  using Job = RescaleJob;
+  static constexpr int phases = 1, blocks_per_sm = 4, V = sizeof(T) == 4 ? 8 : 2;
+  struct Local {};
+  struct Shared {};
+
+  template <int>
+  VK_GPU static void phase(const Job& job, Place at, Local&, Shared&) {
+    const T factor = T(job.factor(0));
+    if (factor == 1) return;
+    const Cursor data = cursor<T, V>(job.data, 0, job.dtype);
+    for (int64_t i = at.block * kThreads + at.thread; i * V < job.n; i += at.blocks * kThreads) {
+      const int64_t left = job.n - i * V;
+      const unsigned mask = inside<V>(0, int(left < V ? left : V));
+      T v[V];
+      unpack(fetch<T, V, false>(data, i * V, mask), v);
+#pragma unroll
+      for (int j = 0; j < V; ++j) v[j] *= factor;
+      put<T, V, false>(data, i * V, mask, v);
+    }
+  }
+};
+
+Launched rescale_kernel(const RescaleJob& job, int64_t blocks, void* stream) {
+  return job.dtype == DType::float64 ? launch<Rescale<double>>(job, blocks, stream)
+                                     : launch<Rescale<float>>(job, blocks, stream);
+}
+
+}  // namespace vk::cuda

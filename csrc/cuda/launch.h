@@ -1,0 +1,137 @@
+// How a kernel is written and run. A kernel is a struct K:
+//
+//   using Job;                                                its arguments, passed by value
+//   struct Shared;  struct Local;                             memory of a block, and of a thread across its phases
+//   static constexpr int phases, blocks_per_sm;               the latter bounds the registers: 65536 / (256
+//   blocks_per_sm) template <int P> static void phase(const Job&, Place, Local&, Shared&);
+//
+// Between two phases all threads of a block wait for each other. So the same source also runs without a GPU: with a
+// plain C++ compiler launch() below is a loop over the blocks, the phases and the threads (tests/cpp/cuda_host.cpp).
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+#include "scalar.h"
+
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#define VK_GPU __device__ __forceinline__
+#else
+#include <memory>
+#include <stdexcept>
+#define VK_GPU inline
+#endif
+
+namespace vk::cuda {
+
+constexpr int kThreads = 256;
+
+struct Place {
+  int64_t block, blocks;
+  int thread;
+};
+
+#ifdef __CUDACC__
+
+template <class K, int P>
+VK_GPU void run_phases(const typename K::Job& job, Place at, typename K::Local& local, typename K::Shared& shared) {
+  K::template phase<P>(job, at, local, shared);
+  if constexpr (P + 1 < K::phases) {
+    __syncthreads();
+    run_phases<K, P + 1>(job, at, local, shared);
+  }
+}
+
+template <class K>
+__global__ void __launch_bounds__(kThreads, K::blocks_per_sm) kernel(const __grid_constant__ typename K::Job job) {
+  __shared__ typename K::Shared shared;
+  typename K::Local local;
+  run_phases<K, 0>(job, {int64_t(blockIdx.x), int64_t(gridDim.x), int(threadIdx.x)}, local, shared);
+}
+
+// Null, or what went wrong.
+template <class K>
+const char* launch(const typename K::Job& job, int64_t blocks, void* stream) {
+  void* arguments[] = {const_cast<typename K::Job*>(&job)};
+  const cudaError_t error = cudaLaunchKernel(reinterpret_cast<const void*>(kernel<K>), dim3(unsigned(blocks)),
+                                             dim3(kThreads), arguments, 0, static_cast<cudaStream_t>(stream));
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+
+// The value before the addition. What the block wrote before is seen by whoever takes a later number, and the other way
+// round. Called by one thread, after the others have met it at the end of a phase.
+VK_GPU unsigned take_ticket(unsigned* counter) {
+  __threadfence();
+  const unsigned number = atomicAdd(counter, 1u);
+  __threadfence();
+  return number;
+}
+
+VK_GPU float half_to_float(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
+VK_GPU uint32_t pack_halves(float low, float high) {
+  const __half2 both = __floats2half2_rn(low, high);
+  uint32_t bits;
+  memcpy(&bits, &both, sizeof bits);
+  return bits;
+}
+VK_GPU uint32_t pack_bfloats(float low, float high) {
+  const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
+  uint32_t bits;
+  memcpy(&bits, &both, sizeof bits);
+  return bits;
+}
+
+#else
+
+extern bool backwards;  // run the last block first, and in each phase the last thread first: no result may depend on it
+
+template <class K, int P>
+void run_phases(const typename K::Job& job, int64_t block, int64_t blocks, typename K::Local* locals,
+                typename K::Shared& shared) {
+  for (int i = 0; i < kThreads; ++i) {
+    const int thread = backwards ? kThreads - 1 - i : i;
+    K::template phase<P>(job, {block, blocks, thread}, locals[thread], shared);
+  }
+  if constexpr (P + 1 < K::phases) run_phases<K, P + 1>(job, block, blocks, locals, shared);
+}
+
+template <class K>
+const char* launch(const typename K::Job& job, int64_t blocks, void*) {
+  struct Memory {
+    typename K::Shared shared;
+    typename K::Local locals[kThreads];
+  };
+  const auto memory = std::make_unique<char[]>(sizeof(Memory) + alignof(Memory));
+  void* aligned = memory.get();
+  size_t space = sizeof(Memory) + alignof(Memory);
+  Memory* m = static_cast<Memory*>(std::align(alignof(Memory), sizeof(Memory), aligned, space));
+  for (int64_t i = 0; i < blocks; ++i) {
+    std::memset(static_cast<void*>(m), 0xff, sizeof(Memory));  // NaN, or a negative number: what nobody wrote shows
+    run_phases<K, 0>(job, backwards ? blocks - 1 - i : i, blocks, m->locals, m->shared);
+  }
+  return nullptr;
+}
+
+inline unsigned take_ticket(unsigned* counter) { return (*counter)++; }
+
+inline float half_to_float(uint16_t bits) {
+  _Float16 v;
+  std::memcpy(&v, &bits, sizeof v);
+  return float(v);
+}
+inline uint32_t pack_halves(float low, float high) {
+  const _Float16 both[] = {_Float16(low), _Float16(high)};
+  uint32_t bits;
+  std::memcpy(&bits, both, sizeof bits);
+  return bits;
+}
+inline uint32_t bfloat_bits(float v) {  // to nearest, ties to even
+  const uint32_t u = float_to_bits(v);
+  return (u & 0x7fffffff) > 0x7f800000 ? 0x7fff : (u + 0x7fff + ((u >> 16) & 1)) >> 16;
+}
+inline uint32_t pack_bfloats(float low, float high) { return bfloat_bits(low) | bfloat_bits(high) << 16; }
+
+#endif
+
+}  // namespace vk::cuda

@@ -1,0 +1,221 @@
+// Value and gradient of one likelihood in one pass over [rows, cols]; the maths is in formulas/<name>.h.
+#pragma once
+#include "tile.h"
+
+namespace vk::cuda {
+
+// What the two ways over a matrix have in common: sums over rows, and sums over all for a parameter that is one number.
+template <class F, class T, int ROWS>
+struct LikelihoodSums {
+  using Job = LikelihoodJob;
+  static constexpr int N = F::parameters, rows_each = ROWS;
+
+  VK_GPU static T read_number(const Parameter& p) {  // left out: 0
+    if (p.layout != Layout::scalar || !p.in.data) return 0;
+    return load_one<T>(static_cast<const char*>(p.in.data), p.in.dtype);
+  }
+
+  VK_GPU static void fold_sums(const Job& job, int64_t, int thread, Sums<ROWS>& shared) {
+    if (job.nll) fold(shared.of[0], job.tiling.block_rows, job.tiling.lanes, thread);
+#pragma unroll
+    for (int k = 1; k < N; ++k)
+      if (job.p[k].block_sums) fold(shared.of[k], 1, kThreads, thread);
+  }
+  VK_GPU static void write_sums(const Job& job, int64_t block, int thread, Sums<ROWS>& shared) {
+    const Tile tile = tile_of(job.tiling, block, thread);
+    if (job.nll) write_rows(job.tiling, tile, shared.of[0], job.nll, thread);
+#pragma unroll
+    for (int k = 1; k < N; ++k)
+      if (job.p[k].block_sums && thread == 0) job.p[k].block_sums[block] = folded(shared.of[k], 0, kThreads);
+  }
+};
+
+// Along the rows. F32: x, parameters and gradients are stored as float32. A row begins with a part of a vector, so that
+// the vectors of the first parameter are aligned; an array that is not aligned like it is read one by one.
+template <class F, class T, int V, bool F32>
+struct Likelihood : LikelihoodSums<F, T, 1> {
+  using Base = LikelihoodSums<F, T, 1>;
+  using Job = LikelihoodJob;
+  static constexpr int N = F::parameters;
+  static constexpr int blocks_per_sm = F32 ? 4 : sizeof(T) == 8 || N > 1 ? 2 : 3;
+  static constexpr int unroll = N == 1 && V == 4 ? 2 : 1;  // vectors of each array that are on their way
+  struct Local {};
+
+  struct Row {
+    Cursor x, p[N];
+    int64_t grad_at;  // the same in all gradients: they lie row after row
+    T number[N], weight, nll, d[N];
+  };
+  VK_GPU static DType type(DType t) { return F32 ? DType::float32 : t; }
+
+  VK_GPU static void walk(const Job& job, int64_t block, int thread, Local&, Sums<1>& shared) {
+    const Tile tile = tile_of(job.tiling, block, thread);
+    const int64_t i = tile.row_block * job.tiling.block_rows + tile.group;
+    Row row;
+    row.nll = row.weight = 0;
+#pragma unroll
+    for (int k = 0; k < N; ++k) {
+      row.d[k] = 0;
+      row.number[k] = Base::read_number(job.p[k]);
+    }
+    if (i < job.tiling.rows) {
+      if (job.grad) row.weight = T(job.incoming(i) * job.weight(0));
+      pass(job, tile, i, row);
+    }
+    shared.of[0][thread] = row.nll;
+#pragma unroll
+    for (int k = 1; k < N; ++k) shared.of[k][thread] = row.weight * row.d[k];
+  }
+
+  // over the columns of row i
+  VK_GPU static void pass(const Job& job, const Tile& tile, int64_t i, Row& row) {
+    const int64_t col = tile.first_col;
+    const DType leader = type(job.p[0].in.dtype);
+    const char* begin = static_cast<const char*>(job.p[0].in.data) + (i * job.p[0].in.stride + col) * size_of(leader);
+    const int shift = int(reinterpret_cast<uintptr_t>(begin) % alignment<V>(leader)) / size_of(leader);
+    const auto at = [&](const Source& s) { return cursor<T, V>(s.data, i * s.stride + col - shift, type(s.dtype)); };
+    row.x = at(job.x);
+#pragma unroll
+    for (int k = 0; k < N; ++k) row.p[k] = at(job.p[k].in);
+    row.grad_at = i * job.tiling.cols + col - shift;
+
+    const int vectors = (tile.cols + shift + V - 1) / V, lanes = job.tiling.lanes;
+    for (int v = tile.lane; v < vectors; v += lanes * unroll) {
+      Packed<T, V> x[unroll], p[unroll][N];
+#pragma unroll
+      for (int u = 0; u < unroll; ++u) {
+        const int first = (v + u * lanes) * V;
+        const unsigned mask = inside<V>(first - shift, tile.cols);
+        if (!mask) continue;
+        x[u] = fetch<T, V, F32>(row.x, first, mask);
+#pragma unroll
+        for (int k = 0; k < N; ++k)
+          if (job.p[k].layout != Layout::scalar) p[u][k] = fetch<T, V, F32>(row.p[k], first, mask);
+      }
+#pragma unroll
+      for (int u = 0; u < unroll; ++u) {
+        const int first = (v + u * lanes) * V;
+        const unsigned mask = inside<V>(first - shift, tile.cols);
+        if (mask) elements(job, x[u], p[u], first, mask, row);
+      }
+    }
+  }
+
+  VK_GPU static void elements(const Job& job, const Packed<T, V>& packed_x, const Packed<T, V> (&packed_p)[N],
+                              int first, unsigned mask, Row& row) {
+    T x[V], p[N][V], g[N][V];
+    unpack(packed_x, x);
+#pragma unroll
+    for (int k = 0; k < N; ++k) {
+      if (job.p[k].layout != Layout::scalar) {
+        unpack(packed_p[k], p[k]);
+      } else {
+#pragma unroll
+        for (int j = 0; j < V; ++j) p[k][j] = row.number[k];
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      T q[N], d[N];
+#pragma unroll
+      for (int k = 0; k < N; ++k) q[k] = p[k][j];
+      const T value = F::nll(x[j], q, d);
+      const bool here = mask >> j & 1;
+      row.nll += here ? value : T(0);
+#pragma unroll
+      for (int k = 0; k < N; ++k) {
+        row.d[k] += here ? d[k] : T(0);
+        g[k][j] = row.weight * d[k];
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < N; ++k)
+      if (job.p[k].grad.data)
+        put<T, V, F32>(cursor<T, V>(job.p[k].grad.data, row.grad_at, type(job.p[k].grad.dtype)), first, mask, g[k]);
+  }
+
+  template <int>
+  VK_GPU static void share(const Job&, int64_t, int, const Local&, Sums<1>&) {}
+  template <int>
+  VK_GPU static void write(const Job&, int64_t, int, Sums<1>&) {}
+};
+
+// Down the columns, for gradients that are sums over rows: a thread keeps to its columns.
+template <class F, class T>
+struct LikelihoodColumns : LikelihoodSums<F, T, kRowsEach> {
+  using Base = LikelihoodSums<F, T, kRowsEach>;
+  using Job = LikelihoodJob;
+  static constexpr int N = F::parameters, V = kColumns, blocks_per_sm = sizeof(T) == 8 ? 2 : 3;
+  struct Local {
+    T columns[N][V];
+  };
+
+  VK_GPU static void walk(const Job& job, int64_t block, int thread, Local& local, Sums<kRowsEach>& shared) {
+    const Tiling& t = job.tiling;
+    const Tile tile = tile_of(t, block, thread);
+    const int64_t col = tile.first_col + tile.lane;
+    const int n = tile.cols - tile.lane;
+    T p[N][V], sums[N] = {};
+#pragma unroll
+    for (int k = 0; k < N; ++k) {
+      const T number = Base::read_number(job.p[k]);
+#pragma unroll
+      for (int j = 0; j < V; ++j) p[k][j] = number, local.columns[k][j] = 0;
+      if (job.p[k].layout == Layout::row) gather(job.p[k].in.data, col, job.p[k].in.dtype, t.lanes, n, p[k]);
+    }
+#pragma unroll 1
+    for (int r = 0; r < kRowsEach; ++r) {
+      const int64_t i = tile.row_block * t.block_rows + tile.slot(r);
+      T nll = 0, d_sums[N] = {}, weight = 0;
+      if (i < t.rows && n > 0) {
+        if (job.grad) weight = T(job.incoming(i) * job.weight(0));
+        T x[V], g[N][V];
+        gather(job.x.data, i * job.x.stride + col, job.x.dtype, t.lanes, n, x);
+#pragma unroll
+        for (int k = 0; k < N; ++k)
+          if (job.p[k].layout == Layout::element)
+            gather(job.p[k].in.data, i * job.p[k].in.stride + col, job.p[k].in.dtype, t.lanes, n, p[k]);
+#pragma unroll
+        for (int j = 0; j < V; ++j) {
+          T q[N], d[N];
+#pragma unroll
+          for (int k = 0; k < N; ++k) q[k] = p[k][j];
+          const T value = F::nll(x[j], q, d);
+          const bool here = j * t.lanes < n;
+          nll += here ? value : T(0);
+#pragma unroll
+          for (int k = 0; k < N; ++k) {
+            d_sums[k] += here ? d[k] : T(0);
+            g[k][j] = weight * d[k];
+            local.columns[k][j] += g[k][j];
+          }
+        }
+#pragma unroll
+        for (int k = 0; k < N; ++k)
+          if (job.p[k].grad.data) scatter(job.p[k].grad.data, i * t.cols + col, job.p[k].grad.dtype, t.lanes, n, g[k]);
+      }
+      shared.of[0][tile.slot(r) * t.lanes + tile.lane] = nll;
+#pragma unroll
+      for (int k = 1; k < N; ++k) sums[k] += weight * d_sums[k];
+    }
+#pragma unroll
+    for (int k = 1; k < N; ++k) shared.of[k][thread] = sums[k];
+  }
+
+  // the sums over rows of parameter K
+  template <int K>
+  VK_GPU static void share(const Job& job, int64_t block, int thread, const Local& local, Sums<kRowsEach>& shared) {
+    if constexpr (K < N)
+      share_columns(job.tiling, tile_of(job.tiling, block, thread), local.columns[K],
+                    reinterpret_cast<T*>(shared.columns));
+  }
+  template <int K>
+  VK_GPU static void write(const Job& job, int64_t block, int thread, Sums<kRowsEach>& shared) {
+    if constexpr (K < N)
+      if (job.p[K].columns)
+        write_columns(job.tiling, tile_of(job.tiling, block, thread), reinterpret_cast<const T*>(shared.columns),
+                      job.p[K].columns, thread);
+  }
+};
+
+}  // namespace vk::cuda

@@ -1,0 +1,20 @@
+// The ops on the GPU, as ops.cpp registers them; vae_kernels/ops.py has their schemas.
+#pragma once
+#include "arguments.h"
+
+namespace vk::cuda {
+
+Tensors elbo(const OptionalTensor& x, const Tensors& params, const std::string& likelihood, const Tensors& latent,
+             const OptionalTensor& rec_weight, const OptionalTensor& beta, double rec_weight_factor, double beta_factor,
+             int64_t reduction, int64_t need, bool terms);
+Tensors elbo_backward(const Tensor& grad, const OptionalTensor& x, const Tensors& params, const std::string& likelihood,
+                      const Tensors& latent, const OptionalTensor& rec_weight, const OptionalTensor& beta,
+                      double rec_weight_factor, double beta_factor, int64_t reduction, int64_t need);
+Tensors sample(const Tensor& mu, const Tensor& logvar, const Tensors& prior, const Tensor& rng, int64_t n_samples,
+               bool with_kl);
+Tensors sample_backward(const OptionalTensor& grad_z, const OptionalTensor& grad_kl, const Tensor& mu,
+                        const Tensor& logvar, const Tensors& prior, const Tensor& rng, int64_t n_samples, int64_t need);
+void rescale_(const Tensors& tensors, const Tensor& factor);
+bool runs_on(int64_t device);
+
+}  // namespace vk::cuda

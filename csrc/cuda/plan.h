@@ -1,0 +1,150 @@
+// From tensors to jobs: how blocks cover a matrix, where partial sums go, and who adds them up.
+#pragma once
+#include <optional>
+
+#include "arguments.h"
+#include "jobs.h"
+
+namespace vk::cuda {
+
+constexpr int kBlockThreads = 256;
+
+inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t at_least_one(int64_t n) { return n > 0 ? n : 1; }
+inline int64_t power_of_two(int64_t n, int64_t most) {  // the smallest that is not less than n
+  int64_t p = 1;
+  while (p < n && p < most) p *= 2;
+  return p;
+}
+
+inline Tiling tiling(int64_t rows, int64_t cols, int64_t lanes, int64_t piece, int rows_each) {
+  Tiling t{};
+  t.rows = rows;
+  t.cols = cols;
+  t.lanes = int32_t(lanes);
+  t.piece = int32_t(at_least_one(piece));
+  t.pieces = at_least_one(divide_up(cols, t.piece));
+  t.rows_each = rows_each;
+  t.block_rows = int32_t(kBlockThreads / lanes * rows_each);
+  t.row_blocks = divide_up(rows, t.block_rows);
+  return t;
+}
+// Threads of a row walk along it: 8 elements each where there is little, so that all of the GPU has work, 64 where
+// there is much, so that there are few partial sums.
+inline Tiling walking_tiling(int64_t rows, int64_t cols) {
+  const int64_t n = rows * cols, each = n < int64_t(1) << 20 ? 8 : n < int64_t(1) << 24 ? 16 : 64;
+  const int64_t whole = kBlockThreads * each;
+  return tiling(rows, cols, power_of_two(divide_up(cols, each), kBlockThreads), cols < whole ? cols : whole, 1);
+}
+// A thread keeps to its columns and goes down the rows.
+inline Tiling column_tiling(int64_t rows, int64_t cols, int rows_each) {
+  const int64_t lanes = power_of_two(divide_up(cols, kColumns), 32);
+  return tiling(rows, cols, lanes, lanes * kColumns, rows_each);
+}
+
+// A number that the kernel reads: `t` is 0-d, or [n] with any stride, or null.
+inline Weight weight(const OptionalTensor& t, double factor) {
+  if (!t) return {nullptr, 0, false, factor};
+  VK_CHECK(dtype_of(*t) == DType::float32 || dtype_of(*t) == DType::float64, "weights and KL are float32 or float64");
+  return {t->data<void>(), t->dim() ? t->stride(t->dim() - 1) : 0, dtype_of(*t) == DType::float64, factor};
+}
+inline Weight weight(const Tensor& t) {
+  VK_CHECK(dtype_of(t) == DType::float32 || dtype_of(t) == DType::float64, "weights and KL are float32 or float64");
+  return {t.data<void>(), t.dim() ? t.stride(t.dim() - 1) : 0, dtype_of(t) == DType::float64, 1};
+}
+constexpr Weight kOne = {nullptr, 0, false, 1};
+
+// A new tensor in the order of `t`, its samples one after another.
+inline Tensor empty_in_order(const Tensor& t, int64_t cols, Sink& sink) {
+  std::vector<int64_t> strides(t.strides(), t.strides() + t.dim());
+  if (t.dim()) strides[0] = cols;
+  Tensor out = empty(t.sizes(), strides.data(), t.dim(), t.dtype(), t);
+  sink = {out.mut<void>(), cols, dtype_of(t)};
+  return out;
+}
+inline Tensor empty_contiguous(const int64_t* sizes, int64_t dim, int32_t dtype, const Tensor& like) {
+  std::vector<int64_t> strides(dim);
+  int64_t stride = 1;
+  for (int64_t i = dim; i-- > 0; stride *= at_least_one(sizes[i])) strides[i] = stride;
+  return empty(sizes, strides.data(), dim, dtype, like);
+}
+
+inline void check(Launched error) { VK_CHECK(!error, "a CUDA kernel could not be launched: ", error); }
+
+// The current device and stream.
+class Stream {
+ public:
+  explicit Stream(const Tensor& t) {
+#ifdef VK_CUDA_ON_HOST  // tests/cpp/cuda_host.cpp
+    (void)t;
+#else
+    guard_.emplace(t.device());
+    device_ = t.device();
+    stream_ = current_cuda_stream(device_);
+#endif
+  }
+  void* get() const { return stream_; }
+  unsigned* ticket() const { return cuda::ticket(device_, stream_); }
+
+ private:
+  std::optional<DeviceGuard> guard_;
+  int device_ = 0;
+  void* stream_ = nullptr;
+};
+
+// Memory for the partial sums: handed out twice, first to count, then for good.
+class Workspace {
+ public:
+  template <class Place>
+  Workspace(const Tensor& like, const Place& place) {
+    place(*this);
+    if (!used_) return;
+    memory_ = empty({used_}, aoti_torch_dtype_float64(), like);
+    used_ = 0;
+    place(*this);
+  }
+  double* take(int64_t n) {
+    const int64_t at = used_;
+    used_ += n;
+    return memory_ ? memory_.mut<double>() + at : nullptr;
+  }
+
+ private:
+  Tensor memory_;
+  int64_t used_ = 0;
+};
+
+// Who adds up: 1 block is the last of the launch that made the partial sums, more are a launch of their own.
+inline int64_t finish_blocks(const FinishJob& f) {
+  const auto partials = [&](const RowSums& s) { return s.partial ? f.rows * s.pieces : 0; };
+  int64_t n = partials(f.nll) + partials(f.kl) + partials(f.weighted);
+  for (const ColumnSums& c : f.columns)
+    if (c.out) n += c.row_blocks * c.cols;
+  for (const double* s : f.block_sums)
+    if (s) n += f.n_blocks;
+  const int64_t blocks = n / 4096;  // 16 numbers a thread
+  return blocks < 4 ? 1 : blocks < 256 ? blocks : 256;
+}
+inline RowSums row_sums(double* partial, const Tiling& t) {
+  int32_t lanes = 1;  // so that neither of the two steps is long
+  while (int64_t(lanes) * lanes * 4 <= t.pieces) lanes *= 2;
+  return {partial, t.pieces, lanes};
+}
+
+// Launch `kernel(blocks)`, which makes the partial sums, and see to it that they are added up.
+template <class Kernel>
+void launch_and_finish(FinishJob& kernel_finish, bool wanted, bool float64, int64_t blocks, const Tensor& like,
+                       const Kernel& kernel) {
+  const Stream stream(like);
+  unsigned* const ticket = wanted ? stream.ticket() : nullptr;
+  int64_t finishers = ticket ? finish_blocks(kernel_finish) : 1;
+  const bool by_last_block = ticket && finishers == 1 && blocks > 0;
+  kernel_finish.ticket = by_last_block ? ticket : nullptr;
+  if (blocks > 0) check(kernel(stream.get()));
+  if (!wanted || by_last_block) return;
+  Workspace totals(like, [&](Workspace& w) { kernel_finish.totals = w.take(kMaxParameters * finishers); });
+  kernel_finish.ticket = ticket;
+  check(finish_kernel(kernel_finish, float64, finishers, stream.get()));
+}
+
+}  // namespace vk::cuda

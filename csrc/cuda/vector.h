@@ -1,0 +1,288 @@
+// V elements at once: read and written with 16-byte instructions where their address allows it, else one by one.
+// Fetched as they are stored and converted later, so that several arrays can be on their way at the same time.
+#pragma once
+#include "launch.h"
+#include "matrix.h"
+
+namespace vk::cuda {
+
+VK_GPU int size_of(DType t) { return t == DType::uint8 ? 1 : t == DType::float64 ? 8 : t == DType::float32 ? 4 : 2; }
+template <class T>
+constexpr DType dtype_of = sizeof(T) == 4 ? DType::float32 : DType::float64;
+
+VK_GPU void check_aligned(const void* p, uintptr_t bytes) {
+#ifdef __CUDACC__
+  (void)p, (void)bytes;  // the GPU checks
+#else
+  if (reinterpret_cast<uintptr_t>(p) % bytes) throw std::logic_error("a vector was read or written at an odd address");
+#endif
+}
+
+template <class W>
+VK_GPU W load(const char* p) {
+  check_aligned(p, sizeof(W));
+  return *reinterpret_cast<const W*>(p);
+}
+template <class W>
+VK_GPU void store(char* p, W w) {
+  check_aligned(p, sizeof(W));
+  *reinterpret_cast<W*>(p) = w;
+}
+struct alignas(8) Words2 {
+  uint32_t w[2];
+};
+struct alignas(16) Words4 {
+  uint32_t w[4];
+};
+
+template <int BYTES>
+VK_GPU void load_words(const char* p, uint32_t* w) {
+  if constexpr (BYTES == 2) w[0] = load<uint16_t>(p);
+  if constexpr (BYTES == 4) w[0] = load<uint32_t>(p);
+  if constexpr (BYTES == 8) {
+    const Words2 v = load<Words2>(p);
+    w[0] = v.w[0], w[1] = v.w[1];
+  }
+  if constexpr (BYTES >= 16) {
+#pragma unroll
+    for (int i = 0; i < BYTES / 16; ++i) {
+      const Words4 v = load<Words4>(p + 16 * i);
+      w[4 * i] = v.w[0], w[4 * i + 1] = v.w[1], w[4 * i + 2] = v.w[2], w[4 * i + 3] = v.w[3];
+    }
+  }
+}
+template <int BYTES>
+VK_GPU void store_words(char* p, const uint32_t* w) {
+  if constexpr (BYTES == 4) store(p, w[0]);
+  if constexpr (BYTES == 8) store(p, Words2{{w[0], w[1]}});
+  if constexpr (BYTES >= 16) {
+#pragma unroll
+    for (int i = 0; i < BYTES / 16; ++i)
+      store(p + 16 * i, Words4{{w[4 * i], w[4 * i + 1], w[4 * i + 2], w[4 * i + 3]}});
+  }
+}
+
+VK_GPU double words_to_double(uint32_t low, uint32_t high) {
+  const uint64_t u = uint64_t(high) << 32 | low;
+  double d;
+  memcpy(&d, &u, sizeof d);
+  return d;
+}
+VK_GPU void to_words(float v, uint32_t* w) { w[0] = float_to_bits(v); }
+VK_GPU void to_words(double v, uint32_t* w) {
+  uint64_t u;
+  memcpy(&u, &v, sizeof u);
+  w[0] = uint32_t(u), w[1] = uint32_t(u >> 32);
+}
+
+// a byte / 255, rounded once: Markstein's correction of the product with 1 / 255
+VK_GPU float unit(uint32_t byte, float) {
+  const float v = float(byte), q = v * (1.f / 255);
+  return fma_exact(fma_exact(-q, 255.f, v), 1.f / 255, q);
+}
+VK_GPU double unit(uint32_t byte, double) { return double(byte) / 255; }
+
+template <class T>
+VK_GPU T load_one(const char* p, DType type) {
+  switch (type) {
+    case DType::float32:
+      return T(load<float>(p));
+    case DType::float64:
+      return T(load<double>(p));
+    case DType::bfloat16:
+      return T(bits_to_float(uint32_t(load<uint16_t>(p)) << 16));
+    case DType::float16:
+      return T(half_to_float(load<uint16_t>(p)));
+    default:
+      return unit(load<uint8_t>(p), T());
+  }
+}
+
+// A row of an array, from some column on. V elements at `at` + i V elements are read as a vector if it is aligned.
+struct Cursor {
+  const char* at;
+  DType type;
+  bool aligned;
+};
+
+template <int V>
+VK_GPU int alignment(DType type) {
+  const int bytes = V * size_of(type);
+  return bytes < 16 ? bytes : 16;
+}
+
+template <class T, int V>
+VK_GPU Cursor cursor(const void* data, int64_t element, DType type) {
+  const char* at = static_cast<const char*>(data) + element * size_of(type);
+  const bool wide = size_of(type) > int(sizeof(T));  // it has no place in a Packed
+  return {at, type, !wide && reinterpret_cast<uintptr_t>(at) % alignment<V>(type) == 0};
+}
+
+// V elements as they are stored, or, where they came one by one, in the compute type.
+template <class T, int V>
+struct Packed {
+  uint32_t w[V * sizeof(T) / 4];
+  DType type;
+};
+template <int V>
+constexpr unsigned kFull = (1u << V) - 1;
+
+// The elements whose bits in `mask` are not set are not read, and are 0. One by one they are read at once where KNOWN,
+// the type being known to the compiler; else after one another, or the code for all types would be V times as long.
+template <class T, int V, bool KNOWN>
+VK_GPU Packed<T, V> fetch(const Cursor& c, int64_t first, unsigned mask) {
+  constexpr int each = sizeof(T) / 4, words = V * each;
+  Packed<T, V> out;
+  const char* p = c.at + first * size_of(c.type);
+  if (c.aligned && mask == kFull<V>) {
+    out.type = c.type;
+    switch (c.type) {
+      case DType::float64:
+        if constexpr (sizeof(T) == 8) load_words<V * 8>(p, out.w);
+        break;
+      case DType::float32:
+        load_words<V * 4>(p, out.w);
+        break;
+      case DType::uint8:
+        load_words<V>(p, out.w);
+        break;
+      default:
+        load_words<V * 2>(p, out.w);
+    }
+    return out;
+  }
+  out.type = dtype_of<T>;
+  if constexpr (KNOWN || V == 2) {
+#pragma unroll
+    for (int j = 0; j < V; ++j)
+      to_words(mask >> j & 1 ? load_one<T>(p + j * size_of(c.type), c.type) : T(0), out.w + j * each);
+  } else {
+#pragma unroll
+    for (int i = 0; i < words; ++i) out.w[i] = 0;
+#pragma unroll 1
+    for (int j = 0; j < V; ++j) {  // in at the end, while the others move up: registers have no index
+#pragma unroll
+      for (int i = each; i < words; ++i) out.w[i - each] = out.w[i];
+      to_words(mask >> j & 1 ? load_one<T>(p + j * size_of(c.type), c.type) : T(0), out.w + words - each);
+    }
+  }
+  return out;
+}
+
+template <class T, int V>
+VK_GPU void unpack(const Packed<T, V>& in, T (&out)[V]) {
+  const uint32_t* w = in.w;
+  switch (in.type) {
+    case DType::float64:
+      if constexpr (sizeof(T) == 8) {
+#pragma unroll
+        for (int j = 0; j < V; ++j) out[j] = words_to_double(w[2 * j], w[2 * j + 1]);
+      }
+      break;
+    case DType::float32:
+#pragma unroll
+      for (int j = 0; j < V; ++j) out[j] = T(bits_to_float(w[j]));
+      break;
+    case DType::bfloat16:
+#pragma unroll
+      for (int j = 0; j < V; ++j) out[j] = T(bits_to_float(j % 2 ? w[j / 2] & 0xffff0000u : w[j / 2] << 16));
+      break;
+    case DType::float16:
+#pragma unroll
+      for (int j = 0; j < V; ++j) out[j] = T(half_to_float(uint16_t(w[j / 2] >> 16 * (j % 2))));
+      break;
+    default:
+#pragma unroll
+      for (int j = 0; j < V; ++j) out[j] = unit(w[j / 4] >> 8 * (j % 4) & 255, T());
+  }
+}
+
+template <class T>
+VK_GPU void store_one(char* p, DType type, T v) {
+  switch (type) {
+    case DType::float32:
+      return store(p, float(v));
+    case DType::float64:
+      return store(p, double(v));
+    case DType::bfloat16:
+      return store(p, uint16_t(pack_bfloats(float(v), 0)));
+    default:  // no gradient is a uint8
+      return store(p, uint16_t(pack_halves(float(v), 0)));
+  }
+}
+
+template <class T, int V, bool KNOWN>
+VK_GPU void put(const Cursor& c, int64_t first, unsigned mask, T (&v)[V]) {
+  char* p = const_cast<char*>(c.at) + first * size_of(c.type);
+  if (c.aligned && mask == kFull<V>) {
+    uint32_t w[V * sizeof(T) / 4];
+    switch (c.type) {
+      case DType::float64:
+        if constexpr (sizeof(T) == 8) {
+#pragma unroll
+          for (int j = 0; j < V; ++j) to_words(v[j], w + 2 * j);
+          store_words<V * 8>(p, w);
+        }
+        return;
+      case DType::float32:
+#pragma unroll
+        for (int j = 0; j < V; ++j) w[j] = float_to_bits(float(v[j]));
+        return store_words<V * 4>(p, w);
+      default:
+#pragma unroll
+        for (int j = 0; j < V; j += 2) {
+          const float low = float(v[j]), high = float(v[j + 1]);
+          w[j / 2] = c.type == DType::bfloat16 ? pack_bfloats(low, high) : pack_halves(low, high);
+        }
+        return store_words<V * 2>(p, w);
+    }
+  }
+  if constexpr (KNOWN || V == 2) {
+#pragma unroll
+    for (int j = 0; j < V; ++j)
+      if (mask >> j & 1) store_one(p + j * size_of(c.type), c.type, v[j]);
+  } else {
+#pragma unroll 1
+    for (int j = 0; j < V; ++j) {
+      if (mask >> j & 1) store_one(p + j * size_of(c.type), c.type, v[0]);
+#pragma unroll
+      for (int i = 1; i < V; ++i) v[i - 1] = v[i];
+    }
+  }
+}
+
+// ---------------------------------------------------------------- V elements of a row, `lanes` apart: any alignment
+// will do
+
+template <class S, class T, int V, class Convert>
+VK_GPU void gather_as(const char* p, int lanes, int n, T (&out)[V], Convert convert) {
+#pragma unroll
+  for (int j = 0; j < V; ++j) out[j] = j * lanes < n ? convert(load<S>(p + j * lanes * int(sizeof(S)))) : T(0);
+}
+
+// Elements first, first + lanes, ...; those not before first + n are 0.
+template <class T, int V>
+VK_GPU void gather(const void* data, int64_t first, DType type, int lanes, int n, T (&out)[V]) {
+  const char* p = static_cast<const char*>(data) + first * size_of(type);
+  switch (type) {
+    case DType::float32:
+      return gather_as<float>(p, lanes, n, out, [](float v) { return T(v); });
+    case DType::float64:
+      return gather_as<double>(p, lanes, n, out, [](double v) { return T(v); });
+    case DType::bfloat16:
+      return gather_as<uint16_t>(p, lanes, n, out, [](uint16_t v) { return T(bits_to_float(uint32_t(v) << 16)); });
+    case DType::float16:
+      return gather_as<uint16_t>(p, lanes, n, out, [](uint16_t v) { return T(half_to_float(v)); });
+    default:
+      return gather_as<uint8_t>(p, lanes, n, out, [](uint8_t v) { return unit(v, T()); });
+  }
+}
+template <class T, int V>
+VK_GPU void scatter(void* data, int64_t first, DType type, int lanes, int n, const T (&v)[V]) {
+  char* p = static_cast<char*>(data) + first * size_of(type);
+#pragma unroll
+  for (int j = 0; j < V; ++j)
+    if (j * lanes < n) store_one(p + j * lanes * size_of(type), type, v[j]);
+}
+
+}  // namespace vk::cuda

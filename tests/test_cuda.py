@@ -1,0 +1,230 @@
+"""The CUDA backend on a GPU: the tables of test_objective.py, and what only a GPU has: streams, graphs, no sync."""
+
+import cases
+import pytest
+import test_objective as table
+import torch
+from oracles import ORACLES
+from test_noise import RNGS
+from test_noise import SHAPES as NOISE_SHAPES
+
+import vae_kernels as vk
+from vae_kernels import ops, philox
+
+BACKEND = DEVICE = "cuda"
+REASON = vk.available_backends()[BACKEND]
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(REASON is not None, reason=f"no backend cuda: {REASON}")]
+
+SEVERAL = [name for name in ORACLES if len(vk.formulas.LIKELIHOODS[name].PARAMETERS) > 1]
+
+
+def to_device(tensors, lay=lambda t: t):
+    return [lay(t.to(DEVICE)) for t in tensors]
+
+
+def outcome(backend, dtype, likelihood, x, params, latent, reduction, **weights):
+    """The terms and all gradients, by name, computed in this dtype (None: as it is) from tensors on the device."""
+    wide = lambda t: t if dtype is None or not t.is_floating_point() else t.to(dtype)  # noqa: E731
+    inputs = [wide(t).detach().requires_grad_() for t in (*params, *latent)]
+    mu, logvar, *prior = inputs[len(params) :]
+    weights = {k: wide(w) if isinstance(w, torch.Tensor) else w for k, w in weights.items()}
+    settings = {"likelihood": likelihood, "reduction": reduction, "return_terms": True, "backend": backend}
+    recon = tuple(inputs[: len(params)])
+    terms = vk.fused_elbo(recon, wide(x), mu, logvar, prior=prior or None, **settings, **weights)
+    incoming = torch.randn(terms.loss.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    grads = torch.autograd.grad(terms.loss, inputs, incoming.to(terms.loss))
+    for t, g in zip(inputs, grads, strict=True):
+        assert g.dtype == t.dtype and g.shape == t.shape and g.device == t.device
+    out = {"loss": terms.loss, "nll": terms.nll, "kl": terms.kl, "kl_per_dim": terms.kl_per_dim}
+    return out | {f"gradient {i}": g for i, g in enumerate(grads)}
+
+
+def compare(likelihood, x, params, latent, reduction="mean", beta=0.6, rec_weight=1.3):
+    arguments = (likelihood, x, params, latent, reduction)
+    weights = {"beta": beta, "rec_weight": rec_weight}
+    truth = outcome("torch", torch.float64, *arguments, **weights)
+    theirs = outcome("torch", None, *arguments, **weights)
+    ours, again = (outcome(BACKEND, None, *arguments, **weights) for _ in range(2))
+    for name, value in truth.items():
+        if value is None:
+            assert ours[name] is None, name
+            continue
+        cases.check(ours[name], theirs[name], value, params[0].dtype, name)
+        assert torch.equal(ours[name].nan_to_num(7), again[name].nan_to_num(7)), f"{name}: two runs differ"
+
+
+def posterior(*arguments):
+    return to_device(table.posterior(*arguments))
+
+
+def draw(*arguments, lay=lambda t: t):
+    x, params = cases.draw(*arguments)
+    return lay(x.to(DEVICE)), to_device(params, lay)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("shape", [*cases.SHAPES, (1, 70001), (700, 3), (9, 200), (4096, 784)], ids=str)
+@pytest.mark.parametrize("likelihood", ORACLES)
+def test_shapes(likelihood, shape, reduction):
+    compare(likelihood, *draw(likelihood, shape), posterior(shape[0], (5,), torch.float32), reduction)
+
+
+@pytest.mark.parametrize("dims", [(), (1,), (20,), (3, 2, 5), (1025,), (0,)], ids=str)
+@pytest.mark.parametrize("prior", [False, True])
+def test_latent_dims(dims, prior):
+    compare("bernoulli", *draw("bernoulli", (61, 9)), posterior(61, dims, torch.float32, prior))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("dtypes", cases.DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(6, 1037), (9, 64)], ids=str)
+@pytest.mark.parametrize("likelihood", ORACLES)
+def test_dtypes(likelihood, shape, dtypes, reduction):
+    compare(likelihood, *draw(likelihood, shape, dtypes), posterior(shape[0], (33,), dtypes[0], True), reduction)
+
+
+@pytest.mark.parametrize("layout", cases.LAYOUTS)
+@pytest.mark.parametrize("likelihood", ORACLES)
+@pytest.mark.parametrize("dtypes", [cases.DTYPES[0], cases.DTYPES[7]], ids=str)
+def test_layouts(likelihood, layout, dtypes):
+    x, params = draw(likelihood, (5, 4, 6, 8), dtypes, lay=cases.LAYOUTS[layout])
+    compare(likelihood, x, params, posterior(5, (3,), dtypes[0]))
+
+
+@pytest.mark.parametrize("form", cases.FORMS)
+@pytest.mark.parametrize("likelihood", SEVERAL)
+@pytest.mark.parametrize("dtypes", [cases.DTYPES[0], cases.DTYPES[1], cases.DTYPES[4]], ids=str)
+def test_broadcast_parameters(likelihood, form, dtypes):
+    compare(likelihood, *draw(likelihood, (67, 3, 6, 7), dtypes, form), posterior(67, (3,), dtypes[0]))
+
+
+@pytest.mark.parametrize("beta", ["per_dim", "0-d", 0.0])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_weights(beta, reduction):
+    beta = {"per_dim": torch.linspace(0, 2, 21, device=DEVICE), "0-d": torch.tensor(0.4, device=DEVICE)}.get(beta, beta)
+    latent = posterior(9, (21,), torch.float32)
+    rec_weight = torch.tensor(2.5, device=DEVICE)
+    compare("bernoulli", *draw("bernoulli", (9, 130)), latent, reduction, beta, rec_weight)
+
+
+@pytest.mark.parametrize("rng", RNGS, ids=str)
+@pytest.mark.parametrize("shape", [*NOISE_SHAPES, (1 << 20,)], ids=str)
+def test_noise_bits(shape, rng):
+    zeros, rng = torch.zeros(shape, device=DEVICE), torch.tensor(rng)
+    for n in (None, 3):
+        z, _ = ops.sample_kl(zeros, zeros, (), rng.to(DEVICE), n, False)
+        assert torch.equal(z.cpu(), philox.normals(rng, z.shape))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("width", [20, 9])
+def test_sample(dtype, width):
+    g = torch.Generator().manual_seed(5)
+    mu, logvar = torch.randn(6, 2 * width, generator=g).to(DEVICE, dtype).chunk(2, 1)
+    prior = torch.randn(2, 6, width, generator=g).to(DEVICE, dtype).unbind()
+    incoming = to_device((torch.randn(3, 6, width, generator=g), torch.rand(6, generator=g)))
+    rng, results = torch.tensor((3, 4), device=DEVICE), []
+    for module, to in ((vk.formulas.elbo, torch.float64), (vk.formulas.elbo, dtype), (ops, dtype)):
+        inputs = [(t if to == dtype else t.to(to)).detach().requires_grad_() for t in (mu, logvar, *prior)]
+        out = module.sample_kl(*inputs[:2], tuple(inputs[2:]), rng, 3, True)
+        grads = torch.autograd.grad(out, inputs, [w.to(o.dtype) for w, o in zip(incoming, out, strict=True)])
+        results.append([*out, *grads])
+    for truth, theirs, ours in zip(*results, strict=True):
+        cases.check(ours, theirs, truth, dtype, "sample")
+
+
+def step(logits, x, mu, logvar, beta):
+    z, kl = vk.sample_kl(mu, logvar, backend=BACKEND)
+    loss = vk.fused_elbo(logits + 0 * z.sum(), x, kl=kl, beta=beta, backend=BACKEND)
+    return loss, z, *torch.autograd.grad(loss, [logits, mu, logvar], torch.tensor(3.0, device=DEVICE))
+
+
+def inputs_of_step():
+    g = torch.Generator().manual_seed(1)
+    tensors = [torch.randn(64, n, generator=g).to(DEVICE) for n in (784, 20, 20)]
+    x = torch.rand(64, 784, generator=g).to(DEVICE)
+    logits, mu, logvar = (t.requires_grad_() for t in tensors)
+    return logits, x, mu, logvar, torch.tensor(0.5, device=DEVICE)
+
+
+def test_a_step_never_waits_for_the_gpu():
+    arguments = inputs_of_step()
+    step(*arguments)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step(*arguments)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_captured_step_reads_beta_and_draws_anew():
+    arguments = inputs_of_step()
+    beta = arguments[-1]
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step(*arguments)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step(*arguments)
+    seen = []
+    for value in (0.5, 0.5, 2.0):
+        beta.fill_(value)
+        graph.replay()
+        seen.append([t.clone() for t in captured])
+    assert all(t.isfinite().all() for replay in seen for t in replay)
+    assert not torch.equal(seen[0][1], seen[1][1])
+    with torch.no_grad():
+        kl = vk.gaussian_kl(*arguments[2:4], reduction="mean", backend="torch")
+    torch.testing.assert_close(seen[2][0] - seen[1][0], 1.5 * kl, rtol=1e-3, atol=1e-2)
+
+
+def test_streams_beside_one_another():
+    """Each stream has a counter of its own: launches that run at the same time give what each gives alone."""
+    x, params = draw("bernoulli", (512, 3072))
+    latent = posterior(512, (64,), torch.float32)
+    alone = vk.fused_elbo(params[0], x, *latent, backend=BACKEND)
+    streams = [torch.cuda.Stream() for _ in range(4)]
+    results = []
+    torch.cuda.synchronize()
+    for _ in range(50):
+        for stream in streams:
+            with torch.cuda.stream(stream):
+                results.append(vk.fused_elbo(params[0], x, *latent, backend=BACKEND))
+    torch.cuda.synchronize()
+    assert all(torch.equal(r, alone) for r in results)
+
+
+def test_a_second_backward_pass():
+    x, (logits,) = draw("bernoulli", (33, 100))
+    logits.requires_grad_()
+    loss = vk.nll(logits, x, reduction="mean", backend=BACKEND)
+    first, second = (
+        torch.autograd.grad(loss, logits, torch.tensor(g, device=DEVICE), retain_graph=g == 2.0)[0] for g in (2.0, -3.0)
+    )
+    torch.testing.assert_close(first * -1.5, second)
+
+
+def test_sum_of_many():
+    n = 50_000_000
+    logits, x = torch.linspace(-4, 4, n, device=DEVICE).view(1, n), torch.full((1, n), 0.25, device=DEVICE)
+    value = vk.nll(logits, x, backend=BACKEND).double()
+    parts = zip(logits.split(1 << 20, 1), x.split(1 << 20, 1), strict=True)
+    truth = sum(vk.nll(part.double(), t.double(), backend="torch") for part, t in parts)
+    assert ((value - truth).abs() / truth).item() < 1e-6
+
+
+def test_more_elements_than_an_int_counts():
+    rows, cols = 3, (1 << 30) + 5
+    if torch.cuda.mem_get_info()[0] < 24 << 30:
+        pytest.skip("needs 24 GiB of free GPU memory")
+    logits = torch.full((rows, cols), 0.5, device=DEVICE, dtype=torch.bfloat16, requires_grad=True)
+    x = torch.full((rows, cols), 255, device=DEVICE, dtype=torch.uint8)
+    nll = vk.nll(logits, x, backend=BACKEND)
+    one = torch.nn.functional.softplus(torch.tensor(-0.5, dtype=torch.float64))
+    torch.testing.assert_close(nll.double().cpu(), (one * cols).expand(rows), rtol=1e-6, atol=0)
+    (grad,) = torch.autograd.grad(nll.sum(), logits)
+    for place in (0, cols // 2, cols - 1):
+        assert (grad[:, place].float() - (torch.sigmoid(torch.tensor(0.5)) - 1)).abs().max() < 2e-3

@@ -1,0 +1,102 @@
+"""What nvcc makes of csrc/cuda for each architecture: no spill, no local memory, few registers, 16-byte loads."""
+
+import importlib.util
+import re
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+if not (ROOT / "csrc").is_dir():
+    pytest.skip("the tests run without the source tree beside them: there is no csrc/", allow_module_level=True)
+
+ARCHS = ("80", "90", "100")
+# The kernel where all is stored as float32, the one that most users meet: 4 blocks of 256 threads have room on an SM.
+# All others: 2 blocks. (A mangled name: struct Likelihood<formula, float, 4, true>.)
+FLOAT32 = re.compile(r"10LikelihoodIN?S?.*?fLi4ELb1E")
+MOST_REGISTERS = {True: 64, False: 128}
+
+
+@pytest.fixture(scope="module")
+def setup_py():
+    spec = importlib.util.spec_from_file_location("vae_kernels_setup", ROOT / "setup.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def nvcc(setup_py):
+    """setup.py's own command, for ARCHS."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VAE_KERNELS_CUDA_ARCHS", ";".join(ARCHS))
+        patch.delenv("VAE_KERNELS_CUDA", raising=False)
+        found = setup_py.find_nvcc()
+    if found is None:
+        pytest.skip("no nvcc here")
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def units(setup_py):
+    return {obj: (source, flags) for source, obj, flags in setup_py.cuda_units()}
+
+
+@pytest.fixture(scope="module")
+def report(nvcc, units, tmp_path_factory):
+    """(kernel, architecture) -> its part of the resource report."""
+    folder = tmp_path_factory.mktemp("cuda")
+
+    def compile_one(unit):
+        obj, (source, flags) = unit
+        command = [*nvcc, *flags, "-Xptxas=-v", "-c", source, "-o", str(folder / obj)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "warning" not in done.stderr, done.stderr
+        return done.stderr + done.stdout
+
+    with ThreadPoolExecutor(2) as pool:
+        text = "\n".join(pool.map(compile_one, units.items()))
+    parts = re.split(r"Compiling entry function '(\w+)' for 'sm_(\d+)\w*'", text)[1:]
+    return {(name, arch): part for name, arch, part in zip(*[iter(parts)] * 3, strict=True)}
+
+
+def number(pattern, part):
+    return sum(map(int, re.findall(pattern, part)))
+
+
+def test_every_kernel_is_there(report, units, setup_py):
+    assert {arch for _, arch in report} == set(ARCHS)
+    for name in setup_py.likelihoods():
+        assert [k for k, _ in report if FLOAT32.search(k) and name in k], name
+    assert len(report) >= len(ARCHS) * (3 * len(setup_py.likelihoods()) + 8)
+
+
+def test_no_spill_and_no_local_memory(report):
+    for kernel, part in report.items():
+        assert re.search(r"(\d+) bytes stack frame", part), part
+        used = number(r"(\d+) bytes (?:stack frame|spill stores|spill loads|cumulative stack size|lmem)", part)
+        assert used == 0, (kernel, part)
+
+
+def test_registers(report):
+    for (name, arch), part in report.items():
+        used, most = number(r"Used (\d+) registers", part), MOST_REGISTERS[bool(FLOAT32.search(name))]
+        assert 0 < used <= most, f"{name} on sm_{arch}: {used} registers, expected at most {most}"
+
+
+def test_vectors_of_16_bytes(nvcc, units, tmp_path):
+    """One kernel reads x and the parameters, and writes the gradients, 16 bytes at a time."""
+    obj = min(name for name in units if name.startswith("likelihood."))
+    source, flags = units[obj]
+    command = [f for f in nvcc if "gencode" not in f]
+    command += [*flags, f"-arch=compute_{ARCHS[0]}", "-ptx", source, "-o", str(tmp_path / "kernels.ptx")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    entries = re.split(r"\.entry (\w+)", (tmp_path / "kernels.ptx").read_text())
+    (body,) = [body for name, body in zip(entries[1::2], entries[2::2], strict=True) if FLOAT32.search(name)]
+    assert len(re.findall(r"ld\.global\.v4\.\w32", body)) >= 2
+    assert len(re.findall(r"st\.global\.v4\.\w32", body)) >= 1
+    assert ".local" not in body
