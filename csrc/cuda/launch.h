@@ -1,9 +1,8 @@
-// How a kernel is written and run. A kernel is a struct K:
-//
-//   using Job;                                                its arguments, passed by value
-//   struct Shared;  struct Local;                             memory of a block, and of a thread across its phases
-//   static constexpr int phases, blocks_per_sm;               the latter bounds the registers: 65536 / (256
-//   blocks_per_sm) template <int P> static void phase(const Job&, Place, Local&, Shared&);
+// How a kernel is written and run. A kernel is a struct K with
+//   Job            its arguments, passed by value
+//   Shared, Local  memory of a block, and of a thread across its phases
+//   phases         their number, and blocks_per_sm, which bounds the registers to 65536 / (256 blocks_per_sm)
+//   phase<P>       a static function of (const Job&, Place, Local&, Shared&)
 //
 // Between two phases all threads of a block wait for each other. So the same source also runs without a GPU: with a
 // plain C++ compiler launch() below is a loop over the blocks, the phases and the threads (tests/cpp/cuda_host.cpp).
