@@ -65,7 +65,8 @@ def measure(shape, part, likelihood, dtype, seconds, with_compile):
 
 def main():
     args = parse()
-    allocator = " ".join(f"{name}={os.environ[name]}" for name in ALLOCATOR if name in os.environ) or "default"
+    set_here = {name: os.environ[name].rpartition("/")[2] for name in ALLOCATOR if name in os.environ}
+    allocator = " ".join(f"{name}={value}" for name, value in set_here.items()) or "default"
     command = " ".join(["python -m bench", *sys.argv[1:]])
     where = core.machine() | {"allocator": allocator, "command": command}
     print(" ".join(f"{key}={value}" for key, value in where.items()))

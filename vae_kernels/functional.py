@@ -117,8 +117,8 @@ def sample_kl(mu, logvar, *, prior=None, n_samples=None, reduction="none", gener
 
         z, kl = sample_kl(*encoder(x));  loss = fused_elbo(decoder(z), x, kl=kl)
 
-    is the fastest way to write a step: mu and logvar get one gradient from one kernel. The noise is not stored; the
-    backward pass draws it again. torch.manual_seed and `generator` rule it.
+    is a step with the least work and memory: mu and logvar get one gradient from one kernel. The noise is not stored;
+    the backward pass draws it again. torch.manual_seed and `generator` rule it.
 
     Args:
         mu, logvar: [B, ...] float32, float64, bfloat16 or float16; halves of one tensor (chunk) need no copy.
