@@ -21,7 +21,7 @@ def outcome(backend, likelihood, x, params, latent, reduction, **weights):
     params, latent = (
         [t.detach().clone(memory_format=torch.preserve_format).requires_grad_() for t in g] for g in (params, latent)
     )
-    names = vk.LIKELIHOODS and [f"param{i}" for i in range(len(params))]
+    names = [f"param{i}" for i in range(len(params))]
     mu, logvar, *prior = latent
     terms = vk.fused_elbo(
         tuple(params),
