@@ -66,6 +66,22 @@ inline bool any_float64(const Tensors& tensors) {
   return false;
 }
 
+inline bool computed_in_float64(const Tensor& mu, const Tensor& logvar, const Tensors& prior) {
+  return dtype_of(mu) == DType::float64 || dtype_of(logvar) == DType::float64 || any_float64(prior);
+}
+
+// A new z: [B, ...] as mu, or [n_samples, B, ...], its samples one after another in the order of mu.
+inline Tensor empty_samples(const Tensor& mu, int64_t n_samples) {
+  const int64_t cols = elements_after_batch(mu);
+  std::vector<int64_t> sizes(mu.sizes(), mu.sizes() + mu.dim()), strides(mu.strides(), mu.strides() + mu.dim());
+  strides[0] = cols;
+  if (n_samples) {
+    sizes.insert(sizes.begin(), n_samples);
+    strides.insert(strides.begin(), mu.size(0) * cols);
+  }
+  return empty(sizes.data(), strides.data(), int64_t(sizes.size()), mu.dtype(), mu);
+}
+
 inline int likelihood_index(const std::string& name) {
   static const char* const names[] = {
 #define VK_NAME(name) #name,

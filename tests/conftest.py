@@ -1,4 +1,4 @@
-"""The fixture `cpp`: csrc/formulas, csrc/scalar.h and csrc/philox.h as a Python module, element by element."""
+"""Fixtures: `backend` and `inputs` for the tests of the backward pass; `cpp`, the C++ formulas as a Python module."""
 
 import importlib.util
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from known import BACKENDS, draw
 
 from vae_kernels.formulas import LIKELIHOODS
 
@@ -60,3 +61,13 @@ def cpp(request, built):
     if request.param not in built:
         pytest.skip("this processor has no x86 fma instruction")
     return built[request.param]
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    return request.param
+
+
+@pytest.fixture
+def inputs():
+    return draw()

@@ -1,11 +1,13 @@
 """A small objective whose gradients are known in closed form: for the tests of the backward pass."""
 
+import pytest
 import torch
 
 import vae_kernels as vk
 
 BACKENDS = [name for name in ("torch", "cpu") if vk.available_backends()[name] is None]
 B = 5
+compiled = pytest.mark.skipif("cpu" not in BACKENDS, reason=f"no backend cpu: {vk.available_backends()['cpu']}")
 
 
 def draw(dtype=torch.float64):

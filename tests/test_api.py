@@ -18,11 +18,6 @@ B, EVENT, LATENT = 4, (3, 5, 2), (6,)
 close = torch.testing.assert_close
 
 
-@pytest.fixture(params=BACKENDS)
-def backend(request):
-    return request.param
-
-
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)

@@ -2,23 +2,12 @@
 
 import pytest
 import torch
-from known import BACKENDS, B, assert_grads, draw, elbo, exact
+from known import B, assert_grads, compiled, draw, elbo, exact
 
 import vae_kernels as vk
 from vae_kernels import ops
 
-compiled = pytest.mark.skipif("cpu" not in BACKENDS, reason=f"no backend cpu: {vk.available_backends()['cpu']}")
 close = torch.testing.assert_close
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request):
-    return request.param
-
-
-@pytest.fixture
-def inputs():
-    return draw()
 
 
 # --- again and again

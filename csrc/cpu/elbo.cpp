@@ -165,8 +165,7 @@ void Objective::given_kl(const Tensor& input, int64_t bit) {
 
 void evaluate(Objective& o, const OptionalTensor& x, const Tensors& params, const std::string& likelihood,
               const Tensors& latent, const OptionalTensor& rec_weight, const OptionalTensor& beta) {
-  for (const Tensors* group : {&params, &latent})
-    for (const Tensor& t : *group) o.float64 |= dtype_of(t) == DType::float64;
+  o.float64 = any_float64(params) || any_float64(latent);
   o.rows = (params.empty() ? latent[0] : params[0]).size(0);
   if (rec_weight) o.rec_weight *= doubles(*rec_weight)[0];
   if (beta && beta->dim() == 0) o.beta *= doubles(*beta)[0];

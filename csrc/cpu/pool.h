@@ -1,6 +1,6 @@
-// The memory of large results. A fresh block of tens of megabytes costs ten times as much as streaming through it: the
-// kernel clears each page at its first touch, and malloc gives the pages back as soon as the tensor dies. So a block of
-// a megabyte or more is kept when its tensor dies, and handed to the next result that fits.
+// The memory of large results. A fresh block of tens of megabytes costs more than the arithmetic that fills it: the
+// operating system clears each page at its first touch, and malloc gives the pages back as soon as the tensor dies. So
+// a block of a megabyte or more is kept when its tensor dies, and handed to the next result that fits.
 #pragma once
 #include "torch_abi.h"
 

@@ -14,29 +14,20 @@ void set_noise(Job& job, const Tensor& rng, int64_t n_samples) {
   job.draws = n_samples ? n_samples : 1;
 }
 
-bool any_float64(const Tensor& mu, const Tensor& logvar, const Tensors& prior) {
-  bool any = dtype_of(mu) == DType::float64 || dtype_of(logvar) == DType::float64;
-  for (const Tensor& t : prior) any |= dtype_of(t) == DType::float64;
-  return any;
-}
-
 }  // namespace
 
 Tensors sample(const Tensor& mu, const Tensor& logvar, const Tensors& prior, const Tensor& rng, int64_t n_samples,
                bool with_kl) {
   const int64_t rows = mu.size(0), cols = elements_after_batch(mu);
-  const bool float64 = any_float64(mu, logvar, prior);
+  const bool float64 = computed_in_float64(mu, logvar, prior);
   VK_CHECK(dense_after_batch(mu) && dense_after_batch(logvar), "mu and logvar are not dense");
   SampleJob job{};
   job.grid = latent_grid(rows, cols);
   set_noise(job, rng, n_samples);
   job.mu = source(mu);
   job.logvar = source(logvar);
-  std::vector<int64_t> sizes(mu.sizes(), mu.sizes() + mu.dim()), strides(mu.strides(), mu.strides() + mu.dim());
-  if (n_samples) sizes.insert(sizes.begin(), n_samples), strides.insert(strides.begin(), rows * cols);
-  strides[n_samples ? 1 : 0] = cols;
   Tensors out;
-  out.push_back(empty(sizes.data(), strides.data(), int64_t(sizes.size()), mu.dtype(), mu));
+  out.push_back(empty_samples(mu, n_samples));
   job.z = {out[0].mut<void>(), cols, dtype_of(mu)};
   run(kernels().latents[float64].sample, job);
   if (with_kl) {
@@ -71,7 +62,7 @@ Tensors sample_backward(const OptionalTensor& grad_z, const OptionalTensor& grad
     job.p[k] = source(input);
     if (need >> k & 1) grads.push_back(empty_in_order(input, cols, job.grad[k]));
   }
-  run(kernels().latents[any_float64(mu, logvar, prior)].sample_backward, job);
+  run(kernels().latents[computed_in_float64(mu, logvar, prior)].sample_backward, job);
   return grads;
 }
 

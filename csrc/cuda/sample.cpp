@@ -8,10 +8,6 @@ namespace {
 
 constexpr int64_t kElements = 4;  // of a thread, as many as a group of the noise has
 
-bool computed_in_float64(const Tensor& mu, const Tensor& logvar, const Tensors& prior) {
-  return dtype_of(mu) == DType::float64 || dtype_of(logvar) == DType::float64 || any_float64(prior);
-}
-
 template <class Job>
 void set_noise(Job& job, const Tensor& mu, const Tensor& rng, int64_t n_samples) {
   job.rows = mu.size(0);
@@ -32,11 +28,8 @@ Tensors sample(const Tensor& mu, const Tensor& logvar, const Tensors& prior, con
   const int64_t rows = job.rows, cols = job.cols;
   job.mu = source(mu);
   job.logvar = source(logvar);
-  std::vector<int64_t> sizes(mu.sizes(), mu.sizes() + mu.dim()), strides(mu.strides(), mu.strides() + mu.dim());
-  if (n_samples) sizes.insert(sizes.begin(), n_samples), strides.insert(strides.begin(), rows * cols);
-  strides[n_samples ? 1 : 0] = cols;
   Tensors out;
-  out.push_back(empty(sizes.data(), strides.data(), int64_t(sizes.size()), mu.dtype(), mu));
+  out.push_back(empty_samples(mu, n_samples));
   job.z = {out[0].mut<void>(), cols, dtype_of(mu)};
   job.blocks = divide_up(divide_up(rows * cols, kElements) * job.draws, kBlockThreads);
 
