@@ -216,4 +216,35 @@ VK_FN T log1p_unit(T e) {
   return Real<T>::log1p(e);
 }
 
+// log(1 + x) for 0 <= x < 2^100: with 1 + x = 2^k (1 + e) it is k ln 2 + log(1 + e), a sum of what is not negative
+template <class T>
+VK_FN T log1p(T x) {
+  constexpr auto bias = Real<T>::kOne >> Real<T>::kMantissa;
+  const auto exponent = float_to_bits(1 + x) >> Real<T>::kMantissa;
+  const T inverse = bits_to_float((2 * bias - exponent) << Real<T>::kMantissa);  // 2^-k
+  const T e = fma(x, inverse, inverse - 1);
+  return fma(T(int(exponent) - int(bias)), T(0.6931471805599453), log1p_unit(e));
+}
+
+// value + log(1 + e), 0 <= e <= 1, with the logarithm still to be taken: in a sum of such values one logarithm does for
+// many, as log(1 + a) + log(1 + b) = log(1 + (a + b + a b)), to full relative accuracy however small a and b are.
+template <class T>
+struct PlusLog1p {
+  T value, e;
+};
+// up to 64 of them keep within 2^64
+template <class T>
+VK_FN T join_log1p(T a, T b) {
+  return fma(a, b, a + b);
+}
+// The two parts of a formula's result; one that has no logarithm to take has e = 0.
+template <class T>
+VK_FN PlusLog1p<T> parts(T value) {
+  return {value, 0};
+}
+template <class T>
+VK_FN PlusLog1p<T> parts(PlusLog1p<T> v) {
+  return v;
+}
+
 }  // namespace vk

@@ -19,9 +19,17 @@ struct Objective {
   std::vector<double> nll, kl, weighted_kl, kl_per_dim;  // [rows] or empty; kl_per_dim: summed over the batch
   std::vector<Tensor> grads;
 
-  void likelihood(const std::string& name, const Tensor& x, const std::vector<Tensor>& params);
-  void latent(const std::vector<Tensor>& inputs, int64_t first_bit);
+  // First the jobs are made, then all of their tasks run side by side, then the tasks' sums are added up.
+  LikelihoodJob likelihood_job{};
+  KlJob kl_job{};
+  std::vector<double> number_sums[kMaxParameters], dim_sums;
+  std::vector<char> column_sums[kMaxParameters];
+
+  void make_likelihood(const Tensor& x, const Tensors& params);
+  void make_latent(const Tensors& inputs, int64_t first_bit);
   void given_kl(const Tensor& input, int64_t bit);
+  void add_up_likelihood(const Tensors& params);
+  void add_up_latent();
 };
 
 // the gradient of a parameter that is one row for all samples: the row tasks' sums, in their order
@@ -34,8 +42,7 @@ std::vector<double> add_rows(const std::vector<char>& partial, int64_t tasks, in
   return out;
 }
 
-void Objective::likelihood(const std::string& name, const Tensor& x, const std::vector<Tensor>& params) {
-  const LikelihoodLoop loop = kernels().likelihoods[likelihood_index(name)][float64];
+void Objective::make_likelihood(const Tensor& x, const Tensors& params) {
   const int64_t cols = elements_after_batch(x);
   const Tensor& like = params[0];
   VK_CHECK(dense_after_batch(like) && same_order(x, 1, like), "recon and x are not dense in the same order");
@@ -43,19 +50,17 @@ void Objective::likelihood(const std::string& name, const Tensor& x, const std::
   bool row_sums = false;
   for (size_t k = 0; k < params.size(); ++k)
     row_sums |= (need >> k & 1) && params[k].dim() > 0 && params[k].dim() == x.dim() - 1;
-  LikelihoodJob job{};
+  LikelihoodJob& job = likelihood_job;
   if (row_sums)  // tall tasks: fewer sums of columns to keep and to add up
     job.grid = {rows, cols, 64, cols < kBlock ? cols : kBlock};
   else
-    job.grid = {rows, cols, 1 + 8192 / (cols + 1), cols < 8192 ? cols : 8192};
+    job.grid = {rows, cols, 1 + kTask / (cols + 1), cols < kTask ? cols : kTask};
   if (!job.grid.task_cols) job.grid.task_cols = 1;
   const int64_t tasks = job.grid.col_tasks();
 
   job.x = source(x);
   job.weight = weight;
   job.weight.factor *= rec_weight;
-  std::vector<double> sums[kMaxParameters];
-  std::vector<char> column_sums[kMaxParameters];
   static const double zero = 0;
   for (size_t k = 0; k < kMaxParameters; ++k) {
     Parameter& p = job.p[k];
@@ -73,8 +78,8 @@ void Objective::likelihood(const std::string& name, const Tensor& x, const std::
     } else if (params[k].dim() == 0) {
       p.layout = Layout::scalar;
       if (wanted) {
-        sums[k].resize(rows * tasks);
-        p.sums = sums[k].data();
+        number_sums[k].resize(rows * tasks);
+        p.sums = number_sums[k].data();
         grads.emplace_back();  // its place; filled below
       }
     } else {
@@ -90,15 +95,19 @@ void Objective::likelihood(const std::string& name, const Tensor& x, const std::
   }
   nll.resize(rows * tasks);
   job.nll = nll.data();
-  run(loop, job);
+}
 
-  nll = add_up(nll, rows, tasks);
+void Objective::add_up_likelihood(const Tensors& params) {
+  const LikelihoodJob& job = likelihood_job;
+  const int64_t cols = job.grid.cols;
+  const Tensor& like = params[0];
+  nll = add_up(nll, rows, job.grid.col_tasks());
   for (size_t k = 0, i = 0; k < params.size(); ++k) {
     if (!(need >> k & 1)) continue;
     Tensor& grad = grads[i++];
     if (job.p[k].sums) {
       double sum = 0;
-      for (double s : sums[k]) sum += s;
+      for (double s : number_sums[k]) sum += s;
       grad = tensor(std::vector<double>{sum}, nullptr, 0, float64, like);
     } else if (job.p[k].row_sums) {
       const int64_t n = job.grid.row_tasks();
@@ -110,9 +119,9 @@ void Objective::likelihood(const std::string& name, const Tensor& x, const std::
   }
 }
 
-void Objective::latent(const std::vector<Tensor>& inputs, int64_t first_bit) {
+void Objective::make_latent(const Tensors& inputs, int64_t first_bit) {
   const int64_t cols = elements_after_batch(inputs[0]);
-  KlJob job{};
+  KlJob& job = kl_job;
   job.grid = latent_grid(rows, cols);
   job.weight = weight;
   job.weight.factor *= beta;
@@ -130,16 +139,18 @@ void Objective::latent(const std::vector<Tensor>& inputs, int64_t first_bit) {
     job.weighted = weighted_kl.data();
     job.beta = beta_dims.data();
   }
-  std::vector<double> column_sums(per_dim ? job.grid.row_tasks() * cols : 0);
-  if (per_dim) job.per_dim = column_sums.data();
-  run(kernels().latents[float64].kl, job);
+  dim_sums.resize(per_dim ? job.grid.row_tasks() * cols : 0);
+  if (per_dim) job.per_dim = dim_sums.data();
+}
 
-  kl = add_up(kl, rows, tasks);
-  weighted_kl = add_up(weighted_kl, weighted_kl.empty() ? 0 : rows, tasks);
+void Objective::add_up_latent() {
+  const Grid& grid = kl_job.grid;
+  kl = add_up(kl, rows, grid.col_tasks());
+  weighted_kl = add_up(weighted_kl, weighted_kl.empty() ? 0 : rows, grid.col_tasks());
   if (per_dim) {
-    kl_per_dim.assign(cols, 0.);
-    for (int64_t t = 0; t < job.grid.row_tasks(); ++t)
-      for (int64_t c = 0; c < cols; ++c) kl_per_dim[c] += column_sums[t * cols + c];
+    kl_per_dim.assign(grid.cols, 0.);
+    for (int64_t t = 0; t < grid.row_tasks(); ++t)
+      for (int64_t c = 0; c < grid.cols; ++c) kl_per_dim[c] += dim_sums[t * grid.cols + c];
   }
 }
 
@@ -170,9 +181,16 @@ void evaluate(Objective& o, const OptionalTensor& x, const Tensors& params, cons
   if (rec_weight) o.rec_weight *= doubles(*rec_weight)[0];
   if (beta && beta->dim() == 0) o.beta *= doubles(*beta)[0];
   if (beta && beta->dim() > 0) o.beta_dims = doubles(*beta);
-  if (!params.empty()) o.likelihood(likelihood, *x, params);
+  const LikelihoodLoop* loops = nullptr;
+  if (!params.empty()) {
+    loops = kernels().likelihoods[likelihood_index(likelihood)];
+    o.make_likelihood(*x, params);
+  }
   if (latent.size() == 1) o.given_kl(latent[0], params.size());
-  if (latent.size() > 1) o.latent(latent, params.size());
+  if (latent.size() > 1) o.make_latent(latent, params.size());
+  run(kernels().latents[o.float64].kl, o.kl_job, loops ? loops[o.float64] : nullptr, o.likelihood_job);
+  if (!params.empty()) o.add_up_likelihood(params);
+  if (latent.size() > 1) o.add_up_latent();
 }
 
 }  // namespace

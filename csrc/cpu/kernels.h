@@ -11,10 +11,11 @@ struct Task {
   int64_t row, rows, col, cols;
 };
 struct Grid {
-  int64_t rows, cols, task_rows, task_cols;
+  int64_t rows = 0, cols = 0, task_rows = 1, task_cols = 1;
   int64_t row_tasks() const { return (rows + task_rows - 1) / task_rows; }
   int64_t col_tasks() const { return (cols + task_cols - 1) / task_cols; }
   int64_t tasks() const { return row_tasks() * col_tasks(); }
+  int64_t elements() const { return rows * cols; }
   Task operator[](int64_t i) const {
     int64_t row = i / col_tasks() * task_rows, col = i % col_tasks() * task_cols;
     return {row, rows - row < task_rows ? rows - row : task_rows, col, cols - col < task_cols ? cols - col : task_cols};
@@ -29,7 +30,8 @@ struct Weights {
   double operator[](int64_t row) const { return data[row * stride] * factor; }
 };
 
-constexpr int kBlock = 1024;  // elements that a loop holds in its buffers
+constexpr int kBlock = 1024;     // elements that a loop holds in its buffers
+constexpr int64_t kTask = 8192;  // elements of a task, about
 
 struct Parameter {
   Source in;

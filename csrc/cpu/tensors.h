@@ -55,19 +55,28 @@ inline std::vector<double> add_up(const std::vector<double>& partial, int64_t ro
   return out;
 }
 
-// Threads only where they pay: a hot parallel region costs 1 us, about what 8192 elements take.
 template <class Job>
-void run(void (*loop)(const Job&, const Task&), const Job& job) {
-  const int64_t tasks = job.grid.tasks();
+using Loop = void (*)(const Job&, const Task&);
+
+// The tasks of two jobs; a job without a row has none. Threads only where they pay: a hot parallel region costs 1 us,
+// about what 8192 elements take.
+template <class A, class B>
+void run(Loop<A> loop, const A& job, Loop<B> other_loop, const B& other) {
+  const int64_t first = job.grid.tasks(), tasks = first + other.grid.tasks();
   auto some = [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) loop(job, job.grid[i]);
+    for (int64_t i = begin; i < end; ++i) i < first ? loop(job, job.grid[i]) : other_loop(other, other.grid[i - first]);
   };
-  tasks < 2 ? some(0, tasks) : parallel_for(0, tasks, 1, some);
+  const bool small = job.grid.elements() + other.grid.elements() <= kTask;
+  small ? some(0, tasks) : parallel_for(0, tasks, 1, some);
+}
+template <class Job>
+void run(Loop<Job> loop, const Job& job) {
+  run(loop, job, loop, Job{});
 }
 
 inline Grid latent_grid(int64_t rows, int64_t cols) {
   const int64_t task_cols = cols < kBlock ? cols : kBlock;
-  return {rows, cols, 8192 / (task_cols ? task_cols : 1) + 1, task_cols ? task_cols : 1};
+  return {rows, cols, kTask / (task_cols ? task_cols : 1) + 1, task_cols ? task_cols : 1};
 }
 
 }  // namespace vk

@@ -44,7 +44,8 @@ struct Likelihood : LikelihoodSums<F, T, 1> {
   struct Row {
     Cursor x, p[N];
     int64_t grad_at;  // the same in all gradients: they lie row after row
-    T number[N], weight, nll, d[N];
+    T number[N], weight, d[N];
+    PlusLog1p<T> nll;  // a thread has at most 64 elements of a row
   };
   VK_GPU static DType type(DType t) { return F32 ? DType::float32 : t; }
 
@@ -52,7 +53,8 @@ struct Likelihood : LikelihoodSums<F, T, 1> {
     const Tile tile = tile_of(job.tiling, block, thread);
     const int64_t i = tile.row_block * job.tiling.block_rows + tile.group;
     Row row;
-    row.nll = row.weight = 0;
+    row.nll = {0, 0};
+    row.weight = 0;
 #pragma unroll
     for (int k = 0; k < N; ++k) {
       row.d[k] = 0;
@@ -62,7 +64,7 @@ struct Likelihood : LikelihoodSums<F, T, 1> {
       if (job.grad) row.weight = T(job.incoming(i) * job.weight(0));
       pass(job, tile, i, row);
     }
-    shared.of[0][thread] = row.nll;
+    shared.of[0][thread] = row.nll.value + log1p(row.nll.e);
 #pragma unroll
     for (int k = 1; k < N; ++k) shared.of[k][thread] = row.weight * row.d[k];
   }
@@ -119,9 +121,10 @@ struct Likelihood : LikelihoodSums<F, T, 1> {
       T q[N], d[N];
 #pragma unroll
       for (int k = 0; k < N; ++k) q[k] = p[k][j];
-      const T value = F::nll(x[j], q, d);
+      const PlusLog1p<T> nll = parts(F::nll(x[j], q, d));
       const bool here = mask >> j & 1;
-      row.nll += here ? value : T(0);
+      row.nll.value += here ? nll.value : T(0);
+      row.nll.e = join_log1p(row.nll.e, here ? nll.e : T(0));
 #pragma unroll
       for (int k = 0; k < N; ++k) {
         row.d[k] += here ? d[k] : T(0);
@@ -166,7 +169,8 @@ struct LikelihoodColumns : LikelihoodSums<F, T, kRowsEach> {
 #pragma unroll 1
     for (int r = 0; r < kRowsEach; ++r) {
       const int64_t i = tile.row_block * t.block_rows + tile.slot(r);
-      T nll = 0, d_sums[N] = {}, weight = 0;
+      PlusLog1p<T> nll = {0, 0};
+      T d_sums[N] = {}, weight = 0;
       if (i < t.rows && n > 0) {
         if (job.grad) weight = T(job.incoming(i) * job.weight(0));
         T x[V], g[N][V];
@@ -180,9 +184,10 @@ struct LikelihoodColumns : LikelihoodSums<F, T, kRowsEach> {
           T q[N], d[N];
 #pragma unroll
           for (int k = 0; k < N; ++k) q[k] = p[k][j];
-          const T value = F::nll(x[j], q, d);
+          const PlusLog1p<T> one = parts(F::nll(x[j], q, d));
           const bool here = j * t.lanes < n;
-          nll += here ? value : T(0);
+          nll.value += here ? one.value : T(0);
+          nll.e = join_log1p(nll.e, here ? one.e : T(0));
 #pragma unroll
           for (int k = 0; k < N; ++k) {
             d_sums[k] += here ? d[k] : T(0);
@@ -194,7 +199,7 @@ struct LikelihoodColumns : LikelihoodSums<F, T, kRowsEach> {
         for (int k = 0; k < N; ++k)
           if (job.p[k].grad.data) scatter(job.p[k].grad.data, i * t.cols + col, job.p[k].grad.dtype, t.lanes, n, g[k]);
       }
-      shared.of[0][tile.slot(r) * t.lanes + tile.lane] = nll;
+      shared.of[0][tile.slot(r) * t.lanes + tile.lane] = nll.value + log1p(nll.e);
 #pragma unroll
       for (int k = 1; k < N; ++k) sums[k] += weight * d_sums[k];
     }

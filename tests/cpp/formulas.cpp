@@ -36,7 +36,8 @@ void define_likelihood(py::module_& m, const char* name) {
   constexpr size_t N = F::parameters;
   auto nll = [](T(&grad)[N], T x, auto... a) {
     const T p[N] = {a...};
-    return F::nll(x, p, grad);
+    const auto nll = vk::parts(F::nll(x, p, grad));
+    return nll.value + vk::log1p(nll.e);
   };
   define<T, N>(m, name, nll, std::make_index_sequence<N + 1>());
 }
@@ -56,6 +57,7 @@ void define_all(py::module_ m) {
   m.def("exp", py::vectorize([](T x) { return vk::exp(x); }));
   m.def("exp_nonpositive", py::vectorize([](T x) { return vk::exp_nonpositive(x); }));
   m.def("exp_saturated", py::vectorize([](T x) { return vk::exp_saturated(x); }));
+  m.def("log1p", py::vectorize([](T x) { return vk::log1p(x); }));
   m.def("log1p_unit", py::vectorize([](T x) { return vk::log1p_unit(x); }));
   m.def("expm1", py::vectorize([](T x) { return vk::expm1_pair(x).value; }));
   m.def("expm1_minus_x", py::vectorize([](T x) { return vk::expm1_pair(x).minus_x; }));

@@ -13,35 +13,58 @@ namespace {  // each likelihood has a Block<float, 0, true> of its own: the link
 
 using F = VK_LIKELIHOOD;
 constexpr int N = F::parameters;
+template <class T>
+constexpr bool kLog1p = requires(T x, T (&p)[N]) { F::nll(x, p, p).e; };  // the formula leaves a logarithm to be taken
+
+// The sum of log(1 + e[i]), n <= kSum; e is overwritten. Halves are joined, in whole vectors, until one is left.
+template <class T>
+static T sum_log1p(T* e, int n) {
+  constexpr int kLanes = kSum / 64;
+  int vectors = (n + kLanes - 1) / kLanes;
+  for (int i = n; i < vectors * kLanes; ++i) e[i] = 0;
+  while (vectors > 1) {
+    const int half = (vectors + 1) / 2;
+#pragma omp simd
+    for (int i = 0; i < (vectors - half) * kLanes; ++i) e[i] = join_log1p(e[i], e[i + half * kLanes]);
+    vectors = half;
+  }
+  T sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int i = 0; i < kLanes; ++i) sum += log1p(e[i]);
+  return sum;
+}
 
 // Bit k of SCALARS: parameter k is one number, and its gradient is summed.
 template <class T, unsigned SCALARS, bool GRAD>
 struct Block {
   const T *x, *p0, *p1, *p2;
-  T *g0, *g1, *g2;
+  T *g0, *g1, *g2, *e;
   T c1, c2, weight;
 
-  // Element i: its value is returned, gradients are written, and those of numbers go to d1 and d2. The arrays live in
-  // a function of their own: as variables of the vectorised loop they would be laid out in memory, lane by lane.
+  // Element i: its value is returned, gradients and e are written, and gradients of numbers go to d1 and d2. The arrays
+  // live in a function of their own: as variables of the vectorised loop they would be laid out in memory, lane by
+  // lane.
   VK_INLINE T element(int i, T& d1, T& d2) const {
     T q[N], d[N];
     q[0] = p0[i];
     if constexpr (N > 1) q[1] = SCALARS & 2 ? c1 : p1[i];
     if constexpr (N > 2) q[2] = SCALARS & 4 ? c2 : p2[i];
-    const T value = F::nll(x[i], q, d);
+    const PlusLog1p<T> nll = parts(F::nll(x[i], q, d));
+    if constexpr (kLog1p<T>) e[i] = nll.e;
     d1 = d2 = 0;
     if constexpr (GRAD) {
       g0[i] = weight * d[0];
       if constexpr (N > 1) (SCALARS & 2 ? d1 : g1[i]) = SCALARS & 2 ? d[1] : weight * d[1];
       if constexpr (N > 2) (SCALARS & 4 ? d2 : g2[i]) = SCALARS & 4 ? d[2] : weight * d[2];
     }
-    return value;
+    return nll.value;
   }
 
   static T run(const T* x, const T* const* p, T* const* g, T* scalar_sums, T weight, int n) {
     const T *p1 = N > 1 ? p[1] : nullptr, *p2 = N > 2 ? p[2] : nullptr;
     T *g1 = N > 1 ? g[1] : nullptr, *g2 = N > 2 ? g[2] : nullptr;
-    const Block b{x, p[0], p1, p2, g[0], g1, g2, SCALARS & 2 ? *p1 : T(0), SCALARS & 4 ? *p2 : T(0), weight};
+    alignas(64) T e[kLog1p<T> ? kSum : 1];
+    const Block b{x, p[0], p1, p2, g[0], g1, g2, e, SCALARS & 2 ? *p1 : T(0), SCALARS & 4 ? *p2 : T(0), weight};
     T sum = 0, s1 = 0, s2 = 0;
 #pragma omp simd reduction(+ : sum, s1, s2)
     for (int i = 0; i < n; ++i) {
@@ -52,6 +75,7 @@ struct Block {
     }
     scalar_sums[1] = weight * s1;
     scalar_sums[2] = weight * s2;
+    if constexpr (kLog1p<T>) sum += sum_log1p(e, n);
     return sum;
   }
 };
