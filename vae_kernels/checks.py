@@ -28,25 +28,18 @@ def choice(name, value, choices):
 _SINGLE = tuple(name for name, f in LIKELIHOODS.items() if len(f.PARAMETERS) == 1 + len(f.DEFAULTS))
 
 
-def plain(*tensors):
-    """What nearly every call looks like: contiguous float32 tensors on the CPU, with a batch."""
-    for t in tensors:
-        if type(t) is not torch.Tensor or t.dtype is not torch.float32 or not t.is_cpu or not t.is_contiguous():
-            return False
-    return tensors[0].dim() > 0
+def plain(t):
+    """What nearly every tensor looks like: contiguous float32 on the CPU, with a batch."""
+    return type(t) is torch.Tensor and t.dtype is torch.float32 and t.is_cpu and t.is_contiguous() and t.dim() > 0
 
 
 def plain_objective(likelihood, recon, x, latent):
     """Whether parameters() and latent() have nothing to say, and layout.py nothing to do: at small sizes, the calls to
     them are what costs."""
-    return (
-        likelihood in _SINGLE
-        and plain(x, recon, *latent)
-        and recon.shape == x.shape
-        and latent[0].dim() > 0
-        and latent[0].shape == latent[-1].shape
-        and latent[0].shape[0] == x.shape[0]
-    )
+    if not (likelihood in _SINGLE and plain(x) and plain(recon) and plain(latent[0]) and plain(latent[-1])):
+        return False
+    shape, latents = x.shape, latent[0].shape
+    return recon.shape == shape and latent[-1].shape == latents and latents[0] == shape[0]
 
 
 def on_device_of(like_name, like, name, t):
@@ -155,10 +148,13 @@ def number(name, value):
         raise ValueError(f"{name}: got {value}, expected a finite number")
 
 
+def plain_weights(rec_weight, beta):
+    """Whether weight() has nothing to say, and layout.py nothing to do."""
+    return type(rec_weight) is type(beta) is float and 0 <= rec_weight < math.inf and 0 <= beta < math.inf
+
+
 def weight(name, value, like, dims=()):
     """A number >= 0, or a tensor that broadcasts to `dims` (whose values are not read: that would synchronise)."""
-    if type(value) is float and 0 <= value < math.inf:  # nearly always
-        return
     if isinstance(value, torch.Tensor):
         tensor(name, value)
         on_device_of("x", like, name, value)

@@ -85,10 +85,13 @@ def fused_elbo(
         latent = checks.latent(mu, logvar, kl, prior, x)
         x, params = layout.likelihood(x, params)
         latent = layout.latent(latent)
-    checks.weight("rec_weight", rec_weight, x)
-    checks.weight("beta", beta, x, latent[0].shape[1:])
-    loss, nll, kl, kl_per_dim = _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, return_terms, backend)
-    return ElboTerms(loss, nll.detach(), kl.detach(), _detached(kl_per_dim)) if return_terms else loss
+    if not checks.plain_weights(rec_weight, beta):
+        dims = latent[0].shape[1:]
+        checks.weight("rec_weight", rec_weight, x)
+        checks.weight("beta", beta, x, dims)
+        rec_weight, beta = layout.weight(rec_weight), layout.weight(beta, dims)
+    terms = _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, return_terms, backend)
+    return ElboTerms(terms[0], *map(_detached, terms[1:])) if return_terms else terms[0]
 
 
 def nll(recon, x, *, likelihood="bernoulli", obs_logvar=None, reduction="none", backend="auto"):
@@ -144,20 +147,12 @@ def reparameterize(mu, logvar, *, n_samples=None, generator=None, backend="auto"
 
 def _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms, backend):
     checks.choice("reduction", reduction, REDUCTIONS)
-    return backends.choose(backend, (*params, *latent)).elbo(
-        x,
-        params,
-        likelihood,
-        latent,
-        rec_weight=layout.weight(rec_weight),
-        beta=layout.weight(beta, latent[0].shape[1:]) if latent else 1.0,
-        reduction=reduction,
-        terms=terms,
-    )
+    module = backends.choose(backend, (*params, *latent))
+    return module.elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms)
 
 
 def _sample(mu, logvar, prior, n_samples, with_kl, generator, backend):
-    if prior is None and checks.plain(mu, logvar) and mu.shape == logvar.shape:
+    if prior is None and checks.plain(mu) and checks.plain(logvar) and mu.shape == logvar.shape:
         latent = (mu, logvar)
     else:
         latent = layout.latent(checks.posterior(mu, logvar, prior))

@@ -107,23 +107,18 @@ def _(grad_z, grad_kl, mu, logvar, prior, rng, n_samples, need):
 # ---------------------------------------------------------------- autograd
 
 
-def _apply(function):
-    """function.apply, in eager mode without the part that serves torch.func, where these functions are never used: a
-    quarter of the call."""
-    return function.apply if torch.compiler.is_compiling() else super(torch.autograd.Function, function).apply
-
-
-def elbo(x, params, likelihood, latent, *, rec_weight, beta, reduction, terms):
+def elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms):
     """The arguments and results of formulas.elbo.elbo, with the ops; shapes and layouts are those of the schema."""
     weight, weight_factor = (rec_weight, 1.0) if isinstance(rec_weight, torch.Tensor) else (None, rec_weight)
     weight_beta, beta_factor = (beta, 1.0) if isinstance(beta, torch.Tensor) else (None, beta)
     code = REDUCTIONS[reduction]
-    never = _NEVER_AHEAD[torch.compiler.is_compiling()]
+    compiling = torch.compiler.is_compiling()
+    never = _NEVER_AHEAD[compiling]
     ahead = code != 0
     for t in (*params, *latent):
         ahead = ahead and t.dtype not in never
-    settings = (likelihood, len(params), weight_factor, beta_factor, code, terms, ahead)
-    out = _apply(_Elbo)(settings, x, weight, weight_beta, *params, *latent)
+    settings = (likelihood, len(params), weight_factor, beta_factor, code, terms, ahead, compiling)
+    out = (_Elbo.apply if compiling else _apply_elbo)(settings, x, weight, weight_beta, *params, *latent)
     if not terms:
         return out, None, None, None
     out = iter(out)
@@ -142,21 +137,22 @@ class _Elbo(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, settings, x, rec_weight, beta, *tensors):
-        likelihood, n, rec_weight_factor, beta_factor, reduction, terms, ahead = settings
-        needed, need = ctx.needs_input_grad, 0
-        for wanted in reversed(needed[4:]):
-            need += need + wanted
-        if needed[1] or needed[2] or needed[3]:  # those gradients come through the reference, and so may the others
+        likelihood, n, rec_weight_factor, beta_factor, reduction, terms, ahead, compiling = settings
+        _, of_x, of_rec_weight, of_beta, *wanted = ctx.needs_input_grad
+        need = 0
+        for of_input in reversed(wanted):
+            need += need + of_input
+        if of_x or of_rec_weight or of_beta:  # those gradients come through the reference, and so may the others
             ahead = False
         params, latent = tensors[:n], tensors[n:]
         objective = (x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, reduction)
         out = _elbo(*objective, need if ahead else 0, terms)
-        n_terms = 1 + (bool(params) + bool(latent) + bool(latent and latent[0].dim() > 1) if terms else 0)
+        n_terms = 1 if not terms else 1 + bool(params) + bool(latent) + bool(latent and latent[0].dim() > 1)
         # Saved tensors are not given up before the graph is; attributes can be, so that in eager mode the gradient that
         # leaves the backward pass has one owner, who need not copy it.
         grads = out[n_terms:]
-        ctx.settings, ctx.need, ctx.ahead, ctx.compiling = settings, need, bool(grads), torch.compiler.is_compiling()
-        if ctx.compiling:
+        ctx.settings, ctx.need, ctx.ahead, ctx.compiling = settings, need, bool(grads), compiling
+        if compiling:
             ctx.save_for_backward(x, rec_weight, beta, *tensors, *grads)
         else:
             ctx.save_for_backward(x, rec_weight, beta, *tensors)
@@ -169,24 +165,26 @@ class _Elbo(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad, *_):
         needed = ctx.needs_input_grad
-        through_reference = torch.is_grad_enabled() or needed[1] or needed[2] or needed[3]
-        grads = _rescaled(ctx, grad) if ctx.ahead and not through_reference else None
+        create_graph = torch.is_grad_enabled()
+        grads = _rescaled(ctx, grad) if ctx.ahead and not create_graph else None
         if grads is None:
             x, rec_weight, beta, *tensors = ctx.saved_tensors[: len(needed) - 1]
-            if through_reference:
+            if create_graph or needed[1] or needed[2] or needed[3]:
                 return None, *_reference_gradients(ctx, grad, x, rec_weight, beta, tensors)
             likelihood, n, rec_weight_factor, beta_factor, reduction, *_ = ctx.settings
             objective = (x, tensors[:n], likelihood, tensors[n:], rec_weight, beta)
             grads = _elbo_backward(grad, *objective, rec_weight_factor, beta_factor, reduction, ctx.need)
-        return None, None, None, None, *_in_place(grads, needed[4:])
+        return _in_place(grads, needed)
+
+
+# In eager mode without the part of apply that serves torch.func, where these functions are never used: a quarter of it.
+_apply_elbo = super(torch.autograd.Function, _Elbo).apply
 
 
 def _in_place(grads, needed):
     """The gradients at the places where one is needed, None at the others."""
-    if len(grads) == len(needed):
-        return grads
     grads = iter(grads)
-    return [next(grads) if wanted else None for wanted in needed]
+    return tuple([next(grads) if wanted else None for wanted in needed])
 
 
 def _rescaled(ctx, grad):
@@ -243,7 +241,8 @@ def _reference_gradients(ctx, grad, x, rec_weight, beta, tensors):
 
 def sample_kl(mu, logvar, prior, rng, n_samples, with_kl):
     """The arguments and results of formulas.elbo.sample_kl, with the ops."""
-    z, *kl = _apply(_Sample)(rng, n_samples or 0, with_kl, mu, logvar, *prior)
+    apply = _Sample.apply if torch.compiler.is_compiling() else _apply_sample
+    z, *kl = apply(rng, n_samples or 0, with_kl, mu, logvar, *prior)
     return z, kl[0] if with_kl else None
 
 
@@ -273,3 +272,6 @@ class _Sample(torch.autograd.Function):
             grad_z = None if grad_z is None else grad_z.contiguous()
             grads = _sample_backward(grad_z, grad_kl, mu, logvar, prior, rng, ctx.n_samples, need)
         return None, None, None, *_in_place(grads, needed)
+
+
+_apply_sample = super(torch.autograd.Function, _Sample).apply  # as _apply_elbo

@@ -17,7 +17,7 @@ from .kl import gaussian_kl
 from .reparameterize import reparameterize
 
 
-def elbo(x, params, likelihood, latent, *, rec_weight=1.0, beta=1.0, reduction="mean", terms=True):
+def elbo(x, params, likelihood, latent, rec_weight=1.0, beta=1.0, reduction="mean", terms=True):
     """The loss and its terms: (loss, nll, kl, kl_per_dim), of the compute dtype.
 
     x           [B, ...] target, floating or uint8 (read as x / 255); or None: no likelihood term
