@@ -13,24 +13,31 @@ import torch
 def interleave(functions, prepare, seconds=2.0, least=7, warm_up=3):
     """Run the functions in turns until `seconds` are spent (each at least `least` times): {name: [seconds, ...]}.
 
-    prepare() makes a run's arguments outside the measured time; what a run returns is freed after it.
+    A turn is some runs of one function, of which the first is not counted: it finds the processor's caches as another
+    function left them, and how full depends on which one that was. prepare() makes a run's arguments outside the
+    measured time; what a run returns is freed after it.
     """
     times = {name: [] for name in functions}
     start = time.perf_counter()
     i = 0
     while i < warm_up + least or time.perf_counter() - start < seconds:
         for name, function in functions.items():
-            arguments = prepare()
-            begin = time.perf_counter()
-            result = function(*arguments)
-            end = time.perf_counter()
-            del result, arguments
+            turn = []
+            while len(turn) < 2 or sum(turn) < _TURN:
+                arguments = prepare()
+                begin = time.perf_counter()
+                result = function(*arguments)
+                turn.append(time.perf_counter() - begin)
+                del result, arguments
             if i >= warm_up:
-                times[name].append(end - begin)
+                times[name] += turn[1:]
         i += 1
         if i == warm_up:
             start = time.perf_counter()
     return times
+
+
+_TURN = 0.003  # seconds
 
 
 def summary(times):
