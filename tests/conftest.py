@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read once, when triton is imported
+
 from known import BACKENDS, draw
 
 from vae_kernels.formulas import LIKELIHOODS

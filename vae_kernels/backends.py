@@ -1,10 +1,11 @@
 """What can compute, and what "auto" takes.
 
 A backend is a module with the two functions of formulas/elbo.py: elbo(...) and sample_kl(...). "torch" is the formulas
-themselves, on any device; "cpu" is the compiled C++, "cuda" the compiled CUDA.
+themselves, on any device; "cpu" is the compiled C++, "cuda" the compiled CUDA, "triton" the Triton kernels.
 """
 
 import functools
+import importlib.util
 import os
 from pathlib import Path
 
@@ -45,26 +46,50 @@ def _cuda(cpu):
 # name -> None if it works here, else why not; whether there is a GPU is asked when it matters, and not at import
 _MISSING = {"torch": None, "cpu": _load()}
 _MISSING["cuda"] = _cuda(_MISSING["cpu"])
+_MISSING["triton"] = None if importlib.util.find_spec("triton") else "triton is not installed"
 
 
 def available_backends():
     """The names that `backend=` takes besides "auto", each with None if it works here, or with the reason why not.
 
     >>> vae_kernels.available_backends()
-    {'torch': None, 'cpu': None, 'cuda': 'the compiled library was built without CUDA'}
+    {'torch': None, 'cpu': None, 'cuda': 'the compiled library was built without CUDA', 'triton': 'torch finds no ...'}
     """
     return {name: _missing(name) for name in _MISSING}
 
 
 def _missing(name):
-    return _no_gpu() if name == "cuda" and _MISSING[name] is None else _MISSING[name]
-
-
-def _no_gpu():
-    """Why no GPU can be used, or None."""
+    if _MISSING[name] is not None or name in ("torch", "cpu"):
+        return _MISSING[name]
+    if name == "triton":
+        return _no_triton()
     if not torch.cuda.is_available():
         return "torch finds no CUDA device"
     return _not_built_for(torch.cuda.current_device())
+
+
+def _triton():
+    """The Triton backend; importing it imports triton, which takes a quarter of a second."""
+    from . import triton
+
+    return triton
+
+
+@functools.cache
+def _no_triton():
+    """Why Triton cannot be used, or None. That it can be imported says little: it needs a compiler for its launches, and a
+    GPU that it knows. So a kernel is compiled and launched, once."""
+    try:
+        if _triton().INTERPRETED:
+            return None
+        if not torch.cuda.is_available():
+            return "torch finds no CUDA device; TRITON_INTERPRET=1 runs the kernels on the CPU, slowly, to test them"
+        one = torch.ones((), device="cuda")
+        _triton().kernels.rescale_([torch.ones(1, device="cuda")], one)
+        torch.cuda.synchronize()
+    except Exception as error:  # whatever is wrong with an installation of it, the other backends work
+        return f"triton does not run a kernel here: {type(error).__name__}: {error}"
+    return None
 
 
 @functools.cache
@@ -78,8 +103,8 @@ def _not_built_for(device):
 def choose(name, tensors):
     """The module for `backend=name`, for these tensors; ValueError if that backend cannot take them.
 
-    "auto" takes the compiled kernels on the CPU, else plain torch: "cuda" has been compiled, and checked on the host,
-    but it has not run on a GPU yet. An explicit choice is never replaced.
+    "auto" takes the compiled kernels on the CPU, else plain torch: "triton" and "cuda" have been compiled, and checked
+    on the CPU, but they have not run on a GPU yet. An explicit choice is never replaced.
     """
     if name == "auto":
         return ops if _refusal("cpu", tensors) is None else reference
@@ -88,7 +113,7 @@ def choose(name, tensors):
     reason = _missing(name) or _refusal(name, tensors)
     if reason is not None:
         raise ValueError(f"backend={name!r} cannot be used: {reason}")
-    return reference if name == "torch" else ops
+    return {"torch": reference, "triton": _triton()}[name] if name in ("torch", "triton") else ops
 
 
 def _refusal(name, tensors):
@@ -97,8 +122,9 @@ def _refusal(name, tensors):
         return None
     if _MISSING[name] is not None:
         return _MISSING[name]
+    on_cpu = name == "cpu" or (name == "triton" and _triton().INTERPRETED)
     for t in tensors:
-        if not (t.is_cuda if name == "cuda" else t.is_cpu):
+        if not (t.is_cpu if on_cpu else t.is_cuda):
             return f"a tensor is on {t.device}"
     if name == "cuda" and (reason := _not_built_for(tensors[0].get_device())) is not None:
         return reason

@@ -4,6 +4,8 @@ A sample must fill one gapless run of memory, in any order of its dimensions (co
 may lie apart (a slice of a wider tensor), or on each other (an expanded one).
 """
 
+import math
+
 import torch
 
 
@@ -33,6 +35,12 @@ def weight(w, shape=()):
         return w if type(w) is float else float(w)
     w = w if w.dtype in (torch.float32, torch.float64) else w.float()
     return w.reshape(()) if w.numel() == 1 else w.expand(shape).contiguous()
+
+
+def empty_in_order(t):
+    """What a kernel writes the gradient of t into: the order of t, its samples one after another."""
+    strides = (math.prod(t.shape[1:]), *t.stride()[1:]) if t.dim() else ()
+    return torch.empty_strided(t.shape, strides, dtype=t.dtype, device=t.device)
 
 
 def _parameter(p, like):

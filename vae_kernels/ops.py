@@ -23,6 +23,7 @@ import math
 import torch
 
 from .formulas import elbo as reference
+from .layout import empty_in_order
 
 REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
 
@@ -32,14 +33,17 @@ _OBJECTIVE = (
     "float rec_weight_factor, float beta_factor, int reduction, int need"
 )
 _SAMPLE = "Tensor mu, Tensor logvar, Tensor[] prior, Tensor rng, int n_samples"
-for _schema in (
-    f"elbo({_OBJECTIVE}, bool terms) -> Tensor[]",
-    f"elbo_backward(Tensor grad, {_OBJECTIVE}) -> Tensor[]",
-    f"sample({_SAMPLE}, bool with_kl) -> Tensor[]",
-    f"sample_backward(Tensor? grad_z, Tensor? grad_kl, {_SAMPLE}, int need) -> Tensor[]",
-):
-    # exact strides: the kernels run in storage order, which Inductor must not change behind their back
-    _library.define(_schema, tags=(torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides))
+_SCHEMAS = {
+    "elbo": f"({_OBJECTIVE}, bool terms) -> Tensor[]",
+    "elbo_backward": f"(Tensor grad, {_OBJECTIVE}) -> Tensor[]",
+    "sample": f"({_SAMPLE}, bool with_kl) -> Tensor[]",
+    "sample_backward": f"(Tensor? grad_z, Tensor? grad_kl, {_SAMPLE}, int need) -> Tensor[]",
+}
+for _prefix in ("", "triton_"):  # C++, by the device; Triton
+    for _name, _schema in _SCHEMAS.items():
+        # exact strides: the kernels run in storage order, which Inductor must not change behind their back
+        tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
+        _library.define(f"{_prefix}{_name}{_schema}", tags=tags)
 
 # CUDA alone. rescale_: times the 0-d factor, in place; the kernel reads it, and does nothing if it is 1
 _library.define("rescale_(Tensor(a!)[] tensors, Tensor factor) -> ()")
@@ -47,20 +51,27 @@ _library.define("runs_on(int device) -> bool")
 _library.define("set_pool_limit(int bytes) -> ()")
 _library.define("pool_bytes() -> int")
 
-_elbo = torch.ops.vae_kernels.elbo.default
-_elbo_backward = torch.ops.vae_kernels.elbo_backward.default
-_rescale_ = torch.ops.vae_kernels.rescale_.default
-_sample = torch.ops.vae_kernels.sample.default
-_sample_backward = torch.ops.vae_kernels.sample_backward.default
+
+def _overloads(prefix):
+    return {name: getattr(torch.ops.vae_kernels, prefix + name).default for name in _SCHEMAS}
+
+
+# Who computes. "triton" is its functions, without the dispatcher, which takes longer than a launch, and "triton ops" what
+# a compiler may see of them.
+_KERNELS = {
+    "compiled": _overloads("") | {"rescale_": torch.ops.vae_kernels.rescale_.default},
+    "triton ops": _overloads("triton_"),
+}
+
+
+def attach_triton(kernels, key):
+    """The functions of vae_kernels/triton/kernels.py, for tensors of this dispatch key."""
+    _KERNELS["triton"] = {name: getattr(kernels, name) for name in (*_SCHEMAS, "rescale_")}
+    for name in _SCHEMAS:
+        _library.impl(f"triton_{name}", getattr(kernels, name), key)
 
 
 # ---------------------------------------------------------------- fakes: shapes, dtypes and strides without the work
-
-
-def _in_order(t):
-    """What the kernels allocate for a gradient: the order of t, its samples one after another."""
-    strides = (math.prod(t.shape[1:]), *t.stride()[1:]) if t.dim() else ()
-    return torch.empty_strided(t.shape, strides, dtype=t.dtype, device=t.device)
 
 
 def _fake_gradients(params, latent, need):
@@ -69,12 +80,13 @@ def _fake_gradients(params, latent, need):
         if not need >> i & 1:
             continue
         if i >= len(params) or t.dim() == params[0].dim():
-            yield _in_order(t)
+            yield empty_in_order(t)
         else:
             yield torch.empty_strided(t.shape, t.stride(), dtype=dtype, device=t.device)
 
 
 @torch.library.register_fake("vae_kernels::elbo", lib=_library)
+@torch.library.register_fake("vae_kernels::triton_elbo", lib=_library)
 def _(x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, reduction, need, terms):
     like = (*params, *latent)[0]
     dtype = reference.compute_dtype(*params, *latent)
@@ -87,11 +99,13 @@ def _(x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_f
 
 
 @torch.library.register_fake("vae_kernels::elbo_backward", lib=_library)
+@torch.library.register_fake("vae_kernels::triton_elbo_backward", lib=_library)
 def _(grad, x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, reduction, need):
     return list(_fake_gradients(params, latent, need))
 
 
 @torch.library.register_fake("vae_kernels::sample", lib=_library)
+@torch.library.register_fake("vae_kernels::triton_sample", lib=_library)
 def _(mu, logvar, prior, rng, n_samples, with_kl):
     out = [mu.new_empty((n_samples, *mu.shape) if n_samples else mu.shape)]
     if with_kl:
@@ -100,14 +114,15 @@ def _(mu, logvar, prior, rng, n_samples, with_kl):
 
 
 @torch.library.register_fake("vae_kernels::sample_backward", lib=_library)
+@torch.library.register_fake("vae_kernels::triton_sample_backward", lib=_library)
 def _(grad_z, grad_kl, mu, logvar, prior, rng, n_samples, need):
-    return [_in_order(t) for i, t in enumerate((mu, logvar, *prior)) if need >> i & 1]
+    return [empty_in_order(t) for i, t in enumerate((mu, logvar, *prior)) if need >> i & 1]
 
 
 # ---------------------------------------------------------------- autograd
 
 
-def elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms):
+def elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms, kernels="compiled"):
     """The arguments and results of formulas.elbo.elbo, with the ops; shapes and layouts are those of the schema."""
     weight, weight_factor = (rec_weight, 1.0) if isinstance(rec_weight, torch.Tensor) else (None, rec_weight)
     weight_beta, beta_factor = (beta, 1.0) if isinstance(beta, torch.Tensor) else (None, beta)
@@ -117,7 +132,9 @@ def elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms):
     ahead = code != 0
     for t in (*params, *latent):
         ahead = ahead and t.dtype not in never
-    settings = (likelihood, len(params), weight_factor, beta_factor, code, terms, ahead, compiling)
+    if compiling and kernels == "triton":
+        kernels = "triton ops"
+    settings = (kernels, likelihood, len(params), weight_factor, beta_factor, code, terms, ahead, compiling)
     out = (_Elbo.apply if compiling else _apply_elbo)(settings, x, weight, weight_beta, *params, *latent)
     if not terms:
         return out, None, None, None
@@ -137,7 +154,7 @@ class _Elbo(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, settings, x, rec_weight, beta, *tensors):
-        likelihood, n, rec_weight_factor, beta_factor, reduction, terms, ahead, compiling = settings
+        kernels, likelihood, n, rec_weight_factor, beta_factor, reduction, terms, ahead, compiling = settings
         _, of_x, of_rec_weight, of_beta, *wanted = ctx.needs_input_grad
         need = 0
         for of_input in reversed(wanted):
@@ -146,7 +163,7 @@ class _Elbo(torch.autograd.Function):
             ahead = False
         params, latent = tensors[:n], tensors[n:]
         objective = (x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, reduction)
-        out = _elbo(*objective, need if ahead else 0, terms)
+        out = _KERNELS[kernels]["elbo"](*objective, need if ahead else 0, terms)
         n_terms = 1 if not terms else 1 + bool(params) + bool(latent) + bool(latent and latent[0].dim() > 1)
         # Saved tensors are not given up before the graph is; attributes can be, so that in eager mode the gradient that
         # leaves the backward pass has one owner, who need not copy it.
@@ -171,9 +188,10 @@ class _Elbo(torch.autograd.Function):
             x, rec_weight, beta, *tensors = ctx.saved_tensors[: len(needed) - 1]
             if create_graph or needed[1] or needed[2] or needed[3]:
                 return None, *_reference_gradients(ctx, grad, x, rec_weight, beta, tensors)
-            likelihood, n, rec_weight_factor, beta_factor, reduction, *_ = ctx.settings
+            kernels, likelihood, n, rec_weight_factor, beta_factor, reduction, *_ = ctx.settings
             objective = (x, tensors[:n], likelihood, tensors[n:], rec_weight, beta)
-            grads = _elbo_backward(grad, *objective, rec_weight_factor, beta_factor, reduction, ctx.need)
+            elbo_backward = _KERNELS[kernels]["elbo_backward"]
+            grads = elbo_backward(grad, *objective, rec_weight_factor, beta_factor, reduction, ctx.need)
         return _in_place(grads, needed)
 
 
@@ -200,7 +218,7 @@ def _rescaled(ctx, grad):
         if keep:
             return [g * grad for g in grads]
         ctx.grads = None
-        _rescale_(grads, grad)
+        _KERNELS[ctx.settings[0]]["rescale_"](grads, grad)
         return grads
     scale = grad.item()
     if scale == 1 and not keep:
@@ -218,7 +236,7 @@ def _rescaled(ctx, grad):
 def _reference_gradients(ctx, grad, x, rec_weight, beta, tensors):
     """All gradients through the plain-torch formulas: for x, rec_weight and beta, and for a gradient of a gradient."""
     create_graph, needed = torch.is_grad_enabled(), ctx.needs_input_grad[1:]
-    likelihood, n, rec_weight_factor, beta_factor, reduction, *_ = ctx.settings
+    _, likelihood, n, rec_weight_factor, beta_factor, reduction, *_ = ctx.settings
     inputs = [x, rec_weight, beta, *tensors]
     if not create_graph:
         pairs = zip(inputs, needed, strict=True)
@@ -239,10 +257,12 @@ def _reference_gradients(ctx, grad, x, rec_weight, beta, tensors):
     return [next(grads) if n else None for n in needed]
 
 
-def sample_kl(mu, logvar, prior, rng, n_samples, with_kl):
+def sample_kl(mu, logvar, prior, rng, n_samples, with_kl, kernels="compiled"):
     """The arguments and results of formulas.elbo.sample_kl, with the ops."""
-    apply = _Sample.apply if torch.compiler.is_compiling() else _apply_sample
-    z, *kl = apply(rng, n_samples or 0, with_kl, mu, logvar, *prior)
+    compiling = torch.compiler.is_compiling()
+    if compiling and kernels == "triton":
+        kernels = "triton ops"
+    z, *kl = (_Sample.apply if compiling else _apply_sample)(kernels, rng, n_samples or 0, with_kl, mu, logvar, *prior)
     return z, kl[0] if with_kl else None
 
 
@@ -250,18 +270,18 @@ class _Sample(torch.autograd.Function):
     """The noise is not stored: the backward pass draws it again."""
 
     @staticmethod
-    def forward(ctx, rng, n_samples, with_kl, mu, logvar, *prior):
-        ctx.n_samples = n_samples
+    def forward(ctx, kernels, rng, n_samples, with_kl, mu, logvar, *prior):
+        ctx.kernels, ctx.n_samples = kernels, n_samples
         ctx.save_for_backward(rng, mu, logvar, *prior)
         ctx.set_materialize_grads(False)
-        return tuple(_sample(mu, logvar, prior, rng, n_samples, with_kl))
+        return tuple(_KERNELS[kernels]["sample"](mu, logvar, prior, rng, n_samples, with_kl))
 
     @staticmethod
     def backward(ctx, grad_z, grad_kl=None):
         rng, mu, logvar, *prior = ctx.saved_tensors
-        needed = ctx.needs_input_grad[3:]
+        needed = ctx.needs_input_grad[4:]
         if grad_z is None and grad_kl is None:
-            return (None,) * (3 + len(needed))
+            return (None,) * (4 + len(needed))
         if torch.is_grad_enabled():
             z, kl = reference.sample_kl(mu, logvar, prior, rng, ctx.n_samples or None, grad_kl is not None)
             outputs, incoming = zip(*[(o, g) for o, g in ((z, grad_z), (kl, grad_kl)) if g is not None], strict=True)
@@ -270,8 +290,9 @@ class _Sample(torch.autograd.Function):
         else:
             need = sum([1 << i for i, n in enumerate(needed) if n])
             grad_z = None if grad_z is None else grad_z.contiguous()
-            grads = _sample_backward(grad_z, grad_kl, mu, logvar, prior, rng, ctx.n_samples, need)
-        return None, None, None, *_in_place(grads, needed)
+            sample_backward = _KERNELS[ctx.kernels]["sample_backward"]
+            grads = sample_backward(grad_z, grad_kl, mu, logvar, prior, rng, ctx.n_samples, need)
+        return None, None, None, None, *_in_place(grads, needed)
 
 
 _apply_sample = super(torch.autograd.Function, _Sample).apply  # as _apply_elbo

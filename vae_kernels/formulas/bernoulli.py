@@ -15,6 +15,8 @@ where, for x in [0, 1], both terms are >= 0: nothing overflows, nothing cancels.
 
 import torch
 
+tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
+
 PARAMETERS = ("logits",)
 DEFAULTS = {}
 SUPPORT = (0.0, 1.0)
@@ -26,6 +28,15 @@ def nll(x, logits):
     against = torch.where(logits > 0, 1 - x, x)
     size = torch.where(logits > 0, logits, -logits)
     return against * size + torch.log1p(torch.exp(-size))
+
+
+def triton_nll(x, logits):
+    """The value, and its derivative by the logits."""
+    e = m.exp_nonpositive(-tl.abs(logits))
+    r = m.reciprocal(1.0 + e)
+    # sigmoid(logits) - x, without the cancellation of 1 - x at large logits
+    grad = tl.where(logits < 0.0, e * r - x, (1.0 - x) - e * r)
+    return tl.fma(-logits, x, tl.where(logits > 0.0, logits, 0.0)) + m.log1p_unit(e), grad
 
 
 def mean(logits):

@@ -13,6 +13,8 @@ import math
 
 import torch
 
+tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
+
 PARAMETERS = ("loc", "logvar")
 DEFAULTS = {"logvar": 0.0}
 SUPPORT = None
@@ -26,6 +28,15 @@ def nll(x, loc, logvar):
     root = torch.exp(logvar * -0.25)
     scaled = (x - loc) * root * root
     return 0.5 * (scaled * scaled + logvar + math.log(2 * math.pi))
+
+
+def triton_nll(x, loc, logvar):
+    """The value, and its derivatives by loc and logvar."""
+    root = m.exp_saturated(logvar * -0.25)  # saturated: x = loc is finite however small the variance
+    scaled = (loc - x) * root * root
+    half = 0.5 * scaled
+    value = tl.fma(half, scaled, 0.5 * logvar + 0.9189385332046727)  # 1/2 log 2 pi
+    return value, scaled * root * root, 0.5 - half * scaled
 
 
 def mean(loc, logvar=None):

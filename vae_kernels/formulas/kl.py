@@ -11,6 +11,8 @@ The residual is scaled before it is squared, by two steps of e^{-v/4}, for the r
 
 import torch
 
+tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
+
 
 def gaussian_kl(mu, logvar, prior_mu=None, prior_logvar=None):
     """KL of N(mu, e^logvar) to N(prior_mu, e^prior_logvar) in nats, element by element.
@@ -23,3 +25,16 @@ def gaussian_kl(mu, logvar, prior_mu=None, prior_logvar=None):
     scaled = (mu - prior_mu) * root * root
     ratio = logvar - prior_logvar
     return 0.5 * (scaled * scaled + (torch.expm1(ratio) - ratio))
+
+
+def triton_gaussian_kl(mu, logvar, prior_mu, prior_logvar):
+    """The value, and its derivatives by all four; a prior of None is N(0, 1)."""
+    if prior_mu is None:
+        value, minus_x = m.expm1_pair(logvar)
+        return 0.5 * tl.fma(mu, mu, minus_x), mu, 0.5 * value, -mu, -0.5 * tl.fma(mu, mu, value)
+    root = m.exp_saturated(prior_logvar * -0.25)
+    scaled = (mu - prior_mu) * root * root
+    half = 0.5 * scaled
+    value, minus_x = m.expm1_pair(logvar - prior_logvar)
+    of_mu, of_logvar = scaled * root * root, 0.5 * value
+    return tl.fma(half, scaled, 0.5 * minus_x), of_mu, of_logvar, -of_mu, -tl.fma(half, scaled, of_logvar)

@@ -7,6 +7,8 @@
 
 import torch
 
+tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
+
 
 def reparameterize(mu, logvar, eps):
     """z = mu + exp(logvar / 2) * eps, element by element.
@@ -14,3 +16,9 @@ def reparameterize(mu, logvar, eps):
     mu and logvar of one shape and floating dtype, which z has; eps float32, of that shape or with leading sample dims.
     """
     return mu + torch.exp(logvar * 0.5) * eps.to(mu.dtype)
+
+
+def triton_reparameterize(mu, logvar, eps):
+    """The sample, and its derivative by logvar; that by mu is 1."""
+    noise = m.exp(0.5 * logvar) * eps.to(mu.dtype)
+    return mu + noise, 0.5 * noise

@@ -1,0 +1,20 @@
+"""The Triton backend: kernels for NVIDIA GPUs, and on CPU tensors in Triton's interpreter (TRITON_INTERPRET=1).
+
+    maths.py noise.py tiles.py     functions of a tile
+    *_kernel.py                    the kernels; they take the formula, which stands in vae_kernels/formulas, as an argument
+    kernels.py                     from tensors to launches: the ops of vae_kernels/ops.py
+    launch.py                      a launch
+
+Importing it imports triton, and compiles nothing.
+"""
+
+from functools import partial
+
+from .. import ops
+from . import kernels
+from .tiles import INTERPRETED as _INTERPRETED
+
+INTERPRETED = _INTERPRETED.value
+ops.attach_triton(kernels, "CPU" if INTERPRETED else "CUDA")
+elbo = partial(ops.elbo, kernels="triton")
+sample_kl = partial(ops.sample_kl, kernels="triton")

@@ -1,0 +1,116 @@
+"""Functions of one tile, float32 or float64: what csrc/scalar.h is for C++. The formulas' Triton twins call them as `m`.
+
+float32 goes through the exp2 instruction and polynomials of fused multiply-adds, which the interpreter runs too (it has
+no libdevice); float64, which nobody trains in, through Triton's own functions. No function loses a NaN: a comparison with
+it is false, and `where` then takes it.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def at_least(x, low):
+    return tl.where(x < low, low, x)
+
+
+@triton.jit
+def at_most(x, high):
+    return tl.where(x > high, high, x)
+
+
+@triton.jit
+def _exp(x):
+    """e^x where neither it nor x log2 e overflows: 2^t, corrected for what was rounded off t."""
+    t = x * 1.4426950408889634
+    rest = tl.fma(x, 1.9259629911266175e-8, tl.fma(x, 1.4426950216293335, -t))  # log2 e in two float32 parts
+    e = tl.exp2(t)
+    return tl.fma(e, rest * 0.6931471805599453, e)
+
+
+@triton.jit
+def exp_nonpositive(x):
+    """e^x for x <= 0."""
+    if x.dtype == tl.float64:
+        return tl.exp(x)
+    return _exp(at_least(x, -103.0))
+
+
+@triton.jit
+def exp(x):
+    """e^x over the whole range, infinity included."""
+    if x.dtype == tl.float64:
+        return tl.exp(x)
+    within = at_most(at_least(x, -103.0), 89.0)
+    return 2.0 * _exp(within - 0.6931471805599453)
+
+
+@triton.jit
+def exp_saturated(x):
+    """e^x that stops at e^88, or e^709, instead of becoming infinite: for a factor that meets an exact zero."""
+    if x.dtype == tl.float64:
+        return tl.exp(at_most(x, 709.0))
+    return _exp(at_most(at_least(x, -103.0), 88.0))
+
+
+@triton.jit
+def reciprocal(x):
+    """1 / x for x in [1, 2]."""
+    if x.dtype == tl.float64:
+        return 1.0 / x
+    root = tl.rsqrt(x)
+    r = root * root
+    return tl.fma(r, tl.fma(-x, r, 1.0), r)  # a Newton step: to an ulp
+
+
+@triton.jit
+def log1p_unit(e):
+    """log(1 + e) for 0 <= e <= 1, to full relative accuracy: the polynomial of csrc/scalar.h."""
+    if e.dtype == tl.float64:
+        u = 1.0 + e
+        return tl.log(u) + (e - (u - 1.0)) / u  # the second term is what the rounding of u lost
+    p = tl.fma(e, -0.0032440233044326305, 0.019851453602313995)
+    p = tl.fma(p, e, -0.05695951730012894)
+    p = tl.fma(p, e, 0.10603653639554977)
+    p = tl.fma(p, e, -0.15305592119693756)
+    p = tl.fma(p, e, 0.1967593878507614)
+    p = tl.fma(p, e, -0.24954134225845337)
+    p = tl.fma(p, e, 0.3332996368408203)
+    p = tl.fma(p, e, -0.4999990165233612)
+    p = tl.fma(p, e, 1.0)
+    return p * e
+
+
+@triton.jit
+def expm1_pair(x):
+    """(e^x - 1, e^x - 1 - x), each to full relative accuracy however small x is: csrc/scalar.h has the derivation."""
+    if x.dtype == tl.float64:
+        return _expm1_pair_wide(x)
+    within = at_most(at_least(x, -87.0), 89.0)
+    magic = tl.fma(within, 1.4426950408889634, 12582912.0)  # k + 1.5 * 2^23
+    k = magic - 12582912.0
+    r = tl.fma(k, 2.12194440e-4, tl.fma(k, -0.693359375, within))
+    p = tl.fma(r, 1.3813144760206342e-03, 8.369418792426586e-03)
+    p = tl.fma(p, r, 4.166845604777336e-02)
+    p = tl.fma(p, r, 0.16666515171527863)
+    p = tl.fma(p, r, 0.4999999403953552)
+    half = (((magic - 1.0).to(tl.int32, bitcast=True) << 23) + 0x3F800000).to(tl.float32, bitcast=True)  # 2^(k-1)
+    tail = r * r * p  # e^r - 1 - r
+    power_minus_1 = half * 2.0 - 1.0
+    value = tl.fma(half, 2.0 * (r + tail), power_minus_1)
+    minus_x = tl.fma(half, 2.0 * tail, tl.fma(half, 2.0 * r, power_minus_1 - within))
+    large = half * (2.0 * (r + tail + 1.0))  # 2^k is infinite before e^x is
+    return tl.where(x > 88.0, large, value), tl.where(x > 88.0, large, minus_x)
+
+
+@triton.jit
+def _expm1_pair_wide(x):
+    """The series near 0, where e^x - 1 - x cancels; 20 terms of it at |x| < 1 reach float64's last place."""
+    small = tl.where(tl.abs(x) < 1.0, x, 0.0)
+    tail = small * 0.0
+    for i in tl.static_range(20):
+        tail = (1.0 + tail) * small / (22.0 - i)
+    tail = (1.0 + tail) * small * small * 0.5  # x^2 / 2 (1 + x/3 (1 + x/4 (1 + ...)))
+    power = tl.exp(x)
+    near = tl.abs(x) < 1.0
+    return tl.where(near, small + tail, power - 1.0), tl.where(near, tail, power - 1.0 - x)

@@ -1,0 +1,100 @@
+"""z = mu + exp(logvar / 2) eps and the KL of q(z|x), one kernel forward and one backward; eps is drawn again backward.
+
+A program has a tile of R rows and C columns of the latents. With GROUPED, where the columns are a multiple of four, the
+four normals of a Philox call lie side by side in a row.
+"""
+
+import triton
+import triton.language as tl
+
+from .noise import normals_of_elements, normals_of_groups
+from .tiles import load, place, row_sums, row_weights, store, take_ticket
+
+
+@triton.jit
+def _noise(rng, first_row, first_col, row, cols, R: tl.constexpr, C: tl.constexpr, GROUPED: tl.constexpr):
+    """[R, C] normals of the rows first_row + row and the columns from first_col on."""
+    seed, offset = tl.load(rng), tl.load(rng + 1)
+    if GROUPED:
+        group = place(first_row + row, cols, first_col + 4 * tl.arange(0, C // 4)) >> 2
+        return normals_of_groups(seed, offset, group, R, C)
+    return normals_of_elements(seed, offset, place(first_row + row, cols, first_col + tl.arange(0, C)))
+
+
+@triton.jit(do_not_specialize=["rows", "pieces", "row_blocks"])
+def sample_kernel(
+    mu, logvar, prior_mu, prior_logvar, mu_row, logvar_row, prior_mu_row, prior_logvar_row, rng, z, kl, partial, ticket,
+    rows, cols, pieces, row_blocks,
+    SAMPLE: tl.constexpr, KL: tl.constexpr, R: tl.constexpr, C: tl.constexpr, GROUPED: tl.constexpr,
+    PIECES: tl.constexpr, BLOCK: tl.constexpr, DTYPE: tl.constexpr,
+):  # fmt: skip
+    block, draw = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    row = block // pieces * R + tl.arange(0, R)
+    piece = block % pieces
+    col = piece * C + tl.arange(0, C)
+    inside = (row < rows)[:, None] & (col < cols)[None, :]
+    m = load(mu, place(row, mu_row, col), inside, True, DTYPE)
+    v = load(logvar, place(row, logvar_row, col), inside, True, DTYPE)
+    eps = _noise(rng, draw * rows, piece * C, row, cols, R, C, GROUPED)
+    sample, _ = SAMPLE(m, v, eps)
+    store(z, place(draw * rows + row, cols, col), sample, inside, True)
+    if kl is not None:
+        if draw == 0:
+            if prior_mu is None:
+                value, d0, d1, d2, d3 = KL(m, v, None, None)
+            else:
+                pm = load(prior_mu, place(row, prior_mu_row, col), inside, True, DTYPE)
+                pv = load(prior_logvar, place(row, prior_logvar_row, col), inside, True, DTYPE)
+                value, d0, d1, d2, d3 = KL(m, v, pm, pv)
+            sums = tl.sum(tl.where(inside, value, 0.0), 1)
+            if partial is None:  # a row is one piece
+                store(kl, row, sums, row < rows, True)
+            else:
+                tl.store(partial + row * pieces + piece, sums.to(tl.float64), mask=row < rows)
+                if take_ticket(ticket, row_blocks * pieces):
+                    for start in range(0, rows, BLOCK):
+                        of = start + tl.arange(0, BLOCK).to(tl.int64)
+                        store(kl, of, row_sums(partial, of, rows, pieces, PIECES), of < rows, True)
+
+
+@triton.jit(do_not_specialize=["rows", "pieces", "draws"])
+def sample_backward_kernel(
+    mu, logvar, prior_mu, prior_logvar, mu_row, logvar_row, prior_mu_row, prior_logvar_row, rng, grad_z, grad_kl,
+    grad_kl_row, g0, g1, g2, g3, rows, cols, pieces, draws,
+    SAMPLE: tl.constexpr, KL: tl.constexpr, R: tl.constexpr, C: tl.constexpr, GROUPED: tl.constexpr,
+    DTYPE: tl.constexpr,
+):  # fmt: skip
+    block = tl.program_id(0).to(tl.int64)
+    row = block // pieces * R + tl.arange(0, R)
+    piece = block % pieces
+    col = piece * C + tl.arange(0, C)
+    inside = (row < rows)[:, None] & (col < cols)[None, :]
+    m = load(mu, place(row, mu_row, col), inside, True, DTYPE)
+    v = load(logvar, place(row, logvar_row, col), inside, True, DTYPE)
+    of_mu, of_logvar = tl.zeros([R, C], DTYPE), tl.zeros([R, C], DTYPE)
+    of_prior_mu, of_prior_logvar = tl.zeros([R, C], DTYPE), tl.zeros([R, C], DTYPE)
+    if grad_kl is not None:
+        if prior_mu is None:
+            value, d0, d1, d2, d3 = KL(m, v, None, None)
+        else:
+            pm = load(prior_mu, place(row, prior_mu_row, col), inside, True, DTYPE)
+            pv = load(prior_logvar, place(row, prior_logvar_row, col), inside, True, DTYPE)
+            value, d0, d1, d2, d3 = KL(m, v, pm, pv)
+        w = row_weights(grad_kl, grad_kl_row, row, rows, 1.0, DTYPE)
+        of_mu, of_logvar, of_prior_mu, of_prior_logvar = d0 * w, d1 * w, d2 * w, d3 * w
+    if grad_z is not None:
+        for draw in range(draws):
+            eps = _noise(rng, draw * rows, piece * C, row, cols, R, C, GROUPED)
+            sample, slope = SAMPLE(m, v, eps)
+            g = load(grad_z, place(draw * rows + row, cols, col), inside, True, DTYPE)
+            of_mu += g
+            of_logvar += g * slope
+    at = place(row, cols, col)
+    if g0 is not None:
+        store(g0, at, of_mu, inside, True)
+    if g1 is not None:
+        store(g1, at, of_logvar, inside, True)
+    if g2 is not None:
+        store(g2, at, of_prior_mu, inside, True)
+    if g3 is not None:
+        store(g3, at, of_prior_logvar, inside, True)
