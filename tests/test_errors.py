@@ -67,7 +67,7 @@ ERRORS = [
       for f in (elbo, gaussian, lambda **k: vk.gaussian_kl(MU, MU, **k), lambda **k: vk.sample_kl(MU, MU, **k))),
     (lambda: elbo(reduction=None), V, "reduction: got None, expected one of 'none', 'mean', 'sum'"),
     *((lambda f=f: f(backend="triton2"), V,
-       "backend: got 'triton2', expected \"auto\" or one of ['cpu', 'cuda', 'torch']")
+       "backend: got 'triton2', expected \"auto\" or one of ['cpu', 'cuda', 'torch', 'triton']")
       for f in (elbo, gaussian, lambda **k: vk.gaussian_kl(MU, MU, **k), lambda **k: vk.sample_kl(MU, MU, **k),
                 lambda **k: vk.reparameterize(MU, MU, **k))),
     (lambda: elbo(backend=["cpu"]), V, "backend: got ['cpu'], expected \"auto\" or one of"),
@@ -185,7 +185,7 @@ def test_a_parameter_without_a_default_must_be_given(monkeypatch):
 
 def test_available_backends_is_a_copy():
     found = vk.available_backends()
-    assert found["torch"] is None and set(found) == {"torch", "cpu", "cuda"}
+    assert found["torch"] is None and set(found) == {"torch", "cpu", "cuda", "triton"}
     found["torch"] = "broken by the caller"
     assert vk.available_backends()["torch"] is None
 

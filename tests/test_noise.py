@@ -8,47 +8,49 @@ from pathlib import Path
 import cases
 import pytest
 import torch
+from known import BACKENDS, compiled
 
 import vae_kernels as vk
-from vae_kernels import ops, philox
+from vae_kernels import backends, philox
 
-BACKENDS = [name for name in ("cpu",) if vk.available_backends()[name] is None]  # test_cuda.py has the same for "cuda"
+MODULES = {name: backends.choose(name, ()) for name in BACKENDS if name != "torch"}
 SHAPES = [(1, 1), (3, 5), (1000, 7), (2, 1025), (17, 3000), (4, 3, 2, 5), (6,), (0, 3)]
 RNGS = [(0, 0), (1, 2), (0x1234567890AB, (5 << 32) + 7), (-1, -(2**63))]
 
 
-def normals_of_ops(rng, shape, n_samples=None):
+def normals(backend, rng, shape, n_samples=None):
     zeros = torch.zeros(shape)
-    return ops.sample_kl(zeros, zeros, (), torch.tensor(rng), n_samples, False)[0]
+    return MODULES[backend].sample_kl(zeros, zeros, (), torch.tensor(rng), n_samples, False)[0]
 
 
-@pytest.mark.skipif("cpu" not in BACKENDS, reason="the compiled library was not built")
+@pytest.mark.parametrize("backend", MODULES)
 @pytest.mark.parametrize("rng", RNGS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_bits(shape, rng):
-    assert torch.equal(normals_of_ops(rng, shape), philox.normals(torch.tensor(rng), shape))
-    assert torch.equal(normals_of_ops(rng, shape, 3), philox.normals(torch.tensor(rng), (3, *shape)))
+def test_bits(backend, shape, rng):
+    assert torch.equal(normals(backend, rng, shape), philox.normals(torch.tensor(rng), shape))
+    assert torch.equal(normals(backend, rng, shape, 3), philox.normals(torch.tensor(rng), (3, *shape)))
 
 
-@pytest.mark.skipif("cpu" not in BACKENDS, reason="the compiled library was not built")
-def test_bits_of_a_million():
+@pytest.mark.parametrize("backend", MODULES)
+def test_bits_of_a_million(backend):
     """Rounding differs in one of some ten thousand if a single operation is contracted: a short draw may miss it."""
-    assert torch.equal(normals_of_ops(RNGS[2], (1 << 20,)), philox.normals(torch.tensor(RNGS[2]), (1 << 20,)))
+    shape = (1 << 10, 1 << 10)
+    assert torch.equal(normals(backend, RNGS[2], shape), philox.normals(torch.tensor(RNGS[2]), shape))
 
 
-@pytest.mark.skipif("cpu" not in BACKENDS, reason="the compiled library was not built")
+@compiled
 @pytest.mark.parametrize("isa", ["base", "avx2"])
 def test_bits_of_every_instruction_set(isa):
     if isa == "avx2" and not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         pytest.skip("this processor does not run avx2")
-    code = "import test_noise as t; t.test_bits_of_a_million(); t.test_bits((17, 3000), (1, 2))"
+    code = "import test_noise as t; t.test_bits_of_a_million('cpu'); t.test_bits('cpu', (17, 3000), (1, 2))"
     env = os.environ | {"VAE_KERNELS_ISA": isa}
     here = Path(__file__).parent
     done = subprocess.run([sys.executable, "-c", code], cwd=here, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-@pytest.mark.parametrize("backend", ["torch", *BACKENDS])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("n_samples", [None, 1, 4])
 def test_samples_are_a_function_of_the_seed(backend, n_samples):
     mu, logvar = torch.randn(5, 7), torch.randn(5, 7)
@@ -64,7 +66,7 @@ def test_samples_are_a_function_of_the_seed(backend, n_samples):
     assert first.shape == ((5, 7) if n_samples is None else (n_samples, 5, 7))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", MODULES)
 @pytest.mark.parametrize("layout", ["contiguous", "halves", "transposed", "channels_last"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_value_and_gradient(backend, dtype, layout):
@@ -96,7 +98,7 @@ def test_value_and_gradient(backend, dtype, layout):
         cases.check(*values, dtype, name)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", MODULES)
 def test_either_result_alone_has_its_gradient(backend):
     mu, logvar = (torch.randn(4, 6, dtype=torch.float64, requires_grad=True) for _ in range(2))
     for pick in (0, 1):
@@ -109,7 +111,7 @@ def test_either_result_alone_has_its_gradient(backend):
             torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", MODULES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_every_half_is_read_and_written_exactly(backend, dtype):
     """All 65536 patterns, infinities and NaN among them: with sd = 0, z is mu; else it is rounded as torch rounds. What

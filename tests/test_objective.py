@@ -14,7 +14,6 @@ from oracles import ORACLES
 import vae_kernels as vk
 
 
-
 @pytest.fixture(params=[name for name in BACKENDS if name != "torch"])  # on a GPU: test_gpu.py
 def backend(request):
     return request.param
@@ -164,7 +163,7 @@ def test_threads_change_no_bit(likelihood):
 
 
 def test_sum_of_many(backend):
-    """The sum over many elements keeps seven digits in float32: its lanes are few and short, then it goes on in float64."""
+    """The sum over many elements keeps seven digits in float32: its lanes are short, then it goes on in float64."""
     n = {"cpu": 50_000_000, "triton": 1 << 20}[backend]  # the interpreter takes 6 us an element
     logits = torch.linspace(-4, 4, n).view(1, n)
     x = torch.full((1, n), 0.25)

@@ -4,14 +4,14 @@ import itertools
 
 import pytest
 import torch
+from known import BACKENDS
 from torch.library import opcheck
 
-import vae_kernels as vk
 from vae_kernels import layout
 
 OPS = torch.ops.vae_kernels
-missing = vk.available_backends()["cpu"]
-compiled = pytest.mark.skipif(missing is not None, reason=f"no backend cpu: {missing}")
+PREFIXES = [prefix for prefix, backend in (("", "cpu"), ("triton_", "triton")) if backend in BACKENDS]
+NAMES = ("elbo", "elbo_backward", "sample", "sample_backward")
 
 
 @pytest.fixture(autouse=True)
@@ -93,23 +93,24 @@ SAMPLES = {
 }  # fmt: skip
 
 
-def calls():
-    """(name, op, arguments) over every op, with several patterns of arguments."""
+def calls(prefix):
+    """(name, op, arguments) over every op of a prefix, with several patterns of arguments."""
+    elbo, elbo_backward, sample, sample_backward = (getattr(OPS, prefix + name) for name in NAMES)
     for name, reduction in itertools.product(OBJECTIVES, (0, 1, 2)):
-        yield f"elbo {name} {reduction}", OPS.elbo, lambda n=name, r=reduction: elbo_arguments(n, reduction=r)
+        yield f"elbo {name} {reduction}", elbo, lambda n=name, r=reduction: elbo_arguments(n, reduction=r)
     for weights in WEIGHTS:
-        for op, f in ((OPS.elbo, elbo_arguments), (OPS.elbo_backward, backward_arguments)):
+        for op, f in ((elbo, elbo_arguments), (elbo_backward, backward_arguments)):
             yield f"{op} {weights}", op, lambda w=weights, f=f: f("elements", w)
     for need in (0, 1, 0b1010):
-        yield f"elbo need {need}", OPS.elbo, lambda n=need: elbo_arguments("elements", need=n, terms=False)
+        yield f"elbo need {need}", elbo, lambda n=need: elbo_arguments("elements", need=n, terms=False)
     for name in OBJECTIVES:
-        yield f"elbo_backward {name}", OPS.elbo_backward, lambda n=name: backward_arguments(n)
+        yield f"elbo_backward {name}", elbo_backward, lambda n=name: backward_arguments(n)
     for name, settings in SAMPLES.items():
-        yield f"sample {name}", OPS.sample, lambda s=settings: (*sample_arguments(**s), True)
+        yield f"sample {name}", sample, lambda s=settings: (*sample_arguments(**s), True)
         for wanted in ((True, True), (True, False), (False, True)):
             arguments = lambda s=settings, w=wanted: sample_backward_arguments(w, **s)  # noqa: E731
-            yield f"sample_backward {name} {wanted}", OPS.sample_backward, arguments
-    yield "sample without kl", OPS.sample, lambda: (*sample_arguments(), False)
+            yield f"sample_backward {name} {wanted}", sample_backward, arguments
+    yield "sample without kl", sample, lambda: (*sample_arguments(), False)
 
 
 def backward_arguments(name, weights="floats"):
@@ -124,17 +125,17 @@ def sample_backward_arguments(wanted, **settings):
     return *incoming, *arguments, (1 << 2 + len(arguments[2])) - 1
 
 
-CALLS = list(calls())
+CALLS = [(prefix + name, op, make) for prefix in PREFIXES for name, op, make in calls(prefix)]
 
 
 def test_every_op_is_called():
     """Those that take tensors and run here: the two of the pool have no fake to compare, rescale_ is for CUDA alone."""
     ours = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("vae_kernels::")}
     ours = {name for name in ours if "Tensor" in str(getattr(OPS, name.split("::")[1]).default._schema)}
-    assert ours == {op.default.name() for _, op, _ in CALLS} | {"vae_kernels::rescale_"}
+    called = {op.default.name() for _, op, _ in CALLS} | {"vae_kernels::rescale_"}
+    assert ours == called | {f"vae_kernels::triton_{name}" for name in NAMES}
 
 
-@compiled
 @pytest.mark.parametrize("op, arguments", [c[1:] for c in CALLS], ids=[c[0] for c in CALLS])
 def test_the_fake_is_the_real_result_without_its_values(op, arguments):
     arguments = arguments()
@@ -147,15 +148,15 @@ def test_the_fake_is_the_real_result_without_its_values(op, arguments):
     assert len(real) and [describe(t) for t in faked] == [describe(t) for t in real]
 
 
-@compiled
+@pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("name", ["plain", "half", "channels_last", "row", "prior", "kl"])
-def test_opcheck_of_the_objective(name):
-    opcheck(OPS.elbo.default, elbo_arguments(name, "tensors"))
-    opcheck(OPS.elbo_backward.default, backward_arguments(name, "tensors"))
+def test_opcheck_of_the_objective(prefix, name):
+    opcheck(getattr(OPS, prefix + "elbo").default, elbo_arguments(name, "tensors"))
+    opcheck(getattr(OPS, prefix + "elbo_backward").default, backward_arguments(name, "tensors"))
 
 
-@compiled
+@pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("name", ["plain", "half", "halves", "prior"])
-def test_opcheck_of_the_sample(name):
-    opcheck(OPS.sample.default, (*sample_arguments(**SAMPLES[name]), True))
-    opcheck(OPS.sample_backward.default, sample_backward_arguments((True, True), **SAMPLES[name]))
+def test_opcheck_of_the_sample(prefix, name):
+    opcheck(getattr(OPS, prefix + "sample").default, (*sample_arguments(**SAMPLES[name]), True))
+    opcheck(getattr(OPS, prefix + "sample_backward").default, sample_backward_arguments((True, True), **SAMPLES[name]))

@@ -77,8 +77,8 @@ def _triton():
 
 @functools.cache
 def _no_triton():
-    """Why Triton cannot be used, or None. That it can be imported says little: it needs a compiler for its launches, and a
-    GPU that it knows. So a kernel is compiled and launched, once."""
+    """Why Triton cannot be used, or None. That it can be imported says little: it needs a compiler for its launches,
+    and a GPU that it knows. So a kernel is compiled and launched, once."""
     try:
         if _triton().INTERPRETED:
             return None

@@ -56,8 +56,8 @@ def _overloads(prefix):
     return {name: getattr(torch.ops.vae_kernels, prefix + name).default for name in _SCHEMAS}
 
 
-# Who computes. "triton" is its functions, without the dispatcher, which takes longer than a launch, and "triton ops" what
-# a compiler may see of them.
+# Who computes. "triton" is its functions, without the dispatcher, which takes longer than a launch, and "triton ops"
+# what a compiler may see of them.
 _KERNELS = {
     "compiled": _overloads("") | {"rescale_": torch.ops.vae_kernels.rescale_.default},
     "triton ops": _overloads("triton_"),

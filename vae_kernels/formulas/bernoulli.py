@@ -35,7 +35,7 @@ def triton_nll(x, logits):
     e = m.exp_nonpositive(-tl.abs(logits))
     r = m.reciprocal(1.0 + e)
     # sigmoid(logits) - x, without the cancellation of 1 - x at large logits
-    grad = tl.where(logits < 0.0, e * r - x, (1.0 - x) - e * r)
+    grad = tl.where(logits < 0.0, tl.fma(e, r, -x), tl.fma(-e, r, 1.0 - x))
     return tl.fma(-logits, x, tl.where(logits > 0.0, logits, 0.0)) + m.log1p_unit(e), grad
 
 

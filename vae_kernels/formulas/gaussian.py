@@ -36,7 +36,7 @@ def triton_nll(x, loc, logvar):
     scaled = (loc - x) * root * root
     half = 0.5 * scaled
     value = tl.fma(half, scaled, 0.5 * logvar + 0.9189385332046727)  # 1/2 log 2 pi
-    return value, scaled * root * root, 0.5 - half * scaled
+    return value, scaled * root * root, tl.fma(-half, scaled, 0.5)
 
 
 def mean(loc, logvar=None):

@@ -32,9 +32,10 @@ def triton_gaussian_kl(mu, logvar, prior_mu, prior_logvar):
     if prior_mu is None:
         value, minus_x = m.expm1_pair(logvar)
         return 0.5 * tl.fma(mu, mu, minus_x), mu, 0.5 * value, -mu, -0.5 * tl.fma(mu, mu, value)
-    root = m.exp_saturated(prior_logvar * -0.25)
-    scaled = (mu - prior_mu) * root * root
-    half = 0.5 * scaled
-    value, minus_x = m.expm1_pair(logvar - prior_logvar)
-    of_mu, of_logvar = scaled * root * root, 0.5 * value
-    return tl.fma(half, scaled, 0.5 * minus_x), of_mu, of_logvar, -of_mu, -tl.fma(half, scaled, of_logvar)
+    else:
+        root = m.exp_saturated(prior_logvar * -0.25)
+        scaled = (mu - prior_mu) * root * root
+        half = 0.5 * scaled
+        value, minus_x = m.expm1_pair(logvar - prior_logvar)
+        of_mu, of_logvar = scaled * root * root, 0.5 * value
+        return tl.fma(half, scaled, 0.5 * minus_x), of_mu, of_logvar, -of_mu, -tl.fma(half, scaled, of_logvar)

@@ -1,8 +1,8 @@
 """The Triton backend: kernels for NVIDIA GPUs, and on CPU tensors in Triton's interpreter (TRITON_INTERPRET=1).
 
     maths.py noise.py tiles.py     functions of a tile
-    *_kernel.py                    the kernels; they take the formula, which stands in vae_kernels/formulas, as an argument
-    kernels.py                     from tensors to launches: the ops of vae_kernels/ops.py
+    *_kernel.py                    the kernels; the formula, from vae_kernels/formulas, is an argument
+    plan.py kernels.py             from tensors to launches: the ops of vae_kernels/ops.py
     launch.py                      a launch
 
 Importing it imports triton, and compiles nothing.

@@ -1,8 +1,8 @@
 """The objective in one launch: the KL's programs, then those of the likelihood; the last of all to end adds up.
 
 A program has a tile of R rows and C columns, and STEPS of them, side by side, or with DOWN below one another (for
-gradients that are sums over rows). What it leaves are partial sums in float64: with ROWS one for each row and piece of a
-row, else one for all of it.
+gradients that are sums over rows). What it leaves are partial sums in float64: with ROWS one for each row and piece of
+a row, else one for all of it.
 """
 
 import triton
@@ -12,16 +12,16 @@ from .tiles import all_sum, column_sums, load, number, place, row_sums, row_weig
 
 # LAYOUT of a parameter against x: 0 as x, 1 one row for all samples, 2 one number. REDUCTION: 0 none, 1 mean, 2 sum.
 
+
 @triton.jit
 def _parameter(ptr, stride, row, col, inside, in_row, LAYOUT: tl.constexpr, MASKED: tl.constexpr, DTYPE: tl.constexpr):
     if LAYOUT == 0:
-        return load(ptr, place(row, stride, col), inside, MASKED, DTYPE)
-    nothing = tl.zeros([row.shape[0], col.shape[0]], DTYPE)
-    if ptr is None:  # left out: 0
-        return nothing
-    if LAYOUT == 1:
-        return nothing + load(ptr, col, in_row, MASKED, DTYPE)[None, :]
-    return nothing + tl.load(ptr).to(DTYPE)
+        value = load(ptr, place(row, stride, col), inside, MASKED, DTYPE)
+    else:
+        value = tl.zeros([row.shape[0], col.shape[0]], DTYPE)
+        if ptr is not None:  # else left out: 0
+            value += load(ptr, col, in_row, MASKED, DTYPE)[None, :] if LAYOUT == 1 else tl.load(ptr).to(DTYPE)
+    return value
 
 
 @triton.jit
@@ -148,7 +148,7 @@ def _finish(
     REDUCTION: tl.constexpr, ROWS: tl.constexpr, VALUES: tl.constexpr, NLL_PIECES: tl.constexpr,
     KL_PIECES: tl.constexpr, BLOCK: tl.constexpr, ALONE: tl.constexpr,
 ):  # fmt: skip
-    """From partial sums to results; `block` of `blocks` has its part of the rows and columns. ALONE: it is the only one."""
+    """From partial sums to results. This is `block` of `blocks`, which share the rows and columns; ALONE: of one."""
     rows = tl.zeros([], tl.float64) + batch
     if VALUES:
         total = tl.zeros([], tl.float64)

@@ -1,8 +1,8 @@
-"""Functions of one tile, float32 or float64: what csrc/scalar.h is for C++. The formulas' Triton twins call them as `m`.
+"""Functions of a tile, float32 or float64: what csrc/scalar.h is for C++. The formulas' Triton twins call them as `m`.
 
 float32 goes through the exp2 instruction and polynomials of fused multiply-adds, which the interpreter runs too (it has
-no libdevice); float64, which nobody trains in, through Triton's own functions. No function loses a NaN: a comparison with
-it is false, and `where` then takes it.
+no libdevice); float64, which nobody trains in, through Triton's own functions. No function loses a NaN: a comparison
+with it is false, and `where` then takes it. Triton compiles what follows a `return` too: hence each `else`.
 """
 
 import triton
@@ -30,10 +30,11 @@ def _exp(x):
 
 @triton.jit
 def exp_nonpositive(x):
-    """e^x for x <= 0."""
+    """e^x for x <= 0, to |x| 2^-24 of itself: what is lost where e^x is small does not show beside 1."""
     if x.dtype == tl.float64:
         return tl.exp(x)
-    return _exp(at_least(x, -103.0))
+    else:
+        return tl.exp2(x * 1.4426950408889634)
 
 
 @triton.jit
@@ -41,8 +42,8 @@ def exp(x):
     """e^x over the whole range, infinity included."""
     if x.dtype == tl.float64:
         return tl.exp(x)
-    within = at_most(at_least(x, -103.0), 89.0)
-    return 2.0 * _exp(within - 0.6931471805599453)
+    else:
+        return 2.0 * _exp(at_most(at_least(x, -103.0), 89.0) - 0.6931471805599453)
 
 
 @triton.jit
@@ -50,7 +51,8 @@ def exp_saturated(x):
     """e^x that stops at e^88, or e^709, instead of becoming infinite: for a factor that meets an exact zero."""
     if x.dtype == tl.float64:
         return tl.exp(at_most(x, 709.0))
-    return _exp(at_most(at_least(x, -103.0), 88.0))
+    else:
+        return _exp(at_most(at_least(x, -103.0), 88.0))
 
 
 @triton.jit
@@ -58,9 +60,10 @@ def reciprocal(x):
     """1 / x for x in [1, 2]."""
     if x.dtype == tl.float64:
         return 1.0 / x
-    root = tl.rsqrt(x)
-    r = root * root
-    return tl.fma(r, tl.fma(-x, r, 1.0), r)  # a Newton step: to an ulp
+    else:
+        root = tl.rsqrt(x)
+        r = root * root
+        return tl.fma(r, tl.fma(-x, r, 1.0), r)  # a Newton step: to an ulp
 
 
 @triton.jit
@@ -69,23 +72,31 @@ def log1p_unit(e):
     if e.dtype == tl.float64:
         u = 1.0 + e
         return tl.log(u) + (e - (u - 1.0)) / u  # the second term is what the rounding of u lost
-    p = tl.fma(e, -0.0032440233044326305, 0.019851453602313995)
-    p = tl.fma(p, e, -0.05695951730012894)
-    p = tl.fma(p, e, 0.10603653639554977)
-    p = tl.fma(p, e, -0.15305592119693756)
-    p = tl.fma(p, e, 0.1967593878507614)
-    p = tl.fma(p, e, -0.24954134225845337)
-    p = tl.fma(p, e, 0.3332996368408203)
-    p = tl.fma(p, e, -0.4999990165233612)
-    p = tl.fma(p, e, 1.0)
-    return p * e
+    else:
+        p = tl.fma(e, -0.0032440233044326305, 0.019851453602313995)
+        p = tl.fma(p, e, -0.05695951730012894)
+        p = tl.fma(p, e, 0.10603653639554977)
+        p = tl.fma(p, e, -0.15305592119693756)
+        p = tl.fma(p, e, 0.1967593878507614)
+        p = tl.fma(p, e, -0.24954134225845337)
+        p = tl.fma(p, e, 0.3332996368408203)
+        p = tl.fma(p, e, -0.4999990165233612)
+        p = tl.fma(p, e, 1.0)
+        return p * e
 
 
 @triton.jit
 def expm1_pair(x):
-    """(e^x - 1, e^x - 1 - x), each to full relative accuracy however small x is: csrc/scalar.h has the derivation."""
+    """(e^x - 1, e^x - 1 - x), each to full relative accuracy however small x is."""
     if x.dtype == tl.float64:
-        return _expm1_pair_wide(x)
+        return _expm1_pair_float64(x)
+    else:
+        return _expm1_pair_float32(x)
+
+
+@triton.jit
+def _expm1_pair_float32(x):
+    """csrc/scalar.h has the derivation."""
     within = at_most(at_least(x, -87.0), 89.0)
     magic = tl.fma(within, 1.4426950408889634, 12582912.0)  # k + 1.5 * 2^23
     k = magic - 12582912.0
@@ -104,7 +115,7 @@ def expm1_pair(x):
 
 
 @triton.jit
-def _expm1_pair_wide(x):
+def _expm1_pair_float64(x):
     """The series near 0, where e^x - 1 - x cancels; 20 terms of it at |x| < 1 reach float64's last place."""
     small = tl.where(tl.abs(x) < 1.0, x, 0.0)
     tail = small * 0.0

@@ -62,7 +62,7 @@ def box_muller(x, y):
 
 @triton.jit
 def normals_of_groups(seed, offset, group, ROWS: tl.constexpr, COLS: tl.constexpr):
-    """[ROWS, COLS] normals of whole groups, [ROWS, COLS / 4]: four from each Philox call, in place without a shuffle."""
+    """[ROWS, COLS] normals of whole groups, [ROWS, COLS / 4]: four of each Philox call, in place without a shuffle."""
     w0, w1, w2, w3 = words(seed, offset, group)
     n0, n1 = box_muller(w0, w1)
     n2, n3 = box_muller(w2, w3)

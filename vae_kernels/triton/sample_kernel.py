@@ -18,7 +18,8 @@ def _noise(rng, first_row, first_col, row, cols, R: tl.constexpr, C: tl.constexp
     if GROUPED:
         group = place(first_row + row, cols, first_col + 4 * tl.arange(0, C // 4)) >> 2
         return normals_of_groups(seed, offset, group, R, C)
-    return normals_of_elements(seed, offset, place(first_row + row, cols, first_col + tl.arange(0, C)))
+    else:
+        return normals_of_elements(seed, offset, place(first_row + row, cols, first_col + tl.arange(0, C)))
 
 
 @triton.jit(do_not_specialize=["rows", "pieces", "row_blocks"])
@@ -41,11 +42,11 @@ def sample_kernel(
     if kl is not None:
         if draw == 0:
             if prior_mu is None:
-                value, d0, d1, d2, d3 = KL(m, v, None, None)
+                value, _, _, _, _ = KL(m, v, None, None)
             else:
                 pm = load(prior_mu, place(row, prior_mu_row, col), inside, True, DTYPE)
                 pv = load(prior_logvar, place(row, prior_logvar_row, col), inside, True, DTYPE)
-                value, d0, d1, d2, d3 = KL(m, v, pm, pv)
+                value, _, _, _, _ = KL(m, v, pm, pv)
             sums = tl.sum(tl.where(inside, value, 0.0), 1)
             if partial is None:  # a row is one piece
                 store(kl, row, sums, row < rows, True)
@@ -75,17 +76,17 @@ def sample_backward_kernel(
     of_prior_mu, of_prior_logvar = tl.zeros([R, C], DTYPE), tl.zeros([R, C], DTYPE)
     if grad_kl is not None:
         if prior_mu is None:
-            value, d0, d1, d2, d3 = KL(m, v, None, None)
+            _, d0, d1, d2, d3 = KL(m, v, None, None)
         else:
             pm = load(prior_mu, place(row, prior_mu_row, col), inside, True, DTYPE)
             pv = load(prior_logvar, place(row, prior_logvar_row, col), inside, True, DTYPE)
-            value, d0, d1, d2, d3 = KL(m, v, pm, pv)
+            _, d0, d1, d2, d3 = KL(m, v, pm, pv)
         w = row_weights(grad_kl, grad_kl_row, row, rows, 1.0, DTYPE)
         of_mu, of_logvar, of_prior_mu, of_prior_logvar = d0 * w, d1 * w, d2 * w, d3 * w
     if grad_z is not None:
         for draw in range(draws):
             eps = _noise(rng, draw * rows, piece * C, row, cols, R, C, GROUPED)
-            sample, slope = SAMPLE(m, v, eps)
+            _, slope = SAMPLE(m, v, eps)
             g = load(grad_z, place(draw * rows + row, cols, col), inside, True, DTYPE)
             of_mu += g
             of_logvar += g * slope

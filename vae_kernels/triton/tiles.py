@@ -1,6 +1,6 @@
 """What the kernels share: reading a tile in the compute type, and adding up what the programs left behind.
 
-A matrix has rows (samples) and columns; row r begins `stride` elements after row r - 1, and stride 0 repeats one row for
+A matrix has rows (samples) and columns; row r begins `stride` elements after row r - 1; stride 0 repeats one row for
 all. Addresses are int64. MASKED=False is the path of a tile that lies wholly inside: no mask, so that loads and stores
 are 128 bits wide whatever the number of columns is.
 """
@@ -22,15 +22,17 @@ def load(ptr, at, mask, MASKED: tl.constexpr, DTYPE: tl.constexpr):
     value = tl.load(ptr + at, mask=mask, other=0) if MASKED else tl.load(ptr + at)
     if ptr.dtype.element_ty == tl.uint8:  # levels: x / 255
         return value.to(DTYPE) * 0.00392156862745098
-    return value.to(DTYPE)
+    else:
+        return value.to(DTYPE)
 
 
 @triton.jit
 def _narrow(value, DTYPE: tl.constexpr):
-    if INTERPRETED and DTYPE == tl.bfloat16:  # a GPU rounds to nearest; the interpreter of Triton 3.9 cuts off
+    if INTERPRETED and tl.bfloat16 == DTYPE:  # a GPU rounds to nearest; the interpreter of Triton 3.9 cuts off
         bits = value.to(tl.float32).to(tl.uint32, bitcast=True)
         return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).to(tl.uint16).to(tl.bfloat16, bitcast=True)
-    return value.to(DTYPE)
+    else:
+        return value.to(DTYPE)
 
 
 @triton.jit
@@ -48,8 +50,9 @@ def row_weights(incoming, incoming_stride, row, rows, weight, DTYPE: tl.constexp
     ones = (row * 0 + 1).to(DTYPE)
     if incoming is None:
         return (ones * weight)[:, None]
-    read = tl.load(incoming + row * incoming_stride, mask=row < rows, other=0)
-    return (read.to(DTYPE) * weight)[:, None]
+    else:
+        read = tl.load(incoming + row * incoming_stride, mask=row < rows, other=0)
+        return (read.to(DTYPE) * weight)[:, None]
 
 
 @triton.jit
@@ -57,7 +60,8 @@ def number(ptr, factor, DTYPE: tl.constexpr):
     """A weight: the 0-d tensor, where there is one, times the factor."""
     if ptr is None:
         return tl.full([], 1.0, DTYPE) * factor
-    return tl.load(ptr).to(DTYPE) * factor
+    else:
+        return tl.load(ptr).to(DTYPE) * factor
 
 
 # ---------------------------------------------------------------- sums of float64 partial sums, in a fixed order
@@ -101,7 +105,7 @@ def column_sums(part, out, row_blocks, cols, divisor, block, blocks, BLOCK: tl.c
         col = start + tl.arange(0, BLOCK).to(tl.int64)
         total = tl.zeros([BLOCK], tl.float64)
         at = col
-        for _ in range(0, row_blocks):
+        for _ in range(row_blocks):
             total += tl.load(part + at, mask=col < cols, other=0.0, cache_modifier=".cg")
             at += cols
         tl.store(out + col, (total / divisor).to(out.dtype.element_ty), mask=col < cols)

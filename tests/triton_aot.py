@@ -1,0 +1,193 @@
+"""Compiles the launches of the Triton backend for GPUs that are not there; prints what the code looks like, as JSON.
+
+    python triton_aot.py 90 [name ...]
+
+A case runs the real host code on CPU tensors; the launch is recorded in place of being made, and the kernel is compiled
+for what it was given: dtypes, alignment and integers as Triton would specialize for them. Not under TRITON_INTERPRET.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from vae_kernels.triton import kernels, launch
+
+TYPES = {
+    torch.float32: "fp32", torch.float64: "fp64", torch.bfloat16: "bf16", torch.float16: "fp16", torch.uint8: "u8",
+    torch.int32: "i32", torch.int64: "i64",
+}  # fmt: skip
+
+
+def recorded(call):
+    """The launches that call() makes: (kernel, {name: argument})."""
+    launches = []
+
+    def record(self, *given):
+        arguments = self.arguments.copy()
+        for place, value in zip(self.places, given, strict=True):
+            arguments[place] = value
+        launches.append((self.kernel, dict(zip(self.kernel.arg_names, arguments, strict=True))))
+
+    launch.Launch.__call__ = record
+    kernels._ticket = lambda device: torch.zeros(1, dtype=torch.int32)
+    call()
+    return launches
+
+
+def compiled(kernel, arguments, arch):
+    unspecialized = set(kernel.do_not_specialize)
+    constants = {parameter.name for parameter in kernel.params if parameter.is_constexpr}
+    signature, fixed, attributes = {}, {}, {}
+    for i, (name, value) in enumerate(arguments.items()):
+        signature[name] = "constexpr"
+        if name in constants or value is None or (type(value) is int and value == 1 and name not in unspecialized):
+            fixed[(i,)] = value
+        elif isinstance(value, torch.Tensor):
+            signature[name] = "*" + TYPES[value.dtype]
+            attributes[(i,)] = [["tt.divisibility", 16]]
+        elif isinstance(value, float):
+            signature[name] = "fp32"
+        else:
+            signature[name] = "i64" if value.bit_length() > 31 else "i32"
+            if value % 16 == 0 and name not in unspecialized:
+                attributes[(i,)] = [["tt.divisibility", 16]]
+    source = ASTSource(kernel, signature=signature, constexprs=fixed, attrs=attributes)
+    return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=launch.OPTIONS)
+
+
+def tool(name):
+    path = Path(triton.__file__).parent / "backends/nvidia/bin" / name
+    return str(path if path.exists() else name)
+
+
+def report(code):
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(code.asm["cubin"])
+        file.flush()
+        run = lambda *a: subprocess.run(a, capture_output=True, text=True, check=True).stdout  # noqa: E731
+        usage = run(tool("cuobjdump"), "-res-usage", file.name)
+        sass = run(tool("cuobjdump"), "-sass", file.name)
+    number = lambda key: int(re.search(key + r":(\d+)", usage).group(1))  # noqa: E731
+    lines = re.findall(r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)(.*?);", sass, re.M)
+    lines = [(int(at, 16), op, rest) for at, op, rest in lines]
+    ops = [op for _, op, _ in lines]
+    count = lambda *names: sum(op.startswith(names) for op in ops)  # noqa: E731
+    return {
+        "registers": number("REG"),
+        "local_bytes": max(number("STACK"), number("LOCAL")),  # spilled registers
+        "shared_bytes": code.metadata.shared,
+        "instructions": len(ops) - count("NOP"),
+        "loads": count("LDG"),
+        "loads_128": sum(op.startswith("LDG") and ".128" in op for op in ops),
+        "stores": count("STG"),
+        "stores_128": sum(op.startswith("STG") and ".128" in op for op in ops),
+        "loop": _busiest_loop(lines),
+    }
+
+
+def _busiest_loop(lines):
+    """Instructions of the loop with the most 128-bit accesses: the path of full tiles."""
+    best = (0, 0)  # 128-bit accesses, minus the instructions: of two alike the shorter, which has no masks
+    for at, op, rest in lines:
+        target = re.search(r"0x([0-9a-f]+)", rest) if op.startswith("BRA") else None
+        if target and int(target.group(1), 16) < at:
+            body = [o for a, o, _ in lines if int(target.group(1), 16) <= a <= at]
+            best = max(best, (sum(".128" in o for o in body), -len(body)))
+    return -best[1]
+
+
+# ---------------------------------------------------------------- cases
+
+
+def objective(dtype=torch.float32, of_x=None, shape=(256, 3072), dims=128, likelihood="bernoulli", form=None,
+              reduction=1, need=None, terms=False, incoming=None, prior=False):  # fmt: skip
+    x = torch.zeros(shape, dtype=of_x or dtype)
+    params = [torch.zeros(shape, dtype=dtype)]
+    if likelihood != "bernoulli":
+        params += {None: [], "number": [torch.zeros(())], "row": [torch.zeros(shape[1:])],
+                   "element": [torch.zeros(shape, dtype=dtype)]}[form]  # fmt: skip
+    latent = [torch.zeros(shape[0], dims, dtype=dtype) for _ in range(4 if prior else 2)] if dims else []
+    need = (1 << len(params) + len(latent)) - 1 if need is None else need
+    common = (x, params, likelihood, latent, None, None, 1.0, 0.5, reduction, need)
+    if incoming is None:
+        return lambda: kernels.elbo(*common, terms)
+    grad = torch.zeros(shape[:1] if incoming == "row" else ())
+    return lambda: kernels.elbo_backward(grad, *common)
+
+
+def sample(dtype=torch.float32, shape=(256, 128), draws=0, backward=False, prior=False):
+    mu, logvar, *rest = (torch.zeros(shape, dtype=dtype) for _ in range(4 if prior else 2))
+    rng = torch.zeros(2, dtype=torch.int64)
+    if not backward:
+        return lambda: kernels.sample(mu, logvar, rest, rng, draws, True)
+    grad_z = torch.zeros((draws, *shape) if draws else shape, dtype=dtype)
+    need = (1 << 2 + len(rest)) - 1
+    return lambda: kernels.sample_backward(grad_z, torch.zeros(shape[0]), mu, logvar, rest, rng, draws, need)
+
+
+BF16, U8, F16, F64 = torch.bfloat16, torch.uint8, torch.float16, torch.float64
+CASES = {
+    "bernoulli": objective(),
+    "bernoulli bf16": objective(BF16),
+    "bernoulli bf16 x fp32": objective(BF16, torch.float32),
+    "bernoulli bf16 x u8": objective(BF16, U8),
+    "bernoulli fp16": objective(F16, need=0),
+    "bernoulli fp64": objective(F64),
+    "bernoulli no gradient": objective(need=0),
+    "bernoulli terms": objective(terms=True),
+    "bernoulli 784 terms": objective(shape=(128, 784), dims=20, terms=True),
+    "bernoulli 785": objective(shape=(1024, 785), dims=20),
+    "bernoulli per sample": objective(reduction=0, need=0),
+    "bernoulli backward": objective(incoming="number"),
+    "bernoulli backward per sample": objective(reduction=0, incoming="row"),
+    "bernoulli alone": objective(dims=0),
+    "bernoulli large": objective(shape=(256, 12288), dims=0),
+    "bernoulli large bf16": objective(BF16, shape=(256, 12288), dims=0),
+    "bernoulli large bf16 x u8": objective(BF16, U8, shape=(256, 12288), dims=0),
+    "gaussian large": objective(shape=(256, 12288), dims=0, likelihood="gaussian"),
+    "gaussian large number": objective(shape=(256, 12288), dims=0, likelihood="gaussian", form="number"),
+    "gaussian large element": objective(shape=(256, 12288), dims=0, likelihood="gaussian", form="element"),
+    "bernoulli large terms": objective(shape=(256, 12288), terms=True),
+    "gaussian unit": objective(likelihood="gaussian"),
+    "gaussian number": objective(likelihood="gaussian", form="number"),
+    "gaussian row": objective(likelihood="gaussian", form="row"),
+    "gaussian element": objective(likelihood="gaussian", form="element"),
+    "gaussian element bf16": objective(BF16, likelihood="gaussian", form="element"),
+    "gaussian element backward": objective(likelihood="gaussian", form="element", incoming="row", reduction=0),
+    "prior": objective(prior=True),
+    "many rows": objective(shape=(1 << 17, 8), dims=4, terms=True, reduction=0),
+    "sample": sample(),
+    "sample bf16": sample(BF16),
+    "sample fp64": sample(F64),
+    "sample 20": sample(shape=(128, 20)),
+    "sample 21": sample(shape=(128, 21)),
+    "sample long": sample(shape=(8, 4096)),
+    "sample prior": sample(prior=True),
+    "sample backward": sample(backward=True),
+    "sample backward bf16 draws": sample(BF16, draws=5, backward=True),
+    "sample backward prior": sample(backward=True, prior=True),
+    "rescale": lambda: kernels.rescale_([torch.zeros(1 << 20), torch.zeros(64), torch.zeros(64)], torch.ones(())),
+    "rescale bf16": lambda: kernels.rescale_([torch.zeros(1 << 20, dtype=BF16)], torch.ones(())),
+}
+
+
+def main():
+    arch, *names = sys.argv[1:]
+    results = {}
+    for name in names or CASES:
+        for kernel, arguments in recorded(CASES[name]):
+            code = compiled(kernel, arguments, int(arch))
+            results[f"{name}: {kernel.fn.__name__}"] = report(code)
+    print(json.dumps({"triton": triton.__version__, "arch": int(arch), "kernels": results}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

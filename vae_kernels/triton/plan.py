@@ -1,0 +1,199 @@
+"""What a launch of the objective needs besides its tensors: a function of shapes, strides and dtypes, kept for each."""
+
+import functools
+import math
+
+import torch
+import triton
+import triton.language as tl
+
+from ..formulas import LIKELIHOODS, kl, reparameterize
+from . import maths
+from .elbo_kernel import elbo_kernel, finish_kernel
+from .launch import Launch
+
+for _module in (*LIKELIHOODS.values(), kl, reparameterize):
+    _module.tl, _module.m = tl, maths
+NLL = {name: triton.jit(formula.triton_nll) for name, formula in LIKELIHOODS.items()}
+KL = triton.jit(kl.triton_gaussian_kl)
+SAMPLE = triton.jit(reparameterize.triton_reparameterize)
+DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
+
+ELEMENT, ROW, NUMBER = 0, 1, 2  # a parameter against x; elbo_kernel.py
+NONE, MEAN, SUM = 0, 1, 2  # reduction
+
+
+class Tiles:
+    """How programs cover a matrix: r rows and c columns, and `steps` tiles side by side, or below one another (down).
+
+    Not a function of the GPU: the sums, and so the bits, are the same on every one."""
+
+    def __init__(self, rows, cols, flat=False, down=False, tile=1024):
+        n = rows * cols
+        self.rows, self.cols, self.flat, self.down = (1, n, True, False) if flat else (rows, cols, False, down)
+        self.c = tile if flat else min(power_of_two(self.cols), tile)  # of one run: the same for every batch size
+        self.r = tile // self.c
+        self.steps = 1 if n < 1 << 20 else 4 if n < 1 << 26 else 16
+        if down:
+            self.steps = min(8, power_of_two(-(-rows // self.r)))
+        elif self.c * self.steps > self.cols:
+            self.steps = 1
+        self.pieces = max(1, -(-self.cols // (self.c * (1 if down else self.steps))))
+        self.row_blocks = max(1, -(-self.rows // (self.r * (self.steps if down else 1))))
+        self.blocks = self.pieces * self.row_blocks
+
+
+def power_of_two(n):
+    """The smallest that is not less than n."""
+    return 1 << max(n - 1, 0).bit_length()
+
+
+def pieces_at_once(*tiles):
+    """For adding up: the pieces of a row that are read together, for each, and the rows."""
+    pieces = [min(power_of_two(t.pieces), 64) for t in tiles]
+    return *pieces, 256 // max(pieces)
+
+
+# What each call gives to the kernels, in this order; the partial sums and the results of both kernels first
+_PARTS = ("nll", "kl", "weighted", "sums1", "sums2", "columns1", "columns2", "dims", "totals")
+_OUT = ("loss", "nll_out", "kl_out", "dims_out")
+_SUMS_OUT = ("sums1_out", "sums2_out", "columns1_out", "columns2_out")
+_WEIGHTS = ("ticket", "rec_weight", "rec_weight_factor", "beta", "beta_factor")
+_SHARED = (*_PARTS, *_OUT, *_SUMS_OUT, *_WEIGHTS)
+_SINKS = ("g0", "g1", "g2", "h0", "h1", "h2", "h3")
+_INPUTS = ("x", "p0", "p1", "p2", "q0", "q1", "q2", "q3", "incoming", "beta_dims")
+
+
+@functools.lru_cache(maxsize=1024)
+class Plan:
+    """x, params, latent, incoming: the (shape, strides, dtype) of each tensor; x and incoming may be None."""
+
+    def __init__(self, x, params, likelihood, latent, incoming, by_dim, reduction, need, terms):
+        shapes = [shape for shape, _, _ in (*params, *latent)]
+        self.batch, values = shapes[0][0], incoming is None
+        self.dtype = torch.float64 if torch.float64 in [t[2] for t in (*params, *latent)] else torch.float32
+        by_row = values and (reduction == NONE or terms)
+        self._outputs(params, latent, values, reduction, terms)
+
+        layouts = [ELEMENT if len(p[0]) == len(x[0]) else ROW if p[0] else NUMBER for p in params]
+        wanted = [bool(need >> i & 1) for i in range(len(shapes))]
+        tiles, kl_tiles = Tiles(1, 0), Tiles(1, 0)
+        if params:
+            sums_rows = any(w and lay == ROW for w, lay in zip(wanted, layouts, strict=False))
+            one_run = not by_row and (values or not incoming[0]) and _gapless(x, params, layouts)
+            tiles = Tiles(self.batch, math.prod(x[0][1:]), one_run, sums_rows)
+        if latent:
+            kl_tiles = Tiles(self.batch, math.prod(latent[0][0][1:]), tile=512)
+        blocks, kl_blocks = tiles.blocks * bool(params), kl_tiles.blocks * bool(latent)
+
+        self.grads = []  # (name in the kernel, shape, strides, dtype), in the order of the inputs
+        for i, ((shape, strides, dtype), of_it) in enumerate(zip((*params, *latent), wanted, strict=True)):
+            if not of_it:
+                continue
+            if i < len(params) and layouts[i] != ELEMENT:
+                name = f"sums{i}_out" if layouts[i] == NUMBER else f"columns{i}_out"
+                self.grads.append((name, shape, strides, self.dtype))
+            else:  # layout.empty_in_order
+                name = f"g{i}" if i < len(params) else f"h{i - len(params)}"
+                self.grads.append((name, shape, (math.prod(shape[1:]), *strides[1:]), dtype))
+        names = {name for name, *_ in self.grads}
+
+        self.parts = {}  # the sizes of the partial sums
+        if values and params:
+            self.parts["nll"] = self.batch * tiles.pieces if by_row else blocks
+        if values and latent:
+            self.parts["kl"] = self.batch * kl_tiles.pieces if by_row else kl_blocks
+            if by_dim and by_row:
+                self.parts["weighted"] = self.parts["kl"]
+        if "dims_out" in self.out:
+            self.parts["dims"] = kl_tiles.row_blocks * kl_tiles.cols
+        for k in (1, 2):
+            if f"sums{k}_out" in names:
+                self.parts[f"sums{k}"] = blocks
+            if f"columns{k}_out" in names:
+                self.parts[f"columns{k}"] = tiles.row_blocks * tiles.cols
+        adds_up = values or bool(self.parts)
+        finishers = _finishers(sum(self.parts.values()), self.batch * by_row)
+        if finishers > 1:
+            self.parts["totals"] = finishers
+
+        at_once = pieces_at_once(tiles, kl_tiles) if by_row else (1, 1, 1)
+        shared = dict(zip(("NLL_PIECES", "KL_PIECES", "BLOCK"), at_once, strict=True))
+        shared |= {"ROWS": by_row, "VALUES": values, "REDUCTION": reduction, "DTYPE": DTYPES[self.dtype]}
+        shared |= {"cols": tiles.cols, "pieces": tiles.pieces, "row_blocks": tiles.row_blocks * bool(params)}
+        shared |= {"batch": self.batch, "latents": kl_tiles.cols, "kl_pieces": kl_tiles.pieces}
+        shared["kl_row_blocks"] = kl_tiles.row_blocks * bool(latent)
+        strides = {"x_row": 0 if x is None or tiles.flat else x[1][0]}
+        strides |= {f"p{i}_row": 0 if tiles.flat or layouts[i] != ELEMENT else p[1][0] for i, p in enumerate(params)}
+        strides |= {f"q{i}_row": t[1][0] for i, t in enumerate(latent)}
+        strides["incoming_row"] = incoming[1][0] if incoming and incoming[0] else 0
+        strides = {f"{name}_row": 0 for name in ("p0", "p1", "p2", "q0", "q1", "q2", "q3")} | strides
+        layouts += [NUMBER] * (3 - len(layouts))
+        constants = {"R": tiles.r, "C": tiles.c, "STEPS": tiles.steps, "DOWN": tiles.down}
+        constants |= {"FORMULA": NLL[likelihood], "N": len(LIKELIHOODS[likelihood].PARAMETERS)} if params else {"N": 0}
+        constants |= {"LAYOUT1": layouts[1], "LAYOUT2": layouts[2], "KL": KL if latent else None}
+        constants |= {"KL_R": kl_tiles.r, "KL_C": kl_tiles.c, "FINISH": adds_up and finishers == 1}
+        fixed = shared | strides | constants | {"rows": tiles.rows}
+        self.launch = Launch(elbo_kernel, (max(blocks + kl_blocks, 1),), fixed, (*_SHARED, *_SINKS, *_INPUTS))
+        self.finish = Launch(finish_kernel, (finishers,), shared, _SHARED) if adds_up and finishers > 1 else None
+
+    def _outputs(self, params, latent, values, reduction, terms):
+        self.out = {}  # name in the kernel -> shape
+        if values:
+            self.out["loss"] = (self.batch,) if reduction == NONE else ()
+        if terms and params:
+            self.out["nll_out"] = (self.batch,)
+        if terms and latent:
+            self.out["kl_out"] = (self.batch,)
+            if len(latent[0][0]) > 1:
+                self.out["dims_out"] = latent[0][0][1:]
+
+    def __call__(self, x, params, latent, incoming, rec_weight, rec_weight_factor, beta, beta_factor, ticket):
+        """Launch: [*results, *gradients]."""
+        device = (params or latent)[0].device
+        if self.dtype == torch.float64:  # a Python number reaches a kernel as a float32
+            rec_weight, rec_weight_factor = _as_tensor(rec_weight, rec_weight_factor, device)
+            if beta is None or beta.dim() == 0:
+                beta, beta_factor = _as_tensor(beta, beta_factor, device)
+        by_dim = beta is not None and beta.dim() > 0
+        out = {name: torch.empty(shape, dtype=self.dtype, device=device) for name, shape in self.out.items()}
+        grads = {n: torch.empty_strided(s, st, dtype=d, device=device) for n, s, st, d in self.grads}
+        parts = {}
+        if self.parts:
+            work = torch.empty(sum(self.parts.values()), dtype=torch.float64, device=device)
+            parts = dict(zip(self.parts, work.split_with_sizes(list(self.parts.values())), strict=True))
+        shared = (
+            *[parts.get(name) for name in _PARTS],
+            *[out.get(name) for name in _OUT],
+            *[grads.get(name) for name in _SUMS_OUT],
+            *(ticket, rec_weight, rec_weight_factor, None if by_dim else beta, beta_factor),
+        )
+        self.launch(
+            *shared,
+            *[grads.get(name) for name in _SINKS],
+            *(x, *params, *_NOTHING[: 3 - len(params)], *latent, *_NOTHING[: 4 - len(latent)]),
+            *(incoming, beta if by_dim else None),
+        )
+        if self.finish:
+            self.finish(*shared)
+        return [*out.values(), *grads.values()]
+
+
+_NOTHING = (None,) * 4
+
+
+def _gapless(x, params, layouts):
+    cols = math.prod(x[0][1:])
+    elements = [x, *(p for p, lay in zip(params, layouts, strict=True) if lay == ELEMENT)]
+    return ROW not in layouts and all(strides[0] == cols for _, strides, _ in elements)
+
+
+def _finishers(partial_sums, rows):
+    """How many programs add up: one, the last of the launch that made the sums, where a launch would take longer."""
+    blocks = max(partial_sums // 32768, rows // 32768)
+    return 1 if blocks < 2 else min(power_of_two(blocks), 256)
+
+
+def _as_tensor(weight, factor, device):
+    weight = torch.full((), factor, dtype=torch.float64, device=device) if weight is None else weight.double() * factor
+    return weight, 1.0
