@@ -4,17 +4,19 @@ import itertools
 
 import pytest
 import torch
+from known import BACKENDS
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import vae_kernels as vk
 
-missing = vk.available_backends()["cpu"]
+WHO = {"backend": "auto"}  # for the calls below
 
 
-@pytest.fixture(autouse=True)
-def fresh():
+@pytest.fixture(autouse=True, params=[name for name in ("cpu", "triton") if name in BACKENDS] or ["torch"])
+def fresh(request):
     torch.manual_seed(0)
     torch._dynamo.reset()
+    WHO["backend"] = request.param
 
 
 def counted(f, backend="aot_eager", **options):
@@ -28,18 +30,19 @@ def channels_last(t):
 
 
 def two_calls(recon, x, mu, logvar):
-    z, kl = vk.sample_kl(mu, logvar)
-    return vk.fused_elbo(recon + z.sum(1)[:, None, None, None], x, kl=kl, beta=0.5)
+    z, kl = vk.sample_kl(mu, logvar, **WHO)
+    return vk.fused_elbo(recon + z.sum(1)[:, None, None, None], x, kl=kl, beta=0.5, **WHO)
 
 
 def one_call(recon, x, mu, logvar):
-    z = vk.reparameterize(mu, logvar, n_samples=2)
-    return vk.fused_elbo(recon * z.mean(), x, mu, logvar, beta=0.5)
+    z = vk.reparameterize(mu, logvar, n_samples=2, **WHO)
+    return vk.fused_elbo(recon * z.mean(), x, mu, logvar, beta=0.5, **WHO)
 
 
 def gaussian(recon, x, mu, logvar):
     prior = logvar[0].detach(), torch.zeros(())
-    return vk.fused_elbo((recon, recon / 2), x, mu, logvar, prior=prior, likelihood="gaussian", reduction="none").sum()
+    settings = {"prior": prior, "likelihood": "gaussian", "reduction": "none"}
+    return vk.fused_elbo((recon, recon / 2), x, mu, logvar, **settings, **WHO).sum()
 
 
 def batch(n=4, order=None, dtype=torch.float32):
@@ -88,7 +91,7 @@ def test_half_precision(dtype):
 
 def test_noise_bits():
     """Each call of a compiled function draws anew, what eager mode draws."""
-    f = lambda mu, logvar: vk.sample_kl(mu, logvar, n_samples=2)[0]  # noqa: E731
+    f = lambda mu, logvar: vk.sample_kl(mu, logvar, n_samples=2, **WHO)[0]  # noqa: E731
     step, _ = counted(f)
     mu, logvar = torch.randn(2, 4, 6).unbind()
     for draw in (step, f):
@@ -122,7 +125,7 @@ def test_a_batch_that_changes_is_compiled_twice_at_most():
 
 def test_a_weight_on_the_device_is_compiled_once():
     def f(recon, x, mu, logvar, beta, rec_weight):
-        return vk.fused_elbo(recon, x, mu, logvar, beta=beta, rec_weight=rec_weight)
+        return vk.fused_elbo(recon, x, mu, logvar, beta=beta, rec_weight=rec_weight, **WHO)
 
     step, counter = counted(f)
     for i in range(5):
@@ -146,7 +149,7 @@ def test_incoming_gradients():
 
 
 def test_terms():
-    f = lambda *inputs: vk.fused_elbo(*inputs, return_terms=True)  # noqa: E731
+    f = lambda *inputs: vk.fused_elbo(*inputs, return_terms=True, **WHO)  # noqa: E731
     step, counter = counted(f)
     inputs = batch()
     same(outcome(step, inputs), outcome(f, inputs))
@@ -157,7 +160,7 @@ def test_terms():
 
 def test_module_and_learned_parameters():
     module = vk.FusedELBO(
-        likelihood="gaussian", obs_logvar=torch.nn.Parameter(torch.zeros(3, 1, 1)), beta=torch.rand(6)
+        likelihood="gaussian", obs_logvar=torch.nn.Parameter(torch.zeros(3, 1, 1)), beta=torch.rand(6), **WHO
     )
     step, counter = counted(module)
     inputs = batch()
@@ -180,16 +183,16 @@ class Step(torch.nn.Module):
 
     def forward(self, x):
         mu, logvar = self.encoder(x).chunk(2, 1)
-        return vk.fused_elbo(self.decoder(mu), x, mu, logvar)
+        return vk.fused_elbo(self.decoder(mu), x, mu, logvar, **WHO)
 
 
 def test_export():
     step, x = Step(), torch.rand(5, 8)
     batch = torch.export.Dim("batch", min=2)
     program = torch.export.export(step, (x,), dynamic_shapes=({0: batch},))
-    if missing is None:
-        targets = {str(node.target) for node in program.graph.nodes}
-        assert "vae_kernels.elbo.default" in targets
+    targets = {str(node.target) for node in program.graph.nodes}
+    op = {"cpu": "vae_kernels.elbo.default", "triton": "vae_kernels.triton_elbo.default"}.get(WHO["backend"])
+    assert op is None or op in targets
     for n in (5, 9):
         x = torch.rand(n, 8)
         torch.testing.assert_close(program.module()(x), step(x))

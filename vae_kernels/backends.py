@@ -61,8 +61,8 @@ def available_backends():
 def _missing(name):
     if _MISSING[name] is not None or name in ("torch", "cpu"):
         return _MISSING[name]
-    if name == "triton":
-        return _no_triton()
+    if name == "triton":  # a compiler must not trace the probe: what is wrong shows when its graph runs
+        return None if torch.compiler.is_compiling() else _no_triton()
     if not torch.cuda.is_available():
         return "torch finds no CUDA device"
     return _not_built_for(torch.cuda.current_device())
