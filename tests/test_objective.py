@@ -28,7 +28,7 @@ def poisoned():
     torch.use_deterministic_algorithms(False)
 
 
-def outcome(backend, likelihood, x, params, latent, reduction, **weights):
+def outcome(backend, likelihood, x, params, latent, reduction, with_terms=True, **weights):
     """The terms and all gradients, under a random incoming gradient, by name."""
     params, latent = (
         [t.detach().clone(memory_format=torch.preserve_format).requires_grad_() for t in g] for g in (params, latent)
@@ -43,10 +43,11 @@ def outcome(backend, likelihood, x, params, latent, reduction, **weights):
         prior=prior or None,
         likelihood=likelihood,
         reduction=reduction,
-        return_terms=True,
+        return_terms=with_terms,
         backend=backend,
         **weights,
     )
+    terms = terms if with_terms else vk.ElboTerms(terms, None, None, None)
     incoming = torch.randn(terms.loss.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
     inputs = [*params, *latent]
     grads = torch.autograd.grad(terms.loss, inputs, incoming.to(terms.loss.dtype))
@@ -70,13 +71,14 @@ def compare(backend, likelihood, x, params, latent, reduction="mean", beta=0.6, 
         "torch", likelihood, _widen(x), [p.double() for p in params], [t.double() for t in latent], reduction, **wide
     )
     theirs = outcome("torch", likelihood, x, params, latent, reduction, **weights)
-    ours = outcome(backend, likelihood, x, params, latent, reduction, **weights)
-    for name, value in truth.items():
-        if value is None:  # kl_per_dim, where there are no latent dims
-            assert ours[name] is None and latent[0].dim() == 1, name
-            continue
-        cases.check(ours[name], theirs[name], value, dtype, name)
-    assert ours["loss"].dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    for with_terms in (True, False):  # without, there need be no sums of rows
+        ours = outcome(backend, likelihood, x, params, latent, reduction, with_terms, **weights)
+        for name, value in truth.items():
+            if value is None:  # kl_per_dim, where there are no latent dims
+                assert ours[name] is None and latent[0].dim() == 1, name
+            elif with_terms or name not in ("nll", "kl", "kl_per_dim"):
+                cases.check(ours[name], theirs[name], value, dtype, name)
+        assert ours["loss"].dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
 
 
 def _widen(x):
@@ -95,8 +97,8 @@ def test_shapes(backend, likelihood, shape, reduction):
 @pytest.mark.parametrize("prior", [False, True])
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_latent_dims(backend, dims, prior, reduction):
-    x, params = cases.draw("bernoulli", (61, 9))
-    compare(backend, "bernoulli", x, params, posterior(61, dims, torch.float32, prior), reduction)
+    x, params = cases.draw("bernoulli", (23, 9))
+    compare(backend, "bernoulli", x, params, posterior(23, dims, torch.float32, prior), reduction)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])

@@ -3,15 +3,18 @@
 import triton
 import triton.language as tl
 
+from .tiles import store
+
 
 @triton.jit
 def _rescale(t, n, factor, BLOCK: tl.constexpr):
     for start in range(tl.program_id(0).to(tl.int64) * BLOCK, n, tl.num_programs(0).to(tl.int64) * BLOCK):
         at = start + tl.arange(0, BLOCK)
+        inside = at < n
         if start + BLOCK <= n:
-            tl.store(t + at, (tl.load(t + at) * factor).to(t.dtype.element_ty))
+            store(t, at, tl.load(t + at) * factor, inside, False)
         else:
-            tl.store(t + at, (tl.load(t + at, mask=at < n) * factor).to(t.dtype.element_ty), mask=at < n)
+            store(t, at, tl.load(t + at, mask=inside) * factor, inside, True)
 
 
 @triton.jit(do_not_specialize=["n0", "n1", "n2", "n3"])

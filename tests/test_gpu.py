@@ -1,4 +1,4 @@
-"""The CUDA backend on a GPU: the tables of test_objective.py, and what only a GPU has: streams, graphs, no sync."""
+"""The backends on a GPU: the tables of test_objective.py, and what only a GPU has: streams, graphs, no sync."""
 
 import cases
 import pytest
@@ -9,11 +9,19 @@ from test_noise import RNGS
 from test_noise import SHAPES as NOISE_SHAPES
 
 import vae_kernels as vk
-from vae_kernels import ops, philox
+from vae_kernels import backends, philox
 
-BACKEND = DEVICE = "cuda"
-REASON = vk.available_backends()[BACKEND]
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(REASON is not None, reason=f"no backend cuda: {REASON}")]
+DEVICE = "cuda"
+REASONS = vk.available_backends() if torch.cuda.is_available() else dict.fromkeys(("cuda", "triton"), "there is no GPU")
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(params=("cuda", "triton"))
+def backend(request):
+    if REASONS[request.param] is not None:
+        pytest.skip(f"no backend {request.param} on a GPU: {REASONS[request.param]}")
+    return request.param
+
 
 SEVERAL = [name for name in ORACLES if len(vk.formulas.LIKELIHOODS[name].PARAMETERS) > 1]
 
@@ -39,12 +47,12 @@ def outcome(backend, dtype, likelihood, x, params, latent, reduction, **weights)
     return out | {f"gradient {i}": g for i, g in enumerate(grads)}
 
 
-def compare(likelihood, x, params, latent, reduction="mean", beta=0.6, rec_weight=1.3):
+def compare(backend, likelihood, x, params, latent, reduction="mean", beta=0.6, rec_weight=1.3):
     arguments = (likelihood, x, params, latent, reduction)
     weights = {"beta": beta, "rec_weight": rec_weight}
     truth = outcome("torch", torch.float64, *arguments, **weights)
     theirs = outcome("torch", None, *arguments, **weights)
-    ours, again = (outcome(BACKEND, None, *arguments, **weights) for _ in range(2))
+    ours, again = (outcome(backend, None, *arguments, **weights) for _ in range(2))
     for name, value in truth.items():
         if value is None:
             assert ours[name] is None, name
@@ -65,66 +73,68 @@ def draw(*arguments, lay=lambda t: t):
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("shape", [*cases.SHAPES, (1, 70001), (700, 3), (9, 200), (4096, 784)], ids=str)
 @pytest.mark.parametrize("likelihood", ORACLES)
-def test_shapes(likelihood, shape, reduction):
-    compare(likelihood, *draw(likelihood, shape), posterior(shape[0], (5,), torch.float32), reduction)
+def test_shapes(backend, likelihood, shape, reduction):
+    compare(backend, likelihood, *draw(likelihood, shape), posterior(shape[0], (5,), torch.float32), reduction)
 
 
 @pytest.mark.parametrize("dims", [(), (1,), (20,), (3, 2, 5), (1025,), (0,)], ids=str)
 @pytest.mark.parametrize("prior", [False, True])
-def test_latent_dims(dims, prior):
-    compare("bernoulli", *draw("bernoulli", (61, 9)), posterior(61, dims, torch.float32, prior))
+def test_latent_dims(backend, dims, prior):
+    compare(backend, "bernoulli", *draw("bernoulli", (61, 9)), posterior(61, dims, torch.float32, prior))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("dtypes", cases.DTYPES, ids=str)
 @pytest.mark.parametrize("shape", [(6, 1037), (9, 64)], ids=str)
 @pytest.mark.parametrize("likelihood", ORACLES)
-def test_dtypes(likelihood, shape, dtypes, reduction):
-    compare(likelihood, *draw(likelihood, shape, dtypes), posterior(shape[0], (33,), dtypes[0], True), reduction)
+def test_dtypes(backend, likelihood, shape, dtypes, reduction):
+    latent = posterior(shape[0], (33,), dtypes[0], True)
+    compare(backend, likelihood, *draw(likelihood, shape, dtypes), latent, reduction)
 
 
 @pytest.mark.parametrize("layout", cases.LAYOUTS)
 @pytest.mark.parametrize("likelihood", ORACLES)
 @pytest.mark.parametrize("dtypes", [cases.DTYPES[0], cases.DTYPES[7]], ids=str)
-def test_layouts(likelihood, layout, dtypes):
+def test_layouts(backend, likelihood, layout, dtypes):
     x, params = draw(likelihood, (5, 4, 6, 8), dtypes, lay=cases.LAYOUTS[layout])
-    compare(likelihood, x, params, posterior(5, (3,), dtypes[0]))
+    compare(backend, likelihood, x, params, posterior(5, (3,), dtypes[0]))
 
 
 @pytest.mark.parametrize("form", cases.FORMS)
 @pytest.mark.parametrize("likelihood", SEVERAL)
 @pytest.mark.parametrize("dtypes", [cases.DTYPES[0], cases.DTYPES[1], cases.DTYPES[4]], ids=str)
-def test_broadcast_parameters(likelihood, form, dtypes):
-    compare(likelihood, *draw(likelihood, (67, 3, 6, 7), dtypes, form), posterior(67, (3,), dtypes[0]))
+def test_broadcast_parameters(backend, likelihood, form, dtypes):
+    compare(backend, likelihood, *draw(likelihood, (67, 3, 6, 7), dtypes, form), posterior(67, (3,), dtypes[0]))
 
 
 @pytest.mark.parametrize("beta", ["per_dim", "0-d", 0.0])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-def test_weights(beta, reduction):
+def test_weights(backend, beta, reduction):
     beta = {"per_dim": torch.linspace(0, 2, 21, device=DEVICE), "0-d": torch.tensor(0.4, device=DEVICE)}.get(beta, beta)
     latent = posterior(9, (21,), torch.float32)
     rec_weight = torch.tensor(2.5, device=DEVICE)
-    compare("bernoulli", *draw("bernoulli", (9, 130)), latent, reduction, beta, rec_weight)
+    compare(backend, "bernoulli", *draw("bernoulli", (9, 130)), latent, reduction, beta, rec_weight)
 
 
 @pytest.mark.parametrize("rng", RNGS, ids=str)
 @pytest.mark.parametrize("shape", [*NOISE_SHAPES, (1 << 20,)], ids=str)
-def test_noise_bits(shape, rng):
+def test_noise_bits(backend, shape, rng):
     zeros, rng = torch.zeros(shape, device=DEVICE), torch.tensor(rng)
     for n in (None, 3):
-        z, _ = ops.sample_kl(zeros, zeros, (), rng.to(DEVICE), n, False)
+        z, _ = backends.choose(backend, (zeros,)).sample_kl(zeros, zeros, (), rng.to(DEVICE), n, False)
         assert torch.equal(z.cpu(), philox.normals(rng, z.shape))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("width", [20, 9])
-def test_sample(dtype, width):
+def test_sample(backend, dtype, width):
     g = torch.Generator().manual_seed(5)
     mu, logvar = torch.randn(6, 2 * width, generator=g).to(DEVICE, dtype).chunk(2, 1)
     prior = torch.randn(2, 6, width, generator=g).to(DEVICE, dtype).unbind()
     incoming = to_device((torch.randn(3, 6, width, generator=g), torch.rand(6, generator=g)))
     rng, results = torch.tensor((3, 4), device=DEVICE), []
-    for module, to in ((vk.formulas.elbo, torch.float64), (vk.formulas.elbo, dtype), (ops, dtype)):
+    ours = backends.choose(backend, (mu,))
+    for module, to in ((vk.formulas.elbo, torch.float64), (vk.formulas.elbo, dtype), (ours, dtype)):
         inputs = [(t if to == dtype else t.to(to)).detach().requires_grad_() for t in (mu, logvar, *prior)]
         out = module.sample_kl(*inputs[:2], tuple(inputs[2:]), rng, 3, True)
         grads = torch.autograd.grad(out, inputs, [w.to(o.dtype) for w, o in zip(incoming, out, strict=True)])
@@ -133,9 +143,9 @@ def test_sample(dtype, width):
         cases.check(ours, theirs, truth, dtype, "sample")
 
 
-def step(logits, x, mu, logvar, beta):
-    z, kl = vk.sample_kl(mu, logvar, backend=BACKEND)
-    loss = vk.fused_elbo(logits + 0 * z.sum(), x, kl=kl, beta=beta, backend=BACKEND)
+def step(backend, logits, x, mu, logvar, beta):
+    z, kl = vk.sample_kl(mu, logvar, backend=backend)
+    loss = vk.fused_elbo(logits + 0 * z.sum(), x, kl=kl, beta=beta, backend=backend)
     return loss, z, *torch.autograd.grad(loss, [logits, mu, logvar], torch.tensor(3.0, device=DEVICE))
 
 
@@ -147,28 +157,28 @@ def inputs_of_step():
     return logits, x, mu, logvar, torch.tensor(0.5, device=DEVICE)
 
 
-def test_a_step_never_waits_for_the_gpu():
+def test_a_step_never_waits_for_the_gpu(backend):
     arguments = inputs_of_step()
-    step(*arguments)
+    step(backend, *arguments)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        step(*arguments)
+        step(backend, *arguments)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_a_captured_step_reads_beta_and_draws_anew():
+def test_a_captured_step_reads_beta_and_draws_anew(backend):
     arguments = inputs_of_step()
     beta = arguments[-1]
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):
-            step(*arguments)
+            step(backend, *arguments)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        captured = step(*arguments)
+        captured = step(backend, *arguments)
     seen = []
     for value in (0.5, 0.5, 2.0):
         beta.fill_(value)
@@ -181,48 +191,48 @@ def test_a_captured_step_reads_beta_and_draws_anew():
     torch.testing.assert_close(seen[2][0] - seen[1][0], 1.5 * kl, rtol=1e-3, atol=1e-2)
 
 
-def test_streams_beside_one_another():
+def test_streams_beside_one_another(backend):
     """Each stream has a counter of its own: launches that run at the same time give what each gives alone."""
     x, params = draw("bernoulli", (512, 3072))
     latent = posterior(512, (64,), torch.float32)
-    alone = vk.fused_elbo(params[0], x, *latent, backend=BACKEND)
+    alone = vk.fused_elbo(params[0], x, *latent, backend=backend)
     streams = [torch.cuda.Stream() for _ in range(4)]
     results = []
     torch.cuda.synchronize()
     for _ in range(50):
         for stream in streams:
             with torch.cuda.stream(stream):
-                results.append(vk.fused_elbo(params[0], x, *latent, backend=BACKEND))
+                results.append(vk.fused_elbo(params[0], x, *latent, backend=backend))
     torch.cuda.synchronize()
     assert all(torch.equal(r, alone) for r in results)
 
 
-def test_a_second_backward_pass():
+def test_a_second_backward_pass(backend):
     x, (logits,) = draw("bernoulli", (33, 100))
     logits.requires_grad_()
-    loss = vk.nll(logits, x, reduction="mean", backend=BACKEND)
+    loss = vk.nll(logits, x, reduction="mean", backend=backend)
     first, second = (
         torch.autograd.grad(loss, logits, torch.tensor(g, device=DEVICE), retain_graph=g == 2.0)[0] for g in (2.0, -3.0)
     )
     torch.testing.assert_close(first * -1.5, second)
 
 
-def test_sum_of_many():
+def test_sum_of_many(backend):
     n = 50_000_000
     logits, x = torch.linspace(-4, 4, n, device=DEVICE).view(1, n), torch.full((1, n), 0.25, device=DEVICE)
-    value = vk.nll(logits, x, backend=BACKEND).double()
+    value = vk.nll(logits, x, backend=backend).double()
     parts = zip(logits.split(1 << 20, 1), x.split(1 << 20, 1), strict=True)
     truth = sum(vk.nll(part.double(), t.double(), backend="torch") for part, t in parts)
     assert ((value - truth).abs() / truth).item() < 1e-6
 
 
-def test_more_elements_than_an_int_counts():
+def test_more_elements_than_an_int_counts(backend):
     rows, cols = 3, (1 << 30) + 5
     if torch.cuda.mem_get_info()[0] < 24 << 30:
         pytest.skip("needs 24 GiB of free GPU memory")
     logits = torch.full((rows, cols), 0.5, device=DEVICE, dtype=torch.bfloat16, requires_grad=True)
     x = torch.full((rows, cols), 255, device=DEVICE, dtype=torch.uint8)
-    nll = vk.nll(logits, x, backend=BACKEND)
+    nll = vk.nll(logits, x, backend=backend)
     one = torch.nn.functional.softplus(torch.tensor(-0.5, dtype=torch.float64))
     torch.testing.assert_close(nll.double().cpu(), (one * cols).expand(rows), rtol=1e-6, atol=0)
     (grad,) = torch.autograd.grad(nll.sum(), logits)

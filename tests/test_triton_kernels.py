@@ -1,0 +1,83 @@
+"""What the tables of the other files do not reach in the Triton kernels: many rows, long runs, the second launch, the
+factor in the backward pass, the ticket. In the interpreter; on a GPU, test_gpu.py."""
+
+import cases
+import pytest
+import torch
+from known import BACKENDS
+from test_objective import compare, posterior
+
+pytestmark = pytest.mark.skipif("triton" not in BACKENDS, reason="triton cannot be run here")
+BACKEND = "triton"
+
+
+@pytest.fixture(autouse=True)
+def tickets_are_taken_back():
+    """Every launch leaves the counter as it found it."""
+    yield
+    from vae_kernels.triton import kernels
+
+    assert all(int(ticket) == 0 for ticket in kernels._tickets.values())
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_many_rows_are_added_up_by_several_programs(reduction):
+    x, params = cases.draw("bernoulli", (70_001, 3))
+    compare(BACKEND, "bernoulli", x, params, posterior(70_001, (2,), torch.float32), reduction)
+
+
+def test_gradients_of_a_row_from_many_partial_sums():
+    x, (loc, logvar) = cases.draw("gaussian", (515, 2100))
+    compare(BACKEND, "gaussian", x, (loc, logvar[7]), posterior(515, (3,), torch.float32))
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_several_tiles_a_program(likelihood):
+    """From 2^20 elements on a program has four tiles, side by side; the last one is not full."""
+    from vae_kernels import fused_elbo
+
+    rows = 259
+    x, params = cases.draw(likelihood, (rows, 4097))
+    compare(BACKEND, likelihood, x, params, posterior(rows, (3,), torch.float32))  # by rows, for the terms
+    latent = posterior(rows, (3,), torch.float32)
+    inputs = [t.requires_grad_() for t in params]
+    results = []
+    for backend, to in ((BACKEND, torch.float32), ("torch", torch.float64)):  # as one run
+        recon = tuple(t.to(to) for t in inputs)
+        loss = fused_elbo(recon, x.to(to), *(t.to(to) for t in latent), likelihood=likelihood, backend=backend)
+        results.append([loss, *torch.autograd.grad(loss, inputs)])
+    for ours, truth in zip(*results, strict=True):
+        torch.testing.assert_close(ours, truth.to(ours.dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("factor", [1.0, -2.5, 0.0])
+def test_rescale(dtype, factor):
+    from vae_kernels.triton import kernels
+
+    tensors = [torch.randn(n).to(dtype) for n in (1, 1024, 1025, 5000, 0, 37)]
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    expected = [t.to(wide) * factor for t in tensors]
+    before = [t.clone() for t in tensors]
+    kernels.rescale_(tensors, torch.tensor(factor))
+    for t, e, old in zip(tensors, expected, before, strict=True):
+        assert torch.equal(t, old if factor == 1 else e.to(dtype))
+
+
+def test_the_latent_term_alone_and_given():
+    from vae_kernels import fused_elbo, gaussian_kl
+
+    mu, logvar = posterior(70, (2500,), torch.float32)
+    for reduction in ("none", "mean"):
+        ours, truth = (
+            gaussian_kl(mu.to(to), logvar.to(to), reduction=reduction, backend=backend)
+            for backend, to in ((BACKEND, torch.float32), ("torch", torch.float64))
+        )
+        torch.testing.assert_close(ours, truth.float())
+    x, (logits,) = cases.draw("bernoulli", (70, 33))
+    for kl in (torch.rand(70), torch.rand(70, 9)):
+        kl.requires_grad_()
+        beta = torch.tensor(0.3) if kl.dim() == 1 else torch.linspace(0, 2, 9)
+        loss, truth = (fused_elbo(logits, x, kl=kl, beta=beta, backend=backend) for backend in (BACKEND, "torch"))
+        torch.testing.assert_close(loss, truth)
+        torch.testing.assert_close(*(torch.autograd.grad(t, kl)[0] for t in (loss, truth)))
