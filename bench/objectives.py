@@ -43,15 +43,20 @@ def contenders(likelihood, part):
     return {"eager": with_sample(eager), "fused": sampled, "drop_in": with_sample(fused)}
 
 
-def step(objective, grad_z):
-    """Forward and backward, with the gradient that the decoder would send back to z."""
+def step_with(objective):
+    """Forward and backward, with the gradient that the decoder would send back to z as the last argument."""
 
-    def run(recon, x, mu, logvar):
+    def run(recon, x, mu, logvar, grad_z):
         loss, z = objective(recon, x, mu, logvar)
         outputs, incoming = ([loss], [None]) if z is None else ([loss, z], [None, grad_z])
         return loss, torch.autograd.grad(outputs, [recon, mu, logvar], incoming)
 
     return run
+
+
+def step(objective, grad_z):
+    run = step_with(objective)
+    return lambda recon, x, mu, logvar: run(recon, x, mu, logvar, grad_z)
 
 
 def check(objective, likelihood, recon, x, mu, logvar):

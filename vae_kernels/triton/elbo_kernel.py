@@ -127,8 +127,7 @@ def _latent(
             store(h2, at, d2 * w, inside, True)
         if h3 is not None:
             store(h3, at, d3 * w, inside, True)
-    if VALUES:
-        value = tl.where(inside, value, 0.0)
+    if VALUES:  # what lies outside was read as 0, and has a KL of 0
         if ROWS:
             at = row * pieces + piece
             tl.store(kl + at, tl.sum(value, 1).to(tl.float64), mask=row < rows)
