@@ -1,14 +1,15 @@
 """python -m bench.gpu: the check of a GPU, in at most eight minutes and without a network.
 
-First what the machine is and copies; then whether every backend gives what float64 gives, and the noise of the CPU bit by
-bit; then times beside eager PyTorch and torch.compile, each of a case that was just checked. One failure does not stop
-the rest; it is printed, and ends in exit status 1. --dry runs all of it on the CPU, at toy sizes, Triton in its
+First what the machine is and copies; then whether every backend gives what float64 gives, and the noise of the CPU bit
+by bit; then times beside eager PyTorch and torch.compile, each of a case that was just checked. One failure does not
+stop the rest; it is printed, and ends in exit status 1. --dry runs all of it on the CPU, at toy sizes, Triton in its
 interpreter: what it then prints as times means nothing.
 """
 
 import argparse
 import contextlib
 import gc
+import itertools
 import os
 import statistics
 import sys
@@ -51,7 +52,7 @@ class Gpu:
             f(*a)
             mark.record()
         torch.cuda.synchronize()
-        return [a.elapsed_time(b) / 1e3 for a, b in zip(marks, marks[1:], strict=False)]
+        return [a.elapsed_time(b) / 1e3 for a, b in itertools.pairwise(marks)]
 
     def graph(self, f, arguments, replays=20):
         """Seconds of f, by replaying a graph of one call on each of the arguments."""

@@ -20,6 +20,7 @@ NEUTRAL = (
     "csrc/cpu",
     "csrc/cuda",
     "csrc/ops.cpp",
+    "vae_kernels/triton",
     *(f"vae_kernels/{f}.py" for f in ("ops", "backends", "layout", "checks")),
 )
 SOURCE = {".py", ".h", ".cpp", ".cu", ".cuh"}
@@ -90,7 +91,7 @@ def parts(root, name):
     """What the two files of a likelihood lack."""
     module, header = root / FORMULAS / f"{name}.py", root / HEADERS / f"{name}.h"
     text = header.read_text() if header.exists() else ""
-    needed = {"PARAMETERS", "DEFAULTS", "SUPPORT", "nll", "mean"}
+    needed = {"PARAMETERS", "DEFAULTS", "SUPPORT", "nll", "triton_nll", "mean"}
     found = [f"{FORMULAS}/{name}.py has no {part}" for part in sorted(needed - defined(module))]
     if f"struct {name} {{" not in text:
         found.append(f"{HEADERS}/{name}.h has no struct {name}")
@@ -140,6 +141,7 @@ REMOVED = {
     "DEFAULTS": (FORMULAS + "/{name}.py", r"^DEFAULTS = .*\n", "", "{name}.py has no DEFAULTS"),
     "SUPPORT": (FORMULAS + "/{name}.py", r"^SUPPORT = .*\n", "", "{name}.py has no SUPPORT"),
     "nll": (FORMULAS + "/{name}.py", r"^def nll\(", "def log_p(", "{name}.py has no nll"),
+    "triton": (FORMULAS + "/{name}.py", r"^def triton_nll\(", "def other(", "{name}.py has no triton_nll"),
     "mean": (FORMULAS + "/{name}.py", r"^def mean\(", "def mode(", "{name}.py has no mean"),
     "struct": (HEADERS + "/{name}.h", r"struct {name} ", "struct other ", "{name}.h has no struct {name}"),
     "pointer": (HEADERS + "/{name}.h", r"vae_kernels/formulas/{name}.py", "", "{name}.h does not point to"),
