@@ -57,6 +57,8 @@ VK_FN float fma_exact(float a, float b, float c) { return __builtin_fmaf(a, b, c
 
 VK_FN float absolute(float x) { return __builtin_fabsf(x); }
 VK_FN double absolute(double x) { return __builtin_fabs(x); }
+VK_FN float minus_absolute(float x) { return bits_to_float(float_to_bits(x) | 0x80000000u); }
+VK_FN double minus_absolute(double x) { return bits_to_float(float_to_bits(x) | uint64_t(1) << 63); }
 // NaN passes through both: the comparison is false
 template <class T>
 VK_FN T at_least(T x, T low) {
@@ -224,6 +226,14 @@ VK_FN T log1p(T x) {
   const T inverse = bits_to_float((2 * bias - exponent) << Real<T>::kMantissa);  // 2^-k
   const T e = fma(x, inverse, inverse - 1);
   return fma(T(int(exponent) - int(bias)), T(0.6931471805599453), log1p_unit(e));
+}
+
+// x / 255, rounded once (Markstein 1990), where a division costs as much as ten multiplications
+template <class T>
+VK_FN T divided_by_255(T x) {
+  constexpr T inverse = T(1) / T(255);
+  const T q = x * inverse;
+  return fma(fma(q, T(-255), x), inverse, q);
 }
 
 // value + log(1 + e), 0 <= e <= 1, with the logarithm still to be taken: in a sum of such values one logarithm does for

@@ -90,3 +90,10 @@ def test_normals_of_extreme_words_bit_by_bit(cpp):
     expected = philox._box_muller(torch.tensor(x.astype(np.int64)), torch.tensor(y.astype(np.int64)))
     for f, e in zip((cpp.sine, cpp.cosine), expected, strict=True):
         np.testing.assert_array_equal(f(x, y).view(np.int32), e.numpy().view(np.int32))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_levels_are_divided_exactly(cpp, dtype):
+    levels = np.arange(256, dtype=DTYPES[dtype])
+    error = ulps(getattr(cpp, dtype).divided_by_255(levels), levels.astype(np.longdouble) / 255, DTYPES[dtype])
+    assert error.max() <= (0.5001 if cpp.__name__.endswith("fma") else 1)  # without fma, the correction is rounded too

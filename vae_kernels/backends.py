@@ -107,13 +107,21 @@ def choose(name, tensors):
     on the CPU, but they have not run on a GPU yet. An explicit choice is never replaced.
     """
     if name == "auto":
-        return ops if _refusal("cpu", tensors) is None else reference
+        return ops if _cpu_takes(tensors) else reference
     if not isinstance(name, str) or name not in _MISSING:
         raise ValueError(f'backend: got {name!r}, expected "auto" or one of {sorted(_MISSING)}')
     reason = _missing(name) or _refusal(name, tensors)
     if reason is not None:
         raise ValueError(f"backend={name!r} cannot be used: {reason}")
-    return {"torch": reference, "triton": _triton()}[name] if name in ("torch", "triton") else ops
+    return reference if name == "torch" else _triton() if name == "triton" else ops
+
+
+def _cpu_takes(tensors):
+    """Whether _refusal("cpu", tensors) is None: the question of nearly every call."""
+    for t in tensors:
+        if not t.is_cpu:
+            return False
+    return _MISSING["cpu"] is None and not torch._C._are_functorch_transforms_active()
 
 
 def _refusal(name, tensors):

@@ -152,7 +152,7 @@ def _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms, bac
 
 
 def _sample(mu, logvar, prior, n_samples, with_kl, generator, backend):
-    if prior is None and checks.plain(mu) and checks.plain(logvar) and mu.shape == logvar.shape:
+    if prior is None and checks.plain((mu, logvar)) and mu.shape == logvar.shape:
         latent = (mu, logvar)
     else:
         latent = layout.latent(checks.posterior(mu, logvar, prior))

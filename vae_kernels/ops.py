@@ -181,9 +181,9 @@ class _Elbo(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad, *_):
-        needed = ctx.needs_input_grad
         create_graph = torch.is_grad_enabled()
         grads = _rescaled(ctx, grad) if ctx.ahead and not create_graph else None
+        needed = ctx.needs_input_grad
         if grads is None:
             x, rec_weight, beta, *tensors = ctx.saved_tensors[: len(needed) - 1]
             if create_graph or needed[1] or needed[2] or needed[3]:

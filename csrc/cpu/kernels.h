@@ -31,7 +31,7 @@ struct Weights {
 };
 
 constexpr int kBlock = 1024;     // elements that a loop holds in its buffers
-constexpr int64_t kTask = 8192;  // elements of a task, about
+constexpr int64_t kTask = 4096;  // elements of a task, about
 
 struct Parameter {
   Source in;

@@ -66,7 +66,7 @@ void run(Loop<A> loop, const A& job, Loop<B> other_loop, const B& other) {
   auto some = [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) i < first ? loop(job, job.grid[i]) : other_loop(other, other.grid[i - first]);
   };
-  const bool small = job.grid.elements() + other.grid.elements() <= kTask;
+  const bool small = job.grid.elements() + other.grid.elements() <= 2 * kTask;
   small ? some(0, tasks) : parallel_for(0, tasks, 1, some);
 }
 template <class Job>

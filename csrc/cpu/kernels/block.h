@@ -84,7 +84,7 @@ template <class T>
 static void convert_levels(const void* from, int64_t at, int n, T* to) {  // 8-bit levels: x / 255
   const uint8_t* p = static_cast<const uint8_t*>(from) + at;
 #pragma omp simd
-  for (int i = 0; i < n; ++i) to[i] = T(p[i]) / T(255);
+  for (int i = 0; i < n; ++i) to[i] = divided_by_255(T(p[i]));
 }
 template <class S, class T>
 static void convert_out(const T* from, int n, void* to, int64_t at) {

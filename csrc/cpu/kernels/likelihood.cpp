@@ -70,8 +70,8 @@ struct Block {
     for (int i = 0; i < n; ++i) {
       T d1, d2;
       sum += b.element(i, d1, d2);
-      s1 += d1;
-      s2 += d2;
+      if constexpr (SCALARS & 2) s1 += d1;
+      if constexpr (SCALARS & 4) s2 += d2;
     }
     scalar_sums[1] = weight * s1;
     scalar_sums[2] = weight * s2;
