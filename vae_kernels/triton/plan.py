@@ -64,39 +64,30 @@ _SINKS = ("g0", "g1", "g2", "h0", "h1", "h2", "h3")
 _INPUTS = ("x", "p0", "p1", "p2", "q0", "q1", "q2", "q3", "incoming", "beta_dims")
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=1024)  # Plan(...) gives the one that there is
 class Plan:
     """x, params, latent, incoming: the (shape, strides, dtype) of each tensor; x and incoming may be None."""
 
     def __init__(self, x, params, likelihood, latent, incoming, by_dim, reduction, need, terms):
-        shapes = [shape for shape, _, _ in (*params, *latent)]
-        self.batch, values = shapes[0][0], incoming is None
-        self.dtype = torch.float64 if torch.float64 in [t[2] for t in (*params, *latent)] else torch.float32
+        inputs = (*params, *latent)
+        self.batch = inputs[0][0][0]
+        self.dtype = torch.float64 if torch.float64 in [dtype for _, _, dtype in inputs] else torch.float32
+        values = incoming is None  # else gradients alone
         by_row = values and (reduction == NONE or terms)
-        self._outputs(params, latent, values, reduction, terms)
-
         layouts = [ELEMENT if len(p[0]) == len(x[0]) else ROW if p[0] else NUMBER for p in params]
-        wanted = [bool(need >> i & 1) for i in range(len(shapes))]
-        tiles, kl_tiles = Tiles(1, 0), Tiles(1, 0)
+        self.out = self._outputs(params, latent, values, reduction, terms)
+        self.grads = [self._gradient(i, inputs, layouts) for i in range(len(inputs)) if need >> i & 1]
+        names = {name for name, *_ in self.grads}
+
+        tiles, kl_tiles = Tiles(1, 0), Tiles(1, 0)  # of nothing
         if params:
-            sums_rows = any(w and lay == ROW for w, lay in zip(wanted, layouts, strict=False))
             one_run = not by_row and (values or not incoming[0]) and _gapless(x, params, layouts)
+            sums_rows = any(name.startswith("columns") for name in names)
             tiles = Tiles(self.batch, math.prod(x[0][1:]), one_run, sums_rows)
         if latent:
             kl_tiles = Tiles(self.batch, math.prod(latent[0][0][1:]), tile=512)
-        blocks, kl_blocks = tiles.blocks * bool(params), kl_tiles.blocks * bool(latent)
-
-        self.grads = []  # (name in the kernel, shape, strides, dtype), in the order of the inputs
-        for i, ((shape, strides, dtype), of_it) in enumerate(zip((*params, *latent), wanted, strict=True)):
-            if not of_it:
-                continue
-            if i < len(params) and layouts[i] != ELEMENT:
-                name = f"sums{i}_out" if layouts[i] == NUMBER else f"columns{i}_out"
-                self.grads.append((name, shape, strides, self.dtype))
-            else:  # layout.empty_in_order
-                name = f"g{i}" if i < len(params) else f"h{i - len(params)}"
-                self.grads.append((name, shape, (math.prod(shape[1:]), *strides[1:]), dtype))
-        names = {name for name, *_ in self.grads}
+        row_blocks, kl_row_blocks = tiles.row_blocks * bool(params), kl_tiles.row_blocks * bool(latent)
+        blocks, kl_blocks = row_blocks * tiles.pieces, kl_row_blocks * kl_tiles.pieces
 
         self.parts = {}  # the sizes of the partial sums
         if values and params:
@@ -106,12 +97,12 @@ class Plan:
             if by_dim and by_row:
                 self.parts["weighted"] = self.parts["kl"]
         if "dims_out" in self.out:
-            self.parts["dims"] = kl_tiles.row_blocks * kl_tiles.cols
+            self.parts["dims"] = kl_row_blocks * kl_tiles.cols
         for k in (1, 2):
             if f"sums{k}_out" in names:
                 self.parts[f"sums{k}"] = blocks
             if f"columns{k}_out" in names:
-                self.parts[f"columns{k}"] = tiles.row_blocks * tiles.cols
+                self.parts[f"columns{k}"] = row_blocks * tiles.cols
         adds_up = values or bool(self.parts)
         finishers = _finishers(sum(self.parts.values()), self.batch * by_row)
         if finishers > 1:
@@ -120,33 +111,37 @@ class Plan:
         at_once = pieces_at_once(tiles, kl_tiles) if by_row else (1, 1, 1)
         shared = dict(zip(("NLL_PIECES", "KL_PIECES", "BLOCK"), at_once, strict=True))
         shared |= {"ROWS": by_row, "VALUES": values, "REDUCTION": reduction, "DTYPE": DTYPES[self.dtype]}
-        shared |= {"cols": tiles.cols, "pieces": tiles.pieces, "row_blocks": tiles.row_blocks * bool(params)}
-        shared |= {"batch": self.batch, "latents": kl_tiles.cols, "kl_pieces": kl_tiles.pieces}
-        shared["kl_row_blocks"] = kl_tiles.row_blocks * bool(latent)
-        strides = {"x_row": 0 if x is None or tiles.flat else x[1][0]}
-        strides |= {f"p{i}_row": 0 if tiles.flat or layouts[i] != ELEMENT else p[1][0] for i, p in enumerate(params)}
-        strides |= {f"q{i}_row": t[1][0] for i, t in enumerate(latent)}
-        strides["incoming_row"] = incoming[1][0] if incoming and incoming[0] else 0
-        strides = {f"{name}_row": 0 for name in ("p0", "p1", "p2", "q0", "q1", "q2", "q3")} | strides
+        shared |= {"cols": tiles.cols, "pieces": tiles.pieces, "row_blocks": row_blocks, "batch": self.batch}
+        shared |= {"latents": kl_tiles.cols, "kl_pieces": kl_tiles.pieces, "kl_row_blocks": kl_row_blocks}
+        own = _row_strides(x, params, layouts, latent, incoming, tiles.flat) | {"rows": tiles.rows}
+        own |= {"R": tiles.r, "C": tiles.c, "STEPS": tiles.steps, "DOWN": tiles.down}
+        own |= {"FORMULA": NLL[likelihood] if params else None, "KL": KL if latent else None}
+        own |= {"N": len(LIKELIHOODS[likelihood].PARAMETERS) if params else 0, "KL_R": kl_tiles.r, "KL_C": kl_tiles.c}
         layouts += [NUMBER] * (3 - len(layouts))
-        constants = {"R": tiles.r, "C": tiles.c, "STEPS": tiles.steps, "DOWN": tiles.down}
-        constants |= {"FORMULA": NLL[likelihood], "N": len(LIKELIHOODS[likelihood].PARAMETERS)} if params else {"N": 0}
-        constants |= {"LAYOUT1": layouts[1], "LAYOUT2": layouts[2], "KL": KL if latent else None}
-        constants |= {"KL_R": kl_tiles.r, "KL_C": kl_tiles.c, "FINISH": adds_up and finishers == 1}
-        fixed = shared | strides | constants | {"rows": tiles.rows}
-        self.launch = Launch(elbo_kernel, (max(blocks + kl_blocks, 1),), fixed, (*_SHARED, *_SINKS, *_INPUTS))
+        own |= {"LAYOUT1": layouts[1], "LAYOUT2": layouts[2], "FINISH": adds_up and finishers == 1}
+        given = (*_SHARED, *_SINKS, *_INPUTS)
+        self.launch = Launch(elbo_kernel, (max(blocks + kl_blocks, 1),), shared | own, given)
         self.finish = Launch(finish_kernel, (finishers,), shared, _SHARED) if adds_up and finishers > 1 else None
 
     def _outputs(self, params, latent, values, reduction, terms):
-        self.out = {}  # name in the kernel -> shape
-        if values:
-            self.out["loss"] = (self.batch,) if reduction == NONE else ()
+        """{name in the kernel: shape}, in the order of the op's results."""
+        out = {"loss": (self.batch,) if reduction == NONE else ()} if values else {}
         if terms and params:
-            self.out["nll_out"] = (self.batch,)
+            out["nll_out"] = (self.batch,)
         if terms and latent:
-            self.out["kl_out"] = (self.batch,)
+            out["kl_out"] = (self.batch,)
             if len(latent[0][0]) > 1:
-                self.out["dims_out"] = latent[0][0][1:]
+                out["dims_out"] = latent[0][0][1:]
+        return out
+
+    def _gradient(self, i, inputs, layouts):
+        """(name in the kernel, shape, strides, dtype) of the gradient of input i."""
+        shape, strides, dtype = inputs[i]
+        n = len(layouts)
+        if i < n and layouts[i] != ELEMENT:
+            return f"sums{i}_out" if layouts[i] == NUMBER else f"columns{i}_out", shape, strides, self.dtype
+        dense = (math.prod(shape[1:]), *strides[1:])  # as layout.empty_in_order
+        return f"g{i}" if i < n else f"h{i - n}", shape, dense, dtype
 
     def __call__(self, x, params, latent, incoming, rec_weight, rec_weight_factor, beta, beta_factor, ticket):
         """Launch: [*results, *gradients]."""
@@ -180,6 +175,17 @@ class Plan:
 
 
 _NOTHING = (None,) * 4
+
+
+def _row_strides(x, params, layouts, latent, incoming, flat):
+    strides = {f"{name}_row": 0 for name in ("x", "p0", "p1", "p2", "q0", "q1", "q2", "q3", "incoming")}
+    if x is not None and not flat:
+        strides["x_row"] = x[1][0]
+        strides |= {f"p{i}_row": p[1][0] for i, p in enumerate(params) if layouts[i] == ELEMENT}
+    strides |= {f"q{i}_row": t[1][0] for i, t in enumerate(latent)}
+    if incoming is not None and incoming[0]:
+        strides["incoming_row"] = incoming[1][0]
+    return strides
 
 
 def _gapless(x, params, layouts):
