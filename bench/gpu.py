@@ -3,7 +3,8 @@
 First what the machine is and copies; then whether every backend gives what float64 gives, and the noise of the CPU bit
 by bit; then times beside eager PyTorch and torch.compile, each of a case that was just checked. One failure does not
 stop the rest; it is printed, and ends in exit status 1. --dry runs all of it on the CPU, at toy sizes, Triton in its
-interpreter: what it then prints as times means nothing.
+interpreter: what it then prints as times means nothing. --sanitize runs the numbers, at toy sizes, under CUDA's
+compute-sanitizer.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import gc
 import itertools
 import os
 import statistics
+import subprocess
 import sys
 import time
 import traceback
@@ -235,6 +237,19 @@ def host(gpu, step, arguments, n=50):
     return seconds
 
 
+def sanitize(report):
+    """The numbers at toy sizes under each tool of compute-sanitizer, without torch's cache, which hides bad accesses."""
+    env = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    for tool in ("memcheck", "racecheck", "initcheck", "synccheck"):
+        with report.part(f"compute-sanitizer {tool}"):
+            command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9"]
+            command += [sys.executable, "-m", "bench.gpu", "--numbers"]
+            done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+            said = done.stdout[-3000:] + done.stderr[-1000:]
+            assert done.returncode == 0, f"exit status {done.returncode}: {said}"
+            print(f"{tool}: clean", flush=True)
+
+
 def copy_bandwidth(gpu):
     """Bytes a second, read and written, of a copy of 1 GiB."""
     a = torch.empty((1 << 28) if gpu.device == "cuda" else 1 << 12, device=gpu.device)
@@ -264,6 +279,8 @@ def same_case(a, b):
 def main():
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__.split("\n\n")[0])
     parser.add_argument("--dry", action="store_true", help="on the CPU, at toy sizes")
+    parser.add_argument("--numbers", action="store_true", help="check the numbers at toy sizes, and end")
+    parser.add_argument("--sanitize", action="store_true", help="the same under compute-sanitizer, and end")
     parser.add_argument("--out", type=Path, help="folder for gpu.csv")
     parser.add_argument("--minutes", type=float, default=7.0, help="no new case is begun after that")
     parser.add_argument("--seconds", type=float, default=1.0, help="of measuring, for each case")
@@ -282,6 +299,9 @@ def main():
         print(f"{key}: {value}")
     if not names:
         report.failures.append("no backend for this GPU")
+    if args.sanitize or args.numbers:
+        sanitize(report) if args.sanitize else check_numbers(report, names, gpu.device, DRY_SHAPES)
+        end(report, begin)
     bandwidth = copy_bandwidth(gpu)
     print(f"copy: {bandwidth / 1e9:.0f} GB/s read and written", flush=True)
 
@@ -302,7 +322,12 @@ def main():
             if args.out:  # what there is, should the time run out
                 args.out.mkdir(parents=True, exist_ok=True)
                 core.write(args.out / "gpu.csv", rows)
-    print(f"\n{table(rows, bandwidth)}\n\n{len(report.failures)} failures in {time.perf_counter() - begin:.0f} s")
+    print(f"\n{table(rows, bandwidth)}\n")
+    end(report, begin)
+
+
+def end(report, begin):
+    print(f"{len(report.failures)} failures in {time.perf_counter() - begin:.0f} s")
     for failure in report.failures:
         print(f"FAILED {failure}")
     raise SystemExit(1 if report.failures else 0)
