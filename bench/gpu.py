@@ -238,7 +238,7 @@ def host(gpu, step, arguments, n=50):
 
 
 def sanitize(report):
-    """The numbers at toy sizes under each tool of compute-sanitizer, without torch's cache, which hides bad accesses."""
+    """The numbers under each tool of compute-sanitizer, without torch's cache, which hides bad accesses."""
     env = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     for tool in ("memcheck", "racecheck", "initcheck", "synccheck"):
         with report.part(f"compute-sanitizer {tool}"):
