@@ -8,7 +8,7 @@ a row, else one for all of it.
 import triton
 import triton.language as tl
 
-from .tiles import all_sum, column_sums, load, number, place, row_sums, row_weights, store, take_ticket
+from .tiles import all_sum, column_sums, latent_kl, load, number, place, row_sums, row_weights, store, take_ticket
 
 # LAYOUT of a parameter against x: 0 as x, 1 one row for all samples, 2 one number. REDUCTION: 0 none, 1 mean, 2 sum.
 
@@ -113,12 +113,7 @@ def _latent(
             store(h0, at, w + tl.zeros([R, C], DTYPE), inside, True)
     else:
         second = load(q1, place(row, q1_row, col), inside, True, DTYPE)
-        if q2 is None:
-            value, d0, d1, d2, d3 = FORMULA(first, second, None, None)
-        else:
-            third = load(q2, place(row, q2_row, col), inside, True, DTYPE)
-            fourth = load(q3, place(row, q3_row, col), inside, True, DTYPE)
-            value, d0, d1, d2, d3 = FORMULA(first, second, third, fourth)
+        value, d0, d1, d2, d3 = latent_kl(first, second, q2, q3, q2_row, q3_row, row, col, inside, FORMULA, DTYPE)
         if h0 is not None:
             store(h0, at, d0 * w, inside, True)
         if h1 is not None:

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from .noise import normals_of_elements, normals_of_groups
-from .tiles import load, place, row_sums, row_weights, store, take_ticket
+from .tiles import latent_kl, load, place, row_sums, row_weights, store, take_ticket
 
 
 @triton.jit
@@ -41,12 +41,9 @@ def sample_kernel(
     store(z, place(draw * rows + row, cols, col), sample, inside, True)
     if kl is not None:
         if draw == 0:
-            if prior_mu is None:
-                value, _, _, _, _ = KL(m, v, None, None)
-            else:
-                pm = load(prior_mu, place(row, prior_mu_row, col), inside, True, DTYPE)
-                pv = load(prior_logvar, place(row, prior_logvar_row, col), inside, True, DTYPE)
-                value, _, _, _, _ = KL(m, v, pm, pv)
+            value, _, _, _, _ = latent_kl(
+                m, v, prior_mu, prior_logvar, prior_mu_row, prior_logvar_row, row, col, inside, KL, DTYPE
+            )
             sums = tl.sum(value, 1)  # what lies outside was read as 0, and has a KL of 0
             if partial is None:  # a row is one piece
                 store(kl, row, sums, row < rows, True)
@@ -75,12 +72,9 @@ def sample_backward_kernel(
     of_mu, of_logvar = tl.zeros([R, C], DTYPE), tl.zeros([R, C], DTYPE)
     of_prior_mu, of_prior_logvar = tl.zeros([R, C], DTYPE), tl.zeros([R, C], DTYPE)
     if grad_kl is not None:
-        if prior_mu is None:
-            _, d0, d1, d2, d3 = KL(m, v, None, None)
-        else:
-            pm = load(prior_mu, place(row, prior_mu_row, col), inside, True, DTYPE)
-            pv = load(prior_logvar, place(row, prior_logvar_row, col), inside, True, DTYPE)
-            _, d0, d1, d2, d3 = KL(m, v, pm, pv)
+        _, d0, d1, d2, d3 = latent_kl(
+            m, v, prior_mu, prior_logvar, prior_mu_row, prior_logvar_row, row, col, inside, KL, DTYPE
+        )
         w = row_weights(grad_kl, grad_kl_row, row, rows, 1.0, DTYPE)
         of_mu, of_logvar, of_prior_mu, of_prior_logvar = d0 * w, d1 * w, d2 * w, d3 * w
     if grad_z is not None:

@@ -64,6 +64,21 @@ def number(ptr, factor, DTYPE: tl.constexpr):
         return tl.load(ptr).to(DTYPE) * factor
 
 
+@triton.jit
+def latent_kl(
+    mu, logvar, prior_mu, prior_logvar, prior_mu_row, prior_logvar_row, row, col, inside,
+    KL: tl.constexpr, DTYPE: tl.constexpr,
+):  # fmt: skip
+    """The KL of tiles mu and logvar to a prior that is read here, None for N(0, 1); and its derivatives by all four."""
+    if prior_mu is None:
+        value, d0, d1, d2, d3 = KL(mu, logvar, None, None)
+    else:
+        third = load(prior_mu, place(row, prior_mu_row, col), inside, True, DTYPE)
+        fourth = load(prior_logvar, place(row, prior_logvar_row, col), inside, True, DTYPE)
+        value, d0, d1, d2, d3 = KL(mu, logvar, third, fourth)
+    return value, d0, d1, d2, d3
+
+
 # ---------------------------------------------------------------- sums of float64 partial sums, in a fixed order
 
 
