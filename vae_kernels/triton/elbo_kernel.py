@@ -167,7 +167,7 @@ def _finish(
                     store(loss, row, each, row < batch, True)
                 sums += tl.where(row < batch, each, 0.0)
             total += tl.sum(sums, 0)
-        else:
+        elif block == 0:
             if nll is not None:
                 total += rec_weight * all_sum(nll, row_blocks * pieces, 1024)
             if kl is not None:
