@@ -82,6 +82,18 @@ inline Tensor empty_samples(const Tensor& mu, int64_t n_samples) {
   return empty(sizes.data(), strides.data(), int64_t(sizes.size()), mu.dtype(), mu);
 }
 
+// The gradient of a tensor whose halves along dimension 1 are mu and logvar: new, contiguous, and written by halves.
+inline Tensor empty_packed(const Tensor& mu, Sink& of_mu, Sink& of_logvar) {
+  std::vector<int64_t> sizes(mu.sizes(), mu.sizes() + mu.dim()), strides(mu.strides(), mu.strides() + mu.dim());
+  const int64_t cols = elements_after_batch(mu);
+  sizes[1] *= 2;
+  strides[0] = 2 * cols;
+  Tensor out = empty(sizes.data(), strides.data(), mu.dim(), mu.dtype(), mu);
+  of_mu = {out.mut<void>(), 2 * cols, dtype_of(mu)};
+  of_logvar = {out.mut<char>() + cols * bytes_of(dtype_of(mu)), 2 * cols, dtype_of(mu)};
+  return out;
+}
+
 inline int likelihood_index(const std::string& name) {
   static const char* const names[] = {
 #define VK_NAME(name) #name,

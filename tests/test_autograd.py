@@ -122,6 +122,66 @@ def test_layouts_of_the_incoming_gradient(backend, inputs, form):
     assert_grads(grads, [e.detach() for e in expected])
 
 
+# --- mu and logvar in one tensor
+
+PACKED = [(5, 6), (3, 8, 2, 3), (1, 2), (130, 14), (2, 4100), (0, 4)]  # a tile of many rows, a part of one, ...
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("shape", PACKED, ids=str)
+def test_moments_are_their_halves(backend, shape, dtype):
+    both = torch.randn(shape, dtype=dtype, requires_grad=True)
+    prior = [torch.randn(both[:1].chunk(2, 1)[0].shape[1:], dtype=dtype, requires_grad=True) for _ in range(2)]
+    results = []
+    for moments in ((both,), both.chunk(2, 1)):
+        draw = {"n_samples": 2, "backend": backend}
+        z, kl = vk.sample_kl(*moments, prior=prior, generator=torch.Generator().manual_seed(3), **draw)
+        assert torch.equal(z, vk.reparameterize(*moments, generator=torch.Generator().manual_seed(3), **draw))
+        incoming = torch.linspace(-1, 2, z.numel(), dtype=dtype).view_as(z), torch.linspace(-1, 2, len(kl)).to(kl)
+        results.append([z, kl, *torch.autograd.grad([z, kl], [both, *prior], incoming)])
+    for packed, halves in zip(*results, strict=True):
+        assert torch.equal(packed, halves)
+
+
+def test_moments_that_are_no_run_of_memory(backend):
+    """channels_last, rows apart, expanded: read in the order of their dimensions, and the gradient comes back in it."""
+    both = torch.randn(3, 8, 2, 5)
+    forms = both.contiguous(memory_format=torch.channels_last), torch.cat([both, both], 1)[:, :8]
+    (expected,) = _moments_gradient(both, backend)
+    for form in forms:
+        assert torch.equal(_moments_gradient(form, backend)[0], expected)
+    row = both[:1].requires_grad_()
+    (grad,) = _moments_gradient(row.expand(3, 8, 2, 5), backend, row)
+    (of_rows,) = _moments_gradient(both[:1].detach().repeat(3, 1, 1, 1), backend)
+    torch.testing.assert_close(grad, of_rows.sum(0, keepdim=True))
+
+
+def _moments_gradient(both, backend, leaf=None):
+    leaf = both.requires_grad_() if leaf is None else leaf
+    z, kl = vk.sample_kl(both, generator=torch.Generator().manual_seed(3), backend=backend)
+    return torch.autograd.grad((z * z).sum() + kl.sum(), [leaf])
+
+
+@compiled
+def test_moments_get_one_gradient_from_one_kernel():
+    """No node of a chunk stands between the encoder and the sample, also where only the prior is to be learned."""
+    both, prior = torch.randn(3, 8, requires_grad=True), [torch.randn(4, requires_grad=True) for _ in range(2)]
+    z, kl = vk.sample_kl(both, backend="cpu")
+    assert [type(node).__name__ for node, _ in z.grad_fn.next_functions if node] == ["AccumulateGrad"]
+    results = []
+    for moments in ((both.detach(),), both.detach().chunk(2, 1)):
+        _, kl = vk.sample_kl(*moments, prior=prior, backend="cpu")
+        results.append(torch.autograd.grad(kl.sum(), prior))
+    for packed, halves in zip(*results, strict=True):
+        assert torch.equal(packed, halves)
+
+
+def test_second_derivatives_of_moments(backend):
+    both = torch.randn(3, 8, dtype=torch.float64, requires_grad=True)
+    sample = lambda t: vk.sample_kl(t, generator=torch.Generator().manual_seed(3), backend=backend)  # noqa: E731
+    assert torch.autograd.gradgradcheck(sample, [both])
+
+
 # --- what is computed, and when
 
 
@@ -158,7 +218,7 @@ def test_a_sample_alone_gives_its_prior_no_gradient(backend, dtype):
 def test_no_gradient_of_the_sample_that_nobody_asked_for(inputs, monkeypatch):
     needs, kernels = [], ops._KERNELS["compiled"]
     op = kernels["sample_backward"]
-    monkeypatch.setitem(kernels, "sample_backward", lambda *a: (needs.append(a[-1]), op(*a))[1])
+    monkeypatch.setitem(kernels, "sample_backward", lambda *a: (needs.append(a[-2]), op(*a))[1])
     _, mu, logvar, _ = inputs
     prior = torch.zeros(6), torch.zeros(6, requires_grad=True)
     z, kl = vk.sample_kl(mu.detach(), logvar, prior=prior, backend="cpu")

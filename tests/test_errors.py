@@ -88,6 +88,11 @@ ERRORS = [
     # the posterior
     (lambda: elbo(mu=1.0), T, "mu: got float, expected a tensor"),
     (lambda: vk.sample_kl(MU.long(), MU), T, f"mu: got dtype torch.int64, {DTYPES}"),
+    (lambda: vk.sample_kl(MU[:, :5]), V,
+     "mu: got shape (4, 5) and no logvar, expected [B, 2L, ...]: mu, then logvar, along dimension 1"),
+    (lambda: vk.reparameterize(MU[0]), V, "mu: got shape (6,) and no logvar, expected [B, 2L, ...]"),
+    (lambda: vk.sample_kl(MU, prior=(MU, MU)), V,
+     "prior[0] (mu): got shape (4, 6), expected one that broadcasts to mu, (4, 3)"),
     (lambda: vk.reparameterize(MU, 0.0), T, "logvar: got float, expected a tensor"),
     (lambda: vk.gaussian_kl(MU, MU[:, :3]), V, "logvar: got shape (4, 3), expected that of mu, (4, 6)"),
     (lambda: vk.gaussian_kl(MU, META["MU"]), V, "logvar: is on meta, but mu is on cpu; expected one device"),

@@ -127,7 +127,8 @@ def test_noise_bits(backend, shape, rng):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("width", [20, 9])
-def test_sample(backend, dtype, width):
+@pytest.mark.parametrize("packed", [False, True])
+def test_sample(backend, dtype, width, packed):
     g = torch.Generator().manual_seed(5)
     mu, logvar = torch.randn(6, 2 * width, generator=g).to(DEVICE, dtype).chunk(2, 1)
     prior = torch.randn(2, 6, width, generator=g).to(DEVICE, dtype).unbind()
@@ -135,8 +136,10 @@ def test_sample(backend, dtype, width):
     rng, results = torch.tensor((3, 4), device=DEVICE), []
     ours = backends.choose(backend, (mu,))
     for module, to in ((vk.formulas.elbo, torch.float64), (vk.formulas.elbo, dtype), (ours, dtype)):
-        inputs = [(t if to == dtype else t.to(to)).detach().requires_grad_() for t in (mu, logvar, *prior)]
-        out = module.sample_kl(*inputs[:2], tuple(inputs[2:]), rng, 3, True)
+        moments = (torch.cat([mu, logvar], 1),) if packed else (mu, logvar)
+        inputs = [(t if to == dtype else t.to(to)).detach().requires_grad_() for t in (*moments, *prior)]
+        mu_logvar = (inputs[0], None) if packed else inputs[:2]
+        out = module.sample_kl(*mu_logvar, tuple(inputs[-2:]), rng, 3, True)
         grads = torch.autograd.grad(out, inputs, [w.to(o.dtype) for w, o in zip(incoming, out, strict=True)])
         results.append([*out, *grads])
     for truth, theirs, ours in zip(*results, strict=True):

@@ -76,7 +76,7 @@ def elbo_arguments(name, weights="floats", reduction=1, need=None, terms=True):
     return x, params, likelihood, latent, *WEIGHTS[weights](dims), reduction, need, terms
 
 
-def sample_arguments(n_samples=0, dtype=torch.float32, halves=False, prior=0):
+def sample_arguments(n_samples=0, dtype=torch.float32, halves=False, prior=0, packed=False):
     shape = 4, 2, 3
     mu, logvar = torch.randn(4, 4, 3, dtype=dtype).chunk(2, 1) if halves else torch.randn(2, *shape, dtype=dtype)
     return (
@@ -90,6 +90,7 @@ def sample_arguments(n_samples=0, dtype=torch.float32, halves=False, prior=0):
 SAMPLES = {
     "plain": {}, "samples": {"n_samples": 3}, "double": {"dtype": torch.float64}, "half": {"dtype": torch.float16},
     "halves": {"halves": True, "n_samples": 2}, "prior": {"prior": 2},
+    "packed": {"halves": True, "prior": 2, "packed": True},
 }  # fmt: skip
 
 
@@ -122,7 +123,7 @@ def backward_arguments(name, weights="floats"):
 def sample_backward_arguments(wanted, **settings):
     arguments = sample_arguments(**settings)
     incoming = (torch.randn_like(t) if w else None for t, w in zip(OPS.sample(*arguments, True), wanted, strict=True))
-    return *incoming, *arguments, (1 << 2 + len(arguments[2])) - 1
+    return *incoming, *arguments, (1 << 2 + len(arguments[2])) - 1, settings.get("packed", False)
 
 
 CALLS = [(prefix + name, op, make) for prefix in PREFIXES for name, op, make in calls(prefix)]
@@ -156,7 +157,7 @@ def test_opcheck_of_the_objective(prefix, name):
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-@pytest.mark.parametrize("name", ["plain", "half", "halves", "prior"])
+@pytest.mark.parametrize("name", ["plain", "half", "packed", "prior"])
 def test_opcheck_of_the_sample(prefix, name):
     opcheck(getattr(OPS, prefix + "sample").default, (*sample_arguments(**SAMPLES[name]), True))
     opcheck(getattr(OPS, prefix + "sample_backward").default, sample_backward_arguments((True, True), **SAMPLES[name]))

@@ -125,6 +125,16 @@ def posterior(mu, logvar, prior):
     return mu, logvar, *prior
 
 
+def moments(mu):
+    """mu and logvar in one tensor."""
+    tensor("mu", mu)
+    if mu.dim() < 2 or mu.shape[1] % 2:
+        raise ValueError(
+            f"mu: got shape {tuple(mu.shape)} and no logvar, expected [B, 2L, ...]: mu, then logvar, along dimension 1"
+        )
+    return mu
+
+
 def latent(mu, logvar, kl, prior, batch):
     """The latent term's tensors, from mu and logvar, or from kl."""
     if kl is None:

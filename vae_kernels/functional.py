@@ -113,26 +113,28 @@ def gaussian_kl(mu, logvar, *, prior=None, reduction="none", backend="auto"):
     return _elbo(None, (), "", latent, 1.0, 1.0, reduction, False, backend)[0]
 
 
-def sample_kl(mu, logvar, *, prior=None, n_samples=None, reduction="none", generator=None, backend="auto"):
+def sample_kl(mu, logvar=None, *, prior=None, n_samples=None, reduction="none", generator=None, backend="auto"):
     """A reparameterized sample of the posterior and its KL to the prior, from one kernel: (z, kl).
 
         z = mu + exp(logvar / 2) * eps,  eps ~ N(0, I)        (Kingma & Welling 2014, arXiv:1312.6114, section 2.4)
 
-        z, kl = sample_kl(*encoder(x));  loss = fused_elbo(decoder(z), x, kl=kl)
+        z, kl = sample_kl(encoder(x));  loss = fused_elbo(decoder(z), x, kl=kl)
 
     is a step with the least work and memory: mu and logvar get one gradient from one kernel. The noise is not stored;
     the backward pass draws it again. torch.manual_seed and `generator` rule it.
 
     Args:
-        mu, logvar: [B, ...] float32, float64, bfloat16 or float16; halves of one tensor (chunk) need no copy.
-        prior: None for N(0, I), or a pair (mu, logvar) that broadcasts to mu; both get gradients.
+        mu, logvar: [B, L, ...] float32, float64, bfloat16 or float16. Or mu alone, [B, 2L, ...]: what an encoder puts
+            out, mu and then logvar along dimension 1. It is not split, and gets its gradient in one piece; to hand over
+            its halves (chunk) costs no copy either, but autograd joins their gradients.
+        prior: None for N(0, I), or a pair (mu, logvar) that broadcasts to [B, L, ...]; both get gradients.
         n_samples: None, or the number K of samples for each posterior.
         reduction: of the KL over the batch: "none", "mean" or "sum".
         generator: a torch.Generator on the device of mu, or None for the default one.
         backend: as in fused_elbo.
 
     Returns:
-        z: [B, ...], or [K, B, ...] with n_samples=K, of the dtype of mu.
+        z: [B, L, ...], or [K, B, L, ...] with n_samples=K, of the dtype of mu.
         kl: [B] in nats, summed over the latent dims, or its mean or sum over the batch; float32, or float64 if mu is.
     """
     checks.choice("reduction", reduction, REDUCTIONS)
@@ -140,7 +142,7 @@ def sample_kl(mu, logvar, *, prior=None, n_samples=None, reduction="none", gener
     return z, kl if reduction == "none" else getattr(kl, reduction)()
 
 
-def reparameterize(mu, logvar, *, n_samples=None, generator=None, backend="auto"):
+def reparameterize(mu, logvar=None, *, n_samples=None, generator=None, backend="auto"):
     """z = mu + exp(logvar / 2) * eps, eps ~ N(0, I): the sample of sample_kl without the KL; the same noise."""
     return _sample(mu, logvar, None, n_samples, False, generator, backend)[0]
 
@@ -152,15 +154,25 @@ def _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms, bac
 
 
 def _sample(mu, logvar, prior, n_samples, with_kl, generator, backend):
-    if prior is None and checks.plain((mu, logvar)) and mu.shape == logvar.shape:
-        latent = (mu, logvar)
-    else:
-        latent = layout.latent(checks.posterior(mu, logvar, prior))
+    mu, logvar, prior = _packed(mu, prior) if logvar is None else _pair(mu, logvar, prior)
     checks.noise(n_samples, generator, mu)
-    module = backends.choose(backend, latent)
-    mu, logvar, *prior = latent
+    module = backends.choose(backend, (mu, *prior) if logvar is None else (mu, logvar, *prior))
     rng = philox.new_rng(generator, mu.device)
-    return module.sample_kl(mu, logvar, tuple(prior), rng, n_samples, with_kl)
+    return module.sample_kl(mu, logvar, prior, rng, n_samples, with_kl)
+
+
+def _pair(mu, logvar, prior):
+    if prior is None and checks.plain((mu, logvar)) and mu.shape == logvar.shape:
+        return mu, logvar, ()
+    mu, logvar, *prior = layout.latent(checks.posterior(mu, logvar, prior))
+    return mu, logvar, tuple(prior)
+
+
+def _packed(both, prior):
+    both = layout.moments(checks.moments(both))
+    if prior is not None:
+        _, _, prior = _pair(*both.detach().chunk(2, 1), prior)
+    return both, None, prior or ()
 
 
 def _detached(t):

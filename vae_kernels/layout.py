@@ -29,6 +29,11 @@ def latent(tensors):
     return tuple(_row_major(t if t.shape == mu.shape else t.expand(mu.shape)) for t in tensors)
 
 
+def moments(t):
+    """mu and logvar in one, [B, 2L, ...], in row-major order: then its halves are as latent() gives them."""
+    return _row_major(t)
+
+
 def weight(w, shape=()):
     """A weight tensor as float32 or float64, 0-d or of this shape; a number as it is."""
     if not isinstance(w, torch.Tensor):
@@ -41,6 +46,12 @@ def empty_in_order(t):
     """What a kernel writes the gradient of t into: the order of t, its samples one after another."""
     strides = (math.prod(t.shape[1:]), *t.stride()[1:]) if t.dim() else ()
     return torch.empty_strided(t.shape, strides, dtype=t.dtype, device=t.device)
+
+
+def empty_packed(mu):
+    """A new gradient of a tensor [B, 2L, ...] whose halves are mu and logvar, and its halves."""
+    both = mu.new_empty((mu.shape[0], 2 * mu.shape[1], *mu.shape[2:]))
+    return both, *both.chunk(2, 1)
 
 
 def _parameter(p, like):

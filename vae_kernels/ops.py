@@ -15,6 +15,7 @@ params      the likelihood's parameters: of the shape of x, or x.shape[1:] (one 
 latent      [], [kl], [mu, logvar] or [mu, logvar, prior_mu, prior_logvar]
 rec_weight  0-d, or None; the weight is this times rec_weight_factor. Likewise beta, also one for each latent dimension.
 need        bit i: the gradient of input i of (*params, *latent); in sample: of (mu, logvar, *prior)
+packed      mu and logvar are the halves of one tensor, [B, 2L, ...], and get one gradient, of its shape
 rng         int64 [2]: seed and offset of the noise (philox.py)
 """
 
@@ -23,7 +24,7 @@ import math
 import torch
 
 from .formulas import elbo as reference
-from .layout import empty_in_order
+from .layout import empty_in_order, empty_packed
 
 REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
 
@@ -37,7 +38,7 @@ _SCHEMAS = {
     "elbo": f"({_OBJECTIVE}, bool terms) -> Tensor[]",
     "elbo_backward": f"(Tensor grad, {_OBJECTIVE}) -> Tensor[]",
     "sample": f"({_SAMPLE}, bool with_kl) -> Tensor[]",
-    "sample_backward": f"(Tensor? grad_z, Tensor? grad_kl, {_SAMPLE}, int need) -> Tensor[]",
+    "sample_backward": f"(Tensor? grad_z, Tensor? grad_kl, {_SAMPLE}, int need, bool packed) -> Tensor[]",
 }
 for _prefix in ("", "triton_"):  # C++, by the device; Triton
     for _name, _schema in _SCHEMAS.items():
@@ -77,12 +78,9 @@ def attach_triton(kernels, key):
 def _fake_gradients(params, latent, need):
     dtype = reference.compute_dtype(*params, *latent)
     for i, t in enumerate((*params, *latent)):
-        if not need >> i & 1:
-            continue
-        if i >= len(params) or t.dim() == params[0].dim():
-            yield empty_in_order(t)
-        else:
-            yield torch.empty_strided(t.shape, t.stride(), dtype=dtype, device=t.device)
+        if need >> i & 1:
+            summed = i < len(params) and t.dim() < params[0].dim()
+            yield t.new_empty_strided(t.shape, t.stride(), dtype=dtype) if summed else empty_in_order(t)
 
 
 @torch.library.register_fake("vae_kernels::elbo", lib=_library)
@@ -115,8 +113,10 @@ def _(mu, logvar, prior, rng, n_samples, with_kl):
 
 @torch.library.register_fake("vae_kernels::sample_backward", lib=_library)
 @torch.library.register_fake("vae_kernels::triton_sample_backward", lib=_library)
-def _(grad_z, grad_kl, mu, logvar, prior, rng, n_samples, need):
-    return [empty_in_order(t) for i, t in enumerate((mu, logvar, *prior)) if need >> i & 1]
+def _(grad_z, grad_kl, mu, logvar, prior, rng, n_samples, need, packed):
+    inputs = (mu, logvar, *prior)
+    both = [empty_packed(mu)[0]] if packed else []
+    return both + [empty_in_order(t) for i, t in enumerate(inputs) if need >> i & 1 and not (packed and i < 2)]
 
 
 # ---------------------------------------------------------------- autograd
@@ -221,16 +221,14 @@ def _rescaled(ctx, grad):
         _KERNELS[ctx.settings[0]]["rescale_"](grads, grad)
         return grads
     scale = grad.item()
-    if scale == 1 and not keep:
-        ctx.grads = None
-        return grads
-    power_of_two = math.frexp(scale)[0] in (0.0, 0.5)
-    if not power_of_two and any(g.dtype == torch.bfloat16 for g in grads):
-        return None
+    if scale != 1:
+        power_of_two = math.frexp(scale)[0] in (0.0, 0.5)
+        if not power_of_two and any(g.dtype == torch.bfloat16 for g in grads):
+            return None
     if keep:
         return [g * scale for g in grads]
     ctx.grads = None
-    return [g.mul_(scale) for g in grads]
+    return grads if scale == 1 else [g.mul_(scale) for g in grads]
 
 
 def _reference_gradients(ctx, grad, x, rec_weight, beta, tensors):
@@ -274,6 +272,7 @@ class _Sample(torch.autograd.Function):
         ctx.kernels, ctx.n_samples = kernels, n_samples
         ctx.save_for_backward(rng, mu, logvar, *prior)
         ctx.set_materialize_grads(False)
+        mu, logvar = reference.halves(mu, logvar)
         return tuple(_KERNELS[kernels]["sample"](mu, logvar, prior, rng, n_samples, with_kl))
 
     @staticmethod
@@ -289,9 +288,11 @@ class _Sample(torch.autograd.Function):
             grads = torch.autograd.grad(outputs, wanted, incoming, create_graph=True, allow_unused=True)
         else:
             need = sum([1 << i for i, n in enumerate(needed) if n])
+            packed = logvar is None and needed[0]
+            mu, logvar = reference.halves(mu, logvar)
             grad_z = None if grad_z is None else grad_z.contiguous()
             sample_backward = _KERNELS[ctx.kernels]["sample_backward"]
-            grads = sample_backward(grad_z, grad_kl, mu, logvar, prior, rng, ctx.n_samples, need)
+            grads = sample_backward(grad_z, grad_kl, mu, logvar, prior, rng, ctx.n_samples, need, packed)
         return None, None, None, None, *_in_place(grads, needed)
 
 

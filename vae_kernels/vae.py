@@ -81,6 +81,11 @@ class VAE(nn.Module):
 
     def encode(self, x):
         """x [B, ...] (float, or uint8 read as x/255) -> posterior (mu, logvar), each [B, L, ...]."""
+        moments = self._moments(x)
+        return moments[0].chunk(2, dim=1) if len(moments) == 1 else moments
+
+    def _moments(self, x):
+        """(mu, logvar), or both in one tensor [B, 2L, ...], as the encoder gives them."""
         if x.dtype == torch.uint8:
             x = x.to(self._like().dtype) / 255
         out = self.encoder(x)
@@ -88,7 +93,7 @@ class VAE(nn.Module):
             if out.dim() < 2 or out.shape[1] % 2:
                 shape = tuple(out.shape)
                 raise ValueError(f"encoder: gave shape {shape}, expected [B, 2L, ...]: mu, then logvar, along dim 1")
-            return out.chunk(2, dim=1)
+            return (out,)
         if not (isinstance(out, (tuple, list)) and len(out) == 2):
             raise TypeError(
                 f"encoder: gave {type(out).__name__}, expected a tensor [B, 2L, ...] or a pair (mu, logvar)"
@@ -123,12 +128,12 @@ class VAE(nn.Module):
             "rec_weight": self.rec_weight,
             "backend": self.backend,
         }
-        mu, logvar = self.encode(x)
         if return_terms:
+            mu, logvar = self.encode(x)
             z = functional.reparameterize(mu, logvar, generator=generator, backend=self.backend)
             return functional.fused_elbo(self.decode(z), x, mu, logvar, prior=self.prior, return_terms=True, **shared)
         # The noise and the KL together: mu and logvar are read once, and get one gradient from one kernel.
-        z, kl = functional.sample_kl(mu, logvar, prior=self.prior, generator=generator, backend=self.backend)
+        z, kl = functional.sample_kl(*self._moments(x), prior=self.prior, generator=generator, backend=self.backend)
         return functional.fused_elbo(self.decode(z), x, kl=kl, **shared)
 
     @torch.no_grad()

@@ -43,8 +43,8 @@ Tensors sample(const Tensor& mu, const Tensor& logvar, const Tensors& prior, con
 }
 
 Tensors sample_backward(const OptionalTensor& grad_z, const OptionalTensor& grad_kl, const Tensor& mu,
-                        const Tensor& logvar, const Tensors& prior, const Tensor& rng, int64_t n_samples,
-                        int64_t need) {
+                        const Tensor& logvar, const Tensors& prior, const Tensor& rng, int64_t n_samples, int64_t need,
+                        bool packed) {
   const int64_t rows = mu.size(0), cols = elements_after_batch(mu);
   SampleBackwardJob job{};
   job.grid = latent_grid(rows, cols);
@@ -56,11 +56,12 @@ Tensors sample_backward(const OptionalTensor& grad_z, const OptionalTensor& grad
     job.weight = {weights.data(), 1, 1};
   }
   Tensors grads;
+  if (packed) grads.push_back(empty_packed(mu, job.grad[0], job.grad[1]));
   for (size_t k = 0; k < 2 + prior.size(); ++k) {
     const Tensor& input = k == 0 ? mu : k == 1 ? logvar : prior[k - 2];
     VK_CHECK(dense_after_batch(input), "latent ", k, " is not dense");
     job.p[k] = source(input);
-    if (need >> k & 1) grads.push_back(empty_in_order(input, cols, job.grad[k]));
+    if ((need >> k & 1) && !job.grad[k].data) grads.push_back(empty_in_order(input, cols, job.grad[k]));
   }
   run(kernels().latents[computed_in_float64(mu, logvar, prior)].sample_backward, job);
   return grads;

@@ -144,6 +144,30 @@ struct Four {
     }
   }
 
+  // `first_row` rows further down
+  template <class T>
+  VK_GPU void write(const Sink& s, int64_t first_row, const T (&v)[kGroup]) const {
+    if (!s.data) return;
+    if (col + kGroup <= cols || s.stride == cols) {
+      constexpr int V = kVector<T>;
+      const Cursor c = cursor<T, V>(s.data, (first_row + row) * s.stride + col, s.dtype);
+#pragma unroll
+      for (int i = 0; i < kGroup; i += V) {
+        T part[V];
+#pragma unroll
+        for (int j = 0; j < V; ++j) part[j] = v[i + j];
+        put<T, V, true>(c, i, mask >> i & kFull<V>, part);
+      }
+      return;
+    }
+    int64_t r = first_row + row, c = col;
+#pragma unroll
+    for (int j = 0; j < kGroup; ++j) {
+      if (mask >> j & 1) store_one(static_cast<char*>(s.data) + (r * s.stride + c) * size_of(s.dtype), s.dtype, v[j]);
+      if (++c == cols) c = 0, ++r;
+    }
+  }
+
  private:
   // side by side in memory
   template <class T>
@@ -159,20 +183,6 @@ struct Four {
     }
   }
 };
-
-// Four elements from element `first` on of a contiguous array.
-template <class T>
-VK_GPU void put_four(const Sink& s, int64_t first, unsigned mask, const T (&v)[kGroup]) {
-  constexpr int V = kVector<T>;
-  const Cursor c = cursor<T, V>(s.data, first, s.dtype);
-#pragma unroll
-  for (int i = 0; i < kGroup; i += V) {
-    T part[V];
-#pragma unroll
-    for (int j = 0; j < V; ++j) part[j] = v[i + j];
-    put<T, V, true>(c, i, mask >> i & kFull<V>, part);
-  }
-}
 
 template <class T>
 struct Sample {
@@ -194,7 +204,7 @@ struct Sample {
     normals(job.rng, draw * n + first, eps);
 #pragma unroll
     for (int j = 0; j < kGroup; ++j) z[j] = reparameterize::value(mu[j], logvar[j], T(eps[j]), unused);
-    put_four(job.z, draw * n + first, four.mask, z);
+    four.write(job.z, draw * job.rows, z);
   }
   VK_GPU static void fold_sums(const Job&, int64_t, int, Sums<1>&) {}
   VK_GPU static void write_sums(const Job&, int64_t, int, Sums<1>&) {}
@@ -253,8 +263,7 @@ struct SampleBackward {
       }
     }
 #pragma unroll
-    for (int k = 0; k < 4; ++k)
-      if (job.grad[k].data) put_four(job.grad[k], first, four.mask, grad[k]);
+    for (int k = 0; k < 4; ++k) four.write(job.grad[k], 0, grad[k]);
   }
 };
 

@@ -13,7 +13,8 @@ Tensors elbo_backward(const Tensor& grad, const OptionalTensor& x, const Tensors
 Tensors sample(const Tensor& mu, const Tensor& logvar, const Tensors& prior, const Tensor& rng, int64_t n_samples,
                bool with_kl);
 Tensors sample_backward(const OptionalTensor& grad_z, const OptionalTensor& grad_kl, const Tensor& mu,
-                        const Tensor& logvar, const Tensors& prior, const Tensor& rng, int64_t n_samples, int64_t need);
+                        const Tensor& logvar, const Tensors& prior, const Tensor& rng, int64_t n_samples, int64_t need,
+                        bool packed);
 void rescale_(const Tensors& tensors, const Tensor& factor);
 bool runs_on(int64_t device);
 

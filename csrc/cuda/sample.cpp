@@ -54,19 +54,20 @@ Tensors sample(const Tensor& mu, const Tensor& logvar, const Tensors& prior, con
 }
 
 Tensors sample_backward(const OptionalTensor& grad_z, const OptionalTensor& grad_kl, const Tensor& mu,
-                        const Tensor& logvar, const Tensors& prior, const Tensor& rng, int64_t n_samples,
-                        int64_t need) {
+                        const Tensor& logvar, const Tensors& prior, const Tensor& rng, int64_t n_samples, int64_t need,
+                        bool packed) {
   SampleBackwardJob job{};
   set_noise(job, mu, rng, n_samples);
   if (grad_z) job.grad_z = {grad_z->data<void>(), job.cols, dtype_of(*grad_z)};
   job.with_kl = bool(grad_kl);
   job.weight = grad_kl ? weight(*grad_kl) : kOne;
   Tensors grads;
+  if (packed) grads.push_back(empty_packed(mu, job.grad[0], job.grad[1]));
   for (size_t k = 0; k < 2 + prior.size(); ++k) {
     const Tensor& input = k == 0 ? mu : k == 1 ? logvar : prior[k - 2];
     VK_CHECK(dense_after_batch(input), "latent ", k, " is not dense");
     job.p[k] = source(input);
-    if (need >> k & 1) grads.push_back(empty_in_order(input, job.cols, job.grad[k]));
+    if ((need >> k & 1) && !job.grad[k].data) grads.push_back(empty_in_order(input, job.cols, job.grad[k]));
   }
   const int64_t blocks = divide_up(divide_up(job.rows * job.cols, kElements), kBlockThreads);
   const Stream stream(mu);

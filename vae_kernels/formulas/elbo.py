@@ -57,15 +57,22 @@ def elbo(x, params, likelihood, latent, rec_weight=1.0, beta=1.0, reduction="mea
 def sample_kl(mu, logvar, prior, rng, n_samples=None, with_kl=True):
     """One reparameterized sample of N(mu, e^logvar), or n_samples, and the KL to the prior: (z, kl).
 
-    mu, logvar [B, ...]; prior None for N(0, I) or a pair (mu, logvar) that broadcasts to mu; rng as in philox.py.
+    mu, logvar [B, ...], or logvar None and mu both of them, [B, 2L, ...]; prior None for N(0, I) or a pair (mu, logvar)
+    that broadcasts to mu; rng as in philox.py.
     z is [B, ...], or [n_samples, B, ...], of the dtype of mu; kl is [B] in nats, of the compute dtype, or None.
     """
+    mu, logvar = halves(mu, logvar)
     latent = (mu, logvar, *(prior or ()))
     dtype = compute_dtype(*latent)
     shape = mu.shape if n_samples is None else (n_samples, *mu.shape)
     eps = philox.normals(rng, shape, mu.device)
     z = reparameterize(mu.to(dtype), logvar.to(dtype), eps).to(mu.dtype)
     return z, _sum_events(_kl(latent, dtype)) if with_kl else None
+
+
+def halves(mu, logvar):
+    """mu and logvar, also where mu holds both."""
+    return mu.chunk(2, 1) if logvar is None else (mu, logvar)
 
 
 def compute_dtype(*tensors):

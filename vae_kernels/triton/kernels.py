@@ -6,7 +6,7 @@ import math
 import torch
 
 from ..formulas.elbo import compute_dtype
-from ..layout import empty_in_order
+from ..layout import empty_in_order, empty_packed
 from .launch import Launch
 from .plan import DTYPES, KL, SAMPLE, Plan, Tiles, pieces_at_once
 from .rescale_kernel import rescale_kernel
@@ -76,10 +76,11 @@ def _sample_launch(rows, cols, strides, dtype, draws, with_kl):
 
 
 @functools.lru_cache(maxsize=1024)
-def _sample_backward_launch(rows, cols, strides, dtype, draws, grad_kl_row):
+def _sample_backward_launch(rows, cols, strides, dtype, draws, grad_kl_row, grad_row):
     tiles = Tiles(rows, cols, tile=512)
     fixed = _sample_constants(tiles, cols, dtype) | {f"{n}_row": s for n, s in zip(_LATENTS, strides, strict=True)}
     fixed |= {"rows": rows, "cols": cols, "pieces": tiles.pieces, "draws": draws, "grad_kl_row": grad_kl_row}
+    fixed |= {"grad_row": grad_row}
     given = (*_LATENTS, "rng", "grad_z", "grad_kl", "g0", "g1", "g2", "g3")
     return Launch(sample_backward_kernel, (tiles.blocks,), fixed, given)
 
@@ -109,12 +110,14 @@ def sample(mu, logvar, prior, rng, n_samples, with_kl):
     return [z, kl] if with_kl else [z]
 
 
-def sample_backward(grad_z, grad_kl, mu, logvar, prior, rng, n_samples, need):
+def sample_backward(grad_z, grad_kl, mu, logvar, prior, rng, n_samples, need, packed):
     four, key = _latents(mu, logvar, prior)
-    launch = _sample_backward_launch(*key, n_samples or 1, 0 if grad_kl is None else grad_kl.stride(0))
-    grads = [empty_in_order(t) if need >> i & 1 else None for i, t in enumerate(four)]
-    launch(*four, rng, grad_z, grad_kl, *grads)
-    return [g for g in grads if g is not None]
+    grad_kl_row = 0 if grad_kl is None else grad_kl.stride(0)
+    launch = _sample_backward_launch(*key, n_samples or 1, grad_kl_row, key[1] * (1 + packed))
+    both, *halves = empty_packed(mu) if packed else (None,)
+    grads = [empty_in_order(t) if need >> i & 1 else None for i, t in enumerate(four[len(halves) :], len(halves))]
+    launch(*four, rng, grad_z, grad_kl, *halves, *grads)
+    return [g for g in (both, *grads) if g is not None]
 
 
 def rescale_(tensors, factor):

@@ -58,7 +58,7 @@ def sample_kernel(
 @triton.jit(do_not_specialize=["rows", "pieces", "draws"])
 def sample_backward_kernel(
     mu, logvar, prior_mu, prior_logvar, mu_row, logvar_row, prior_mu_row, prior_logvar_row, rng, grad_z, grad_kl,
-    grad_kl_row, g0, g1, g2, g3, rows, cols, pieces, draws,
+    grad_kl_row, g0, g1, g2, g3, grad_row, rows, cols, pieces, draws,
     SAMPLE: tl.constexpr, KL: tl.constexpr, R: tl.constexpr, C: tl.constexpr, GROUPED: tl.constexpr,
     DTYPE: tl.constexpr,
 ):  # fmt: skip
@@ -84,11 +84,12 @@ def sample_backward_kernel(
             g = load(grad_z, place(draw * rows + row, cols, col), inside, True, DTYPE)
             of_mu += g
             of_logvar += g * slope
-    at = place(row, cols, col)
+    at = place(row, grad_row, col)  # mu's and logvar's may be the halves of one
     if g0 is not None:
         store(g0, at, of_mu, inside, True)
     if g1 is not None:
         store(g1, at, of_logvar, inside, True)
+    at = place(row, cols, col)
     if g2 is not None:
         store(g2, at, of_prior_mu, inside, True)
     if g3 is not None:

@@ -36,7 +36,9 @@ static const T* load_tile(const Source& s, const Tile& t, int64_t first_row, T* 
 }
 template <class T>
 static void store_tile(const T* from, const Sink& s, const Tile& t, int64_t first_row = 0) {
-  if (s.data) store(from, s, first_row + t.row, t.col, t.n());
+  if (!s.data) return;
+  if (t.rows == 1 || s.stride == t.cols) return store(from, s, first_row + t.row, t.col, t.n());
+  for (int64_t r = 0; r < t.rows; ++r) store(from + r * t.cols, s, first_row + t.row + r, t.col, int(t.cols));
 }
 
 // values[i] and grads[k][i] of the KL, not weighted
