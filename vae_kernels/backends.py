@@ -7,12 +7,15 @@ themselves, on any device; "cpu" is the compiled C++, "cuda" the compiled CUDA, 
 import functools
 import importlib.util
 import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
 from . import ops
 from .formulas import elbo as reference
+from .proof import disagreement
 
 _LIBRARY = Path(__file__).parent / "_C.so"
 _REASON = Path(__file__).parent / "_C.reason.txt"
@@ -103,11 +106,11 @@ def _not_built_for(device):
 def choose(name, tensors):
     """The module for `backend=name`, for these tensors; ValueError if that backend cannot take them.
 
-    "auto" takes the compiled kernels on the CPU, else plain torch: "triton" and "cuda" have been compiled, and checked
-    on the CPU, but they have not run on a GPU yet. An explicit choice is never replaced.
+    "auto" takes the compiled kernels on the CPU; on a GPU what _ON_GPU says; else plain torch. An explicit choice is
+    never replaced.
     """
     if name == "auto":
-        return ops if _cpu_takes(tensors) else reference
+        return ops if _cpu_takes(tensors) else _on_gpu(tensors) or reference
     if not isinstance(name, str) or name not in _MISSING:
         raise ValueError(f'backend: got {name!r}, expected "auto" or one of {sorted(_MISSING)}')
     reason = _missing(name) or _refusal(name, tensors)
@@ -122,6 +125,49 @@ def _cpu_takes(tensors):
         if not t.is_cpu:
             return False
     return _MISSING["cpu"] is None and not torch._C._are_functorch_transforms_active()
+
+
+# The rule of "auto" on a GPU: the first of these that works there. CUDA C++ comes first because a call of it costs the
+# host less: where the time goes at small sizes. At large ones both are bound by memory. `python -m bench.gpu` times
+# both side by side at every size: where that shows another order, write it here. Neither has run on a GPU yet, so each
+# must show once, on the very device, that it agrees with the formulas.
+_ON_GPU = ("cuda", "triton")
+_proofs = {}  # (name, device): whether it does
+
+
+def _on_gpu(tensors):
+    """The module that "auto" takes for these tensors on a GPU, or None."""
+    for t in tensors:
+        if not t.is_cuda:
+            return None
+    if torch._C._are_functorch_transforms_active():
+        return None
+    for name in _ON_GPU:
+        if _proved(name, tensors[0].get_device()):
+            return _triton() if name == "triton" else ops
+    return None
+
+
+@torch.compiler.assume_constant_result
+def _proved(name, device):
+    proved = _proofs.get((name, device))
+    if proved is None:
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            return False  # a graph that is captured without a step before it gets plain torch
+        # In a thread of its own, without the modes of this one: a compiler's tensors without values, no_grad, autocast
+        with ThreadPoolExecutor(1) as thread:
+            reason = thread.submit(_disagreement, name, device).result()
+        if reason is not None and _MISSING[name] is None:
+            warnings.warn(f'backend="auto" does not take {name!r} on CUDA device {device}: {reason}', stacklevel=5)
+        proved = _proofs[name, device] = reason is None
+    return proved
+
+
+def _disagreement(name, device):
+    """Why "auto" must not take this backend on this CUDA device, or None."""
+    reason = _MISSING[name] or (_no_triton() if name == "triton" else _not_built_for(device))
+    module = _triton() if reason is None and name == "triton" else ops
+    return reason or disagreement(module, torch.device("cuda", device))
 
 
 def _refusal(name, tensors):

@@ -1,0 +1,119 @@
+"""What "auto" asks of the kernels of a GPU before it takes them; tried here on the CPU, with kernels that are wrong."""
+
+import warnings
+from types import SimpleNamespace
+
+import pytest
+import torch
+from known import BACKENDS
+
+from vae_kernels import backends
+from vae_kernels.formulas import elbo as reference
+from vae_kernels.proof import disagreement
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_backend_agrees(backend):
+    assert disagreement(backends.choose(backend, ()), "cpu") is None
+
+
+def times(factor, at, results):
+    """The results with one of them wrong."""
+    return tuple(r * factor if i == at and r is not None else r for i, r in enumerate(results))
+
+
+WRONG = {
+    "loss": {"elbo": lambda *a: times(1.001, 0, reference.elbo(*a))},
+    "nll": {"elbo": lambda *a: times(float("nan"), 1, reference.elbo(*a))},
+    "KL of each dim": {"elbo": lambda *a: times(-1, 3, reference.elbo(*a))},
+    "KL of z": {"sample_kl": lambda *a: times(0.99, 1, reference.sample_kl(*a))},
+    "gradient of recon": {"elbo": lambda x, params, *a: reference.elbo(x, [params[0].detach() + 0 * params[0]], *a)},
+    "gradient of mu": {"sample_kl": lambda mu, *a: reference.sample_kl(mu.detach() + 0 * mu, *a)},
+    "its noise is not that of the other backends": {
+        "sample_kl": lambda *a: reference.sample_kl(*a[:3], a[3] + 1, *a[4:])
+    },
+    "RuntimeError: no kernel image": {"elbo": lambda *a: (_ for _ in ()).throw(RuntimeError("no kernel image"))},
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_wrong_kernel_is_found(what):
+    module = SimpleNamespace(elbo=reference.elbo, sample_kl=reference.sample_kl)
+    vars(module).update(WRONG[what])
+    assert what in disagreement(module, "cpu")
+
+
+class Cuda(SimpleNamespace):
+    """As much of a CUDA tensor as the choice looks at."""
+
+    is_cpu, is_cuda = False, True
+
+    def get_device(self):
+        return 3
+
+
+@pytest.fixture
+def verdicts(monkeypatch):
+    """What "auto" is told of each backend on device 3, in the order in which it asks."""
+    verdicts, asked = {}, []
+    monkeypatch.setattr(backends, "_proofs", {})
+    monkeypatch.setattr(backends, "_MISSING", dict.fromkeys(backends._MISSING))
+    monkeypatch.setattr(backends, "_triton", lambda: "triton")
+    monkeypatch.setattr(
+        backends, "_disagreement", lambda name, device: (asked.append((name, device)), verdicts[name])[1]
+    )
+    return verdicts, asked
+
+
+def test_the_rule_on_a_gpu(verdicts):
+    verdicts, asked = verdicts
+    verdicts |= {"cuda": None}
+    assert backends.choose("auto", (Cuda(), Cuda())) is backends.ops and asked == [("cuda", 3)]
+    backends.choose("auto", (Cuda(),))
+    assert asked == [("cuda", 3)]  # once
+    assert backends.choose("auto", (Cuda(), torch.zeros(1))) is reference  # devices that differ: an error of the checks
+
+
+@pytest.mark.parametrize("triton, expected", [(None, "triton"), ("its loss is wrong", reference)])
+def test_a_backend_that_is_wrong_is_not_taken_and_named(verdicts, triton, expected):
+    verdicts, asked = verdicts
+    verdicts |= {"cuda": "its nll is wrong by 3", "triton": triton}
+    with pytest.warns(UserWarning) as said:
+        assert backends.choose("auto", (Cuda(),)) == expected
+    assert "does not take 'cuda' on CUDA device 3: its nll is wrong by 3" in str(said[0].message)
+    assert len(said) == len([v for v in verdicts.values() if v])
+    assert asked == [("cuda", 3), ("triton", 3)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert backends.choose("auto", (Cuda(),)) == expected
+
+
+def test_inside_a_transform_plain_torch_is_taken(verdicts):
+    chosen = []
+    torch.func.grad(lambda t: (chosen.append(backends.choose("auto", (Cuda(),))), t)[1])(torch.ones(()))
+    assert chosen == [reference] and verdicts[1] == []
+
+
+def test_a_compiler_asks_with_real_tensors(verdicts, monkeypatch):
+    """The kernels run while a graph is traced, in a thread that has none of the compiler's modes; the answer is a
+    constant of the graph."""
+    seen = []
+
+    def disagreement(name, device):
+        leaf = torch.ones(2, requires_grad=True)
+        seen.append((name, device, torch.autograd.grad((leaf * leaf).sum(), leaf)[0].tolist()))
+        return "no" if name == "cuda" else None
+
+    monkeypatch.setattr(backends, "_disagreement", disagreement)
+    f = torch.compile(lambda t: t * (2 if backends._proved("cuda", 3) else 3), fullgraph=True, backend="aot_eager")
+    with torch.no_grad(), pytest.warns(UserWarning, match="does not take 'cuda'"):
+        assert f(torch.ones(2)).tolist() == [3, 3]
+    assert f(torch.ones(3)).tolist() == [3, 3, 3] and seen == [("cuda", 3, [2.0, 2.0])]
+
+
+def test_nothing_is_tried_while_a_graph_is_captured(verdicts, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert backends.choose("auto", (Cuda(),)) is reference
+    verdicts, asked = verdicts
+    assert asked == [] == [*backends._proofs]  # and it is asked again afterwards

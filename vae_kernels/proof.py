@@ -1,0 +1,43 @@
+"""Whether a backend agrees with the formulas on a device: what "auto" asks of a GPU's kernels before it takes them."""
+
+import functools
+
+import torch
+
+from . import philox
+from .formulas import elbo as reference
+
+
+def disagreement(module, device):
+    """None if a small objective, a sample and their gradients are the reference's in float64; else a text that says
+    what is not. It waits for the device, and takes what a first launch takes.
+
+    A guard against kernels that are wrong on a machine, not a measurement: the tests know what rounding allows, and it
+    is far less than the 1e-4 of the largest value that is asked here.
+    """
+    try:
+        ours, truth = (_results(who, device, to) for who, to in ((module, torch.float32), (reference, torch.float64)))
+    except Exception as error:  # whatever is wrong with it, the reference works
+        return f"it does not run: {type(error).__name__}: {error}"
+    for name in truth:
+        error = (ours[name].double() - truth[name]).abs().max()
+        if not error <= 1e-4 * truth[name].abs().max():  # also where it is NaN
+            return f"its {name} is wrong by {error:.3g}, where the largest value is {truth[name].abs().max():.3g}"
+    return None
+
+
+def _results(module, device, dtype):
+    draw = functools.partial(torch.randn, generator=torch.Generator().manual_seed(0))
+    rows, pixels, latents = 9, 1030, 21  # no multiple of any tile
+    x = draw(rows, pixels).sigmoid().to(device, dtype)
+    tensors = draw(rows, pixels), draw(rows, latents), draw(rows, latents)
+    logits, mu, logvar = inputs = [t.to(device, dtype).requires_grad_() for t in tensors]
+    rng = torch.tensor((1, 2), device=device)
+    loss, nll, kl, per_dim = module.elbo(x, (logits,), "bernoulli", (mu, logvar), 1.0, 0.5, "mean", True)
+    z, kl_of_z = module.sample_kl(mu, logvar, (), rng, None, True)
+    noise, _ = module.sample_kl(torch.zeros_like(mu), torch.zeros_like(mu), (), rng, None, False)
+    if not torch.equal(noise.float().cpu(), philox.normals(rng.cpu(), noise.shape)):
+        raise ArithmeticError("its noise is not that of the other backends")
+    grads = torch.autograd.grad(3 * loss + (z * z).sum() + kl_of_z.sum(), inputs)
+    names = "loss", "nll", "kl", "KL of each dim", "z", "KL of z", "gradient of recon", "gradient of mu"
+    return dict(zip((*names, "gradient of logvar"), (loss, nll, kl, per_dim, z, kl_of_z, *grads), strict=True))
