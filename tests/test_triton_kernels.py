@@ -7,6 +7,12 @@ import torch
 from known import BACKENDS
 from test_objective import compare, posterior
 
+triton = pytest.importorskip("triton")
+import triton.language as tl  # noqa: E402
+
+from vae_kernels.philox import philox4x32  # noqa: E402
+from vae_kernels.triton.noise import words  # noqa: E402
+
 pytestmark = pytest.mark.skipif("triton" not in BACKENDS, reason="triton cannot be run here")
 BACKEND = "triton"
 
@@ -80,3 +86,22 @@ def test_the_latent_term_alone_and_given():
         loss, truth = (fused_elbo(logits, x, kl=kl, beta=beta, backend=backend) for backend in (BACKEND, "torch"))
         torch.testing.assert_close(loss, truth)
         torch.testing.assert_close(*(torch.autograd.grad(t, kl)[0] for t in (loss, truth)))
+
+
+def test_the_noise_of_elements_from_2_to_the_34_on():
+    """The high word of the group: no tensor here is large enough to reach it."""
+
+    def kernel(groups, out, N: tl.constexpr):
+        at = tl.arange(0, N)
+        w0, w1, w2, w3 = words(tl.load(groups) * 0 + 3, tl.load(groups) * 0 + 4, tl.load(groups + at))
+        tl.store(out + at, w0.to(tl.int64))
+        tl.store(out + N + at, w1.to(tl.int64))
+        tl.store(out + 2 * N + at, w2.to(tl.int64))
+        tl.store(out + 3 * N + at, w3.to(tl.int64))
+
+    groups = torch.tensor([0, 1 << 31, (1 << 32) - 1, 1 << 32, (5 << 32) + 7, (1 << 61) - 1, 1 << 33, 77])
+    out = torch.zeros(4, len(groups), dtype=torch.int64)
+    triton.jit(kernel)[(1,)](groups, out, len(groups))
+    low, high, zero = groups & 0xFFFFFFFF, groups >> 32, torch.zeros_like(groups)
+    expected = torch.stack(philox4x32((zero + 4, zero, low, high), (torch.tensor(3), torch.tensor(0))))
+    assert torch.equal(out & 0xFFFFFFFF, expected)

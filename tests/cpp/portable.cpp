@@ -1,0 +1,110 @@
+// The loops of csrc/cpu/kernels, compiled for the base instruction set of some processor, with no torch: prints what
+// they compute, a line an array, for tests/test_portable.py to compare between processors.
+#include <cstdio>
+#include <vector>
+
+#include "cpu/kernels.h"
+
+namespace vk {
+#define VK_DECLARE(name) extern const LikelihoodLoop likelihood_##name[2];
+namespace base {
+VK_LIKELIHOODS(VK_DECLARE)
+extern const LatentLoops latent_loops[2];
+}  // namespace base
+}  // namespace vk
+
+using namespace vk;
+constexpr int64_t kRows = 3, kCols = 1403, kCount = kRows * kCols;
+
+template <class T>
+using Array = std::vector<T>;
+
+// T: what was computed in
+template <class T, class V>
+void print(const char* name, const char* what, const Array<V>& values) {
+  std::printf("%s %s %s", name, what, sizeof(T) == 4 ? "float32" : "float64");
+  for (V v : values) std::printf(" %a", double(v));
+  std::puts("");
+}
+
+// numbers from `low` to `high`, in no order
+template <class T>
+Array<T> spread(int64_t n, double low, double high, uint64_t stride) {
+  Array<T> out(n);
+  for (int64_t i = 0; i < n; ++i) out[i] = T(low + (high - low) * double(i * stride % 4099) / 4098);
+  return out;
+}
+
+template <class T>
+constexpr DType kDType = sizeof(T) == 4 ? DType::float32 : DType::float64;
+template <class T>
+Source source(const Array<T>& a) {
+  return {a.data(), kCols, kDType<T>};
+}
+template <class T>
+Sink sink(Array<T>& a) {
+  return {a.data(), kCols, kDType<T>};
+}
+const Grid kGrid{kRows, kCols, 2, 1024};
+const double kOne = 1;
+
+template <class Loop, class Job>
+void run(Loop loop, const Job& job) {
+  for (int64_t i = 0; i < job.grid.tasks(); ++i) loop(job, job.grid[i]);
+}
+
+template <class T>
+void likelihood(const char* name, LikelihoodLoop loop) {
+  Array<T> x(kCount), p[kMaxParameters], grad[kMaxParameters];
+  Array<double> nll(kRows * kGrid.col_tasks());
+  for (int64_t i = 0; i < kCount; ++i) x[i] = T(i % 3 == 0);  // 0 and 1 are in the support of every likelihood
+  LikelihoodJob job{};
+  job.grid = kGrid;
+  job.x = source(x);
+  job.weight = {&kOne, 0, 1};
+  job.nll = nll.data();
+  job.grad = true;
+  for (int k = 0; k < kMaxParameters; ++k) {
+    p[k] = spread<T>(kCount, -3, 3, 1009 + 2 * k);
+    grad[k].resize(kCount);
+    job.p[k].in = source(p[k]);
+    job.p[k].grad = sink(grad[k]);
+  }
+  run(loop, job);
+  print<T>(name, "nll", nll);
+  for (int k = 0; k < kMaxParameters; ++k) print<T>(name, "gradient", grad[k]);
+}
+
+template <class T>
+void latent(const LatentLoops& loops) {
+  const Array<T> zero(kCount), mu = spread<T>(kCount, -3, 3, 1009), logvar = spread<T>(kCount, -5, 2, 1013);
+  Array<T> z(kCount), grads[4];
+  Array<double> kl(kRows * kGrid.col_tasks());
+  SampleJob sample{kGrid, 1, 0x123456789abcdefu, 5, source(zero), source(zero), sink(z)};
+  run(loops.sample, sample);
+  print<T>("noise", "z", z);
+  sample.mu = source(mu), sample.logvar = source(logvar);
+  run(loops.sample, sample);
+  print<T>("sample", "z", z);
+  KlJob job{};
+  job.grid = kGrid;
+  job.p[0] = job.p[3] = source(mu), job.p[1] = job.p[2] = source(logvar);
+  job.weight = {&kOne, 0, 1};
+  job.kl = kl.data();
+  SampleBackwardJob back{kGrid, 1, 1, 2, {job.p[0], job.p[1], job.p[2], job.p[3]}, source(mu), job.weight, {}};
+  for (int k = 0; k < 4; ++k) grads[k].resize(kCount), job.grad[k] = back.grad[k] = sink(grads[k]);
+  run(loops.kl, job);
+  print<T>("kl", "kl", kl);
+  for (const auto& g : grads) print<T>("kl", "gradient", g);
+  run(loops.sample_backward, back);
+  for (const auto& g : grads) print<T>("sample", "gradient", g);
+}
+
+int main() {
+#define VK_RUN(name)                                    \
+  likelihood<float>(#name, base::likelihood_##name[0]); \
+  likelihood<double>(#name, base::likelihood_##name[1]);
+  VK_LIKELIHOODS(VK_RUN)
+  latent<float>(base::latent_loops[0]);
+  latent<double>(base::latent_loops[1]);
+}
