@@ -193,3 +193,15 @@ def test_every_instruction_set(isa):
     done = subprocess.run(command, cwd=here, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
     assert " passed" in done.stdout
+
+
+def test_the_kl_up_to_the_largest_logvar(backend):
+    """e^88.72 is the largest that float32 has, and 2^128, a part of it on the way, is none."""
+    logvar = torch.tensor([[80.0, 88.0], [88.3, 88.5], [88.71, -87.0]]).requires_grad_()
+    results = []
+    for who, to in ((backend, torch.float32), ("torch", torch.float64)):
+        kl = vk.gaussian_kl(torch.zeros(3, 2, dtype=to), logvar.to(to), backend=who)
+        results.append([kl, *torch.autograd.grad(kl.sum(), logvar)])
+    for ours, truth in zip(*results, strict=True):
+        assert torch.isfinite(ours).all()
+        torch.testing.assert_close(ours, truth.float())
