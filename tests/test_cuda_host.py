@@ -179,28 +179,11 @@ def test_noise_bits(shape, rng):
         assert torch.equal(z, philox.normals(rng, z.shape))
 
 
-@pytest.mark.parametrize("layout", ["contiguous", "halves", "odd", "packed", "odd packed"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("layout", table.SAMPLE_LAYOUTS)
+@pytest.mark.parametrize("dtype", table.SAMPLE_DTYPES, ids=str)
 @pytest.mark.parametrize("with_kl", [False, True])
 def test_sample(dtype, layout, with_kl):
-    g = torch.Generator().manual_seed(5)
-    width = 9 if "odd" in layout else 20
-    both = torch.randn(6, 2 * width, generator=g).to(dtype)
-    mu, logvar = both.chunk(2, 1) if layout != "contiguous" else (both[:, :width].clone(), both[:, width:].clone())
-    prior = torch.randn(2, 6, width, generator=g).to(dtype).unbind()
-    incoming = torch.randn(3, 6, width, generator=g), torch.rand(6, generator=g)
-    results = []
-    for module, to in ((vk.formulas.elbo, torch.float64), (vk.formulas.elbo, dtype), (ops, dtype)):
-        inputs = [t.to(to).detach() if to != dtype else t.detach() for t in (mu, logvar, *prior)]
-        if "packed" in layout:
-            inputs[:2] = [torch.cat(inputs[:2], 1), None]
-        inputs = [None if t is None else t.requires_grad_() for t in inputs]
-        out = module.sample_kl(*inputs[:2], tuple(inputs[2:]), torch.tensor((3, 4)), 3, with_kl)[: 1 + with_kl]
-        wanted = [t for t in (inputs if with_kl else inputs[:2]) if t is not None]
-        grads = torch.autograd.grad(out, wanted, [w.to(o.dtype) for w, o in zip(incoming, out, strict=False)])
-        results.append([*out, *grads])
-    for truth, theirs, ours in zip(*results, strict=True):
-        cases.check(ours, theirs, truth, dtype, "sample")
+    table.compare_samples(ops, dtype, layout, with_kl)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)

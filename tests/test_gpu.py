@@ -125,25 +125,12 @@ def test_noise_bits(backend, shape, rng):
         assert torch.equal(z.cpu(), philox.normals(rng, z.shape))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("width", [20, 9])
-@pytest.mark.parametrize("packed", [False, True])
-def test_sample(backend, dtype, width, packed):
-    g = torch.Generator().manual_seed(5)
-    mu, logvar = torch.randn(6, 2 * width, generator=g).to(DEVICE, dtype).chunk(2, 1)
-    prior = torch.randn(2, 6, width, generator=g).to(DEVICE, dtype).unbind()
-    incoming = to_device((torch.randn(3, 6, width, generator=g), torch.rand(6, generator=g)))
-    rng, results = torch.tensor((3, 4), device=DEVICE), []
-    ours = backends.choose(backend, (mu,))
-    for module, to in ((vk.formulas.elbo, torch.float64), (vk.formulas.elbo, dtype), (ours, dtype)):
-        moments = (torch.cat([mu, logvar], 1),) if packed else (mu, logvar)
-        inputs = [(t if to == dtype else t.to(to)).detach().requires_grad_() for t in (*moments, *prior)]
-        mu_logvar = (inputs[0], None) if packed else inputs[:2]
-        out = module.sample_kl(*mu_logvar, tuple(inputs[-2:]), rng, 3, True)
-        grads = torch.autograd.grad(out, inputs, [w.to(o.dtype) for w, o in zip(incoming, out, strict=True)])
-        results.append([*out, *grads])
-    for truth, theirs, ours in zip(*results, strict=True):
-        cases.check(ours, theirs, truth, dtype, "sample")
+@pytest.mark.parametrize("layout", table.SAMPLE_LAYOUTS)
+@pytest.mark.parametrize("dtype", table.SAMPLE_DTYPES, ids=str)
+@pytest.mark.parametrize("with_kl", [False, True])
+def test_sample(backend, dtype, layout, with_kl):
+    module = backends.choose(backend, (torch.zeros(1, device=DEVICE),))
+    table.compare_samples(module, dtype, layout, with_kl, DEVICE)
 
 
 def step(backend, logits, x, mu, logvar, beta):

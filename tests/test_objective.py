@@ -12,6 +12,7 @@ from known import BACKENDS, compiled
 from oracles import ORACLES
 
 import vae_kernels as vk
+from vae_kernels import backends
 
 
 @pytest.fixture(params=[name for name in BACKENDS if name != "torch"])  # on a GPU: test_gpu.py
@@ -205,3 +206,36 @@ def test_the_kl_up_to_the_largest_logvar(backend):
     for ours, truth in zip(*results, strict=True):
         assert torch.isfinite(ours).all()
         torch.testing.assert_close(ours, truth.float())
+
+
+# --- the sample and its KL: also what test_cuda_host.py and test_gpu.py ask of their kernels
+
+SAMPLE_LAYOUTS = ["contiguous", "halves", "odd halves", "packed", "odd packed"]
+SAMPLE_DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+
+
+def compare_samples(module, dtype, layout, with_kl, device="cpu"):
+    """Three samples of each posterior, the KL to a prior, and all gradients, under random incoming gradients."""
+    g = torch.Generator().manual_seed(5)
+    width = 9 if "odd" in layout else 20
+    both, prior = (torch.randn(shape, generator=g).to(device, dtype) for shape in ((6, 2 * width), (2, 6, width)))
+    moments = {"packed": (both,), "halves": both.chunk(2, 1)}.get(layout.split()[-1])
+    moments = moments or [half.clone() for half in both.chunk(2, 1)]
+    incoming = torch.randn(3, 6, width, generator=g).to(device), torch.rand(6, generator=g).to(device)
+    rng, results = torch.tensor((3, 4), device=device), []
+    for who, to in ((vk.formulas.elbo, torch.float64), (vk.formulas.elbo, dtype), (module, dtype)):
+        inputs = [(t if to == dtype else t.to(to)).detach().requires_grad_() for t in (*moments, *prior)]
+        mu, logvar = inputs[:2] if len(moments) == 2 else (inputs[0], None)
+        out = who.sample_kl(mu, logvar, tuple(inputs[-2:]), rng, 3, with_kl)[: 1 + with_kl]
+        wanted = inputs if with_kl else inputs[:-2]
+        grads = torch.autograd.grad(out, wanted, [w.to(o.dtype) for w, o in zip(incoming, out, strict=False)])
+        results.append([*out, *grads])
+    for truth, theirs, ours in zip(*results, strict=True):
+        cases.check(ours, theirs, truth, dtype, "sample")
+
+
+@pytest.mark.parametrize("layout", SAMPLE_LAYOUTS)
+@pytest.mark.parametrize("dtype", SAMPLE_DTYPES, ids=str)
+@pytest.mark.parametrize("with_kl", [False, True])
+def test_sample(backend, dtype, layout, with_kl):
+    compare_samples(backends.choose(backend, ()), dtype, layout, with_kl)
