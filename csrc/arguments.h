@@ -16,15 +16,16 @@ constexpr int64_t kNone = 0, kMean = 1, kSum = 2;  // reduction
 
 inline DType dtype_of(const Tensor& t) {
   static const int32_t codes[] = {aoti_torch_dtype_float32(), aoti_torch_dtype_float64(), aoti_torch_dtype_bfloat16(),
-                                  aoti_torch_dtype_float16(), aoti_torch_dtype_uint8()};
+                                  aoti_torch_dtype_float16(), aoti_torch_dtype_uint8(),   aoti_torch_dtype_int16(),
+                                  aoti_torch_dtype_int32()};
   const int32_t code = t.dtype();
-  for (int i = 0; i < 5; ++i)
+  for (int i = 0; i < 7; ++i)
     if (codes[i] == code) return DType(i);
-  fail("a tensor of dtype code ", code, " came; float32, float64, bfloat16, float16 and uint8 are known");
+  fail("a tensor of dtype code ", code, " came; float32, float64, bfloat16, float16, uint8, int16 and int32 are known");
 }
 
 inline int64_t bytes_of(DType t) {
-  return t == DType::uint8 ? 1 : t == DType::float64 ? 8 : t == DType::float32 ? 4 : 2;
+  return t == DType::uint8 ? 1 : t == DType::float64 ? 8 : t == DType::float32 || t == DType::int32 ? 4 : 2;
 }
 
 inline int32_t torch_dtype(bool float64) { return float64 ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32(); }

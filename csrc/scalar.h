@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 // VK_INLINE: never emitted as a symbol of its own: the linker must not hand an AVX-512 body to an older processor
 #ifdef __CUDACC__
@@ -92,8 +93,8 @@ struct Real<float> {
     return fma(p, r, 0.4999999403953552f);
   }
 
-  // log(1 + e) on [0, 1]: to 0.08
-  VK_FN float log1p(float e) {
+  // log(1 + e) on [0, 1]: to 0.08. The tail is (log(1 + e) - e) / e^2, which is -1/2 at 0.
+  VK_FN float log1p_tail(float e) {
     float p = -0.0032440233044326305f;
     p = fma(p, e, 0.019851453602313995f);
     p = fma(p, e, -0.05695951730012894f);
@@ -102,9 +103,17 @@ struct Real<float> {
     p = fma(p, e, 0.1967593878507614f);
     p = fma(p, e, -0.24954134225845337f);
     p = fma(p, e, 0.3332996368408203f);
-    p = fma(p, e, -0.4999990165233612f);
-    p = fma(p, e, 1.f);
-    return p * e;
+    return fma(p, e, -0.4999990165233612f);
+  }
+  VK_FN float log1p(float e) { return fma(log1p_tail(e), e, 1.f) * e; }
+
+  // (atanh(s) / s - 1) / s^2 in powers of z = s^2 <= 1/9: atanh to 0.02
+  VK_FN float atanh_tail(float z) {
+    float p = 0.116121646f;
+    p = fma(p, z, 0.108532876f);
+    p = fma(p, z, 0.14296179f);
+    p = fma(p, z, 0.19999853f);
+    return fma(p, z, 0.33333334f);
   }
 };
 
@@ -130,8 +139,7 @@ struct Real<double> {
     return fma(p, r, 0.5);
   }
 
-  VK_FN double log1p(double e) {  // 2 atanh(s) with s = e / (2 + e) <= 1/3, in powers of s^2: to 0.05
-    double s = e / (2 + e), z = s * s;
+  VK_FN double atanh_tail(double z) {
     double p = 0.080820228059717661105;
     p = fma(p, z, 0.044003692430723369411);
     p = fma(p, z, 0.060005364047953562676);
@@ -141,8 +149,15 @@ struct Real<double> {
     p = fma(p, z, 0.11111111358713931495);
     p = fma(p, z, 0.14285714283554378581);
     p = fma(p, z, 0.20000000000007291337);
-    p = fma(p, z, 0.33333333333333329281);
-    return 2 * fma(s * z, p, s);
+    return fma(p, z, 0.33333333333333329281);
+  }
+  VK_FN double log1p(double e) {  // 2 atanh(s) with s = e / (2 + e) <= 1/3: to 0.05
+    double s = e / (2 + e), z = s * s;
+    return 2 * fma(s * z, atanh_tail(z), s);
+  }
+  VK_FN double log1p_tail(double e) {
+    double w = 1 / (2 + e), s = e * w;
+    return fma(2 * s * w, atanh_tail(s * s), -1.) * w;
   }
 };
 
@@ -256,5 +271,11 @@ template <class T>
 VK_FN PlusLog1p<T> parts(PlusLog1p<T> v) {
   return v;
 }
+
+// A formula that says `counts = true` takes x as a count, from integers as they are.
+template <class F, class = void>
+constexpr bool is_counts = false;
+template <class F>
+constexpr bool is_counts<F, std::void_t<decltype(F::counts)>> = F::counts;
 
 }  // namespace vk

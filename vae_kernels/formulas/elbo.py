@@ -20,7 +20,7 @@ from .reparameterize import reparameterize
 def elbo(x, params, likelihood, latent, rec_weight=1.0, beta=1.0, reduction="mean", terms=True):
     """The loss and its terms: (loss, nll, kl, kl_per_dim), of the compute dtype.
 
-    x           [B, ...] target, floating or uint8 (read as x / 255); or None: no likelihood term
+    x           [B, ...] target, floating, or uint8 (read as x / 255), or counts of any integer type; or None: no likelihood term
     params      tuple of tensors; the first has the shape of x, the others broadcast to it; () if x is None;
                 trailing ones that are missing take the likelihood's DEFAULTS
     likelihood  name in LIKELIHOODS
@@ -82,7 +82,8 @@ def compute_dtype(*tensors):
 
 def _nll(x, params, formula, dtype):
     """Element-wise -log p, of the shape of x."""
-    x = x.to(dtype) / 255 if x.dtype == torch.uint8 else x.to(dtype)
+    levels = x.dtype == torch.uint8 and formula.SUPPORT != "counts"
+    x = x.to(dtype) / 255 if levels else x.to(dtype)
     missing = (x.new_full((), formula.DEFAULTS[name]) for name in formula.PARAMETERS[len(params) :])
     return formula.nll(x, *(p.to(dtype) for p in params), *missing)
 

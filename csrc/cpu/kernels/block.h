@@ -43,6 +43,9 @@ struct float16 {
 
 VK_FN float widen(float v) { return v; }
 VK_FN double widen(double v) { return v; }
+VK_FN uint8_t widen(uint8_t v) { return v; }
+VK_FN int16_t widen(int16_t v) { return v; }
+VK_FN int32_t widen(int32_t v) { return v; }
 VK_FN float widen(bfloat16 v) { return bits_to_float(uint32_t(v.bits) << 16); }
 // In integers, as GCC 12 has no vector conversion. A half's exponent is 112 less than a float's; its denormals are the
 // difference of two normal floats, so that they survive the flushing of float's own.
@@ -96,8 +99,8 @@ static void convert_out(const T* from, int n, void* to, int64_t at) {
 template <class T>
 constexpr DType dtype_of = sizeof(T) == 4 ? DType::float32 : DType::float64;
 
-// n elements of `row` from column `col` on, converted into `buffer`
-template <class T>
+// n elements of `row` from column `col` on, converted into `buffer`; integers are COUNTS, or levels
+template <class T, bool COUNTS = false>
 static void load_into(const Source& s, int64_t row, int64_t col, int n, T* buffer) {
   int64_t at = row * s.stride + col;
   switch (s.dtype) {
@@ -110,14 +113,20 @@ static void load_into(const Source& s, int64_t row, int64_t col, int n, T* buffe
     case DType::float16:
       return convert_in<float16>(s.data, at, n, buffer);
     case DType::uint8:
-      return convert_levels(s.data, at, n, buffer);
+      return COUNTS ? convert_in<uint8_t>(s.data, at, n, buffer) : convert_levels(s.data, at, n, buffer);
+    case DType::int16:
+      if constexpr (COUNTS) return convert_in<int16_t>(s.data, at, n, buffer);
+      break;
+    case DType::int32:
+      if constexpr (COUNTS) return convert_in<int32_t>(s.data, at, n, buffer);
+      break;
   }
 }
 // the same, read where they lie if they are stored in the compute type
-template <class T>
+template <class T, bool COUNTS = false>
 static const T* load(const Source& s, int64_t row, int64_t col, int n, T* buffer) {
   if (s.dtype == dtype_of<T>) return static_cast<const T*>(s.data) + row * s.stride + col;
-  load_into(s, row, col, n, buffer);
+  load_into<T, COUNTS>(s, row, col, n, buffer);
   return buffer;
 }
 
@@ -139,8 +148,8 @@ static void store(const T* from, const Sink& s, int64_t row, int64_t col, int n)
       return convert_out<bfloat16>(from, n, s.data, at);
     case DType::float16:
       return convert_out<float16>(from, n, s.data, at);
-    case DType::uint8:
-      return;  // no gradient is a uint8
+    default:
+      return;  // no gradient is an integer
   }
 }
 

@@ -11,10 +11,27 @@
 namespace vk::VK_ISA {
 namespace {  // each likelihood has a Block<float, 0, true> of its own: the linker must not take one for all
 
-using F = VK_LIKELIHOOD;
-constexpr int N = F::parameters;
-template <class T>
+constexpr int N = VK_LIKELIHOOD::parameters;
+template <class F, class T>
 constexpr bool kLog1p = requires(T x, T (&p)[N]) { F::nll(x, p, p).e; };  // the formula leaves a logarithm to be taken
+
+// A formula of counts is two: of 0, which most of them are, and of the others, which are brought together for it.
+template <class F>
+struct None {
+  template <class T>
+  VK_FN T nll(T x, const T (&p)[N], T (&grad)[N]) {  // 0 for the others
+    const T value = F::none(p, grad);
+    for (T& g : grad) g = x == 0 ? g : T(0);
+    return x == 0 ? value : T(0);
+  }
+};
+template <class F>
+struct Some {
+  template <class T>
+  VK_FN T nll(T x, const T (&p)[N], T (&grad)[N]) {
+    return F::some(x, p, grad);
+  }
+};
 
 // The sum of log(1 + e[i]), n <= kSum; e is overwritten. Halves are joined, in whole vectors, until one is left.
 template <class T>
@@ -35,7 +52,7 @@ static T sum_log1p(T* e, int n) {
 }
 
 // Bit k of SCALARS: parameter k is one number, and its gradient is summed.
-template <class T, unsigned SCALARS, bool GRAD>
+template <class F, class T, unsigned SCALARS, bool GRAD>
 struct Block {
   const T *x, *p0, *p1, *p2;
   T *g0, *g1, *g2, *e;
@@ -50,7 +67,7 @@ struct Block {
     if constexpr (N > 1) q[1] = SCALARS & 2 ? c1 : p1[i];
     if constexpr (N > 2) q[2] = SCALARS & 4 ? c2 : p2[i];
     const PlusLog1p<T> nll = parts(F::nll(x[i], q, d));
-    if constexpr (kLog1p<T>) e[i] = nll.e;
+    if constexpr (kLog1p<F, T>) e[i] = nll.e;
     d1 = d2 = 0;
     if constexpr (GRAD) {
       g0[i] = weight * d[0];
@@ -63,7 +80,7 @@ struct Block {
   static T run(const T* x, const T* const* p, T* const* g, T* scalar_sums, T weight, int n) {
     const T *p1 = N > 1 ? p[1] : nullptr, *p2 = N > 2 ? p[2] : nullptr;
     T *g1 = N > 1 ? g[1] : nullptr, *g2 = N > 2 ? g[2] : nullptr;
-    alignas(64) T e[kLog1p<T> ? kSum : 1];
+    alignas(64) T e[kLog1p<F, T> ? kSum : 1];
     const Block b{x, p[0], p1, p2, g[0], g1, g2, e, SCALARS & 2 ? *p1 : T(0), SCALARS & 4 ? *p2 : T(0), weight};
     T sum = 0, s1 = 0, s2 = 0;
 #pragma omp simd reduction(+ : sum, s1, s2)
@@ -75,7 +92,38 @@ struct Block {
     }
     scalar_sums[1] = weight * s1;
     scalar_sums[2] = weight * s2;
-    if constexpr (kLog1p<T>) sum += sum_log1p(e, n);
+    if constexpr (kLog1p<F, T>) sum += sum_log1p(e, n);
+    return sum;
+  }
+};
+
+// A block of counts: the zeros where they lie, then the others as a block of their own. A parameter that is one number
+// is repeated in p: beside this arithmetic its reading is nothing, and a loop of its own would take long to compile.
+template <class F, class T, bool GRAD>
+struct Counts {
+  static T run(const T* x, const T* const* p, T* const* g, T* scalar_sums, T weight, int n) {
+    T sum = Block<None<F>, T, 0, GRAD>::run(x, p, g, scalar_sums, weight, n);
+    int at[kSum], some = 0;
+    for (int i = 0; i < n; ++i) {
+      at[some] = i;
+      some += x[i] != 0;  // NaN too
+    }
+    alignas(64) T some_x[kSum], some_p[N][kSum], some_g[N][kSum];
+    const T* q[N];
+    T* d[N];
+    for (int i = 0; i < some; ++i) some_x[i] = x[at[i]];
+    for (int k = 0; k < N; ++k) {
+      q[k] = some_p[k], d[k] = some_g[k];
+      for (int i = 0; i < some; ++i) some_p[k][i] = p[k][at[i]];
+    }
+    sum += Block<Some<F>, T, 0, GRAD>::run(some_x, q, d, scalar_sums, weight, some);
+    for (int k = 0; GRAD && k < N; ++k) {
+      for (int i = 0; i < some; ++i) g[k][at[i]] = some_g[k][i];
+      T of_k = 0;
+#pragma omp simd reduction(+ : of_k)
+      for (int i = 0; i < n; ++i) of_k += g[k][i];
+      scalar_sums[k] = of_k;
+    }
     return sum;
   }
 };
@@ -83,26 +131,21 @@ struct Block {
 template <class T>
 using BlockLoop = T (*)(const T*, const T* const*, T* const*, T*, T, int);
 
+template <class T, unsigned SCALARS, class F = VK_LIKELIHOOD>
+static BlockLoop<T> choose(bool grad) {
+  if constexpr (is_counts<F>)
+    return grad ? Counts<F, T, true>::run : Counts<F, T, false>::run;
+  else
+    return grad ? Block<F, T, SCALARS, true>::run : Block<F, T, SCALARS, false>::run;
+}
 template <class T>
 static BlockLoop<T> choose(unsigned scalars, bool grad) {
   // the first parameter has the shape of x, so bit 0 is never set
-  if constexpr (N == 1) return grad ? Block<T, 0, true>::run : Block<T, 0, false>::run;
-  if constexpr (N == 2) {
-    if (scalars & 2) return grad ? Block<T, 2, true>::run : Block<T, 2, false>::run;
-    return grad ? Block<T, 0, true>::run : Block<T, 0, false>::run;
-  }
-  if constexpr (N == 3) {
-    switch (scalars) {
-      case 0:
-        return grad ? Block<T, 0, true>::run : Block<T, 0, false>::run;
-      case 2:
-        return grad ? Block<T, 2, true>::run : Block<T, 2, false>::run;
-      case 4:
-        return grad ? Block<T, 4, true>::run : Block<T, 4, false>::run;
-      default:
-        return grad ? Block<T, 6, true>::run : Block<T, 6, false>::run;
-    }
-  }
+  if constexpr (N > 2)
+    if (scalars & 4) return scalars & 2 ? choose<T, 6>(grad) : choose<T, 4>(grad);
+  if constexpr (N > 1)
+    if (scalars & 2) return choose<T, 2>(grad);
+  return choose<T, 0>(grad);
 }
 
 template <class T>
@@ -117,6 +160,7 @@ static void run(const LikelihoodJob& job, const Task& task) {
     if (job.p[k].layout != Layout::scalar) continue;
     scalars |= 1u << k;
     load_into(job.p[k].in, 0, 0, 1, p_buffer[k]);
+    for (int i = 1; is_counts<VK_LIKELIHOOD> && i < kBlock; ++i) p_buffer[k][i] = p_buffer[k][0];
   }
   const BlockLoop<T> value_and_gradient = choose<T>(scalars, job.grad);
   const int64_t col_task = task.col / job.grid.task_cols, row_task = task.row / job.grid.task_rows;
@@ -127,7 +171,7 @@ static void run(const LikelihoodJob& job, const Task& task) {
     double nll = 0, sums[kMaxParameters] = {};
     for (int64_t col = task.col; col < task.col + task.cols; col += kSum) {
       const int n = int(task.col + task.cols - col < kSum ? task.col + task.cols - col : kSum);
-      const T* x = load(job.x, row, col, n, x_buffer);
+      const T* x = load<T, is_counts<VK_LIKELIHOOD>>(job.x, row, col, n, x_buffer);
       for (int k = 0; k < N; ++k) {
         p[k] = scalars >> k & 1 ? p_buffer[k] : load(job.p[k].in, row, col, n, p_buffer[k]);
         g[k] = target(job.p[k].grad, row, col, g_buffer[k]);

@@ -1,0 +1,34 @@
+"""Poisson likelihood of counts x, with log-rate a, in nats, with its constant:
+
+    -log p(x | a) = e^a - x a + log x!        d/da = e^a - x
+
+For x > 0 that is what it is at the best rate, x, and the deviance from it, which are small where x a and log x! are not:
+
+    -log p = x h((e^a - x) / x) + 1/2 log 2 pi x + S(x),        h(e) = e - log(1 + e)
+
+where S is what Stirling's formula lacks (counts.py). x is not checked: negative or fractional counts have no likelihood.
+x = 0 is a case of its own, with no derivative by x.
+"""
+
+import torch
+
+from . import counts
+
+tl = m = c = None  # triton.language, triton/maths.py and triton/counts.py, when vae_kernels/triton is loaded
+
+PARAMETERS = ("log_rate",)
+DEFAULTS = {}
+SUPPORT = "counts"
+
+
+def nll(x, log_rate):
+    """-log p(x | log_rate) in nats, element by element: x, log_rate and the result of one shape and floating dtype."""
+    none, rate = x == 0, torch.exp(log_rate)
+    x = torch.where(none, 1, x)
+    some = x * counts.log1p_rest((rate - x) / x, rate / x) + counts.stirling_error(x) + 0.5 * torch.log(x)
+    return torch.where(none, rate, some + counts.HALF_LOG_2PI)
+
+
+def mean(log_rate):
+    """E[x] = exp(log_rate), of the shape and dtype of log_rate."""
+    return torch.exp(log_rate)

@@ -1,0 +1,53 @@
+"""Zero-inflated negative binomial likelihood of counts x: with probability sigmoid(d) the count is dropped, and is 0.
+
+    p(0) = sigmoid(d) + sigmoid(-d) q(0)        p(x) = sigmoid(-d) q(x), x > 0
+
+in nats, with its constants; q is the negative binomial with log-mean a and log inverse dispersion t, whose -log q(x) is
+n (negative_binomial.py), and d the dropout logits (Lopez et al. 2018, "Deep generative modeling for single-cell
+transcriptomics"). The parameters in scvi-tools are px_rate, px_r and px_dropout: log(px_rate), px_r as it is stored
+(theta = exp(px_r)) and px_dropout are what is given here.
+
+    x > 0:  -log p = n(x) + log(1 + e^d)
+            d/dd = sigmoid(d)
+    x = 0:  -log p = log(1 + y) = log(1 + e^d) - log(e^d + e^-n),        y = (1 - e^-n) / (e^d + e^-n)
+            d/dd = -(1 - e^-n) sigmoid(d + n) sigmoid(-d)        d/dn = sigmoid(-d - n)
+
+y is positive: where all but a part of p(0) is 1, log(1 + y) is that part to full accuracy, and a difference is not. It
+is taken where y may be large. x is not checked: negative or fractional counts have no likelihood.
+"""
+
+import torch
+
+from . import negative_binomial as nb
+
+tl = m = c = None  # triton.language, triton/maths.py and triton/counts.py, when vae_kernels/triton is loaded
+
+PARAMETERS = ("log_mean", "log_inverse_dispersion", "dropout_logits")
+DEFAULTS = {}
+SUPPORT = "counts"
+
+
+def nll(x, log_mean, log_inverse_dispersion, dropout_logits):
+    """-log p(x | log_mean, log_inverse_dispersion, dropout_logits) in nats, element by element.
+
+    x and log_mean of one shape; the others broadcast to it; all of one floating dtype, which the result has.
+    """
+    none = x == 0
+    kept = torch.logaddexp(dropout_logits, torch.zeros_like(dropout_logits))
+    some = nb.nll_of_some(torch.where(none, 1, x), log_mean, log_inverse_dispersion) + kept
+    of_none = nb.nll_of_none(log_mean, log_inverse_dispersion)
+    return torch.where(none, _dropped(torch.where(none, of_none, 1), torch.where(none, dropout_logits, 0)), some)
+
+
+def _dropped(n, d):
+    """log(1 + y)."""
+    rare = (n > 1) & (d < -1)  # p(0) is far from 1
+    power, q = torch.exp(torch.where(d > 0, -d, d)), torch.exp(-n)
+    whole = torch.where(n > 1, 1 - q, -torch.expm1(-n))  # autograd has 1 + expm1 for the derivative
+    y = torch.where(d > 0, power, 1) * whole / torch.where(rare, 1, torch.where(d > 0, 1 + power * q, power + q))
+    return torch.where(rare, torch.logaddexp(d, torch.zeros_like(d)) - torch.logaddexp(d, -n), torch.log1p(y))
+
+
+def mean(log_mean, log_inverse_dispersion, dropout_logits):
+    """E[x] = sigmoid(-dropout_logits) exp(log_mean)."""
+    return torch.sigmoid(-dropout_logits) * torch.exp(log_mean)
