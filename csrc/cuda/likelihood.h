@@ -4,6 +4,18 @@
 
 namespace vk::cuda {
 
+// V elements are worked on one after another, each at index 0: unrolled, the turning costs nothing, and a formula of
+// hundreds of instructions need not be there V times.
+template <class F, int V>
+constexpr int kUnrolled = is_counts<F> ? 1 : V;
+template <class T, int V>
+VK_GPU void turn(T (&a)[V]) {
+  const T first = a[0];
+#pragma unroll
+  for (int i = 1; i < V; ++i) a[i - 1] = a[i];
+  a[V - 1] = first;
+}
+
 // What the two ways over a matrix have in common: sums over rows, and sums over all for a parameter that is one number.
 template <class F, class T, int ROWS>
 struct LikelihoodSums {
@@ -89,7 +101,7 @@ struct Likelihood : LikelihoodSums<F, T, 1> {
         const int first = (v + u * lanes) * V;
         const unsigned mask = inside<V>(first - shift, tile.cols);
         if (!mask) continue;
-        x[u] = fetch<T, V, F32>(row.x, first, mask);
+        x[u] = fetch<T, V, F32, is_counts<F>>(row.x, first, mask);
 #pragma unroll
         for (int k = 0; k < N; ++k)
           if (job.p[k].layout != Layout::scalar) p[u][k] = fetch<T, V, F32>(row.p[k], first, mask);
@@ -106,7 +118,7 @@ struct Likelihood : LikelihoodSums<F, T, 1> {
   VK_GPU static void elements(const Job& job, const Packed<T, V>& packed_x, const Packed<T, V> (&packed_p)[N],
                               int first, unsigned mask, Row& row) {
     T x[V], p[N][V], g[N][V];
-    unpack(packed_x, x);
+    unpack<is_counts<F>>(packed_x, x);
 #pragma unroll
     for (int k = 0; k < N; ++k) {
       if (job.p[k].layout != Layout::scalar) {
@@ -116,20 +128,23 @@ struct Likelihood : LikelihoodSums<F, T, 1> {
         for (int j = 0; j < V; ++j) p[k][j] = row.number[k];
       }
     }
-#pragma unroll
+#pragma unroll(kUnrolled<F, V>)
     for (int j = 0; j < V; ++j) {
       T q[N], d[N];
 #pragma unroll
-      for (int k = 0; k < N; ++k) q[k] = p[k][j];
-      const PlusLog1p<T> nll = parts(F::nll(x[j], q, d));
+      for (int k = 0; k < N; ++k) q[k] = p[k][0];
+      const PlusLog1p<T> nll = parts(F::nll(x[0], q, d));
       const bool here = mask >> j & 1;
       row.nll.value += here ? nll.value : T(0);
       row.nll.e = join_log1p(row.nll.e, here ? nll.e : T(0));
 #pragma unroll
       for (int k = 0; k < N; ++k) {
         row.d[k] += here ? d[k] : T(0);
-        g[k][j] = row.weight * d[k];
+        g[k][0] = row.weight * d[k];
+        turn(p[k]);
+        turn(g[k]);
       }
+      turn(x);
     }
 #pragma unroll
     for (int k = 0; k < N; ++k)
@@ -174,26 +189,30 @@ struct LikelihoodColumns : LikelihoodSums<F, T, kRowsEach> {
       if (i < t.rows && n > 0) {
         if (job.grad) weight = T(job.incoming(i) * job.weight(0));
         T x[V], g[N][V];
-        gather(job.x.data, i * job.x.stride + col, job.x.dtype, t.lanes, n, x);
+        gather<T, is_counts<F>>(job.x.data, i * job.x.stride + col, job.x.dtype, t.lanes, n, x);
 #pragma unroll
         for (int k = 0; k < N; ++k)
           if (job.p[k].layout == Layout::element)
             gather(job.p[k].in.data, i * job.p[k].in.stride + col, job.p[k].in.dtype, t.lanes, n, p[k]);
-#pragma unroll
+#pragma unroll(kUnrolled<F, V>)
         for (int j = 0; j < V; ++j) {
           T q[N], d[N];
 #pragma unroll
-          for (int k = 0; k < N; ++k) q[k] = p[k][j];
-          const PlusLog1p<T> one = parts(F::nll(x[j], q, d));
+          for (int k = 0; k < N; ++k) q[k] = p[k][0];
+          const PlusLog1p<T> one = parts(F::nll(x[0], q, d));
           const bool here = j * t.lanes < n;
           nll.value += here ? one.value : T(0);
           nll.e = join_log1p(nll.e, here ? one.e : T(0));
 #pragma unroll
           for (int k = 0; k < N; ++k) {
             d_sums[k] += here ? d[k] : T(0);
-            g[k][j] = weight * d[k];
-            local.columns[k][j] += g[k][j];
+            g[k][0] = weight * d[k];
+            local.columns[k][0] += g[k][0];
+            turn(p[k]);
+            turn(g[k]);
+            turn(local.columns[k]);
           }
+          turn(x);
         }
 #pragma unroll
         for (int k = 0; k < N; ++k)

@@ -1,7 +1,7 @@
 // A block's place in its Tiling, and the sums of a block.
 #pragma once
+#include "gather.h"
 #include "jobs.h"
-#include "vector.h"
 
 namespace vk::cuda {
 

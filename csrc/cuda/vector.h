@@ -6,7 +6,9 @@
 
 namespace vk::cuda {
 
-VK_GPU int size_of(DType t) { return t == DType::uint8 ? 1 : t == DType::float64 ? 8 : t == DType::float32 ? 4 : 2; }
+VK_GPU int size_of(DType t) {
+  return t == DType::uint8 ? 1 : t == DType::float64 ? 8 : t == DType::float32 || t == DType::int32 ? 4 : 2;
+}
 template <class T>
 constexpr DType dtype_of = sizeof(T) == 4 ? DType::float32 : DType::float64;
 
@@ -82,7 +84,13 @@ VK_GPU float unit(uint32_t byte, float) {
 }
 VK_GPU double unit(uint32_t byte, double) { return double(byte) / 255; }
 
-template <class T>
+// COUNTS: integers are counts; else bytes are levels, and there are no other integers
+template <bool COUNTS, class T>
+VK_GPU T byte_value(uint32_t byte) {
+  return COUNTS ? T(byte) : unit(byte, T());
+}
+
+template <class T, bool COUNTS = false>
 VK_GPU T load_one(const char* p, DType type) {
   switch (type) {
     case DType::float32:
@@ -93,8 +101,12 @@ VK_GPU T load_one(const char* p, DType type) {
       return T(bits_to_float(uint32_t(load<uint16_t>(p)) << 16));
     case DType::float16:
       return T(half_to_float(load<uint16_t>(p)));
+    case DType::int16:
+      return COUNTS ? T(int16_t(load<uint16_t>(p))) : T(0);
+    case DType::int32:
+      return COUNTS ? T(int32_t(load<uint32_t>(p))) : T(0);
     default:
-      return unit(load<uint8_t>(p), T());
+      return byte_value<COUNTS, T>(load<uint8_t>(p));
   }
 }
 
@@ -129,7 +141,7 @@ constexpr unsigned kFull = (1u << V) - 1;
 
 // The elements whose bits in `mask` are not set are not read, and are 0. One by one they are read at once where KNOWN,
 // the type being known to the compiler; else after one another, or the code for all types would be V times as long.
-template <class T, int V, bool KNOWN>
+template <class T, int V, bool KNOWN, bool COUNTS = false>
 VK_GPU Packed<T, V> fetch(const Cursor& c, int64_t first, unsigned mask) {
   constexpr int each = sizeof(T) / 4, words = V * each;
   Packed<T, V> out;
@@ -141,6 +153,7 @@ VK_GPU Packed<T, V> fetch(const Cursor& c, int64_t first, unsigned mask) {
         if constexpr (sizeof(T) == 8) load_words<V * 8>(p, out.w);
         break;
       case DType::float32:
+      case DType::int32:
         load_words<V * 4>(p, out.w);
         break;
       case DType::uint8:
@@ -155,7 +168,7 @@ VK_GPU Packed<T, V> fetch(const Cursor& c, int64_t first, unsigned mask) {
   if constexpr (KNOWN || V == 2) {
 #pragma unroll
     for (int j = 0; j < V; ++j)
-      to_words(mask >> j & 1 ? load_one<T>(p + j * size_of(c.type), c.type) : T(0), out.w + j * each);
+      to_words(mask >> j & 1 ? load_one<T, COUNTS>(p + j * size_of(c.type), c.type) : T(0), out.w + j * each);
   } else {
 #pragma unroll
     for (int i = 0; i < words; ++i) out.w[i] = 0;
@@ -163,13 +176,13 @@ VK_GPU Packed<T, V> fetch(const Cursor& c, int64_t first, unsigned mask) {
     for (int j = 0; j < V; ++j) {  // in at the end, while the others move up: registers have no index
 #pragma unroll
       for (int i = each; i < words; ++i) out.w[i - each] = out.w[i];
-      to_words(mask >> j & 1 ? load_one<T>(p + j * size_of(c.type), c.type) : T(0), out.w + words - each);
+      to_words(mask >> j & 1 ? load_one<T, COUNTS>(p + j * size_of(c.type), c.type) : T(0), out.w + words - each);
     }
   }
   return out;
 }
 
-template <class T, int V>
+template <bool COUNTS = false, class T, int V>
 VK_GPU void unpack(const Packed<T, V>& in, T (&out)[V]) {
   const uint32_t* w = in.w;
   switch (in.type) {
@@ -191,9 +204,17 @@ VK_GPU void unpack(const Packed<T, V>& in, T (&out)[V]) {
 #pragma unroll
       for (int j = 0; j < V; ++j) out[j] = T(half_to_float(uint16_t(w[j / 2] >> 16 * (j % 2))));
       break;
+    case DType::int16:
+#pragma unroll
+      for (int j = 0; COUNTS && j < V; ++j) out[j] = T(int16_t(w[j / 2] >> 16 * (j % 2)));
+      break;
+    case DType::int32:
+#pragma unroll
+      for (int j = 0; COUNTS && j < V; ++j) out[j] = T(int32_t(w[j]));
+      break;
     default:
 #pragma unroll
-      for (int j = 0; j < V; ++j) out[j] = unit(w[j / 4] >> 8 * (j % 4) & 255, T());
+      for (int j = 0; j < V; ++j) out[j] = byte_value<COUNTS, T>(w[j / 4] >> 8 * (j % 4) & 255);
   }
 }
 
@@ -206,7 +227,7 @@ VK_GPU void store_one(char* p, DType type, T v) {
       return store(p, double(v));
     case DType::bfloat16:
       return store(p, uint16_t(pack_bfloats(float(v), 0)));
-    default:  // no gradient is a uint8
+    default:  // no gradient is an integer
       return store(p, uint16_t(pack_halves(float(v), 0)));
   }
 }
@@ -249,40 +270,6 @@ VK_GPU void put(const Cursor& c, int64_t first, unsigned mask, T (&v)[V]) {
       for (int i = 1; i < V; ++i) v[i - 1] = v[i];
     }
   }
-}
-
-// ---------------------------------------------------------------- V elements of a row, `lanes` apart: any alignment
-// will do
-
-template <class S, class T, int V, class Convert>
-VK_GPU void gather_as(const char* p, int lanes, int n, T (&out)[V], Convert convert) {
-#pragma unroll
-  for (int j = 0; j < V; ++j) out[j] = j * lanes < n ? convert(load<S>(p + j * lanes * int(sizeof(S)))) : T(0);
-}
-
-// Elements first, first + lanes, ...; those not before first + n are 0.
-template <class T, int V>
-VK_GPU void gather(const void* data, int64_t first, DType type, int lanes, int n, T (&out)[V]) {
-  const char* p = static_cast<const char*>(data) + first * size_of(type);
-  switch (type) {
-    case DType::float32:
-      return gather_as<float>(p, lanes, n, out, [](float v) { return T(v); });
-    case DType::float64:
-      return gather_as<double>(p, lanes, n, out, [](double v) { return T(v); });
-    case DType::bfloat16:
-      return gather_as<uint16_t>(p, lanes, n, out, [](uint16_t v) { return T(bits_to_float(uint32_t(v) << 16)); });
-    case DType::float16:
-      return gather_as<uint16_t>(p, lanes, n, out, [](uint16_t v) { return T(half_to_float(v)); });
-    default:
-      return gather_as<uint8_t>(p, lanes, n, out, [](uint8_t v) { return unit(v, T()); });
-  }
-}
-template <class T, int V>
-VK_GPU void scatter(void* data, int64_t first, DType type, int lanes, int n, const T (&v)[V]) {
-  char* p = static_cast<char*>(data) + first * size_of(type);
-#pragma unroll
-  for (int j = 0; j < V; ++j)
-    if (j * lanes < n) store_one(p + j * lanes * size_of(type), type, v[j]);
 }
 
 }  // namespace vk::cuda

@@ -1,0 +1,44 @@
+// V elements of a row that lie `lanes` apart: read and written one by one, so that any alignment will do.
+#pragma once
+#include "vector.h"
+
+namespace vk::cuda {
+
+template <class S, class T, int V, class Convert>
+VK_GPU void gather_as(const char* p, int lanes, int n, T (&out)[V], Convert convert) {
+#pragma unroll
+  for (int j = 0; j < V; ++j) out[j] = j * lanes < n ? convert(load<S>(p + j * lanes * int(sizeof(S)))) : T(0);
+}
+
+// Elements first, first + lanes, ...; those not before first + n are 0.
+template <class T, bool COUNTS = false, int V>
+VK_GPU void gather(const void* data, int64_t first, DType type, int lanes, int n, T (&out)[V]) {
+  const char* p = static_cast<const char*>(data) + first * size_of(type);
+  switch (type) {
+    case DType::float32:
+      return gather_as<float>(p, lanes, n, out, [](float v) { return T(v); });
+    case DType::float64:
+      return gather_as<double>(p, lanes, n, out, [](double v) { return T(v); });
+    case DType::bfloat16:
+      return gather_as<uint16_t>(p, lanes, n, out, [](uint16_t v) { return T(bits_to_float(uint32_t(v) << 16)); });
+    case DType::float16:
+      return gather_as<uint16_t>(p, lanes, n, out, [](uint16_t v) { return T(half_to_float(v)); });
+    case DType::uint8:
+      return gather_as<uint8_t>(p, lanes, n, out, [](uint8_t v) { return byte_value<COUNTS, T>(v); });
+    case DType::int16:
+      if constexpr (COUNTS) gather_as<uint16_t>(p, lanes, n, out, [](uint16_t v) { return T(int16_t(v)); });
+      return;
+    case DType::int32:
+      if constexpr (COUNTS) gather_as<uint32_t>(p, lanes, n, out, [](uint32_t v) { return T(int32_t(v)); });
+      return;
+  }
+}
+template <class T, int V>
+VK_GPU void scatter(void* data, int64_t first, DType type, int lanes, int n, const T (&v)[V]) {
+  char* p = static_cast<char*>(data) + first * size_of(type);
+#pragma unroll
+  for (int j = 0; j < V; ++j)
+    if (j * lanes < n) store_one(p + j * lanes * size_of(type), type, v[j]);
+}
+
+}  // namespace vk::cuda
