@@ -63,6 +63,53 @@ def nll_of_some(x, log_mean, log_inverse_dispersion):
     return deviance + errors + 0.5 * (torch.log(x) + torch.log1p(x / s)) + counts.HALF_LOG_2PI
 
 
+def triton_nll(x, log_mean, log_inverse_dispersion):
+    """The value, and its derivatives by both: csrc/formulas/negative_binomial.h says why so."""
+    none = x == 0.0
+    value, by_mean, by_t = triton_none(log_mean, log_inverse_dispersion)
+    other, other_by_mean, other_by_t = triton_some(tl.where(none, 1.0, x), log_mean, log_inverse_dispersion)
+    value = tl.where(none, value, other)
+    return value, tl.where(none, by_mean, other_by_mean), tl.where(none, by_t, other_by_t)
+
+
+def triton_none(log_mean, log_inverse_dispersion):
+    """triton_nll for x = 0."""
+    excess = log_mean - log_inverse_dispersion
+    moved = excess - log_mean
+    lost = (log_mean - (excess - moved)) - (log_inverse_dispersion + moved)  # what rounding took from it (Knuth)
+    over = excess > 0.0
+    e = m.exp(-tl.abs(excess))
+    e = tl.fma(e, tl.where(over, -lost, lost), e)
+    smaller, r = m.exp(tl.where(over, log_inverse_dispersion, log_mean)), m.reciprocal(1.0 + e)
+    tail = c.log1p_tail(e)
+    per_e = tl.fma(tail, e, 1.0)
+    softplus = tl.fma(e, per_e, excess)
+    by_t = smaller * tl.where(over, softplus - r, e * (tail + r))
+    return smaller * tl.where(over, softplus, per_e), smaller * r, by_t
+
+
+def triton_some(x, log_mean, log_inverse_dispersion):
+    """triton_nll for x > 0."""
+    a, t = m.at_most(m.at_least(log_mean, -60.0), 60.0), log_inverse_dispersion
+    mu, s = m.exp(a), m.exp(m.at_most(m.at_least(t, -60.0), 60.0))
+    of_total, of_x, n = 1.0 / (s + mu), 1.0 / x, x + s
+    of_n, ratio = 1.0 / n, n * of_total
+    slope = (mu - x) * (s * of_total)
+    of_s = s * c.log1p_rest((x - mu) * of_total, ratio)
+    deviance = tl.fma(slope, log_mean - a, tl.fma(x, c.log1p_rest(slope * of_x, ratio * (mu * of_x)), of_s))
+    small = s < 1.0
+    inverse, step = 1.0 / tl.where(small, s + 1.0, s), m.log1p_unit(m.at_most(s, 1.0)) - t
+    error, by_t = c.stirling(inverse)
+    error_n, slope_n = c.stirling(m.at_most(of_n, 1.0))
+    error_x, _ = c.stirling(m.at_most(of_x, 1.0))
+    error += tl.where(small, tl.fma(s + 0.5, step, s * 0.0 - 1.0), 0.0)
+    by_t = tl.where(small, tl.fma(s, step, -(s + 0.5 + by_t * s) * inverse), -by_t)
+    by_t = of_s + tl.fma(tl.fma(slope_n, s, -0.5 * x), of_n, by_t)
+    root = c.log(x * tl.where(small, n, tl.fma(x, inverse, 1.0))) - tl.where(small, t, 0.0)
+    value = deviance + (error_x + error - error_n) + tl.fma(root, 0.5, c.half_log_2pi(x))
+    return value, slope, by_t
+
+
 def mean(log_mean, log_inverse_dispersion=None):
     """E[x] = exp(log_mean), whatever the dispersion."""
     return torch.exp(log_mean)

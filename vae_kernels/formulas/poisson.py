@@ -29,6 +29,19 @@ def nll(x, log_rate):
     return torch.where(none, rate, some + counts.HALF_LOG_2PI)
 
 
+def triton_nll(x, log_rate):
+    """The value, and its derivative by the log-rate: csrc/formulas/poisson.h says why so."""
+    none = x == 0.0
+    rate, k = m.exp(log_rate), tl.where(none, 1.0, x)
+    low = m.at_least(log_rate, -60.0)
+    r, inverse = m.exp(low), 1.0 / k
+    slope = r - k
+    deviance = tl.fma(slope, log_rate - low, k * c.log1p_rest(slope * inverse, r * inverse))
+    error, _ = c.stirling(m.at_most(inverse, 1.0))
+    some = deviance + error + tl.fma(c.log(k), 0.5, c.half_log_2pi(k))
+    return tl.where(none, rate, some), tl.where(none, rate, slope)
+
+
 def mean(log_rate):
     """E[x] = exp(log_rate), of the shape and dtype of log_rate."""
     return torch.exp(log_rate)

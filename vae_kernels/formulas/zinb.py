@@ -48,6 +48,29 @@ def _dropped(n, d):
     return torch.where(rare, torch.logaddexp(d, torch.zeros_like(d)) - torch.logaddexp(d, -n), torch.log1p(y))
 
 
+def triton_nll(x, log_mean, log_inverse_dispersion, dropout_logits):
+    """The value, and its derivatives by all three: csrc/formulas/zinb.h says why so."""
+    d, none = dropout_logits, x == 0.0
+    n, by_mean, by_t = nb.triton_none(log_mean, log_inverse_dispersion)
+    other, other_by_mean, other_by_t = nb.triton_some(tl.where(none, 1.0, x), log_mean, log_inverse_dispersion)
+    over = d > 0.0
+    # x > 0
+    e = m.exp_nonpositive(-tl.abs(d))
+    other += tl.where(over, d, 0.0) + m.log1p_unit(e)
+    other_by_d = tl.where(over, 1.0, e) * m.reciprocal(1.0 + e)
+    # x = 0
+    far = m.at_least(m.at_most(-d, n) - 60.0, 0.0)
+    e = m.exp(-tl.abs(d) + far)
+    power, minus_1 = c.exp_pair(far - n)
+    mine, rest = tl.where(over, e, 1.0), tl.where(over, 1.0, e)
+    inverse = 1.0 / tl.where(over, tl.fma(power, e, 1.0), e + power)
+    share = power * mine * inverse
+    by_d = minus_1 * (rest * inverse) * (mine / (1.0 + e))
+    value = tl.where(none, c.log1p(-minus_1 * mine * inverse) + far, other)
+    by_mean = tl.where(none, share * by_mean, other_by_mean)
+    return value, by_mean, tl.where(none, share * by_t, other_by_t), tl.where(none, by_d, other_by_d)
+
+
 def mean(log_mean, log_inverse_dispersion, dropout_logits):
     """E[x] = sigmoid(-dropout_logits) exp(log_mean)."""
     return torch.sigmoid(-dropout_logits) * torch.exp(log_mean)

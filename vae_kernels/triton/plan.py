@@ -8,15 +8,17 @@ import triton
 import triton.language as tl
 
 from ..formulas import LIKELIHOODS, kl, reparameterize
-from . import maths
+from . import counts, maths
 from .elbo_kernel import elbo_kernel, finish_kernel
 from .launch import Launch
 
 for _module in (*LIKELIHOODS.values(), kl, reparameterize):
-    _module.tl, _module.m = tl, maths
-NLL = {name: triton.jit(formula.triton_nll) for name, formula in LIKELIHOODS.items()}
-KL = triton.jit(kl.triton_gaussian_kl)
-SAMPLE = triton.jit(reparameterize.triton_reparameterize)
+    _module.tl, _module.m, _module.c = tl, maths, counts
+    for _name in [name for name in vars(_module) if name.startswith("triton_")]:  # one twin may call another
+        setattr(_module, _name, triton.jit(getattr(_module, _name)))
+NLL = {name: formula.triton_nll for name, formula in LIKELIHOODS.items()}
+KL = kl.triton_gaussian_kl
+SAMPLE = reparameterize.triton_reparameterize
 DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 ELEMENT, ROW, NUMBER = 0, 1, 2  # a parameter against x; elbo_kernel.py
@@ -116,6 +118,7 @@ class Plan:
         own = _row_strides(x, params, layouts, latent, incoming, tiles.flat) | {"rows": tiles.rows}
         own |= {"R": tiles.r, "C": tiles.c, "STEPS": tiles.steps, "DOWN": tiles.down}
         own |= {"FORMULA": NLL[likelihood] if params else None, "KL": KL if latent else None}
+        own |= {"COUNTS": bool(params) and LIKELIHOODS[likelihood].SUPPORT == "counts"}
         own |= {"N": len(LIKELIHOODS[likelihood].PARAMETERS) if params else 0, "KL_R": kl_tiles.r, "KL_C": kl_tiles.c}
         layouts += [NUMBER] * (3 - len(layouts))
         own |= {"LAYOUT1": layouts[1], "LAYOUT2": layouts[2], "FINISH": adds_up and finishers == 1}

@@ -18,9 +18,9 @@ def place(row, stride, col):
 
 
 @triton.jit
-def load(ptr, at, mask, MASKED: tl.constexpr, DTYPE: tl.constexpr):
+def load(ptr, at, mask, MASKED: tl.constexpr, DTYPE: tl.constexpr, COUNTS: tl.constexpr = False):
     value = tl.load(ptr + at, mask=mask, other=0) if MASKED else tl.load(ptr + at)
-    if ptr.dtype.element_ty == tl.uint8:  # levels: x / 255
+    if ptr.dtype.element_ty == tl.uint8 and not COUNTS:  # levels: x / 255
         return value.to(DTYPE) * 0.00392156862745098
     else:
         return value.to(DTYPE)
