@@ -44,9 +44,53 @@ def gaussian_nll(x, loc, logvar):
     return -stats.norm.logpdf(x, loc, np.exp(logvar / 2))
 
 
+def counts(rng, shape):
+    """(x, log_mean, log_inverse_dispersion) as in cells: most counts are 0. Small enough for scipy's gammaln."""
+    x = rng.poisson(rng.gamma(1.0, 2.0, size=shape)) * (rng.uniform(size=shape) < 0.5)
+    x = with_edges([0.0, 1.0, 0.0, 1.0, 2.0, 20.0, 3.0, 20.0, 0.0], x)
+    log_mean = with_edges([0.0, 0.0, -9.0, -3.0, 0.5, 3.0, 4.0, 1.0, 3.0], rng.normal(scale=1.2, size=shape))
+    log_size = with_edges([0.0, 0.0, 2.0, -2.0, 5.0, 0.25, -4.0, -1.0, 4.0], rng.normal(scale=1.2, size=shape))
+    return x, log_mean, log_size
+
+
+def poisson_params(rng, shape):
+    x, log_rate, _ = counts(rng, shape)
+    return x, (log_rate,)
+
+
+def negative_binomial_params(rng, shape):
+    x, *params = counts(rng, shape)
+    return x, params
+
+
+def zinb_params(rng, shape):
+    x, *params = counts(rng, shape)
+    edges = [0.0, 0.0, 2.0, -2.0, 80.0, -80.0, 1.0, 0.5, -80.0]
+    return x, (*params, with_edges(edges, rng.normal(scale=2.0, size=shape)))
+
+
+def poisson_nll(x, log_rate):
+    return -stats.poisson.logpmf(x, np.exp(log_rate))
+
+
+def negative_binomial_nll(x, log_mean, log_size):
+    """scipy's nbinom loses four digits here (test_counts.py compares them), so its parts: 1 / (x B(x, s)) p^s q^x."""
+    s, some = np.exp(log_size), np.where(x == 0, 1, x)
+    coefficient = np.where(x == 0, 0, np.log(some) + special.betaln(some, s))
+    return coefficient - s * special.log_expit(log_size - log_mean) - x * special.log_expit(log_mean - log_size)
+
+
+def zinb_nll(x, log_mean, log_size, logits):
+    kept, count = special.log_expit(-logits), -negative_binomial_nll(x, log_mean, log_size)
+    return -np.where(x == 0, np.logaddexp(special.log_expit(logits), kept + count), kept + count)
+
+
 ORACLES = {
     "bernoulli": {"nll": bernoulli_nll, "sample_params": bernoulli_params},
     "gaussian": {"nll": gaussian_nll, "sample_params": gaussian_params},
+    "poisson": {"nll": poisson_nll, "sample_params": poisson_params},
+    "negative_binomial": {"nll": negative_binomial_nll, "sample_params": negative_binomial_params},
+    "zinb": {"nll": zinb_nll, "sample_params": zinb_params},
 }
 
 

@@ -45,7 +45,7 @@ def test_likelihood_module_is_complete(name):
     formula = LIKELIHOODS[name]
     assert name in ORACLES
     assert set(formula.DEFAULTS) == set(formula.PARAMETERS[len(formula.PARAMETERS) - len(formula.DEFAULTS) :])
-    assert formula.SUPPORT is None or len(formula.SUPPORT) == 2
+    assert formula.SUPPORT in (None, "counts") or len(formula.SUPPORT) == 2
     assert formula.__doc__ and formula.nll.__doc__ and formula.mean.__doc__
 
 
@@ -60,10 +60,12 @@ def test_nll_is_the_oracle(name):
 @pytest.mark.parametrize("name", LIKELIHOODS)
 @pytest.mark.parametrize("n", [1, 64])
 def test_nll_derivatives_by_finite_differences(name, n):
-    """In every argument, the target included, and again for the derivative; edge values of moderate size included."""
+    """In every argument, the target included unless it is a count, and again for the derivative; edge values of
+    moderate size included."""
     x, params = ORACLES[name]["sample_params"](np.random.default_rng(1), (200,))
     tame = np.all([np.abs(p) < 30 for p in (x, *params)], axis=0)
     inputs = doubles(*(p[tame][:n] for p in (x, *params)), grad=True)
+    inputs[0].requires_grad_(LIKELIHOODS[name].SUPPORT != "counts")
     assert gradcheck(LIKELIHOODS[name].nll, inputs)
     assert gradgradcheck(LIKELIHOODS[name].nll, inputs)
 
@@ -384,11 +386,12 @@ def test_low_precision_is_float32_arithmetic_on_rounded_inputs(name, dtype):
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
-def test_uint8_is_read_as_a_255th(name):
+def test_uint8_is_read_as_a_255th_or_as_a_count(name):
     _, params, latent = draw(name)
     x = torch.arange(B * math.prod(EVENT)).mul(7).remainder(256).to(torch.uint8).reshape(B, *EVENT)
     args = (doubles(*params), name, doubles(*latent))
-    for actual, expected in zip(elbo(x, *args)[:3], elbo(x.double() / 255, *args)[:3], strict=True):
+    read = x.double() if LIKELIHOODS[name].SUPPORT == "counts" else x.double() / 255
+    for actual, expected in zip(elbo(x, *args)[:3], elbo(read, *args)[:3], strict=True):
         assert torch.equal(actual, expected)
 
 

@@ -83,12 +83,12 @@ def compare(backend, likelihood, x, params, latent, reduction="mean", beta=0.6, 
 
 
 def _widen(x):
-    return x if x.dtype == torch.uint8 else x.double()
+    return x.double() if x.is_floating_point() else x
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("shape", cases.SHAPES, ids=str)
-@pytest.mark.parametrize("likelihood", ORACLES)
+@pytest.mark.parametrize(("backend", "likelihood"), cases.pairs(BACKENDS))
 def test_shapes(backend, likelihood, shape, reduction):
     x, params = cases.draw(likelihood, shape)
     compare(backend, likelihood, x, params, posterior(shape[0], (5,), torch.float32), reduction)
@@ -104,15 +104,23 @@ def test_latent_dims(backend, dims, prior, reduction):
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("dtypes", cases.DTYPES, ids=str)
-@pytest.mark.parametrize("likelihood", ORACLES)
+@pytest.mark.parametrize(("backend", "likelihood"), cases.pairs(BACKENDS))
 def test_dtypes(backend, likelihood, dtypes, reduction):
     x, params = cases.draw(likelihood, (6, 1037), dtypes)
     compare(backend, likelihood, x, params, posterior(6, (33,), dtypes[0], prior=True), reduction)
 
 
+@pytest.mark.parametrize("dtypes", [*cases.COUNT_DTYPES, cases.DTYPES[0], cases.DTYPES[6]], ids=str)
+@pytest.mark.parametrize("likelihood", cases.COUNTS)
+def test_dtypes_of_counts(backend, likelihood, dtypes):
+    x, params = cases.draw(likelihood, (3, 529), dtypes)
+    assert x.max() > 1
+    compare(backend, likelihood, x, params, posterior(3, (4,), dtypes[0]))
+
+
 @pytest.mark.parametrize("of", ["recon", "x", "both"])
 @pytest.mark.parametrize("layout", cases.LAYOUTS)
-@pytest.mark.parametrize("likelihood", ORACLES)
+@pytest.mark.parametrize(("backend", "likelihood"), cases.pairs(BACKENDS))
 def test_layouts(backend, likelihood, layout, of):
     x, params = cases.draw(likelihood, (5, 4, 6, 7))
     lay = cases.LAYOUTS[layout]
@@ -126,13 +134,27 @@ def test_layouts(backend, likelihood, layout, of):
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("form", cases.FORMS)
-@pytest.mark.parametrize("likelihood", [name for name in ORACLES if len(vk.formulas.LIKELIHOODS[name].PARAMETERS) > 1])
+@pytest.mark.parametrize(
+    ("backend", "likelihood"), [p for p in cases.pairs(BACKENDS) if len(vk.formulas.LIKELIHOODS[p[1]].PARAMETERS) > 1]
+)
 @pytest.mark.parametrize("dtypes", [cases.DTYPES[0], cases.DTYPES[1], cases.DTYPES[4]], ids=str)
 def test_broadcast_parameters(backend, likelihood, form, layout, dtypes):
     x, params = cases.draw(likelihood, (67, 3, 6, 7), dtypes, form)
     if layout == "channels_last":
         x, params = cases.LAYOUTS[layout](x), (cases.LAYOUTS[layout](params[0]), *params[1:])
     compare(backend, likelihood, x, params, posterior(67, (3,), dtypes[0]))
+
+
+THREE = [name for name, formula in vk.formulas.LIKELIHOODS.items() if len(formula.PARAMETERS) == 3]
+
+
+@pytest.mark.parametrize("forms", [("column", "column"), ("number", "element"), ("element", "channel")], ids=str)
+@pytest.mark.parametrize("likelihood", THREE[:1])
+def test_three_parameters_of_different_forms(backend, likelihood, forms):
+    shape = (9, 3, 6, 7)
+    x, (first, _, _) = cases.draw(likelihood, shape)
+    others = [cases.draw(likelihood, shape, form=form, seed=5)[1][k] for k, form in enumerate(forms, 1)]
+    compare(backend, likelihood, x, (first, *others), posterior(shape[0], (3,), torch.float32))
 
 
 @pytest.mark.parametrize("beta", ["per_dim", "0-d", 0.0])

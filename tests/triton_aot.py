@@ -18,11 +18,12 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from vae_kernels.formulas import LIKELIHOODS
 from vae_kernels.triton import kernels, launch
 
 TYPES = {
     torch.float32: "fp32", torch.float64: "fp64", torch.bfloat16: "bf16", torch.float16: "fp16", torch.uint8: "u8",
-    torch.int32: "i32", torch.int64: "i64",
+    torch.int16: "i16", torch.int32: "i32", torch.int64: "i64",
 }  # fmt: skip
 
 
@@ -111,9 +112,9 @@ def objective(dtype=torch.float32, of_x=None, shape=(256, 3072), dims=128, likel
               reduction=1, need=None, terms=False, incoming=None, prior=False):  # fmt: skip
     x = torch.zeros(shape, dtype=of_x or dtype)
     params = [torch.zeros(shape, dtype=dtype)]
-    if likelihood != "bernoulli":
-        params += {None: [], "number": [torch.zeros(())], "row": [torch.zeros(shape[1:])],
-                   "element": [torch.zeros(shape, dtype=dtype)]}[form]  # fmt: skip
+    other = {None: [], "number": [torch.zeros(())], "row": [torch.zeros(shape[1:])],
+             "element": [torch.zeros(shape, dtype=dtype)]}[form]  # fmt: skip
+    params += other * (len(LIKELIHOODS[likelihood].PARAMETERS) - 1)
     latent = [torch.zeros(shape[0], dims, dtype=dtype) for _ in range(4 if prior else 2)] if dims else []
     need = (1 << len(params) + len(latent)) - 1 if need is None else need
     common = (x, params, likelihood, latent, None, None, 1.0, 0.5, reduction, need)
@@ -133,7 +134,7 @@ def sample(dtype=torch.float32, shape=(256, 128), draws=0, backward=False, prior
     return lambda: kernels.sample_backward(grad_z, torch.zeros(shape[0]), mu, logvar, rest, rng, draws, need)
 
 
-BF16, U8, F16, F64 = torch.bfloat16, torch.uint8, torch.float16, torch.float64
+BF16, U8, F16, F32, F64 = torch.bfloat16, torch.uint8, torch.float16, torch.float32, torch.float64
 CASES = {
     "bernoulli": objective(),
     "bernoulli bf16": objective(BF16),
@@ -162,6 +163,10 @@ CASES = {
     "gaussian element": objective(likelihood="gaussian", form="element"),
     "gaussian element bf16": objective(BF16, likelihood="gaussian", form="element"),
     "gaussian element backward": objective(likelihood="gaussian", form="element", incoming="row", reduction=0),
+    "counts 1": objective(shape=(256, 12288), dims=0, likelihood="poisson"),
+    "counts 2": objective(likelihood="negative_binomial", form="row"),
+    "counts 3": objective(shape=(256, 12288), dims=0, likelihood="zinb", form="element"),
+    "counts 3 i16": objective(F32, torch.int16, likelihood="zinb", form="row"),
     "prior": objective(prior=True),
     "many rows": objective(shape=(1 << 17, 8), dims=4, terms=True, reduction=0),
     "sample": sample(),

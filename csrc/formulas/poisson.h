@@ -23,7 +23,7 @@ struct poisson {
     // below e^-60 the rate is nothing beside x, and the value is linear
     const T a = at_least(p[0], T(-60)), rate = exp(a), inverse = 1 / x, slope = rate - x;
     grad[0] = slope;
-    const T deviance = fma(slope, p[0] - a, x * log1p_rest(slope * inverse, rate * inverse));
+    const T deviance = fma(-x, p[0] - a, x * log1p_rest(slope * inverse, rate * inverse));
     return deviance + stirling(at_most(inverse, T(1))).error + fma(T(0.5), log(x), T(0.9189385332046727));
   }
 };

@@ -20,7 +20,8 @@ from .reparameterize import reparameterize
 def elbo(x, params, likelihood, latent, rec_weight=1.0, beta=1.0, reduction="mean", terms=True):
     """The loss and its terms: (loss, nll, kl, kl_per_dim), of the compute dtype.
 
-    x           [B, ...] target, floating, or uint8 (read as x / 255), or counts of any integer type; or None: no likelihood term
+    x           [B, ...] target, floating or uint8 (read as x / 255; counts as they are, also of other integer types);
+                or None: no likelihood term
     params      tuple of tensors; the first has the shape of x, the others broadcast to it; () if x is None;
                 trailing ones that are missing take the likelihood's DEFAULTS
     likelihood  name in LIKELIHOODS

@@ -10,7 +10,7 @@ transcriptomics"). As s grows it is the Poisson likelihood. The same parameters 
     log_inverse_dispersion  px_r as it is stored; theta = exp(px_r)   log(total_count)
     log_mean - log_inverse_dispersion                                 logits
 
-Every term above is large where s or x is. So for x > 0 it is taken as in counts.py: at mu = x, and the deviance from it,
+Every term above is large where s or x is. So for x > 0 it is taken as in counts.py, at mu = x, and the deviance:
 
     -log p = x h(e) + s h(f) + S(x) + S(s) - S(x + s) + 1/2 log(2 pi x (x + s) / s),        h(e) = e - log(1 + e)
     f = (x - mu) / (s + mu),        e = -f s / x
@@ -36,7 +36,7 @@ SUPPORT = "counts"
 def nll(x, log_mean, log_inverse_dispersion):
     """-log p(x | log_mean, log_inverse_dispersion) in nats, element by element.
 
-    x and log_mean of one shape; log_inverse_dispersion broadcasts to it; all of one floating dtype, which the result has.
+    x and log_mean of one shape, to which log_inverse_dispersion broadcasts; all of one floating dtype, the result's.
     """
     none = x == 0
     some = nll_of_some(torch.where(none, 1, x), log_mean, log_inverse_dispersion)

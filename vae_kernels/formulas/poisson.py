@@ -2,11 +2,11 @@
 
     -log p(x | a) = e^a - x a + log x!        d/da = e^a - x
 
-For x > 0 that is what it is at the best rate, x, and the deviance from it, which are small where x a and log x! are not:
+For x > 0 that is what it is at the best rate, x, and the deviance, which are small where x a and log x! are not:
 
     -log p = x h((e^a - x) / x) + 1/2 log 2 pi x + S(x),        h(e) = e - log(1 + e)
 
-where S is what Stirling's formula lacks (counts.py). x is not checked: negative or fractional counts have no likelihood.
+where S is what Stirling's formula lacks (counts.py). x is not checked: a negative or fractional count has no likelihood.
 x = 0 is a case of its own, with no derivative by x.
 """
 
@@ -36,7 +36,7 @@ def triton_nll(x, log_rate):
     low = m.at_least(log_rate, -60.0)
     r, inverse = m.exp(low), 1.0 / k
     slope = r - k
-    deviance = tl.fma(slope, log_rate - low, k * c.log1p_rest(slope * inverse, r * inverse))
+    deviance = tl.fma(-k, log_rate - low, k * c.log1p_rest(slope * inverse, r * inverse))
     error, _ = c.stirling(m.at_most(inverse, 1.0))
     some = deviance + error + tl.fma(c.log(k), 0.5, c.half_log_2pi(k))
     return tl.where(none, rate, some), tl.where(none, rate, slope)

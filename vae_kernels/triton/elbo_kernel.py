@@ -28,7 +28,8 @@ def _parameter(ptr, stride, row, col, inside, in_row, LAYOUT: tl.constexpr, MASK
 def _likelihood(
     x, p0, p1, p2, g0, g1, g2, x_row, p0_row, p1_row, p2_row, rows, cols, row_block, piece, block, pieces,
     incoming, incoming_row, weight, nll, sums1, sums2, columns1, columns2,
-    FORMULA: tl.constexpr, N: tl.constexpr, COUNTS: tl.constexpr, LAYOUT1: tl.constexpr, LAYOUT2: tl.constexpr, R: tl.constexpr,
+    FORMULA: tl.constexpr, COUNTS: tl.constexpr, N: tl.constexpr, LAYOUT1: tl.constexpr, LAYOUT2: tl.constexpr,
+    R: tl.constexpr,
     C: tl.constexpr, STEPS: tl.constexpr, DOWN: tl.constexpr, ROWS: tl.constexpr, VALUES: tl.constexpr,
     MASKED: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
@@ -203,7 +204,8 @@ def elbo_kernel(
     loss, nll_out, kl_out, sums1_out, sums2_out, columns1_out, columns2_out, dims_out,
     rec_weight, rec_weight_factor, beta, beta_factor, beta_dims,
     rows, cols, pieces, row_blocks, batch, latents, kl_pieces, kl_row_blocks,
-    FORMULA: tl.constexpr, N: tl.constexpr, COUNTS: tl.constexpr, LAYOUT1: tl.constexpr, LAYOUT2: tl.constexpr, R: tl.constexpr,
+    FORMULA: tl.constexpr, COUNTS: tl.constexpr, N: tl.constexpr, LAYOUT1: tl.constexpr, LAYOUT2: tl.constexpr,
+    R: tl.constexpr,
     C: tl.constexpr, STEPS: tl.constexpr, DOWN: tl.constexpr, KL: tl.constexpr, KL_R: tl.constexpr,
     KL_C: tl.constexpr, ROWS: tl.constexpr, VALUES: tl.constexpr, REDUCTION: tl.constexpr, NLL_PIECES: tl.constexpr,
     KL_PIECES: tl.constexpr, BLOCK: tl.constexpr, FINISH: tl.constexpr, DTYPE: tl.constexpr,
@@ -232,13 +234,13 @@ def elbo_kernel(
             _likelihood(
                 x, p0, p1, p2, g0, g1, g2, x_row, p0_row, p1_row, p2_row, rows, cols, row_block, piece, block, pieces,
                 incoming, incoming_row, rec * share, nll, sums1, sums2, columns1, columns2,
-                FORMULA, N, COUNTS, LAYOUT1, LAYOUT2, R, C, STEPS, DOWN, ROWS, VALUES, False, DTYPE,
+                FORMULA, COUNTS, N, LAYOUT1, LAYOUT2, R, C, STEPS, DOWN, ROWS, VALUES, False, DTYPE,
             )  # fmt: skip
         else:
             _likelihood(
                 x, p0, p1, p2, g0, g1, g2, x_row, p0_row, p1_row, p2_row, rows, cols, row_block, piece, block, pieces,
                 incoming, incoming_row, rec * share, nll, sums1, sums2, columns1, columns2,
-                FORMULA, N, COUNTS, LAYOUT1, LAYOUT2, R, C, STEPS, DOWN, ROWS, VALUES, True, DTYPE,
+                FORMULA, COUNTS, N, LAYOUT1, LAYOUT2, R, C, STEPS, DOWN, ROWS, VALUES, True, DTYPE,
             )  # fmt: skip
     if FINISH:
         if take_ticket(ticket, kl_blocks + row_blocks * pieces):

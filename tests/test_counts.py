@@ -1,0 +1,164 @@
+"""The likelihoods of counts over all that a cell can hold, at 80 digits: counts 0..1e6, inverse dispersion 1e-6..1e8.
+
+A value is right to 1e-6 of itself in float32, and to 1e-12 in float64, and so is a gradient, but for two things: what a
+rounding of the parameters does to the result, which no arithmetic on rounded inputs can know; and, where a gradient
+crosses zero between two terms (mean - count; the deviance's part and Stirling's), a rounding of each. Both are in
+`scale`, and come from the formulas in closed form, not from the code.
+"""
+
+import mpmath as mp
+import numpy as np
+import pytest
+import torch
+from known import compiled
+from oracles import ORACLES
+from scipy import stats
+
+import vae_kernels as vk
+from vae_kernels.formulas import LIKELIHOODS
+
+NAMES = ("poisson", "negative_binomial", "zinb")
+COUNTS = (0, 0, 0, 1, 1, 2, 3, 7, 30, 255, 4097, 123457, 1000000)
+TOLERANCE = {np.float32: 1e-6, np.float64: 1e-12}
+
+
+def sample(name, n=400):
+    """(x, *params): half of the means are near the count, some very near, half anywhere."""
+    rng = np.random.default_rng(11)
+    x = rng.choice(COUNTS, n).astype(float)
+    near = np.log(np.maximum(x, 0.5)) + rng.normal(size=n) * rng.choice([1e-5, 1e-2, 0.5], n)
+    log_mean = np.where(rng.uniform(size=n) < 0.5, near, rng.uniform(-12, 14, n))
+    log_size = rng.uniform(np.log(1e-6), np.log(1e8), n)
+    log_size[: 2 * len(COUNTS)] = np.repeat(np.log([1e-6, 1e8]), len(COUNTS))  # both ends, with every count
+    x[: 2 * len(COUNTS)] = np.tile(COUNTS, 2)
+    dropout = rng.normal(size=n) * rng.choice([1, 8, 30], n)
+    return x, *(log_mean, log_size, dropout)[: len(LIKELIHOODS[name].PARAMETERS)]
+
+
+def negative_binomial(x, a, t):
+    """Value, gradients, and the sizes of the terms that those are differences of."""
+    mean, s = mp.exp(a), mp.exp(t)
+    value = (
+        mp.loggamma(x + 1) + mp.loggamma(s) - mp.loggamma(x + s) + x * mp.log(1 + s / mean) + s * mp.log(1 + mean / s)
+    )
+    by_a = (mean - x) * s / (s + mean)
+    f = (x - mean) / (s + mean)
+    deviance = s * (f - mp.log(1 + f))
+    by_t = s * (mp.digamma(s) - mp.digamma(x + s) + mp.log(1 + mean / s)) + (x - mean) * s / (s + mean)
+    return value, (by_a, by_t), ((mean + x) * s / (s + mean), deviance + abs(by_t - deviance))
+
+
+def poisson(x, a):
+    mean = mp.exp(a)
+    return mean - x * a + mp.loggamma(x + 1), (mean - x,), (mean + x,)
+
+
+def zinb(x, a, t, d):
+    n, (by_a, by_t), (size_a, size_t) = negative_binomial(x, a, t)
+    kept = 1 / (1 + mp.exp(d))
+    if x:
+        return n - mp.log(kept), (by_a, by_t, 1 - kept), (size_a, size_t, 1 - kept)
+    value = -mp.log(1 - kept + kept * mp.exp(-n))
+    share = kept * mp.exp(-n + value)
+    by_d = -(1 - mp.exp(-n)) * (1 - kept) * mp.exp(value) * kept
+    return value, (share * by_a, share * by_t, by_d), (share * size_a, share * size_t, -by_d)
+
+
+def truth(name, arguments):
+    """Value and gradients, float64 arrays, and for each its scale: what an error may be relative to."""
+    f = globals()[name]
+    out = []
+    with mp.workdps(80):
+        step = mp.mpf(10) ** -35
+        for row in zip(*arguments, strict=True):
+            x, *p = (mp.mpf(float(v)) for v in row)
+            value, grads, sizes = f(x, *p)
+            moved = [f(x, *p[:k], p[k] + step, *p[k + 1 :])[1] for k in range(len(p))]
+            rounded = [abs(value) + sum(abs(a * g) for a, g in zip(p, grads, strict=True))]
+            for j, size in enumerate(sizes):
+                rounded.append(
+                    abs(size) + sum(abs(a * (m[j] - grads[j]) / step) for a, m in zip(p, moved, strict=True))
+                )
+            out.append([float(v) for v in (value, *grads, *rounded)])
+    columns = np.array(out).T
+    half = len(columns) // 2
+    return columns[:half], columns[half:]
+
+
+def assert_right(name, dtype, results, expected, scales):
+    """Results that are below the smallest normal number may be 0."""
+    for what, ours, exact, scale in zip(
+        ("value", *LIKELIHOODS[name].PARAMETERS), results, expected, scales, strict=True
+    ):
+        error = np.abs(np.asarray(ours, dtype=np.float64) - exact)
+        bound = TOLERANCE[dtype] * scale + 4 * np.finfo(dtype).tiny
+        worst = np.argmax(error / bound)
+        assert (error <= bound).all(), f"{what}: {error[worst] / bound[worst]:.3g} times the bound at {worst}"
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", NAMES)
+def test_formula(cpp, name, dtype):
+    arguments = [a.astype(dtype) for a in sample(name)]
+    module = getattr(cpp, dtype.__name__)
+    results = [getattr(module, name)(*arguments)]
+    results += [getattr(module, f"{name}_grad")(k, *arguments) for k in range(len(arguments) - 1)]
+    assert_right(name, dtype, results, *truth(name, arguments))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reference(name):
+    arguments = sample(name)
+    x, *params = (torch.tensor(a) for a in arguments)
+    params = [p.requires_grad_() for p in params]
+    value = LIKELIHOODS[name].nll(x, *params)
+    results = [value.detach(), *torch.autograd.grad(value.sum(), params)]
+    assert_right(name, np.float64, results, *truth(name, arguments))
+
+
+@compiled
+@pytest.mark.parametrize("x_dtype", [torch.float32, torch.int32], ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_loop(name, x_dtype):
+    """Zeros and others find their way back to their places: one element a sample, and all in one row."""
+    arguments = [a.astype(np.float32) for a in sample(name)]
+    expected, scales = truth(name, arguments)
+    for shape in ((-1, 1), (1, -1)):
+        x, *params = (torch.tensor(a).view(shape) for a in arguments)
+        params = [p.requires_grad_() for p in params]
+        nll = vk.nll(tuple(params), x.to(x_dtype), likelihood=name, backend="cpu")
+        grads = [g.flatten() for g in torch.autograd.grad(nll.sum(), params)]
+        rows = shape == (-1, 1)
+        results = [nll.detach().numpy() if rows else [nll.item()], *grads]
+        value = (expected[0], scales[0]) if rows else (expected[:1].sum(1), scales[:1].sum(1))
+        assert_right(name, np.float32, results, [value[0], *expected[1:]], [value[1], *scales[1:]])
+
+
+@pytest.mark.parametrize("name", ["poisson", "negative_binomial"])
+def test_oracles_are_scipys(name):
+    x, params = ORACLES[name]["sample_params"](np.random.default_rng(0), (2000,))
+    mean = np.exp(params[0])
+    theirs = (
+        stats.poisson(mean)
+        if len(params) == 1
+        else stats.nbinom(np.exp(params[1]), 1 / (1 + np.exp(params[0] - params[1])))
+    )
+    np.testing.assert_allclose(ORACLES[name]["nll"](x, *params), -theirs.logpmf(x), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("extreme", [-300.0, -90.0, 90.0, 300.0])
+@pytest.mark.parametrize("name", NAMES)
+@compiled
+def test_extreme_parameters_are_finite(name, extreme):
+    """No NaN anywhere; infinite only where the mean is, which float32 has no number for."""
+    n = len(LIKELIHOODS[name].PARAMETERS)
+    x = torch.tensor([0.0, 1.0, 1000.0]).repeat(n, 1)
+    params = [torch.zeros(n, 3) for _ in range(n)]
+    for k, p in enumerate(params):
+        p[k] = extreme
+        p.requires_grad_()
+    value = vk.nll(tuple(params), x, likelihood=name, backend="cpu")
+    results = [value, *torch.autograd.grad(value.sum(), params)]
+    assert not any(r.isnan().any() for r in results)
+    if n > 1 or extreme < 0:
+        assert all(r.isfinite().all() for r in results)
