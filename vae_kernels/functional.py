@@ -54,9 +54,13 @@ def fused_elbo(
 
     Args:
         recon: what the decoder puts out, of the shape of x: for "bernoulli" the logits, for "gaussian" loc, or the
-            tuple (loc, logvar). float32, float64, bfloat16 or float16.
-        x: [B, ...] the target; also uint8, which is read as x / 255. "bernoulli" is a likelihood for x in [0, 1];
-            values outside are not checked, as that would read the whole target.
+            tuple (loc, logvar). For counts, in natural logarithms: log_rate for "poisson"; (log_mean,
+            log_inverse_dispersion) for "negative_binomial", whose variance is mean + mean^2 / inverse dispersion; and
+            dropout_logits as a third for "zinb". All but the first broadcast to x (per gene, per cell, 0-d).
+            float32, float64, bfloat16 or float16.
+        x: [B, ...] the target; also uint8, which is read as x / 255. "bernoulli" is a likelihood for x in [0, 1].
+            Counts are also read from uint8 (as they are), int16 and int32. Values outside, and negative or fractional
+            counts, are not checked, as that would read the whole target.
         mu, logvar: [B, ...] the posterior q(z|x) = N(mu, exp(logvar)).
         kl: in place of mu and logvar, the [B] or [B, latent dims] that sample_kl gave.
         likelihood: a name in vae_kernels.LIKELIHOODS.

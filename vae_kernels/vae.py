@@ -80,14 +80,18 @@ class VAE(nn.Module):
         return None if self.prior_mu is None else (self.prior_mu, self.prior_logvar)
 
     def encode(self, x):
-        """x [B, ...] (float, or uint8 read as x/255) -> posterior (mu, logvar), each [B, L, ...]."""
+        """x [B, ...] (float, uint8 read as x/255, or counts as they are) -> posterior (mu, logvar), each [B, L, ...].
+
+        Counts reach the encoder as they come: one that wants log(1 + x) takes it itself.
+        """
         moments = self._moments(x)
         return moments[0].chunk(2, dim=1) if len(moments) == 1 else moments
 
     def _moments(self, x):
         """(mu, logvar), or both in one tensor [B, 2L, ...], as the encoder gives them."""
-        if x.dtype == torch.uint8:
-            x = x.to(self._like().dtype) / 255
+        if not x.is_floating_point():
+            levels = x.dtype == torch.uint8 and LIKELIHOODS[self.likelihood].SUPPORT != "counts"
+            x = x.to(self._like().dtype) / (255 if levels else 1)
         out = self.encoder(x)
         if isinstance(out, torch.Tensor):
             if out.dim() < 2 or out.shape[1] % 2:
@@ -116,7 +120,8 @@ class VAE(nn.Module):
     def loss(self, x, *, beta=None, generator=None, return_terms=False):
         """The objective of a batch in nats, a scalar: the mean over the batch, of one posterior sample each.
 
-        x:            [B, ...], float or uint8; uint8 goes to the loss as it is and is read as x/255 there.
+        x:            [B, ...], float or uint8; uint8 goes to the loss as it is and is read as x/255 there. Counts: also
+                      int16 and int32, all read as they are.
         beta:         None for the module's own; float or 0-d tensor.
         return_terms: give the dataclass of `fused_elbo` instead, with nll [B], kl [B] and kl_per_dim [L, ...].
         """

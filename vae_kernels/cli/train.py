@@ -19,7 +19,8 @@ from . import UserError, checkpoint, plots
 from .data import load
 from .fit import Interrupt, fit, measure
 
-Likelihood = Enum("Likelihood", {name: name for name in LIKELIHOODS}, type=str)
+IMAGE_LIKELIHOODS = [name for name, formula in LIKELIHOODS.items() if formula.SUPPORT != "counts"]  # of pixels
+Likelihood = Enum("Likelihood", {name: name for name in IMAGE_LIKELIHOODS}, type=str)
 Model = Enum("Model", {"mlp": "mlp", "conv": "conv"}, type=str)
 Loss = Enum("Loss", {"fused": "fused", "eager": "eager"}, type=str)
 

@@ -6,7 +6,7 @@ For x > 0 that is what it is at the best rate, x, and the deviance, which are sm
 
     -log p = x h((e^a - x) / x) + 1/2 log 2 pi x + S(x),        h(e) = e - log(1 + e)
 
-where S is what Stirling's formula lacks (counts.py). x is not checked: a negative or fractional count has no likelihood.
+where S is what Stirling's formula lacks (counts.py). x is not checked: a negative or fractional one has no likelihood.
 x = 0 is a case of its own, with no derivative by x.
 """
 

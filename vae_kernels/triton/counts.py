@@ -1,6 +1,7 @@
 """What the likelihoods of counts share, for a tile: what csrc/counts.h is for C++. Their Triton twins call it as `c`.
 
-vae_kernels/formulas/counts.py has the maths. tl.full gives a coefficient the type of the tile: a Python number is a float32.
+vae_kernels/formulas/counts.py has the maths. tl.full gives a coefficient the type of the tile: beside a float64 a
+Python number is still a float32.
 """
 
 import triton
