@@ -17,6 +17,9 @@ ARCHS = ("80", "90", "100")
 # All others: 2 blocks. (A mangled name: struct Likelihood<formula, float, 4, true>.)
 FLOAT32 = re.compile(r"10LikelihoodIN?S?.*?fLi4ELb1E")
 MOST_REGISTERS = {True: 64, False: 128}
+# Two deviances and Stirling's formula three times hold more than 64 numbers: 2 blocks as well, and 1 in float64.
+LONG = re.compile("negative_binomial|zinb")
+FLOAT64 = re.compile("(negative_binomial|zinb)Ed")
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,8 @@ def test_no_spill_and_no_local_memory(report):
 def test_registers(report):
     for (name, arch), part in report.items():
         used, most = number(r"Used (\d+) registers", part), MOST_REGISTERS[bool(FLOAT32.search(name))]
+        if LONG.search(name):
+            most = 255 if FLOAT64.search(name) else 128
         assert 0 < used <= most, f"{name} on sm_{arch}: {used} registers, expected at most {most}"
 
 

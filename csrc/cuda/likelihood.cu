@@ -20,8 +20,9 @@ Launched VK_NAME(VK_LIKELIHOOD)(const ElboJob<LikelihoodJob>& job, Variant varia
       return float64 ? launch<Elbo<LikelihoodColumns<F, double>, double>>(job, blocks, stream)
                      : launch<Elbo<LikelihoodColumns<F, float>, float>>(job, blocks, stream);
   if (float64) return launch<Elbo<Likelihood<F, double, 2, false>, double>>(job, blocks, stream);
-  return variant == Variant::float32 ? launch<Elbo<Likelihood<F, float, 4, true>, float>>(job, blocks, stream)
-                                     : launch<Elbo<Likelihood<F, float, 8, false>, float>>(job, blocks, stream);
+  return variant == Variant::float32
+             ? launch<Elbo<Likelihood<F, float, 4, true>, float>>(job, blocks, stream)
+             : launch<Elbo<Likelihood<F, float, is_counts<F> ? 4 : 8, false>, float>>(job, blocks, stream);
 }
 #undef VK_NAME
 #undef VK_JOIN

@@ -8,6 +8,9 @@ namespace vk::cuda {
 // hundreds of instructions need not be there V times.
 template <class F, int V>
 constexpr int kUnrolled = is_counts<F> ? 1 : V;
+// A formula of counts holds more than 64 numbers at a time, and more than 128 registers' worth in float64.
+template <class T>
+constexpr int kBlocksOfCounts = sizeof(T) == 8 ? 1 : 2;
 template <class T, int V>
 VK_GPU void turn(T (&a)[V]) {
   const T first = a[0];
@@ -49,7 +52,10 @@ struct Likelihood : LikelihoodSums<F, T, 1> {
   using Base = LikelihoodSums<F, T, 1>;
   using Job = LikelihoodJob;
   static constexpr int N = F::parameters;
-  static constexpr int blocks_per_sm = F32 ? 4 : sizeof(T) == 8 || N > 1 ? 2 : 3;
+  static constexpr int blocks_per_sm = is_counts<F> && !(F32 && N == 1) ? kBlocksOfCounts<T>
+                                       : F32                            ? 4
+                                       : sizeof(T) == 8 || N > 1        ? 2
+                                                                        : 3;
   static constexpr int unroll = N == 1 && V == 4 ? 2 : 1;  // vectors of each array that are on their way
   struct Local {};
 
@@ -163,7 +169,8 @@ template <class F, class T>
 struct LikelihoodColumns : LikelihoodSums<F, T, kRowsEach> {
   using Base = LikelihoodSums<F, T, kRowsEach>;
   using Job = LikelihoodJob;
-  static constexpr int N = F::parameters, V = kColumns, blocks_per_sm = sizeof(T) == 8 ? 2 : 3;
+  static constexpr int N = F::parameters, V = kColumns;
+  static constexpr int blocks_per_sm = is_counts<F> ? kBlocksOfCounts<T> : sizeof(T) == 8 ? 2 : 3;
   struct Local {
     T columns[N][V];
   };
