@@ -35,7 +35,7 @@ def recorded(call):
         arguments = self.arguments.copy()
         for place, value in zip(self.places, given, strict=True):
             arguments[place] = value
-        launches.append((self.kernel, dict(zip(self.kernel.arg_names, arguments, strict=True))))
+        launches.append((self.kernel, dict(zip(self.kernel.arg_names, arguments, strict=True)), self.options))
 
     launch.Launch.__call__ = record
     kernels._ticket = lambda device: torch.zeros(1, dtype=torch.int32)
@@ -43,7 +43,7 @@ def recorded(call):
     return launches
 
 
-def compiled(kernel, arguments, arch):
+def compiled(kernel, arguments, options, arch):
     unspecialized = set(kernel.do_not_specialize)
     constants = {parameter.name for parameter in kernel.params if parameter.is_constexpr}
     signature, fixed, attributes = {}, {}, {}
@@ -61,7 +61,7 @@ def compiled(kernel, arguments, arch):
             if value % 16 == 0 and name not in unspecialized:
                 attributes[(i,)] = [["tt.divisibility", 16]]
     source = ASTSource(kernel, signature=signature, constexprs=fixed, attrs=attributes)
-    return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=launch.OPTIONS)
+    return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
 
 
 def tool(name):
@@ -188,8 +188,8 @@ def main():
     arch, *names = sys.argv[1:]
     results = {}
     for name in names or CASES:
-        for kernel, arguments in recorded(CASES[name]):
-            code = compiled(kernel, arguments, int(arch))
+        for kernel, arguments, options in recorded(CASES[name]):
+            code = compiled(kernel, arguments, options, int(arch))
             results[f"{name}: {kernel.fn.__name__}"] = report(code)
     print(json.dumps({"triton": triton.__version__, "arch": int(arch), "kernels": results}, indent=1))
 

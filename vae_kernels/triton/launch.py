@@ -16,12 +16,13 @@ class Launch:
     """kernel[grid] with some arguments fixed (by name; the rest is None), and others, `given` by name, at each call:
     tensors, floats, and None."""
 
-    def __init__(self, kernel, grid, fixed, given):
+    def __init__(self, kernel, grid, fixed, given, warps=4):
         names = kernel.arg_names
         assert {*fixed, *given} <= set(names), {*fixed, *given} - set(names)
         self.kernel, self.grid = kernel, (*grid, 1, 1)[:3]
         self.arguments = [fixed.get(name) for name in names]
         self.places = [names.index(name) for name in given]
+        self.options = OPTIONS | {"num_warps": warps}
         self.compiled = {}
 
     def __call__(self, *given):
@@ -42,6 +43,6 @@ class Launch:
         key = device, *[(t.dtype, t.data_ptr() % 16) if isinstance(t, torch.Tensor) else t is None for t in given]
         compiled = self.compiled.get(key)
         if compiled is None:  # Triton's own way: it compiles, or finds it compiled for another grid
-            self.compiled[key] = self.kernel[self.grid](*arguments, **OPTIONS)
+            self.compiled[key] = self.kernel[self.grid](*arguments, **self.options)
         else:  # as that ends: on the current stream, with the profilers' hooks
             compiled[self.grid](*arguments)

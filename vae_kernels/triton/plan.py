@@ -118,12 +118,13 @@ class Plan:
         own = _row_strides(x, params, layouts, latent, incoming, tiles.flat) | {"rows": tiles.rows}
         own |= {"R": tiles.r, "C": tiles.c, "STEPS": tiles.steps, "DOWN": tiles.down}
         own |= {"FORMULA": NLL[likelihood] if params else None, "KL": KL if latent else None}
-        own |= {"COUNTS": bool(params) and LIKELIHOODS[likelihood].SUPPORT == "counts"}
+        own["COUNTS"] = bool(params) and LIKELIHOODS[likelihood].SUPPORT == "counts"
+        warps = 8 if own["COUNTS"] else 4  # long formulas: half as many elements a thread need fewer registers
         own |= {"N": len(LIKELIHOODS[likelihood].PARAMETERS) if params else 0, "KL_R": kl_tiles.r, "KL_C": kl_tiles.c}
         layouts += [NUMBER] * (3 - len(layouts))
         own |= {"LAYOUT1": layouts[1], "LAYOUT2": layouts[2], "FINISH": adds_up and finishers == 1}
         given = (*_SHARED, *_SINKS, *_INPUTS)
-        self.launch = Launch(elbo_kernel, (max(blocks + kl_blocks, 1),), shared | own, given)
+        self.launch = Launch(elbo_kernel, (max(blocks + kl_blocks, 1),), shared | own, given, warps)
         self.finish = Launch(finish_kernel, (finishers,), shared, _SHARED) if adds_up and finishers > 1 else None
 
     def _outputs(self, params, latent, values, reduction, terms):
