@@ -51,6 +51,14 @@ static T sum_log1p(T* e, int n) {
   return sum;
 }
 
+template <class T>
+static T sum_of(const T* p, int n) {
+  T sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int i = 0; i < n; ++i) sum += p[i];
+  return sum;
+}
+
 // Bit k of SCALARS: parameter k is one number, and its gradient is summed.
 template <class F, class T, unsigned SCALARS, bool GRAD>
 struct Block {
@@ -117,13 +125,8 @@ struct Counts {
       for (int i = 0; i < some; ++i) some_p[k][i] = p[k][at[i]];
     }
     sum += Block<Some<F>, T, 0, GRAD>::run(some_x, q, d, scalar_sums, weight, some);
-    for (int k = 0; GRAD && k < N; ++k) {
+    for (int k = 0; GRAD && k < N; ++k)
       for (int i = 0; i < some; ++i) g[k][at[i]] = some_g[k][i];
-      T of_k = 0;
-#pragma omp simd reduction(+ : of_k)
-      for (int i = 0; i < n; ++i) of_k += g[k][i];
-      scalar_sums[k] = of_k;
-    }
     return sum;
   }
 };
@@ -179,7 +182,7 @@ static void run(const LikelihoodJob& job, const Task& task) {
       nll += value_and_gradient(x, p, g, scalar_sums, weight, n);
       for (int k = 0; k < N; ++k) {
         store(g[k], job.p[k].grad, row, col, n);
-        if (job.p[k].sums) sums[k] += scalar_sums[k];
+        if (job.p[k].sums) sums[k] += is_counts<VK_LIKELIHOOD> ? sum_of(g[k], n) : scalar_sums[k];
         if (T* row_sums = static_cast<T*>(job.p[k].row_sums)) {
           row_sums += row_task * job.grid.cols + col;
           for (int i = 0; i < n; ++i) row_sums[i] += g[k][i];
