@@ -124,14 +124,14 @@ def objective(dtype=torch.float32, of_x=None, shape=(256, 3072), dims=128, likel
     return lambda: kernels.elbo_backward(grad, *common)
 
 
-def sample(dtype=torch.float32, shape=(256, 128), draws=0, backward=False, prior=False):
+def sample(dtype=torch.float32, shape=(256, 128), draws=0, backward=False, prior=False, packed=False):
     mu, logvar, *rest = (torch.zeros(shape, dtype=dtype) for _ in range(4 if prior else 2))
     rng = torch.zeros(2, dtype=torch.int64)
     if not backward:
         return lambda: kernels.sample(mu, logvar, rest, rng, draws, True)
     grad_z = torch.zeros((draws, *shape) if draws else shape, dtype=dtype)
     need = (1 << 2 + len(rest)) - 1
-    return lambda: kernels.sample_backward(grad_z, torch.zeros(shape[0]), mu, logvar, rest, rng, draws, need)
+    return lambda: kernels.sample_backward(grad_z, torch.zeros(shape[0]), mu, logvar, rest, rng, draws, need, packed)
 
 
 BF16, U8, F16, F32, F64 = torch.bfloat16, torch.uint8, torch.float16, torch.float32, torch.float64
@@ -179,6 +179,7 @@ CASES = {
     "sample backward": sample(backward=True),
     "sample backward bf16 draws": sample(BF16, draws=5, backward=True),
     "sample backward prior": sample(backward=True, prior=True),
+    "sample backward packed": sample(backward=True, packed=True),
     "rescale": lambda: kernels.rescale_([torch.zeros(1 << 20), torch.zeros(64), torch.zeros(64)], torch.ones(())),
     "rescale bf16": lambda: kernels.rescale_([torch.zeros(1 << 20, dtype=BF16)], torch.ones(())),
 }

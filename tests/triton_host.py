@@ -60,7 +60,7 @@ def main():
     calls = {
         "elbo": lambda: kernels.elbo(x, [recon], "bernoulli", latent, None, None, 1.0, 1.0, 1, 7, False),
         "sample": lambda: kernels.sample(mu, logvar, [], rng, 0, True),
-        "sample_backward": lambda: kernels.sample_backward(mu, grad_kl, mu, logvar, [], rng, 0, 3),
+        "sample_backward": lambda: kernels.sample_backward(mu, grad_kl, mu, logvar, [], rng, 0, 3, False),
         "rescale_": lambda: kernels.rescale_([recon, mu, logvar], rng[0].float()),
     }
     result = {}
