@@ -111,7 +111,7 @@ def objective(dtype=torch.float32, of_x=None, shape=(256, 3072), dims=128, likel
               reduction=1, need=None, terms=False, incoming=None, prior=False):  # fmt: skip
     x = torch.zeros(shape, dtype=of_x or dtype)
     params = [torch.zeros(shape, dtype=dtype)]
-    if likelihood != "bernoulli":
+    if form is not None or likelihood in ("gaussian", "laplace"):
         params += {None: [], "number": [torch.zeros(())], "row": [torch.zeros(shape[1:])],
                    "element": [torch.zeros(shape, dtype=dtype)]}[form]  # fmt: skip
     latent = [torch.zeros(shape[0], dims, dtype=dtype) for _ in range(4 if prior else 2)] if dims else []
@@ -155,6 +155,14 @@ CASES = {
     "gaussian large": objective(shape=(256, 12288), dims=0, likelihood="gaussian"),
     "gaussian large number": objective(shape=(256, 12288), dims=0, likelihood="gaussian", form="number"),
     "gaussian large element": objective(shape=(256, 12288), dims=0, likelihood="gaussian", form="element"),
+    "laplace large element": objective(shape=(256, 12288), dims=0, likelihood="laplace", form="element"),
+    "continuous_bernoulli large": objective(shape=(256, 12288), dims=0, likelihood="continuous_bernoulli"),
+    "discretized_logistic large element": objective(
+        of_x=U8, shape=(256, 12288), dims=0, likelihood="discretized_logistic", form="element"
+    ),
+    "discretized_logistic large number": objective(
+        of_x=U8, shape=(256, 12288), dims=0, likelihood="discretized_logistic", form="number"
+    ),
     "bernoulli large terms": objective(shape=(256, 12288), terms=True),
     "gaussian unit": objective(likelihood="gaussian"),
     "gaussian number": objective(likelihood="gaussian", form="number"),

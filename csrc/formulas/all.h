@@ -2,4 +2,7 @@
 #pragma once
 #define VK_LIKELIHOODS(X) \
   X(bernoulli)            \
-  X(gaussian)
+  X(gaussian)             \
+  X(laplace)              \
+  X(continuous_bernoulli) \
+  X(discretized_logistic)

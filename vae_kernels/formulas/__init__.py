@@ -12,5 +12,8 @@ LIKELIHOODS = {
     for name in (
         "bernoulli",
         "gaussian",
+        "laplace",
+        "continuous_bernoulli",
+        "discretized_logistic",
     )
 }
