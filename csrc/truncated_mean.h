@@ -4,7 +4,7 @@
 
 namespace vk {
 
-// For 0 <= a <= 1, by the series: what is left out is 0.02 of an ulp in float, 0.09 in double.
+// For |a| <= 1, by the series: what is left out is 0.02 of an ulp in float, 0.09 in double.
 template <class T>
 VK_FN T truncated_mean(T a) {
   const T z = a * a;

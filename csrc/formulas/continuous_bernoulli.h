@@ -10,11 +10,10 @@ struct continuous_bernoulli {
   template <class T>
   VK_FN T nll(T x, const T (&p)[1], T (&grad)[1]) {
     const T l = p[0], size = absolute(l), against = l > 0 ? 1 - x : x;
-    const T large = at_least(size, T(1)), e = exp_nonpositive(-large), inverse = 1 / large, whole = 1 / (1 - e);
-    const T mean = size < 1 ? truncated_mean(size) : whole - inverse;
-    const T rest = size < 1 ? 1 - mean : inverse - e * whole;
-    grad[0] = l > 0 ? against - rest : rest - x;
-    return fma(against, size, -log1p(size * mean));
+    const T large = at_least(size, T(1)), e = exp_nonpositive(-large);
+    const T rest = size < 1 ? truncated_mean(-size) : 1 / large - e / (1 - e);  // 1 - r(size) is r(-size)
+    grad[0] = l > 0 ? against - rest : rest - against;
+    return fma(against, size, -log1p(size * (1 - rest)));
   }
 };
 

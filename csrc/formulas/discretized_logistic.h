@@ -24,30 +24,27 @@ struct discretized_logistic {
     const T inner = vanishing_exp(minus_absolute(beyond));        // e^-||c| - h|
     const T whole = exp_nonpositive(-width);                      // e^-2h
     const bool inside = beyond < 0, narrow = width < 1;
-    const T inverse = 1 / ((1 + outer) * (1 + inner));
+    const T nearer = inside ? inner : T(1), inverse = 1 / ((1 + outer) * (1 + inner));
     const T rest = narrow ? width * truncated_mean(width) : whole / at_least(1 - whole, T(0.5));
 
-    // A bin with two edges: sinh |c| / (cosh c + cosh h), and (1 + cosh h cosh c) / (cosh c + cosh h) over 2 e^-h
-    const T nearer = inside ? inner : T(1);
-    const T slope = nearer * -expm1_pair(-2 * size * root * root).value * inverse;
-    const T spread = (1 + rest) * inverse *
+    // A bin with two edges: sinh |c| / (cosh c + cosh h), and (1 + cosh c cosh h) / (cosh c + cosh h) h / sinh h over
+    // the larger of w and 1
+    const T slope = nearer * -expm1_nonpositive(-2 * size * root * root) * inverse;
+    const T spread = T(0.5) * (1 + rest) * inverse *
                      (nearer * (1 + outer) * (1 + outer) + (inside ? outer : whole) * (1 + inner) * (1 + inner));
-    const T of_loc = (residual < 0 ? slope : -slope) * root * root;
-    const T of_scale =
-        (narrow ? T(0.5) * spread : T(0)) + ((narrow ? T(0) : half * spread) - size * slope) * root * root;
-    const T closed = at_least(beyond, T(0)) + (narrow ? p[1] + T(5.541263545158426) : T(0));  // log 255
 
-    // An open bin has one edge: softplus(-logit), whose e^-|logit| is there already
+    // One with one edge: sigmoid(-upper) or sigmoid(lower), whose argument is |c| + h or |c| - h, with a sign
     const bool open = absolute(x - T(0.5)) > T(0.5) - half;
     const T side = x < T(0.5) ? T(1) : T(-1), towards = side * residual;
-    const bool first = towards >= 0;
-    const T logit = first ? (size + half) * root * root : -beyond, e = first ? outer : inner;
-    const T sigmoid = (logit < 0 ? T(1) : e) * (1 + (first ? inner : outer)) * inverse;  // of -logit
+    const bool inward = towards >= 0;
+    const T sigmoid = (inward ? outer * (1 + inner) : nearer * (1 + outer)) * inverse;
 
-    grad[0] = open ? side * sigmoid * root * root : of_loc;
-    grad[1] = open ? (towards + half) * sigmoid * root * root : of_scale;
-    const T log_of = open ? e : join_log1p(join_log1p(outer, inner), rest);
-    return (open ? at_least(-logit, T(0)) : closed) + log1p(log_of);
+    grad[0] = (open ? side * sigmoid : residual < 0 ? slope : -slope) * root * root;
+    const T steep = open ? (towards + half) * sigmoid : (narrow ? T(0) : 2 * half * spread) - size * slope;
+    grad[1] = (!open && narrow ? spread : T(0)) + steep * root * root;
+    const T logs = open ? (inward ? outer : inner) : join_log1p(join_log1p(outer, inner), rest);
+    const T linear = (open && inward ? T(0) : at_least(beyond, T(0)));
+    return linear + (!open && narrow ? p[1] + T(5.541263545158426) : T(0)) + log1p(logs);  // log 255
   }
 };
 

@@ -47,12 +47,11 @@ def triton_nll(x, logits):
     against = tl.where(logits > 0.0, 1.0 - x, x)
     large = m.at_least(size, 1.0)
     e = m.exp_nonpositive(-large)
-    inverse, whole = 1.0 / large, 1.0 / (1.0 - e)
-    near = size < 1.0
-    mean = tl.where(near, m.truncated_mean(m.at_most(size, 1.0)), whole - inverse)
-    rest = tl.where(near, 1.0 - mean, inverse - e * whole)
-    grad = tl.where(logits > 0.0, against - rest, rest - x)
-    return tl.fma(against, size, -m.log1p(size * mean)), grad
+    both = m.reciprocal(large * (1.0 - e))
+    far = tl.fma(both, 1.0 - e, -e * both * large)  # 1 / large - e / (1 - e)
+    rest = tl.where(size < 1.0, m.truncated_mean(-m.at_most(size, 1.0)), far)
+    grad = tl.where(logits > 0.0, against - rest, rest - against)
+    return tl.fma(against, size, -m.log1p(size * (1.0 - rest))), grad
 
 
 def mean(logits):

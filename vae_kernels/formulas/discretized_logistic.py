@@ -83,31 +83,31 @@ def triton_nll(x, loc, logscale):
     inner = m.exp_nonpositive(-tl.abs(beyond))
     whole = m.exp_nonpositive(-width)
     inside, narrow = beyond < 0.0, width < 1.0
-    inverse = 1.0 / ((1.0 + outer) * (1.0 + inner))
-    rest = tl.where(narrow, width * m.truncated_mean(m.at_most(width, 1.0)), whole / m.at_least(1.0 - whole, 0.5))
+    more, less = 1.0 + outer, 1.0 + inner
+    nearer = tl.where(inside, inner, 1.0)
+    inverse = m.reciprocal(more * less)
+    ratio = whole * m.reciprocal(m.at_least(1.0 - whole, 0.5))
+    rest = tl.where(narrow, width * m.truncated_mean(m.at_most(width, 1.0)), ratio)
 
-    far, _ = m.expm1_pair(-2.0 * size * root * root)
-    slope = tl.where(inside, inner, 1.0) * -far * inverse
-    spread = tl.where(inside, inner, 1.0) * (1.0 + outer) * (1.0 + outer)
-    spread = tl.fma(tl.where(inside, outer, whole) * (1.0 + inner), 1.0 + inner, spread) * inverse * (1.0 + rest)
-    of_loc = tl.where(residual < 0.0, slope, -slope) * root * root
-    of_scale = tl.where(narrow, 0.5 * spread, 0.0)
-    of_scale += (tl.where(narrow, 0.0, 0.00196078431372549 * spread) - size * slope) * root * root
+    slope = nearer * inverse * -m.expm1_nonpositive(-2.0 * size * root * root)
+    spread = tl.fma(nearer * more, more, tl.where(inside, outer, whole) * less * less)
+    spread = 0.5 * inverse * (1.0 + rest) * spread
 
-    open_end = tl.abs(x - 0.5) > 0.49803921568627451
+    edge = tl.abs(x - 0.5) > 0.49803921568627451
     side = tl.where(x < 0.5, 1.0, -1.0)
     towards = side * residual
-    first = towards >= 0.0
-    logit = tl.where(first, (size + 0.00196078431372549) * root * root, -beyond)
-    e = tl.where(first, outer, inner)
-    sigmoid = tl.where(logit < 0.0, 1.0, e) * (1.0 + tl.where(first, inner, outer)) * inverse
+    inward = towards >= 0.0
+    sigmoid = tl.where(inward, outer * less, nearer * more) * inverse
 
-    value = m.at_least(beyond, 0.0) + tl.where(narrow, logscale + 5.541263545158426, 0.0)
-    value = tl.where(open_end, m.at_least(-logit, 0.0), value)
+    of_loc = tl.where(edge, side * sigmoid, tl.where(residual < 0.0, slope, -slope)) * root * root
+    steep = tl.where(narrow, 0.0, 0.00392156862745098 * spread) - size * slope
+    steep = tl.where(edge, (towards + 0.00196078431372549) * sigmoid, steep) * root * root
+    closed = narrow & (edge == 0)
+    of_scale = tl.where(closed, spread, 0.0) + steep
     joined = tl.fma(outer, inner, outer + inner)
-    value += m.log1p(tl.where(open_end, e, tl.fma(joined, rest, joined + rest)))
-    of_loc = tl.where(open_end, side * sigmoid * root * root, of_loc)
-    of_scale = tl.where(open_end, (towards + 0.00196078431372549) * sigmoid * root * root, of_scale)
+    logs = tl.where(edge, tl.where(inward, outer, inner), tl.fma(joined, rest, joined + rest))
+    value = tl.where(edge & inward, 0.0, m.at_least(beyond, 0.0))
+    value += tl.where(closed, logscale + 5.541263545158426, 0.0) + m.log1p(logs)  # log 255
     return value, of_loc, of_scale
 
 

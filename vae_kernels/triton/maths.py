@@ -57,7 +57,7 @@ def exp_saturated(x):
 
 @triton.jit
 def reciprocal(x):
-    """1 / x for x in [1, 2]."""
+    """1 / x for x in [1/2, 2^100]."""
     if x.dtype == tl.float64:
         return 1.0 / x
     else:
@@ -100,7 +100,7 @@ def log1p(x):
 
 @triton.jit
 def truncated_mean(a):
-    """1 / (1 - e^-a) - 1 / a for 0 <= a <= 1: csrc/truncated_mean.h."""
+    """1 / (1 - e^-a) - 1 / a for |a| <= 1: csrc/truncated_mean.h."""
     z = a * a
     if a.dtype == tl.float64:
         p = tl.fma(z, -2.174868698558061873e-16, 8.5860620562778445641e-15)
@@ -124,6 +124,23 @@ def expm1_pair(x):
         return _expm1_pair_float64(x)
     else:
         return _expm1_pair_float32(x)
+
+
+@triton.jit
+def expm1_nonpositive(x):
+    """e^x - 1 for x <= 0, to full relative accuracy: below ln 2 / 2 the polynomial that csrc/scalar.h has for e^r."""
+    if x.dtype == tl.float64:
+        near = at_least(x, -1.0)
+        tail = near * 0.0
+        for i in tl.static_range(20):
+            tail = (1.0 + tail) * near / (20.0 - i)
+        return tl.where(x > -1.0, tail, tl.exp(x) - 1.0)
+    else:
+        p = tl.fma(x, 1.3813144760206342e-03, 8.369418792426586e-03)
+        p = tl.fma(p, x, 4.166845604777336e-02)
+        p = tl.fma(p, x, 0.16666515171527863)
+        p = tl.fma(p, x, 0.4999999403953552)
+        return tl.where(x > -0.34657359, tl.fma(p * x, x, x), tl.exp2(x * 1.4426950408889634) - 1.0)
 
 
 @triton.jit
