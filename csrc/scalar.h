@@ -227,6 +227,14 @@ VK_FN Expm1<T> expm1_pair(T x) {
   return {x > R::kHigh ? large : value, x > R::kHigh ? large : minus_x};
 }
 
+// e^x - 1 for x <= 0, to full relative accuracy: the value of expm1_pair, where nothing overflows
+template <class T>
+VK_FN T expm1_nonpositive(T x) {
+  Reduced<T> a = reduce_ln2(at_least(x, Real<T>::kLow));
+  T half = exp2_integer(a.magic - 1);
+  return fma(half, 2 * fma(a.r * a.r, Real<T>::exp_tail(a.r), a.r), half * 2 - 1);
+}
+
 // log(1 + e) for 0 <= e <= 1
 template <class T>
 VK_FN T log1p_unit(T e) {

@@ -1,4 +1,5 @@
-"""What is true, from other people's code: scipy for the likelihoods, mpmath at 100 digits for the KL.
+"""What is true, from other people's code: scipy for the likelihoods; mpmath at 100 digits for what it lacks
+and for the KL.
 
 ORACLES has one row a likelihood, on float64 numpy arrays: nll(x, *params) is -log p element by element, and
 sample_params(rng, shape) draws (x, params) with the edge values of the formula first. Every x lies in the support, and
@@ -34,6 +35,30 @@ def gaussian_params(rng, shape):
     draws = rng.normal(size=shape), rng.normal(size=shape), rng.normal(scale=1.5, size=shape)
     x, loc, logvar = map(with_edges, (x, loc, logvar), draws)
     return x, (loc, logvar)
+
+
+def laplace_params(rng, shape):
+    x = [0.5, 0.5, 1.0, -1.0, 100.0, 0.25]  # at the kink with |logscale| > 30: there are no finite differences of it
+    loc = [0.5, 0.5, 0.0, 1.0, -100.0, 0.0]
+    logscale = [40.0, -80.0, 80.0, 80.0, 3.0, -8.0]
+    draws = rng.normal(size=shape), rng.normal(size=shape), rng.normal(size=shape)
+    x, loc, logscale = map(with_edges, (x, loc, logscale), draws)
+    return x, (loc, logscale)
+
+
+def continuous_bernoulli_params(rng, shape):
+    near = np.array([0.0, 1e-30, 1e-8, 1e-3, 1 - 2.0**-20, 1.0, 1 + 2.0**-20, 20.0, 100.0, 1e4])  # the series ends at 1
+    x, logits = np.array(np.meshgrid([0.0, 1.0, 0.3, 0.5], [*near, *-near])).reshape(2, -1)
+    return with_edges(x, rng.uniform(size=shape)), (with_edges(logits, rng.normal(scale=3.0, size=shape)),)
+
+
+def discretized_logistic_params(rng, shape):
+    level = [0.0, 255.0, 0.0, 255.0, 0.0, 255.0, 102.0, 102.0, 102.0, 102.0, 102.0, 102.0, 1.0, 254.0]
+    loc = [0.3, 0.3, -2.0, -2.0, 0.0, 1.0, 0.4, 0.4, 0.4, -2.0, 0.4 + 1 / 510, 0.4 + 1e-4, 0.5, -3.0]
+    logscale = [-2.0, -2.0, -1.0, -3.0, -80.0, -80.0, -11.0, -80.0, 80.0, -8.0, -9.0, 4.0, -5.6, 9.0]
+    x = with_edges(level, rng.integers(0, 256, size=shape)) / 255
+    loc = with_edges(loc, x + rng.normal(scale=0.1, size=shape))
+    return x, (loc, with_edges(logscale, rng.uniform(-8.0, 2.0, size=shape)))
 
 
 def bernoulli_nll(x, logits):
@@ -88,12 +113,40 @@ def zinb_nll(x, log_mean, log_size, logits):
     return -np.where(x == 0, zero, special.log_expit(-logits) - n)
 
 
+def laplace_nll(x, loc, logscale):
+    """As the generalized normal of exponent 1: scipy's laplace takes the logarithm of a density that underflows."""
+    return -stats.gennorm.logpdf(x, 1, loc, np.exp(logscale))
+
+
+@np.vectorize
+def continuous_bernoulli_nll(x, logits):
+    """The density is e^{lx} over its integral, at 100 digits."""
+    x, logits = mpmath.mpf(x), mpmath.mpf(logits)
+    return float((mpmath.log(mpmath.expm1(logits) / logits) if logits else 0) - x * logits)
+
+
+@np.vectorize
+def discretized_logistic_nll(x, loc, logscale):
+    """By the definition, at 100 digits: the difference of two cdfs, on the side of loc where both are small."""
+    x, inverse, half = mpmath.mpf(x), mpmath.exp(-mpmath.mpf(logscale)), mpmath.mpf(1) / 510
+    residual = x - mpmath.mpf(loc)
+    if x < half:
+        return float(mpmath.log1p(mpmath.exp(-(residual + half) * inverse)))
+    if x > 1 - half:
+        return float(mpmath.log1p(mpmath.exp((residual - half) * inverse)))
+    upper, lower = (1 / (1 + mpmath.exp((abs(residual) + t) * inverse)) for t in (-half, half))
+    return float(-mpmath.log(upper - lower))
+
+
 ORACLES = {
     "bernoulli": {"nll": bernoulli_nll, "sample_params": bernoulli_params},
     "gaussian": {"nll": gaussian_nll, "sample_params": gaussian_params},
     "poisson": {"nll": poisson_nll, "sample_params": poisson_params},
     "negative_binomial": {"nll": negative_binomial_nll, "sample_params": negative_binomial_params},
     "zinb": {"nll": zinb_nll, "sample_params": zinb_params},
+    "laplace": {"nll": laplace_nll, "sample_params": laplace_params},
+    "continuous_bernoulli": {"nll": continuous_bernoulli_nll, "sample_params": continuous_bernoulli_params},
+    "discretized_logistic": {"nll": discretized_logistic_nll, "sample_params": discretized_logistic_params},
 }
 
 

@@ -93,7 +93,8 @@ def test_likelihood(cpp, name, dtype):
     x, params = oracles.ORACLES[name]["sample_params"](np.random.default_rng(0), (20000,))
     nll = oracles.ORACLES[name]["nll"]
     check(cpp, name, dtype, LIKELIHOODS[name].nll, (x, *params), first=1)
-    check(cpp, name, dtype, LIKELIHOODS[name].nll, (x, *params), first=1, oracle=nll)
+    few = [a[:4000] for a in (x, *params)]  # an oracle of mpmath takes 0.1 ms an element
+    check(cpp, name, dtype, LIKELIHOODS[name].nll, few, first=1, oracle=nll)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -23,6 +23,7 @@ EXACT = {
     "exp_nonpositive": (-86.9, 0, np.exp, 2),
     "exp_saturated": (-86.9, 88, np.exp, 2),
     "expm1": (-100, 88.7, np.expm1, 3),
+    "expm1_nonpositive": (-100, 0, np.expm1, 3),
     "log1p_unit": (0, 1, np.log1p, 3),
     "log1p": (0, 2.0**64, np.log1p, 4),  # and a rounding of the sum
 }

@@ -47,9 +47,13 @@ def test_registers_leave_room_for_other_programs(compiled):
     long = {name: registers.pop(name) for name in [*registers] if name.startswith(("counts 2: elbo", "counts 3"))}
     assert max(long.values()) <= 168, long
     many = {name for name, n in registers.items() if n > 64}
-    # float64, which is there to be right. 66 or 72 on sm_80: seven programs.
-    assert many <= {"bernoulli fp64: elbo_kernel", "many rows: elbo_kernel"}, registers
-    assert registers["many rows: elbo_kernel"] <= 72
+    # float64, which is there to be right. 65 to 72 on one of the architectures: seven programs. And a formula of 110
+    # to 150 instructions an element: arithmetic is its limit and not memory, and three programs are enough for that.
+    seven = {"many rows", "continuous_bernoulli large"}
+    three = {"discretized_logistic large number", "discretized_logistic large element"}
+    assert many <= {f"{name}: elbo_kernel" for name in {"bernoulli fp64"} | seven | three}, registers
+    assert all(registers[f"{name}: elbo_kernel"] <= 72 for name in seven)
+    assert all(registers[f"{name}: elbo_kernel"] <= 168 for name in three)
 
 
 WIDE = {  # name -> 128-bit loads and stores of one tile: arrays read and written times their bytes, over 16
@@ -59,6 +63,9 @@ WIDE = {  # name -> 128-bit loads and stores of one tile: arrays read and writte
     "gaussian large": (4, 2),
     "gaussian large number": (4, 2),
     "gaussian large element": (6, 4),
+    "laplace large element": (6, 4),
+    "continuous_bernoulli large": (4, 2),
+    "discretized_logistic large element": (4, 4),  # and x: 64 bits, eight levels a thread
 }
 
 
@@ -82,12 +89,17 @@ INSTRUCTIONS = {  # an element, in the loop over full tiles; under Triton before
     "gaussian large": (12, 14),
     "gaussian large number": (20, 22),
     "gaussian large element": (27, 30),
+    "laplace large element": (29, 32),
+    "continuous_bernoulli large": (52, 58),
+    "discretized_logistic large element": (148, 152),
+    "discretized_logistic large number": (116, 119),
 }
 
 
 @pytest.mark.parametrize("name", INSTRUCTIONS)
 def test_instructions_an_element(compiled, name):
-    """At 3 TB/s an H100 has time for 118 at 12 bytes an element, for 59 at 6 and for 49 at 5."""
+    """At 3 TB/s an H100 has time for 118 at 12 bytes an element, for 59 at 6 and for 49 at 5; with 8-bit x the
+    discretized_logistic moves 17 bytes, or 9 with one logscale, and has time for 167 or 88."""
     kernel = compiled["kernels"][f"{name}: elbo_kernel"]
     assert 0 < kernel["loop"] / ELEMENTS_A_THREAD <= INSTRUCTIONS[name][old(compiled)], kernel
 

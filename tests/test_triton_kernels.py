@@ -5,6 +5,7 @@ import cases
 import pytest
 import torch
 from known import BACKENDS
+from oracles import ORACLES
 from test_objective import compare, posterior
 
 triton = pytest.importorskip("triton")
@@ -24,6 +25,14 @@ def tickets_are_taken_back():
     from vae_kernels.triton import kernels
 
     assert all(int(ticket) == 0 for ticket in kernels._tickets.values())
+
+
+@pytest.mark.parametrize("dtypes", [cases.DTYPES[i] for i in (0, 1, 2, 7)], ids=str)
+@pytest.mark.parametrize("likelihood", [name for name in ORACLES if not cases.prove_the_kernels(name)])
+def test_the_formula_of_any_other_likelihood(likelihood, dtypes):
+    """The table of test_objective.py is for those that prove the kernels (conftest.py)."""
+    x, params = cases.draw(likelihood, (3, 1031), dtypes)
+    compare(BACKEND, likelihood, x, params, posterior(3, (5,), dtypes[0]), "none")
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])

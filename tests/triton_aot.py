@@ -156,6 +156,14 @@ CASES = {
     "gaussian large": objective(shape=(256, 12288), dims=0, likelihood="gaussian"),
     "gaussian large number": objective(shape=(256, 12288), dims=0, likelihood="gaussian", form="number"),
     "gaussian large element": objective(shape=(256, 12288), dims=0, likelihood="gaussian", form="element"),
+    "laplace large element": objective(shape=(256, 12288), dims=0, likelihood="laplace", form="element"),
+    "continuous_bernoulli large": objective(shape=(256, 12288), dims=0, likelihood="continuous_bernoulli"),
+    "discretized_logistic large element": objective(
+        of_x=U8, shape=(256, 12288), dims=0, likelihood="discretized_logistic", form="element"
+    ),
+    "discretized_logistic large number": objective(
+        of_x=U8, shape=(256, 12288), dims=0, likelihood="discretized_logistic", form="number"
+    ),
     "bernoulli large terms": objective(shape=(256, 12288), terms=True),
     "gaussian unit": objective(likelihood="gaussian"),
     "gaussian number": objective(likelihood="gaussian", form="number"),

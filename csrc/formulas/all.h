@@ -5,4 +5,7 @@
   X(gaussian)             \
   X(poisson)              \
   X(negative_binomial)    \
-  X(zinb)
+  X(zinb)                 \
+  X(laplace)              \
+  X(continuous_bernoulli) \
+  X(discretized_logistic)

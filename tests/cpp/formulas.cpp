@@ -11,6 +11,7 @@
 #include "likelihoods.h"
 #include "philox.h"
 #include "scalar.h"
+#include "truncated_mean.h"
 
 namespace py = pybind11;
 
@@ -60,7 +61,9 @@ void define_all(py::module_ m) {
   m.def("divided_by_255", py::vectorize([](T x) { return vk::divided_by_255(x); }));
   m.def("log1p", py::vectorize([](T x) { return vk::log1p(x); }));
   m.def("log1p_unit", py::vectorize([](T x) { return vk::log1p_unit(x); }));
+  m.def("truncated_mean", py::vectorize([](T a) { return vk::truncated_mean(a); }));
   m.def("expm1", py::vectorize([](T x) { return vk::expm1_pair(x).value; }));
+  m.def("expm1_nonpositive", py::vectorize([](T x) { return vk::expm1_nonpositive(x); }));
   m.def("expm1_minus_x", py::vectorize([](T x) { return vk::expm1_pair(x).minus_x; }));
 }
 

@@ -15,5 +15,8 @@ LIKELIHOODS = {
         "poisson",
         "negative_binomial",
         "zinb",
+        "laplace",
+        "continuous_bernoulli",
+        "discretized_logistic",
     )
 }

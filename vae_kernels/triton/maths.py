@@ -57,7 +57,7 @@ def exp_saturated(x):
 
 @triton.jit
 def reciprocal(x):
-    """1 / x for x in [1, 2]."""
+    """1 / x for x in [1/2, 2^100]."""
     if x.dtype == tl.float64:
         return 1.0 / x
     else:
@@ -86,12 +86,61 @@ def log1p_unit(e):
 
 
 @triton.jit
+def log1p(x):
+    """log(1 + x) for 0 <= x < 2^100: with 1 + x = 2^k (1 + e) it is k ln 2 + log(1 + e), as in csrc/scalar.h."""
+    if x.dtype == tl.float64:
+        u = 1.0 + x
+        return tl.log(u) + (x - (u - 1.0)) / u
+    else:
+        exponent = (1.0 + x).to(tl.int32, bitcast=True) >> 23
+        inverse = ((254 - exponent) << 23).to(tl.float32, bitcast=True)  # 2^-k
+        rest = log1p_unit(tl.fma(x, inverse, inverse - 1.0))
+        return tl.fma((exponent - 127).to(tl.float32), 0.6931471805599453, rest)
+
+
+@triton.jit
+def truncated_mean(a):
+    """1 / (1 - e^-a) - 1 / a for |a| <= 1: csrc/truncated_mean.h."""
+    z = a * a
+    if a.dtype == tl.float64:
+        p = tl.fma(z, -2.174868698558061873e-16, 8.5860620562778445641e-15)
+        p = tl.fma(p, z, -3.3896802963225828668e-13)
+        p = tl.fma(p, z, 1.3382536530684678833e-11)
+        p = tl.fma(p, z, -5.2841901386874931848e-10)
+        p = tl.fma(p, z, 2.0876756987868098979e-08)
+        p = tl.fma(p, z, -8.2671957671957671958e-07)
+    else:
+        p = tl.fma(z, 2.0876756987868098979e-08, -8.2671957671957671958e-07)
+    p = tl.fma(p, z, 3.3068783068783068783e-05)
+    p = tl.fma(p, z, -0.001388888888888889)
+    p = tl.fma(p, z, 0.08333333333333333)
+    return tl.fma(p, a, 0.5)
+
+
+@triton.jit
 def expm1_pair(x):
     """(e^x - 1, e^x - 1 - x), each to full relative accuracy however small x is."""
     if x.dtype == tl.float64:
         return _expm1_pair_float64(x)
     else:
         return _expm1_pair_float32(x)
+
+
+@triton.jit
+def expm1_nonpositive(x):
+    """e^x - 1 for x <= 0, to full relative accuracy: below ln 2 / 2 the polynomial that csrc/scalar.h has for e^r."""
+    if x.dtype == tl.float64:
+        near = at_least(x, -1.0)
+        tail = near * 0.0
+        for i in tl.static_range(20):
+            tail = (1.0 + tail) * near / (20.0 - i)
+        return tl.where(x > -1.0, tail, tl.exp(x) - 1.0)
+    else:
+        p = tl.fma(x, 1.3813144760206342e-03, 8.369418792426586e-03)
+        p = tl.fma(p, x, 4.166845604777336e-02)
+        p = tl.fma(p, x, 0.16666515171527863)
+        p = tl.fma(p, x, 0.4999999403953552)
+        return tl.where(x > -0.34657359, tl.fma(p * x, x, x), tl.exp2(x * 1.4426950408889634) - 1.0)
 
 
 @triton.jit

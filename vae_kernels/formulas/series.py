@@ -1,0 +1,31 @@
+"""What several formulas need near a point where their closed form is 0 / 0."""
+
+# B_2n / (2n)! for n = 1 to 12, B being the Bernoulli numbers
+_COEFFICIENTS = (
+    1 / 12,
+    -1 / 720,
+    3.3068783068783068783e-05,
+    -8.2671957671957671958e-07,
+    2.0876756987868098979e-08,
+    -5.2841901386874931848e-10,
+    1.3382536530684678833e-11,
+    -3.3896802963225828668e-13,
+    8.5860620562778445641e-15,
+    -2.174868698558061873e-16,
+    5.5090028283602295152e-18,
+    -1.3954464685812523341e-19,
+)
+
+
+def truncated_mean(a):
+    """1 / (1 - e^-a) - 1 / a for |a| <= 1: the mean of the density that goes as e^{at} on [0, 1].
+
+        1/2 + sum_n B_2n / (2n)! a^{2n-1}        (Abramowitz & Stegun 4.5.67, at a / 2, halved)
+
+    converges for |a| < 2 pi; at |a| <= 1 each term is a 39th of the one before, and twelve reach 1e-20.
+    """
+    square = a * a
+    p = _COEFFICIENTS[-1]
+    for c in _COEFFICIENTS[-2::-1]:
+        p = p * square + c
+    return a * p + 0.5
