@@ -1,9 +1,9 @@
 """Counts of single cells with known structure: the model of Splatter, seeded.
 
-Zappia, Phipson & Oshlack 2017, "Splatter: simulation of single-cell RNA sequencing data", doi:10.1186/s13059-017-1305-0,
-"The Splat model", with its names and defaults, but for a library of 10x size:
+Zappia, Phipson & Oshlack 2017, "Splatter: simulation of single-cell RNA sequencing data",
+doi:10.1186/s13059-017-1305-0, "The Splat model", with its defaults but for a library of 10x size:
 
-    gene means      lambda_i ~ Gamma(shape 0.6, rate 0.3); an outlier, with probability 0.05, is the median times a factor
+    gene means      lambda_i ~ Gamma(shape 0.6, rate 0.3); one in 20 is the median times a large factor
     groups          with probability 0.1 a gene of a group is up or down by a factor, even odds
     library sizes   L_j ~ LogNormal(library)
     cell means      lambda'_ij = L_j * p_ij, with p_ij the share of gene i in its group: sum_i p_ij = 1

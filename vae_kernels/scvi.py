@@ -8,8 +8,8 @@
 
 A training step is replaced, and of it no more than log p(x|z), z, KL(q(z|x) || N(0, I)) and their mean. The networks,
 the KL warm-up, batches and covariates, library sizes and their KL, and what is logged stay scvi-tools' code; so does
-all that is done with a model in evaluation mode: validation, ELBO, marginal likelihood, posterior samples, differential
-expression. Needs scvi-tools (`pip install "vae-kernels[scvi]"`), in a version of VERSIONS. More: docs/scvi.md.
+all that takes no gradients: validation, ELBO, marginal likelihood, posterior samples, differential expression. Needs
+scvi-tools (`pip install "vae-kernels[scvi]"`), in a version of VERSIONS. More: docs/scvi.md.
 """
 
 from contextlib import contextmanager
@@ -100,13 +100,15 @@ _NO_COUNTS = -80.0
 class _FusedVAE(VAE):
     """VAE, with a training step of this package.
 
-    The steps of VAE are called, and leave what they always do; beside it stands what loss() needs of ours.
+    The steps of VAE are called, and give what they always do; beside it stands what loss() needs of ours. A training
+    step is known by its gradients, not by self.training: scvi-tools leaves a model in evaluation mode when it has been
+    trained or loaded, and Lightning (>= 2.2) trains it further as it is.
     """
 
     def _regular_inference(self, *args, **kwargs):
         outputs = super()._regular_inference(*args, **kwargs)
         qz = outputs["qz"]
-        if self.training and outputs["z"].dim() == qz.loc.dim():  # one sample for each cell
+        if torch.is_grad_enabled() and outputs["z"].dim() == qz.loc.dim():  # one sample for each cell
             z, outputs[_KL] = sample_kl(qz.loc, 2 * qz.scale.log(), backend=self._vae_kernels_backend)
             outputs["z"] = self.z_encoder.z_transformation(z)
         return outputs
@@ -115,10 +117,11 @@ class _FusedVAE(VAE):
     def generative(
         self, z, library, batch_index, cont_covs=None, cat_covs=None, size_factor=None, y=None, transform_batch=None
     ):
+        args = (z, library, batch_index, cont_covs, cat_covs, size_factor, y, transform_batch)
+        if not torch.is_grad_enabled() or transform_batch is not None:
+            return super().generative(*args)
         with _outputs(self.decoder.px_scale_decoder[0], self.decoder.px_r_decoder) as (scale_logits, px_r):
-            outputs = super().generative(z, library, batch_index, cont_covs, cat_covs, size_factor, y, transform_batch)
-        if not self.training or transform_batch is not None:
-            return outputs
+            outputs = super().generative(*args)
         if self.use_size_factor_key:
             log_scale, log_size = _log_softplus(scale_logits[0]), size_factor
         else:
