@@ -14,7 +14,6 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read once, when triton is imported
 
-from cases import prove_the_kernels
 from known import BACKENDS, draw
 
 from vae_kernels.formulas import LIKELIHOODS
@@ -76,16 +75,3 @@ def backend(request):
 @pytest.fixture
 def inputs():
     return draw()
-
-
-def pytest_collection_modifyitems(config, items):
-    """The Triton interpreter is slow: only the likelihoods that prove the kernels go through the whole table there, the
-    others through test_triton_kernels.py."""
-
-    def left_out(item):
-        of = item.callspec.params if hasattr(item, "callspec") else {}
-        return of.get("backend") == "triton" and "likelihood" in of and not prove_the_kernels(of["likelihood"])
-
-    if not torch.cuda.is_available():
-        config.hook.pytest_deselected(items=[item for item in items if left_out(item)])
-        items[:] = [item for item in items if not left_out(item)]

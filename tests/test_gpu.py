@@ -57,7 +57,7 @@ def compare(backend, likelihood, x, params, latent, reduction="mean", beta=0.6, 
         if value is None:
             assert ours[name] is None, name
             continue
-        cases.check(ours[name], theirs[name], value, params[0].dtype, name)
+        cases.check(ours[name], theirs[name], value, params[0].dtype, name, likelihood)
         assert torch.equal(ours[name].nan_to_num(7), again[name].nan_to_num(7)), f"{name}: two runs differ"
 
 

@@ -78,7 +78,7 @@ def compare(backend, likelihood, x, params, latent, reduction="mean", beta=0.6, 
             if value is None:  # kl_per_dim, where there are no latent dims
                 assert ours[name] is None and latent[0].dim() == 1, name
             elif with_terms or name not in ("nll", "kl", "kl_per_dim"):
-                cases.check(ours[name], theirs[name], value, dtype, name)
+                cases.check(ours[name], theirs[name], value, dtype, name, likelihood)
         assert ours["loss"].dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
 
 
