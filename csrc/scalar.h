@@ -207,6 +207,20 @@ VK_FN T exp_saturated(T x) {
   return exp_within(at_most(at_least(x, Real<T>::kLow), Real<T>::kHigh));
 }
 
+// e^x as a product, first * second, for x up to 2 kHigh: second is a power of two, and 1 where first need not be
+// infinite
+template <class T>
+struct Factors {
+  T first, second;
+};
+template <class T>
+VK_FN Factors<T> exp_factors(T x) {
+  using R = Real<T>;
+  Reduced<T> a = reduce_ln2(at_most(at_least(x, R::kLow), 2 * R::kHigh));
+  T low = at_most(a.magic, R::kMagic + (sizeof(T) == 4 ? 126 : 1022));
+  return {exp2_integer(low) * (fma(a.r * a.r, R::exp_tail(a.r), a.r) + 1), exp2_integer(a.magic - low + R::kMagic)};
+}
+
 // e^x - 1 and e^x - 1 - x, each to full relative accuracy, however small x is
 template <class T>
 struct Expm1 {

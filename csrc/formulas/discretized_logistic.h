@@ -16,20 +16,20 @@ struct discretized_logistic {
   template <class T>
   VK_FN T nll(T x, const T (&p)[2], T (&grad)[2]) {
     constexpr T half = T(1) / T(510);
-    // t e^-logscale: in two steps, so that t = 0 gives 0 however small the scale
-    const T root = exp_saturated(T(-0.5) * p[1]);
+    // t e^-logscale is t * first * second, so that t = 0 gives 0 however small the scale
+    const auto [first, second] = exp_factors(-p[1]);
     const T residual = x - p[0], size = absolute(residual);  // |c| = size e^-s, h = half e^-s, w = 2 h
-    const T beyond = (size - half) * root * root, width = 2 * half * root * root;
-    const T outer = vanishing_exp(-(size + half) * root * root);  // e^-(|c| + h)
-    const T inner = vanishing_exp(minus_absolute(beyond));        // e^-||c| - h|
-    const T whole = exp_nonpositive(-width);                      // e^-2h
+    const T beyond = (size - half) * first * second, width = 2 * half * first * second;
+    const T outer = vanishing_exp(-(size + half) * first * second);  // e^-(|c| + h)
+    const T inner = vanishing_exp(minus_absolute(beyond));           // e^-||c| - h|
+    const T whole = exp_nonpositive(-width);                         // e^-2h
     const bool inside = beyond < 0, narrow = width < 1;
     const T nearer = inside ? inner : T(1), inverse = 1 / ((1 + outer) * (1 + inner));
     const T rest = narrow ? width * truncated_mean(width) : whole / at_least(1 - whole, T(0.5));
 
     // A bin with two edges: sinh |c| / (cosh c + cosh h), and (1 + cosh c cosh h) / (cosh c + cosh h) h / sinh h over
     // the larger of w and 1
-    const T slope = nearer * -expm1_nonpositive(-2 * size * root * root) * inverse;
+    const T slope = nearer * -expm1_nonpositive(-2 * size * first * second) * inverse;
     const T spread = T(0.5) * (1 + rest) * inverse *
                      (nearer * (1 + outer) * (1 + outer) + (inside ? outer : whole) * (1 + inner) * (1 + inner));
 
@@ -39,9 +39,9 @@ struct discretized_logistic {
     const bool inward = towards >= 0;
     const T sigmoid = (inward ? outer * (1 + inner) : nearer * (1 + outer)) * inverse;
 
-    grad[0] = (open ? side * sigmoid : residual < 0 ? slope : -slope) * root * root;
+    grad[0] = (open ? side * sigmoid : residual < 0 ? slope : -slope) * first * second;
     const T steep = open ? (towards + half) * sigmoid : (narrow ? T(0) : 2 * half * spread) - size * slope;
-    grad[1] = (!open && narrow ? spread : T(0)) + steep * root * root;
+    grad[1] = (!open && narrow ? spread : T(0)) + steep * first * second;
     const T logs = open ? (inward ? outer : inner) : join_log1p(join_log1p(outer, inner), rest);
     const T linear = (open && inward ? T(0) : at_least(beyond, T(0)));
     return linear + (!open && narrow ? p[1] + T(5.541263545158426) : T(0)) + log1p(logs);  // log 255
