@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
 
 // VK_INLINE: never emitted as a symbol of its own: the linker must not hand an AVX-512 body to an older processor
 #ifdef __CUDACC__
@@ -272,32 +271,5 @@ VK_FN T divided_by_255(T x) {
   const T q = x * inverse;
   return fma(fma(q, T(-255), x), inverse, q);
 }
-
-// value + log(1 + e), 0 <= e <= 1, with the logarithm still to be taken: in a sum of such values one logarithm does for
-// many, as log(1 + a) + log(1 + b) = log(1 + (a + b + a b)), to full relative accuracy however small a and b are.
-template <class T>
-struct PlusLog1p {
-  T value, e;
-};
-// up to 64 of them keep within 2^64
-template <class T>
-VK_FN T join_log1p(T a, T b) {
-  return fma(a, b, a + b);
-}
-// The two parts of a formula's result; one that has no logarithm to take has e = 0.
-template <class T>
-VK_FN PlusLog1p<T> parts(T value) {
-  return {value, 0};
-}
-template <class T>
-VK_FN PlusLog1p<T> parts(PlusLog1p<T> v) {
-  return v;
-}
-
-// A formula that says `counts = true` takes x as a count, from integers as they are.
-template <class F, class = void>
-constexpr bool is_counts = false;
-template <class F>
-constexpr bool is_counts<F, std::void_t<decltype(F::counts)>> = F::counts;
 
 }  // namespace vk

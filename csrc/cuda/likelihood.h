@@ -1,5 +1,6 @@
 // Value and gradient of one likelihood in one pass over [rows, cols]; the maths is in formulas/<name>.h.
 #pragma once
+#include "formula.h"
 #include "tile.h"
 
 namespace vk::cuda {

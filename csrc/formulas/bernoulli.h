@@ -1,6 +1,6 @@
 // -log Bernoulli(x; sigmoid(logits)): vae_kernels/formulas/bernoulli.py has the maths.
 #pragma once
-#include "scalar.h"
+#include "formula.h"
 
 namespace vk {
 

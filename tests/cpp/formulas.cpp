@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "formula.h"
 #include "formulas/all.h"
 #include "formulas/kl.h"
 #include "formulas/reparameterize.h"

@@ -7,6 +7,7 @@
 #include VK_HEADER(VK_LIKELIHOOD)
 
 #include "block.h"
+#include "formula.h"
 
 namespace vk::VK_ISA {
 namespace {  // each likelihood has a Block<float, 0, true> of its own: the linker must not take one for all

@@ -1,0 +1,36 @@
+// What the loops and kernels know of a formula besides its function: what it leaves to be done, and what it takes.
+#pragma once
+#include <type_traits>
+
+#include "scalar.h"
+
+namespace vk {
+
+// value + log(1 + e), 0 <= e <= 1, with the logarithm still to be taken: in a sum of such values one logarithm does for
+// many, as log(1 + a) + log(1 + b) = log(1 + (a + b + a b)), to full relative accuracy however small a and b are.
+template <class T>
+struct PlusLog1p {
+  T value, e;
+};
+// up to 64 of them keep within 2^64
+template <class T>
+VK_FN T join_log1p(T a, T b) {
+  return fma(a, b, a + b);
+}
+// The two parts of a formula's result; one that has no logarithm to take has e = 0.
+template <class T>
+VK_FN PlusLog1p<T> parts(T value) {
+  return {value, 0};
+}
+template <class T>
+VK_FN PlusLog1p<T> parts(PlusLog1p<T> v) {
+  return v;
+}
+
+// A formula that says `counts = true` takes x as a count, from integers as they are.
+template <class F, class = void>
+constexpr bool is_counts = false;
+template <class F>
+constexpr bool is_counts<F, std::void_t<decltype(F::counts)>> = F::counts;
+
+}  // namespace vk
