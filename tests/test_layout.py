@@ -20,8 +20,9 @@ NEUTRAL = (
     "csrc/cpu",
     "csrc/cuda",
     "csrc/ops.cpp",
+    "vae_kernels/ops",
     "vae_kernels/triton",
-    *(f"vae_kernels/{f}.py" for f in ("ops", "backends", "layout", "checks")),
+    *(f"vae_kernels/{f}.py" for f in ("backends", "layout", "checks")),
 )
 SOURCE = {".py", ".h", ".cpp", ".cu", ".cuh"}
 MAX_LINES = 300

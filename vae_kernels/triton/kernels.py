@@ -1,4 +1,4 @@
-"""The four ops of vae_kernels/ops.py by Triton kernels: from tensors to a launch. ops.py has the schemas."""
+"""The four ops of vae_kernels/ops by Triton kernels: from tensors to a launch. ops/schemas.py says what they take."""
 
 import functools
 import math

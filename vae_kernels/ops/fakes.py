@@ -1,0 +1,51 @@
+"""Fakes: shapes, dtypes and strides of the results, without the work."""
+
+import torch
+
+from ..formulas import elbo as reference
+from ..layout import empty_in_order, empty_packed
+from .schemas import REDUCTIONS, library
+
+
+def _fake_gradients(params, latent, need):
+    dtype = reference.compute_dtype(*params, *latent)
+    for i, t in enumerate((*params, *latent)):
+        if need >> i & 1:
+            summed = i < len(params) and t.dim() < params[0].dim()
+            yield t.new_empty_strided(t.shape, t.stride(), dtype=dtype) if summed else empty_in_order(t)
+
+
+@torch.library.register_fake("vae_kernels::elbo", lib=library)
+@torch.library.register_fake("vae_kernels::triton_elbo", lib=library)
+def _(x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, reduction, need, terms):
+    like = (*params, *latent)[0]
+    dtype = reference.compute_dtype(*params, *latent)
+    per_sample = like.new_empty(like.shape[:1], dtype=dtype)
+    out = [torch.empty_like(per_sample) if reduction == REDUCTIONS["none"] else like.new_empty((), dtype=dtype)]
+    out += [torch.empty_like(per_sample) for part in (params, latent) if part and terms]
+    if terms and latent and latent[0].dim() > 1:
+        out.append(like.new_empty(latent[0].shape[1:], dtype=dtype))
+    return [*out, *_fake_gradients(params, latent, need)]
+
+
+@torch.library.register_fake("vae_kernels::elbo_backward", lib=library)
+@torch.library.register_fake("vae_kernels::triton_elbo_backward", lib=library)
+def _(grad, x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, reduction, need):
+    return list(_fake_gradients(params, latent, need))
+
+
+@torch.library.register_fake("vae_kernels::sample", lib=library)
+@torch.library.register_fake("vae_kernels::triton_sample", lib=library)
+def _(mu, logvar, prior, rng, n_samples, with_kl):
+    out = [mu.new_empty((n_samples, *mu.shape) if n_samples else mu.shape)]
+    if with_kl:
+        out.append(mu.new_empty(mu.shape[:1], dtype=reference.compute_dtype(mu, logvar, *prior)))
+    return out
+
+
+@torch.library.register_fake("vae_kernels::sample_backward", lib=library)
+@torch.library.register_fake("vae_kernels::triton_sample_backward", lib=library)
+def _(grad_z, grad_kl, mu, logvar, prior, rng, n_samples, need, packed):
+    inputs = (mu, logvar, *prior)
+    both = [empty_packed(mu)[0]] if packed else []
+    return both + [empty_in_order(t) for i, t in enumerate(inputs) if need >> i & 1 and not (packed and i < 2)]

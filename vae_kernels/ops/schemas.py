@@ -1,0 +1,73 @@
+"""The ops: what they take and give, and who computes them.
+
+csrc/ops.cpp attaches the C++ kernels when the compiled library is loaded. Ops are pure:
+they mutate nothing, draw nothing, and read weights on the device. Their arguments were checked by functional.py.
+
+    elbo             the loss, its terms, and the gradients that `need` asks for, in one pass:
+                     [loss, *terms, *gradients], with terms: nll if params, kl if latent, kl_per_dim if it has dims
+    elbo_backward    those gradients alone, for an incoming gradient of the shape of the loss
+    sample           [z, kl if with_kl]
+    sample_backward  the gradients that `need` asks for
+
+x           [B, ...] target, or None with params = []: no likelihood term
+params      the likelihood's parameters: of the shape of x, or x.shape[1:] (one row for all samples), or 0-d; the first
+            has the shape of x; trailing ones that are left out are 0. All in one dense order of their dimensions.
+latent      [], [kl], [mu, logvar] or [mu, logvar, prior_mu, prior_logvar]
+rec_weight  0-d, or None; the weight is this times rec_weight_factor. Likewise beta, also one for each latent dimension.
+need        bit i: the gradient of input i of (*params, *latent); in sample: of (mu, logvar, *prior)
+packed      mu and logvar are the halves of one tensor, [B, 2L, ...], and get one gradient, of its shape
+rng         int64 [2]: seed and offset of the noise (philox.py)
+"""
+
+import torch
+
+REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
+
+library = torch.library.Library("vae_kernels", "DEF")
+_OBJECTIVE = (
+    "Tensor? x, Tensor[] params, str likelihood, Tensor[] latent, Tensor? rec_weight, Tensor? beta, "
+    "float rec_weight_factor, float beta_factor, int reduction, int need"
+)
+_SAMPLE = "Tensor mu, Tensor logvar, Tensor[] prior, Tensor rng, int n_samples"
+_SCHEMAS = {
+    "elbo": f"({_OBJECTIVE}, bool terms) -> Tensor[]",
+    "elbo_backward": f"(Tensor grad, {_OBJECTIVE}) -> Tensor[]",
+    "sample": f"({_SAMPLE}, bool with_kl) -> Tensor[]",
+    "sample_backward": f"(Tensor? grad_z, Tensor? grad_kl, {_SAMPLE}, int need, bool packed) -> Tensor[]",
+}
+for _prefix in ("", "triton_"):  # C++, by the device; Triton
+    for _name, _schema in _SCHEMAS.items():
+        # exact strides: the kernels run in storage order, which Inductor must not change behind their back
+        tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
+        library.define(f"{_prefix}{_name}{_schema}", tags=tags)
+
+# CUDA alone. rescale_: times the 0-d factor, in place; the kernel reads it, and does nothing if it is 1
+library.define("rescale_(Tensor(a!)[] tensors, Tensor factor) -> ()")
+library.define("runs_on(int device) -> bool")
+library.define("set_pool_limit(int bytes) -> ()")
+library.define("pool_bytes() -> int")
+
+
+def _overloads(prefix):
+    return {name: getattr(torch.ops.vae_kernels, prefix + name).default for name in _SCHEMAS}
+
+
+# Who computes. "triton" is its functions, without the dispatcher, which takes longer than a launch, and "triton ops"
+# what a compiler may see of them.
+KERNELS = {
+    "compiled": _overloads("") | {"rescale_": torch.ops.vae_kernels.rescale_.default},
+    "triton ops": _overloads("triton_"),
+}
+
+
+def attach_triton(kernels, key):
+    """The functions of vae_kernels/triton/kernels.py, for tensors of this dispatch key."""
+    KERNELS["triton"] = {name: getattr(kernels, name) for name in (*_SCHEMAS, "rescale_")}
+    for name in _SCHEMAS:
+        library.impl(f"triton_{name}", getattr(kernels, name), key)
+
+
+def in_place(grads, needed):
+    """The gradients at the places where one is needed, None at the others."""
+    grads = iter(grads)
+    return tuple([next(grads) if wanted else None for wanted in needed])
