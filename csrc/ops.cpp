@@ -23,6 +23,8 @@ const vk::Library cuda = vk::Library("vae_kernels", "CUDA", __FILE__, __LINE__)
                              .impl<&vk::cuda::elbo_backward>("elbo_backward")
                              .impl<&vk::cuda::sample>("sample")
                              .impl<&vk::cuda::sample_backward>("sample_backward")
+                             .impl<&vk::cuda::levels>("levels")
+                             .impl<&vk::cuda::levels_backward>("levels_backward")
                              .impl<&vk::cuda::rescale_>("rescale_");
 const vk::Library any_with_cuda =
     vk::Library("vae_kernels", "CompositeExplicitAutograd", __FILE__, __LINE__).impl<&vk::cuda::runs_on>("runs_on");

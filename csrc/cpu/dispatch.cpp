@@ -33,7 +33,8 @@ static Kernels choose() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  if (wanted("avx512", avx512)) return {"avx512", {VK_LIKELIHOODS(VK_AVX512)}, avx512::latent_loops, avx512::levels_loops};
+  if (wanted("avx512", avx512))
+    return {"avx512", {VK_LIKELIHOODS(VK_AVX512)}, avx512::latent_loops, avx512::levels_loops};
   if (wanted("avx2", avx2)) return {"avx2", {VK_LIKELIHOODS(VK_AVX2)}, avx2::latent_loops, avx2::levels_loops};
 #endif
   if (wanted("base", true)) return {"base", {VK_LIKELIHOODS(VK_BASE)}, base::latent_loops, base::levels_loops};

@@ -7,7 +7,8 @@
 namespace vk::cuda {
 
 VK_GPU int size_of(DType t) {
-  return t == DType::uint8 ? 1 : t == DType::float64 ? 8 : t == DType::float32 || t == DType::int32 ? 4 : 2;
+  const bool eight = t == DType::float64 || t == DType::int64, four = t == DType::float32 || t == DType::int32;
+  return t == DType::uint8 ? 1 : eight ? 8 : four ? 4 : 2;
 }
 template <class T>
 constexpr DType dtype_of = sizeof(T) == 4 ? DType::float32 : DType::float64;

@@ -4,8 +4,8 @@
 
 namespace vk {
 
-// What is known of some of a position's logits: the largest one, and the sum of e^{logit - top}. NaN passes by `top`, as
-// every comparison with it is false, and is caught by `total`.
+// What is known of some of a position's logits: the largest one, and the sum of e^{logit - top}. NaN passes by `top`,
+// as every comparison with it is false, and is caught by `total`.
 template <class T>
 struct LogSumExp {
   T top, total;
@@ -27,9 +27,9 @@ struct categorical {
   template <int N, class T>
   VK_FN LogSumExp<T> add(LogSumExp<T> s, const T (&logits)[N]) {
     T top = s.top, total = 0;
-#pragma GCC unroll 8
+    VK_UNROLL
     for (int k = 0; k < N; ++k) top = logits[k] > top ? logits[k] : top;
-#pragma GCC unroll 8
+    VK_UNROLL
     for (int k = 0; k < N; ++k) total += exp_or_zero(logits[k] - top);
     return {top, fma(s.total, exp_or_zero(s.top - top), total)};
   }

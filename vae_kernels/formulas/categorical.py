@@ -31,21 +31,22 @@ def nll(x, logits):
     return log_p * torch.where(possible, -1.0, float("nan")).to(log_p.dtype)  # a product: its gradient is NaN as well
 
 
-def triton_add(top, total, logits, AXIS: "tl.constexpr"):
-    """top and the sum of e^{logits - top}, with a tile of more logits along AXIS."""
-    new_top = tl.maximum(top, tl.max(logits, AXIS))  # NaN, which both leave out, is in the sum
-    more = m.exp_nonpositive(logits - tl.expand_dims(new_top, AXIS))
-    return new_top, tl.fma(total, m.exp_nonpositive(top - new_top), tl.sum(more, AXIS))
+def triton_add(top, total, logits):
+    """top and total [P], the largest logit and the sum of e^{logit - top}, with a tile [P, L] of more logits."""
+    new_top = tl.maximum(top, tl.max(logits, 1))  # NaN, which it may leave out, is in the sum
+    more = tl.sum(m.exp_nonpositive(logits - new_top[:, None]), 1)
+    before = m.exp_nonpositive(m.at_least(top - new_top, -1000.0))  # 0; the first top is the least of all numbers
+    return new_top, tl.fma(total, before, more)
 
 
 def triton_value(top, total, logit):
-    """The value, for the logit of x."""
+    """The value, for the logit of x; total >= 1."""
     return (top - logit) + m.log1p(total - 1.0)
 
 
-def triton_probability(logit, top, total):
-    """The softmax of a logit."""
-    return m.exp_nonpositive(logit - top) / total
+def triton_softmax(logits, top, scale):
+    """The softmax times a number, where scale is that number over total."""
+    return m.exp(logits - top) * scale
 
 
 def mean(logits):

@@ -53,7 +53,7 @@ static void for_each_block(const Task& task, Visit visit) {
 template <int N, class T>
 VK_FN void add_position(const T* logits, int64_t pitch, T& top, T& total) {
   T l[N];
-#pragma GCC unroll 8
+  VK_UNROLL
   for (int k = 0; k < N; ++k) l[k] = logits[k * pitch];
   const LogSumExp<T> s = categorical::add(LogSumExp<T>{top, total}, l);
   top = s.top;
