@@ -23,7 +23,8 @@ def compile_commands(csrc, folder, optimize):
     if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
         flags.append("-mfma")  # as the GPU has it
     sources = {f"likelihood.{name}": (csrc / "cuda/likelihood.cu", [f"-DVK_LIKELIHOOD={name}"]) for name in LIKELIHOODS}
-    sources |= {name: (csrc / f"cuda/{name}", []) for name in ("latent.cu", "levels.cu", "elbo.cpp", "sample.cpp", "levels.cpp")}
+    others = ("latent.cu", "levels.cu", "elbo.cpp", "sample.cpp", "levels.cpp")
+    sources |= {name: (csrc / f"cuda/{name}", []) for name in others}
     sources["host"] = HERE / "cpp/cuda_host.cpp", []
     return [
         [*CXX, *flags, *extra, "-x", "c++", "-c", str(source), "-o", str(folder / f"{name}.o")]

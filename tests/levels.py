@@ -1,4 +1,4 @@
-"""The table of the likelihoods over levels, for every backend that has kernels for them: what goes in, and what is true.
+"""The table of the likelihood over levels, for all backends with kernels for it: what goes in, and what is true.
 
 The truth is torch's cross_entropy in float64; the budget is twice the error of the plain-torch formula at that type.
 """
@@ -64,9 +64,8 @@ def outcome(f, logits, x):
 
 def compare(backend, logits, x):
     """Values and gradients of a backend, at the storage type of the logits."""
-    ours, theirs = (
-        outcome(lambda logits, x, b=b: vk.nll(logits, x, **CATEGORICAL, backend=b), logits, x) for b in (backend, "torch")
-    )
+    settings = [CATEGORICAL | {"backend": b} for b in (backend, "torch")]
+    ours, theirs = (outcome(lambda *a, s=s: vk.nll(*a, **s), logits, x) for s in settings)
     value, grad = outcome(truth, logits, x)
     assert ours[0].dtype == (torch.float64 if logits.dtype == torch.float64 else torch.float32)
     check(ours[0], theirs[0], value, logits.dtype, "nll")

@@ -108,8 +108,8 @@ def _levels(recon, x, likelihood, obs_logvar):
     if logits.dim() != x.dim() + 1 or (logits.shape[0], *logits.shape[2:]) != (batch, *dims):
         expected = ", ".join(map(str, (batch, "K", *dims)))
         raise ValueError(
-            f"recon: got shape {tuple(logits.shape)}, expected ({expected}): that of x, {tuple(x.shape)}, with the logits "
-            "of the K levels along dimension 1"
+            f"recon: got shape {tuple(logits.shape)}, expected ({expected}): that of x, {tuple(x.shape)}, with the "
+            "logits of the K levels along dimension 1"
         )
     if logits.shape[1] == 0:
         raise ValueError(f"recon: got shape {tuple(logits.shape)}, expected at least one level along dimension 1")

@@ -19,10 +19,10 @@ rec_weight  0-d, or None; the weight is this times rec_weight_factor. Likewise b
 need        bit i: the gradient of input i of (*params, *latent); in sample: of (mu, logvar, *prior)
 packed      mu and logvar are the halves of one tensor, [B, 2L, ...], and get one gradient, of its shape
 rng         int64 [2]: seed and offset of the noise (philox.py)
-logits      [B, K, ...], x [B, ...] integers: levels 0..K-1. Each sample dense, with the levels outermost or innermost, and
-            x in the order of what is left.
-top_and_total  [2, B, positions]: each position's largest logit, and the sum of e^{logit - top}, which is NaN where x is
-            no level: its value is NaN then, and its gradient. In the order of x.
+logits      [B, K, ...], x [B, ...] integers, levels 0..K-1: each sample dense, the levels outermost or innermost, and x
+            in the order of the other dimensions.
+top_and_total  [2, B, positions], in the order of x: each position's largest logit, and the sum of e^{logit - top},
+            which is NaN where x is no level: so are the value then, and the gradient.
 """
 
 import torch

@@ -7,7 +7,7 @@ Level k of position s of row b is at b logits_row + s logits_pitch + k level_pit
 import triton
 import triton.language as tl
 
-from .tiles import all_sum, load, place, store
+from .tiles import all_sum, load, store
 
 
 @triton.jit
