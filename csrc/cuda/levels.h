@@ -25,7 +25,8 @@ struct Spot {
   }
   // -1 where x is no level
   VK_GPU int64_t level(const LevelsJob& job) const {
-    const char* p = static_cast<const char*>(job.x.data) + (row * job.x.stride + col) * size_of(job.x.dtype);
+    const int size = job.x.dtype == DType::int64 ? 8 : size_of(job.x.dtype);
+    const char* p = static_cast<const char*>(job.x.data) + (row * job.x.stride + col) * size;
     int64_t level;
     switch (job.x.dtype) {
       case DType::uint8:

@@ -6,9 +6,8 @@
 
 namespace vk::cuda {
 
-VK_GPU int size_of(DType t) {
-  const bool eight = t == DType::float64 || t == DType::int64, four = t == DType::float32 || t == DType::int32;
-  return t == DType::uint8 ? 1 : eight ? 8 : four ? 4 : 2;
+VK_GPU int size_of(DType t) {  // but of int64, which is for levels alone
+  return t == DType::uint8 ? 1 : t == DType::float64 ? 8 : t == DType::float32 || t == DType::int32 ? 4 : 2;
 }
 template <class T>
 constexpr DType dtype_of = sizeof(T) == 4 ? DType::float32 : DType::float64;
