@@ -70,8 +70,9 @@ void Objective::add_likelihood(const Tensor& x, const Tensors& params) {
       finish.columns[k] = {nullptr, 0, cols, 1, grads.back().mut<void>()};
     }
   }
-  variant = sums_rows ? Variant::columns : all_float32 ? Variant::float32 : Variant::any;
-  job.tiling = sums_rows ? column_tiling(rows, cols, kRowsEach) : walking_tiling(rows, cols);
+  const bool down = sums_rows || float64;
+  variant = down ? Variant::columns : all_float32 ? Variant::float32 : Variant::any;
+  job.tiling = down ? column_tiling(rows, cols, kRowsEach) : walking_tiling(rows, cols);
 }
 
 void Objective::add_latent(const Tensors& inputs, int64_t first_bit, const OptionalTensor& beta_dims) {

@@ -120,8 +120,9 @@ struct RescaleJob {
 // Each launches one kernel and returns null, or what went wrong.
 using Launched = const char*;
 
-// The variants of a likelihood: where all is stored as float32; any storage; and with a parameter that is one row for
-// all samples, whose gradient is summed over them. computed in float32 or, where float64 says so, in float64.
+// The variants of a likelihood: where all is stored as float32; any storage; and down the columns, for a parameter that
+// is one row for all samples, whose gradient is summed over them, and for all that is computed in float64: that is
+// there to be right, and each variant takes seconds to compile.
 enum class Variant { float32, any, columns };
 using LikelihoodLaunch = Launched (*)(const ElboJob<LikelihoodJob>&, Variant, bool float64, int64_t blocks,
                                       void* stream);
