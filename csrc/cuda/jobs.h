@@ -141,5 +141,6 @@ unsigned* ticket(int device, void* stream);
 
 constexpr int kRowsEach = 4;  // of a thread in Variant::columns
 constexpr int kColumns = 4;   // of a thread that keeps to its columns
+constexpr int kLatents = 1;   // the same in the KL: latents are few, and each column more makes the code longer
 
 }  // namespace vk::cuda

@@ -242,8 +242,8 @@ struct LikelihoodColumns : LikelihoodSums<F, T, kRowsEach> {
   VK_GPU static void write(const Job& job, int64_t block, int thread, Sums<kRowsEach>& shared) {
     if constexpr (K < N)
       if (job.p[K].columns)
-        write_columns(job.tiling, tile_of(job.tiling, block, thread), reinterpret_cast<const T*>(shared.columns),
-                      job.p[K].columns, thread);
+        write_columns<V>(job.tiling, tile_of(job.tiling, block, thread), reinterpret_cast<const T*>(shared.columns),
+                         job.p[K].columns, thread);
   }
 };
 
