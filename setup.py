@@ -34,7 +34,7 @@ CXX_FLAGS = [
     *("-Wall", "-Wextra", "-Wno-maybe-uninitialized"),
     *("-Wno-unknown-warning-option", "-Wno-ignored-optimization-argument"),  # clang, of flags that are GCC's
 ]
-NVCC_FLAGS = ["-O3", "-fmad=false", "-Xcompiler=-fPIC,-fvisibility=hidden,-iquote,csrc"]
+NVCC_FLAGS = ["-O3", "-fmad=false", "-Xptxas=-v", "-Xcompiler=-fPIC,-fvisibility=hidden,-iquote,csrc"]
 ISAS = {"base": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     AVX2 = ["-mavx2", "-mfma"]
@@ -189,8 +189,10 @@ def build(cxx, targets=("_C.so",)):
         return shlex.join(words).replace("$", "$$")
 
     lines = [f"builddir = {BUILD}"]
+    # What nvcc says of each kernel's registers is long: it stays in a file, which tests/test_cuda_build.py reads.
+    output = {"cxx": "", "nvcc": " >$out.txt 2>&1 || (cat $out.txt; false)"}
     for name, words in rules.items():
-        lines += [f"rule {name}", f"  command = {quote(words)} $flags -MMD -MF $out.d -c $in -o $out"]
+        lines += [f"rule {name}", f"  command = {quote(words)} $flags -MMD -MF $out.d -c $in -o $out{output[name]}"]
         lines += ["  depfile = $out.d", "  deps = gcc"]
     for source, obj, flags in units:
         lines += [f"build {BUILD}/{obj}: {'nvcc' if source.endswith('.cu') else 'cxx'} {source}"]

@@ -17,6 +17,12 @@ template <class T>
 VK_FN T join_log1p(T a, T b) {
   return fma(a, b, a + b);
 }
+// log(1 + x), 0 <= x < 2^100, with its last logarithm still to be taken
+template <class T>
+VK_FN PlusLog1p<T> plus_log1p(T x) {
+  const OnePlus<T> a = one_plus(x);
+  return {a.k * T(0.6931471805599453), a.e};
+}
 // The two parts of a formula's result; one that has no logarithm to take has e = 0.
 template <class T>
 VK_FN PlusLog1p<T> parts(T value) {

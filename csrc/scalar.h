@@ -260,14 +260,24 @@ VK_FN T log1p_unit(T e) {
   return Real<T>::log1p(e);
 }
 
-// log(1 + x) for 0 <= x < 2^100: with 1 + x = 2^k (1 + e) it is k ln 2 + log(1 + e), a sum of what is not negative
+// 1 + x = 2^k (1 + e), 0 <= e < 1, for 0 <= x < 2^100
 template <class T>
-VK_FN T log1p(T x) {
+struct OnePlus {
+  T k, e;
+};
+template <class T>
+VK_FN OnePlus<T> one_plus(T x) {
   constexpr auto bias = Real<T>::kOne >> Real<T>::kMantissa;
   const auto exponent = float_to_bits(1 + x) >> Real<T>::kMantissa;
   const T inverse = bits_to_float((2 * bias - exponent) << Real<T>::kMantissa);  // 2^-k
-  const T e = fma(x, inverse, inverse - 1);
-  return fma(T(int(exponent) - int(bias)), T(0.6931471805599453), log1p_unit(e));
+  return {T(int(exponent) - int(bias)), fma(x, inverse, inverse - 1)};
+}
+
+// log(1 + x), for the same x: k ln 2 + log(1 + e), a sum of what is not negative
+template <class T>
+VK_FN T log1p(T x) {
+  const OnePlus<T> a = one_plus(x);
+  return fma(a.k, T(0.6931471805599453), log1p_unit(a.e));
 }
 
 // x / 255, rounded once (Markstein 1990), where a division costs as much as ten multiplications

@@ -16,13 +16,13 @@ CXX = shlex.split(os.environ.get("CXX", "g++"))
 OPS = ("elbo", "elbo_backward", "sample", "sample_backward", "levels", "levels_backward", "rescale_")
 
 
-def compile_commands(csrc, folder, optimize):
+def compile_commands(csrc, folder, likelihoods, optimize):
     """As setup.py compiles csrc/cuda, but with a loop for a launch; cuda_host.cpp stands in for runtime.cu."""
     flags = [optimize, "-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-DVK_CUDA_ON_HOST"]
     flags += ["-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-maybe-uninitialized", "-iquote", str(csrc)]
     if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
         flags.append("-mfma")  # as the GPU has it
-    sources = {f"likelihood.{name}": (csrc / "cuda/likelihood.cu", [f"-DVK_LIKELIHOOD={name}"]) for name in LIKELIHOODS}
+    sources = {f"likelihood.{name}": (csrc / "cuda/likelihood.cu", [f"-DVK_LIKELIHOOD={name}"]) for name in likelihoods}
     others = ("latent.cu", "levels.cu", "elbo.cpp", "sample.cpp", "levels.cpp")
     sources |= {name: (csrc / f"cuda/{name}", []) for name in others}
     sources["host"] = HERE / "cpp/cuda_host.cpp", []
@@ -32,11 +32,13 @@ def compile_commands(csrc, folder, optimize):
     ]
 
 
-def build(csrc, folder, optimize="-O1", threads=2):
-    """Compile and link: the path of the library."""
+def build(csrc, folder, likelihoods=tuple(LIKELIHOODS), optimize="-O1", threads=2):
+    """Compile and link: the path of the library. Where it has not all likelihoods, csrc is cut down to these."""
+    if len(likelihoods) < len(LIKELIHOODS):
+        (csrc / "formulas/all.h").write_text("#define VK_LIKELIHOODS(X) " + " ".join(f"X({n})" for n in likelihoods))
     folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(_run, compile_commands(csrc, folder, optimize)))
+        list(pool.map(_run, compile_commands(csrc, folder, likelihoods, optimize)))
     library, libtorch = folder / "host.so", Path(torch.__file__).parent / "lib"
     objects = sorted(map(str, folder.glob("*.o")))
     _run([*CXX, "-shared", *objects, f"-L{libtorch}", "-Wl,--no-as-needed", "-ltorch", "-o", str(library)])

@@ -15,9 +15,17 @@ if not README.exists():
     pytest.skip("the tests run without the source tree beside them: there is no README.md", allow_module_level=True)
 
 
-def test_the_example_runs():
-    for code in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL):
-        exec(compile(code, str(README), "exec"), {})
+@pytest.mark.parametrize("page", ["README.md", "docs/likelihoods.md"])
+def test_the_examples_run(page):
+    names, text = {}, (ROOT / page).read_text()
+    for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):  # a page is read from its top
+        exec(compile(code, page, "exec"), names)
+    assert names
+
+
+def test_every_likelihood_has_its_section():
+    sections = set(re.findall(r"^## (\w+)$", (ROOT / "docs/likelihoods.md").read_text(), re.MULTILINE))
+    assert set(vk.LIKELIHOODS) <= sections
 
 
 def test_the_numbers_are_those_of_the_results(monkeypatch):

@@ -70,13 +70,14 @@ void Objective::add_likelihood(const Tensor& x, const Tensors& params) {
       finish.columns[k] = {nullptr, 0, cols, 1, grads.back().mut<void>()};
     }
   }
-  variant = sums_rows ? Variant::columns : all_float32 ? Variant::float32 : Variant::any;
-  job.tiling = sums_rows ? column_tiling(rows, cols, kRowsEach) : walking_tiling(rows, cols);
+  const bool down = sums_rows || float64;
+  variant = down ? Variant::columns : all_float32 ? Variant::float32 : Variant::any;
+  job.tiling = down ? column_tiling(rows, cols, kColumns, kRowsEach) : walking_tiling(rows, cols);
 }
 
 void Objective::add_latent(const Tensors& inputs, int64_t first_bit, const OptionalTensor& beta_dims) {
   const int64_t cols = elements_after_batch(inputs[0]);
-  kl.tiling = column_tiling(rows, cols, rows_each());
+  kl.tiling = column_tiling(rows, cols, kLatents, rows_each());
   kl.given = inputs.size() == 1;
   kl.incoming = incoming;
   kl.weight = beta;

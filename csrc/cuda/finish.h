@@ -21,7 +21,7 @@ struct Finish {
   }
 
   template <int P, class S>
-  VK_GPU static void phase(const Job& job, Place at, S& shared) {
+  VK_GPU_ONCE static void phase(const Job& job, Place at, S& shared) {
     constexpr int Q = kMaxParameters;  // totals: the loss, and the gradients of parameters 1 and 2 that are one number
     if constexpr (P == 0) {
       fold_rows(job.nll, rows_of(job, at), at.thread);

@@ -139,8 +139,9 @@ struct RescaleJob {
 // Each launches one kernel and returns null, or what went wrong.
 using Launched = const char*;
 
-// The variants of a likelihood: where all is stored as float32; any storage; and with a parameter that is one row for
-// all samples, whose gradient is summed over them. computed in float32 or, where float64 says so, in float64.
+// The variants of a likelihood: where all is stored as float32; any storage; and down the columns, for a parameter that
+// is one row for all samples, whose gradient is summed over them, and for all that is computed in float64: that is
+// there to be right, and each variant takes seconds to compile.
 enum class Variant { float32, any, columns };
 using LikelihoodLaunch = Launched (*)(const ElboJob<LikelihoodJob>&, Variant, bool float64, int64_t blocks,
                                       void* stream);
@@ -162,5 +163,6 @@ unsigned* ticket(int device, void* stream);
 
 constexpr int kRowsEach = 4;  // of a thread in Variant::columns
 constexpr int kColumns = 4;   // of a thread that keeps to its columns
+constexpr int kLatents = 1;   // the same in the KL: latents are few, and each column more makes the code longer
 
 }  // namespace vk::cuda

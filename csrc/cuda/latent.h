@@ -10,7 +10,7 @@ namespace vk::cuda {
 
 template <class T, int ROWS>
 struct Kl {
-  static constexpr int V = kColumns;
+  static constexpr int V = kLatents;
   struct Local {
     T columns[V];
   };
@@ -86,8 +86,8 @@ struct Kl {
   }
   VK_GPU static void write(const KlJob& job, int64_t block, int thread, Sums<ROWS>& shared) {
     if (job.columns)
-      write_columns(job.tiling, tile_of(job.tiling, block, thread), reinterpret_cast<const T*>(shared.columns),
-                    job.columns, thread);
+      write_columns<V>(job.tiling, tile_of(job.tiling, block, thread), reinterpret_cast<const T*>(shared.columns),
+                       job.columns, thread);
   }
 };
 

@@ -16,10 +16,12 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #define VK_GPU __device__ __forceinline__
+#define VK_GPU_ONCE __device__ __noinline__  // not hot: compiled once, not once in each kernel
 #else
 #include <memory>
 #include <stdexcept>
 #define VK_GPU inline
+#define VK_GPU_ONCE inline
 #endif
 
 namespace vk::cuda {

@@ -15,14 +15,14 @@ namespace vk::cuda {
 Launched VK_NAME(VK_LIKELIHOOD)(const ElboJob<LikelihoodJob>& job, Variant variant, bool float64, int64_t blocks,
                                 void* stream) {
   using F = VK_LIKELIHOOD;
+  if (float64) return launch<Elbo<LikelihoodColumns<F, double>, double>>(job, blocks, stream);
   if constexpr (F::parameters > 1)
-    if (variant == Variant::columns)
-      return float64 ? launch<Elbo<LikelihoodColumns<F, double>, double>>(job, blocks, stream)
-                     : launch<Elbo<LikelihoodColumns<F, float>, float>>(job, blocks, stream);
-  if (float64) return launch<Elbo<Likelihood<F, double, 2, false>, double>>(job, blocks, stream);
-  return variant == Variant::float32
-             ? launch<Elbo<Likelihood<F, float, 4, true>, float>>(job, blocks, stream)
-             : launch<Elbo<Likelihood<F, float, is_counts<F> ? 4 : 8, false>, float>>(job, blocks, stream);
+    if (variant == Variant::columns) return launch<Elbo<LikelihoodColumns<F, float>, float>>(job, blocks, stream);
+  if constexpr (is_counts<F>)  // so long a formula that how its arguments are stored is nothing beside it
+    return launch<Elbo<Likelihood<F, float, 4, false>, float>>(job, blocks, stream);
+  else
+    return variant == Variant::float32 ? launch<Elbo<Likelihood<F, float, 4, true>, float>>(job, blocks, stream)
+                                       : launch<Elbo<Likelihood<F, float, 8, false>, float>>(job, blocks, stream);
 }
 #undef VK_NAME
 #undef VK_JOIN

@@ -53,10 +53,7 @@ struct Likelihood : LikelihoodSums<F, T, 1> {
   using Base = LikelihoodSums<F, T, 1>;
   using Job = LikelihoodJob;
   static constexpr int N = F::parameters;
-  static constexpr int blocks_per_sm = is_counts<F> && !(F32 && N == 1) ? kBlocksOfCounts<T>
-                                       : F32                            ? 4
-                                       : sizeof(T) == 8 || N > 1        ? 2
-                                                                        : 3;
+  static constexpr int blocks_per_sm = is_counts<F> ? kBlocksOfCounts<T> : F32 ? 4 : N > 1 ? 2 : 3;
   static constexpr int unroll = N == 1 && V == 4 ? 2 : 1;  // vectors of each array that are on their way
   struct Local {};
 
@@ -165,7 +162,7 @@ struct Likelihood : LikelihoodSums<F, T, 1> {
   VK_GPU static void write(const Job&, int64_t, int, Sums<1>&) {}
 };
 
-// Down the columns, for gradients that are sums over rows: a thread keeps to its columns.
+// Down the columns, for gradients that are sums over rows, and for float64: a thread keeps to its columns.
 template <class F, class T>
 struct LikelihoodColumns : LikelihoodSums<F, T, kRowsEach> {
   using Base = LikelihoodSums<F, T, kRowsEach>;
@@ -245,8 +242,8 @@ struct LikelihoodColumns : LikelihoodSums<F, T, kRowsEach> {
   VK_GPU static void write(const Job& job, int64_t block, int thread, Sums<kRowsEach>& shared) {
     if constexpr (K < N)
       if (job.p[K].columns)
-        write_columns(job.tiling, tile_of(job.tiling, block, thread), reinterpret_cast<const T*>(shared.columns),
-                      job.p[K].columns, thread);
+        write_columns<V>(job.tiling, tile_of(job.tiling, block, thread), reinterpret_cast<const T*>(shared.columns),
+                         job.p[K].columns, thread);
   }
 };
 

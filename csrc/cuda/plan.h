@@ -37,9 +37,9 @@ inline Tiling walking_tiling(int64_t rows, int64_t cols) {
   return tiling(rows, cols, power_of_two(divide_up(cols, each), kBlockThreads), cols < whole ? cols : whole, 1);
 }
 // A thread keeps to its columns and goes down the rows.
-inline Tiling column_tiling(int64_t rows, int64_t cols, int rows_each) {
-  const int64_t lanes = power_of_two(divide_up(cols, kColumns), 32);
-  return tiling(rows, cols, lanes, lanes * kColumns, rows_each);
+inline Tiling column_tiling(int64_t rows, int64_t cols, int columns_each, int rows_each) {
+  const int64_t lanes = power_of_two(divide_up(cols, columns_each), 128 / columns_each);
+  return tiling(rows, cols, lanes, lanes * columns_each, rows_each);
 }
 
 // A number that the kernel reads: `t` is 0-d, or [n] with any stride, or null.

@@ -70,16 +70,16 @@ VK_GPU void write_rows(const Tiling& t, const Tile& tile, const double* s, doubl
   }
 }
 
-// Each thread has the sums of kColumns columns, `lanes` apart: over the threads above one another, into [row_blocks,
-// cols], in two steps.
-template <class T>
-VK_GPU void share_columns(const Tiling& t, const Tile& tile, const T (&columns)[kColumns], T* s) {
+// Each thread has the sums of V columns, `lanes` apart: over the threads above one another, into [row_blocks, cols], in
+// two steps.
+template <class T, int V>
+VK_GPU void share_columns(const Tiling& t, const Tile& tile, const T (&columns)[V], T* s) {
 #pragma unroll
-  for (int j = 0; j < kColumns; ++j) s[(tile.group * kColumns + j) * t.lanes + tile.lane] = columns[j];
+  for (int j = 0; j < V; ++j) s[(tile.group * V + j) * t.lanes + tile.lane] = columns[j];
 }
-template <class T>
+template <int V, class T>
 VK_GPU void write_columns(const Tiling& t, const Tile& tile, const T* s, void* out, int thread) {
-  const int width = t.lanes * kColumns;
+  const int width = t.lanes * V;
   for (int c = thread; c < tile.cols; c += kThreads) {
     T sum = 0;
     for (int g = 0; g < tile.groups; ++g) sum += s[g * width + c];

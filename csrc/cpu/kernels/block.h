@@ -4,7 +4,7 @@
 #include "cpu/kernels.h"
 #include "scalar.h"
 #if defined(__SSE2__)
-#include <immintrin.h>
+#include <xmmintrin.h>
 #endif
 
 namespace vk::VK_ISA {

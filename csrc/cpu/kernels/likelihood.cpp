@@ -8,6 +8,9 @@
 
 #include "block.h"
 #include "formula.h"
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 namespace vk::VK_ISA {
 namespace {  // each likelihood has a Block<float, 0, true> of its own: the linker must not take one for all
@@ -20,16 +23,16 @@ constexpr bool kLog1p = requires(T x, T (&p)[N]) { F::nll(x, p, p).e; };  // the
 template <class F>
 struct None {
   template <class T>
-  VK_FN T nll(T x, const T (&p)[N], T (&grad)[N]) {  // 0 for the others
-    const T value = F::none(p, grad);
+  VK_FN auto nll(T x, const T (&p)[N], T (&grad)[N]) {  // 0 for the others
+    auto value = F::none(p, grad);
     for (T& g : grad) g = x == 0 ? g : T(0);
-    return x == 0 ? value : T(0);
+    return x == 0 ? value : decltype(value){};
   }
 };
 template <class F>
 struct Some {
   template <class T>
-  VK_FN T nll(T x, const T (&p)[N], T (&grad)[N]) {
+  VK_FN auto nll(T x, const T (&p)[N], T (&grad)[N]) {
     return F::some(x, p, grad);
   }
 };
@@ -106,17 +109,39 @@ struct Block {
   }
 };
 
+// Where x is not 0 (NaN is not), in `at`, which has room for kSum: their number is returned.
+template <class T>
+static int not_zero(const T* x, int n, int* at) {
+  int some = 0;
+#if defined(__AVX512F__)  // one by one it takes a sixth of what the zeros themselves take
+  if constexpr (sizeof(T) == 4) {
+    __m512i index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    for (int i = 0; i < n; i += 16, index = _mm512_add_epi32(index, _mm512_set1_epi32(16))) {
+      const __mmask16 here = n - i < 16 ? __mmask16((1u << (n - i)) - 1) : __mmask16(0xffff);
+      const __m512 v = _mm512_maskz_loadu_ps(here, x + i);
+      const __mmask16 mask = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+      _mm512_storeu_si512(at + some, _mm512_maskz_compress_epi32(mask, index));  // no more than i are there before
+      some += __builtin_popcount(mask);
+    }
+    return some;
+  }
+#endif
+  for (int i = 0; i < n; ++i) {
+    at[some] = i;
+    some += x[i] != 0;
+  }
+  return some;
+}
+
 // A block of counts: the zeros where they lie, then the others as a block of their own. A parameter that is one number
 // is repeated in p: beside this arithmetic its reading is nothing, and a loop of its own would take long to compile.
 template <class F, class T, bool GRAD>
 struct Counts {
   static T run(const T* x, const T* const* p, T* const* g, T* scalar_sums, T weight, int n) {
     T sum = Block<None<F>, T, 0, GRAD>::run(x, p, g, scalar_sums, weight, n);
-    int at[kSum], some = 0;
-    for (int i = 0; i < n; ++i) {
-      at[some] = i;
-      some += x[i] != 0;  // NaN too
-    }
+    int at[kSum];
+    const int some = not_zero(x, n, at);
+    if (!some) return sum;
     alignas(64) T some_x[kSum], some_p[N][kSum], some_g[N][kSum];
     const T* q[N];
     T* d[N];
