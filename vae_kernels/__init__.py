@@ -3,7 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from .backends import available_backends
-from .formulas import LIKELIHOODS as _FORMULAS
+from .formulas import ALL as _FORMULAS
 from .functional import ElboTerms, fused_elbo, gaussian_kl, nll, reparameterize, sample_kl
 from .module import FusedELBO
 from .pool import pool_bytes, set_pool_limit

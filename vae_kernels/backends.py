@@ -1,7 +1,7 @@
 """What can compute, and what "auto" takes.
 
-A backend is a module with the two functions of formulas/elbo.py: elbo(...) and sample_kl(...). "torch" is the formulas
-themselves, on any device; "cpu" is the compiled C++, "cuda" the compiled CUDA, "triton" the Triton kernels.
+A backend is a module with the functions of formulas/elbo.py: elbo(...), levels(...) and sample_kl(...). "torch" is the
+formulas themselves, on any device; "cpu" is the compiled C++, "cuda" the compiled CUDA, "triton" the Triton kernels.
 """
 
 import functools

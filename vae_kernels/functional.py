@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from . import backends, checks, layout, philox
+from .formulas import LEVELS
 from .ops import REDUCTIONS
 
 
@@ -57,10 +58,13 @@ def fused_elbo(
             tuple (loc, logvar). For counts, in natural logarithms: log_rate for "poisson"; (log_mean,
             log_inverse_dispersion) for "negative_binomial", whose variance is mean + mean^2 / inverse dispersion; and
             dropout_logits as a third for "zinb". All but the first broadcast to x (per gene, per cell, 0-d).
-            float32, float64, bfloat16 or float16.
+            For "categorical" the logits of K levels along dimension 1, [B, K, ...] for x [B, ...], as
+            torch.nn.functional.cross_entropy takes them. float32, float64, bfloat16 or float16.
         x: [B, ...] the target; also uint8, which is read as x / 255. "bernoulli" is a likelihood for x in [0, 1].
             Counts are also read from uint8 (as they are), int16 and int32. Values outside, and negative or fractional
-            counts, are not checked, as that would read the whole target.
+            counts, are not checked, as that would read the whole target. "categorical" takes levels 0..K-1, as they
+            are, from uint8, int16, int32 or int64 and no floats; the nll of a sample with another level is NaN, and so
+            is the gradient of the logits there.
         mu, logvar: [B, ...] the posterior q(z|x) = N(mu, exp(logvar)).
         kl: in place of mu and logvar, the [B] or [B, latent dims] that sample_kl gave.
         likelihood: a name in vae_kernels.LIKELIHOODS.
@@ -154,7 +158,19 @@ def reparameterize(mu, logvar=None, *, n_samples=None, generator=None, backend="
 def _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms, backend):
     checks.choice("reduction", reduction, REDUCTIONS)
     module = backends.choose(backend, (*params, *latent))
+    if likelihood in LEVELS:
+        return _elbo_of_levels(module, x, *params, likelihood, latent, rec_weight, beta, reduction, terms)
     return module.elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms)
+
+
+def _elbo_of_levels(module, x, logits, likelihood, latent, rec_weight, beta, reduction, terms):
+    """The same of two ops, that of the likelihood and that of the latent term."""
+    nll, kl, kl_per_dim = module.levels(x, logits, likelihood), None, None
+    loss = rec_weight * nll
+    if latent:
+        of_latent, _, kl, kl_per_dim = module.elbo(None, (), "", latent, 1.0, beta, "none", terms)
+        loss = loss + of_latent
+    return loss if reduction == "none" else getattr(loss, reduction)(), nll.to(loss.dtype), kl, kl_per_dim
 
 
 def _sample(mu, logvar, prior, n_samples, with_kl, generator, backend):

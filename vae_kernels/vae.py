@@ -10,14 +10,15 @@ import torch
 from torch import nn
 
 from . import functional
-from .formulas import LIKELIHOODS
+from .formulas import ALL, LEVELS, LIKELIHOODS
 
 
 class VAE(nn.Module):
     """A variational autoencoder with a diagonal Gaussian posterior.
 
     encoder:      module, x [B, ...] float -> one tensor [B, 2L, ...] (mu, then logvar), or a pair (mu, logvar).
-    decoder:      module, z [B, L, ...] -> the likelihood's parameter of the shape of x, or a tuple of its parameters.
+    decoder:      module, z [B, L, ...] -> the likelihood's parameter of the shape of x, or a tuple of its parameters;
+                  with "categorical" the logits [B, K, ...].
     likelihood:   a name in `vae_kernels.LIKELIHOODS`.
     obs_logvar:   as in `fused_elbo`. An `nn.Parameter` is trained, a tensor is kept as a buffer.
     prior:        None is N(0, I); a pair (mu, logvar) of tensors or Parameters that broadcast to [B, L, ...].
@@ -42,8 +43,8 @@ class VAE(nn.Module):
         backend="auto",
     ):
         super().__init__()
-        if likelihood not in LIKELIHOODS:
-            raise ValueError(f"likelihood: got {likelihood!r}, expected one of {', '.join(sorted(LIKELIHOODS))}")
+        if likelihood not in ALL:
+            raise ValueError(f"likelihood: got {likelihood!r}, expected one of {', '.join(sorted(ALL))}")
         if prior is not None and not (isinstance(prior, (tuple, list)) and len(prior) == 2):
             raise TypeError(f"prior: got {type(prior).__name__}, expected None or a pair (mu, logvar) of tensors")
         prior_mu, prior_logvar = (None, None) if prior is None else prior
@@ -82,7 +83,8 @@ class VAE(nn.Module):
     def encode(self, x):
         """x [B, ...] (float, uint8 read as x/255, or counts as they are) -> posterior (mu, logvar), each [B, L, ...].
 
-        Counts reach the encoder as they come: one that wants log(1 + x) takes it itself.
+        Counts reach the encoder as they come: one that wants log(1 + x) takes it itself. So do levels of "categorical"
+        that are no uint8; uint8 is x/255 to the encoder, and the level itself to the loss.
         """
         moments = self._moments(x)
         return moments[0].chunk(2, dim=1) if len(moments) == 1 else moments
@@ -90,8 +92,8 @@ class VAE(nn.Module):
     def _moments(self, x):
         """(mu, logvar), or both in one tensor [B, 2L, ...], as the encoder gives them."""
         if not x.is_floating_point():
-            levels = x.dtype == torch.uint8 and LIKELIHOODS[self.likelihood].SUPPORT != "counts"
-            x = x.to(self._like().dtype) / (255 if levels else 1)
+            unit = x.dtype == torch.uint8 and ALL[self.likelihood].SUPPORT != "counts"
+            x = x.to(self._like().dtype) / (255 if unit else 1)
         out = self.encoder(x)
         if isinstance(out, torch.Tensor):
             if out.dim() < 2 or out.shape[1] % 2:
@@ -143,7 +145,10 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def reconstruct(self, x):
-        """x [B, ...] -> the likelihood's mean at the posterior's mean, of the shape of x. Carries no gradient."""
+        """x [B, ...] -> the likelihood's mean at the posterior's mean, of the shape of x. Carries no gradient.
+
+        With "categorical" it is the mean level, between 0 and K-1.
+        """
         mu, _ = self.encode(x)
         return self._mean(self.decode(mu))
 
@@ -162,7 +167,7 @@ class VAE(nn.Module):
 
     def _mean(self, recon):
         parts = recon if isinstance(recon, (tuple, list)) else (recon,)
-        return LIKELIHOODS[self.likelihood].mean(*parts)
+        return ALL[self.likelihood].mean(*parts)
 
     def _like(self):
         """A tensor of the network's dtype and device: its first floating-point parameter or buffer."""
@@ -188,6 +193,8 @@ class _Split(nn.Module):
 
 def _check(likelihood, outputs, sizes):
     """Arguments that the builders share. `sizes`: name -> ints that must all be positive."""
+    if likelihood in LEVELS:
+        raise ValueError(f"likelihood: {likelihood!r} needs a decoder with levels along dimension 1; expected VAE(...)")
     if likelihood in LIKELIHOODS:  # an unknown name is VAE's error
         names = LIKELIHOODS[likelihood].PARAMETERS
         if not 1 <= outputs <= len(names):

@@ -81,6 +81,19 @@ struct SampleBackwardJob {
   Sink grad[4];
 };
 
+// Levels of [rows, cols] positions: forward and backward. The levels of a position are `cols` apart, or inner: side by
+// side.
+struct LevelsJob {
+  Grid grid;
+  int64_t levels;
+  bool inner;
+  Source x, logits;
+  Sink top, total;  // [rows, cols] of the compute type, written forward and read backward
+  double* nll;      // [rows, col_tasks]
+  Weights weight;
+  Sink grad;
+};
+
 using LikelihoodLoop = void (*)(const LikelihoodJob&, const Task&);
 struct LatentLoops {
   void (*kl)(const KlJob&, const Task&);
@@ -88,11 +101,17 @@ struct LatentLoops {
   void (*sample_backward)(const SampleBackwardJob&, const Task&);
 };
 
+struct LevelsLoops {
+  void (*forward)(const LevelsJob&, const Task&);
+  void (*backward)(const LevelsJob&, const Task&);
+};
+
 // The loops of one instruction set; index 0: computed in float32, 1: in float64.
 struct Kernels {
   const char* isa;
   const LikelihoodLoop* likelihoods[kLikelihoods];
   const LatentLoops* latents;
+  const LevelsLoops* levels;
 };
 const Kernels& kernels();  // the best that this processor runs; VAE_KERNELS_ISA=base|avx2|avx512 asks for another
 

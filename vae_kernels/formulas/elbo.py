@@ -12,7 +12,7 @@ lower precision is converted on entry. The arguments are taken as checked.
 import torch
 
 from .. import philox
-from . import LIKELIHOODS
+from . import LEVELS, LIKELIHOODS
 from .kl import gaussian_kl
 from .reparameterize import reparameterize
 
@@ -53,6 +53,11 @@ def elbo(x, params, likelihood, latent, rec_weight=1.0, beta=1.0, reduction="mea
     elif reduction == "sum":
         loss = loss.sum()
     return loss, nll, kl, kl_per_dim
+
+
+def levels(x, logits, likelihood):
+    """-log p(x | logits) of each sample, [B]; x [B, ...] integers, logits [B, K, ...], likelihood a name in LEVELS."""
+    return _sum_events(LEVELS[likelihood].nll(x, logits.to(compute_dtype(logits))))
 
 
 def sample_kl(mu, logvar, prior, rng, n_samples=None, with_kl=True):

@@ -8,6 +8,8 @@ they mutate nothing, draw nothing, and read weights on the device. Their argumen
     elbo_backward    those gradients alone, for an incoming gradient of the shape of the loss
     sample           [z, kl if with_kl]
     sample_backward  the gradients that `need` asks for
+    levels           [nll, top_and_total] of a distribution over levels
+    levels_backward  the gradient of its logits
 
 x           [B, ...] target, or None with params = []: no likelihood term
 params      the likelihood's parameters: of the shape of x, or x.shape[1:] (one row for all samples), or 0-d; the first
@@ -17,6 +19,10 @@ rec_weight  0-d, or None; the weight is this times rec_weight_factor. Likewise b
 need        bit i: the gradient of input i of (*params, *latent); in sample: of (mu, logvar, *prior)
 packed      mu and logvar are the halves of one tensor, [B, 2L, ...], and get one gradient, of its shape
 rng         int64 [2]: seed and offset of the noise (philox.py)
+logits      [B, K, ...], x [B, ...] integers, levels 0..K-1: each sample dense, the levels outermost or innermost, and x
+            in the order of the other dimensions.
+top_and_total  [2, B, positions], in the order of x: each position's largest logit, and the sum of e^{logit - top},
+            which is NaN where x is no level: so are the value then, and the gradient.
 """
 
 import torch
@@ -33,6 +39,8 @@ _SCHEMAS = {
     "elbo": f"({_OBJECTIVE}, bool terms) -> Tensor[]",
     "elbo_backward": f"(Tensor grad, {_OBJECTIVE}) -> Tensor[]",
     "sample": f"({_SAMPLE}, bool with_kl) -> Tensor[]",
+    "levels": "(Tensor x, Tensor logits) -> Tensor[]",
+    "levels_backward": "(Tensor grad, Tensor x, Tensor logits, Tensor top_and_total) -> Tensor",
     "sample_backward": f"(Tensor? grad_z, Tensor? grad_kl, {_SAMPLE}, int need, bool packed) -> Tensor[]",
 }
 for _prefix in ("", "triton_"):  # C++, by the device; Triton

@@ -1,4 +1,4 @@
-"""The four ops of vae_kernels/ops by Triton kernels: from tensors to a launch. ops/schemas.py says what they take."""
+"""The ops of vae_kernels/ops by Triton kernels: from tensors to a launch. ops/schemas.py says what they take."""
 
 import functools
 import math
@@ -8,6 +8,7 @@ import torch
 from ..formulas.elbo import compute_dtype
 from ..layout import empty_in_order, empty_packed
 from .launch import Launch
+from .levels import levels, levels_backward  # noqa: F401
 from .plan import DTYPES, KL, SAMPLE, Plan, Tiles, pieces_at_once
 from .rescale_kernel import rescale_kernel
 from .sample_kernel import sample_backward_kernel, sample_kernel
