@@ -117,7 +117,9 @@ def gaussian_kl(mu, logvar, *, prior=None, reduction="none", backend="auto"):
     return _elbo(None, (), "", latent, 1.0, 1.0, reduction, False, backend)[0]
 
 
-def sample_kl(mu, logvar=None, *, prior=None, n_samples=None, reduction="none", generator=None, backend="auto"):
+def sample_kl(
+    mu, logvar=None, *, prior=None, n_samples=None, reduction="none", generator=None, shard=None, backend="auto"
+):
     """A reparameterized sample of the posterior and its KL to the prior, from one kernel: (z, kl).
 
         z = mu + exp(logvar / 2) * eps,  eps ~ N(0, I)        (Kingma & Welling 2014, arXiv:1312.6114, section 2.4)
@@ -135,6 +137,9 @@ def sample_kl(mu, logvar=None, *, prior=None, n_samples=None, reduction="none", 
         n_samples: None, or the number K of samples for each posterior.
         reduction: of the KL over the batch: "none", "mean" or "sum".
         generator: a torch.Generator on the device of mu, or None for the default one.
+        shard: None, or (first, total): mu is the samples first, ..., first + B - 1 of a batch of `total`, and each gets
+            the noise that it has there. So many ranks draw what one would, if their generators agree: seed all alike.
+            Without it ranks differ as their seeds do, as with torch.randn: seed with seed + rank.
         backend: as in fused_elbo.
 
     Returns:
@@ -142,13 +147,13 @@ def sample_kl(mu, logvar=None, *, prior=None, n_samples=None, reduction="none", 
         kl: [B] in nats, summed over the latent dims, or its mean or sum over the batch; float32, or float64 if mu is.
     """
     checks.choice("reduction", reduction, REDUCTIONS)
-    z, kl = _sample(mu, logvar, prior, n_samples, True, generator, backend)
+    z, kl = _sample(mu, logvar, prior, n_samples, True, generator, shard, backend)
     return z, kl if reduction == "none" else getattr(kl, reduction)()
 
 
-def reparameterize(mu, logvar=None, *, n_samples=None, generator=None, backend="auto"):
+def reparameterize(mu, logvar=None, *, n_samples=None, generator=None, shard=None, backend="auto"):
     """z = mu + exp(logvar / 2) * eps, eps ~ N(0, I): the sample of sample_kl without the KL; the same noise."""
-    return _sample(mu, logvar, None, n_samples, False, generator, backend)[0]
+    return _sample(mu, logvar, None, n_samples, False, generator, shard, backend)[0]
 
 
 def _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms, backend):
@@ -157,11 +162,13 @@ def _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms, bac
     return module.elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms)
 
 
-def _sample(mu, logvar, prior, n_samples, with_kl, generator, backend):
+def _sample(mu, logvar, prior, n_samples, with_kl, generator, shard, backend):
     mu, logvar, prior = _packed(mu, prior) if logvar is None else _pair(mu, logvar, prior)
     checks.noise(n_samples, generator, mu)
     module = backends.choose(backend, (mu, *prior) if logvar is None else (mu, logvar, *prior))
     rng = philox.new_rng(generator, mu.device)
+    if shard is not None:
+        rng = philox.of_shard(rng, *checks.shard(shard, mu.shape[0]))
     return module.sample_kl(mu, logvar, prior, rng, n_samples, with_kl)
 
 
