@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from . import backends, checks, layout, philox
+from . import backends, checks, layout, philox, sharded
 from .ops import REDUCTIONS
 
 
@@ -158,6 +158,8 @@ def reparameterize(mu, logvar=None, *, n_samples=None, generator=None, shard=Non
 
 def _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms, backend):
     checks.choice("reduction", reduction, REDUCTIONS)
+    if sharded.any_of((x, *params, *latent)):
+        return sharded.elbo(_elbo, x, params, likelihood, latent, rec_weight, beta, reduction, terms, backend)
     module = backends.choose(backend, (*params, *latent))
     return module.elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms)
 
@@ -165,6 +167,8 @@ def _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms, bac
 def _sample(mu, logvar, prior, n_samples, with_kl, generator, shard, backend):
     mu, logvar, prior = _packed(mu, prior) if logvar is None else _pair(mu, logvar, prior)
     checks.noise(n_samples, generator, mu)
+    if sharded.any_of((mu, *prior)):
+        return sharded.sample(_sample, mu, logvar, prior, n_samples, with_kl, generator, shard, backend)
     module = backends.choose(backend, (mu, *prior) if logvar is None else (mu, logvar, *prior))
     rng = philox.new_rng(generator, mu.device)
     if shard is not None:
