@@ -1,7 +1,9 @@
-"""Run by test_ranks.py under torchrun, on two CPU ranks: each function is a check, and compares with one process."""
+"""Run by test_ranks.py under torchrun, on two CPU ranks: each check_ compares with one process. What each said is printed."""
 
-import copy
+import json
 import sys
+import traceback
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -9,8 +11,12 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
+from typer.testing import CliRunner
 
 import vae_kernels as vk
+from vae_kernels import cli
+from vae_kernels.cli import fit
+from vae_kernels.cli import train as command
 
 BATCH, LATENTS = 7, 3  # uneven: one rank has 4 samples, the other 3
 close = torch.testing.assert_close
@@ -36,11 +42,10 @@ def data():
     return torch.rand(BATCH, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-def one_process(model, steps=1):
+def one_process(model):
     """The loss and the gradients of the whole batch, from one process."""
     torch.manual_seed(5)
-    for _ in range(steps):
-        loss = model.loss(data())
+    loss = model.loss(data())
     loss.backward()
     return loss.detach(), {name: p.grad for name, p in model.named_parameters()}
 
@@ -152,10 +157,55 @@ def check_terms_reduce():
     close(sums / BATCH, torch.cat([whole.nll.mean()[None], whole.kl.mean()[None], whole.kl_per_dim]))
 
 
-if __name__ == "__main__":
-    dist.init_process_group("gloo")
-    for name in [name for name in list(globals()) if name.startswith("check_")]:
+def check_fit_of_a_batch_smaller_than_the_ranks():
+    """The objective of `vae-kernels train` for every size of a last batch, one sample included: a rank has none then."""
+    for n in (1, 2, 5):
+        model, x = vae(), data()[:n]
+        torch.manual_seed(5)
+        expected = torch.autograd.grad(fit.objective("fused", model, x), list(model.parameters()))
+        parallel = DistributedDataParallel(model)
+        ((own, shard),) = fit.batches(x, torch.arange(n), n, "cpu")
+        torch.manual_seed(5)
+        fit.objective("fused", parallel, own, shard).backward()
+        close([p.grad for p in model.parameters()], list(expected))
+        measured = [fit.measure("fused", model, x, torch.arange(n), size, "cpu") for size in (n, 1)]
+        assert measured[0][2].shape == (n, LATENTS)
+        close(measured[0][2], measured[1][2])  # the means do not depend on the noise
+        close(measured[0][2], model.encode(x)[0].detach())
+
+
+def train(*options):
+    command.draw = lambda *_: None
+    result = CliRunner().invoke(cli.app(), ["train", *options])
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    return result.output
+
+
+def check_train_undisturbed():
+    """Here for test_a_worker_dies, which ends with the same bits."""
+    printed = train(*json.loads(sys.argv[1])["undisturbed"])
+    assert bool(printed) == (dist.get_rank() == 0), printed
+
+
+def check_train_resumes():
+    """Goes on with the run of one process, which test_ranks.py compares."""
+    train(*json.loads(sys.argv[1])["resume"])
+
+
+def said(name):
+    try:
         globals()[name]()
+    except Exception:
+        return traceback.format_exc()
+    return "passed"
+
+
+if __name__ == "__main__":
+    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    for name in [name for name in list(globals()) if name.startswith("check_")]:
+        results = [None] * dist.get_world_size()
+        dist.all_gather_object(results, said(name))
         if dist.get_rank() == 0:
-            print("passed", name, file=sys.stderr)
+            failed = [r for r in results if r != "passed"]
+            print(json.dumps({name: failed[0] if failed else "passed"}), flush=True)
     dist.destroy_process_group()
