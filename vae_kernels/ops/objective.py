@@ -94,6 +94,8 @@ def _rescaled(ctx, grad):
     if grads is None:
         ctx.saved_tensors  # noqa: B018 - freed with them: this raises what autograd says of a second backward pass
     keep = torch._C._autograd._get_current_graph_task_keep_graph()
+    if type(grad) is not torch.Tensor:  # one of torch's fake tensors, which have no value to read
+        return [g * grad for g in grads]
     if grad.is_cuda:  # never a sync: a second rounding of a bfloat16 is less than that costs
         if keep:
             return [g * grad for g in grads]
