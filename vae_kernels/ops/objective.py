@@ -39,7 +39,10 @@ class _Elbo(torch.autograd.Function):
     float16 storage, where an unscaled gradient underflows; with bfloat16 storage, where rescaling would round twice."""
 
     @staticmethod
-    def forward(ctx, settings, x, rec_weight, beta, *tensors):
+    def forward(ctx, *arguments):
+        # Not by name: without a gradient to compute, dynamo leaves ctx out where a signature has one name fewer than
+        # there are arguments (torch 2.13, AutogradFunctionVariable.call_apply).
+        settings, x, rec_weight, beta, *tensors = arguments
         kernels, likelihood, n, rec_weight_factor, beta_factor, reduction, terms, ahead, compiling = settings
         _, of_x, of_rec_weight, of_beta, *wanted = ctx.needs_input_grad
         need = 0
