@@ -132,7 +132,11 @@ def check_dtensor_refusals():
         (lambda: vk.nll(distribute_tensor(t, mesh, [Shard(1)]), t), ValueError, "expected Shard(0) or Replicate()"),
         (lambda: vk.nll(DTensor.from_local(t, mesh, [Partial()]), t), ValueError, "expected Shard(0) or Replicate()"),
         (lambda: vk.nll(t, distribute_tensor(t, mesh, [Shard(0)])), TypeError, "a plain one beside DTensors"),
-        (lambda: vk.gaussian_kl(distribute_tensor(t, mesh, [Shard(0)]), t.clone().requires_grad_()), TypeError, "plain"),
+        (
+            lambda: vk.gaussian_kl(distribute_tensor(t, mesh, [Shard(0)]), t.clone().requires_grad_()),
+            TypeError,
+            "plain",
+        ),
         (lambda: vk.reparameterize(*[distribute_tensor(t, mesh, [Shard(0)])] * 2, shard=(0, 4)), ValueError, "shard: "),
     ]
     for call, kind, words in wrong:
@@ -158,7 +162,7 @@ def check_terms_reduce():
 
 
 def check_fit_of_a_batch_smaller_than_the_ranks():
-    """The objective of `vae-kernels train` for every size of a last batch, one sample included: a rank has none then."""
+    """The objective of `vae-kernels train` for last batches of any size; with one sample, a rank has none."""
     for n in (1, 2, 5):
         model, x = vae(), data()[:n]
         torch.manual_seed(5)

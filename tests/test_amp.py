@@ -69,7 +69,7 @@ def test_an_overflow_is_inf_and_the_scaler_sees_it(backend):
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_a_network_of_16_bits_alone(backend, dtype, likelihood):
-    """model.to(dtype): the loss is float32, every gradient has its parameter's dtype, and a few steps lower the loss."""
+    """model.to(dtype): the loss is float32, a gradient has its parameter's dtype, and a few steps lower the loss."""
     torch.manual_seed(0)
     observation = {"obs_logvar": torch.nn.Parameter(torch.zeros(()))} if likelihood == "gaussian" else {}
     vae = vk.mlp_vae((12,), 2, (16,), likelihood, backend=backend, **observation).to(dtype)

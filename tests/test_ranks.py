@@ -1,4 +1,4 @@
-"""Many ranks on PyTorch's own engine: two processes on the CPU, started by torchrun. tests/ranks.py has what they check."""
+"""Many ranks on PyTorch's own engine: two processes on the CPU, by torchrun. ranks.py is what they check."""
 
 import json
 import os

@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.autograd.forward_ad as fwAD
 from known import B, assert_grads, compiled, draw, elbo, exact
-from torch.autograd import gradcheck, gradgradcheck
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.autograd import gradcheck, gradgradcheck
 from torch.utils.checkpoint import checkpoint
 
 import vae_kernels as vk
@@ -79,7 +79,7 @@ def test_torch_func():
 @compiled
 def test_torch_func_refuses_the_compiled_kernels():
     recon, mu, logvar, x = (t.detach() for t in draw(torch.float64))
-    with pytest.raises(ValueError, match="inside a torch.func transform, .* only backend='torch' differentiates"):
+    with pytest.raises(ValueError, match=r"inside a torch.func transform, .* only backend='torch' differentiates"):
         torch.func.grad(lambda t: elbo(t, mu, logvar, x, backend="cpu"))(recon)
 
 
@@ -164,7 +164,7 @@ def test_the_adaptive_weight_of_a_latent_diffusion_autoencoder(backend, reductio
     (Esser et al. 2021, arXiv:2012.09841, equation 7)."""
     torch.manual_seed(0)
     first, last = torch.nn.Linear(6, 8).double(), torch.nn.Linear(8, 37).double()
-    _, mu, logvar, x = draw()
+    _, mu, _, x = draw()
     results = []
     for name in (backend, "torch"):
         recon = last(first(mu).tanh())
@@ -241,7 +241,7 @@ def test_modules_are_copied_pickled_and_saved(name, tmp_path):
 
 @pytest.mark.parametrize("name", modules())
 def test_what_is_learned_has_a_name_in_the_optimizer(name):
-    """Names go with the parameters into the optimizer's state, and so into its groups: no weight decay for a variance."""
+    """Its group can have no weight decay: a variance is no weight. And it moves."""
     module = modules()[name]
     named = dict(module.named_parameters())
     assert {"obs_logvar", "prior_mu"} <= named.keys() and "prior_logvar" not in named  # a buffer

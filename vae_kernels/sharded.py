@@ -1,7 +1,7 @@
 """DTensors (torch.distributed.tensor): a batch whose samples are shared out over a mesh of ranks.
 
-Each rank computes its own samples with plain tensors. What comes out are DTensors again: [B] placed as the batch is, and
-a loss, or a gradient of what all samples share, Partial: a sum that is still to be taken over the ranks. A rule of
+Each rank computes its own samples with plain tensors. What comes out are DTensors again: [B] placed as the batch is,
+and a loss, or a gradient of what all samples share, Partial: a sum that is still to be taken over the ranks. A rule of
 torch's register_sharding for each op would not do: it knows no op with a list of results, and no noise that depends on
 where a shard begins.
 

@@ -1,8 +1,8 @@
 """`vae-kernels train`: options in, a run folder out. The loop is in fit.py, the files are in checkpoint.py.
 
-`torchrun --nproc-per-node 2 -m vae_kernels train` trains on two: every rank reads the data, takes its part of each batch,
-and draws the noise that one process would; the first one writes. Where a worker dies, torchrun (--max-restarts) starts
-all again, and they go on from the run's last checkpoint.
+`torchrun --nproc-per-node 2 -m vae_kernels train` trains on two: every rank reads the data, takes its part of each
+batch, and draws the noise that one process would; the first one writes. Where a worker dies, torchrun (--max-restarts)
+starts all again, and they go on from the run's last checkpoint.
 """
 
 import math
@@ -58,7 +58,7 @@ def train(
     name: Annotated[str | None, typer.Option(help="Name of the run. Default: made of the options.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this run folder; --epochs may be raised.")] = None,
 ):
-    """Train a VAE and leave weights, metrics and pictures in a run folder. On several GPUs or machines: under torchrun."""
+    """Train a VAE and leave weights, metrics and pictures in a run folder. Many GPUs: under torchrun."""
     config = {
         "data": data and str(Path(data).resolve()),
         "likelihood": str(getattr(likelihood, "value", likelihood)),

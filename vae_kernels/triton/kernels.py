@@ -68,7 +68,9 @@ _LATENTS = ("mu", "logvar", "prior_mu", "prior_logvar")
 def _sample_launch(rows, cols, strides, dtype, shard, draws, with_kl):
     tiles = Tiles(rows, cols, tile=512)
     pieces, block = pieces_at_once(tiles)
-    fixed = _sample_constants(tiles, cols, dtype, shard) | {f"{n}_row": s for n, s in zip(_LATENTS, strides, strict=True)}
+    fixed = _sample_constants(tiles, cols, dtype, shard) | {
+        f"{n}_row": s for n, s in zip(_LATENTS, strides, strict=True)
+    }
     fixed |= {"rows": rows, "cols": cols, "pieces": tiles.pieces, "row_blocks": tiles.row_blocks}
     fixed |= {"PIECES": pieces, "BLOCK": block}
     launch = Launch(sample_kernel, (tiles.blocks, draws), fixed, (*_LATENTS, "rng", "z", "kl", "partial", "ticket"))
@@ -78,7 +80,9 @@ def _sample_launch(rows, cols, strides, dtype, shard, draws, with_kl):
 @functools.lru_cache(maxsize=1024)
 def _sample_backward_launch(rows, cols, strides, dtype, shard, draws, grad_kl_row, grad_row):
     tiles = Tiles(rows, cols, tile=512)
-    fixed = _sample_constants(tiles, cols, dtype, shard) | {f"{n}_row": s for n, s in zip(_LATENTS, strides, strict=True)}
+    fixed = _sample_constants(tiles, cols, dtype, shard) | {
+        f"{n}_row": s for n, s in zip(_LATENTS, strides, strict=True)
+    }
     fixed |= {"rows": rows, "cols": cols, "pieces": tiles.pieces, "draws": draws, "grad_kl_row": grad_kl_row}
     fixed |= {"grad_row": grad_row}
     given = (*_LATENTS, "rng", "grad_z", "grad_kl", "g0", "g1", "g2", "g3")
