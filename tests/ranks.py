@@ -1,4 +1,4 @@
-"""Run by test_ranks.py under torchrun, on two CPU ranks: each check_ compares with one process. What each said is printed."""
+"""Run by test_ranks.py under torchrun, on two CPU ranks: each check compares with one process."""
 
 import json
 import sys
@@ -69,7 +69,7 @@ def check_ddp():
 
 
 def check_fsdp2():
-    loss, expected = one_process(vae())
+    _, expected = one_process(vae())
     model = vae()
     fully_shard(model, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
     of_this_rank(model).backward()
