@@ -13,10 +13,13 @@ import torch
 from . import layout
 
 
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
 def any_of(tensors):
     """Whether one of these is a DTensor. Written to be quick."""
     for t in tensors:
-        if type(t) is not torch.Tensor and type(t) is not torch.nn.Parameter and isinstance(t, torch.Tensor):
+        if type(t) not in _PLAIN and isinstance(t, torch.Tensor):
             from torch.distributed.tensor import DTensor
 
             if isinstance(t, DTensor):
