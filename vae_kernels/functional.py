@@ -1,6 +1,7 @@
 """The public functions: check the arguments, choose the backend, call it.
 
 All losses are negative objectives in nats, to be minimised; dimension 0 is the batch, every other one is summed over.
+DTensors whose samples are shared out over ranks give DTensors: sharded.py.
 """
 
 from dataclasses import dataclass
@@ -167,7 +168,7 @@ def _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms, bac
 def _sample(mu, logvar, prior, n_samples, with_kl, generator, shard, backend):
     mu, logvar, prior = _packed(mu, prior) if logvar is None else _pair(mu, logvar, prior)
     checks.noise(n_samples, generator, mu)
-    if sharded.any_of((mu, *prior)):
+    if sharded.any_of((mu, logvar, *prior)):
         return sharded.sample(_sample, mu, logvar, prior, n_samples, with_kl, generator, shard, backend)
     module = backends.choose(backend, (mu, *prior) if logvar is None else (mu, logvar, *prior))
     rng = philox.new_rng(generator, mu.device)

@@ -12,7 +12,6 @@ import torch
 
 from . import layout
 
-
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
