@@ -1,6 +1,7 @@
 """Run by test_ranks.py under torchrun, on two CPU ranks: each check compares with one process."""
 
 import json
+import signal
 import sys
 import traceback
 from datetime import timedelta
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 
 import vae_kernels as vk
 from vae_kernels import cli
-from vae_kernels.cli import fit
+from vae_kernels.cli import checkpoint, fit
 from vae_kernels.cli import train as command
 
 BATCH, LATENTS = 7, 3  # uneven: one rank has 4 samples, the other 3
@@ -178,22 +179,43 @@ def check_fit_of_a_batch_smaller_than_the_ranks():
         close(measured[0][2], model.encode(x)[0].detach())
 
 
-def train(*options):
+def train(*options, code=0):
     command.draw = lambda *_: None
-    result = CliRunner().invoke(cli.app(), ["train", *options])
-    assert result.exit_code == 0, result.output + repr(result.exception)
+    result = CliRunner().invoke(cli.app(), ["train", *map(str, options)])
+    assert result.exit_code == code, result.output + repr(result.exception)
     return result.output
 
 
 def check_train_undisturbed():
-    """Here for test_a_worker_dies, which ends with the same bits."""
-    printed = train(*json.loads(sys.argv[1])["undisturbed"])
-    assert bool(printed) == (dist.get_rank() == 0), printed
+    """The first rank alone prints and writes. test_a_worker_dies ends with the same bits."""
+    written, write = [], checkpoint.write
+    checkpoint.write = lambda path, data: (written.append(path.name), write(path, data))
+    printed = train(*OPTIONS["undisturbed"])
+    checkpoint.write = write
+    assert bool(printed) == bool(written) == (dist.get_rank() == 0), (printed, written)
+
+
+def check_train_interrupted():
+    """One rank gets Ctrl-C: both end after the same step, and go on to the bits of a run that nothing happened to."""
+    steps, objective = 0, fit.objective
+
+    def interrupted(*args):
+        nonlocal steps
+        steps += 1
+        if steps == 5 and dist.get_rank() == 1:
+            signal.raise_signal(signal.SIGINT)
+        return objective(*args)
+
+    fit.objective = interrupted
+    train(*OPTIONS["interrupted"], code=130)
+    fit.objective = objective
+    assert steps == 5
+    train("--resume", OPTIONS["interrupted folder"])
 
 
 def check_train_resumes():
     """Goes on with the run of one process, which test_ranks.py compares."""
-    train(*json.loads(sys.argv[1])["resume"])
+    train(*OPTIONS["resume"])
 
 
 def said(name):
@@ -205,6 +227,7 @@ def said(name):
 
 
 if __name__ == "__main__":
+    OPTIONS = json.loads(sys.argv[1])
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
     for name in [name for name in list(globals()) if name.startswith("check_")]:
         results = [None] * dist.get_world_size()

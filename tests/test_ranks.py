@@ -37,9 +37,11 @@ def said(blobs, out):  # noqa: F811
     train(*small(blobs, out, "--epochs", 1, "--name", "resumed"))
     options = {
         "undisturbed": small(blobs, out, "--epochs", EPOCHS, "--name", "undisturbed"),
+        "interrupted": small(blobs, out, "--epochs", EPOCHS, "--name", "interrupted"),
+        "interrupted folder": out / "interrupted",
         "resume": ("--resume", out / "resumed", "--epochs", 3),
     }
-    given = json.dumps({name: [str(o) for o in of] for name, of in options.items()})
+    given = json.dumps(options, default=str)
     done = subprocess.run(torchrun(CHECKS, given), cwd=out, capture_output=True, text=True, timeout=300)
     results = {}
     for line in done.stdout.splitlines():
@@ -62,6 +64,11 @@ def test_two_ranks_go_on_as_one_would(said, blobs, out):  # noqa: F811
         torch.testing.assert_close(ours[key], one[key], msg=lambda m, key=key: f"{key}: {m}")
     for a, b in zip(rows(out / "resumed"), rows(out / "one"), strict=True):
         assert a | {"seconds": 0} == pytest.approx(b | {"seconds": 0}, rel=1e-5)
+
+
+def test_an_interrupted_run_ends_where_another_does(said, out):
+    assert said["check_train_interrupted"] == said["check_train_undisturbed"] == "passed"
+    same_run(out / "interrupted", out / "undisturbed")
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the worker to kill in /proc, which is Linux's")
