@@ -16,7 +16,10 @@ if not EXAMPLES.is_dir():
 def example(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(EXAMPLES))
     monkeypatch.chdir(tmp_path)
-    return importlib.import_module
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # small matrices: threads wait for each other more than they compute
+    yield importlib.import_module
+    torch.set_num_threads(threads)
 
 
 def of_blobs(example, scale=1):
