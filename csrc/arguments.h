@@ -53,7 +53,7 @@ inline bool dense_after_batch(const Tensor& t) {
 
 // `t` without its first dimension has the order of `like` without its first dimensions
 inline bool same_order(const Tensor& t, int64_t first, const Tensor& like) {
-  if (t.numel() == 0) return true;
+  if (t.numel() == 0 || like.numel() == 0) return true;  // strides that lead to nothing: numpy gives 0 for all
   for (int64_t i = 1; i < like.dim(); ++i)
     if (t.size(i - 1 + first) != like.size(i) || (like.size(i) > 1 && t.stride(i - 1 + first) != like.stride(i)))
       return false;

@@ -51,8 +51,8 @@ def test_public_names():
     assert after == {
         "fused_elbo": ["kl", "likelihood", "obs_logvar", "prior", "beta", "rec_weight", "reduction", "return_terms",
                        "backend"],
-        "reparameterize": ["n_samples", "generator", "backend"],
-        "sample_kl": ["prior", "n_samples", "reduction", "generator", "backend"],
+        "reparameterize": ["n_samples", "generator", "shard", "backend"],
+        "sample_kl": ["prior", "n_samples", "reduction", "generator", "shard", "backend"],
         "nll": ["likelihood", "obs_logvar", "reduction", "backend"],
         "gaussian_kl": ["prior", "reduction", "backend"],
     }  # fmt: skip

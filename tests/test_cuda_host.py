@@ -16,7 +16,7 @@ import pytest
 import test_objective as table
 import torch
 from oracles import ORACLES
-from test_noise import RNGS
+from test_noise import RNGS, SHARD_CASES, compare_shards
 from test_noise import SHAPES as NOISE_SHAPES
 
 import vae_kernels as vk
@@ -216,6 +216,12 @@ def test_noise_bits(shape, rng):
     for n in (None, 3):
         z, _ = ops.sample_kl(zeros, zeros, (), rng, n, False)
         assert torch.equal(z, philox.normals(rng, z.shape))
+
+
+@pytest.mark.parametrize("n_samples", [None, 3])
+@pytest.mark.parametrize("latents", SHARD_CASES, ids=str)
+def test_shards_have_the_noise_of_the_whole(latents, n_samples):
+    compare_shards("cpu", latents, n_samples)
 
 
 @pytest.mark.parametrize("layout", table.SAMPLE_LAYOUTS)

@@ -173,6 +173,10 @@ ERRORS = [
     (lambda: vk.sample_kl(MU, MU, generator=7), T, "generator: got int, expected a torch.Generator"),
     (lambda: vk.sample_kl(META["MU"], META["MU"], generator=torch.Generator()), V,
      "generator: is on cpu, but mu is on meta"),
+    *((lambda s=s: vk.sample_kl(MU, MU, shard=s), T, f"shard: got {s!r}, expected None or a pair of integers (first, t")
+      for s in (4, (0.0, 4), (0, 4, 4))),
+    *((lambda s=s: vk.sample_kl(MU, MU, shard=s), V, f"shard: got {s}, expected 0 <= first <= total - 4, the batch of")
+      for s in ((-1, 8), (5, 8), (0, 3))),
 ]  # fmt: skip
 
 

@@ -124,9 +124,9 @@ def objective(dtype=torch.float32, of_x=None, shape=(256, 3072), dims=128, likel
     return lambda: kernels.elbo_backward(grad, *common)
 
 
-def sample(dtype=torch.float32, shape=(256, 128), draws=0, backward=False, prior=False, packed=False):
+def sample(dtype=torch.float32, shape=(256, 128), draws=0, backward=False, prior=False, packed=False, shard=False):
     mu, logvar, *rest = (torch.zeros(shape, dtype=dtype) for _ in range(4 if prior else 2))
-    rng = torch.zeros(2, dtype=torch.int64)
+    rng = torch.zeros(4 if shard else 2, dtype=torch.int64)
     if not backward:
         return lambda: kernels.sample(mu, logvar, rest, rng, draws, True)
     grad_z = torch.zeros((draws, *shape) if draws else shape, dtype=dtype)
@@ -196,10 +196,13 @@ CASES = {
     "sample 21": sample(shape=(128, 21)),
     "sample long": sample(shape=(8, 4096)),
     "sample prior": sample(prior=True),
+    "sample shard": sample(shard=True),
+    "sample shard 21": sample(shape=(128, 21), shard=True),
     "sample backward": sample(backward=True),
     "sample backward bf16 draws": sample(BF16, draws=5, backward=True),
     "sample backward prior": sample(backward=True, prior=True),
     "sample backward packed": sample(backward=True, packed=True),
+    "sample backward shard": sample(draws=5, backward=True, shard=True),
     "levels": levels(),
     "levels inner": levels(inner=True),
     "levels bf16": levels(BF16),

@@ -218,3 +218,14 @@ def noise(n_samples, generator, mu):
             raise TypeError(f"generator: got {type(generator).__name__}, expected a torch.Generator")
         if generator.device.type != mu.device.type:
             raise ValueError(f"generator: is on {generator.device}, but mu is on {mu.device}; expected one device")
+
+
+def shard(shard, rows):
+    """(first, total), the place of these rows in a batch."""
+    ints = isinstance(shard, (tuple, list)) and all(isinstance(n, (int, torch.SymInt)) for n in shard)
+    if not ints or len(shard) != 2:
+        raise TypeError(f"shard: got {shard!r}, expected None or a pair of integers (first, total)")
+    first, total = shard
+    if not 0 <= first <= total - rows:
+        raise ValueError(f"shard: got {(first, total)}, expected 0 <= first <= total - {rows}, the batch of mu")
+    return first, total

@@ -1,13 +1,14 @@
 """The public functions: check the arguments, choose the backend, call it.
 
 All losses are negative objectives in nats, to be minimised; dimension 0 is the batch, every other one is summed over.
+DTensors whose samples are shared out over ranks give DTensors: sharded.py.
 """
 
 from dataclasses import dataclass
 
 import torch
 
-from . import backends, checks, layout, philox
+from . import backends, checks, layout, philox, sharded
 from .formulas import LEVELS
 from .ops import REDUCTIONS
 
@@ -121,7 +122,9 @@ def gaussian_kl(mu, logvar, *, prior=None, reduction="none", backend="auto"):
     return _elbo(None, (), "", latent, 1.0, 1.0, reduction, False, backend)[0]
 
 
-def sample_kl(mu, logvar=None, *, prior=None, n_samples=None, reduction="none", generator=None, backend="auto"):
+def sample_kl(
+    mu, logvar=None, *, prior=None, n_samples=None, reduction="none", generator=None, shard=None, backend="auto"
+):
     """A reparameterized sample of the posterior and its KL to the prior, from one kernel: (z, kl).
 
         z = mu + exp(logvar / 2) * eps,  eps ~ N(0, I)        (Kingma & Welling 2014, arXiv:1312.6114, section 2.4)
@@ -139,6 +142,9 @@ def sample_kl(mu, logvar=None, *, prior=None, n_samples=None, reduction="none", 
         n_samples: None, or the number K of samples for each posterior.
         reduction: of the KL over the batch: "none", "mean" or "sum".
         generator: a torch.Generator on the device of mu, or None for the default one.
+        shard: None, or (first, total): mu is the samples first, ..., first + B - 1 of a batch of `total`, and each gets
+            the noise that it has there. So many ranks draw what one would, if their generators agree: seed all alike.
+            Without it ranks differ as their seeds do, as with torch.randn: seed with seed + rank.
         backend: as in fused_elbo.
 
     Returns:
@@ -146,17 +152,19 @@ def sample_kl(mu, logvar=None, *, prior=None, n_samples=None, reduction="none", 
         kl: [B] in nats, summed over the latent dims, or its mean or sum over the batch; float32, or float64 if mu is.
     """
     checks.choice("reduction", reduction, REDUCTIONS)
-    z, kl = _sample(mu, logvar, prior, n_samples, True, generator, backend)
+    z, kl = _sample(mu, logvar, prior, n_samples, True, generator, shard, backend)
     return z, kl if reduction == "none" else getattr(kl, reduction)()
 
 
-def reparameterize(mu, logvar=None, *, n_samples=None, generator=None, backend="auto"):
+def reparameterize(mu, logvar=None, *, n_samples=None, generator=None, shard=None, backend="auto"):
     """z = mu + exp(logvar / 2) * eps, eps ~ N(0, I): the sample of sample_kl without the KL; the same noise."""
-    return _sample(mu, logvar, None, n_samples, False, generator, backend)[0]
+    return _sample(mu, logvar, None, n_samples, False, generator, shard, backend)[0]
 
 
 def _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms, backend):
     checks.choice("reduction", reduction, REDUCTIONS)
+    if sharded.any_of((x, *params, *latent)):
+        return sharded.elbo(_elbo, x, params, likelihood, latent, rec_weight, beta, reduction, terms, backend)
     module = backends.choose(backend, (*params, *latent))
     if likelihood in LEVELS:
         return _elbo_of_levels(module, x, *params, likelihood, latent, rec_weight, beta, reduction, terms)
@@ -173,11 +181,15 @@ def _elbo_of_levels(module, x, logits, likelihood, latent, rec_weight, beta, red
     return loss if reduction == "none" else getattr(loss, reduction)(), nll.to(loss.dtype), kl, kl_per_dim
 
 
-def _sample(mu, logvar, prior, n_samples, with_kl, generator, backend):
+def _sample(mu, logvar, prior, n_samples, with_kl, generator, shard, backend):
     mu, logvar, prior = _packed(mu, prior) if logvar is None else _pair(mu, logvar, prior)
     checks.noise(n_samples, generator, mu)
+    if sharded.any_of((mu, logvar, *prior)):
+        return sharded.sample(_sample, mu, logvar, prior, n_samples, with_kl, generator, shard, backend)
     module = backends.choose(backend, (mu, *prior) if logvar is None else (mu, logvar, *prior))
     rng = philox.new_rng(generator, mu.device)
+    if shard is not None:
+        rng = philox.of_shard(rng, *checks.shard(shard, mu.shape[0]))
     return module.sample_kl(mu, logvar, prior, rng, n_samples, with_kl)
 
 

@@ -115,16 +115,18 @@ class VAE(nn.Module):
         """z [B, L, ...] -> what the decoder puts out: a tensor, or a tuple of the likelihood's parameters."""
         return self.decoder(z)
 
-    def forward(self, x):
+    def forward(self, x, **settings):
         """The loss, so that wrappers (DDP, torch.compile, torch.func) see the whole step in one call."""
-        return self.loss(x)
+        return self.loss(x, **settings)
 
-    def loss(self, x, *, beta=None, generator=None, return_terms=False):
-        """The objective of a batch in nats, a scalar: the mean over the batch, of one posterior sample each.
+    def loss(self, x, *, beta=None, reduction="mean", generator=None, shard=None, return_terms=False):
+        """The objective of a batch in nats, of one posterior sample each: the mean over the batch, a scalar.
 
         x:            [B, ...], float or uint8; uint8 goes to the loss as it is and is read as x/255 there. Counts: also
                       int16 and int32, all read as they are.
         beta:         None for the module's own; float or 0-d tensor.
+        reduction:    as in `fused_elbo`.
+        shard:        as in `sample_kl`: the place of x in a batch that ranks share.
         return_terms: give the dataclass of `fused_elbo` instead, with nll [B], kl [B] and kl_per_dim [L, ...].
         """
         beta = self.beta if beta is None else beta
@@ -133,14 +135,16 @@ class VAE(nn.Module):
             "obs_logvar": self.obs_logvar,
             "beta": beta,
             "rec_weight": self.rec_weight,
+            "reduction": reduction,
             "backend": self.backend,
         }
+        draw = {"generator": generator, "shard": shard, "backend": self.backend}
         if return_terms:
             mu, logvar = self.encode(x)
-            z = functional.reparameterize(mu, logvar, generator=generator, backend=self.backend)
+            z = functional.reparameterize(mu, logvar, **draw)
             return functional.fused_elbo(self.decode(z), x, mu, logvar, prior=self.prior, return_terms=True, **shared)
         # The noise and the KL together: mu and logvar are read once, and get one gradient from one kernel.
-        z, kl = functional.sample_kl(*self._moments(x), prior=self.prior, generator=generator, backend=self.backend)
+        z, kl = functional.sample_kl(*self._moments(x), prior=self.prior, **draw)
         return functional.fused_elbo(self.decode(z), x, kl=kl, **shared)
 
     @torch.no_grad()

@@ -62,10 +62,16 @@ struct KlJob {
   double* per_dim;     // [row_tasks, cols], zeroed; or null
 };
 
+// The noise of the rows first_row, ..., first_row + grid.rows - 1 of batches of all_rows, one batch for each draw.
+struct NoiseOf {
+  uint64_t seed, offset;
+  int64_t draws, first_row, all_rows;
+  int64_t row(int64_t draw, int64_t row) const { return draw * all_rows + first_row + row; }
+};
+
 struct SampleJob {
   Grid grid;
-  int64_t draws;
-  uint64_t seed, offset;
+  NoiseOf noise;
   Source mu, logvar;
   Sink z;  // [draws * rows, cols]
 };
@@ -73,8 +79,7 @@ struct SampleJob {
 // Gradients of the sample, and of the KL where a weight is given, written once.
 struct SampleBackwardJob {
   Grid grid;
-  int64_t draws;
-  uint64_t seed, offset;
+  NoiseOf noise;
   Source p[4];     // as in KlJob
   Source grad_z;   // [draws * rows, cols]; null: no sample
   Weights weight;  // of the KL; null: no KL

@@ -86,7 +86,8 @@ struct FinishJob {
 
 struct SampleJob {
   int64_t rows, cols, draws;
-  const int64_t* rng;  // seed, offset
+  const int64_t* rng;  // seed, offset, and of a shard: the first row, and the rows of a draw
+  bool shard;
   Source mu, logvar;
   Sink z;  // [draws * rows, cols]
   int64_t blocks;
@@ -102,6 +103,7 @@ struct ElboJob {
 struct SampleBackwardJob {
   int64_t rows, cols, draws;
   const int64_t* rng;
+  bool shard;
   Source p[4];    // as in KlJob
   Source grad_z;  // [draws * rows, cols], contiguous; null: none
   Weight weight;  // of the KL, by row

@@ -81,7 +81,7 @@ void latent(const LatentLoops& loops) {
   const Array<T> zero(kCount), mu = spread<T>(kCount, -3, 3, 1009), logvar = spread<T>(kCount, -5, 2, 1013);
   Array<T> z(kCount), grads[4];
   Array<double> kl(kRows * kGrid.col_tasks());
-  SampleJob sample{kGrid, 1, 0x123456789abcdefu, 5, source(zero), source(zero), sink(z)};
+  SampleJob sample{kGrid, {0x123456789abcdefu, 5, 1, 0, kGrid.rows}, source(zero), source(zero), sink(z)};
   run(loops.sample, sample);
   print<T>("noise", "z", z);
   sample.mu = source(mu), sample.logvar = source(logvar);

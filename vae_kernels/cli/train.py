@@ -1,6 +1,12 @@
-"""`vae-kernels train`: options in, a run folder out. The loop is in fit.py, the files are in checkpoint.py."""
+"""`vae-kernels train`: options in, a run folder out. The loop is in fit.py, the files are in checkpoint.py.
+
+`torchrun --nproc-per-node 2 -m vae_kernels train` trains on two: every rank reads the data, takes its part of each
+batch, and draws the noise that one process would; the first one writes. Where a worker dies, torchrun (--max-restarts)
+starts all again, and they go on from the run's last checkpoint.
+"""
 
 import math
+import os
 import sys
 import time
 from enum import Enum
@@ -15,7 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from .. import __version__
 from ..formulas import LIKELIHOODS
 from ..vae import conv_vae, mlp_vae
-from . import UserError, checkpoint, plots
+from . import UserError, checkpoint, plots, ranks
 from .data import load
 from .fit import Interrupt, fit, measure
 
@@ -52,7 +58,7 @@ def train(
     name: Annotated[str | None, typer.Option(help="Name of the run. Default: made of the options.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this run folder; --epochs may be raised.")] = None,
 ):
-    """Train a VAE and leave weights, metrics and pictures in a run folder."""
+    """Train a VAE and leave weights, metrics and pictures in a run folder. Many GPUs: under torchrun."""
     config = {
         "data": data and str(Path(data).resolve()),
         "likelihood": str(getattr(likelihood, "value", likelihood)),
@@ -70,7 +76,9 @@ def train(
     }
     given = {key for key in context.params if context.get_parameter_source(key).name == "COMMANDLINE"}
     try:
-        raise SystemExit(run_training(config, given, out, name, resume))
+        with ranks.joined():
+            code = run_training(config, given, out, name, resume)
+        raise SystemExit(code)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -79,6 +87,9 @@ def train(
 def run_training(config, given, out, name, resume):
     """Check, build, train, draw. `given`: names of the options on the command line. Returns the exit code."""
     check(config)
+    if resume is None and ranks.started_again():
+        resume = ranks.from_first(lambda: checkpoint.of_job(out, ranks.job()))
+        given = given - {"out", "name"}
     if resume is not None:
         config = resumed_config(resume, config, given)
     device = torch.device(pick_device(config["device"]))
@@ -103,10 +114,18 @@ def run_training(config, given, out, name, resume):
             measure(config["loss"], vae, data.images, torch.arange(1), 1, device)
         except (ValueError, TypeError, RuntimeError) as error:
             raise UserError(str(error)) from error
-        run = checkpoint.new_run(out, name, f"{data.name}-{config['likelihood']}-{config['loss']}")
-        checkpoint.save_state(run, vae, optimizer, progress)  # from here on there is something to resume
-    checkpoint.save_config(run, config | {"vae_kernels": __version__, "torch": torch.__version__})
+        default = f"{data.name}-{config['likelihood']}-{config['loss']}"
+        run = ranks.from_first(lambda: checkpoint.new_run(out, name, default))
+        save(run, vae, optimizer, progress)  # from here on there is something to resume
+    if ranks.first():
+        versions = {"vae_kernels": __version__, "torch": torch.__version__, "torchrun": ranks.job()}
+        checkpoint.save_config(run, config | versions)
     return go(run, vae, optimizer, data, config | {"device": device}, progress)
+
+
+def save(run, vae, optimizer, progress):
+    if ranks.first():
+        checkpoint.save_state(run, vae, optimizer, progress)
 
 
 def check(config):
@@ -115,6 +134,8 @@ def check(config):
         if not least <= config[key] < math.inf:
             raise UserError(f"--{key}: got {config[key]:g}, expected a finite number {'>= 0' if least == 0 else '> 0'}")
     if config["loss"] == "eager":
+        if ranks.count() > 1:
+            raise UserError("--loss eager draws other noise on each rank; under torchrun: --loss fused")
         if config["backend"] != "auto":
             raise UserError(f"--backend {config['backend']} has no effect with --loss eager; leave one of them out")
         if config["likelihood"] not in EAGER:
@@ -138,9 +159,12 @@ def resumed_config(run, config, given):
 
 
 def pick_device(device):
-    """The device of that name; "auto" is cuda where there is one."""
+    """The device of that name; "auto" is cuda where there is one; under torchrun "cuda" is the GPU of this rank."""
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and ranks.count() > 1:
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -171,7 +195,7 @@ def build(config, data):
 
 def go(run, vae, optimizer, data, config, progress):
     """Train with a progress bar, save after each epoch, draw, and say what there is. Returns the exit code."""
-    console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
+    console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False, quiet=not ranks.first())
     shape = "x".join(map(str, data.images.shape[1:]))
     n_train, n_test = map(len, data.split())
     size = sum(p.numel() for p in vae.parameters())
@@ -179,7 +203,7 @@ def go(run, vae, optimizer, data, config, progress):
     console.print(f"data   {data.source}: {n_train} to train on, {n_test} held out, each {shape} {dtype}")
     console.print(
         f"model  {config['model']}, {config['latent_dim']} latents, {config['likelihood']}, {size:,} parameters; "
-        f"{config['loss']} loss on {config['device']}"
+        f"{config['loss']} loss on {config['device']}" + (f", {ranks.count()} ranks" if ranks.count() > 1 else "")
     )
     console.print(f"run    {run}" + (f", going on after epoch {len(progress['rows'])}" if progress["rows"] else ""))
     console.print(
@@ -204,7 +228,7 @@ def go(run, vae, optimizer, data, config, progress):
             bar.update(task, completed=epoch - 1 + step / steps, description=text)
 
     def on_epoch(row):
-        checkpoint.save_state(run, vae, optimizer, progress)
+        save(run, vae, optimizer, progress)
         console.print(
             f"{row['epoch']:5d}  {row['train_neg_elbo_nats']:11.2f}  {row['test_neg_elbo_nats']:10.2f}   "
             f"{row['test_reconstruction_nats']:14.2f} {row['test_kl_nats']:7.2f}   "
@@ -220,7 +244,7 @@ def go(run, vae, optimizer, data, config, progress):
         )
     if done < config["epochs"]:
         if progress["step"]:  # else on_epoch has just saved
-            checkpoint.save_state(run, vae, optimizer, progress)
+            save(run, vae, optimizer, progress)
         place = f"in epoch {done + 1}" if progress["step"] else f"after epoch {done}"
         console.print(f"\nstopped {place}; saved. To go on: vae-kernels train --resume {run}")
         if done:
@@ -243,14 +267,16 @@ def go(run, vae, optimizer, data, config, progress):
 @torch.no_grad()
 def draw(run, vae, data, config, rows):
     """Write the four pictures."""
-    vae.eval()
     device, (_, test) = config["device"], data.split()
+    means = measure(config["loss"], vae, data.images, test, config["batch_size"], device)[2]
+    if not ranks.first():
+        return
+    vae.eval()
     shown = data.images[test[:40]]
     unit = shown.dtype == torch.uint8 or LIKELIHOODS[config["likelihood"]].SUPPORT == (0.0, 1.0)
     originals = shown / 255 if shown.dtype == torch.uint8 else shown
     low, high = (0.0, 1.0) if unit else (originals.min().item(), originals.max().item())
     generator = torch.Generator(device).manual_seed(0)
-    means = measure(config["loss"], vae, data.images, test, config["batch_size"], device)[2]
     labels = None if data.labels is None else data.labels[test]
     pictures = {
         "curves.png": plots.curves(rows, config["latent_dim"]),

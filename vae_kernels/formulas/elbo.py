@@ -71,7 +71,7 @@ def sample_kl(mu, logvar, prior, rng, n_samples=None, with_kl=True):
     latent = (mu, logvar, *(prior or ()))
     dtype = compute_dtype(*latent)
     shape = mu.shape if n_samples is None else (n_samples, *mu.shape)
-    eps = philox.normals(rng, shape, mu.device)
+    eps = philox.normals(rng, shape, mu.device, n_samples)
     z = reparameterize(mu.to(dtype), logvar.to(dtype), eps).to(mu.dtype)
     return z, _sum_events(_kl(latent, dtype)) if with_kl else None
 

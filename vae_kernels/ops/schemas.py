@@ -18,7 +18,7 @@ latent      [], [kl], [mu, logvar] or [mu, logvar, prior_mu, prior_logvar]
 rec_weight  0-d, or None; the weight is this times rec_weight_factor. Likewise beta, also one for each latent dimension.
 need        bit i: the gradient of input i of (*params, *latent); in sample: of (mu, logvar, *prior)
 packed      mu and logvar are the halves of one tensor, [B, 2L, ...], and get one gradient, of its shape
-rng         int64 [2]: seed and offset of the noise (philox.py)
+rng         int64 [2]: seed and offset of the noise; or [4], for the samples of a shard (philox.py)
 logits      [B, K, ...], x [B, ...] integers, levels 0..K-1: each sample dense, the levels outermost or innermost, and x
             in the order of the other dimensions.
 top_and_total  [2, B, positions], in the order of x: each position's largest logit, and the sum of e^{logit - top},
