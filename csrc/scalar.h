@@ -87,7 +87,7 @@ struct Real<float> {
   static constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;  // the first is short: k times it is exact
   static constexpr float kLow = -87.f;                                        // e^-87 is the last that is not denormal
   static constexpr float kHigh = 88.f;  // e^88 is finite by more than a factor 2; e^89 is infinite
-  static constexpr float kInfinite = 89.f;
+  static constexpr float kInfinite = 89.f, kLargest = 3.4028234663852886e38f;
 
   // (e^r - 1 - r) / r^2 on |r| <= ln 2 / 2: e^r to 0.06
   VK_FN float exp_tail(float r) {
@@ -128,7 +128,7 @@ struct Real<double> {
   static constexpr uint64_t kOne = 0x3ff0000000000000u;
   static constexpr double kMagic = 6755399441055744.;  // 1.5 * 2^52
   static constexpr double kLn2High = 6.93147180369123816490e-01, kLn2Low = 1.90821492927058770002e-10;
-  static constexpr double kLow = -708, kHigh = 709, kInfinite = 710;
+  static constexpr double kLow = -708, kHigh = 709, kInfinite = 710, kLargest = 1.7976931348623157e308;
 
   VK_FN double exp_tail(double r) {  // to 0.002
     double p = 2.09147553258932022e-9;

@@ -1,7 +1,5 @@
 // -log NB(x; mean exp(log_mean), inverse dispersion s): vae_kernels/formulas/negative_binomial.py has the maths.
 #pragma once
-#include <limits>
-
 #include "counts.h"
 
 namespace vk {
@@ -17,7 +15,7 @@ struct negative_binomial {
 
   template <class T>
   VK_FN T none(const T (&p)[2], T (&grad)[2]) {  // x = 0
-    constexpr T most = std::numeric_limits<T>::max();
+    constexpr T most = Real<T>::kLargest;
     const T mean = exp(p[0]), s = exp(p[1]), excess = p[0] - p[1];
     const bool over = excess > 0;
     const T smaller = over ? s : mean, larger = over ? mean : s;

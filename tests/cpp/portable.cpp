@@ -92,7 +92,8 @@ void latent(const LatentLoops& loops) {
   job.p[0] = job.p[3] = source(mu), job.p[1] = job.p[2] = source(logvar);
   job.weight = {&kOne, 0, 1};
   job.kl = kl.data();
-  SampleBackwardJob back{kGrid, 1, 1, 2, {job.p[0], job.p[1], job.p[2], job.p[3]}, source(mu), job.weight, {}};
+  SampleBackwardJob back{
+      kGrid, {1, 2, 1, 0, kGrid.rows}, {job.p[0], job.p[1], job.p[2], job.p[3]}, source(mu), job.weight, {}};
   for (int k = 0; k < 4; ++k) grads[k].resize(kCount), job.grad[k] = back.grad[k] = sink(grads[k]);
   run(loops.kl, job);
   print<T>("kl", "kl", kl);
