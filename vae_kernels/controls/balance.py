@@ -1,0 +1,50 @@
+"""KL balancing, which in two papers is two things: between posterior and prior, and between latent groups."""
+
+import torch
+
+from .. import checks, functional
+from .control import fraction, positive
+
+
+def balanced_kl(mu, logvar, *, prior, alpha=0.8, backend="auto"):
+    """The KL [B] in nats, with alpha of its gradient for the prior and 1 - alpha for the posterior:
+
+        alpha KL( sg(q) || p ) + (1 - alpha) KL( q || sg(p) ),    sg = stop gradient
+
+    Hafner et al. 2021 (DreamerV2), arXiv:2010.02193, algorithm 2, with their alpha: the prior is drawn to the posterior
+    faster than the posterior to a prior that is not trained yet. For `kl=` of fused_elbo.
+
+    prior: the pair (mu, logvar), as in gaussian_kl; required, since N(0, I) has no gradient to balance.
+    """
+    fraction("alpha", alpha)
+    if prior is None:
+        raise ValueError("prior: got None, expected a pair of tensors (mu, logvar): N(0, I) has nothing to train")
+    checks.posterior(mu, logvar, prior)
+    of_prior = functional.gaussian_kl(mu.detach(), logvar.detach(), prior=prior, backend=backend)
+    of_posterior = functional.gaussian_kl(mu, logvar, prior=tuple(p.detach() for p in prior), backend=backend)
+    return alpha * of_prior + (1 - alpha) * of_posterior
+
+
+def balance_groups(kl, sizes=None):
+    """The weighted KL [B] of latent groups, the groups with a large KL weighing more:
+
+        sum_g gamma_g kl_bg,   gamma_g = sg( (mean_b |kl_bg| + 0.01) / sizes_g ), scaled to a mean of 1 over the groups
+
+    so that in warm-up no group is given up for another. Vahdat & Kautz 2020 (NVAE), arXiv:2007.03898, appendix A; the
+    0.01 nats are those of its published code, which balances during warm-up only. It is no ELBO: stop when warm.
+
+    kl:    [B, G] in nats: torch.stack([kl_1, ..., kl_G], 1), a [B] of each group.
+    sizes: None, or G positive numbers: the more a group weighs, the less it is favoured.
+    Returns [B], for `kl=` of fused_elbo.
+    """
+    checks.tensor("kl", kl)
+    if kl.dim() != 2:
+        raise ValueError(f"kl: got shape {tuple(kl.shape)}, expected [B, G], a column for each group")
+    gamma = kl.detach().abs().mean(0) + 0.01
+    if sizes is not None:
+        if len(sizes) != kl.shape[1]:
+            raise ValueError(f"sizes: got {len(sizes)} numbers, expected one for each of {kl.shape[1]} groups")
+        for i, size in enumerate(sizes):
+            positive(f"sizes[{i}]", size)
+        gamma = gamma / torch.tensor(sizes, dtype=gamma.dtype, device=gamma.device)
+    return (kl * (gamma / gamma.mean())).sum(1)

@@ -1,0 +1,44 @@
+"""GECO: the weight of the reconstruction as the Lagrange multiplier of a constraint on it."""
+
+import torch
+
+from .. import checks
+from .control import Control, fraction, positive
+
+
+class Geco(Control):
+    """Minimise the KL subject to a mean negative log-likelihood of at most `target` nats per sample:
+
+        C_t      = mean_b nll_b - target
+        C_ma_t   = momentum C_ma_{t-1} + (1 - momentum) C_t          (C_ma_0 = C_0)
+        lambda_t = lambda_{t-1} exp(speed C_ma_t)                     minimised: KL + lambda C
+
+    Rezende & Viola 2018, arXiv:1810.00597, algorithm 1. The constants of C have no gradient, so the objective is
+    `fused_elbo(..., rec_weight=geco.value, return_terms=True)`; then `geco.update(terms.nll)`. lambda grows while the
+    constraint is violated and falls when it is met. It is not bounded: a target out of reach lets it grow for ever.
+
+    target:   nats per sample. A mean square error of s, of D elements at unit variance, is D (s + log(2 pi)) / 2 nats.
+    speed:    per nat: a violation of 1 / speed nats multiplies lambda by e at each step.
+    momentum: in [0, 1). weight: lambda at the start, > 0.
+    """
+
+    def __init__(self, target, *, speed, momentum=0.99, weight=1.0, device=None, dtype=torch.float32):
+        checks.number("target", target)
+        positive("speed", speed)
+        positive("weight", weight)
+        fraction("momentum", momentum, most_included=False)
+        self.target, self.speed, self.momentum = target, speed, momentum
+        super().__init__(device, dtype, value=weight, violation=0.0)
+
+    @torch.no_grad()
+    def update(self, nll):
+        """nll: [B] or its mean, in nats, unweighted: `terms.nll`. In place, without a sync; after the backward pass."""
+        checks.tensor("nll", nll)
+        checks.on_device_of("value", self.value, "nll", nll)
+        violation = (nll.mean() - self.target).to(self.value.dtype)
+        if self.steps:
+            self.violation.lerp_(violation, 1 - self.momentum)
+        else:
+            self.violation.copy_(violation)
+        self.value.mul_(torch.exp(self.speed * self.violation))
+        self.steps += 1

@@ -1,0 +1,112 @@
+"""Functions of the KL that stand in its place: `fused_elbo(recon, x, kl=free_bits(kl, 2.0, unit="per_sample"))`.
+
+Each gives a [B] whose mean over the batch is the paper's term; where the paper averages over the batch first, all its
+elements are equal. reduction="sum" is then B times that, as it is of everything else.
+"""
+
+import torch
+
+from .. import checks, functional
+from .control import count
+
+UNITS = ("per_dim", "per_group", "per_sample", "batch_mean")
+
+
+def kl_per_dim(mu, logvar, *, prior=None, backend="auto"):
+    """The KL of each sample and latent dimension, in nats, of the shape of mu: what "per_dim" and "per_group" need.
+
+    The arguments, dtypes and errors are those of gaussian_kl, whose value is the sum of this over all but dimension 0.
+    """
+    mu, logvar, *prior = checks.posterior(mu, logvar, prior)
+    # every element is a sample of one dimension
+    flat = [t.expand(mu.shape).reshape(-1) for t in (mu, logvar, *prior)]
+    kl = functional.gaussian_kl(*flat[:2], prior=tuple(flat[2:]) or None, backend=backend)
+    return kl.view(mu.shape)
+
+
+def free_bits(kl, nats, *, unit, groups=None):
+    """The KL, but no less than `nats` in each unit: below that it costs nothing more, and has no gradient.
+
+        "per_dim"     sum_d max(nats, mean_b kl_bd)     kl [B, L, ...]: kl_per_dim(mu, logvar)
+        "per_group"   sum_g max(nats, mean_b kl_bg)     kl [B, G, ...]: a group is an index of dimension 1, such as a
+                                                        channel, with all that lies behind it; or groups=(4, 12): so
+                                                        many indices of dimension 1 each
+        "per_sample"  max(nats, kl_b)                   kl [B], of sample_kl or gaussian_kl, or [B, ...], then summed
+        "batch_mean"  max(nats, mean_b kl_b)            the same
+
+    "per_group" is Kingma et al. 2016, arXiv:1606.04934, equation 15, and "per_dim" the same with groups of one; the
+    minimum of the whole KL, of its mean or of each sample's, is DreamerV2's (arXiv:2010.02193, `free_avg`). The
+    objective can be no less than nats per group (so L * nats with "per_dim"): it is no ELBO below that.
+
+    Args:
+        kl: float32 or float64 and differentiable; nats as all others.
+        nats: float, or 0-d tensor (a schedule's value), >= 0.
+        unit: one of the four words.
+        groups: only for "per_group".
+
+    Returns:
+        [B], for `kl=` of fused_elbo. With data parallelism mean_b is that of each replica.
+    """
+    checks.choice("unit", unit, UNITS)
+    _kl(kl, 2 if unit in ("per_dim", "per_group") else 1, f"unit={unit!r}")
+    _nats("nats", nats, kl)
+    if groups is not None and unit != "per_group":
+        raise ValueError(f"groups: has no effect with unit={unit!r}")
+    if unit == "per_sample":
+        return _floor(_per_sample(kl), nats)
+    units = {"per_dim": lambda: kl.flatten(1), "per_group": lambda: _grouped(kl, groups)}
+    units = units[unit]() if unit in units else _per_sample(kl).unsqueeze(1)
+    return _floor(units.mean(0), nats).sum().expand(len(kl))
+
+
+def capacity(kl, nats, *, unit="per_sample"):
+    """|KL - C|: the KL is drawn to C nats from both sides. beta= is the paper's gamma, and a schedule's value the C.
+
+        "per_sample"  |kl_b - C|         Burgess et al. 2018, arXiv:1804.03599, equation 8
+        "batch_mean"  |mean_b kl_b - C|  the same of the mean, as samples may differ in what they need
+
+    kl: [B], or [B, ...], then summed. nats: float or 0-d tensor, >= 0. Returns [B], for `kl=` of fused_elbo.
+    """
+    checks.choice("unit", unit, ("per_sample", "batch_mean"))
+    _kl(kl, 1, f"unit={unit!r}")
+    _nats("nats", nats, kl)
+    kl = _per_sample(kl)
+    return (kl - nats).abs() if unit == "per_sample" else (kl.mean() - nats).abs().expand(len(kl))
+
+
+def _kl(kl, least, why):
+    checks.tensor("kl", kl)
+    if kl.dim() < least:
+        expected = "[B, L, ...], as kl_per_dim gives it" if least == 2 else "[B, ...]"
+        raise ValueError(f"kl: got shape {tuple(kl.shape)}, expected {expected}, with {why}")
+
+
+def _nats(name, value, kl):
+    if isinstance(value, torch.Tensor):
+        checks.tensor(name, value)
+        checks.on_device_of("kl", kl, name, value)
+        checks.broadcasts(name, value.shape, "a number", ())
+    else:
+        checks.number(name, value)
+        if value < 0:
+            raise ValueError(f"{name}: got {value}, expected a number >= 0")
+
+
+def _per_sample(kl):
+    return kl.flatten(1).sum(1) if kl.dim() > 1 else kl
+
+
+def _grouped(kl, groups):
+    """[B, G]."""
+    each = kl.flatten(2).sum(2) if kl.dim() > 2 else kl
+    if groups is None:
+        return each
+    groups = tuple(count("groups", n, 1) for n in groups)
+    if sum(groups) != kl.shape[1]:
+        raise ValueError(f"groups: got {groups}, which sum to {sum(groups)}, expected dimension 1 of kl, {kl.shape[1]}")
+    return torch.stack([part.sum(1) for part in each.split(groups, 1)], 1)
+
+
+def _floor(kl, nats):
+    # where(), not clamp(): the unit at the floor has no gradient, exactly
+    return torch.where(kl > nats, kl, nats)

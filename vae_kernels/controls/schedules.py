@@ -1,0 +1,108 @@
+"""Schedules: a weight (beta, rec_weight, a capacity, free nats) as a function of the step."""
+
+import math
+
+import torch
+
+from .. import checks
+from .control import Control, count
+
+
+class Schedule(Control):
+    """A weight that follows the step count: `value` is a 0-d tensor on `device`, `step()` advances it.
+
+    A schedule of your own is a subclass that says what `curve(step)` is. delay: so many steps at curve(0) before it
+    begins. It depends on the step alone, so a resumed run goes on exactly; it is written in place, without a sync.
+    """
+
+    def __init__(self, *, delay=0, device=None, dtype=torch.float32):
+        self.delay = count("delay", delay)
+        super().__init__(device, dtype, value=self.at(0))
+
+    def curve(self, step):
+        """The value at a step >= 0, a Python number, if there were no delay."""
+        raise NotImplementedError
+
+    def at(self, step):
+        """The value at a step, a Python number; steps are counted from 0."""
+        return self.curve(max(0, count("step", step) - self.delay))
+
+    def step(self):
+        """Go to the next step. Call it after the backward pass."""
+        self.steps += 1
+        self.value.fill_(self.at(self.steps))
+
+    def __repr__(self):
+        return f"{type(self).__name__}(steps={self.steps}, at={self.at(self.steps):g})"
+
+
+class _Ramp(Schedule):
+    """From start to end in `steps` steps, then end; a subclass says how: `rise` takes a step to [0, 1]."""
+
+    def __init__(self, steps, start=0.0, end=1.0, *, delay=0, device=None, dtype=torch.float32):
+        checks.number("start", start)
+        checks.number("end", end)
+        self.length, self.start, self.end = count("steps", steps, 1), start, end
+        super().__init__(delay=delay, device=device, dtype=dtype)
+
+    def curve(self, step):
+        # written so that 0 gives exactly start, and 1 exactly end
+        rise = self.rise(step)
+        return (1 - rise) * self.start + rise * self.end
+
+
+class Constant(Schedule):
+    """The same value at every step."""
+
+    def __init__(self, level=1.0, *, device=None, dtype=torch.float32):
+        checks.number("level", level)
+        self.level = level
+        super().__init__(device=device, dtype=dtype)
+
+    def curve(self, step):
+        return self.level
+
+
+class LinearWarmup(_Ramp):
+    """start + (end - start) min(1, step / steps): linear, then constant; with delay=, constant at start before.
+
+    KL annealing: Bowman et al. 2016, arXiv:1511.06349, section 3.1; linear warm-up: Soenderby et al. 2016,
+    arXiv:1602.02282, section 2.3.
+    """
+
+    def rise(self, step):
+        return min(1.0, step / self.length)
+
+
+class Cosine(_Ramp):
+    """start + (end - start) (1 - cos(pi min(1, step / steps))) / 2: no kink at either end.
+
+    The half-cosine of Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5, which there lowers a step size.
+    """
+
+    def rise(self, step):
+        return (1 - math.cos(math.pi * min(1.0, step / self.length))) / 2
+
+
+class Cyclical(_Ramp):
+    """`cycles` ramps within `steps` steps, each linear for `ratio` of its length and then at end; end after the last.
+
+        tau = mod(t - 1, ceil(T / M)) / (T / M);   beta = min(1, tau / R)       t from 1: our step is t - 1
+
+    Fu et al. 2019, arXiv:1903.10145, equations 6 and 7, with T = steps, M = cycles, R = ratio; the defaults of M and R
+    are theirs. steps >= cycles, 0 < ratio <= 1.
+    """
+
+    def __init__(self, steps, cycles=4, ratio=0.5, start=0.0, end=1.0, *, delay=0, device=None, dtype=torch.float32):
+        self.cycles, self.ratio = count("cycles", cycles, 1), ratio
+        checks.number("ratio", ratio)
+        if not 0 < ratio <= 1:
+            raise ValueError(f"ratio: got {ratio}, expected a number in (0, 1]")
+        count("steps", steps, cycles)
+        super().__init__(steps, start, end, delay=delay, device=device, dtype=dtype)
+
+    def rise(self, step):
+        if step >= self.length:
+            return 1.0
+        tau = step % math.ceil(self.length / self.cycles) / (self.length / self.cycles)
+        return min(1.0, tau / self.ratio)

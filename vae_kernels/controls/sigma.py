@@ -1,0 +1,70 @@
+"""The optimal sigma: the variance of the Gaussian likelihood that fits best, in closed form.
+
+    sigma*^2 = argmax_s2 log N(x; loc, s2 I) = mean (x - loc)^2
+
+Rybkin et al. 2021 (sigma-VAE), arXiv:2006.13202, section 3.2 ("Optimal sigma-VAE"). It sets the balance of
+reconstruction and KL, in place of a beta that is searched for. A reconstruction without any error has sigma* = 0, whose
+logarithm is -inf: that is the maximum likelihood, and nothing is clamped.
+"""
+
+import torch
+
+from .. import checks
+from .control import Control, fraction
+
+OVER = ("batch", "sample", "element")
+
+
+def optimal_logvar(loc, x, *, over="batch"):
+    """log mean (x - loc)^2, for `fused_elbo(loc, x, ..., likelihood="gaussian", obs_logvar=optimal_logvar(loc, x))`.
+
+    Detached: at the optimum the derivative of the likelihood by sigma is 0, so the gradient of loc is the same either
+    way where the mean is taken over the same elements.
+
+    loc, x: [B, ...] of one shape; x also uint8, read as x / 255.
+    over:   "batch": one for all, 0-d; "sample": one for each, [B, 1, ...]; "element": one for each element of the
+            event, over the batch, [...].
+    Returns float32, or float64 if loc is.
+    """
+    checks.choice("over", over, OVER)
+    squares = _squares(loc, x)
+    if over == "batch":
+        return squares.mean().log()
+    if over == "element":
+        return squares.mean(0).log()
+    dims = tuple(range(1, squares.dim()))
+    return (squares.mean(dims, keepdim=True) if dims else squares).log()
+
+
+class RunningLogvar(Control):
+    """optimal_logvar over the last batches: a running mean of the mean square, and its logarithm in `value`, 0-d.
+
+        m_t = momentum m_{t-1} + (1 - momentum) mean (x - loc)^2;    value = log( m_t / (1 - momentum^t) )
+
+    The division makes up for m_0 = 0 (as Adam does: Kingma & Ba 2015, arXiv:1412.6980, section 3). The value is used as
+    `obs_logvar=` of the next step, and of evaluation, where a sigma must not see what it is judged on.
+
+    logvar: the value before the first update.
+    """
+
+    def __init__(self, momentum=0.99, *, logvar=0.0, device=None, dtype=torch.float32):
+        fraction("momentum", momentum, most_included=False)
+        checks.number("logvar", logvar)
+        self.momentum = momentum
+        super().__init__(device, dtype, value=logvar, average=0.0)
+
+    @torch.no_grad()
+    def update(self, loc, x):
+        """One batch, as in optimal_logvar. In place, without a sync; after the backward pass."""
+        squares = _squares(loc, x)
+        checks.on_device_of("value", self.value, "loc", loc)
+        self.average.lerp_(squares.mean().to(self.average.dtype), 1 - self.momentum)
+        self.steps += 1
+        self.value.copy_(torch.log(self.average / (1 - self.momentum**self.steps)))
+
+
+def _squares(loc, x):
+    checks.parameters(loc, x, "gaussian", None)
+    dtype = torch.float64 if loc.dtype == torch.float64 else torch.float32
+    x = x.to(dtype) / 255 if x.dtype == torch.uint8 else x.to(dtype)
+    return (x - loc.detach().to(dtype)).square()
