@@ -3,6 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from . import controls
+from .audit import audit
 from .backends import available_backends
 from .formulas import ALL as _FORMULAS
 from .functional import ElboTerms, fused_elbo, gaussian_kl, nll, reparameterize, sample_kl
@@ -23,6 +24,7 @@ __all__ = [
     "VAE",
     "ElboTerms",
     "FusedELBO",
+    "audit",
     "available_backends",
     "controls",
     "conv_vae",

@@ -1,0 +1,121 @@
+"""The calls, as text that can be pasted: the one that equals a reading, and the one that is probably meant."""
+
+import math
+
+import torch
+
+from .fit import CLOSE
+
+
+def parts(reading):
+    """What each weight is beside the power of B: (the text of it, the weight that is left and is the user's own)."""
+    sizes, gaussian = reading.sizes, reading.likelihood.name == "gaussian" and reading.obs_logvar is None
+    d, n = sizes["D"], sizes["L"]
+    of_rec = [(1, f"summed over the {d} elements"), (1 / d, f"averaged over the {d} elements")]
+    if gaussian:
+        of_rec += [(2 * w, f"a squared error without its 1/2, {text}") for w, text in of_rec]
+    of_kl = [
+        (1, f"summed over the {n} latent dims"),
+        (1 / n, f"averaged over the {n} latent dims"),
+        (1 / d, f"divided by the {d} elements of x"),
+    ]
+    rec = _part(reading.rec_weight, reading.rec_power, of_rec, reading)
+    if isinstance(reading.kl_weight, torch.Tensor):
+        return rec, ("weighted by dimension", reading.kl_weight * _batch(reading, reading.kl_power))
+    return rec, _part(reading.kl_weight, reading.kl_power, of_kl, reading)
+
+
+def _batch(reading, power):
+    return reading.sizes["B"] ** ((not reading.per_sample) if power is None else power)
+
+
+def _part(weight, power, names, reading):
+    weight = weight * _batch(reading, power)
+    for value, text in names:
+        if abs(abs(weight) - value) <= CLOSE * value:
+            return text, math.copysign(1.0, weight)
+    return (f"with a weight of {weight:.4g}" if weight else "absent"), weight
+
+
+def reduction(reading):
+    if reading.per_sample:
+        return "none"
+    return "sum" if reading.rec_power == 0 and reading.kl_power in (0, None) else "mean"
+
+
+def equal(reading):
+    """(text, the tensors that it names besides the arguments): a call that gives the same number and gradients."""
+    how = reduction(reading)
+    scale = reading.sizes["B"] if how == "mean" else 1
+    names, options, recon, logvar = _options(reading)
+    rec_weight, beta = reading.rec_weight * scale, reading.kl_weight * scale
+    tail = "" if how == "mean" else f', reduction="{how}"'
+    if isinstance(beta, torch.Tensor):
+        names["beta"], beta_text = beta, "beta"
+        negative = False
+    else:
+        beta_text, negative = number(beta, reading.sizes), beta < 0
+    if rec_weight < 0 or negative:
+        tail = f', reduction="{how}"'
+        rec, sign = _times(number(rec_weight, reading.sizes)), "-" if beta_text[0] == "-" else "+"
+        size = _times(beta_text.removeprefix("-"))
+        text = f"{rec}vk.nll({recon}, x{options}{tail}) {sign} {size}vk.gaussian_kl(mu, {logvar}{tail})"
+    else:
+        weights = "" if beta_text == "1.0" else f", beta={beta_text}"
+        if abs(rec_weight - 1) > CLOSE:
+            weights += f", rec_weight={number(rec_weight, reading.sizes)}"
+        text = f"vk.fused_elbo({recon}, x, mu, {logvar}{options}{weights}{tail})"
+    if reading.missing:
+        constant = reading.constant / (reading.sizes["B"] if how == "none" else 1)
+        text += f" {'-' if constant < 0 else '+'} {abs(constant):.12g}"
+    return text, names
+
+
+def _times(factor):
+    return "" if factor == "1.0" else f"{factor} * "
+
+
+def meant(reading):
+    """(text, names): -ELBO, with a beta only where the user gave one that no size explains."""
+    names, options, recon, logvar = _options(reading)
+    (_, rec), (_, kl) = parts(reading)
+    beta = kl / rec if rec else 1.0
+    if isinstance(beta, torch.Tensor):
+        names["beta"] = beta
+        options += ", beta=beta"
+    elif beta > 0 and abs(beta - 1) > CLOSE:
+        options += f", beta={number(beta, reading.sizes)}"
+    how = reduction(reading)
+    tail = "" if how == "mean" else f', reduction="{how}"'
+    return f"vk.fused_elbo({recon}, x, mu, {logvar}{options}{tail})", names
+
+
+def _options(reading):
+    names, options = {}, ""
+    if reading.likelihood.name != "bernoulli":
+        options = f', likelihood="{reading.likelihood.name}"'
+    if isinstance(reading.obs_logvar, torch.Tensor):
+        names["obs_logvar"] = reading.obs_logvar
+        options += ", obs_logvar=obs_logvar"
+    elif reading.obs_logvar is not None:
+        options += f", obs_logvar={reading.obs_logvar:.12g}"
+    recon = "torch.logit(recon)" if reading.likelihood.of == "probabilities" else "recon"
+    return names, options, recon, "2 * logvar" if reading.kl.of == "log sigma" else "logvar"
+
+
+def number(value, sizes):
+    """As a fraction of sizes where it is one: 1 / 784 says more than 0.00127551020408."""
+    for numerator in (1, 2):
+        for name in ("D", "L", "B"):
+            if sizes[name] > 2 and abs(abs(value) * sizes[name] - numerator) <= CLOSE * numerator:
+                return f"{'-' if value < 0 else ''}{numerator} / {sizes[name]}"
+    return f"{float(f'{value:.6g}')}" if abs(value - float(f"{value:.6g}")) <= 1e-9 * abs(value) else f"{value:.12g}"
+
+
+def run(text, names, point):
+    """The value of such a text at a point."""
+    import vae_kernels as vk
+
+    recon, x, mu, logvar = point.arguments()
+    scope = {"vk": vk, "torch": torch, "recon": recon, "x": x, "mu": mu, "logvar": logvar}
+    return eval(text, {"__builtins__": {}}, scope | {k: v.to(mu.dtype) for k, v in names.items()})

@@ -1,0 +1,123 @@
+"""What a reading, and the example's values, have to say: one sentence a finding, the gravest first."""
+
+import torch
+
+from ..formulas import LIKELIHOODS
+from . import calls
+from .fit import CLOSE, target
+
+
+def of(reading, point):
+    """A list of (level, sentence); level is "wrong", "note" or "fine"."""
+    found = [*_terms(reading), *_signs(reading), *_batch(reading), *_weights(reading), *_constants(reading)]
+    if reading.likelihood is not None and reading.likelihood.name != "none":
+        found += [*_recon(reading, point), *_targets(reading, point)]
+    return sorted(found, key=lambda finding: ("wrong", "note", "fine").index(finding[0]))
+
+
+def _terms(reading):
+    if reading.likelihood is None:
+        yield "wrong", "the gradient of recon is that of no likelihood known here, times a number"
+    elif reading.likelihood.name == "none":
+        yield "wrong", "recon has no gradient: there is no reconstruction term"
+    elif reading.rec_weight is None:
+        yield "wrong", "the elements of x have weights of their own, which no variance inside the loss explains"
+    if reading.kl is None:
+        yield (
+            "wrong",
+            "the gradients of mu and logvar are not those of the KL to N(0, I), times a number",
+        )
+    elif reading.kl.name == "none":
+        yield "wrong", "mu and logvar have no gradient: there is no KL term, this is an autoencoder"
+    elif reading.kl.of == "log sigma":
+        yield "note", "logvar is read as log sigma, half of the log-variance"
+
+
+def _signs(reading):
+    for name, weight in (("reconstruction", reading.rec_weight), ("KL", reading.kl_weight)):
+        if weight is not None and bool((torch.as_tensor(weight) < 0).any()):
+            yield "wrong", f"the {name} has the wrong sign: to minimise this loss is to make it large"
+
+
+def _batch(reading):
+    powers = {"reconstruction": reading.rec_power, "KL": reading.kl_power}
+    said = {0: "is summed over the batch", 1: "is averaged over the batch", 2: "is divided by the batch twice"}
+    if reading.rec_weight == 0 or reading.kl_weight is None or reading.rec_weight is None:
+        return
+    if reading.kl.name == "none":
+        powers.pop("KL")
+    if None in powers.values():
+        yield "note", "the loss took no batch of another size: its part in the weights was not measured"
+    elif reading.per_sample:
+        yield "fine", "one loss for each sample"
+    elif len(set(powers.values())) > 1:
+        each = " and ".join(f"the {n} {said.get(p, f'has the weight B^-{p}')}" for n, p in powers.items())
+        yield "wrong", f"{each}: beta depends on the batch size"
+    else:
+        power = powers["reconstruction"]
+        level = {0: "note", 1: "fine"}.get(power, "wrong")
+        yield level, f"the loss {said.get(power, f'has the weight B^-{power}')}"
+
+
+def _weights(reading):
+    if reading.rec_weight is None or reading.kl_weight is None or not reading.rec_weight:
+        return
+    (rec, rec_own), (kl, kl_own) = calls.parts(reading)
+    beta = reading.effective_beta
+    off = isinstance(beta, torch.Tensor) or abs(beta - 1) > CLOSE
+    level = "wrong" if _by_accident(reading, kl_own / rec_own) else "note" if off else "fine"
+    yield level, f"reconstruction {rec}; KL {kl}"
+    unit = reading.likelihood.name == "gaussian" and reading.obs_logvar is None and reading.likelihood.of == "loc"
+    if unit and off and not isinstance(beta, torch.Tensor) and beta > 0:
+        yield "note", f"that is beta = 1 with a Gaussian of standard deviation {beta**0.5:.3g} in place of 1"
+    if reading.obs_logvar is not None:
+        yield "fine", "the Gaussian's variance is inside the loss, with its own term"
+
+
+def _by_accident(reading, own):
+    """Whether sizes are in beta, beside the user's own weights: something is averaged, and not all of it."""
+    if not torch.as_tensor(own).any():
+        return False
+    powers = (reading.kl_power or 0) - (reading.rec_power or 0)
+    ratio = torch.as_tensor(reading.effective_beta / own * reading.sizes["B"] ** powers).mean().item()
+    return all(abs(ratio - fine) > CLOSE for fine in (1, 0.5))  # 1/2: a squared error, all of it
+
+
+def _constants(reading):
+    said = {
+        "2pi": "the Gaussian's log(2 pi) / 2 of each element is left out",
+        "kl": "the -1/2 of each latent dimension's KL is left out",
+        "2": "the Laplace density's log 2 of each element is left out",
+        "own": "there is a constant of its own",
+    }
+    for name in reading.missing:
+        yield "note", f"{said[name]}: no gradient, but the value is no -ELBO ({reading.constant:+.4g} in this batch)"
+
+
+def _recon(reading, point):
+    if reading.likelihood.of == "probabilities":
+        yield "note", "recon is read as probabilities; logits are exact where a sigmoid is rounded to 0 or 1"
+    elif reading.likelihood.of == "logits" and all(bool(((r >= 0) & (r <= 1)).all()) for r in point.recon):
+        yield (
+            "wrong",
+            "the loss takes recon for logits, but all of it is in [0, 1]: is there a sigmoid before the loss?",
+        )
+
+
+def _targets(reading, point):
+    name = reading.likelihood.name
+    support, x = LIKELIHOODS[name].SUPPORT, target(point.x, name)
+    if support == "counts":
+        bad = (x < 0) | (x != x.round())
+        what = "negative or fractional, expected counts"
+    elif support is not None:
+        bad, what = (x < support[0]) | (x > support[1]), f"outside [{support[0]:g}, {support[1]:g}]"
+    else:
+        bad, what = ~torch.isfinite(x), "not finite"
+    if bad.any():
+        yield "wrong", f"{bad.double().mean().item():.2%} of x are {what}: for those this is no likelihood"
+    elif name == "bernoulli":
+        entropy = -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)).flatten(1).sum(1).mean().item()
+        if entropy:
+            floor = f"the entropy of its targets, {entropy:.4g} nats a sample"
+            yield "note", f"x is not binary: the nll of this batch cannot fall below {floor}"

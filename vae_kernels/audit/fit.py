@@ -1,0 +1,91 @@
+"""What a gradient is a multiple of: the KL's terms, and the likelihoods."""
+
+from dataclasses import dataclass
+
+import torch
+
+from ..formulas import LIKELIHOODS
+from ..formulas.kl import gaussian_kl
+from .probe import wide
+
+CLOSE = 1e-4  # relative: above what a loss that computes in float32 is off by, far below what tells two terms apart
+
+
+@dataclass(frozen=True)
+class Fit:
+    """gradient = weight * that of the term `name`; weight is 0-d, or has the shape of a sample."""
+
+    name: str
+    of: str  # what the loss takes its argument for: "logits", "probabilities", ..; "logvar", "log sigma"
+    weight: torch.Tensor
+
+
+def latent(measured, at):
+    """The Fit of the KL to N(0, I), None if it is not a multiple of one."""
+    grads = torch.stack([measured.mu, measured.logvar])
+    if not grads.any():
+        return Fit("none", "logvar", grads.new_zeros(()))
+    truths = {of: torch.stack(_gradients(lambda m, v, k=k: gaussian_kl(m, k * v), (at.mu, at.logvar)))
+              for of, k in (("logvar", 1), ("log sigma", 2))}  # fmt: skip
+    for over in (None, (0, 1)):  # one weight for all, or one for each latent dimension
+        for of, truth in truths.items():
+            weight = _weight(grads, truth, over)
+            if weight is not None:
+                return Fit("kl", of, weight)
+    return None
+
+
+def likelihood(measured, at):
+    """The Fit of the likelihood, None if it is not a multiple of any that is known."""
+    grads = measured.recon
+    if not any(g.any() for g in grads):
+        return Fit("none", "nothing", grads[0].new_zeros(()))
+    flat = torch.cat([g.flatten() for g in grads])
+    for name, of, nll in candidates(at):
+        truth = _gradients(nll, at.recon)
+        weight = _weight(flat, torch.cat([t.flatten() for t in truth]))
+        if weight is not None:
+            return Fit(name, of, weight)
+    if len(grads) == 1 and at.recon[0].shape == at.x.shape:
+        weight = _weight(grads[0], at.recon[0] - target(at.x, "gaussian"), 0)
+        if weight is not None:
+            return Fit("gaussian", "loc", weight)
+    return None
+
+
+def candidates(at):
+    """(likelihood, what recon is, its element-wise nll of recon), for what recon and x allow."""
+    for name, formula in LIKELIHOODS.items():
+        missing = formula.PARAMETERS[len(at.recon) :]
+        if len(at.recon) > len(formula.PARAMETERS) or any(p not in formula.DEFAULTS for p in missing):
+            continue
+        x = target(at.x, name)
+
+        def nll(*recon, formula=formula, x=x, missing=missing):
+            return formula.nll(x, *recon, *(x.new_full((), formula.DEFAULTS[p]) for p in missing))
+
+        yield name, formula.PARAMETERS[0], nll
+        if name == "bernoulli" and all(bool(((r > 0) & (r < 1)).all()) for r in at.recon):
+            yield name, "probabilities", lambda p, x=x: -(x * p.log() + (1 - x) * (1 - p).log())
+
+
+def target(x, name):
+    """x as fused_elbo reads it."""
+    levels = x.dtype == torch.uint8 and LIKELIHOODS[name].SUPPORT != "counts"
+    return x.double() / 255 if levels else x.double()
+
+
+def _gradients(f, inputs):
+    leaves = [wide(t).detach().requires_grad_() for t in inputs]
+    with torch.enable_grad():
+        return torch.autograd.grad(f(*leaves).sum(), leaves)
+
+
+def _weight(grad, truth, over=None):
+    """w with grad = w truth, by least squares over these dimensions, or over all; None where there is none."""
+    weight = (grad * truth).sum(over) / (truth * truth).sum(over)
+    return weight if _matches(grad, weight * truth) else None
+
+
+def _matches(a, b):
+    return bool(torch.isfinite(b).all()) and bool((a - b).norm() <= CLOSE * a.norm())
