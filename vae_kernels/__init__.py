@@ -8,6 +8,7 @@ from .backends import available_backends
 from .formulas import ALL as _FORMULAS
 from .functional import ElboTerms, fused_elbo, gaussian_kl, nll, reparameterize, sample_kl
 from .module import FusedELBO
+from .monitor import Monitor
 from .pool import pool_bytes, set_pool_limit
 from .vae import VAE, conv_vae, mlp_vae
 
@@ -24,6 +25,7 @@ __all__ = [
     "VAE",
     "ElboTerms",
     "FusedELBO",
+    "Monitor",
     "audit",
     "available_backends",
     "controls",

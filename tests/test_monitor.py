@@ -1,0 +1,164 @@
+"""vk.Monitor: its rows are the means over the steps, its counts are exact, and a step costs no operation."""
+
+import csv
+import math
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import vae_kernels as vk
+from vae_kernels.monitor import SATURATED
+
+
+def batches(n, sizes=(4,), seed=0):
+    g = torch.Generator().manual_seed(seed)
+    for i in range(n):
+        b = sizes[i % len(sizes)]
+        recon, x = torch.randn(b, 3, 2, generator=g), torch.rand(b, 3, 2, generator=g)
+        mu, logvar = (torch.randn(b, 5, generator=g) for _ in range(2))
+        mu[:, 3:] *= 1e-3  # two dims whose mean hardly varies
+        yield recon, x, mu, logvar
+
+
+def rows(every, data, **options):
+    out = []
+    with vk.Monitor(every, out.append, **options) as monitor:
+        for recon, x, mu, logvar in data:
+            terms = vk.fused_elbo(recon, x, mu, logvar, return_terms=True)
+            monitor.update(terms, mu=mu, logvar=logvar, logits=recon)
+    return out
+
+
+def test_a_row_is_the_mean_over_its_steps():
+    data = list(batches(7, sizes=(4, 4, 3)))
+    got = rows(3, data)
+    assert [row["step"] for row in got] == [3, 6, 7]  # close() hands over the last, shorter one
+    for row, steps in zip(got, (data[:3], data[3:6], data[6:]), strict=True):
+        recon, x, mu, logvar = (torch.cat(parts).double() for parts in zip(*steps, strict=True))
+        assert row["nll"] == pytest.approx(vk.nll(recon, x).mean().item(), rel=1e-6)
+        assert row["kl"] == pytest.approx(vk.gaussian_kl(mu, logvar).mean().item(), rel=1e-6)
+        losses = [vk.fused_elbo(*step).item() for step in steps]
+        assert row["loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-6)
+        by_step = [vk.controls.kl_per_dim(*step[2:]).mean(0) for step in steps]
+        assert row["kl_per_dim"] == pytest.approx(torch.stack(by_step).mean(0).tolist(), rel=1e-5)
+        assert (row["nonfinite_nll"], row["nonfinite_kl"], row["first_nonfinite"]) == (0, 0, "")
+    for row, step in zip(got[:2], (data[2], data[5]), strict=True):
+        assert (row["logvar_min"], row["logvar_max"]) == (step[3].min().item(), step[3].max().item())
+        assert row["active_units"] == int((step[2].var(0) > 0.01).sum()) == 3
+
+
+def test_saturated_is_where_a_float32_probability_is_1():
+    recon = torch.linspace(10, 30, 400).view(4, 100)
+    row = rows(1, [(recon * torch.tensor([1, -1, 1, -1]).view(4, 1), recon / 30, *torch.zeros(2, 4, 5))])[0]
+    assert row["saturated"] == pytest.approx((torch.sigmoid(recon.abs()) == 1).double().mean().item(), abs=1 / 400)
+    assert torch.sigmoid(torch.tensor(SATURATED + 1e-3)) == 1 > torch.sigmoid(torch.tensor(SATURATED - 1e-3))
+
+
+@pytest.mark.parametrize("where, value", [("nll", math.nan), ("nll", math.inf), ("kl", math.nan), ("kl", math.inf)])
+def test_what_is_not_finite_is_named(where, value):
+    data = list(batches(6, sizes=(4, 3)))
+    for i in (3, 4):  # steps 4 and 5
+        recon, _, mu, _ = data[i]
+        (recon if where == "nll" else mu)[2].view(-1)[1] = value
+    row = rows(6, data)[0]
+    bad = (vk.nll(*data[3][:2]) if where == "nll" else vk.gaussian_kl(*data[3][2:]))[2].item()
+    assert row[f"nonfinite_{where}"] == 2
+    assert row["first_nonfinite"].startswith(f"{where} of sample 2 at step 4 is {bad}")
+    assert ("in latent dims 1" in row["first_nonfinite"]) == (where == "kl")
+    assert math.isfinite(row[where])  # of the others
+    other = {"nll": "kl", "kl": "nll"}[where]
+    assert row[f"nonfinite_{other}"] == 0
+
+
+class Counter(TorchDispatchMode):
+    calls = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.calls += "detach" not in str(function)
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_step_between_rows_runs_nothing_on_the_device():
+    monitor = vk.Monitor(10)
+    terms = [vk.fused_elbo(*step, return_terms=True) for step in batches(10)]
+    with Counter() as counter:
+        for t in terms[:9]:
+            monitor.update(t, mu=torch.empty(0), logvar=torch.empty(0))
+        assert counter.calls == 0 + 2 * 9  # the two torch.empty of this test
+        monitor.update(terms[9])
+    assert counter.calls > 18
+
+
+def test_a_graphs_memory_is_copied_or_refused():
+    step = next(batches(1))
+    terms = vk.fused_elbo(*step, return_terms=True)
+    monitor = vk.Monitor(10)
+    monitor.update(terms)
+    with pytest.raises(ValueError, match="copy=True"):
+        monitor.update(terms)
+    out = []
+    with vk.Monitor(2, out.append, copy=True) as monitor:
+        for fill in (1.0, 3.0):
+            terms.nll.fill_(fill)
+            monitor.update(terms)
+    assert out[0]["nll"] == 2.0
+
+
+def test_to_a_csv_file_which_a_resumed_run_goes_on_with(tmp_path):
+    path = tmp_path / "new" / "metrics.csv"
+    data = list(batches(4))
+    for step in (0, 2):
+        with vk.Monitor(1, path, step=step) as monitor:
+            for batch in data[step : step + 2]:
+                monitor.update(vk.fused_elbo(*batch, return_terms=True))
+    with open(path) as file:
+        table = list(csv.DictReader(file))
+    assert [row["step"] for row in table] == ["1", "2", "3", "4"]
+    nll = [vk.nll(*batch[:2], reduction="mean").item() for batch in data]
+    assert [float(row["nll"]) for row in table] == pytest.approx(nll, rel=1e-6)
+    assert float(table[0]["kl_dim_4"]) == pytest.approx(
+        vk.controls.kl_per_dim(*data[0][2:]).mean(0)[4].item(), rel=1e-5
+    )
+    with vk.Monitor(1, path) as monitor, pytest.raises(ValueError, match="has other columns"):
+        monitor.update(vk.fused_elbo(*data[0], return_terms=True), logvar=data[0][3])
+
+
+def test_to_tensorboard_and_to_several():
+    class Writer:
+        def __init__(self):
+            self.seen = {}
+
+        def add_scalar(self, tag, value, step):
+            self.seen[tag, step] = value
+
+    writer, out = Writer(), []
+    with vk.Monitor(2, [writer, out.append]) as monitor:
+        for batch in batches(2):
+            monitor.update(vk.fused_elbo(*batch, return_terms=True))
+    assert writer.seen["vae/kl", 2] == out[0]["kl"]
+    assert writer.seen["vae/kl_per_dim/4", 2] == out[0]["kl_per_dim"][4]
+
+
+def test_terms_without_dims_and_losses_per_sample():
+    recon, x, mu, logvar = next(batches(1))
+    out = []
+    with vk.Monitor(1, out.append) as monitor:
+        kl = vk.gaussian_kl(mu, logvar)
+        monitor.update(vk.fused_elbo(recon, x, kl=kl, reduction="none", return_terms=True))
+    assert "kl_per_dim" not in out[0] and out[0]["loss"] == pytest.approx(out[0]["nll"] + out[0]["kl"], rel=1e-6)
+
+
+ERRORS = [
+    (lambda: vk.Monitor(0), ValueError, "every: got 0"),
+    (lambda: vk.Monitor(step=-1), ValueError, "step: got -1"),
+    (lambda: vk.Monitor(to="metrics.txt"), ValueError, "to: got 'metrics.txt'"),
+    (lambda: vk.Monitor(to=3), TypeError, "to: got int"),
+    (lambda: vk.Monitor().update(torch.zeros(())), TypeError, "terms: got Tensor"),
+]
+
+
+@pytest.mark.parametrize("call, error, message", ERRORS)
+def test_errors(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

@@ -1,0 +1,98 @@
+"""vk.Monitor: the numbers that say how a training is, read from the device every n steps and never waited for.
+
+A step costs a Python list's append: what fused_elbo(..., return_terms=True) gives is kept, a few [B] vectors on the
+device, and all of it is reduced by a few kernels when it is read.
+"""
+
+from .. import checks
+from ..functional import ElboTerms
+from .reading import ACTIVE, SATURATED, Reading
+from .sinks import sinks
+
+__all__ = ["ACTIVE", "SATURATED", "Monitor"]
+
+
+class Monitor:
+    """Collects ElboTerms, and hands a row of numbers to its sinks every `every` steps.
+
+        monitor = vk.Monitor(every=100, to="runs/metrics.csv")
+        terms = vk.fused_elbo(recon, x, mu, logvar, return_terms=True)
+        terms.loss.backward()
+        monitor.update(terms, mu=mu, logvar=logvar, logits=recon)
+        ...
+        monitor.close()
+
+    A row is a dict; nats are means over the finite samples since the last row:
+
+        step                         the step it was read at, counted from 1
+        loss, nll, kl                nats per sample (loss as it is reduced)
+        nonfinite_nll, nonfinite_kl  samples since the last row whose term is nan or inf
+        first_nonfinite              "" or which term, step, sample and value, and the dims of a kl
+        kl_per_dim                   a list of nats, the latent dims flattened; where the terms have it
+        active_units                 dims whose posterior mean varies by more than 0.01 over this step's batch (Burda
+                                     et al. 2016, arXiv:1509.00519, section 5.2); where mu is given
+        logvar_min, logvar_max       of this step's batch, where logvar is given
+        saturated                    share of this step's logits with |logit| > 24 log 2, where float32 takes the
+                                     likelier outcome's probability for 1, of at most 65536 evenly spaced ones; where
+                                     logits are given
+
+    On a GPU a row is copied to pinned memory while the device goes on, and handed over by the first update that finds
+    it there; close() waits for the last.
+
+    every: steps between rows, >= 1. step: how many there were before, on resuming.
+    to: a path that ends in .csv; a TensorBoard SummaryWriter, or whatever has add_scalar; a callable that takes the
+        row; or a list of these.
+    copy: True copies the terms at each step: for CUDA graphs, whose replay writes them to the same memory again.
+    """
+
+    def __init__(self, every=100, to=(), *, step=0, copy=False):
+        for name, value, least in (("every", every, 1), ("step", step, 0)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name}: got {value!r}, expected an integer >= {least}")
+        self.every, self.step, self._copy = every, step, copy
+        self._sinks, self._kept, self._reading = sinks(to), [], None
+
+    def update(self, terms, *, mu=None, logvar=None, logits=None):
+        """One step. terms: ElboTerms; mu, logvar [B, ...] and logits are looked at only where a row is due."""
+        if not isinstance(terms, ElboTerms):
+            raise TypeError(f"terms: got {type(terms).__name__}, expected what return_terms=True gives")
+        kept = (terms.loss.detach(), terms.nll, terms.kl, terms.kl_per_dim)
+        if self._copy:
+            kept = tuple(None if t is None else t.clone() for t in kept)
+        elif len(self._kept) == 1 and kept[1].data_ptr() == self._kept[0][1].data_ptr() and kept[1].numel():
+            what = "has the memory of the last step's, as in a CUDA graph's replay"
+            raise ValueError(f"terms: {what}; expected Monitor(copy=True) for that")
+        self._kept.append(kept)
+        self.step += 1
+        if self._reading is not None:
+            self._deliver(wait=False)
+        if self.step % self.every == 0:
+            self._read(mu, logvar, logits)
+
+    def _read(self, mu=None, logvar=None, logits=None):
+        for name, t in (("mu", mu), ("logvar", logvar), ("logits", logits)):
+            if t is not None:
+                checks.tensor(name, t)
+        self._deliver(wait=True)  # the row before this one; long there
+        self._reading = Reading(self.step, self._kept, mu, logvar, logits)
+        self._kept = []
+        self._deliver(wait=False)
+
+    def _deliver(self, wait):
+        if self._reading is None or not (wait or self._reading.ready()):
+            return
+        row, self._reading = self._reading.row(), None
+        for sink in self._sinks:
+            sink(row)
+
+    def close(self):
+        """Hand over what there is, also of fewer than `every` steps."""
+        if self._kept:
+            self._read()
+        self._deliver(wait=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()

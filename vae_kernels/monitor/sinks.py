@@ -1,0 +1,56 @@
+"""Where rows go: a CSV file, TensorBoard, a callable. A sink is a function of a row."""
+
+import csv
+from pathlib import Path
+
+
+def sinks(to):
+    """The list of functions for Monitor's `to`."""
+    several = to if isinstance(to, (list, tuple)) else [to]
+    return [_sink(one) for one in several]
+
+
+def _sink(to):
+    if isinstance(to, (str, Path)):
+        if Path(to).suffix != ".csv":
+            raise ValueError(f"to: got {str(to)!r}, expected a path that ends in .csv")
+        return Csv(to)
+    if hasattr(to, "add_scalar"):
+        return lambda row: tensorboard(to, row)
+    if callable(to):
+        return to
+    raise TypeError(f"to: got {type(to).__name__}, expected a .csv path, a SummaryWriter, a callable, or a list")
+
+
+class Csv:
+    """Appends rows; kl_per_dim is a column a dimension. A file with other columns is left as it is: ValueError."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def __call__(self, row):
+        flat = {name: value for name, value in row.items() if name != "kl_per_dim"}
+        flat |= {f"kl_dim_{i}": value for i, value in enumerate(row.get("kl_per_dim", ()))}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a+", newline="") as file:
+            file.seek(0)
+            header = next(csv.reader(file), None)
+            if header is not None and header != list(flat):
+                raise ValueError(f"to: {self.path} has other columns, {header}; expected {list(flat)}, or a new file")
+            writer = csv.DictWriter(file, flat, lineterminator="\n")
+            if header is None:
+                writer.writeheader()
+            writer.writerow(flat)
+
+
+def tensorboard(writer, row):
+    """vae/<name> for each number, vae/kl_per_dim/<i> for each dimension, and the first non-finite value as text."""
+    for name, value in row.items():
+        if name == "kl_per_dim":
+            for i, nats in enumerate(value):
+                writer.add_scalar(f"vae/{name}/{i}", nats, row["step"])
+        elif name == "first_nonfinite":
+            if value and hasattr(writer, "add_text"):
+                writer.add_text(f"vae/{name}", value, row["step"])
+        elif name != "step":
+            writer.add_scalar(f"vae/{name}", value, row["step"])
