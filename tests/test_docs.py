@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-PAGES = ("controls", "audit", "monitor")
+PAGES = ("controls", "audit", "monitor", "doctor")
 
 if not DOCS.is_dir():
     pytest.skip("the tests run without the source tree beside them: there is no docs/", allow_module_level=True)

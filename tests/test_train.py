@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import vae_kernels as vk
@@ -313,6 +314,40 @@ def test_more_refusals(finished, blobs, tmp_path):
     np.save(tmp_path / "flat.npy", np.zeros((20, 7), np.uint8))
     assert "--model conv needs images" in refusal("--data", tmp_path / "flat.npy", "--model", "conv")
     assert "all values are equal" in refusal("--data", tmp_path / "flat.npy", "--likelihood", "gaussian")
+
+
+def doctor(*options):
+    return CliRunner().invoke(cli.app(), ["doctor", *map(str, options)])
+
+
+def test_the_doctor_judges_a_run(finished):
+    result = doctor(finished, "--samples", 20)
+    assert result.exit_code in (0, 1) and "20 held-out samples" in result.output, result.output
+    for symptom in ("posterior collapse", "holes", "effective beta", "blur"):
+        assert symptom in result.output
+    assert (result.exit_code == 1) == (" ill " in result.output)
+
+
+def test_the_doctor_sees_a_collapse(finished, tmp_path):
+    """The same run, with an encoder that says nothing."""
+    run = tmp_path / "sick"
+    shutil.copytree(finished, run)
+    weights = load_file(run / checkpoint.MODEL)
+    for name in weights:
+        if name.startswith("encoder"):
+            weights[name].zero_()
+    save_file(weights, run / checkpoint.MODEL)
+    result = doctor(run)
+    assert result.exit_code == 1 and "0 of 2 latents active" in " ".join(result.output.split()), result.output
+
+
+def test_the_doctor_refuses_what_is_no_run(finished, tmp_path):
+    run = tmp_path / "broken"
+    shutil.copytree(finished, run)
+    (run / checkpoint.MODEL).write_bytes(b"no weights")
+    for folder in (tmp_path, run):
+        result = doctor(folder)
+        assert result.exit_code == 2 and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
 
 
 def test_missing_extra_is_one_sentence(monkeypatch, capsys):

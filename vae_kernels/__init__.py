@@ -6,6 +6,8 @@ from . import controls
 from .audit import audit
 from .backends import available_backends
 from .formulas import ALL as _FORMULAS
+from .diagnose import diagnose
+from .formulas import LIKELIHOODS as _FORMULAS
 from .functional import ElboTerms, fused_elbo, gaussian_kl, nll, reparameterize, sample_kl
 from .module import FusedELBO
 from .monitor import Monitor
@@ -30,6 +32,7 @@ __all__ = [
     "available_backends",
     "controls",
     "conv_vae",
+    "diagnose",
     "fused_elbo",
     "gaussian_kl",
     "mlp_vae",
