@@ -162,6 +162,22 @@ def test_every_likelihood_is_known(likelihood, n):
     assert audit.equal_error < 1e-6 and not text(audit)
 
 
+def test_levels():
+    x = torch.randint(0, 4, (B, 6), generator=generator)
+    recon = torch.randn(B, 4, 6, generator=generator)
+    audit = vk.audit(
+        lambda r, x, m, v: (F.cross_entropy(r, x, reduction="sum") + kl_sum(m, v)) / B, (recon, x, MU, LOGVAR)
+    )
+    assert audit.likelihood == "categorical" and audit.effective_beta == pytest.approx(1) and not text(audit)
+
+
+def test_a_loss_that_flattens_x():
+    x = X.view(B, 3, 4, 4)
+    audit = vk.audit(lambda r, x, m, v: bce(r, x.view(-1, D), "mean") + kl_sum(m, v) / len(x), (LOGITS, x, MU, LOGVAR))
+    assert audit.effective_beta == pytest.approx(D, rel=1e-4) and "x.reshape(recon.shape)" in audit.equal
+    assert audit.equal_error < 1e-4 and audit.meant_beta == pytest.approx(1)
+
+
 def test_a_beta_of_each_dimension():
     beta = torch.linspace(0.5, 3, L, dtype=torch.float64)
     audit = vk.audit(lambda r, x, m, v: vk.fused_elbo(r, x, m, v, beta=beta), (LOGITS, X, MU, LOGVAR))

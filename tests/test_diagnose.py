@@ -152,12 +152,18 @@ def test_the_aggregate_kl_is_that_of_its_gaussian():
     assert aggregate_kl(mu, logvar) == pytest.approx(torch.distributions.kl_divergence(q, p).item())
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "poisson", "discretized_logistic"])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "poisson", "discretized_logistic", "categorical"])
 def test_other_likelihoods_uint8_and_a_trained_prior(likelihood):
     prior = nn.Parameter(torch.full((2,), 0.3)), nn.Parameter(torch.full((2,), 0.7))
     outputs = 2 if likelihood == "discretized_logistic" else 1
-    model = vk.mlp_vae((1, 4, 4), 2, (8,), likelihood, outputs=outputs, prior=prior)
-    x = torch.randint(0, 256 if likelihood != "poisson" else 5, (40, 1, 4, 4), dtype=torch.uint8)
+    if likelihood == "categorical":
+        encoder = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
+        decoder = nn.Sequential(nn.Linear(2, 5 * 16), nn.Unflatten(1, (5, 1, 4, 4)))
+        model = vk.VAE(encoder, decoder, likelihood=likelihood, prior=prior, latent_shape=2)
+    else:
+        model = vk.mlp_vae((1, 4, 4), 2, (8,), likelihood, outputs=outputs, prior=prior)
+    most = 5 if likelihood in ("poisson", "categorical") else 256
+    x = torch.randint(0, most, (40, 1, 4, 4), dtype=torch.uint8)
     before = torch.get_rng_state()
     model.train()
     found = vk.diagnose(model, x)

@@ -5,9 +5,8 @@ from importlib.metadata import PackageNotFoundError, version
 from . import controls
 from .audit import audit
 from .backends import available_backends
-from .formulas import ALL as _FORMULAS
 from .diagnose import diagnose
-from .formulas import LIKELIHOODS as _FORMULAS
+from .formulas import ALL as _FORMULAS
 from .functional import ElboTerms, fused_elbo, gaussian_kl, nll, reparameterize, sample_kl
 from .module import FusedELBO
 from .monitor import Monitor

@@ -47,7 +47,7 @@ def equal(reading):
     """(text, the tensors that it names besides the arguments): a call that gives the same number and gradients."""
     how = reduction(reading)
     scale = reading.sizes["B"] if how == "mean" else 1
-    names, options, recon, logvar = _options(reading)
+    names, options, recon, x, logvar = _options(reading)
     rec_weight, beta = reading.rec_weight * scale, reading.kl_weight * scale
     tail = "" if how == "mean" else f', reduction="{how}"'
     if isinstance(beta, torch.Tensor):
@@ -59,12 +59,12 @@ def equal(reading):
         tail = f', reduction="{how}"'
         rec, sign = _times(number(rec_weight, reading.sizes)), "-" if beta_text[0] == "-" else "+"
         size = _times(beta_text.removeprefix("-"))
-        text = f"{rec}vk.nll({recon}, x{options}{tail}) {sign} {size}vk.gaussian_kl(mu, {logvar}{tail})"
+        text = f"{rec}vk.nll({recon}, {x}{options}{tail}) {sign} {size}vk.gaussian_kl(mu, {logvar}{tail})"
     else:
         weights = "" if beta_text == "1.0" else f", beta={beta_text}"
         if abs(rec_weight - 1) > CLOSE:
             weights += f", rec_weight={number(rec_weight, reading.sizes)}"
-        text = f"vk.fused_elbo({recon}, x, mu, {logvar}{options}{weights}{tail})"
+        text = f"vk.fused_elbo({recon}, {x}, mu, {logvar}{options}{weights}{tail})"
     if reading.missing:
         constant = reading.constant / (reading.sizes["B"] if how == "none" else 1)
         text += f" {'-' if constant < 0 else '+'} {abs(constant):.12g}"
@@ -77,7 +77,7 @@ def _times(factor):
 
 def meant(reading):
     """(text, names): -ELBO, with a beta only where the user gave one that no size explains."""
-    names, options, recon, logvar = _options(reading)
+    names, options, recon, x, logvar = _options(reading)
     (_, rec), (_, kl) = parts(reading)
     beta = kl / rec if rec else 1.0
     if isinstance(beta, torch.Tensor):
@@ -87,7 +87,7 @@ def meant(reading):
         options += f", beta={number(beta, reading.sizes)}"
     how = reduction(reading)
     tail = "" if how == "mean" else f', reduction="{how}"'
-    return f"vk.fused_elbo({recon}, x, mu, {logvar}{options}{tail})", names
+    return f"vk.fused_elbo({recon}, {x}, mu, {logvar}{options}{tail})", names
 
 
 def _options(reading):
@@ -100,7 +100,8 @@ def _options(reading):
     elif reading.obs_logvar is not None:
         options += f", obs_logvar={reading.obs_logvar:.12g}"
     recon = "torch.logit(recon)" if reading.likelihood.of == "probabilities" else "recon"
-    return names, options, recon, "2 * logvar" if reading.kl.of == "log sigma" else "logvar"
+    x = "x" if reading.same_shape else "x.reshape(recon.shape)"
+    return names, options, recon, x, "2 * logvar" if reading.kl.of == "log sigma" else "logvar"
 
 
 def number(value, sizes):

@@ -2,7 +2,7 @@
 
 import torch
 
-from ..formulas import LIKELIHOODS
+from ..formulas import ALL
 from . import calls
 from .fit import CLOSE, target
 
@@ -106,8 +106,10 @@ def _recon(reading, point):
 
 def _targets(reading, point):
     name = reading.likelihood.name
-    support, x = LIKELIHOODS[name].SUPPORT, target(point.x, name)
-    if support == "counts":
+    support, x = ALL[name].SUPPORT, target(point, name)
+    if support == "levels":
+        bad, what = (x < 0) | (x >= point.recon[0].shape[1]), f"outside 0..{point.recon[0].shape[1] - 1}"
+    elif support == "counts":
         bad = (x < 0) | (x != x.round())
         what = "negative or fractional, expected counts"
     elif support is not None:

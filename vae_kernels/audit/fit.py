@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..formulas import LIKELIHOODS
+from ..formulas import ALL, LEVELS
 from ..formulas.kl import gaussian_kl
 from .probe import wide
 
@@ -46,8 +46,8 @@ def likelihood(measured, at):
         weight = _weight(flat, torch.cat([t.flatten() for t in truth]))
         if weight is not None:
             return Fit(name, of, weight)
-    if len(grads) == 1 and at.recon[0].shape == at.x.shape:
-        weight = _weight(grads[0], at.recon[0] - target(at.x, "gaussian"), 0)
+    if len(grads) == 1 and grads[0].numel() == at.x.numel():
+        weight = _weight(grads[0], residual(at), 0)
         if weight is not None:
             return Fit("gaussian", "loc", weight)
     return None
@@ -55,11 +55,13 @@ def likelihood(measured, at):
 
 def candidates(at):
     """(likelihood, what recon is, its element-wise nll of recon), for what recon and x allow."""
-    for name, formula in LIKELIHOODS.items():
+    for name, formula in ALL.items():
         missing = formula.PARAMETERS[len(at.recon) :]
         if len(at.recon) > len(formula.PARAMETERS) or any(p not in formula.DEFAULTS for p in missing):
             continue
-        x = target(at.x, name)
+        x = target(at, name)
+        if x is None:
+            continue
 
         def nll(*recon, formula=formula, x=x, missing=missing):
             return formula.nll(x, *recon, *(x.new_full((), formula.DEFAULTS[p]) for p in missing))
@@ -69,10 +71,22 @@ def candidates(at):
             yield name, "probabilities", lambda p, x=x: -(x * p.log() + (1 - x) * (1 - p).log())
 
 
-def target(x, name):
-    """x as fused_elbo reads it."""
-    levels = x.dtype == torch.uint8 and LIKELIHOODS[name].SUPPORT != "counts"
-    return x.double() / 255 if levels else x.double()
+def target(at, name):
+    """x as fused_elbo reads it, in the shape of recon; None where it cannot be a target of that likelihood."""
+    shape = at.recon[0].shape
+    if name in LEVELS:
+        fits = not at.x.is_floating_point() and shape[2:] == at.x.shape[1:] and len(shape) == at.x.dim() + 1
+        return at.x if fits else None
+    if at.x.numel() != at.recon[0].numel():
+        return None
+    levels = at.x.dtype == torch.uint8 and ALL[name].SUPPORT != "counts"
+    x = at.x.double() / 255 if levels else at.x.double()
+    return x.reshape(shape)
+
+
+def residual(at):
+    """recon - x, of a Gaussian."""
+    return at.recon[0] - target(at, "gaussian")
 
 
 def _gradients(f, inputs):

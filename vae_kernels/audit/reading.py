@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..formulas import LEVELS
 from ..formulas.kl import gaussian_kl
 from . import fit, probe
 
@@ -22,6 +23,7 @@ class Reading:
 
     sizes: dict
     per_sample: bool
+    same_shape: bool  # of recon and x
     likelihood: fit.Fit | None
     kl: fit.Fit | None
     rec_weight: float | None
@@ -57,9 +59,19 @@ def read(loss_fn, example, seed=0):
             if hidden is not None:
                 rec_weight, obs_logvar, constant, missing = hidden
     kl_weight = None if kl is None else kl.weight if kl.weight.dim() else kl.weight.item()
-    of_sample = measured.per_sample
     return Reading(
-        sizes, of_sample, likelihood, kl, rec_weight, kl_weight, rec_power, kl_power, obs_logvar, constant, missing
+        sizes,
+        measured.per_sample,
+        at.x.shape == at.recon[0].shape or (likelihood is not None and likelihood.name in LEVELS),
+        likelihood,
+        kl,
+        rec_weight,
+        kl_weight,
+        rec_power,
+        kl_power,
+        obs_logvar,
+        constant,
+        missing,
     )
 
 
@@ -90,7 +102,7 @@ def _weighted(at, likelihood, kl):
     factor = 2 if kl.of == "log sigma" else 1
     total = (kl.weight * gaussian_kl(at.mu, factor * at.logvar)).sum()
     if likelihood.weight.dim():
-        squares = (at.recon[0] - fit.target(at.x, "gaussian")).square()
+        squares = fit.residual(at).square()
         return (total + (likelihood.weight * squares).sum() / 2).item()
     for name, of, nll in fit.candidates(at):
         if (name, of) == (likelihood.name, likelihood.of):
@@ -118,7 +130,7 @@ def _named(constant, likelihood, kl, sizes):
 def _hidden_variance(constant, weights, power, at):
     """(weight, logvar, constant, missing) of the Gaussian whose weights_j = weight e^-logvar_j, and whose log-variances
     are seen in the constant; None if no usual weight explains that."""
-    squares = (at.recon[0] - fit.target(at.x, "gaussian")).square()
+    squares = fit.residual(at).square()
     b, d = len(at), squares[0].numel()
     each = weights.expand(squares.shape[1:])
     if not (each > 0).all():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from .. import functional
-from ..formulas import LIKELIHOODS
+from ..formulas import ALL
 
 ACTIVE = 0.01  # Burda et al. 2016, arXiv:1509.00519, section 5.2
 
@@ -139,7 +139,7 @@ def aggregate_kl(mu, logvar):
 
 def _squares(model, recon, x):
     """[B]: mean of the squared residual over the likelihood's variance, where it has one."""
-    if "logvar" not in LIKELIHOODS[model.likelihood].PARAMETERS:
+    if "logvar" not in ALL[model.likelihood].PARAMETERS:
         return None
     loc, logvar = recon if isinstance(recon, (tuple, list)) else (recon, model.obs_logvar)
     variance = torch.exp(torch.as_tensor(0.0 if logvar is None else logvar, dtype=loc.dtype, device=loc.device))
@@ -160,11 +160,11 @@ def _ratio(detail):
 
 def _mean(model, recon):
     parts = recon if isinstance(recon, (tuple, list)) else (recon,)
-    return LIKELIHOODS[model.likelihood].mean(*parts)
+    return ALL[model.likelihood].mean(*parts)
 
 
 def _levels(model):
-    return LIKELIHOODS[model.likelihood].SUPPORT != "counts"
+    return ALL[model.likelihood].SUPPORT not in ("counts", "levels")
 
 
 def _device(model):
