@@ -56,3 +56,9 @@ def test_lightning(example):
     }
     assert logged["val/loss"] == pytest.approx(logged["val/nll"] + logged["val/kl"], rel=1e-5)
     assert logged["val/loss"] < known
+
+
+def test_doctor_cases(example):
+    """One epoch is enough for a collapse; the whole table, of 20, is docs/doctor-cases.csv."""
+    row = example("doctor_cases").judged("beta too high", seed=0, epochs=1)
+    assert row["right"] and row["posterior collapse"] == row["effective beta"] == "ill"

@@ -7,12 +7,9 @@ from contextlib import contextmanager
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from ..monitor import ACTIVE
 from . import ranks
 from .eager_loss import eager_loss
-
-ACTIVE = (
-    0.01  # a latent is active if its posterior mean varies by more over the data (Burda et al. 2016, arXiv:1509.00519)
-)
 
 
 def objective(kind, vae, x, shard=None):

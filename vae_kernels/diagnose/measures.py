@@ -7,8 +7,8 @@ import torch
 
 from .. import functional
 from ..formulas import ALL
-
-ACTIVE = 0.01  # Burda et al. 2016, arXiv:1509.00519, section 5.2
+from ..formulas.kl import gaussian_kl
+from ..monitor import ACTIVE
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _measure(model, x, batch_size, seed):
         latents=mu.shape[1],
         nll=nll.mean().item(),
         kl=kl.mean().item(),
-        kl_per_dim=0.5 * (mu.square() + torch.expm1(logvar) - logvar).mean(0).cpu(),
+        kl_per_dim=gaussian_kl(mu, logvar).mean(0).cpu(),
         active_units=int((mu.var(0, correction=0) > ACTIVE).sum()),
         information=information,
         error=error,
