@@ -1,5 +1,6 @@
 """The examples in docs/ run, as one script a page."""
 
+import csv
 import re
 from pathlib import Path
 
@@ -19,3 +20,16 @@ def test_the_examples_run(page, tmp_path, monkeypatch):
     code = "\n".join(re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL))
     assert "vk." in code
     exec(compile(code, str(path), "exec"), {})
+
+
+def test_the_doctors_cases_are_those_of_the_results():
+    """Each line of the table, out of the committed results of examples/doctor_cases.py."""
+    with open(DOCS / "doctor-cases.csv") as file:
+        rows = list(csv.DictReader(file))
+    text = (DOCS / "doctor.md").read_text()
+    for model in dict.fromkeys(row["model"] for row in rows):
+        mine = [row for row in rows if row["model"] == model]
+        ill = [name for name in rows[0] if all(row[name] == "ill" for row in mine)]
+        watch = [name for name in rows[0] if all(row[name] == "watch" for row in mine)]
+        right = sum(row["right"] == "True" for row in mine)
+        assert f"| {model} | {', '.join(ill) or '-'} | {', '.join(watch) or '-'} | {right} of {len(mine)} |" in text

@@ -261,6 +261,7 @@ def go(run, vae, optimizer, data, config, progress):
         console.print("no epoch was left to train, the pictures are drawn again; a larger --epochs goes on")
     names = ", ".join(sorted(file.name for file in run.iterdir() if not file.name.startswith(".")))
     console.print(f"{time.perf_counter() - started:.0f} s; in {run}: {names}")
+    console.print(f"what is well with it, and what is ill: vae-kernels doctor {run}")
     return 0
 
 
