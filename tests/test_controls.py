@@ -289,7 +289,7 @@ def test_the_optimal_logvar_maximises_the_likelihood(over):
 
 
 def test_the_gradient_of_loc_is_that_of_the_log_of_the_mean_square():
-    """Put into the likelihood, sigma* leaves D/2 log MSE (section 3.2): so is the gradient, although it is detached."""
+    """Put into the likelihood, sigma* leaves D/2 log MSE: so is the gradient, although it is detached."""
     loc, x = torch.randn(2, 4, 6, dtype=torch.float64).unbind()
     loc.requires_grad_()
     nll = vk.nll(loc, x, likelihood="gaussian", obs_logvar=controls.optimal_logvar(loc, x), reduction="mean")

@@ -35,7 +35,7 @@ def free_bits(kl, nats, *, unit, groups=None):
         "batch_mean"  max(nats, mean_b kl_b)            the same
 
     "per_group" is Kingma et al. 2016, arXiv:1606.04934, equation 15, and "per_dim" the same with groups of one; the
-    minimum of the whole KL, of its mean or of each sample's, is DreamerV2's (arXiv:2010.02193, `free_avg`). The
+    minimum of the whole KL, of its mean or of each sample's, is in the code of DreamerV2 (arXiv:2010.02193). The
     objective can be no less than nats per group (so L * nats with "per_dim"): it is no ELBO below that.
 
     Args:

@@ -67,7 +67,7 @@ class LinearWarmup(_Ramp):
     """start + (end - start) min(1, step / steps): linear, then constant; with delay=, constant at start before.
 
     KL annealing: Bowman et al. 2016, arXiv:1511.06349, section 3.1; linear warm-up: Soenderby et al. 2016,
-    arXiv:1602.02282, section 2.3.
+    arXiv:1602.02282.
     """
 
     def rise(self, step):

@@ -2,7 +2,7 @@
 
     sigma*^2 = argmax_s2 log N(x; loc, s2 I) = mean (x - loc)^2
 
-Rybkin et al. 2021 (sigma-VAE), arXiv:2006.13202, section 3.2 ("Optimal sigma-VAE"). It sets the balance of
+Rybkin et al. 2021 (sigma-VAE), arXiv:2006.13202, the "optimal sigma-VAE". It sets the balance of
 reconstruction and KL, in place of a beta that is searched for. A reconstruction without any error has sigma* = 0, whose
 logarithm is -inf: that is the maximum likelihood, and nothing is clamped.
 """
