@@ -117,7 +117,8 @@ def _round_trip(model, standard):
 def mutual_information(mu, logvar, z):
     """I(x; z) = E log q(z|x) - E log q(z) and its standard error, in nats; q(z) is the mean of q(z|x) over the samples.
 
-    Hoffman & Johnson 2016, ELBO surgery (the index-code mutual information); the estimate cannot exceed log N. mu, logvar, z: [N, L].
+    Hoffman & Johnson 2016, ELBO surgery (the index-code mutual information); the estimate cannot exceed log N.
+    mu, logvar, z: [N, L].
     """
     precision = torch.exp(-logvar)
     norm = (mu.square() * precision + logvar).sum(1)
