@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from .backends import available_backends
 from .formulas import LIKELIHOODS as _FORMULAS
 from .functional import ElboTerms, fused_elbo, gaussian_kl, nll, reparameterize, sample_kl
+from .mixture import mixture_log_prob
 from .module import FusedELBO
 from .pool import pool_bytes, set_pool_limit
 from .vae import VAE, conv_vae, mlp_vae
@@ -26,6 +27,7 @@ __all__ = [
     "conv_vae",
     "fused_elbo",
     "gaussian_kl",
+    "mixture_log_prob",
     "mlp_vae",
     "nll",
     "pool_bytes",

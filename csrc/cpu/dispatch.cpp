@@ -5,14 +5,16 @@
 #include <string>
 
 #include "kernels.h"
+#include "mixture.h"
 
 namespace vk {
 
 #define VK_DECLARE(name) extern const LikelihoodLoop likelihood_##name[2];
-#define VK_NAMESPACE(isa)                   \
-  namespace isa {                           \
-  VK_LIKELIHOODS(VK_DECLARE)                \
-  extern const LatentLoops latent_loops[2]; \
+#define VK_NAMESPACE(isa)                     \
+  namespace isa {                             \
+  VK_LIKELIHOODS(VK_DECLARE)                  \
+  extern const LatentLoops latent_loops[2];   \
+  extern const MixtureLoops mixture_loops[2]; \
   }
 VK_NAMESPACE(base)
 #if defined(__x86_64__)
@@ -32,10 +34,11 @@ static Kernels choose() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  if (wanted("avx512", avx512)) return {"avx512", {VK_LIKELIHOODS(VK_AVX512)}, avx512::latent_loops};
-  if (wanted("avx2", avx2)) return {"avx2", {VK_LIKELIHOODS(VK_AVX2)}, avx2::latent_loops};
+  if (wanted("avx512", avx512))
+    return {"avx512", {VK_LIKELIHOODS(VK_AVX512)}, avx512::latent_loops, avx512::mixture_loops};
+  if (wanted("avx2", avx2)) return {"avx2", {VK_LIKELIHOODS(VK_AVX2)}, avx2::latent_loops, avx2::mixture_loops};
 #endif
-  if (wanted("base", true)) return {"base", {VK_LIKELIHOODS(VK_BASE)}, base::latent_loops};
+  if (wanted("base", true)) return {"base", {VK_LIKELIHOODS(VK_BASE)}, base::latent_loops, base::mixture_loops};
   throw std::runtime_error(std::string("VAE_KERNELS_ISA=") + asked +
                            " is not base, avx2 or avx512, or this processor does not run it");
 }
@@ -44,5 +47,7 @@ const Kernels& kernels() {
   static const Kernels chosen = choose();
   return chosen;
 }
+
+const MixtureLoops& mixture_loops(bool float64) { return kernels().mixtures[float64]; }
 
 }  // namespace vk

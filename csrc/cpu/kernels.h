@@ -88,11 +88,14 @@ struct LatentLoops {
   void (*sample_backward)(const SampleBackwardJob&, const Task&);
 };
 
+struct MixtureLoops;  // mixture.h
+
 // The loops of one instruction set; index 0: computed in float32, 1: in float64.
 struct Kernels {
   const char* isa;
   const LikelihoodLoop* likelihoods[kLikelihoods];
   const LatentLoops* latents;
+  const MixtureLoops* mixtures;
 };
 const Kernels& kernels();  // the best that this processor runs; VAE_KERNELS_ISA=base|avx2|avx512 asks for another
 

@@ -1,14 +1,16 @@
-"""The ops. The only folder that knows torch.library; a module with the two functions of a backend (backends.py).
+"""The ops. The only folder that knows torch.library; a module with the functions of a backend (backends.py).
 
 schemas.py      what each op takes and gives, and who computes it
 fakes.py        shapes, dtypes and strides of the results, without the work
 objective.py    elbo, with autograd
 sample.py       sample_kl, with autograd
+mixture.py      mixture, with autograd
 """
 
 from . import fakes  # noqa: F401
+from .mixture import mixture
 from .objective import elbo
 from .sample import sample_kl
 from .schemas import KERNELS, REDUCTIONS, attach_triton
 
-__all__ = ["KERNELS", "REDUCTIONS", "attach_triton", "elbo", "sample_kl"]
+__all__ = ["KERNELS", "REDUCTIONS", "attach_triton", "elbo", "mixture", "sample_kl"]
