@@ -27,7 +27,9 @@ struct Range {
 Range range(const Tensor& t) {
   float low = 0, high = 0;
   const float* p = t.data<float>();
-  for (int64_t i = 0; i < t.numel(); ++i) {
+  const int64_t n = t.numel();
+#pragma omp simd reduction(min : low) reduction(max : high)
+  for (int64_t i = 0; i < n; ++i) {
     low = p[i] < low ? p[i] : low;
     high = p[i] > high ? p[i] : high;
   }
@@ -86,7 +88,7 @@ int64_t clamp(int64_t x, int64_t low, int64_t high) { return x < low ? low : x >
 constexpr int64_t kTasks = 16, kRowTasks = 8, kSums = 1 << 23;
 
 Grid cut(const Tiles& tiles, int64_t rows) {
-  const int64_t task_rows = clamp((rows / kRowTasks + 7) / 8 * 8, 64, 256);
+  const int64_t task_rows = clamp((rows / kRowTasks + 15) / 16 * 16, 64, 256);
   const int64_t most = clamp(kSums / tiles.size(), 1, kRowTasks);
   Grid grid{std::min(rows, most * task_rows), tiles.count(), task_rows, 1};
   grid.task_cols = std::max<int64_t>(1, tiles.count() * grid.row_tasks() / kTasks);
@@ -120,7 +122,7 @@ void backward(Mixture& mixture, const Tensor& like, int64_t rows, char* grad_z) 
     char* out = grad_z + row * row_bytes;
     job.grad_z = wave.col_tasks() > 1 ? parts.mut<void>() : out;
     run_tasks(mixture.loops->backward, job, job.grid);
-    run_tasks(mixture.loops->add, job, mixture.by_tile());
+    if (row + wave.rows < rows) run_tasks(mixture.loops->add, job, mixture.by_tile());
     if (wave.col_tasks() == 1) continue;
     const int64_t n = job.grid.rows * dims;
     mixture.float64 ? add_parts(parts.data<double>(), wave.col_tasks(), n, reinterpret_cast<double*>(out))
@@ -139,7 +141,7 @@ Tensors mixture(const Tensor& z, const Tensor& loc, const Tensor& logvar, const 
   for (int i = 0; i < 2; ++i) out.push_back(empty({rows}, torch_dtype(true), z));
   m.job.peak = out[1].mut<double>();
   m.job.log_sum = out[2].mut<double>();
-  run_tasks(m.loops->forward, m.job, Grid{rows, 1, clamp((rows / kTasks + 7) / 8 * 8, 8, 64), 1});
+  run_tasks(m.loops->forward, m.job, Grid{rows, 1, clamp((rows / kTasks + 15) / 16 * 16, 16, 64), 1});
   for (int64_t i = 0; i < rows; ++i) {
     const double log_p = m.job.peak[i] + m.job.log_sum[i];
     dtype_of(z) == DType::float64 ? out[0].mut<double>()[i] = log_p : out[0].mut<float>()[i] = float(log_p);

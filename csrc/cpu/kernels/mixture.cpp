@@ -1,5 +1,5 @@
 // The loops of a mixture of diagonal Gaussians, forward and backward: vae_kernels/formulas/mixture.py has the maths.
-// Eight samples meet a vector of components in registers: each load of a component serves all of them, and nothing of
+// Some samples meet a vector of components in registers: each load of a component serves all of them, and nothing of
 // the size samples x components x dimensions, or samples x components, is ever in memory.
 #include "cpu/mixture.h"
 
@@ -9,7 +9,7 @@
 namespace vk::VK_ISA {
 namespace {  // as in likelihood.cpp: nothing here is for the linker to share
 
-constexpr int kRows = 8;
+constexpr int kRows = kVectorBytes == 64 ? 16 : 8;  // samples: half of the registers holds a sum for each
 constexpr int kChain = 32;  // dimensions that are summed one after another before their sum is added to the others
 constexpr double kMinusInfinity = -__builtin_inf();
 
@@ -25,42 +25,40 @@ struct Tile {
     pairs = constants + vectors * lanes;
   }
   T* pair(int64_t d, int64_t vector) const { return pairs + (d * (2 * vectors + 1) + 2 * vector) * lanes; }
-  // the first number of component k's pair; the second is `lanes` further
-  T* of_component(int64_t d, int64_t k) const { return pair(d, k / lanes) + k % lanes; }
 };
 
 template <class T>
 static void pack(const MixtureJob& job, const Task& task) {
   constexpr int lanes = kLanes<T>;
-  const int64_t dims = job.tiles.dims;
+  constexpr double log_two_pi = 1.8378770664093454836;
+  const int64_t dims = job.tiles.dims, first = job.tiles.first(task.col);
+  const T *loc = static_cast<const T*>(job.loc), *logvar = static_cast<const T*>(job.logvar);
   const Tile<T> tile(static_cast<T*>(job.packed), job.tiles, task.col);
-  for (int64_t k = 0; k < tile.vectors * lanes; ++k) {
-    const bool real = k < tile.components;
-    const int64_t row = job.tiles.first(task.col) + k;
-    double logvars = 0;
-    for (int64_t begin = 0; begin < dims; begin += kBlock) {
-      const int n = int(dims - begin < kBlock ? dims - begin : kBlock);
-      alignas(64) T loc[kBlock], precision[kBlock];
-      if (real) {
-        const T* logvar = static_cast<const T*>(job.logvar) + row * dims + begin;
-        std::memcpy(loc, static_cast<const T*>(job.loc) + row * dims + begin, n * sizeof(T));
-        // e^-logvar stops before its product with the square of any float would be infinite
-#pragma omp simd
-        for (int i = 0; i < n; ++i)
-          precision[i] = exp_within(at_most(at_least(-logvar[i], Real<T>::kLow), Real<T>::kHigh * T(0.75)));
-        for (int i = 0; i < n; ++i) logvars += logvar[i];
-      } else {
-        for (int i = 0; i < n; ++i) loc[i] = precision[i] = 0;
-      }
-      for (int i = 0; i < n; ++i) {
-        T* pair = tile.of_component(begin + i, k);
-        pair[0] = loc[i];
-        pair[lanes] = precision[i];
+  for (int64_t v = 0; v < tile.vectors; ++v) {
+    for (int lane = 0; lane < lanes; ++lane) {
+      const int64_t k = v * lanes + lane, row = (first + k) * dims;
+      for (int64_t d = 0; d < dims; ++d) {
+        T* pair = tile.pair(d, v) + lane;
+        pair[0] = k < tile.components ? loc[row + d] : T(0);
+        pair[lanes] = k < tile.components ? logvar[row + d] : T(0);
       }
     }
-    constexpr double log_two_pi = 1.8378770664093454836;
-    tile.constants[k] =
-        real ? T(static_cast<const T*>(job.log_weight)[row] - 0.5 * (logvars + dims * log_two_pi)) : T(kMinusInfinity);
+    double logvars[lanes] = {};
+    for (int64_t d = 0; d < dims; ++d) {
+      T* precision = tile.pair(d, v) + lanes;  // until here, the log-variance
+#pragma omp simd
+      for (int i = 0; i < lanes; ++i) {
+        logvars[i] += precision[i];
+        // e^-logvar stops before its product with the square of any float would be infinite
+        precision[i] = exp_within(at_most(at_least(-precision[i], Real<T>::kLow), Real<T>::kHigh * T(0.75)));
+      }
+    }
+    for (int lane = 0; lane < lanes; ++lane) {
+      const int64_t k = v * lanes + lane;
+      const double log_normal = -0.5 * (logvars[lane] + dims * log_two_pi);
+      tile.constants[k] =
+          k < tile.components ? T(static_cast<const T*>(job.log_weight)[first + k] + log_normal) : T(kMinusInfinity);
+    }
   }
 }
 
@@ -90,17 +88,17 @@ static void score(const Samples<T>& samples, int64_t dims, const Tile<T>& tile, 
       for (int64_t d = begin; d < end; ++d) {
         const T* pair = tile.pair(d, v);
         const Vector<T> loc = load_lanes(pair), precision = load_lanes(pair + kLanes<T>);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
         for (int r = 0; r < kRows; ++r) {
           const Vector<T> difference = samples.z[r][d] - loc;
           sum[r] = fma(difference * difference, precision, sum[r]);
         }
       }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) total[r] += sum[r];
     }
     const Vector<T> constant = load_lanes(tile.constants + v * kLanes<T>);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) store_lanes(constant - T(0.5) * total[r], scores[r] + v * kLanes<T>);
   }
 }
@@ -183,17 +181,17 @@ static void collect(const Samples<T>& samples, int64_t dims, const Tile<T>& tile
       const T* pair = tile.pair(d, v);
       T* moments = sums.pair(d, v);
       const Vector<T> loc = load_lanes(pair), precision = load_lanes(pair + kLanes<T>);
-      Vector<T> one = load_lanes(moments), two = load_lanes(moments + kLanes<T>);
-#pragma GCC unroll 8
+      Vector<T> one[2] = {load_lanes(moments)}, two[2] = {load_lanes(moments + kLanes<T>)};  // two short chains each
+#pragma GCC unroll 16
       for (int i = 0; i < kRows; ++i) {
         const Vector<T> difference = samples.z[i][d] - loc;
         const Vector<T> moment = load_lanes(r[i] + v * kLanes<T>) * difference;
-        one += moment;
-        two = fma(moment, difference, two);
+        one[i % 2] += moment;
+        two[i % 2] = fma(moment, difference, two[i % 2]);
         pull[i] = fma(moment, precision, pull[i]);
       }
-      store_lanes(one, moments);
-      store_lanes(two, moments + kLanes<T>);
+      store_lanes(one[0] + one[1], moments);
+      store_lanes(two[0] + two[1], moments + kLanes<T>);
     }
     for (int i = 0; i < samples.n; ++i) {
       T& g = grad_z[i * dims + d];
@@ -222,35 +220,52 @@ static void backward(const MixtureJob& job, const Task& task) {
   }
 }
 
-// the row tasks' sums of one tile to the totals, in the order of the tasks
-template <class T>
-static void add(const MixtureJob& job, const Task& task) {
-  const Tiles& tiles = job.tiles;
-  const int64_t begin = tiles.offset(task.col), n = tiles.size_of(task.col);
-  double* total = job.totals + begin;
+// The row tasks' sums of n numbers and the totals, in the order of the tasks
+template <class T, int N>
+VK_FN void add_up(const MixtureJob& job, int64_t at, double (&sum)[N]) {
+  const T* sums = static_cast<const T*>(job.sums) + at;
+  for (int i = 0; i < N; ++i) sum[i] = job.totals[at + i];
   for (int64_t p = 0; p < job.grid.row_tasks(); ++p) {
-    const T* sums = static_cast<const T*>(job.sums) + p * tiles.size() + begin;
 #pragma omp simd
-    for (int64_t i = 0; i < n; ++i) total[i] += sums[i];
+    for (int i = 0; i < N; ++i) sum[i] += sums[p * job.tiles.size() + i];
   }
 }
 
 template <class T>
+static void add(const MixtureJob& job, const Task& task) {
+  const int64_t end = job.tiles.offset(task.col) + job.tiles.size_of(task.col);
+  for (int64_t at = job.tiles.offset(task.col); at < end; at += kLanes<T>) {
+    double sum[kLanes<T>];
+    add_up<T>(job, at, sum);
+    std::memcpy(job.totals + at, sum, sizeof sum);
+  }
+}
+
+// The gradients of one tile's components
+template <class T>
 static void finish(const MixtureJob& job, const Task& task) {
   constexpr int lanes = kLanes<T>;
-  const int64_t dims = job.tiles.dims;
-  const Tile<T> tile(static_cast<T*>(job.packed), job.tiles, task.col);
-  Tile<double> total(job.totals, job.tiles, task.col);
+  const int64_t dims = job.tiles.dims, first = job.tiles.first(task.col);
   T *grad_loc = static_cast<T*>(job.grad_loc), *grad_logvar = static_cast<T*>(job.grad_logvar);
-  for (int64_t k = 0; k < tile.components; ++k) {
-    const int64_t row = job.tiles.first(task.col) + k;
-    const double sum = total.constants[k];
-    if (job.grad_log_weight) static_cast<T*>(job.grad_log_weight)[row] = T(sum);
+  T *base = static_cast<T*>(job.packed), *log_weight = static_cast<T*>(job.grad_log_weight);
+  const Tile<T> tile(base, job.tiles, task.col);
+  for (int64_t v = 0; v < tile.vectors; ++v) {
+    const int64_t k = v * lanes, row = (first + k) * dims;
+    const int real = int(tile.components - k < lanes ? tile.components - k : lanes);
+    double sum[lanes], moments[2 * lanes];
+    add_up<T>(job, tile.constants + k - base, sum);
+    for (int i = 0; log_weight && i < real; ++i) log_weight[first + k + i] = T(sum[i]);
     for (int64_t d = 0; d < dims; ++d) {
-      const double precision = tile.of_component(d, k)[lanes];
-      const double* moments = total.of_component(d, k);
-      if (grad_loc) grad_loc[row * dims + d] = T(precision * moments[0]);
-      if (grad_logvar) grad_logvar[row * dims + d] = T(0.5 * (precision * moments[lanes] - sum));
+      const T* precision = tile.pair(d, v) + lanes;
+      add_up<T>(job, tile.pair(d, v) - base, moments);
+      T of_loc[lanes], of_logvar[lanes];
+#pragma omp simd
+      for (int i = 0; i < lanes; ++i) {
+        of_loc[i] = T(precision[i] * moments[i]);
+        of_logvar[i] = T(0.5 * (precision[i] * moments[lanes + i] - sum[i]));
+      }
+      for (int i = 0; grad_loc && i < real; ++i) grad_loc[row + i * dims + d] = of_loc[i];
+      for (int i = 0; grad_logvar && i < real; ++i) grad_logvar[row + i * dims + d] = of_logvar[i];
     }
   }
 }
