@@ -2,6 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+from . import priors
 from .backends import available_backends
 from .formulas import LIKELIHOODS as _FORMULAS
 from .functional import ElboTerms, fused_elbo, gaussian_kl, nll, reparameterize, sample_kl
@@ -31,6 +32,7 @@ __all__ = [
     "mlp_vae",
     "nll",
     "pool_bytes",
+    "priors",
     "reparameterize",
     "sample_kl",
     "set_pool_limit",
