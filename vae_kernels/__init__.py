@@ -4,6 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from . import priors
 from .backends import available_backends
+from .bounds import LogMarginalLikelihood, iwae, log_marginal_likelihood
 from .formulas import LIKELIHOODS as _FORMULAS
 from .functional import ElboTerms, fused_elbo, gaussian_kl, nll, reparameterize, sample_kl
 from .mixture import mixture_log_prob
@@ -24,10 +25,13 @@ __all__ = [
     "VAE",
     "ElboTerms",
     "FusedELBO",
+    "LogMarginalLikelihood",
     "available_backends",
     "conv_vae",
     "fused_elbo",
     "gaussian_kl",
+    "iwae",
+    "log_marginal_likelihood",
     "mixture_log_prob",
     "mlp_vae",
     "nll",

@@ -9,7 +9,7 @@ from .formulas import LIKELIHOODS
 
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _TARGETS = (*_FLOATS, torch.uint8)
-_COUNTS = (*_TARGETS, torch.int16, torch.int32)
+COUNTS = (*_TARGETS, torch.int16, torch.int32)
 
 
 def tensor(name, t, dtypes=_FLOATS):
@@ -65,7 +65,7 @@ def parameters(recon, x, likelihood, obs_logvar):
     """The tuple of the likelihood's parameters from recon and obs_logvar, checked against x."""
     choice("likelihood", likelihood, LIKELIHOODS)
     names = LIKELIHOODS[likelihood].PARAMETERS
-    tensor("x", x, _COUNTS if LIKELIHOODS[likelihood].SUPPORT == "counts" else _TARGETS)
+    tensor("x", x, COUNTS if LIKELIHOODS[likelihood].SUPPORT == "counts" else _TARGETS)
     if x.dim() == 0:
         raise ValueError("x: got a 0-d tensor, expected the batch as dimension 0")
     params = tuple(recon) if isinstance(recon, (tuple, list)) else (recon,)

@@ -148,7 +148,7 @@ def sample_kl(mu, logvar=None, *, prior=None, n_samples=None, reduction="none", 
     """
     checks.choice("reduction", reduction, REDUCTIONS)
     if isinstance(prior, Prior) and not prior.closed_form:
-        z, eps, logvar = _sample_and_noise(mu, logvar, n_samples, generator, backend)
+        z, eps, logvar = sample_and_noise(mu, logvar, n_samples, generator, backend)
         kl = monte_carlo_kl(z, eps, logvar, prior)
     else:
         z, kl = _sample(mu, logvar, moments(prior), n_samples, True, generator, backend)
@@ -174,7 +174,7 @@ def _sample(mu, logvar, prior, n_samples, with_kl, generator, backend, rng=None)
     return module.sample_kl(mu, logvar, prior, rng, n_samples, with_kl)
 
 
-def _sample_and_noise(mu, logvar, n_samples, generator, backend):
+def sample_and_noise(mu, logvar, n_samples, generator, backend):
     """z, the eps it was made of, and logvar by itself. The noise is drawn again, as in a backward pass."""
     checks.tensor("mu", mu)
     checks.noise(n_samples, generator, mu)

@@ -234,6 +234,17 @@ def monte_carlo_kl(z, eps, logvar, prior):
     return (log_posterior(eps, logvar) - prior.log_prob(z)).reshape(-1, len(logvar)).mean(0)
 
 
+def log_prior(prior, z):
+    """log p(z) for what `prior=` takes: z [K, B, ...] -> [K, B]."""
+    if isinstance(prior, Prior):
+        return prior.log_prob(z)
+    z = z if z.dtype == torch.float64 else z.float()
+    if prior is None:
+        return log_posterior(z, z.new_zeros(z.shape[1:]))
+    mu, logvar = (part.expand(z.shape[1:]).to(z.dtype) for part in prior)
+    return log_posterior((z - mu) * torch.exp(-0.5 * logvar), logvar)
+
+
 def log_posterior(eps, logvar):
     """log q(z|x) of the z = mu + exp(logvar / 2) eps: eps [B, ...] or [K, B, ...] -> [B] or [K, B]."""
     dims = tuple(range(-logvar.dim() + 1, 0))
