@@ -46,23 +46,24 @@ def incoming(*shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
 
 
-def outcome(inputs, backend, dtype=None):
-    """log p and the gradients, under a random incoming gradient, by name."""
+def outcome(inputs, backend, dtype=None, uniform=False):
+    """log p and the gradients, under a random incoming gradient, or one number for all, by name."""
     inputs = [t.detach().to(dtype or t.dtype).requires_grad_() for t in inputs]
     log_p = vk.mixture_log_prob(*inputs, backend=backend)
-    grads = torch.autograd.grad(log_p, inputs, incoming(*log_p.shape).to(log_p.dtype))
+    weight = torch.full_like(log_p, 0.7) if uniform else incoming(*log_p.shape).to(log_p.dtype)
+    grads = torch.autograd.grad(log_p, inputs, weight)
     for t, g in zip(inputs, grads, strict=True):
         assert g.dtype == t.dtype and g.shape == t.shape
     return dict(zip(("log_p", *NAMES), (log_p, *grads), strict=True))
 
 
-def compare(inputs, backend="cpu"):
+def compare(inputs, uniform=False):
     """float32: twice torch's own error, and the rounding that is left where torch happens to have none: that of a score
     s, which is one of the responsibilities' e^s, and that of the result's storage. float64, where the truth has the
     error of float64 too: what the sum of a score's dims can round, at most."""
     dtype, dims = inputs[0].dtype, inputs[0].shape[-1]
-    ours, theirs = outcome(inputs, backend), outcome(inputs, "torch")
-    truth = outcome(inputs, "torch", torch.float64)
+    ours, theirs = (outcome(inputs, who, uniform=uniform) for who in ("cpu", "torch"))
+    truth = outcome(inputs, "torch", torch.float64, uniform)
     compute = torch.float64 if dtype == torch.float64 else torch.float32
     assert ours["log_p"].dtype == compute
     of_score = torch.finfo(compute).eps * (3 + min(dims, 32) if dtype == torch.float64 else 1)
@@ -87,6 +88,26 @@ SIZES = [
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_sizes(size, dtype):
     compare(draw(*size, dtype))
+
+
+@compiled
+@pytest.mark.parametrize("size", [s for s in SIZES if s[1] <= 600], ids=str)
+def test_one_incoming_gradient_for_all(size):
+    """The gradients that were computed with the value, where the components are few."""
+    compare(draw(*size), uniform=True)
+
+
+@compiled
+def test_gradients_ahead_are_those_of_the_backward_pass():
+    inputs = draw(30, 20, 4)
+    log_p = vk.mixture_log_prob(*inputs)
+    by_hand = vk.mixture_log_prob(inputs[0][None], *inputs[1:])[0]  # not ahead: samples may be weighted one by one
+    assert torch.equal(log_p, by_hand)
+    for reduce in (torch.sum, torch.mean, lambda p: 3 * p.sum(), lambda p: (p * p).sum()):
+        grads = [torch.autograd.grad(reduce(p), inputs, retain_graph=True) for p in (log_p, by_hand, log_p)]
+        for a, b, c in zip(*grads, strict=True):
+            torch.testing.assert_close(a, b)
+            assert torch.equal(a, c)  # a second backward pass
 
 
 @compiled
@@ -150,12 +171,13 @@ def test_far_from_all_components(deviations):
 @compiled
 @pytest.mark.parametrize("logvar", [-200.0, -85.0, -39.0, 79.0, 200.0])
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e3, 1e18])
-def test_what_float32_can_hold(logvar, scale):
+@pytest.mark.parametrize("uniform", [False, True])
+def test_what_float32_can_hold(logvar, scale, uniform):
     """Squares and precisions that float32 cannot: the results are float64's wherever those are in its range."""
     inputs = [t.detach() for t in draw(6, 4, 3)]
     inputs[0] = torch.cat([inputs[1][:3] * scale, inputs[0][3:] * scale])  # three points lie on a component
     inputs[1], inputs[2] = inputs[1] * scale, inputs[2] + logvar
-    ours, truth = outcome(inputs, "cpu"), outcome(inputs, "torch", torch.float64)
+    ours, truth = outcome(inputs, "cpu", None, uniform), outcome(inputs, "torch", torch.float64, uniform)
     assert torch.isfinite(truth["log_p"]).all()
     for name, value in truth.items():
         expected = value.float()
@@ -252,8 +274,9 @@ def test_memory():
 def test_ops():
     z, loc, logvar, logits = (t.detach() for t in draw(9, 5, 3))
     arguments = z, loc, logvar, logits.log_softmax(0)
-    opcheck(OPS.mixture.default, arguments)
-    _, peak, log_sum = OPS.mixture(*arguments)
+    for need in (15, 5, 0):
+        opcheck(OPS.mixture.default, (*arguments, need))
+    _, peak, log_sum = OPS.mixture(*arguments, 0)
     for need in (15, 5, 0):
         opcheck(OPS.mixture_backward.default, (torch.randn(9), *arguments, peak, log_sum, need))
 

@@ -43,7 +43,9 @@ def mixture_log_prob(z, loc, logvar, logits=None, *, backend="auto"):
     else:
         log_weight = logits.to(dtype).log_softmax(0)
     inputs = [t.to(dtype).contiguous() for t in (points, loc, logvar.expand_as(loc))]
-    log_p = backends.choose(backend, tensors, "mixture").mixture(*inputs, log_weight.contiguous())
+    # samples in more dims than the batch's are weighted one by one, as in an importance-weighted bound
+    module = backends.choose(backend, tensors, "mixture")
+    log_p = module.mixture(*inputs, log_weight.contiguous(), ahead=z.dim() <= 2)
     return log_p.reshape(z.shape[:-1])
 
 

@@ -131,50 +131,59 @@ void backward(Mixture& mixture, const Tensor& like, int64_t rows, char* grad_z) 
   run_tasks(mixture.loops->finish, job, mixture.by_tile());
 }
 
+// The gradients that are needed, each row's under its weight
+Tensors gradients(Mixture& m, const Tensor* const (&inputs)[4], const std::vector<double>& weights, int64_t need) {
+  Tensors grads;
+  void* places[4] = {};
+  for (int i = 0; i < 4; ++i) {
+    if (i && !(need >> i & 1)) continue;  // that of z is always computed
+    grads.push_back(empty_like(*inputs[i], torch_dtype(m.float64)));
+    places[i] = grads.back().mut<void>();
+  }
+  std::vector<double> totals(m.job.tiles.size());
+  m.job.weight = weights.data();
+  m.job.totals = totals.data();
+  m.job.grad_loc = places[1];
+  m.job.grad_logvar = places[2];
+  m.job.grad_log_weight = places[3];
+  backward(m, *inputs[0], inputs[0]->size(0), static_cast<char*>(places[0]));
+  if (!(need & 1)) grads.erase(grads.begin());
+  if (m.float64 && dtype_of(*inputs[0]) == DType::float32)
+    for (Tensor& g : grads) g = convert<float, double>(g, false);
+  return grads;
+}
+
 }  // namespace
 
-Tensors mixture(const Tensor& z, const Tensor& loc, const Tensor& logvar, const Tensor& log_weight) {
+Tensors mixture(const Tensor& z, const Tensor& loc, const Tensor& logvar, const Tensor& log_weight, int64_t need) {
   Mixture m(z, loc, logvar, log_weight);
   const int64_t rows = z.size(0);
-  Tensors out;
+  Tensors out, grads;
   out.push_back(empty({rows}, z.dtype(), z));
   for (int i = 0; i < 2; ++i) out.push_back(empty({rows}, torch_dtype(true), z));
   m.job.peak = out[1].mut<double>();
   m.job.log_sum = out[2].mut<double>();
-  run_tasks(m.loops->forward, m.job, Grid{rows, 1, clamp((rows / kTasks + 15) / 16 * 16, 16, 64), 1});
+  if (need) {
+    VK_CHECK(m.job.tiles.count() == 1, "gradients with the value: more than one tile of components");
+    m.job.together = true;
+    grads = gradients(m, {&z, &loc, &logvar, &log_weight}, std::vector<double>(rows, 1.), need);
+  } else {
+    run_tasks(m.loops->forward, m.job, Grid{rows, 1, clamp((rows / kTasks + 15) / 16 * 16, 16, 64), 1});
+  }
   for (int64_t i = 0; i < rows; ++i) {
     const double log_p = m.job.peak[i] + m.job.log_sum[i];
     dtype_of(z) == DType::float64 ? out[0].mut<double>()[i] = log_p : out[0].mut<float>()[i] = float(log_p);
   }
+  for (Tensor& g : grads) out.push_back(std::move(g));
   return out;
 }
 
 Tensors mixture_backward(const Tensor& grad, const Tensor& z, const Tensor& loc, const Tensor& logvar,
                          const Tensor& log_weight, const Tensor& peak, const Tensor& log_sum, int64_t need) {
   Mixture m(z, loc, logvar, log_weight);
-  const bool narrow = m.float64 && dtype_of(z) == DType::float32;
-  const Tensor* inputs[] = {&z, &loc, &logvar, &log_weight};
-  Tensors grads;
-  void* places[4] = {};
-  for (int i = 0; i < 4; ++i) {
-    if (i && !(need >> i & 1)) continue;
-    grads.push_back(empty_like(*inputs[i], torch_dtype(m.float64)));
-    places[i] = grads.back().mut<void>();
-  }
-  m.job.grad_loc = places[1];
-  m.job.grad_logvar = places[2];
-  m.job.grad_log_weight = places[3];
-  const std::vector<double> weights = doubles(grad);
-  std::vector<double> totals(m.job.tiles.size());
-  m.job.weight = weights.data();
-  m.job.totals = totals.data();
   m.job.peak = peak.mut<double>();
   m.job.log_sum = log_sum.mut<double>();
-  backward(m, z, z.size(0), static_cast<char*>(places[0]));
-  if (!(need & 1)) grads.erase(grads.begin());
-  if (narrow)
-    for (Tensor& g : grads) g = convert<float, double>(g, false);
-  return grads;
+  return gradients(m, {&z, &loc, &logvar, &log_weight}, doubles(grad), need);
 }
 
 }  // namespace vk

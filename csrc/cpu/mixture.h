@@ -29,12 +29,13 @@ struct Tiles {
 // All matrices are dense, row after row, and of the loops' type.
 struct MixtureJob {
   Tiles tiles;
-  Grid grid;                                         // backward: samples, by tiles
-  const void* z = nullptr;                           // [samples, dims]
-  const void *loc = nullptr, *logvar = nullptr;      // [components, dims]
-  const void* log_weight = nullptr;                  // [components]
-  void* packed = nullptr;                            // Tiles
-  double *peak = nullptr, *log_sum = nullptr;        // [samples]: log p = peak + log_sum; peak is the largest term
+  Grid grid;                                     // backward: samples, by tiles
+  const void* z = nullptr;                       // [samples, dims]
+  const void *loc = nullptr, *logvar = nullptr;  // [components, dims]
+  const void* log_weight = nullptr;              // [components]
+  void* packed = nullptr;                        // Tiles
+  double *peak = nullptr, *log_sum = nullptr;    // [samples]: log p = peak + log_sum; peak is the largest term
+  bool together = false;  // backward takes the forward pass along: it needs all scores of a sample at hand, in one tile
   const double* weight = nullptr;                    // [samples], the incoming gradient
   void* grad_z = nullptr;                            // [col_tasks, samples, dims]
   void* sums = nullptr;                              // [row_tasks], Tiles

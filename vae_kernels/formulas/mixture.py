@@ -17,11 +17,11 @@ import math
 import torch
 
 
-def mixture(z, loc, logvar, log_weight):
+def mixture(z, loc, logvar, log_weight, *, ahead=True):
     """log p(z) [N] for z [N, D], loc and logvar [K, D], log_weight [K] (normalised); all of one floating dtype.
 
-    It takes memory for N x K x D numbers. The residual is scaled before it is squared, by two steps of e^{-v/4}, for
-    the reason given in gaussian.py.
+    `ahead` is for the kernels (ops/mixture.py). It takes memory for N x K x D numbers. The residual is scaled before it
+    is squared, by two steps of e^{-v/4}, for the reason given in gaussian.py.
     """
     root = torch.exp(logvar * -0.25)
     scaled = (z[:, None] - loc) * root * root

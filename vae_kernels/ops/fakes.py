@@ -51,11 +51,16 @@ def _(grad_z, grad_kl, mu, logvar, prior, rng, n_samples, need, packed):
     return both + [empty_in_order(t) for i, t in enumerate(inputs) if need >> i & 1 and not (packed and i < 2)]
 
 
+def _fake_mixture_gradients(inputs, need):
+    return [torch.empty_like(t) for i, t in enumerate(inputs) if need >> i & 1]
+
+
 @torch.library.register_fake("vae_kernels::mixture", lib=library)
-def _(z, loc, logvar, log_weight):
-    return [z.new_empty(z.shape[:1]), *(z.new_empty(z.shape[:1], dtype=torch.float64) for _ in range(2))]
+def _(z, loc, logvar, log_weight, need):
+    out = [z.new_empty(z.shape[:1]), *(z.new_empty(z.shape[:1], dtype=torch.float64) for _ in range(2))]
+    return out + _fake_mixture_gradients((z, loc, logvar, log_weight), need)
 
 
 @torch.library.register_fake("vae_kernels::mixture_backward", lib=library)
 def _(grad, z, loc, logvar, log_weight, peak, log_sum, need):
-    return [torch.empty_like(t) for i, t in enumerate((z, loc, logvar, log_weight)) if need >> i & 1]
+    return _fake_mixture_gradients((z, loc, logvar, log_weight), need)

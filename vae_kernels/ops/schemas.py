@@ -8,7 +8,8 @@ they mutate nothing, draw nothing, and read weights on the device. Their argumen
     elbo_backward    those gradients alone, for an incoming gradient of the shape of the loss
     sample           [z, kl if with_kl]
     sample_backward  the gradients that `need` asks for
-    mixture          [log_p, peak, log_sum]: log p(z) of a mixture, and in float64 the two numbers whose sum it is
+    mixture          [log_p, peak, log_sum, *gradients of log_p.sum() that `need` asks for, which takes few components]:
+                     log p(z) of a mixture, and in float64 the two numbers whose sum it is
     mixture_backward the gradients that `need` asks for
 
 x           [B, ...] target, or None with params = []: no likelihood term
@@ -48,7 +49,7 @@ for _prefix in ("", "triton_"):  # C++, by the device; Triton
 
 # C++ alone, so far
 _COMPONENTS = "Tensor z, Tensor loc, Tensor logvar, Tensor log_weight"
-library.define(f"mixture({_COMPONENTS}) -> Tensor[]", tags=torch.Tag.pt2_compliant_tag)
+library.define(f"mixture({_COMPONENTS}, int need) -> Tensor[]", tags=torch.Tag.pt2_compliant_tag)
 library.define(
     f"mixture_backward(Tensor grad, {_COMPONENTS}, Tensor peak, Tensor log_sum, int need) -> Tensor[]",
     tags=torch.Tag.pt2_compliant_tag,

@@ -127,15 +127,17 @@ static void join(const T* scores, int n, double& peak, double& sum) {
   sum += part;
 }
 
+VK_FN void begin(const MixtureJob& job, int64_t row) {
+  job.peak[row] = kMinusInfinity;
+  job.log_sum[row] = 0;
+}
+
 template <class T>
 static void forward(const MixtureJob& job, const Task& task) {
   FlushDenormals guard;
   alignas(64) Scores<T> scores;
   const int64_t end = task.row + task.rows;
-  for (int64_t row = task.row; row < end; ++row) {
-    job.peak[row] = kMinusInfinity;
-    job.log_sum[row] = 0;
-  }
+  for (int64_t row = task.row; row < end; ++row) begin(job, row);
   for (int64_t t = 0; t < job.tiles.count(); ++t) {
     const Tile<T> tile(static_cast<T*>(job.packed), job.tiles, t);
     for (int64_t row = task.row; row < end; row += kRows) {
@@ -214,6 +216,11 @@ static void backward(const MixtureJob& job, const Task& task) {
     for (int64_t row = task.row; row < end; row += kRows) {
       const Samples<T> samples(job, row, end);
       score(samples, tiles.dims, tile, scores);
+      for (int64_t r = row; job.together && r < row + samples.n; ++r) {
+        begin(job, r);
+        join(scores[r - row], int(tile.vectors) * kLanes<T>, job.peak[r], job.log_sum[r]);
+        job.log_sum[r] = std::log(job.log_sum[r]);
+      }
       respond(job, samples, tile, scores);
       collect(samples, tiles.dims, tile, scores, sums, grad_z + row * tiles.dims, t == task.col);
     }
