@@ -79,7 +79,7 @@ def compare(inputs, uniform=False):
 # one and many of each, multiples of a vector and not; components and samples beyond one tile, one task, one wave
 SIZES = [
     (1, 1, 1), (1, 5, 3), (3, 1, 7), (5, 3, 2), (9, 16, 1), (17, 33, 5), (100, 70, 40), (64, 512, 64), (9, 600, 70),
-    (130, 17, 300), (2500, 9, 3), (700, 1300, 4), (1, 10_000, 2), (3, 40, 1100),
+    (130, 17, 300), (2500, 9, 3), (700, 1300, 4), (1, 10_000, 2), (520, 2100, 2), (3, 40, 1100),
 ]  # fmt: skip
 
 
@@ -201,6 +201,13 @@ def test_components_of_no_weight_and_nan(backend):
     assert vk.mixture_log_prob(spoilt, loc, logvar, logits, backend=backend).isnan().tolist() == [
         i == 4 for i in range(9)
     ]
+
+
+def test_a_whole_tile_of_no_weight(backend):
+    z, loc, logvar, logits = (t.detach() for t in draw(5, 600, 2))
+    logits[:400] = -math.inf
+    expected = vk.mixture_log_prob(z, loc[400:], logvar[400:], logits[400:], backend=backend)
+    torch.testing.assert_close(vk.mixture_log_prob(z, loc, logvar, logits, backend=backend), expected)
 
 
 def test_shapes_that_broadcast_and_strides(backend):
