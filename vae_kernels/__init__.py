@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from . import priors
 from .backends import available_backends
 from .bounds import LogMarginalLikelihood, iwae, log_marginal_likelihood
+from .decomposition import KlParts, kl_decomposition
 from .formulas import LIKELIHOODS as _FORMULAS
 from .functional import ElboTerms, fused_elbo, gaussian_kl, nll, reparameterize, sample_kl
 from .mixture import mixture_log_prob
@@ -25,12 +26,14 @@ __all__ = [
     "VAE",
     "ElboTerms",
     "FusedELBO",
+    "KlParts",
     "LogMarginalLikelihood",
     "available_backends",
     "conv_vae",
     "fused_elbo",
     "gaussian_kl",
     "iwae",
+    "kl_decomposition",
     "log_marginal_likelihood",
     "mixture_log_prob",
     "mlp_vae",
