@@ -3,6 +3,7 @@ the matrix product of the expanded square, each also by torch.compile, by torch.
 
 import argparse
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -106,7 +107,9 @@ def main():
     args = parse()
     if args.threads:
         torch.set_num_threads(args.threads)
-    where = core.machine() | {"command": " ".join(["python -m bench.mixture", *sys.argv[1:]])}
+    # on a busy machine, threads that spin while they wait measure the other processes
+    wait = os.environ.get("OMP_WAIT_POLICY", "default")
+    where = core.machine() | {"omp_wait_policy": wait, "command": " ".join(["python -m bench.mixture", *sys.argv[1:]])}
     rows = []
     for shape in args.shape or SHAPES:
         for row in measure(shape, args):
