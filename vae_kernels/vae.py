@@ -158,8 +158,13 @@ class VAE(nn.Module):
     @torch.no_grad()
     def sample(self, n, *, generator=None):
         """n means [n, ...] of the likelihood, decoded from draws of the prior. Carries no gradient."""
+        return self._mean(self.decode(self.sample_prior(n, generator=generator)))
+
+    @torch.no_grad()
+    def sample_prior(self, n, *, generator=None):
+        """n draws of the prior, [n, L, ...]. Carries no gradient."""
         if isinstance(self.prior, Prior):
-            return self._mean(self.decode(self.prior.sample(n, generator=generator)))
+            return self.prior.sample(n, generator=generator)
         if self.latent_shape is None:
             raise ValueError("sample: the latent shape is not known; give VAE(..., latent_shape=) the shape of one z")
         like, shape = self._like(), (n, *self.latent_shape)
@@ -167,8 +172,7 @@ class VAE(nn.Module):
             mu = logvar = like.new_zeros(shape)
         else:
             mu, logvar = (part.expand(shape) for part in self.prior)
-        z = functional.reparameterize(mu, logvar, generator=generator, backend=self.backend)
-        return self._mean(self.decode(z))
+        return functional.reparameterize(mu, logvar, generator=generator, backend=self.backend)
 
     def _mean(self, recon):
         parts = recon if isinstance(recon, (tuple, list)) else (recon,)

@@ -18,10 +18,12 @@ from ..vae import conv_vae, mlp_vae
 from . import UserError, checkpoint, plots
 from .data import load
 from .fit import Interrupt, fit, measure
+from .prior import MIXTURES, NAMES, build_prior
 
 IMAGE_LIKELIHOODS = [name for name, formula in LIKELIHOODS.items() if formula.SUPPORT != "counts"]  # of pixels
 Likelihood = Enum("Likelihood", {name: name for name in IMAGE_LIKELIHOODS}, type=str)
 Model = Enum("Model", {"mlp": "mlp", "conv": "conv"}, type=str)
+PriorName = Enum("PriorName", {name: name for name in NAMES}, type=str)
 Loss = Enum("Loss", {"fused": "fused", "eager": "eager"}, type=str)
 
 EAGER = ("bernoulli", "gaussian")  # the likelihoods that eager_loss.py writes out
@@ -37,6 +39,12 @@ def train(
     likelihood: Annotated[
         Likelihood, typer.Option(help="p(x | z); gaussian learns one variance for all.")
     ] = "bernoulli",
+    prior: Annotated[
+        PriorName, typer.Option(help="p(z): N(0, I), a mixture of Gaussians, a VampPrior, or a flow (needs zuko).")
+    ] = "normal",
+    components: Annotated[
+        int | None, typer.Option(min=1, help="Of the prior's mixture, mog and vamp alone. Default: 100.")
+    ] = None,
     beta: Annotated[float, typer.Option(help="Weight of the KL.")] = 1.0,
     latent_dim: Annotated[int, typer.Option(min=1)] = 20,
     epochs: Annotated[int, typer.Option(min=1)] = 100,
@@ -56,6 +64,8 @@ def train(
     config = {
         "data": data and str(Path(data).resolve()),
         "likelihood": str(getattr(likelihood, "value", likelihood)),
+        "prior": str(getattr(prior, "value", prior)),
+        "components": components,
         "beta": beta,
         "latent_dim": latent_dim,
         "epochs": epochs,
@@ -103,7 +113,9 @@ def run_training(config, given, out, name, resume):
             measure(config["loss"], vae, data.images, torch.arange(1), 1, device)
         except (ValueError, TypeError, RuntimeError) as error:
             raise UserError(str(error)) from error
-        run = checkpoint.new_run(out, name, f"{data.name}-{config['likelihood']}-{config['loss']}")
+        parts = [data.name, config["likelihood"], config["loss"]]
+        parts += [config["prior"]] * (config["prior"] != "normal")
+        run = checkpoint.new_run(out, name, "-".join(parts))
         checkpoint.save_state(run, vae, optimizer, progress)  # from here on there is something to resume
     checkpoint.save_config(run, config | {"vae_kernels": __version__, "torch": torch.__version__})
     return go(run, vae, optimizer, data, config | {"device": device}, progress)
@@ -119,6 +131,10 @@ def check(config):
             raise UserError(f"--backend {config['backend']} has no effect with --loss eager; leave one of them out")
         if config["likelihood"] not in EAGER:
             raise UserError(f"--likelihood {config['likelihood']} needs --loss fused; eager has {' and '.join(EAGER)}")
+        if config["prior"] != "normal":
+            raise UserError(f"--prior {config['prior']} needs --loss fused; eager has N(0, I)")
+    if config["components"] is not None and config["prior"] not in MIXTURES:
+        raise UserError(f"--components has no effect with --prior {config['prior']}; leave it out")
 
 
 def resumed_config(run, config, given):
@@ -166,7 +182,9 @@ def build(config, data):
             raise UserError(f"{data.source}: all values are equal, expected data that vary")
         options["obs_logvar"] = torch.nn.Parameter(torch.tensor(math.log(variance)))
     builder = {"mlp": mlp_vae, "conv": conv_vae}[config["model"]]
-    return builder(shape, config["latent_dim"], **options)
+    vae = builder(shape, config["latent_dim"], **options)
+    vae.prior_module = build_prior(config["prior"], config["components"], vae, data)
+    return vae
 
 
 def go(run, vae, optimizer, data, config, progress):
@@ -178,7 +196,8 @@ def go(run, vae, optimizer, data, config, progress):
     dtype = str(data.images.dtype)[6:]
     console.print(f"data   {data.source}: {n_train} to train on, {n_test} held out, each {shape} {dtype}")
     console.print(
-        f"model  {config['model']}, {config['latent_dim']} latents, {config['likelihood']}, {size:,} parameters; "
+        f"model  {config['model']}, {config['latent_dim']} latents, {config['likelihood']}, prior {config['prior']}, "
+        f"{size:,} parameters; "
         f"{config['loss']} loss on {config['device']}"
     )
     console.print(f"run    {run}" + (f", going on after epoch {len(progress['rows'])}" if progress["rows"] else ""))
@@ -256,7 +275,7 @@ def draw(run, vae, data, config, rows):
         "curves.png": plots.curves(rows, config["latent_dim"]),
         "reconstructions.png": plots.reconstructions(originals, vae.reconstruct(shown.to(device)), low, high),
         "samples.png": plots.samples(vae.sample(64, generator=generator), low, high),
-        "latent.png": plots.latent(means, labels, data.classes),
+        "latent.png": plots.latent(means, labels, data.classes, vae.sample_prior(10_000, generator=generator)),
     }
     for file, png in pictures.items():
         checkpoint.write(run / file, png)

@@ -1,0 +1,34 @@
+"""The priors that `--prior` names."""
+
+import torch
+
+from .. import priors
+from . import UserError
+
+NAMES = ("normal", "mog", "vamp", "flow")
+MIXTURES = ("mog", "vamp")
+COMPONENTS = 100  # unless --components says otherwise
+
+
+def build_prior(name, components, vae, data):
+    """The prior module, or None for N(0, I).
+
+    vamp: its pseudo-inputs begin as images of the training set. flow: a neural spline flow of three transforms.
+    """
+    if name == "normal":
+        return None
+    shape, components = vae.latent_shape, components or COMPONENTS
+    if name == "mog":
+        return priors.MixtureOfGaussians(components, shape)
+    if name == "vamp":
+        train, _ = data.split()
+        if components > len(train):
+            raise UserError(f"--components: got {components}, expected at most {len(train)}, the images to train on")
+        images = data.images[train[:components]]
+        images = images / 255 if images.dtype == torch.uint8 else images
+        return priors.VampPrior(images, vae.encoder, shape)
+    try:
+        from zuko.flows import NSF
+    except ImportError as error:
+        raise UserError('--prior flow needs zuko: pip install "vae-kernels[flows]"') from error
+    return priors.FlowPrior(NSF(shape[0], transforms=3, hidden_features=(64, 64)), shape)
