@@ -85,7 +85,8 @@ def kl_decomposition(z, mu, logvar, *, dataset_size, prior=None, estimator="stra
     own = _log_normal(z, mu, logvar)
 
     def log_q(points, mu, logvar, own):
-        log_sum = mixture_log_prob(points, mu, logvar, backend=backend) + math.log(len(mu))
+        # [None]: each sample has a weight of its own in what follows, so gradients ahead would be for nothing
+        log_sum = mixture_log_prob(points[None], mu, logvar, backend=backend)[0] + math.log(len(mu))
         return log_sum + _log_share(own - log_sum, len(mu), dataset_size, estimator)
 
     joint = log_q(z, mu, logvar, own.sum(1))

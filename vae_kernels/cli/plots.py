@@ -131,6 +131,6 @@ def latent(means, labels, classes, drawn):
     else:
         dots = axes.scatter(*points.T, c=labels, cmap="viridis", **dot)
         figure.colorbar(dots, label="label (number of the class)")
-    axes.set(title=f"{title} ({len(means)} test images); grey: the prior", xlabel=names[0], ylabel=names[1])
+    axes.set(title=f"{title} ({len(means)} test images)\ngrey: draws of the prior", xlabel=names[0], ylabel=names[1])
     axes.grid(alpha=0.25)
     return _png(figure)
