@@ -17,15 +17,16 @@ constexpr int64_t kNone = 0, kMean = 1, kSum = 2;  // reduction
 inline DType dtype_of(const Tensor& t) {
   static const int32_t codes[] = {aoti_torch_dtype_float32(), aoti_torch_dtype_float64(), aoti_torch_dtype_bfloat16(),
                                   aoti_torch_dtype_float16(), aoti_torch_dtype_uint8(),   aoti_torch_dtype_int16(),
-                                  aoti_torch_dtype_int32()};
+                                  aoti_torch_dtype_int32(),   aoti_torch_dtype_int64()};
   const int32_t code = t.dtype();
-  for (int i = 0; i < 7; ++i)
+  for (int i = 0; i < 8; ++i)
     if (codes[i] == code) return DType(i);
-  fail("a tensor of dtype code ", code, " came; float32, float64, bfloat16, float16, uint8, int16 and int32 are known");
+  fail("a tensor of dtype code ", code, " came, which no kernel knows");
 }
 
 inline int64_t bytes_of(DType t) {
-  return t == DType::uint8 ? 1 : t == DType::float64 ? 8 : t == DType::float32 || t == DType::int32 ? 4 : 2;
+  const bool eight = t == DType::float64 || t == DType::int64, four = t == DType::float32 || t == DType::int32;
+  return t == DType::uint8 ? 1 : eight ? 8 : four ? 4 : 2;
 }
 
 inline int32_t torch_dtype(bool float64) { return float64 ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32(); }
@@ -52,11 +53,26 @@ inline bool dense_after_batch(const Tensor& t) {
 
 // `t` without its first dimension has the order of `like` without its first dimensions
 inline bool same_order(const Tensor& t, int64_t first, const Tensor& like) {
-  if (t.numel() == 0) return true;
+  if (t.numel() == 0 || like.numel() == 0) return true;  // strides that lead to nothing: numpy gives 0 for all
   for (int64_t i = 1; i < like.dim(); ++i)
     if (t.size(i - 1 + first) != like.size(i) || (like.size(i) > 1 && t.stride(i - 1 + first) != like.stride(i)))
       return false;
   return true;
+}
+
+// logits [B, K, ...] over levels, and x [B, ...]: each sample is dense, its levels outermost, or innermost
+inline bool levels_innermost(const Tensor& logits) {
+  const int64_t levels = logits.size(1);
+  return levels * logits.size(0) >= logits.numel() || (levels > 1 && logits.stride(1) == 1);
+}
+inline void check_levels(const Tensor& x, const Tensor& logits) {
+  const bool inner = levels_innermost(logits);
+  const int64_t levels = logits.size(1), positions = elements_after_batch(x);
+  bool same = levels == 1 || positions <= 1 || logits.stride(1) == (inner ? 1 : positions);
+  for (int64_t i = 1; i < x.dim(); ++i)
+    same &= x.size(i) <= 1 || logits.stride(i + 1) == x.stride(i) * (inner ? levels : 1);
+  const bool empty = logits.numel() == 0;
+  VK_CHECK(empty || (same && dense_after_batch(logits)), "logits and x are not dense in the same order");
 }
 
 inline Source source(const Tensor& t) { return {t.data<void>(), t.dim() ? t.stride(0) : 0, dtype_of(t)}; }

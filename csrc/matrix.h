@@ -6,7 +6,7 @@
 
 namespace vk {
 
-enum class DType : int32_t { float32, float64, bfloat16, float16, uint8, int16, int32 };
+enum class DType : int32_t { float32, float64, bfloat16, float16, uint8, int16, int32, int64 };
 
 // A matrix [rows, cols]: row r begins `stride` elements after row r - 1; stride 0 repeats one row for all.
 struct Source {

@@ -12,6 +12,8 @@ const vk::Library cpu = vk::Library("vae_kernels", "CPU", __FILE__, __LINE__)
                             .impl<&vk::elbo_backward>("elbo_backward")
                             .impl<&vk::sample>("sample")
                             .impl<&vk::sample_backward>("sample_backward")
+                            .impl<&vk::levels>("levels")
+                            .impl<&vk::levels_backward>("levels_backward")
                             .impl<&vk::mixture>("mixture")
                             .impl<&vk::mixture_backward>("mixture_backward");
 const vk::Library any = vk::Library("vae_kernels", "CompositeExplicitAutograd", __FILE__, __LINE__)
@@ -23,6 +25,8 @@ const vk::Library cuda = vk::Library("vae_kernels", "CUDA", __FILE__, __LINE__)
                              .impl<&vk::cuda::elbo_backward>("elbo_backward")
                              .impl<&vk::cuda::sample>("sample")
                              .impl<&vk::cuda::sample_backward>("sample_backward")
+                             .impl<&vk::cuda::levels>("levels")
+                             .impl<&vk::cuda::levels_backward>("levels_backward")
                              .impl<&vk::cuda::rescale_>("rescale_");
 const vk::Library any_with_cuda =
     vk::Library("vae_kernels", "CompositeExplicitAutograd", __FILE__, __LINE__).impl<&vk::cuda::runs_on>("runs_on");

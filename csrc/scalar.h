@@ -12,6 +12,12 @@
 #define VK_INLINE [[gnu::always_inline]] inline
 #endif
 #define VK_FN VK_INLINE static
+// before a short loop that must be gone before the loop around it is vectorised
+#if defined(__CUDACC__) || defined(__clang__)
+#define VK_UNROLL _Pragma("unroll")
+#else
+#define VK_UNROLL _Pragma("GCC unroll 8")
+#endif
 
 namespace vk {
 

@@ -13,7 +13,7 @@ from vae_kernels.formulas import LIKELIHOODS
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parent / "csrc"
 CXX = shlex.split(os.environ.get("CXX", "g++"))
-OPS = ("elbo", "elbo_backward", "sample", "sample_backward", "rescale_")
+OPS = ("elbo", "elbo_backward", "sample", "sample_backward", "levels", "levels_backward", "rescale_")
 
 
 def compile_commands(csrc, folder, likelihoods, optimize):
@@ -23,7 +23,8 @@ def compile_commands(csrc, folder, likelihoods, optimize):
     if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
         flags.append("-mfma")  # as the GPU has it
     sources = {f"likelihood.{name}": (csrc / "cuda/likelihood.cu", [f"-DVK_LIKELIHOOD={name}"]) for name in likelihoods}
-    sources |= {name: (csrc / f"cuda/{name}", []) for name in ("latent.cu", "elbo.cpp", "sample.cpp")}
+    others = ("latent.cu", "levels.cu", "elbo.cpp", "sample.cpp", "levels.cpp")
+    sources |= {name: (csrc / f"cuda/{name}", []) for name in others}
     sources["host"] = HERE / "cpp/cuda_host.cpp", []
     return [
         [*CXX, *flags, *extra, "-x", "c++", "-c", str(source), "-o", str(folder / f"{name}.o")]

@@ -150,6 +150,17 @@ ORACLES = {
 }
 
 
+def categorical_nll(x, logits):
+    """x [B, ...] of integers, logits [B, K, ...]"""
+    return special.logsumexp(logits, 1) - np.take_along_axis(logits, x[:, None], 1)[:, 0]
+
+
+# likelihoods over levels, whose logits have a dimension more than x: nll(x, logits), [B, ...]
+LEVELS = {
+    "categorical": categorical_nll,
+}
+
+
 @np.vectorize
 def gaussian_kl(mu, logvar, prior_mu=0.0, prior_logvar=0.0):
     """KL( N(mu, e^logvar) || N(prior_mu, e^prior_logvar) ) in closed form at 100 digits; broadcasts."""

@@ -45,14 +45,14 @@ def true_kl(*latent):
 
 def test_public_names():
     assert all(hasattr(vk, name) for name in vk.__all__)
-    assert tuple(oracles.ORACLES) == vk.LIKELIHOODS and isinstance(vk.__version__, str)
+    assert (*oracles.ORACLES, *oracles.LEVELS) == vk.LIKELIHOODS and isinstance(vk.__version__, str)
     after = {f.__name__: [p.name for p in inspect.signature(f).parameters.values() if p.kind == p.KEYWORD_ONLY]
              for f in (vk.fused_elbo, vk.reparameterize, vk.sample_kl, vk.nll, vk.gaussian_kl)}  # fmt: skip
     assert after == {
         "fused_elbo": ["kl", "likelihood", "obs_logvar", "prior", "beta", "rec_weight", "reduction", "return_terms",
                        "backend"],
-        "reparameterize": ["n_samples", "generator", "backend"],
-        "sample_kl": ["prior", "n_samples", "reduction", "generator", "backend"],
+        "reparameterize": ["n_samples", "generator", "shard", "backend"],
+        "sample_kl": ["prior", "n_samples", "reduction", "generator", "shard", "backend"],
         "nll": ["likelihood", "obs_logvar", "reduction", "backend"],
         "gaussian_kl": ["prior", "reduction", "backend"],
     }  # fmt: skip

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import cases
 import cuda_host
+import levels
 import pytest
 import test_objective as table
 import torch
 from oracles import ORACLES
-from test_noise import RNGS
+from test_noise import RNGS, SHARD_CASES, compare_shards
 from test_noise import SHAPES as NOISE_SHAPES
 
 import vae_kernels as vk
@@ -39,7 +40,7 @@ def host(tmp_path_factory):
 def in_place(host, monkeypatch):
     """Backend "cpu" calls these ops; torch fills new memory with NaN, so that an element nobody wrote shows."""
     monkeypatch.setitem(backends._MISSING, "cpu", None)
-    for name in cuda_host.OPS[:4]:
+    for name in cuda_host.OPS[:-1]:
         monkeypatch.setitem(ops.KERNELS["compiled"], name, getattr(host, name).default)
     torch.use_deterministic_algorithms(True)
     yield
@@ -129,6 +130,10 @@ def test_given_kl(given, beta, terms):
         cases.check(ours, theirs, truth, torch.float32, "given kl")
 
 
+def _categorical(logits, x):
+    return vk.nll(logits, x, likelihood="categorical", backend="cpu")
+
+
 def outcomes():
     """Results of cases with one block and with many, with sums over rows, numbers and terms."""
     for likelihood, shape, dims in (("gaussian", (130, 1031), (300,)), ("bernoulli", (3, 5), (2,))):
@@ -139,6 +144,7 @@ def outcomes():
             for other in (params[1][0], params[1][0, 0]):
                 yield from table.outcome("cpu", likelihood, x, (params[0], other), latent, "mean").items()
     mu, logvar = torch.randn(2, 17, 1001, generator=torch.Generator().manual_seed(1)).unbind()
+    yield from zip("nd", levels.outcome(_categorical, *levels.draw(3, 300, (9,))), strict=True)
     yield from zip("zk", ops.sample_kl(mu, logvar, (), torch.tensor((1, 2)), 3, True), strict=True)
 
 
@@ -170,6 +176,39 @@ def test_unit_is_the_rounded_quotient():
     assert torch.equal(-grad, x.float() / 255)
 
 
+@pytest.mark.parametrize("positions", [*levels.POSITIONS[:4], (70,)], ids=str)
+@pytest.mark.parametrize("n", [*levels.LEVELS, 3000])
+def test_levels(n, positions):
+    logits, x = levels.draw(3, n, positions)
+    levels.compare("cpu", logits, x)
+    if positions:
+        levels.compare("cpu", levels.LAYOUTS["levels innermost"](logits), x)
+
+
+@pytest.mark.parametrize("dtype", levels.DTYPES, ids=str)
+@pytest.mark.parametrize("of_x", levels.TARGETS, ids=str)
+def test_dtypes_of_levels(dtype, of_x):
+    levels.compare("cpu", *levels.draw(3, 259, (5, 7), dtype, of_x))
+
+
+@pytest.mark.parametrize("layout", levels.LAYOUTS)
+def test_layouts_of_levels(layout):
+    logits, x = levels.draw(4, 11, (6, 7))
+    levels.compare("cpu", levels.LAYOUTS[layout](logits), x)
+    levels.compare("cpu", logits, levels.LAYOUTS[layout](x.unsqueeze(1)).squeeze(1))
+
+
+@pytest.mark.parametrize("wrong", [-1, 200, 2**32, -(2**40)])
+def test_what_is_no_level(wrong):
+    logits, x = levels.draw(4, 200, (3,))
+    x[2, 1] = wrong
+    nll = vk.nll(logits.requires_grad_(), x, likelihood="categorical", backend="cpu")
+    nll.sum().backward()
+    assert torch.equal(nll.isnan().nonzero(), torch.tensor([[2]]))
+    positions = logits.grad.isnan().all(1)
+    assert torch.equal(positions.nonzero(), torch.tensor([[2, 1]])) and logits.grad.isnan().sum() == 200
+
+
 @pytest.mark.parametrize("rng", RNGS, ids=str)
 @pytest.mark.parametrize("shape", NOISE_SHAPES, ids=str)
 def test_noise_bits(shape, rng):
@@ -177,6 +216,12 @@ def test_noise_bits(shape, rng):
     for n in (None, 3):
         z, _ = ops.sample_kl(zeros, zeros, (), rng, n, False)
         assert torch.equal(z, philox.normals(rng, z.shape))
+
+
+@pytest.mark.parametrize("n_samples", [None, 3])
+@pytest.mark.parametrize("latents", SHARD_CASES, ids=str)
+def test_shards_have_the_noise_of_the_whole(latents, n_samples):
+    compare_shards("cpu", latents, n_samples)
 
 
 @pytest.mark.parametrize("layout", table.SAMPLE_LAYOUTS)
@@ -207,6 +252,7 @@ FAULTS = {
     "the ticket is not reset": ("elbo.h", "if (shared.last) *job.finish.ticket = 0;", "", "shapes"),
     "a barrier is missing": ("elbo.h", "(P == 2) Main::write_sums", "(P == 1) Main::write_sums", "shapes"),
     "a row of the next block is written": ("tile.h", "if (row < t.rows) out[", "if (row <= t.rows) out[", "shapes"),
+    "levels that are not there": ("levels.h", "some.n ? logits[j] : T(-INFINITY)", "some.n ? logits[j] : 0", "levels"),
     "the noise of a neighbour": ("latent.h", "= uint64_t(first) >> 2", "= uint64_t(first + 1) >> 2", "noise"),
 }  # fmt: skip
 NO_FAULT = "nothing is wrong"

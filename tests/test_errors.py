@@ -31,6 +31,11 @@ def gaussian(recon=X, x=X, **settings):
     return vk.nll(recon, x, likelihood="gaussian", **settings)
 
 
+def categorical(recon=X, x=None, **settings):
+    return vk.nll(recon, LEVEL if x is None else x, likelihood="categorical", **settings)
+
+
+LEVEL = torch.zeros(4, 2, dtype=torch.int64)
 T, V = TypeError, ValueError
 DTYPES = "expected one of torch.float32, torch.float64, torch.bfloat16, torch.float16"
 # the call -> the type, and words that stand in the message in this order
@@ -64,6 +69,22 @@ ERRORS = [
     (lambda: gaussian(recon=(X, X[:, :2])), V,
      "recon[1] (logvar): got shape (4, 2, 2), expected one that broadcasts to x, (4, 3, 2)"),
     (lambda: gaussian(recon=(X, META["X"])), V, "recon[1] (logvar): is on meta, but x is on cpu"),
+    # logits over levels
+    (lambda: categorical(x=LEVEL.float()), T, "x: got dtype torch.float32, expected one of torch.uint8, torch.int16, "
+     "torch.int32, torch.int64"),
+    (lambda: categorical(recon=LEVEL), T, f"recon: got dtype torch.int64, {DTYPES}"),
+    (lambda: categorical(recon=X[0, 0, 0], x=LEVEL[0, 0]), V, "x: got a 0-d tensor, expected the batch as dimension 0"),
+    (lambda: categorical(recon=(X, X)), V, "recon: got 2 tensors, expected the categorical parameters logits"),
+    (lambda: categorical(recon=X[:, :, 0]), V, "recon: got shape (4, 3), expected (4, K, 2): that of x, (4, 2), with"),
+    (lambda: categorical(recon=X[:, None]), V, "recon: got shape (4, 1, 3, 2), expected (4, K, 2)"),
+    (lambda: categorical(recon=X[:3]), V, "recon: got shape (3, 3, 2), expected (4, K, 2)"),
+    (lambda: categorical(recon=X.mT), V, "recon: got shape (4, 2, 3), expected (4, K, 2)"),
+    (lambda: categorical(recon=X[:, :0]), V,
+     "recon: got shape (4, 0, 2), expected at least one level along dimension 1"),
+    (lambda: categorical(recon=META["X"]), V, "recon: is on meta, but x is on cpu; expected one device"),
+    (lambda: categorical(obs_logvar=0.0), V, "obs_logvar: has no effect with likelihood='categorical'"),
+    (lambda: vk.fused_elbo(X, LEVEL, MU[:3], MU[:3], likelihood="categorical"), V,
+     "mu: got shape (3, 6), expected the batch of x, 4, as dimension 0"),
     # words
     (lambda: elbo(likelihood="normal"), V, "likelihood: got 'normal', expected one of 'bernoulli', 'gaussian'"),
     (lambda: elbo(likelihood=["bernoulli"]), V,
@@ -152,6 +173,10 @@ ERRORS = [
     (lambda: vk.sample_kl(MU, MU, generator=7), T, "generator: got int, expected a torch.Generator"),
     (lambda: vk.sample_kl(META["MU"], META["MU"], generator=torch.Generator()), V,
      "generator: is on cpu, but mu is on meta"),
+    *((lambda s=s: vk.sample_kl(MU, MU, shard=s), T, f"shard: got {s!r}, expected None or a pair of integers (first, t")
+      for s in (4, (0.0, 4), (0, 4, 4))),
+    *((lambda s=s: vk.sample_kl(MU, MU, shard=s), V, f"shard: got {s}, expected 0 <= first <= total - 4, the batch of")
+      for s in ((-1, 8), (5, 8), (0, 3))),
 ]  # fmt: skip
 
 

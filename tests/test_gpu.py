@@ -1,11 +1,13 @@
 """The backends on a GPU: the tables of test_objective.py, and what only a GPU has: streams, graphs, no sync."""
 
+import copy
+
 import cases
 import pytest
 import test_objective as table
 import torch
 from oracles import ORACLES
-from test_noise import RNGS
+from test_noise import RNGS, SHARD_CASES, compare_shards
 from test_noise import SHAPES as NOISE_SHAPES
 
 import vae_kernels as vk
@@ -125,6 +127,12 @@ def test_noise_bits(backend, shape, rng):
         assert torch.equal(z.cpu(), philox.normals(rng, z.shape))
 
 
+@pytest.mark.parametrize("n_samples", [None, 3])
+@pytest.mark.parametrize("latents", SHARD_CASES, ids=str)
+def test_shards_have_the_noise_of_the_whole(backend, latents, n_samples):
+    compare_shards(backend, latents, n_samples, DEVICE)
+
+
 @pytest.mark.parametrize("layout", table.SAMPLE_LAYOUTS)
 @pytest.mark.parametrize("dtype", table.SAMPLE_DTYPES, ids=str)
 @pytest.mark.parametrize("with_kl", [False, True])
@@ -179,6 +187,94 @@ def test_a_captured_step_reads_beta_and_draws_anew(backend):
     with torch.no_grad():
         kl = vk.gaussian_kl(*arguments[2:4], reduction="mean", backend="torch")
     torch.testing.assert_close(seen[2][0] - seen[1][0], 1.5 * kl, rtol=1e-3, atol=1e-2)
+
+
+def network(backend):
+    """A VAE with a learned variance and a beta on the device, its optimizer, and a batch."""
+    torch.manual_seed(0)
+    settings = {"obs_logvar": torch.nn.Parameter(torch.zeros(())), "beta": torch.tensor(0.5), "backend": backend}
+    vae = vk.mlp_vae((28, 28), 20, (64,), "gaussian", **settings).to(DEVICE)
+    optimizer = torch.optim.Adam(vae.parameters(), lr=1e-3, capturable=True)
+    return vae, optimizer, torch.rand(64, 28, 28, generator=torch.Generator().manual_seed(1)).to(DEVICE)
+
+
+def train_step(vae, optimizer, x):
+    optimizer.zero_grad(set_to_none=False)
+    loss = vae(x)
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
+def test_a_whole_training_step_is_captured(backend):
+    """Network, loss, backward pass and Adam in one graph: each replay draws anew, and what it does to the weights is
+    what the same step does in eager mode, for the same noise."""
+    vae, optimizer, x = network(backend)
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            train_step(vae, optimizer, x)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    optimizer.zero_grad(set_to_none=False)
+    with torch.cuda.graph(graph):
+        captured = train_step(vae, optimizer, x)
+    seen = []
+    for beta in (0.5, 0.5, 4.0):
+        vae.beta.fill_(beta)
+        torch.cuda.manual_seed(7 if beta == 4.0 else len(seen))
+        before = copy.deepcopy((vae.state_dict(), optimizer.state_dict()))
+        graph.replay()
+        seen.append(captured.clone())
+    after = {k: v.clone() for k, v in vae.state_dict().items()}
+    vae.load_state_dict(before[0])
+    optimizer.load_state_dict(before[1])
+    torch.cuda.manual_seed(7)
+    eager = train_step(vae, optimizer, x)
+    torch.testing.assert_close(seen[2], eager)
+    for name, value in vae.state_dict().items():
+        torch.testing.assert_close(after[name], value, msg=name)
+    vae.beta.fill_(0.5)
+    assert len({loss.item() for loss in seen}) == 3
+
+
+def test_reduce_overhead_replays_and_draws_anew(backend):
+    """torch.compile's own graphs (mode="reduce-overhead"): the losses of eager mode, other noise each time."""
+    vae, _, x = network(backend)
+    step = torch.compile(vae, mode="reduce-overhead", fullgraph=True)
+    losses, grads = [], []
+    for call in (step, vae):
+        torch.cuda.manual_seed(3)
+        for _ in range(5):
+            torch.compiler.cudagraph_mark_step_begin()
+            vae.zero_grad()
+            loss = call(x)
+            loss.backward()
+            losses.append(loss.item())
+        grads.append([p.grad.clone() for p in vae.parameters()])
+    torch.testing.assert_close(torch.tensor(losses[:5]), torch.tensor(losses[5:]), rtol=1e-4, atol=0)
+    assert len(set(losses[:5])) == 5
+    for ours, eager in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, eager, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_a_step_under_autocast_with_grad_scaler(backend, dtype):
+    vae, optimizer, x = network(backend)
+    scaler = torch.amp.GradScaler("cuda", init_scale=2.0**40 if dtype == torch.float16 else 1.0)
+    scales = []
+    for _ in range(40):
+        optimizer.zero_grad()
+        with torch.autocast("cuda", dtype=dtype):
+            loss = vae(x)
+        assert loss.dtype == torch.float32
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        scales.append(scaler.get_scale())
+    assert all(p.isfinite().all() for p in vae.parameters())  # the steps that overflowed were left out
+    assert dtype == torch.bfloat16 or scales[-1] < scales[0]
 
 
 def test_streams_beside_one_another(backend):

@@ -1,4 +1,5 @@
-"""A likelihood is two files and three lines, and nothing else names it: says which piece is missing.
+"""A likelihood is two files and three lines, and nothing else names it: says which piece is missing. One over levels
+(LEVELS) is two files and two lines beside kernels of its own, and these may name it.
 
 The tree is read, not imported, so that the check itself can be tried on copies of it with a piece removed.
 """
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vae_kernels.formulas import LIKELIHOODS
+from vae_kernels.formulas import LEVELS, LIKELIHOODS
 
 ROOT = Path(__file__).resolve().parent.parent
 FORMULAS, HEADERS, ORACLES = "vae_kernels/formulas", "csrc/formulas", "tests/oracles.py"
@@ -59,13 +60,20 @@ def strings(expression):
     return {n.value for n in ast.walk(expression) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
 
 
+def listed(root, name):
+    """The names of the likelihoods in this list."""
+    expression = assigned(root / PYTHON_LIST, name)
+    return {name for node in ast.walk(expression) if isinstance(node, ast.Tuple) for name in strings(node)}
+
+
 def lists(root):
-    """Where a likelihood must stand -> the names that stand there."""
-    listed = assigned(root / PYTHON_LIST, "LIKELIHOODS")
+    """Where a likelihood must stand -> the names that stand there, but for those of LEVELS."""
+    modules = {f.stem for f in (root / FORMULAS).glob("*.py") if defined(f) & {"PARAMETERS", "nll"}}
+    headers = {f.stem for f in (root / HEADERS).glob("*.h") if re.search(r"\bnll\(", f.read_text())}
     return {
-        f"{FORMULAS}/<name>.py": {f.stem for f in (root / FORMULAS).glob("*.py") if defined(f) & {"PARAMETERS", "nll"}},
-        f"{HEADERS}/<name>.h": {f.stem for f in (root / HEADERS).glob("*.h") if re.search(r"\bnll\(", f.read_text())},
-        PYTHON_LIST: {name for node in ast.walk(listed) if isinstance(node, ast.Tuple) for name in strings(node)},
+        f"{FORMULAS}/<name>.py": modules - listed(root, "LEVELS"),
+        f"{HEADERS}/<name>.h": headers - listed(root, "LEVELS"),
+        PYTHON_LIST: listed(root, "LIKELIHOODS"),
         CPP_LIST: set(re.findall(r"\bX\((\w+)\)", (root / CPP_LIST).read_text())),
         ORACLES: {key.value for key in assigned(root / ORACLES, "ORACLES").keys},
     }
@@ -78,7 +86,12 @@ def problems(root):
     names = sorted(set().union(*places.values()))
     for name in names:
         found += [f"{name} is missing in {place}" for place, there in places.items() if name not in there]
-        found += parts(root, name)
+        found += parts(root, name, ELEMENTWISE)
+    oracles = {key.value for key in assigned(root / ORACLES, "LEVELS").keys}
+    levels = {PYTHON_LIST: listed(root, "LEVELS"), ORACLES: oracles}
+    for name in sorted(set().union(*levels.values())):
+        found += parts(root, name, OVER_LEVELS)
+        found += [f"{name} is missing in {place}" for place, there in levels.items() if name not in there]
     for path in files(root, *NEUTRAL):
         words = set(re.findall(r"\w+", (root / path).read_text()))
         found += [f"{path} names the likelihood {name}" for name in names if name in words]
@@ -88,18 +101,23 @@ def problems(root):
     return found
 
 
-def parts(root, name):
+# what the Python file of a likelihood defines
+SHARED = {"PARAMETERS", "DEFAULTS", "SUPPORT", "nll", "mean"}
+ELEMENTWISE = SHARED | {"triton_nll"}
+OVER_LEVELS = SHARED | {"triton_add", "triton_value", "triton_softmax"}
+
+
+def parts(root, name, needed):
     """What the two files of a likelihood lack."""
     module, header = root / FORMULAS / f"{name}.py", root / HEADERS / f"{name}.h"
     text = header.read_text() if header.exists() else ""
-    needed = {"PARAMETERS", "DEFAULTS", "SUPPORT", "nll", "triton_nll", "mean"}
     found = [f"{FORMULAS}/{name}.py has no {part}" for part in sorted(needed - defined(module))]
     if f"struct {name} {{" not in text:
         found.append(f"{HEADERS}/{name}.h has no struct {name}")
     if f"{FORMULAS}/{name}.py" not in text:
         found.append(f"{HEADERS}/{name}.h does not point to {FORMULAS}/{name}.py, which has the maths")
     python, cpp = assigned(module, "PARAMETERS"), re.search(r"int parameters = (\d+);", text)
-    if python is not None and (not cpp or int(cpp[1]) != len(python.elts)):
+    if needed is ELEMENTWISE and python is not None and (not cpp or int(cpp[1]) != len(python.elts)):
         found.append(f"{HEADERS}/{name}.h: expected parameters = {len(python.elts)}, as in {FORMULAS}/{name}.py")
     return found
 
@@ -153,6 +171,15 @@ REMOVED = {
 @pytest.mark.parametrize("name", LIKELIHOODS)
 @pytest.mark.parametrize("removed", REMOVED)
 def test_a_missing_piece_is_named(tree, name, removed):
+    path, pattern, replacement, said = (part.replace("{name}", name) for part in REMOVED[removed])
+    edit(tree / path, pattern, replacement)
+    (problem,) = new_problems(tree)
+    assert said in problem
+
+
+@pytest.mark.parametrize("name", LEVELS)
+@pytest.mark.parametrize("removed", ["oracle", "SUPPORT", "nll", "mean", "struct", "pointer"])
+def test_a_missing_piece_over_levels_is_named(tree, name, removed):
     path, pattern, replacement, said = (part.replace("{name}", name) for part in REMOVED[removed])
     edit(tree / path, pattern, replacement)
     (problem,) = new_problems(tree)

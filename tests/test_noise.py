@@ -1,5 +1,6 @@
 """The noise of the compiled backends: the bits of philox.py, drawn again by the backward pass, ruled by the seed."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -64,6 +65,38 @@ def test_samples_are_a_function_of_the_seed(backend, n_samples):
     assert torch.equal(vk.sample_kl(mu, logvar, n_samples=n_samples, backend=backend)[0], first)
     assert not torch.equal(first, second)
     assert first.shape == ((5, 7) if n_samples is None else (n_samples, 5, 7))
+
+
+SHARD_CASES = [(1,), (3,), (8,), (3, 2, 5), (1030,)]  # latents: one for each lane of a group, whole groups, two tiles
+
+
+def compare_shards(backend, latents, n_samples, device="cpu"):
+    """Ranks with a part of the batch each, and one of none, draw what one process draws, and draw it again backward."""
+    batch, ends = 11, (0, 4, 11, 11)
+    g = torch.Generator().manual_seed(0)
+    mu, logvar = torch.randn(2, batch, *latents, generator=g).to(device).unbind()
+    of_z = torch.randn(n_samples or 1, *mu.shape, generator=g).to(device)
+
+    def outcome(rows, shard):
+        inputs = [t[rows].clone().requires_grad_() for t in (mu, logvar)]
+        gen = torch.Generator(device).manual_seed(4)
+        settings = {"n_samples": n_samples, "generator": gen, "backend": backend}
+        z, kl = vk.sample_kl(*inputs, shard=shard, **settings)
+        assert torch.equal(z, vk.reparameterize(*inputs, shard=shard, **(settings | {"generator": gen.manual_seed(4)})))
+        incoming = of_z[:, rows] if n_samples else of_z[0, rows]
+        return [z, kl, *torch.autograd.grad([z, kl], inputs, [incoming, torch.ones_like(kl)])]
+
+    whole = outcome(slice(None), None)
+    parts = [outcome(slice(a, b), (a, batch)) for a, b in itertools.pairwise(ends)]
+    for i, expected in enumerate(whole):
+        assert torch.equal(torch.cat([p[i] for p in parts], 1 if n_samples and i == 0 else 0), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("n_samples", [None, 3])
+@pytest.mark.parametrize("latents", SHARD_CASES, ids=str)
+def test_shards_have_the_noise_of_the_whole(backend, latents, n_samples):
+    compare_shards(backend, latents, n_samples)
 
 
 @pytest.mark.parametrize("backend", MODULES)

@@ -145,6 +145,21 @@ def test_broadcast_parameters(backend, likelihood, form, layout, dtypes):
     compare(backend, likelihood, x, params, posterior(67, (3,), dtypes[0]))
 
 
+@pytest.mark.parametrize("form", ["number", "column"])
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+def test_the_gradient_of_a_shared_parameter_where_there_is_no_sample(backend, form, reduction):
+    """As a rank has it when there are fewer samples than ranks: zeros. It was a null tensor once."""
+    x, params = cases.draw("gaussian", (0, 3, 6, 7), form=form)
+    compare(backend, "gaussian", x, params, posterior(0, (3,), torch.float32), reduction)
+    assert not any(g.any() for g in gradients_of_nothing(x, params, reduction, backend))
+
+
+def gradients_of_nothing(x, params, reduction, backend):
+    params = [p.requires_grad_() for p in params]
+    nll = vk.nll(params, x, likelihood="gaussian", reduction=reduction, backend=backend)
+    return torch.autograd.grad(nll.sum(), params)
+
+
 THREE = [name for name, formula in vk.formulas.LIKELIHOODS.items() if len(formula.PARAMETERS) == 3]
 
 
@@ -210,6 +225,7 @@ def test_every_instruction_set(isa):
     if isa != "base" and (isa if isa == "avx2" else "avx512dq") not in flags:
         pytest.skip(f"this processor does not run {isa}")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]
+    command += [__file__.replace("test_objective", "test_levels")]
     command += ["-k", "(test_dtypes or test_latent_dims or test_broadcast) and cpu"]
     env = os.environ | {"VAE_KERNELS_ISA": isa, "MALLOC_PERTURB_": "1"}
     here = Path(__file__).parent  # not the source tree, whose vae_kernels has no compiled library

@@ -11,7 +11,7 @@ from vae_kernels import layout
 
 OPS = torch.ops.vae_kernels
 PREFIXES = [prefix for prefix, backend in (("", "cpu"), ("triton_", "triton")) if backend in BACKENDS]
-NAMES = ("elbo", "elbo_backward", "sample", "sample_backward")
+NAMES = ("elbo", "elbo_backward", "sample", "sample_backward", "levels", "levels_backward")
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +96,8 @@ SAMPLES = {
 
 def calls(prefix):
     """(name, op, arguments) over every op of a prefix, with several patterns of arguments."""
-    elbo, elbo_backward, sample, sample_backward = (getattr(OPS, prefix + name) for name in NAMES)
+    ops = [getattr(OPS, prefix + name) for name in NAMES]
+    elbo, elbo_backward, sample, sample_backward, levels, levels_backward = ops
     for name, reduction in itertools.product(OBJECTIVES, (0, 1, 2)):
         yield f"elbo {name} {reduction}", elbo, lambda n=name, r=reduction: elbo_arguments(n, reduction=r)
     for weights in WEIGHTS:
@@ -111,6 +112,9 @@ def calls(prefix):
         for wanted in ((True, True), (True, False), (False, True)):
             arguments = lambda s=settings, w=wanted: sample_backward_arguments(w, **s)  # noqa: E731
             yield f"sample_backward {name} {wanted}", sample_backward, arguments
+    for name, settings in LEVELS.items():
+        yield f"levels {name}", levels, lambda s=settings: levels_arguments(**s)
+        yield f"levels_backward {name}", levels_backward, lambda s=settings: levels_backward_arguments(**s)
     yield "sample without kl", sample, lambda: (*sample_arguments(), False)
 
 
@@ -124,6 +128,25 @@ def sample_backward_arguments(wanted, **settings):
     arguments = sample_arguments(**settings)
     incoming = (torch.randn_like(t) if w else None for t, w in zip(OPS.sample(*arguments, True), wanted, strict=True))
     return *incoming, *arguments, (1 << 2 + len(arguments[2])) - 1, settings.get("packed", False)
+
+
+def levels_arguments(shape=(4, 3, 5, 2), order=None, dtype=torch.float32):
+    logits = torch.randn(shape, dtype=dtype)
+    x = torch.randint(3, (shape[0], *shape[2:]))
+    x, (logits,) = layout.likelihood(x, (logits if order is None else order(logits),))
+    return x, logits
+
+
+def levels_backward_arguments(**settings):
+    x, logits = levels_arguments(**settings)
+    nll, top_and_total = OPS.levels(x, logits)
+    return torch.randn_like(nll), x, logits, top_and_total
+
+
+LEVELS = {
+    "plain": {}, "vectors": {"shape": (4, 3)}, "empty batch": {"shape": (0, 3, 2)}, "double": {"dtype": torch.float64},
+    "half": {"dtype": torch.float16}, "channels_last": {"order": channels_last}, "rows apart": {"order": rows_apart},
+}  # fmt: skip
 
 
 CALLS = [(prefix + name, op, make) for prefix in PREFIXES for name, op, make in calls(prefix)]
@@ -146,6 +169,8 @@ def test_the_fake_is_the_real_result_without_its_values(op, arguments):
     with mode:
         faked = op(*torch.utils._pytree.tree_map(fake, arguments))
     real = op(*arguments)
+    if isinstance(real, torch.Tensor):
+        faked, real = [faked], [real]
     describe = lambda t: (t.shape, t.stride(), t.dtype, t.device)  # noqa: E731
     assert len(real) and [describe(t) for t in faked] == [describe(t) for t in real]
 
@@ -162,3 +187,10 @@ def test_opcheck_of_the_objective(prefix, name):
 def test_opcheck_of_the_sample(prefix, name):
     opcheck(getattr(OPS, prefix + "sample").default, (*sample_arguments(**SAMPLES[name]), True))
     opcheck(getattr(OPS, prefix + "sample_backward").default, sample_backward_arguments((True, True), **SAMPLES[name]))
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("name", ["plain", "half", "channels_last"])
+def test_opcheck_of_levels(prefix, name):
+    opcheck(getattr(OPS, prefix + "levels").default, levels_arguments(**LEVELS[name]))
+    opcheck(getattr(OPS, prefix + "levels_backward").default, levels_backward_arguments(**LEVELS[name]))

@@ -301,3 +301,14 @@ def test_errors(call, error, words):
     with pytest.raises(error) as raised:
         call()
     assert words in str(raised.value)
+
+
+def test_a_shard_has_the_noise_of_the_whole_batch():
+    mu, logvar = posterior(8)
+    draw = lambda rows, **settings: vk.sample_kl(  # noqa: E731
+        mu[rows], logvar[rows], prior=MIXTURE, generator=torch.Generator().manual_seed(1), **settings
+    )
+    z, kl = draw(slice(None))
+    part_z, part_kl = draw(slice(2, 5), shard=(2, 8))
+    assert torch.equal(part_z, z[2:5])
+    close(part_kl, kl[2:5])

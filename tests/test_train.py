@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import vae_kernels as vk
 from vae_kernels import cli
-from vae_kernels.cli import checkpoint, fit
+from vae_kernels.cli import checkpoint, fit, ranks
 from vae_kernels.cli import train as command
 
 PICTURES = ["curves.png", "latent.png", "reconstructions.png", "samples.png"]
@@ -299,6 +299,11 @@ def test_refusals(blobs, tmp_path, options):
     assert REFUSALS[options] in refusal(*before, "--out", tmp_path, *options)
     if "1e30" not in options:
         assert not any(tmp_path.iterdir())  # nothing half-made is left behind
+
+
+def test_eager_has_no_noise_of_a_place(monkeypatch, tmp_path):
+    monkeypatch.setattr(ranks, "count", lambda: 2)
+    assert "--loss eager draws other noise on each rank" in refusal("--loss", "eager", "--out", tmp_path)
 
 
 def test_more_refusals(finished, blobs, tmp_path):

@@ -1,8 +1,14 @@
-"""The gradient in all of torch's ways: to second order, torch.func, hooks, modes, checkpointing, autocast."""
+"""The gradient in all of torch's ways: to second order, torch.func, forward mode, hooks, modes, checkpointing; tensors
+without values; modules that are copied, saved and optimised."""
+
+import copy
+import pickle
 
 import pytest
 import torch
+import torch.autograd.forward_ad as fwAD
 from known import B, assert_grads, compiled, draw, elbo, exact
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
 from torch.utils.checkpoint import checkpoint
 
@@ -73,7 +79,7 @@ def test_torch_func():
 @compiled
 def test_torch_func_refuses_the_compiled_kernels():
     recon, mu, logvar, x = (t.detach() for t in draw(torch.float64))
-    with pytest.raises(ValueError, match="transform only backend='torch' differentiates"):
+    with pytest.raises(ValueError, match=r"inside a torch.func transform, .* only backend='torch' differentiates"):
         torch.func.grad(lambda t: elbo(t, mu, logvar, x, backend="cpu"))(recon)
 
 
@@ -120,16 +126,131 @@ def test_checkpointing_draws_the_same_noise(backend, inputs, reentrant):
         assert torch.equal(t.grad, e)
 
 
-def test_autocast(backend):
-    """A network under autocast puts out bfloat16; the loss of it is float32, and so is the gradient of its weights."""
+def test_forward_mode():
+    """A directional derivative is the gradient's product with the direction; in dual_level, in jvp and in jacfwd."""
+    recon, mu, logvar, x = (t.detach() for t in draw(torch.float64))
+    direction = torch.randn_like(recon), torch.randn_like(mu), torch.randn_like(logvar)
+    expected = sum((g * d).sum() for g, d in zip(exact((recon, mu, logvar, x), 1 / B), direction, strict=True))
+    with fwAD.dual_level():
+        duals = [fwAD.make_dual(t, d) for t, d in zip((recon, mu, logvar), direction, strict=True)]
+        close(fwAD.unpack_dual(elbo(*duals, x)).tangent, expected)
+        z, kl = vk.sample_kl(*duals[1:])
+        close(fwAD.unpack_dual(kl).tangent, (mu * direction[1] + 0.5 * torch.expm1(logvar) * direction[2]).sum(1))
+        assert fwAD.unpack_dual(z).tangent is not None
+    _, tangent = torch.func.jvp(lambda *t: elbo(*t, x), (recon, mu, logvar), direction)
+    close(tangent, expected)
+    close(torch.func.jacfwd(lambda t: elbo(recon, t, logvar, x))(mu), exact((recon, mu, logvar, x), 1 / B)[1])
+
+
+@compiled
+def test_forward_mode_refuses_the_compiled_kernels():
+    recon, mu, logvar, x = (t.detach() for t in draw(torch.float64))
+    with fwAD.dual_level(), pytest.raises(ValueError, match="in forward mode, only backend='torch' differentiates"):
+        elbo(fwAD.make_dual(recon, recon), mu, logvar, x, backend="cpu")
+
+
+def test_vmap_draws_as_randomness_says():
+    mu = torch.zeros(3, B, 4)
+    sample = lambda t: vk.reparameterize(t, t)  # noqa: E731
+    same, different = (torch.func.vmap(sample, randomness=r)(mu) for r in ("same", "different"))
+    assert torch.equal(same[0], same[1]) and not torch.isin(different[0], different[1]).any()
+    with pytest.raises(RuntimeError, match="randomness"):
+        torch.func.vmap(sample)(mu)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_the_adaptive_weight_of_a_latent_diffusion_autoencoder(backend, reduction):
+    """The norms of two gradients by the last layer weigh the losses, and then there is the backward pass of their sum
+    (Esser et al. 2021, arXiv:2012.09841, equation 7)."""
     torch.manual_seed(0)
-    net, x = torch.nn.Linear(6, 37), torch.rand(B, 37)
-    mu, logvar = torch.randn(2, B, 6).unbind()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        recon = net(mu)
-        loss = elbo(recon, mu, logvar, x, backend=backend)
-    assert recon.dtype == torch.bfloat16 and loss.dtype == torch.float32
-    assert torch.equal(loss, elbo(recon, mu, logvar, x, backend=backend))  # autocast changes nothing of ours
-    recon.retain_grad()
-    loss.backward()
-    assert recon.grad.dtype == torch.bfloat16 and net.weight.grad.dtype == torch.float32
+    first, last = torch.nn.Linear(6, 8).double(), torch.nn.Linear(8, 37).double()
+    _, mu, _, x = draw()
+    results = []
+    for name in (backend, "torch"):
+        recon = last(first(mu).tanh())
+        nll = vk.nll(recon, x, reduction=reduction, backend=name).mean()
+        other = recon.square().mean()
+        of_nll, of_other = (torch.autograd.grad(t, last.weight, retain_graph=True)[0] for t in (nll, other))
+        (again,) = torch.autograd.grad(nll, last.weight, retain_graph=True)
+        weight = (of_nll.norm() / of_other.norm()).detach()
+        inputs = [mu, *first.parameters(), *last.parameters()]
+        results.append([of_nll, again, weight, *torch.autograd.grad(nll + weight * other, inputs)])
+        assert torch.equal(of_nll, again)
+    for ours, theirs in zip(*results, strict=True):
+        close(ours, theirs)
+
+
+# --- tensors without values
+
+
+def step_of(device, backend="auto"):
+    tensors = [torch.empty(s, device=device, requires_grad=True) for s in ((B, 3, 4), (B, 6), (B, 6))]
+    recon, mu, logvar = tensors
+    z, kl = vk.sample_kl(mu, logvar, n_samples=2, backend=backend)
+    assert z.shape == (2, B, 6) and kl.shape == (B,) and z.device == mu.device
+    terms = vk.fused_elbo(
+        recon, torch.empty(B, 3, 4, device=device), mu, logvar, beta=0.5, return_terms=True, backend=backend
+    )
+    assert terms.nll.shape == (B,) and terms.kl_per_dim.shape == (6,) and terms.loss.shape == ()
+    (3 * terms.loss + z.sum() + kl.sum()).backward()
+    assert all(t.grad.shape == t.shape and t.grad.dtype == t.dtype and t.grad.device == t.device for t in tensors)
+    return terms.loss
+
+
+def test_meta_tensors():
+    assert step_of("meta").device.type == "meta"
+
+
+def test_fake_tensors(backend):
+    """A whole step, backward too, has shapes and no values: as torch's memory estimators run a training step."""
+    if backend == "triton":
+        pytest.skip("Triton's interpreter reads values; while compiling its ops have fakes: test_compile.py")
+    with FakeTensorMode():
+        assert isinstance(step_of("cpu", backend), FakeTensor)
+
+
+# --- modules
+
+
+def modules():
+    observation = torch.nn.Parameter(torch.tensor(-0.5))
+    prior = torch.nn.Parameter(torch.zeros(2)), torch.zeros(2)
+    settings = {"likelihood": "gaussian", "obs_logvar": observation, "prior": prior, "beta": torch.tensor(0.5)}
+    return {"FusedELBO": vk.FusedELBO(**settings), "VAE": vk.mlp_vae((4,), 2, (3,), **settings)}
+
+
+@pytest.mark.parametrize("name", modules())
+def test_modules_are_copied_pickled_and_saved(name, tmp_path):
+    module = modules()[name]
+    g = torch.Generator().manual_seed(0)
+    x, mu = torch.randn(B, 4, generator=g), torch.randn(B, 2, generator=g)
+    arguments = (x, x, mu, mu) if name == "FusedELBO" else (x,)
+    saved = tmp_path / "module.pt"
+    torch.save(module, saved)
+    fresh = modules()[name]
+    fresh.load_state_dict(module.state_dict())
+    copies = [copy.deepcopy(module), pickle.loads(pickle.dumps(module)), torch.load(saved, weights_only=False), fresh]
+    losses = []
+    for m in (module, *copies):
+        torch.manual_seed(1)
+        losses.append(m(*arguments))
+    assert all(torch.equal(loss, losses[0]) for loss in losses)
+    losses[0].backward()
+    assert module.obs_logvar.grad is not None and all(m.obs_logvar.grad is None for m in copies)
+
+
+@pytest.mark.parametrize("name", modules())
+def test_what_is_learned_has_a_name_in_the_optimizer(name):
+    """Its group can have no weight decay: a variance is no weight. And it moves."""
+    module = modules()[name]
+    named = dict(module.named_parameters())
+    assert {"obs_logvar", "prior_mu"} <= named.keys() and "prior_logvar" not in named  # a buffer
+    alone = [(n, p) for n, p in named.items() if n == "obs_logvar"]
+    rest = [(n, p) for n, p in named.items() if n != "obs_logvar"]
+    optimizer = torch.optim.AdamW([{"params": alone, "weight_decay": 0.0}, {"params": rest}], lr=0.1)
+    assert optimizer.state_dict()["param_groups"][0]["param_names"] == ["obs_logvar"]
+    x, mu, before = torch.randn(B, 4), torch.randn(B, 2), module.obs_logvar.detach().clone()
+    module(*((x, x, mu, mu) if name == "FusedELBO" else (x,))).backward()
+    slope = module.obs_logvar.grad.sign()
+    optimizer.step()
+    torch.testing.assert_close(module.obs_logvar.detach(), before - 0.1 * slope)  # Adam's first step is lr, whole

@@ -51,14 +51,34 @@ def test_registers_leave_room_for_other_programs(compiled):
     # Two deviances and Stirling's formula three times: with 8 warps 2 programs, or 1, and nothing spilled.
     long = {name: registers.pop(name) for name in [*registers] if name.startswith(("counts 2: elbo", "counts 3"))}
     assert max(long.values()) <= 168, long
-    many = {name for name, n in registers.items() if n > 64}
     # float64, which is there to be right. 65 to 72 on one of the architectures: seven programs. And a formula of 110
     # to 150 instructions an element: arithmetic is its limit and not memory, and three programs are enough for that.
+    doubles = {name: registers.pop(name) for name in [*registers] if name.startswith("levels") and "fp64" in name}
+    assert max(doubles.values()) <= 128, doubles
+    # 80 on sm_80, where 8 warps a program make three programs of it: as many threads as six of 4 warps
+    assert registers.pop("levels backward inner: levels_backward_kernel") <= 80, registers
+    many = {name for name, n in registers.items() if n > 64}
     seven = {"many rows", "continuous_bernoulli large"}
     three = {"discretized_logistic large number", "discretized_logistic large element"}
     assert many <= {f"{name}: elbo_kernel" for name in {"bernoulli fp64"} | seven | three}, registers
     assert all(registers[f"{name}: elbo_kernel"] <= 72 for name in seven)
     assert all(registers[f"{name}: elbo_kernel"] <= 168 for name in three)
+
+
+def test_levels_are_read_and_written_128_bits_wide(compiled):
+    """16 elements a thread of a tile, whichever way the levels lie; and what is read of x, and of the forward pass."""
+    kernels = compiled["kernels"]
+    for name, wide in {"": 4, " inner": 4, " bf16": 2}.items():
+        forward = kernels[f"levels{name}: levels_kernel"]
+        backward = kernels[f"levels backward{name}: levels_backward_kernel"]
+        assert forward["loads_128"] >= wide and backward["loads_128"] >= wide, name
+        assert backward["stores_128"] == backward["stores"] == wide, name
+
+
+@pytest.mark.parametrize(("name", "most"), {"levels: levels": 20, "levels backward: levels_backward": 21}.items())
+def test_instructions_a_level(compiled, name, most):
+    """At 3 TB/s an H100 has time for 39 at 4 bytes an element, and for 78 at 8."""
+    assert 0 < compiled["kernels"][f"{name}_kernel"]["loop"] / 16 <= most, compiled["kernels"][f"{name}_kernel"]
 
 
 WIDE = {  # name -> 128-bit loads and stores of one tile: arrays read and written times their bytes, over 16

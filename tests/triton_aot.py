@@ -124,14 +124,26 @@ def objective(dtype=torch.float32, of_x=None, shape=(256, 3072), dims=128, likel
     return lambda: kernels.elbo_backward(grad, *common)
 
 
-def sample(dtype=torch.float32, shape=(256, 128), draws=0, backward=False, prior=False, packed=False):
+def sample(dtype=torch.float32, shape=(256, 128), draws=0, backward=False, prior=False, packed=False, shard=False):
     mu, logvar, *rest = (torch.zeros(shape, dtype=dtype) for _ in range(4 if prior else 2))
-    rng = torch.zeros(2, dtype=torch.int64)
+    rng = torch.zeros(4 if shard else 2, dtype=torch.int64)
     if not backward:
         return lambda: kernels.sample(mu, logvar, rest, rng, draws, True)
     grad_z = torch.zeros((draws, *shape) if draws else shape, dtype=dtype)
     need = (1 << 2 + len(rest)) - 1
     return lambda: kernels.sample_backward(grad_z, torch.zeros(shape[0]), mu, logvar, rest, rng, draws, need, packed)
+
+
+def levels(dtype=torch.float32, shape=(64, 256, 3072), inner=False, of_x=torch.uint8, backward=False):
+    logits = torch.empty(shape, dtype=dtype)
+    if inner:
+        logits = torch.empty(shape[0], *shape[2:], shape[1], dtype=dtype).movedim(-1, 1)
+    x = torch.zeros(shape[0], *shape[2:], dtype=of_x)
+    if not backward:
+        return lambda: kernels.levels(x, logits)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    top_and_total = torch.zeros(2, shape[0], x[0].numel(), dtype=wide)
+    return lambda: kernels.levels_backward(torch.zeros(shape[0], dtype=wide), x, logits, top_and_total)
 
 
 BF16, U8, F16, F32, F64 = torch.bfloat16, torch.uint8, torch.float16, torch.float32, torch.float64
@@ -184,10 +196,24 @@ CASES = {
     "sample 21": sample(shape=(128, 21)),
     "sample long": sample(shape=(8, 4096)),
     "sample prior": sample(prior=True),
+    "sample shard": sample(shard=True),
+    "sample shard 21": sample(shape=(128, 21), shard=True),
     "sample backward": sample(backward=True),
     "sample backward bf16 draws": sample(BF16, draws=5, backward=True),
     "sample backward prior": sample(backward=True, prior=True),
     "sample backward packed": sample(backward=True, packed=True),
+    "sample backward shard": sample(draws=5, backward=True, shard=True),
+    "levels": levels(),
+    "levels inner": levels(inner=True),
+    "levels bf16": levels(BF16),
+    "levels fp64": levels(F64, of_x=torch.int64),
+    "levels 1000": levels(shape=(4096, 1000), of_x=torch.int16),
+    "levels many": levels(shape=(8, 5000, 64), of_x=torch.int64),
+    "levels backward": levels(backward=True),
+    "levels backward inner": levels(inner=True, backward=True),
+    "levels backward bf16": levels(BF16, backward=True),
+    "levels backward fp64": levels(F64, backward=True, of_x=torch.int64),
+    "levels backward many": levels(shape=(8, 5000, 64), backward=True),
     "rescale": lambda: kernels.rescale_([torch.zeros(1 << 20), torch.zeros(64), torch.zeros(64)], torch.ones(())),
     "rescale bf16": lambda: kernels.rescale_([torch.zeros(1 << 20, dtype=BF16)], torch.ones(())),
 }

@@ -6,7 +6,7 @@ from . import priors
 from .backends import available_backends
 from .bounds import LogMarginalLikelihood, iwae, log_marginal_likelihood
 from .decomposition import KlParts, kl_decomposition
-from .formulas import LIKELIHOODS as _FORMULAS
+from .formulas import ALL as _FORMULAS
 from .functional import ElboTerms, fused_elbo, gaussian_kl, nll, reparameterize, sample_kl
 from .mixture import mixture_log_prob
 from .module import FusedELBO

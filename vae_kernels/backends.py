@@ -1,7 +1,8 @@
 """What can compute, and what "auto" takes.
 
-A backend is a module with the functions of formulas/elbo.py: elbo(...), sample_kl(...) and mixture(...). "torch" is the
-formulas themselves, on any device; "cpu" is the compiled C++, "cuda" the compiled CUDA, "triton" the Triton kernels.
+A backend is a module with the functions of formulas/elbo.py: elbo(...), levels(...), sample_kl(...) and mixture(...).
+"torch" is the formulas themselves, on any device; "cpu" is the compiled C++, "cuda" the compiled CUDA, "triton" the
+Triton kernels.
 """
 
 import functools
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+from torch.autograd import forward_ad
 
 from . import ops
 from .formulas import elbo as reference
@@ -125,12 +127,17 @@ def choose(name, tensors, function="elbo"):
 _WITHOUT = {"mixture": ("cuda", "triton")}
 
 
+def _transformed():
+    """Whether torch.func or forward-mode differentiation wants what plain operations alone give it."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
 def _cpu_takes(tensors):
     """Whether _refusal("cpu", tensors) is None: the question of nearly every call."""
     for t in tensors:
         if not t.is_cpu:
             return False
-    return _MISSING["cpu"] is None and not torch._C._are_functorch_transforms_active()
+    return _MISSING["cpu"] is None and not _transformed()
 
 
 # The rule of "auto" on a GPU: the first of these that works there. CUDA C++ comes first because a call of it costs the
@@ -146,7 +153,7 @@ def _on_gpu(tensors, function):
     for t in tensors:
         if not t.is_cuda:
             return None
-    if torch._C._are_functorch_transforms_active():
+    if _transformed():
         return None
     for name in _ON_GPU:
         if name not in _WITHOUT.get(function, ()) and _proved(name, tensors[0].get_device()):
@@ -188,6 +195,6 @@ def _refusal(name, tensors):
             return f"a tensor is on {t.device}"
     if name == "cuda" and (reason := _not_built_for(tensors[0].get_device())) is not None:
         return reason
-    if torch._C._are_functorch_transforms_active():
-        return "inside a torch.func transform only backend='torch' differentiates"
+    if _transformed():
+        return "inside a torch.func transform, and in forward mode, only backend='torch' differentiates"
     return None

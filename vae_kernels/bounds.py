@@ -59,7 +59,7 @@ def iwae(
     checks.choice("estimator", estimator, ESTIMATORS)
     if n_samples is None:
         raise ValueError("n_samples: got None, expected an integer >= 1")
-    posterior = checks.latent(mu, logvar, None, None, checks.tensor("x", x, checks.COUNTS))
+    posterior = checks.latent(mu, logvar, None, None, checks.tensor("x", x, (*checks.COUNTS, torch.int64)))
     z, log_w = _log_weights(
         decoder,
         x,
@@ -131,7 +131,7 @@ def log_marginal_likelihood(model, x, n_samples=5000, *, chunk=None, generator=N
 
 def _log_weights(decoder, x, posterior, k, prior, likelihood, obs_logvar, generator, backend, score):
     """z [K, B, ...] and log p(x|z) + log p(z) - log q(z|x) [K, B]; without `score`, log q has a gradient of z alone."""
-    z, eps, logvar = functional.sample_and_noise(*posterior, k, generator, backend)
+    z, eps, logvar = functional.sample_and_noise(*posterior, k, generator, None, backend)
     flat = z.flatten(0, 1)
     recon = decoder(flat)
     copies = x.expand(k, *x.shape).reshape(-1, *x.shape[1:])

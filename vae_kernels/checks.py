@@ -5,11 +5,12 @@ import math
 
 import torch
 
-from .formulas import LIKELIHOODS
+from .formulas import ALL, LEVELS, LIKELIHOODS
 
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _TARGETS = (*_FLOATS, torch.uint8)
 COUNTS = (*_TARGETS, torch.int16, torch.int32)
+_LEVELS = (torch.uint8, torch.int16, torch.int32, torch.int64)
 
 
 def tensor(name, t, dtypes=_FLOATS):
@@ -63,7 +64,9 @@ def broadcasts(name, shape, to_name, to):
 
 def parameters(recon, x, likelihood, obs_logvar):
     """The tuple of the likelihood's parameters from recon and obs_logvar, checked against x."""
-    choice("likelihood", likelihood, LIKELIHOODS)
+    choice("likelihood", likelihood, ALL)
+    if likelihood in LEVELS:
+        return (_levels(recon, x, likelihood, obs_logvar),)
     names = LIKELIHOODS[likelihood].PARAMETERS
     tensor("x", x, COUNTS if LIKELIHOODS[likelihood].SUPPORT == "counts" else _TARGETS)
     if x.dim() == 0:
@@ -88,6 +91,31 @@ def parameters(recon, x, likelihood, obs_logvar):
     if missing:
         raise ValueError(f"recon: the {likelihood} parameter {missing[0]} is missing; expected {', '.join(names)}")
     return params
+
+
+def _levels(recon, x, likelihood, obs_logvar):
+    """The logits of a distribution over levels, [B, K, ...] for x [B, ...]."""
+    tensor("x", x, _LEVELS)
+    if x.dim() == 0:
+        raise ValueError("x: got a 0-d tensor, expected the batch as dimension 0")
+    params = tuple(recon) if isinstance(recon, (tuple, list)) else (recon,)
+    if len(params) != 1:
+        raise ValueError(f"recon: got {len(params)} tensors, expected the {likelihood} parameters logits")
+    (logits,) = params
+    tensor("recon", logits)
+    on_device_of("x", x, "recon", logits)
+    batch, *dims = x.shape
+    if logits.dim() != x.dim() + 1 or (logits.shape[0], *logits.shape[2:]) != (batch, *dims):
+        expected = ", ".join(map(str, (batch, "K", *dims)))
+        raise ValueError(
+            f"recon: got shape {tuple(logits.shape)}, expected ({expected}): that of x, {tuple(x.shape)}, with the "
+            "logits of the K levels along dimension 1"
+        )
+    if logits.shape[1] == 0:
+        raise ValueError(f"recon: got shape {tuple(logits.shape)}, expected at least one level along dimension 1")
+    if obs_logvar is not None:
+        raise ValueError(f"obs_logvar: has no effect with likelihood={likelihood!r}, which has no variance")
+    return logits
 
 
 def _observation(obs_logvar, params, x, likelihood, names):
@@ -190,3 +218,14 @@ def noise(n_samples, generator, mu):
             raise TypeError(f"generator: got {type(generator).__name__}, expected a torch.Generator")
         if generator.device.type != mu.device.type:
             raise ValueError(f"generator: is on {generator.device}, but mu is on {mu.device}; expected one device")
+
+
+def shard(shard, rows):
+    """(first, total), the place of these rows in a batch."""
+    ints = isinstance(shard, (tuple, list)) and all(isinstance(n, (int, torch.SymInt)) for n in shard)
+    if not ints or len(shard) != 2:
+        raise TypeError(f"shard: got {shard!r}, expected None or a pair of integers (first, total)")
+    first, total = shard
+    if not 0 <= first <= total - rows:
+        raise ValueError(f"shard: got {(first, total)}, expected 0 <= first <= total - {rows}, the batch of mu")
+    return first, total

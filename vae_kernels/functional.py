@@ -1,13 +1,15 @@
 """The public functions: check the arguments, choose the backend, call it.
 
 All losses are negative objectives in nats, to be minimised; dimension 0 is the batch, every other one is summed over.
+DTensors whose samples are shared out over ranks give DTensors: sharded.py.
 """
 
 from dataclasses import dataclass
 
 import torch
 
-from . import backends, checks, layout, philox
+from . import backends, checks, layout, philox, sharded
+from .formulas import LEVELS
 from .formulas.elbo import compute_dtype
 from .ops import REDUCTIONS
 from .priors import Prior, moments, monte_carlo_kl
@@ -59,10 +61,13 @@ def fused_elbo(
             tuple (loc, logvar). For counts, in natural logarithms: log_rate for "poisson"; (log_mean,
             log_inverse_dispersion) for "negative_binomial", whose variance is mean + mean^2 / inverse dispersion; and
             dropout_logits as a third for "zinb". All but the first broadcast to x (per gene, per cell, 0-d).
-            float32, float64, bfloat16 or float16.
+            For "categorical" the logits of K levels along dimension 1, [B, K, ...] for x [B, ...], as
+            torch.nn.functional.cross_entropy takes them. float32, float64, bfloat16 or float16.
         x: [B, ...] the target; also uint8, which is read as x / 255. "bernoulli" is a likelihood for x in [0, 1].
             Counts are also read from uint8 (as they are), int16 and int32. Values outside, and negative or fractional
-            counts, are not checked, as that would read the whole target.
+            counts, are not checked, as that would read the whole target. "categorical" takes levels 0..K-1, as they
+            are, from uint8, int16, int32 or int64 and no floats; the nll of a sample with another level is NaN, and so
+            is the gradient of the logits there.
         mu, logvar: [B, ...] the posterior q(z|x) = N(mu, exp(logvar)).
         kl: in place of mu and logvar, the [B] or [B, latent dims] that sample_kl gave.
         likelihood: a name in vae_kernels.LIKELIHOODS.
@@ -120,7 +125,9 @@ def gaussian_kl(mu, logvar, *, prior=None, reduction="none", backend="auto"):
     return _elbo(None, (), "", latent, 1.0, 1.0, reduction, False, backend)[0]
 
 
-def sample_kl(mu, logvar=None, *, prior=None, n_samples=None, reduction="none", generator=None, backend="auto"):
+def sample_kl(
+    mu, logvar=None, *, prior=None, n_samples=None, reduction="none", generator=None, shard=None, backend="auto"
+):
     """A reparameterized sample of the posterior and its KL to the prior, from one kernel: (z, kl).
 
         z = mu + exp(logvar / 2) * eps,  eps ~ N(0, I)        (Kingma & Welling 2014, arXiv:1312.6114, section 2.4)
@@ -140,6 +147,9 @@ def sample_kl(mu, logvar=None, *, prior=None, n_samples=None, reduction="none", 
         n_samples: None, or the number K of samples for each posterior.
         reduction: of the KL over the batch: "none", "mean" or "sum".
         generator: a torch.Generator on the device of mu, or None for the default one.
+        shard: None, or (first, total): mu is the samples first, ..., first + B - 1 of a batch of `total`, and each gets
+            the noise that it has there. So many ranks draw what one would, if their generators agree: seed all alike.
+            Without it ranks differ as their seeds do, as with torch.randn: seed with seed + rank.
         backend: as in fused_elbo.
 
     Returns:
@@ -148,41 +158,61 @@ def sample_kl(mu, logvar=None, *, prior=None, n_samples=None, reduction="none", 
     """
     checks.choice("reduction", reduction, REDUCTIONS)
     if isinstance(prior, Prior) and not prior.closed_form:
-        z, eps, logvar = sample_and_noise(mu, logvar, n_samples, generator, backend)
+        z, eps, logvar = sample_and_noise(mu, logvar, n_samples, generator, shard, backend)
         kl = monte_carlo_kl(z, eps, logvar, prior)
     else:
-        z, kl = _sample(mu, logvar, moments(prior), n_samples, True, generator, backend)
+        z, kl = _sample(mu, logvar, moments(prior), n_samples, True, generator, shard, backend)
     return z, kl if reduction == "none" else getattr(kl, reduction)()
 
 
-def reparameterize(mu, logvar=None, *, n_samples=None, generator=None, backend="auto"):
+def reparameterize(mu, logvar=None, *, n_samples=None, generator=None, shard=None, backend="auto"):
     """z = mu + exp(logvar / 2) * eps, eps ~ N(0, I): the sample of sample_kl without the KL; the same noise."""
-    return _sample(mu, logvar, None, n_samples, False, generator, backend)[0]
+    return _sample(mu, logvar, None, n_samples, False, generator, shard, backend)[0]
 
 
 def _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms, backend):
     checks.choice("reduction", reduction, REDUCTIONS)
+    if sharded.any_of((x, *params, *latent)):
+        return sharded.elbo(_elbo, x, params, likelihood, latent, rec_weight, beta, reduction, terms, backend)
     module = backends.choose(backend, (*params, *latent))
+    if likelihood in LEVELS:
+        return _elbo_of_levels(module, x, *params, likelihood, latent, rec_weight, beta, reduction, terms)
     return module.elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms)
 
 
-def _sample(mu, logvar, prior, n_samples, with_kl, generator, backend, rng=None):
+def _elbo_of_levels(module, x, logits, likelihood, latent, rec_weight, beta, reduction, terms):
+    """The same of two ops, that of the likelihood and that of the latent term."""
+    nll, kl, kl_per_dim = module.levels(x, logits, likelihood), None, None
+    loss = rec_weight * nll
+    if latent:
+        of_latent, _, kl, kl_per_dim = module.elbo(None, (), "", latent, 1.0, beta, "none", terms)
+        loss = loss + of_latent
+    return loss if reduction == "none" else getattr(loss, reduction)(), nll.to(loss.dtype), kl, kl_per_dim
+
+
+def _sample(mu, logvar, prior, n_samples, with_kl, generator, shard, backend, rng=None):
     mu, logvar, prior = _packed(mu, prior) if logvar is None else _pair(mu, logvar, prior)
     checks.noise(n_samples, generator, mu)
+    if sharded.any_of((mu, logvar, *prior)):
+        return sharded.sample(_sample, mu, logvar, prior, n_samples, with_kl, generator, shard, backend)
     module = backends.choose(backend, (mu, *prior) if logvar is None else (mu, logvar, *prior))
     rng = philox.new_rng(generator, mu.device) if rng is None else rng
+    if shard is not None:
+        rng = philox.of_shard(rng, *checks.shard(shard, mu.shape[0]))
     return module.sample_kl(mu, logvar, prior, rng, n_samples, with_kl)
 
 
-def sample_and_noise(mu, logvar, n_samples, generator, backend):
+def sample_and_noise(mu, logvar, n_samples, generator, shard, backend):
     """z, the eps it was made of, and logvar by itself. The noise is drawn again, as in a backward pass."""
     checks.tensor("mu", mu)
     checks.noise(n_samples, generator, mu)
-    rng = philox.new_rng(generator, mu.device)
-    z = _sample(mu, logvar, None, n_samples, False, generator, backend, rng)[0]
+    if sharded.any_of((mu, logvar)):
+        raise TypeError("prior: one whose KL is an estimate takes no DTensors; each rank can draw its own with shard=")
+    how = None, n_samples, False, generator, shard, backend, philox.new_rng(generator, mu.device)
+    z = _sample(mu, logvar, *how)[0]
     logvar = mu.chunk(2, 1)[1] if logvar is None else logvar
     zero = torch.zeros(logvar.shape, dtype=compute_dtype(mu, logvar), device=mu.device)
-    return z, _sample(zero, zero, None, n_samples, False, generator, backend, rng)[0], logvar
+    return z, _sample(zero, zero, *how)[0], logvar
 
 
 def _pair(mu, logvar, prior):

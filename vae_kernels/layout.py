@@ -14,6 +14,8 @@ def likelihood(x, params):
     like = params[0]
     if len(params) == 1 and like.is_contiguous() and x.is_contiguous():  # nearly always
         return x, params
+    if like.dim() > x.dim():
+        return _levels(x, like)
     if not _is_dense(like):
         like = like.contiguous()
     return _in_order(x, like, 1), (like, *(_parameter(p, like) for p in params[1:]))
@@ -54,6 +56,18 @@ def empty_packed(mu):
     return both, *both.chunk(2, 1)
 
 
+def _levels(x, logits):
+    """x [B, ...] and logits [B, K, ...] in one order of their positions, the levels outermost or innermost."""
+    sizes, strides = logits.shape[1:], logits.stride()[1:]
+    order = [d for d in _outer_first(strides) if sizes[d] > 1]
+    if not _is_dense(logits) or (0 in order[1:-1]):
+        logits = logits.contiguous()
+        strides = logits.stride()[1:]
+    inside = sizes[0] > 1 and strides[0] == 1
+    wanted = [s // sizes[0] if inside else s for s in strides[1:]]
+    return _to_order(x, wanted, 1), (logits,)
+
+
 def _parameter(p, like):
     if p.shape == like.shape:
         return _in_order(p, like, 1)
@@ -88,8 +102,12 @@ def _outer_first(strides):
 
 def _in_order(t, like, first):
     """t with its dimensions from `first` on in the memory order of like's dimensions from 1 on."""
-    wanted, size = like.stride()[1:], like.shape[1:]
-    if all(a == b or n <= 1 for a, b, n in zip(t.stride()[first:], wanted, size, strict=True)):
+    return _to_order(t, like.stride()[1:], first)
+
+
+def _to_order(t, wanted, first):
+    """t with its dimensions from `first` on in the order of these strides; as it is if it has them."""
+    if all(a == b or n <= 1 for a, b, n in zip(t.stride()[first:], wanted, t.shape[first:], strict=True)):
         return t
     order = [*range(first), *(i + first for i in _outer_first(wanted))]
     inverse = sorted(range(len(order)), key=order.__getitem__)

@@ -12,6 +12,8 @@ log, sin and cos are polynomials of IEEE float32 operations (fma, multiply, squa
 order): error below 1e-6, |normal| <= sqrt(66 log 2) = 6.764, and nothing that depends on a maths library.
 
 rng is everywhere an int64 tensor of two words, (seed, offset): the bit patterns of two uint64, so they may be negative.
+Or of four, (seed, offset, first, total): the samples are those from `first` on of a batch of `total`, and each has the
+noise that it has there, which is how many ranks draw what one would.
 """
 
 import math
@@ -45,17 +47,45 @@ def new_rng(generator=None, device="cpu"):
     return torch.randint(-(2**63), 2**63 - 1, (2,), dtype=torch.int64, generator=generator, device=device)
 
 
-def normals(rng, shape, device=None):
-    """Standard normals, float32, of the given shape, on the given device (None: where rng is)."""
+def of_shard(rng, first, total):
+    """The rng of the samples from `first` on of a batch of `total`. Made on the device: no copy, so no wait for it."""
+    return torch.cat((rng, *(torch.full((1,), n, dtype=torch.int64, device=rng.device) for n in (first, total))))
+
+
+def normals(rng, shape, device=None, n_samples=None):
+    """Standard normals, float32, of the given shape, on the given device (None: where rng is).
+
+    shape is [B, ...], or [n_samples, B, ...] where that is not None.
+    """
+    rng = rng if device is None else rng.to(device)
+    if rng.numel() == 4:
+        return _normals_at(rng, _elements(rng, (n_samples or 1, *shape[n_samples is not None :]))).reshape(shape)
     count = math.prod(shape)
-    w0, w1, w2, w3 = words(rng if device is None else rng.to(device), (count + 3) // 4)
+    w0, w1, w2, w3 = words(rng, (count + 3) // 4)
     pairs = _box_muller(torch.stack((w0, w2), dim=1), torch.stack((w1, w3), dim=1))
     return torch.stack(pairs, dim=2).reshape(-1)[:count].reshape(shape)
 
 
+def _elements(rng, shape):
+    """The places of a shard's elements, [n_samples, B, ...], in the whole batch: int64 [n_samples, B, elements]."""
+    draw, row, col = (torch.arange(n, device=rng.device) for n in (*shape[:2], math.prod(shape[2:])))
+    return (draw[:, None, None] * rng[3] + rng[2] + row[:, None]) * len(col) + col
+
+
+def _normals_at(rng, element):
+    """The normals of any elements: a whole Philox call for each, of which one lane is taken."""
+    w0, w1, w2, w3 = _words_at(rng, element >> 2)
+    second = (element & 2) != 0
+    sine, cosine = _box_muller(torch.where(second, w2, w0), torch.where(second, w3, w1))
+    return torch.where((element & 1) != 0, cosine, sine)
+
+
 def words(rng, n_groups):
     """The four Philox words of groups 0 .. n_groups - 1: four int64 tensors [n_groups] of values in [0, 2^32)."""
-    group = torch.arange(n_groups, device=rng.device)
+    return _words_at(rng, torch.arange(n_groups, device=rng.device))
+
+
+def _words_at(rng, group):
     key0, key1 = _halves(rng[0])
     return philox4x32((*_halves(rng[1].expand_as(group)), *_halves(group)), (key0, key1))
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from . import functional
-from .formulas import LIKELIHOODS
+from .formulas import ALL, LEVELS, LIKELIHOODS
 from .priors import Prior
 
 
@@ -18,7 +18,8 @@ class VAE(nn.Module):
     """A variational autoencoder with a diagonal Gaussian posterior.
 
     encoder:      module, x [B, ...] float -> one tensor [B, 2L, ...] (mu, then logvar), or a pair (mu, logvar).
-    decoder:      module, z [B, L, ...] -> the likelihood's parameter of the shape of x, or a tuple of its parameters.
+    decoder:      module, z [B, L, ...] -> the likelihood's parameter of the shape of x, or a tuple of its parameters;
+                  with "categorical" the logits [B, K, ...].
     likelihood:   a name in `vae_kernels.LIKELIHOODS`.
     obs_logvar:   as in `fused_elbo`. An `nn.Parameter` is trained, a tensor is kept as a buffer.
     prior:        None is N(0, I); a pair (mu, logvar) of tensors or Parameters that broadcast to [B, L, ...]; or a
@@ -44,8 +45,8 @@ class VAE(nn.Module):
         backend="auto",
     ):
         super().__init__()
-        if likelihood not in LIKELIHOODS:
-            raise ValueError(f"likelihood: got {likelihood!r}, expected one of {', '.join(sorted(LIKELIHOODS))}")
+        if likelihood not in ALL:
+            raise ValueError(f"likelihood: got {likelihood!r}, expected one of {', '.join(sorted(ALL))}")
         module = prior if isinstance(prior, Prior) else None
         pair = None if module is not None else prior
         if pair is not None and not (isinstance(pair, (tuple, list)) and len(pair) == 2):
@@ -88,7 +89,8 @@ class VAE(nn.Module):
     def encode(self, x):
         """x [B, ...] (float, uint8 read as x/255, or counts as they are) -> posterior (mu, logvar), each [B, L, ...].
 
-        Counts reach the encoder as they come: one that wants log(1 + x) takes it itself.
+        Counts reach the encoder as they come: one that wants log(1 + x) takes it itself. So do levels of "categorical"
+        that are no uint8; uint8 is x/255 to the encoder, and the level itself to the loss.
         """
         moments = self._moments(x)
         return moments[0].chunk(2, dim=1) if len(moments) == 1 else moments
@@ -96,8 +98,8 @@ class VAE(nn.Module):
     def _moments(self, x):
         """(mu, logvar), or both in one tensor [B, 2L, ...], as the encoder gives them."""
         if not x.is_floating_point():
-            levels = x.dtype == torch.uint8 and LIKELIHOODS[self.likelihood].SUPPORT != "counts"
-            x = x.to(self._like().dtype) / (255 if levels else 1)
+            unit = x.dtype == torch.uint8 and ALL[self.likelihood].SUPPORT != "counts"
+            x = x.to(self._like().dtype) / (255 if unit else 1)
         out = self.encoder(x)
         if isinstance(out, torch.Tensor):
             if out.dim() < 2 or out.shape[1] % 2:
@@ -119,16 +121,18 @@ class VAE(nn.Module):
         """z [B, L, ...] -> what the decoder puts out: a tensor, or a tuple of the likelihood's parameters."""
         return self.decoder(z)
 
-    def forward(self, x):
+    def forward(self, x, **settings):
         """The loss, so that wrappers (DDP, torch.compile, torch.func) see the whole step in one call."""
-        return self.loss(x)
+        return self.loss(x, **settings)
 
-    def loss(self, x, *, beta=None, generator=None, return_terms=False):
-        """The objective of a batch in nats, a scalar: the mean over the batch, of one posterior sample each.
+    def loss(self, x, *, beta=None, reduction="mean", generator=None, shard=None, return_terms=False):
+        """The objective of a batch in nats, of one posterior sample each: the mean over the batch, a scalar.
 
         x:            [B, ...], float or uint8; uint8 goes to the loss as it is and is read as x/255 there. Counts: also
                       int16 and int32, all read as they are.
         beta:         None for the module's own; float or 0-d tensor.
+        reduction:    as in `fused_elbo`.
+        shard:        as in `sample_kl`: the place of x in a batch that ranks share.
         return_terms: give the dataclass of `fused_elbo` instead, with nll [B], kl [B] and kl_per_dim [L, ...], which is
                       None where the KL is a Monte Carlo estimate.
         """
@@ -138,20 +142,25 @@ class VAE(nn.Module):
             "obs_logvar": self.obs_logvar,
             "beta": beta,
             "rec_weight": self.rec_weight,
+            "reduction": reduction,
             "backend": self.backend,
         }
+        draw = {"generator": generator, "shard": shard, "backend": self.backend}
         closed_form = not isinstance(self.prior, Prior) or self.prior.closed_form
         if return_terms and closed_form:
             mu, logvar = self.encode(x)
-            z = functional.reparameterize(mu, logvar, generator=generator, backend=self.backend)
+            z = functional.reparameterize(mu, logvar, **draw)
             return functional.fused_elbo(self.decode(z), x, mu, logvar, prior=self.prior, return_terms=True, **shared)
         # The noise and the KL together: mu and logvar are read once, and get one gradient from one kernel.
-        z, kl = functional.sample_kl(*self._moments(x), prior=self.prior, generator=generator, backend=self.backend)
+        z, kl = functional.sample_kl(*self._moments(x), prior=self.prior, **draw)
         return functional.fused_elbo(self.decode(z), x, kl=kl, return_terms=return_terms, **shared)
 
     @torch.no_grad()
     def reconstruct(self, x):
-        """x [B, ...] -> the likelihood's mean at the posterior's mean, of the shape of x. Carries no gradient."""
+        """x [B, ...] -> the likelihood's mean at the posterior's mean, of the shape of x. Carries no gradient.
+
+        With "categorical" it is the mean level, between 0 and K-1.
+        """
         mu, _ = self.encode(x)
         return self._mean(self.decode(mu))
 
@@ -176,7 +185,7 @@ class VAE(nn.Module):
 
     def _mean(self, recon):
         parts = recon if isinstance(recon, (tuple, list)) else (recon,)
-        return LIKELIHOODS[self.likelihood].mean(*parts)
+        return ALL[self.likelihood].mean(*parts)
 
     def _like(self):
         """A tensor of the network's dtype and device: its first floating-point parameter or buffer."""
@@ -202,6 +211,8 @@ class _Split(nn.Module):
 
 def _check(likelihood, outputs, sizes):
     """Arguments that the builders share. `sizes`: name -> ints that must all be positive."""
+    if likelihood in LEVELS:
+        raise ValueError(f"likelihood: {likelihood!r} needs a decoder with levels along dimension 1; expected VAE(...)")
     if likelihood in LIKELIHOODS:  # an unknown name is VAE's error
         names = LIKELIHOODS[likelihood].PARAMETERS
         if not 1 <= outputs <= len(names):

@@ -105,11 +105,12 @@ void Objective::add_up_likelihood(const Tensors& params) {
   for (size_t k = 0, i = 0; k < params.size(); ++k) {
     if (!(need >> k & 1)) continue;
     Tensor& grad = grads[i++];
-    if (job.p[k].sums) {
+    // by the layout, not by the pointer, which is null where no sample has a sum
+    if (job.p[k].layout == Layout::scalar) {
       double sum = 0;
       for (double s : number_sums[k]) sum += s;
       grad = tensor(std::vector<double>{sum}, nullptr, 0, float64, like);
-    } else if (job.p[k].row_sums) {
+    } else if (job.p[k].layout == Layout::row) {
       const int64_t n = job.grid.row_tasks();
       const auto total = float64 ? add_rows<double>(column_sums[k], n, cols) : add_rows<float>(column_sums[k], n, cols);
       grad = empty(params[k].sizes(), params[k].strides(), params[k].dim(), torch_dtype(float64), like);

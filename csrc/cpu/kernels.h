@@ -62,10 +62,16 @@ struct KlJob {
   double* per_dim;     // [row_tasks, cols], zeroed; or null
 };
 
+// The noise of the rows first_row, ..., first_row + grid.rows - 1 of batches of all_rows, one batch for each draw.
+struct NoiseOf {
+  uint64_t seed, offset;
+  int64_t draws, first_row, all_rows;
+  int64_t row(int64_t draw, int64_t row) const { return draw * all_rows + first_row + row; }
+};
+
 struct SampleJob {
   Grid grid;
-  int64_t draws;
-  uint64_t seed, offset;
+  NoiseOf noise;
   Source mu, logvar;
   Sink z;  // [draws * rows, cols]
 };
@@ -73,12 +79,24 @@ struct SampleJob {
 // Gradients of the sample, and of the KL where a weight is given, written once.
 struct SampleBackwardJob {
   Grid grid;
-  int64_t draws;
-  uint64_t seed, offset;
+  NoiseOf noise;
   Source p[4];     // as in KlJob
   Source grad_z;   // [draws * rows, cols]; null: no sample
   Weights weight;  // of the KL; null: no KL
   Sink grad[4];
+};
+
+// Levels of [rows, cols] positions: forward and backward. The levels of a position are `cols` apart, or inner: side by
+// side.
+struct LevelsJob {
+  Grid grid;
+  int64_t levels;
+  bool inner;
+  Source x, logits;
+  Sink top, total;  // [rows, cols] of the compute type, written forward and read backward
+  double* nll;      // [rows, col_tasks]
+  Weights weight;
+  Sink grad;
 };
 
 using LikelihoodLoop = void (*)(const LikelihoodJob&, const Task&);
@@ -88,6 +106,10 @@ struct LatentLoops {
   void (*sample_backward)(const SampleBackwardJob&, const Task&);
 };
 
+struct LevelsLoops {
+  void (*forward)(const LevelsJob&, const Task&);
+  void (*backward)(const LevelsJob&, const Task&);
+};
 struct MixtureLoops;  // mixture.h
 
 // The loops of one instruction set; index 0: computed in float32, 1: in float64.
@@ -95,6 +117,7 @@ struct Kernels {
   const char* isa;
   const LikelihoodLoop* likelihoods[kLikelihoods];
   const LatentLoops* latents;
+  const LevelsLoops* levels;
   const MixtureLoops* mixtures;
 };
 const Kernels& kernels();  // the best that this processor runs; VAE_KERNELS_ISA=base|avx2|avx512 asks for another

@@ -7,11 +7,11 @@
 namespace vk {
 namespace {
 
-template <class Job>
-void set_noise(Job& job, const Tensor& rng, int64_t n_samples) {
-  job.seed = uint64_t(rng.data<int64_t>()[0]);
-  job.offset = uint64_t(rng.data<int64_t>()[1]);
-  job.draws = n_samples ? n_samples : 1;
+NoiseOf noise_of(const Tensor& rng, int64_t n_samples, int64_t rows) {
+  const int64_t* words = rng.data<int64_t>();
+  const bool shard = rng.numel() == 4;
+  return {uint64_t(words[0]), uint64_t(words[1]), n_samples ? n_samples : 1, shard ? words[2] : 0,
+          shard ? words[3] : rows};
 }
 
 }  // namespace
@@ -23,7 +23,7 @@ Tensors sample(const Tensor& mu, const Tensor& logvar, const Tensors& prior, con
   VK_CHECK(dense_after_batch(mu) && dense_after_batch(logvar), "mu and logvar are not dense");
   SampleJob job{};
   job.grid = latent_grid(rows, cols);
-  set_noise(job, rng, n_samples);
+  job.noise = noise_of(rng, n_samples, rows);
   job.mu = source(mu);
   job.logvar = source(logvar);
   Tensors out;
@@ -48,7 +48,7 @@ Tensors sample_backward(const OptionalTensor& grad_z, const OptionalTensor& grad
   const int64_t rows = mu.size(0), cols = elements_after_batch(mu);
   SampleBackwardJob job{};
   job.grid = latent_grid(rows, cols);
-  set_noise(job, rng, n_samples);
+  job.noise = noise_of(rng, n_samples, rows);
   if (grad_z) job.grad_z = {grad_z->data<void>(), cols, dtype_of(*grad_z)};
   std::vector<double> weights;
   if (grad_kl) {

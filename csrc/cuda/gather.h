@@ -4,15 +4,15 @@
 
 namespace vk::cuda {
 
-template <class S, class T, int V, class Convert>
-VK_GPU void gather_as(const char* p, int lanes, int n, T (&out)[V], Convert convert) {
+template <class S, class I, class T, int V, class Convert>
+VK_GPU void gather_as(const char* p, I lanes, I n, T (&out)[V], Convert convert) {
 #pragma unroll
   for (int j = 0; j < V; ++j) out[j] = j * lanes < n ? convert(load<S>(p + j * lanes * int(sizeof(S)))) : T(0);
 }
 
-// Elements first, first + lanes, ...; those not before first + n are 0.
-template <class T, bool COUNTS = false, int V>
-VK_GPU void gather(const void* data, int64_t first, DType type, int lanes, int n, T (&out)[V]) {
+// Elements first, first + lanes, ...; those not before first + n are 0. I: an integer that holds n.
+template <class T, bool COUNTS = false, class I, int V>
+VK_GPU void gather(const void* data, int64_t first, DType type, I lanes, I n, T (&out)[V]) {
   const char* p = static_cast<const char*>(data) + first * size_of(type);
   switch (type) {
     case DType::float32:
@@ -31,10 +31,12 @@ VK_GPU void gather(const void* data, int64_t first, DType type, int lanes, int n
     case DType::int32:
       if constexpr (COUNTS) gather_as<uint32_t>(p, lanes, n, out, [](uint32_t v) { return T(int32_t(v)); });
       return;
+    case DType::int64:  // levels alone, levels.h
+      return;
   }
 }
-template <class T, int V>
-VK_GPU void scatter(void* data, int64_t first, DType type, int lanes, int n, const T (&v)[V]) {
+template <class T, class I, int V>
+VK_GPU void scatter(void* data, int64_t first, DType type, I lanes, I n, const T (&v)[V]) {
   char* p = static_cast<char*>(data) + first * size_of(type);
 #pragma unroll
   for (int j = 0; j < V; ++j)

@@ -86,7 +86,8 @@ struct FinishJob {
 
 struct SampleJob {
   int64_t rows, cols, draws;
-  const int64_t* rng;  // seed, offset
+  const int64_t* rng;  // seed, offset, and of a shard: the first row, and the rows of a draw
+  bool shard;
   Source mu, logvar;
   Sink z;  // [draws * rows, cols]
   int64_t blocks;
@@ -102,11 +103,31 @@ struct ElboJob {
 struct SampleBackwardJob {
   int64_t rows, cols, draws;
   const int64_t* rng;
+  bool shard;
   Source p[4];    // as in KlJob
   Source grad_z;  // [draws * rows, cols], contiguous; null: none
   Weight weight;  // of the KL, by row
   bool with_kl;
   Sink grad[4];
+};
+
+// Levels of [rows, cols] positions, side by side where they are inner, else `cols` apart. A block has `across`
+// positions, with `along` threads each.
+struct LevelsJob {
+  int64_t rows, cols, levels;
+  bool inner;
+  int32_t across, along;
+  Source x, logits;
+  void *top, *total;  // [rows, cols] of the compute type, written forward and read backward
+  double* values;     // [rows, cols]
+  Weight incoming;    // by row
+  Sink grad;
+};
+// out[row] = the sum of values [rows, cols]
+struct RowsJob {
+  const double* values;
+  int64_t cols;
+  void* out;
 };
 
 // data[i] *= factor for n elements; at once done if the factor is 1
@@ -134,6 +155,9 @@ VK_LIKELIHOODS(VK_DECLARE)
 Launched latent_kernel(const ElboJob<SampleJob>&, bool float64, int64_t blocks, void* stream);
 Launched sample_backward_kernel(const SampleBackwardJob&, bool float64, int64_t blocks, void* stream);
 Launched finish_kernel(const FinishJob&, bool float64, int64_t blocks, void* stream);
+Launched levels_kernel(const LevelsJob&, bool float64, int64_t blocks, void* stream);
+Launched levels_backward_kernel(const LevelsJob&, bool float64, int64_t blocks, void* stream);
+Launched rows_sum_kernel(const RowsJob&, bool float64, int64_t blocks, void* stream);
 Launched rescale_kernel(const RescaleJob&, int64_t blocks, void* stream);
 
 // A counter on this device that is 0 and that no kernel running beside this one has; null if none is left.

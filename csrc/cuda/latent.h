@@ -98,6 +98,12 @@ constexpr int kGroup = 4;
 template <class T>
 constexpr int kVector = 16 / int(sizeof(T));
 
+// Where the noise of this draw begins.
+template <class Job>
+VK_GPU int64_t first_normal(const Job& job, int64_t draw) {
+  return (job.shard ? draw * job.rng[3] + job.rng[2] : draw * job.rows) * job.cols;
+}
+
 // The normals of the elements [first, first + 4). Groups of four begin at multiples of four.
 VK_GPU void normals(const int64_t* rng, int64_t first, float (&eps)[kGroup]) {
   const uint64_t seed = uint64_t(rng[0]), offset = uint64_t(rng[1]), group = uint64_t(first) >> 2;
@@ -201,7 +207,7 @@ struct Sample {
     float eps[kGroup];
     four.read(job.mu, mu);
     four.read(job.logvar, logvar);
-    normals(job.rng, draw * n + first, eps);
+    normals(job.rng, first_normal(job, draw) + first, eps);
 #pragma unroll
     for (int j = 0; j < kGroup; ++j) z[j] = reparameterize::value(mu[j], logvar[j], T(eps[j]), unused);
     four.write(job.z, draw * job.rows, z);
@@ -252,7 +258,7 @@ struct SampleBackward {
         float eps[kGroup];
         const Four there(draw * n + first, job.draws * job.rows, job.cols);
         there.read(job.grad_z, grad_z);
-        normals(job.rng, draw * n + first, eps);
+        normals(job.rng, first_normal(job, draw) + first, eps);
 #pragma unroll
         for (int j = 0; j < kGroup; ++j) {
           T d;

@@ -15,6 +15,8 @@ Tensors sample(const Tensor& mu, const Tensor& logvar, const Tensors& prior, con
 Tensors sample_backward(const OptionalTensor& grad_z, const OptionalTensor& grad_kl, const Tensor& mu,
                         const Tensor& logvar, const Tensors& prior, const Tensor& rng, int64_t n_samples, int64_t need,
                         bool packed);
+Tensors levels(const Tensor& x, const Tensor& logits);
+Tensor levels_backward(const Tensor& grad, const Tensor& x, const Tensor& logits, const Tensor& top_and_total);
 void rescale_(const Tensors& tensors, const Tensor& factor);
 bool runs_on(int64_t device);
 

@@ -14,6 +14,7 @@ void set_noise(Job& job, const Tensor& mu, const Tensor& rng, int64_t n_samples)
   job.cols = elements_after_batch(mu);
   job.draws = at_least_one(n_samples);
   job.rng = rng.data<int64_t>();
+  job.shard = rng.numel() == 4;
   VK_CHECK(rng.contiguous(), "rng is not contiguous");
 }
 

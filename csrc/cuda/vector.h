@@ -6,7 +6,7 @@
 
 namespace vk::cuda {
 
-VK_GPU int size_of(DType t) {
+VK_GPU int size_of(DType t) {  // but of int64, which is for levels alone
   return t == DType::uint8 ? 1 : t == DType::float64 ? 8 : t == DType::float32 || t == DType::int32 ? 4 : 2;
 }
 template <class T>

@@ -32,6 +32,8 @@ const vk::Library library = vk::Library("vae_kernels_cuda_host", "CPU", __FILE__
                                 .impl<&vk::cuda::elbo_backward>("elbo_backward")
                                 .impl<&vk::cuda::sample>("sample")
                                 .impl<&vk::cuda::sample_backward>("sample_backward")
+                                .impl<&vk::cuda::levels>("levels")
+                                .impl<&vk::cuda::levels_backward>("levels_backward")
                                 .impl<&vk::cuda::rescale_>("rescale_");
 const vk::Library any = vk::Library("vae_kernels_cuda_host", "CompositeExplicitAutograd", __FILE__, __LINE__)
                             .impl<&vk::cuda::set_mode>("set_mode");

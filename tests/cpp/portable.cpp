@@ -10,6 +10,7 @@ namespace vk {
 namespace base {
 VK_LIKELIHOODS(VK_DECLARE)
 extern const LatentLoops latent_loops[2];
+extern const LevelsLoops levels_loops[2];
 }  // namespace base
 }  // namespace vk
 
@@ -80,7 +81,7 @@ void latent(const LatentLoops& loops) {
   const Array<T> zero(kCount), mu = spread<T>(kCount, -3, 3, 1009), logvar = spread<T>(kCount, -5, 2, 1013);
   Array<T> z(kCount), grads[4];
   Array<double> kl(kRows * kGrid.col_tasks());
-  SampleJob sample{kGrid, 1, 0x123456789abcdefu, 5, source(zero), source(zero), sink(z)};
+  SampleJob sample{kGrid, {0x123456789abcdefu, 5, 1, 0, kGrid.rows}, source(zero), source(zero), sink(z)};
   run(loops.sample, sample);
   print<T>("noise", "z", z);
   sample.mu = source(mu), sample.logvar = source(logvar);
@@ -100,6 +101,30 @@ void latent(const LatentLoops& loops) {
   for (const auto& g : grads) print<T>("sample", "gradient", g);
 }
 
+template <class T>
+void levels(const LevelsLoops& loops) {
+  constexpr int64_t kLevels = 61, kPositions = kCols / kLevels;
+  const Array<T> logits = spread<T>(kCount, -9, 9, 1009);
+  Array<int16_t> x(kRows * kPositions);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = int16_t(i % kLevels);
+  for (const bool inner : {false, true}) {
+    Array<T> top(x.size()), total(x.size()), grad(kCount);
+    Array<double> nll(kRows);
+    LevelsJob job{};
+    job.grid = {kRows, kPositions, 1, kPositions};
+    job.levels = kLevels, job.inner = inner;
+    job.x = {x.data(), kPositions, DType::int16};
+    job.logits = source(logits), job.grad = sink(grad);
+    job.top = {top.data(), kPositions, kDType<T>}, job.total = {total.data(), kPositions, kDType<T>};
+    job.nll = nll.data();
+    job.weight = {&kOne, 0, 1};
+    run(loops.forward, job);
+    run(loops.backward, job);
+    print<T>("levels", "nll", nll);
+    print<T>("levels", "gradient", grad);
+  }
+}
+
 int main() {
 #define VK_RUN(name)                                    \
   likelihood<float>(#name, base::likelihood_##name[0]); \
@@ -107,4 +132,6 @@ int main() {
   VK_LIKELIHOODS(VK_RUN)
   latent<float>(base::latent_loops[0]);
   latent<double>(base::latent_loops[1]);
+  levels<float>(base::levels_loops[0]);
+  levels<double>(base::levels_loops[1]);
 }

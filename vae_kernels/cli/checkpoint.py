@@ -49,6 +49,14 @@ def write(path, data):
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
+def of_job(out, job):
+    """The run folder in `out` that this launch of torchrun has made, or None."""
+    for path in Path(out).glob(f"*/{CONFIG}"):
+        if load_config(path.parent).get("torchrun") == job:
+            return path.parent
+    return None
+
+
 def save_config(run, config):
     write(run / CONFIG, json.dumps(config, indent=2) + "\n")
 

@@ -5,7 +5,9 @@ import time
 from contextlib import contextmanager
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
+from . import ranks
 from .eager_loss import eager_loss
 
 ACTIVE = (
@@ -13,24 +15,35 @@ ACTIVE = (
 )
 
 
-def objective(kind, vae, x):
-    """The scalar to minimise for a batch, in nats per image. kind: "fused" or "eager"."""
-    return vae.loss(x) if kind == "fused" else eager_loss(vae, x)[0]
+def objective(kind, vae, x, shard=None):
+    """The scalar to minimise for a batch, in nats per image. kind: "fused" or "eager".
+
+    shard: None, or (first, total), the place of x in a batch that ranks share: then its mean over them, which is what
+           DistributedDataParallel takes of the gradients, is the objective of that batch.
+    """
+    if kind == "eager":
+        return eager_loss(vae, x)[0]
+    if shard is None:
+        return vae(x)
+    return vae(x, reduction="sum", shard=shard) * (ranks.count() / shard[1])
 
 
-def nll_and_kl(kind, vae, x, generator):
-    """Sums over the batch of the negative log-likelihood and of the KL, in nats, as the loss of that kind sees them."""
+def nll_and_kl(kind, vae, x, generator, shard=None):
+    """Sums over x of the negative log-likelihood and of the KL, in nats, as the loss of that kind sees them."""
     if kind == "fused":
-        terms = vae.loss(x, generator=generator, return_terms=True)
+        terms = vae.loss(x, generator=generator, shard=shard, return_terms=True)
         return terms.nll.sum(), terms.kl.sum()
     _, nll, kl = eager_loss(vae, x, generator)
     return nll * len(x), kl * len(x)
 
 
 def batches(images, index, size, device):
-    """The rows `index` of `images` on `device`, in order, `size` at a time (the last batch may be smaller)."""
+    """The rows `index` of `images`, in order, `size` at a time (the last batch may be smaller); of each batch the part
+    of this process, on `device`, and its place: None, or (first, total)."""
     for rows in index.split(size):
-        yield images[rows].to(device, non_blocking=True)
+        begin, end = ranks.part(len(rows))
+        shard = (begin, len(rows)) if ranks.count() > 1 else None
+        yield images[rows[begin:end]].to(device, non_blocking=True), shard
 
 
 @torch.no_grad()
@@ -38,17 +51,20 @@ def measure(kind, vae, images, index, size, device):
     """(nll, kl) in nats per image, and the posterior means [len(index), L], of the rows `index` of `images`.
 
     One posterior sample an image, and the same noise at each call: epochs differ by their weights alone. The noise of
-    training is left as it was.
+    training is left as it was. Ranks share the work, and all have the result.
     """
     vae.eval()
     generator = torch.Generator(device).manual_seed(0)
     total, means = torch.zeros(2, dtype=torch.float64, device=device), []
-    for x in batches(images, index, size, device):
-        total += torch.stack(nll_and_kl(kind, vae, x, generator)).double()
-        means.append(vae.encode(x)[0].flatten(1))
+    for x, shard in batches(images, index, size, device):
+        total += torch.stack(nll_and_kl(kind, vae, x, generator, shard)).double()
+        own = vae.encode(x)[0].flatten(1)
+        first, rows = shard or (0, len(own))
+        means.append(own.new_zeros(rows, own.shape[1]))  # of the other ranks: 0, for the sum below
+        means[-1][first : first + len(own)] = own
     vae.train()
-    nll, kl = (total / len(index)).tolist()
-    return nll, kl, torch.cat(means)
+    nll, kl = (ranks.add(total) / len(index)).tolist()
+    return nll, kl, ranks.add(torch.cat(means))
 
 
 class Interrupt:
@@ -86,24 +102,28 @@ def fit(vae, optimizer, data, config, progress, *, interrupt, on_step, on_epoch)
     train, test = data.split()
     sample = train[: len(test)]  # as many as in the test set, so that the two numbers are equally noisy
     steps = -(-len(train) // size)
+    model = DistributedDataParallel(vae) if ranks.count() > 1 else vae
     while len(progress["rows"]) < config["epochs"]:
         epoch = len(progress["rows"])
         # The order depends on nothing but seed and epoch, so a resumed run finds its place in it.
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(config["seed"] * 1_000_003 + epoch))
         rest = train[order][progress["step"] * size :]
-        loss_sum = torch.tensor(progress["loss_sum"], dtype=torch.float64, device=device)
+        loss_sum = torch.tensor(progress["loss_sum"] / ranks.count(), dtype=torch.float64, device=device)
         started = time.perf_counter() - progress["seconds"]
-        for x in batches(images, rest, size, device):
-            loss = objective(kind, vae, x)
+        stop = False
+        for x, shard in batches(images, rest, size, device):
+            loss = objective(kind, model, x, shard)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            loss_sum += loss.detach().double() * len(x)
+            loss_sum += loss.detach().double() * (shard[1] / ranks.count() if shard else len(x))
             progress["step"] += 1
             on_step(epoch + 1, progress["step"], steps, loss.detach())
-            if interrupt:
+            stop = ranks.any_says(interrupt)
+            if stop:
                 break
-        if interrupt and progress["step"] < steps:
+        ranks.add(loss_sum)
+        if stop and progress["step"] < steps:
             progress |= {"loss_sum": loss_sum.item(), "seconds": time.perf_counter() - started}
             return bool(loss_sum.isfinite())
         train_nll, train_kl, _ = measure(kind, vae, images, sample, size, device)
@@ -123,6 +143,6 @@ def fit(vae, optimizer, data, config, progress, *, interrupt, on_step, on_epoch)
         progress["rows"].append(row)
         progress |= {"step": 0, "loss_sum": 0.0, "seconds": 0.0}
         on_epoch(row)
-        if interrupt:
+        if ranks.any_says(interrupt):
             break
     return True

@@ -1,13 +1,24 @@
 """The priors that `--prior` names."""
 
+from enum import Enum
+
 import torch
 
 from .. import priors
 from . import UserError
 
-NAMES = ("normal", "mog", "vamp", "flow")
+PriorName = Enum("PriorName", {name: name for name in ("normal", "mog", "vamp", "flow")}, type=str)
 MIXTURES = ("mog", "vamp")
 COMPONENTS = 100  # unless --components says otherwise
+
+
+def check_prior(config):
+    """What these options do not go together with."""
+    name = config["prior"]
+    if name != "normal" and config["loss"] == "eager":
+        raise UserError(f"--prior {name} needs --loss fused; eager has N(0, I)")
+    if config["components"] is not None and name not in MIXTURES:
+        raise UserError(f"--components has no effect with --prior {name}; leave it out")
 
 
 def build_prior(name, components, vae, data):

@@ -1,6 +1,12 @@
-"""`vae-kernels train`: options in, a run folder out. The loop is in fit.py, the files are in checkpoint.py."""
+"""`vae-kernels train`: options in, a run folder out. The loop is in fit.py, the files are in checkpoint.py.
+
+`torchrun --nproc-per-node 2 -m vae_kernels train` trains on two: every rank reads the data, takes its part of each
+batch, and draws the noise that one process would; the first one writes. Where a worker dies, torchrun (--max-restarts)
+starts all again, and they go on from the run's last checkpoint.
+"""
 
 import math
+import os
 import sys
 import time
 from enum import Enum
@@ -15,15 +21,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from .. import __version__
 from ..formulas import LIKELIHOODS
 from ..vae import conv_vae, mlp_vae
-from . import UserError, checkpoint, plots
+from . import UserError, checkpoint, plots, ranks
 from .data import load
 from .fit import Interrupt, fit, measure
-from .prior import MIXTURES, NAMES, build_prior
+from .prior import PriorName, build_prior, check_prior
 
 IMAGE_LIKELIHOODS = [name for name, formula in LIKELIHOODS.items() if formula.SUPPORT != "counts"]  # of pixels
 Likelihood = Enum("Likelihood", {name: name for name in IMAGE_LIKELIHOODS}, type=str)
 Model = Enum("Model", {"mlp": "mlp", "conv": "conv"}, type=str)
-PriorName = Enum("PriorName", {name: name for name in NAMES}, type=str)
 Loss = Enum("Loss", {"fused": "fused", "eager": "eager"}, type=str)
 
 EAGER = ("bernoulli", "gaussian")  # the likelihoods that eager_loss.py writes out
@@ -39,12 +44,8 @@ def train(
     likelihood: Annotated[
         Likelihood, typer.Option(help="p(x | z); gaussian learns one variance for all.")
     ] = "bernoulli",
-    prior: Annotated[
-        PriorName, typer.Option(help="p(z): N(0, I), a mixture of Gaussians, a VampPrior, or a flow (needs zuko).")
-    ] = "normal",
-    components: Annotated[
-        int | None, typer.Option(min=1, help="Of the prior's mixture, mog and vamp alone. Default: 100.")
-    ] = None,
+    prior: Annotated[PriorName, typer.Option(help="p(z); mog: mixture of Gaussians, flow: needs zuko.")] = "normal",
+    components: Annotated[int | None, typer.Option(min=1, help="Of mog and vamp. Default: 100.")] = None,
     beta: Annotated[float, typer.Option(help="Weight of the KL.")] = 1.0,
     latent_dim: Annotated[int, typer.Option(min=1)] = 20,
     epochs: Annotated[int, typer.Option(min=1)] = 100,
@@ -60,7 +61,7 @@ def train(
     name: Annotated[str | None, typer.Option(help="Name of the run. Default: made of the options.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this run folder; --epochs may be raised.")] = None,
 ):
-    """Train a VAE and leave weights, metrics and pictures in a run folder."""
+    """Train a VAE and leave weights, metrics and pictures in a run folder. Many GPUs: under torchrun."""
     config = {
         "data": data and str(Path(data).resolve()),
         "likelihood": str(getattr(likelihood, "value", likelihood)),
@@ -80,7 +81,9 @@ def train(
     }
     given = {key for key in context.params if context.get_parameter_source(key).name == "COMMANDLINE"}
     try:
-        raise SystemExit(run_training(config, given, out, name, resume))
+        with ranks.joined():
+            code = run_training(config, given, out, name, resume)
+        raise SystemExit(code)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -89,6 +92,9 @@ def train(
 def run_training(config, given, out, name, resume):
     """Check, build, train, draw. `given`: names of the options on the command line. Returns the exit code."""
     check(config)
+    if resume is None and ranks.started_again():
+        resume = ranks.from_first(lambda: checkpoint.of_job(out, ranks.job()))
+        given = given - {"out", "name"}
     if resume is not None:
         config = resumed_config(resume, config, given)
     device = torch.device(pick_device(config["device"]))
@@ -113,12 +119,18 @@ def run_training(config, given, out, name, resume):
             measure(config["loss"], vae, data.images, torch.arange(1), 1, device)
         except (ValueError, TypeError, RuntimeError) as error:
             raise UserError(str(error)) from error
-        parts = [data.name, config["likelihood"], config["loss"]]
-        parts += [config["prior"]] * (config["prior"] != "normal")
-        run = checkpoint.new_run(out, name, "-".join(parts))
-        checkpoint.save_state(run, vae, optimizer, progress)  # from here on there is something to resume
-    checkpoint.save_config(run, config | {"vae_kernels": __version__, "torch": torch.__version__})
+        default = "-".join([data.name, config["likelihood"], config["loss"], config["prior"]]).removesuffix("-normal")
+        run = ranks.from_first(lambda: checkpoint.new_run(out, name, default))
+        save(run, vae, optimizer, progress)  # from here on there is something to resume
+    if ranks.first():
+        versions = {"vae_kernels": __version__, "torch": torch.__version__, "torchrun": ranks.job()}
+        checkpoint.save_config(run, config | versions)
     return go(run, vae, optimizer, data, config | {"device": device}, progress)
+
+
+def save(run, vae, optimizer, progress):
+    if ranks.first():
+        checkpoint.save_state(run, vae, optimizer, progress)
 
 
 def check(config):
@@ -127,14 +139,13 @@ def check(config):
         if not least <= config[key] < math.inf:
             raise UserError(f"--{key}: got {config[key]:g}, expected a finite number {'>= 0' if least == 0 else '> 0'}")
     if config["loss"] == "eager":
+        if ranks.count() > 1:
+            raise UserError("--loss eager draws other noise on each rank; under torchrun: --loss fused")
         if config["backend"] != "auto":
             raise UserError(f"--backend {config['backend']} has no effect with --loss eager; leave one of them out")
         if config["likelihood"] not in EAGER:
             raise UserError(f"--likelihood {config['likelihood']} needs --loss fused; eager has {' and '.join(EAGER)}")
-        if config["prior"] != "normal":
-            raise UserError(f"--prior {config['prior']} needs --loss fused; eager has N(0, I)")
-    if config["components"] is not None and config["prior"] not in MIXTURES:
-        raise UserError(f"--components has no effect with --prior {config['prior']}; leave it out")
+    check_prior(config)
 
 
 def resumed_config(run, config, given):
@@ -154,9 +165,12 @@ def resumed_config(run, config, given):
 
 
 def pick_device(device):
-    """The device of that name; "auto" is cuda where there is one."""
+    """The device of that name; "auto" is cuda where there is one; under torchrun "cuda" is the GPU of this rank."""
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and ranks.count() > 1:
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -189,7 +203,7 @@ def build(config, data):
 
 def go(run, vae, optimizer, data, config, progress):
     """Train with a progress bar, save after each epoch, draw, and say what there is. Returns the exit code."""
-    console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
+    console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False, quiet=not ranks.first())
     shape = "x".join(map(str, data.images.shape[1:]))
     n_train, n_test = map(len, data.split())
     size = sum(p.numel() for p in vae.parameters())
@@ -197,8 +211,8 @@ def go(run, vae, optimizer, data, config, progress):
     console.print(f"data   {data.source}: {n_train} to train on, {n_test} held out, each {shape} {dtype}")
     console.print(
         f"model  {config['model']}, {config['latent_dim']} latents, {config['likelihood']}, prior {config['prior']}, "
-        f"{size:,} parameters; "
-        f"{config['loss']} loss on {config['device']}"
+        f"{size:,} parameters; {config['loss']} loss on {config['device']}"
+        + (f", {ranks.count()} ranks" if ranks.count() > 1 else "")
     )
     console.print(f"run    {run}" + (f", going on after epoch {len(progress['rows'])}" if progress["rows"] else ""))
     console.print(
@@ -223,7 +237,7 @@ def go(run, vae, optimizer, data, config, progress):
             bar.update(task, completed=epoch - 1 + step / steps, description=text)
 
     def on_epoch(row):
-        checkpoint.save_state(run, vae, optimizer, progress)
+        save(run, vae, optimizer, progress)
         console.print(
             f"{row['epoch']:5d}  {row['train_neg_elbo_nats']:11.2f}  {row['test_neg_elbo_nats']:10.2f}   "
             f"{row['test_reconstruction_nats']:14.2f} {row['test_kl_nats']:7.2f}   "
@@ -239,7 +253,7 @@ def go(run, vae, optimizer, data, config, progress):
         )
     if done < config["epochs"]:
         if progress["step"]:  # else on_epoch has just saved
-            checkpoint.save_state(run, vae, optimizer, progress)
+            save(run, vae, optimizer, progress)
         place = f"in epoch {done + 1}" if progress["step"] else f"after epoch {done}"
         console.print(f"\nstopped {place}; saved. To go on: vae-kernels train --resume {run}")
         if done:
@@ -262,14 +276,16 @@ def go(run, vae, optimizer, data, config, progress):
 @torch.no_grad()
 def draw(run, vae, data, config, rows):
     """Write the four pictures."""
-    vae.eval()
     device, (_, test) = config["device"], data.split()
+    means = measure(config["loss"], vae, data.images, test, config["batch_size"], device)[2]
+    if not ranks.first():
+        return
+    vae.eval()
     shown = data.images[test[:40]]
     unit = shown.dtype == torch.uint8 or LIKELIHOODS[config["likelihood"]].SUPPORT == (0.0, 1.0)
     originals = shown / 255 if shown.dtype == torch.uint8 else shown
     low, high = (0.0, 1.0) if unit else (originals.min().item(), originals.max().item())
     generator = torch.Generator(device).manual_seed(0)
-    means = measure(config["loss"], vae, data.images, test, config["batch_size"], device)[2]
     labels = None if data.labels is None else data.labels[test]
     pictures = {
         "curves.png": plots.curves(rows, config["latent_dim"]),

@@ -6,19 +6,19 @@
 
 minimised; -ELBO of Kingma & Welling 2014 (arXiv:1312.6114, equation 3) at rec_weight = beta = 1; beta is that of
 Higgins et al. 2017 (beta-VAE, equation 4). Computed in float32, or in float64 if a parameter or a latent is float64;
-lower precision is converted on entry. The arguments are taken as checked. The third function of a backend, mixture, has
-a file of its own.
+lower precision is converted on entry. The arguments are taken as checked. The function mixture of a backend
+has a file of its own.
 """
 
 import torch
 
 from .. import philox
-from . import LIKELIHOODS
+from . import LEVELS, LIKELIHOODS
 from .kl import gaussian_kl
 from .mixture import mixture
 from .reparameterize import reparameterize
 
-__all__ = ["elbo", "mixture", "sample_kl"]
+__all__ = ["elbo", "levels", "mixture", "sample_kl"]
 
 
 def elbo(x, params, likelihood, latent, rec_weight=1.0, beta=1.0, reduction="mean", terms=True):
@@ -59,6 +59,11 @@ def elbo(x, params, likelihood, latent, rec_weight=1.0, beta=1.0, reduction="mea
     return loss, nll, kl, kl_per_dim
 
 
+def levels(x, logits, likelihood):
+    """-log p(x | logits) of each sample, [B]; x [B, ...] integers, logits [B, K, ...], likelihood a name in LEVELS."""
+    return _sum_events(LEVELS[likelihood].nll(x, logits.to(compute_dtype(logits))))
+
+
 def sample_kl(mu, logvar, prior, rng, n_samples=None, with_kl=True):
     """One reparameterized sample of N(mu, e^logvar), or n_samples, and the KL to the prior: (z, kl).
 
@@ -70,7 +75,7 @@ def sample_kl(mu, logvar, prior, rng, n_samples=None, with_kl=True):
     latent = (mu, logvar, *(prior or ()))
     dtype = compute_dtype(*latent)
     shape = mu.shape if n_samples is None else (n_samples, *mu.shape)
-    eps = philox.normals(rng, shape, mu.device)
+    eps = philox.normals(rng, shape, mu.device, n_samples)
     z = reparameterize(mu.to(dtype), logvar.to(dtype), eps).to(mu.dtype)
     return z, _sum_events(_kl(latent, dtype)) if with_kl else None
 

@@ -1,5 +1,7 @@
 """Fakes: shapes, dtypes and strides of the results, without the work."""
 
+import math
+
 import torch
 
 from ..formulas import elbo as reference
@@ -49,6 +51,19 @@ def _(grad_z, grad_kl, mu, logvar, prior, rng, n_samples, need, packed):
     inputs = (mu, logvar, *prior)
     both = [empty_packed(mu)[0]] if packed else []
     return both + [empty_in_order(t) for i, t in enumerate(inputs) if need >> i & 1 and not (packed and i < 2)]
+
+
+@torch.library.register_fake("vae_kernels::levels", lib=library)
+@torch.library.register_fake("vae_kernels::triton_levels", lib=library)
+def _(x, logits):
+    nll = logits.new_empty(logits.shape[:1], dtype=reference.compute_dtype(logits))
+    return [nll, nll.new_empty((2, x.shape[0], math.prod(x.shape[1:])))]
+
+
+@torch.library.register_fake("vae_kernels::levels_backward", lib=library)
+@torch.library.register_fake("vae_kernels::triton_levels_backward", lib=library)
+def _(grad, x, logits, top_and_total):
+    return empty_in_order(logits)
 
 
 def _fake_mixture_gradients(inputs, need):

@@ -39,7 +39,10 @@ class _Elbo(torch.autograd.Function):
     float16 storage, where an unscaled gradient underflows; with bfloat16 storage, where rescaling would round twice."""
 
     @staticmethod
-    def forward(ctx, settings, x, rec_weight, beta, *tensors):
+    def forward(ctx, *arguments):
+        # Not by name: without a gradient to compute, dynamo leaves ctx out where a signature has one name fewer than
+        # there are arguments (torch 2.13, AutogradFunctionVariable.call_apply).
+        settings, x, rec_weight, beta, *tensors = arguments
         kernels, likelihood, n, rec_weight_factor, beta_factor, reduction, terms, ahead, compiling = settings
         _, of_x, of_rec_weight, of_beta, *wanted = ctx.needs_input_grad
         need = 0
@@ -94,6 +97,8 @@ def _rescaled(ctx, grad):
     if grads is None:
         ctx.saved_tensors  # noqa: B018 - freed with them: this raises what autograd says of a second backward pass
     keep = torch._C._autograd._get_current_graph_task_keep_graph()
+    if type(grad) is not torch.Tensor:  # one of torch's fake tensors, which have no value to read
+        return [g * grad for g in grads]
     if grad.is_cuda:  # never a sync: a second rounding of a bfloat16 is less than that costs
         if keep:
             return [g * grad for g in grads]

@@ -19,7 +19,8 @@ class _Sample(torch.autograd.Function):
     """The noise is not stored: the backward pass draws it again."""
 
     @staticmethod
-    def forward(ctx, kernels, rng, n_samples, with_kl, mu, logvar, *prior):
+    def forward(ctx, *arguments):  # as in objective.py
+        kernels, rng, n_samples, with_kl, mu, logvar, *prior = arguments
         ctx.kernels, ctx.n_samples = kernels, n_samples
         ctx.save_for_backward(rng, mu, logvar, *prior)
         ctx.set_materialize_grads(False)

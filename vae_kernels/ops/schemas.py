@@ -8,6 +8,8 @@ they mutate nothing, draw nothing, and read weights on the device. Their argumen
     elbo_backward    those gradients alone, for an incoming gradient of the shape of the loss
     sample           [z, kl if with_kl]
     sample_backward  the gradients that `need` asks for
+    levels           [nll, top_and_total] of a distribution over levels
+    levels_backward  the gradient of its logits
     mixture          [log_p, peak, log_sum, *gradients of log_p.sum() that `need` asks for, which takes few components]:
                      log p(z) of a mixture, and in float64 the two numbers whose sum it is
     mixture_backward the gradients that `need` asks for
@@ -22,7 +24,11 @@ need        bit i: the gradient of input i of (*params, *latent); in sample: of 
 packed      mu and logvar are the halves of one tensor, [B, 2L, ...], and get one gradient, of its shape
 z, loc, logvar, log_weight
             [N, D], [K, D], [K, D], [K]: contiguous, all float32 or all float64
-rng         int64 [2]: seed and offset of the noise (philox.py)
+rng         int64 [2]: seed and offset of the noise; or [4], for the samples of a shard (philox.py)
+logits      [B, K, ...], x [B, ...] integers, levels 0..K-1: each sample dense, the levels outermost or innermost, and x
+            in the order of the other dimensions.
+top_and_total  [2, B, positions], in the order of x: each position's largest logit, and the sum of e^{logit - top},
+            which is NaN where x is no level: so are the value then, and the gradient.
 """
 
 import torch
@@ -39,6 +45,8 @@ _SCHEMAS = {
     "elbo": f"({_OBJECTIVE}, bool terms) -> Tensor[]",
     "elbo_backward": f"(Tensor grad, {_OBJECTIVE}) -> Tensor[]",
     "sample": f"({_SAMPLE}, bool with_kl) -> Tensor[]",
+    "levels": "(Tensor x, Tensor logits) -> Tensor[]",
+    "levels_backward": "(Tensor grad, Tensor x, Tensor logits, Tensor top_and_total) -> Tensor",
     "sample_backward": f"(Tensor? grad_z, Tensor? grad_kl, {_SAMPLE}, int need, bool packed) -> Tensor[]",
 }
 for _prefix in ("", "triton_"):  # C++, by the device; Triton

@@ -1,4 +1,4 @@
-"""The four ops of vae_kernels/ops by Triton kernels: from tensors to a launch. ops/schemas.py says what they take."""
+"""The ops of vae_kernels/ops by Triton kernels: from tensors to a launch. ops/schemas.py says what they take."""
 
 import functools
 import math
@@ -8,6 +8,7 @@ import torch
 from ..formulas.elbo import compute_dtype
 from ..layout import empty_in_order, empty_packed
 from .launch import Launch
+from .levels import levels, levels_backward  # noqa: F401
 from .plan import DTYPES, KL, SAMPLE, Plan, Tiles, pieces_at_once
 from .rescale_kernel import rescale_kernel
 from .sample_kernel import sample_backward_kernel, sample_kernel
@@ -65,10 +66,12 @@ _LATENTS = ("mu", "logvar", "prior_mu", "prior_logvar")
 
 
 @functools.lru_cache(maxsize=1024)
-def _sample_launch(rows, cols, strides, dtype, draws, with_kl):
+def _sample_launch(rows, cols, strides, dtype, shard, draws, with_kl):
     tiles = Tiles(rows, cols, tile=512)
     pieces, block = pieces_at_once(tiles)
-    fixed = _sample_constants(tiles, cols, dtype) | {f"{n}_row": s for n, s in zip(_LATENTS, strides, strict=True)}
+    fixed = _sample_constants(tiles, cols, dtype, shard) | {
+        f"{n}_row": s for n, s in zip(_LATENTS, strides, strict=True)
+    }
     fixed |= {"rows": rows, "cols": cols, "pieces": tiles.pieces, "row_blocks": tiles.row_blocks}
     fixed |= {"PIECES": pieces, "BLOCK": block}
     launch = Launch(sample_kernel, (tiles.blocks, draws), fixed, (*_LATENTS, "rng", "z", "kl", "partial", "ticket"))
@@ -76,32 +79,35 @@ def _sample_launch(rows, cols, strides, dtype, draws, with_kl):
 
 
 @functools.lru_cache(maxsize=1024)
-def _sample_backward_launch(rows, cols, strides, dtype, draws, grad_kl_row, grad_row):
+def _sample_backward_launch(rows, cols, strides, dtype, shard, draws, grad_kl_row, grad_row):
     tiles = Tiles(rows, cols, tile=512)
-    fixed = _sample_constants(tiles, cols, dtype) | {f"{n}_row": s for n, s in zip(_LATENTS, strides, strict=True)}
+    fixed = _sample_constants(tiles, cols, dtype, shard) | {
+        f"{n}_row": s for n, s in zip(_LATENTS, strides, strict=True)
+    }
     fixed |= {"rows": rows, "cols": cols, "pieces": tiles.pieces, "draws": draws, "grad_kl_row": grad_kl_row}
     fixed |= {"grad_row": grad_row}
     given = (*_LATENTS, "rng", "grad_z", "grad_kl", "g0", "g1", "g2", "g3")
     return Launch(sample_backward_kernel, (tiles.blocks,), fixed, given)
 
 
-def _sample_constants(tiles, cols, dtype):
+def _sample_constants(tiles, cols, dtype, shard):
     tile = {"R": tiles.r, "C": max(tiles.c, 4), "GROUPED": cols % 4 == 0, "DTYPE": DTYPES[dtype]}
-    return tile | {"SAMPLE": SAMPLE, "KL": KL}
+    return tile | {"SAMPLE": SAMPLE, "KL": KL, "SHARD": shard}
 
 
-def _latents(mu, logvar, prior):
-    """The four, their row strides, and what the launch is a function of besides."""
+def _latents(mu, logvar, prior, rng):
+    """The four, what the launch is a function of, and the type that is computed in."""
     four = (mu, logvar, *(prior or (None, None)))
     strides = tuple([0 if t is None else t.stride(0) for t in four])
-    return four, (mu.shape[0], math.prod(mu.shape[1:]), strides, compute_dtype(mu, logvar, *prior))
+    dtype = compute_dtype(mu, logvar, *prior)
+    return four, (mu.shape[0], math.prod(mu.shape[1:]), strides, dtype, rng.numel() == 4), dtype
 
 
 def sample(mu, logvar, prior, rng, n_samples, with_kl):
-    four, key = _latents(mu, logvar, prior)
+    four, key, dtype = _latents(mu, logvar, prior, rng)
     launch, n_partial = _sample_launch(*key, n_samples or 1, with_kl)
     z = torch.empty((n_samples, *mu.shape) if n_samples else mu.shape, dtype=mu.dtype, device=mu.device)
-    kl = torch.empty(mu.shape[:1], dtype=key[-1], device=mu.device) if with_kl else None
+    kl = torch.empty(mu.shape[:1], dtype=dtype, device=mu.device) if with_kl else None
     partial = ticket = None
     if n_partial:
         partial = torch.empty(n_partial, dtype=torch.float64, device=mu.device)
@@ -111,7 +117,7 @@ def sample(mu, logvar, prior, rng, n_samples, with_kl):
 
 
 def sample_backward(grad_z, grad_kl, mu, logvar, prior, rng, n_samples, need, packed):
-    four, key = _latents(mu, logvar, prior)
+    four, key, _ = _latents(mu, logvar, prior, rng)
     grad_kl_row = 0 if grad_kl is None else grad_kl.stride(0)
     launch = _sample_backward_launch(*key, n_samples or 1, grad_kl_row, key[1] * (1 + packed))
     both, *halves = empty_packed(mu) if packed else (None,)

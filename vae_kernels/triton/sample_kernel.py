@@ -12,9 +12,16 @@ from .tiles import latent_kl, load, place, row_sums, row_weights, store, take_ti
 
 
 @triton.jit
-def _noise(rng, first_row, first_col, row, cols, R: tl.constexpr, C: tl.constexpr, GROUPED: tl.constexpr):
-    """[R, C] normals of the rows first_row + row and the columns from first_col on."""
+def _noise(
+    rng, draw, rows, first_col, row, cols,
+    R: tl.constexpr, C: tl.constexpr, GROUPED: tl.constexpr, SHARD: tl.constexpr,
+):  # fmt: skip
+    """[R, C] normals of these rows of a draw, and of the columns from first_col on."""
     seed, offset = tl.load(rng), tl.load(rng + 1)
+    if SHARD:
+        first_row = draw * tl.load(rng + 3) + tl.load(rng + 2)
+    else:
+        first_row = draw * rows
     if GROUPED:
         group = place(first_row + row, cols, first_col + 4 * tl.arange(0, C // 4)) >> 2
         return normals_of_groups(seed, offset, group, R, C)
@@ -27,7 +34,7 @@ def sample_kernel(
     mu, logvar, prior_mu, prior_logvar, mu_row, logvar_row, prior_mu_row, prior_logvar_row, rng, z, kl, partial, ticket,
     rows, cols, pieces, row_blocks,
     SAMPLE: tl.constexpr, KL: tl.constexpr, R: tl.constexpr, C: tl.constexpr, GROUPED: tl.constexpr,
-    PIECES: tl.constexpr, BLOCK: tl.constexpr, DTYPE: tl.constexpr,
+    SHARD: tl.constexpr, PIECES: tl.constexpr, BLOCK: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     block, draw = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     row = block // pieces * R + tl.arange(0, R)
@@ -36,7 +43,7 @@ def sample_kernel(
     inside = (row < rows)[:, None] & (col < cols)[None, :]
     m = load(mu, place(row, mu_row, col), inside, True, DTYPE)
     v = load(logvar, place(row, logvar_row, col), inside, True, DTYPE)
-    eps = _noise(rng, draw * rows, piece * C, row, cols, R, C, GROUPED)
+    eps = _noise(rng, draw, rows, piece * C, row, cols, R, C, GROUPED, SHARD)
     sample, _ = SAMPLE(m, v, eps)
     store(z, place(draw * rows + row, cols, col), sample, inside, True)
     if kl is not None:
@@ -60,7 +67,7 @@ def sample_backward_kernel(
     mu, logvar, prior_mu, prior_logvar, mu_row, logvar_row, prior_mu_row, prior_logvar_row, rng, grad_z, grad_kl,
     grad_kl_row, g0, g1, g2, g3, grad_row, rows, cols, pieces, draws,
     SAMPLE: tl.constexpr, KL: tl.constexpr, R: tl.constexpr, C: tl.constexpr, GROUPED: tl.constexpr,
-    DTYPE: tl.constexpr,
+    SHARD: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     block = tl.program_id(0).to(tl.int64)
     row = block // pieces * R + tl.arange(0, R)
@@ -79,7 +86,7 @@ def sample_backward_kernel(
         of_mu, of_logvar, of_prior_mu, of_prior_logvar = d0 * w, d1 * w, d2 * w, d3 * w
     if grad_z is not None:
         for draw in range(draws):
-            eps = _noise(rng, draw * rows, piece * C, row, cols, R, C, GROUPED)
+            eps = _noise(rng, draw, rows, piece * C, row, cols, R, C, GROUPED, SHARD)
             _, slope = SAMPLE(m, v, eps)
             g = load(grad_z, place(draw * rows + row, cols, col), inside, True, DTYPE)
             of_mu += g

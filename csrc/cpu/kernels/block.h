@@ -120,6 +120,8 @@ static void load_into(const Source& s, int64_t row, int64_t col, int n, T* buffe
     case DType::int32:
       if constexpr (COUNTS) return convert_in<int32_t>(s.data, at, n, buffer);
       break;
+    case DType::int64:  // levels alone, levels.cpp
+      break;
   }
 }
 // the same, read where they lie if they are stored in the compute type

@@ -120,7 +120,8 @@ static void kl(const KlJob& job, const Task& task) {
 // n normals from element `first` on. Whole groups of four are drawn: eps points at the first one wanted.
 struct Noise {
   alignas(64) float buffer[kBlock + 8];
-  const float* draw(uint64_t seed, uint64_t offset, int64_t first, int n) {
+  const float* draw(const NoiseOf& of, int64_t first, int n) {
+    const uint64_t seed = of.seed, offset = of.offset;
     const uint64_t group = uint64_t(first) >> 2;
     const int groups = int(((uint64_t(first) + n + 3) >> 2) - group);
     float* out = buffer;
@@ -151,9 +152,9 @@ static void sample(const SampleJob& job, const Task& task) {
   alignas(64) T mu_buffer[kBlock], logvar_buffer[kBlock], z_buffer[kBlock];
   for_each_tile(job.grid, task, [&](const Tile& t) {
     const T *mu = load_tile(job.mu, t, 0, mu_buffer), *logvar = load_tile(job.logvar, t, 0, logvar_buffer);
-    for (int64_t k = 0; k < job.draws; ++k) {
+    for (int64_t k = 0; k < job.noise.draws; ++k) {
       const int64_t first_row = k * job.grid.rows;
-      const float* eps = noise.draw(job.seed, job.offset, (first_row + t.row) * job.grid.cols + t.col, t.n());
+      const float* eps = noise.draw(job.noise, job.noise.row(k, t.row) * job.grid.cols + t.col, t.n());
       T* z = target(job.z, first_row + t.row, t.col, z_buffer);
       sample_tile(mu, logvar, eps, z, t.n());
       store_tile(z, job.z, t, first_row);
@@ -189,9 +190,9 @@ static void sample_backward(const SampleBackwardJob& job, const Task& task) {
     }
     if (job.grad_z.data) {
       const T *mu = load_tile(job.p[0], t, 0, tile.in[0]), *logvar = load_tile(job.p[1], t, 0, tile.in[1]);
-      for (int64_t k = 0; k < job.draws; ++k) {
+      for (int64_t k = 0; k < job.noise.draws; ++k) {
         const int64_t first_row = k * job.grid.rows;
-        const float* eps = noise.draw(job.seed, job.offset, (first_row + t.row) * job.grid.cols + t.col, t.n());
+        const float* eps = noise.draw(job.noise, job.noise.row(k, t.row) * job.grid.cols + t.col, t.n());
         const T* grad_z = load_tile(job.grad_z, t, first_row, z_buffer);
         sample_backward_tile(mu, logvar, eps, grad_z, tile.grad[0], tile.grad[1], t.n());
       }

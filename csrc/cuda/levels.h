@@ -1,0 +1,166 @@
+// The likelihood over levels: log-sum-exp and value of each position, and the gradient of its logits. Several threads
+// share a position: they take its levels by turns. The maths is in formulas/categorical.h.
+#pragma once
+#include "formulas/categorical.h"
+#include "tile.h"
+
+namespace vk::cuda {
+
+// Where a thread is: its position, and which of the threads there it is.
+struct Spot {
+  int64_t row, col;
+  int lane, apart;  // the threads of one position are `apart` in the block
+  bool inside;
+
+  VK_GPU Spot(const LevelsJob& job, int64_t block, int thread) {
+    lane = job.inner ? thread % job.along : thread / job.across;
+    apart = job.inner ? 1 : job.across;
+    const int64_t position = block * job.across + (job.inner ? thread / job.along : thread % job.across);
+    row = position / job.cols;
+    col = position - row * job.cols;
+    inside = row < job.rows;
+  }
+  VK_GPU int64_t element(const LevelsJob& job, int64_t row_stride, int64_t level) const {
+    return row * row_stride + (job.inner ? col * job.levels + level : level * job.cols + col);
+  }
+  // -1 where x is no level
+  VK_GPU int64_t level(const LevelsJob& job) const {
+    const int size = job.x.dtype == DType::int64 ? 8 : size_of(job.x.dtype);
+    const char* p = static_cast<const char*>(job.x.data) + (row * job.x.stride + col) * size;
+    int64_t level;
+    switch (job.x.dtype) {
+      case DType::uint8:
+        level = load<uint8_t>(p);
+        break;
+      case DType::int16:
+        level = load<int16_t>(p);
+        break;
+      case DType::int32:
+        level = load<int32_t>(p);
+        break;
+      default:
+        level = load<int64_t>(p);
+    }
+    return level < job.levels ? level : -1;
+  }
+};
+
+// V levels of a thread: those from `level` on, `along` apart. `pitch` of their elements, and `n` such that those are
+// there whose offset is less.
+struct Some {
+  int64_t pitch, n;
+  VK_GPU Some(const LevelsJob& job, int64_t level) {
+    const int64_t each = job.inner ? 1 : job.cols;
+    pitch = job.along * each;
+    n = (job.levels - level) * each;
+  }
+};
+
+template <class T>
+struct Levels {
+  using Job = LevelsJob;
+  static constexpr int V = sizeof(T) == 4 ? 8 : 4, blocks_per_sm = sizeof(T) == 4 ? 4 : 2;
+  // 0: the levels; then the threads of a position join by halves, from 256 to 1; at last the value
+  static constexpr int joins = 8, phases = joins + 2;
+  struct Local {};
+  struct Shared {
+    T top[kThreads], total[kThreads];
+  };
+
+  template <int P>
+  VK_GPU static void phase(const Job& job, Place at, Local&, Shared& shared) {
+    const Spot spot(job, at.block, at.thread);
+    if constexpr (P == 0) {
+      const LogSumExp<T> s = spot.inside ? walk(job, spot) : categorical::none<T>();
+      put(shared, at.thread, s);
+    } else if constexpr (P <= joins) {
+      constexpr int half = kThreads >> P;
+      if (half >= job.along || spot.lane >= half) return;
+      put(shared, at.thread, categorical::join(get(shared, at.thread), get(shared, at.thread + half * spot.apart)));
+    } else {
+      if (spot.lane > 0 || !spot.inside) return;
+      LogSumExp<T> s = get(shared, at.thread);
+      const int64_t level = spot.level(job), i = spot.row * job.cols + spot.col;
+      if (level < 0) s.total = T(NAN);
+      const int64_t e = spot.element(job, job.logits.stride, level < 0 ? 0 : level);
+      const char* p = static_cast<const char*>(job.logits.data) + e * size_of(job.logits.dtype);
+      job.values[i] = categorical::nll(s, load_one<T>(p, job.logits.dtype));
+      static_cast<T*>(job.top)[i] = s.top;
+      static_cast<T*>(job.total)[i] = s.total;
+    }
+  }
+
+ private:
+  VK_GPU static LogSumExp<T> get(const Shared& shared, int i) { return {shared.top[i], shared.total[i]}; }
+  VK_GPU static void put(Shared& shared, int i, LogSumExp<T> s) {
+    shared.top[i] = s.top;
+    shared.total[i] = s.total;
+  }
+
+  VK_GPU static LogSumExp<T> walk(const Job& job, const Spot& spot) {
+    LogSumExp<T> s = categorical::none<T>();
+#pragma unroll 1
+    for (int64_t level = spot.lane; level < job.levels; level += job.along * V) {
+      const Some some(job, level);
+      T logits[V];
+      gather(job.logits.data, spot.element(job, job.logits.stride, level), job.logits.dtype, some.pitch, some.n,
+             logits);
+#pragma unroll
+      for (int j = 0; j < V; ++j) logits[j] = j * some.pitch < some.n ? logits[j] : T(-INFINITY);
+      s = categorical::add(s, logits);
+    }
+    return s;
+  }
+};
+
+template <class T>
+struct LevelsBackward {
+  using Job = LevelsJob;
+  static constexpr int V = Levels<T>::V, phases = 1, blocks_per_sm = Levels<T>::blocks_per_sm;
+  struct Local {};
+  struct Shared {};
+
+  template <int>
+  VK_GPU static void phase(const Job& job, Place at, Local&, Shared&) {
+    const Spot spot(job, at.block, at.thread);
+    if (!spot.inside) return;
+    const int64_t i = spot.row * job.cols + spot.col, of_x = spot.level(job);
+    const T weight = T(job.incoming(spot.row)), top = static_cast<const T*>(job.top)[i];
+    const T scaled = weight / static_cast<const T*>(job.total)[i];
+#pragma unroll 1
+    for (int64_t level = spot.lane; level < job.levels; level += job.along * V) {
+      const Some some(job, level);
+      T v[V];
+      gather(job.logits.data, spot.element(job, job.logits.stride, level), job.logits.dtype, some.pitch, some.n, v);
+#pragma unroll
+      for (int j = 0; j < V; ++j)
+        v[j] = categorical::weight(v[j], top) * scaled - (level + j * job.along == of_x ? weight : T(0));
+      scatter(job.grad.data, spot.element(job, job.grad.stride, level), job.grad.dtype, some.pitch, some.n, v);
+    }
+  }
+};
+
+// The sums of rows, a block each, in a fixed order.
+template <class T>
+struct RowsSum {
+  using Job = RowsJob;
+  static constexpr int phases = 3, blocks_per_sm = 4;
+  struct Local {};
+  struct Shared {
+    double of[kThreads];
+  };
+
+  template <int P>
+  VK_GPU static void phase(const Job& job, Place at, Local&, Shared& shared) {
+    if constexpr (P == 0) {
+      double sum = 0;
+      for (int64_t i = at.thread; i < job.cols; i += kThreads) sum += job.values[at.block * job.cols + i];
+      shared.of[at.thread] = sum;
+    }
+    if constexpr (P == 1) fold(shared.of, 1, kThreads, at.thread);
+    if constexpr (P == 2)
+      if (at.thread == 0) static_cast<T*>(job.out)[at.block] = T(folded(shared.of, 0, kThreads));
+  }
+};
+
+}  // namespace vk::cuda

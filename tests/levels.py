@@ -1,0 +1,72 @@
+"""The table of the likelihood over levels, for all backends with kernels for it: what goes in, and what is true.
+
+The truth is torch's cross_entropy in float64; the budget is twice the error of the plain-torch formula at that type.
+"""
+
+import torch
+import torch.nn.functional as F
+from cases import check
+
+import vae_kernels as vk
+
+CATEGORICAL = {"likelihood": "categorical"}
+# Fewer levels than are taken at once (8), as many, a few over; one, and what 8 bits have; more than one run (1024)
+LEVELS = [1, 2, 7, 8, 255, 256, 257, 1000, 1500]
+# Of positions, after the batch: none, one, several; odd; more than one block (512)
+POSITIONS = [(), (1,), (3, 5), (2, 7, 3), (701,)]
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+TARGETS = [torch.uint8, torch.int16, torch.int32, torch.int64]
+
+# each takes logits [B, K, H, W] and gives equal ones that lie differently in memory; x likewise
+LAYOUTS = {
+    "levels innermost": lambda t: t.movedim(1, -1).contiguous().movedim(-1, 1),
+    "levels innermost, transposed": lambda t: t.permute(0, 3, 2, 1).contiguous().permute(0, 3, 2, 1),
+    "transposed": lambda t: t.mT.contiguous().mT,
+    "levels in the middle": lambda t: t.transpose(1, 2).contiguous().transpose(1, 2),
+    "batch last": lambda t: t.movedim(0, -1).contiguous().movedim(-1, 0),
+    "rows apart": lambda t: torch.cat([t, t], 1)[:, : t.shape[1]],
+    "every second": lambda t: torch.stack([t, t], -1)[..., 0],
+    "shifted": lambda t: torch.cat([t.flatten()[:1], t.flatten()])[1:].view(t.shape),
+}
+
+
+def draw(batch, levels, positions, dtype=torch.float32, of_x=torch.int64, seed=0):
+    """logits, among them what is extreme and still has a finite nll, and x."""
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randint(0, levels, (batch, *positions), generator=g)
+    if of_x == torch.uint8:
+        x %= 256
+    logits = torch.randn(batch, levels, *positions, generator=g) * 3
+    if batch > 2 and levels > 2:
+        logits[0] *= 1000
+        logits[1] += 10_000
+        x[2] = x[2].clamp(min=1)
+        logits[2, 0] = -torch.inf
+    return logits.to(dtype), x.to(of_x)
+
+
+def truth(logits, x):
+    """[B] and differentiable, in float64."""
+    loss = F.cross_entropy(logits.double(), x.long(), reduction="none")
+    return loss.flatten(1).sum(1) if loss.dim() > 1 else loss
+
+
+def outcome(f, logits, x):
+    """The value, and the gradient over the incoming one, which is random: so that errors are relative to that."""
+    logits = logits.detach().requires_grad_()
+    nll = f(logits, x)
+    incoming = torch.randn(nll.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    (grad,) = torch.autograd.grad(nll, logits, incoming.to(nll.dtype))
+    assert grad.dtype == logits.dtype and grad.shape == logits.shape
+    by_row = incoming.to(nll.dtype).double().view(-1, *[1] * (logits.dim() - 1))
+    return nll, grad.double() / by_row
+
+
+def compare(backend, logits, x):
+    """Values and gradients of a backend, at the storage type of the logits."""
+    settings = [CATEGORICAL | {"backend": b} for b in (backend, "torch")]
+    ours, theirs = (outcome(lambda *a, s=s: vk.nll(*a, **s), logits, x) for s in settings)
+    value, grad = outcome(truth, logits, x)
+    assert ours[0].dtype == (torch.float64 if logits.dtype == torch.float64 else torch.float32)
+    check(ours[0], theirs[0], value, logits.dtype, "nll")
+    check(1 + ours[1], 1 + theirs[1], 1 + grad, logits.dtype, "gradient")  # it is in [-1, 1]

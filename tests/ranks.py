@@ -1,0 +1,238 @@
+"""Run by test_ranks.py under torchrun, on two CPU ranks: each check compares with one process."""
+
+import json
+import signal
+import sys
+import traceback
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+from typer.testing import CliRunner
+
+import vae_kernels as vk
+from vae_kernels import cli
+from vae_kernels.cli import checkpoint, fit
+from vae_kernels.cli import train as command
+
+BATCH, LATENTS = 7, 3  # uneven: one rank has 4 samples, the other 3
+close = torch.testing.assert_close
+
+
+def rows():
+    """The samples of this rank, and where they begin."""
+    parts = torch.arange(BATCH).tensor_split(dist.get_world_size())
+    own = parts[dist.get_rank()]
+    return own, own[0].item()
+
+
+def vae():
+    """In float64, so that sums in another order are equal but for 1e-15; all that can be learned is."""
+    torch.manual_seed(0)
+    prior = [torch.nn.Parameter(torch.randn(LATENTS)) for _ in range(2)]
+    observation = torch.nn.Parameter(torch.zeros(1))  # FSDP2 shards no 0-d parameter
+    model = vk.mlp_vae((1, 4, 4), LATENTS, (8,), "gaussian", obs_logvar=observation, prior=prior, beta=0.5)
+    return model.double()
+
+
+def data():
+    return torch.rand(BATCH, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def one_process(model):
+    """The loss and the gradients of the whole batch, from one process."""
+    torch.manual_seed(5)
+    loss = model.loss(data())
+    loss.backward()
+    return loss.detach(), {name: p.grad for name, p in model.named_parameters()}
+
+
+def of_this_rank(model):
+    """This rank's part of that loss, so that the mean over the ranks, which DDP and FSDP take, is that loss."""
+    own, first = rows()
+    torch.manual_seed(5)
+    return model(data()[own], reduction="sum", shard=(first, BATCH)) * dist.get_world_size() / BATCH
+
+
+def check_ddp():
+    loss, expected = one_process(vae())
+    model = DistributedDataParallel(vae())
+    part = of_this_rank(model)
+    part.backward()
+    close({name: p.grad for name, p in model.module.named_parameters()}, expected)
+    part = part.detach()
+    dist.all_reduce(part)
+    close(part / dist.get_world_size(), loss)
+
+
+def check_fsdp2():
+    _, expected = one_process(vae())
+    model = vae()
+    fully_shard(model, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
+    of_this_rank(model).backward()
+    close({name: p.grad.full_tensor() for name, p in model.named_parameters()}, expected)
+
+
+def check_noise_of_ranks():
+    """Seeded alike and told their place, ranks draw what one would; seeded apart, each draws its own."""
+    own, first = rows()
+    mu, logvar = torch.zeros(BATCH, LATENTS), torch.zeros(BATCH, LATENTS)
+    torch.manual_seed(3)
+    whole = vk.reparameterize(mu, logvar)
+    torch.manual_seed(3)
+    assert torch.equal(vk.reparameterize(mu[own], logvar[own], shard=(first, BATCH)), whole[own])
+    torch.manual_seed(3 + dist.get_rank())
+    z = vk.reparameterize(mu, logvar)
+    both = [torch.empty_like(z) for _ in range(2)]
+    dist.all_gather(both, z)
+    assert not torch.isin(both[0], both[1]).any()
+
+
+def step(recon, obs, x, mu, logvar, m, v, beta, reduction, seed=9):
+    """All that a step gives: terms, sample, and gradients of all inputs."""
+    inputs = [t.detach().requires_grad_() for t in (recon, obs, mu, logvar, m, v)]
+    recon, obs, mu, logvar, m, v = inputs
+    torch.manual_seed(seed)
+    z, kl = vk.sample_kl(mu, logvar, prior=(m, v), n_samples=2)
+    settings = {"likelihood": "gaussian", "obs_logvar": obs, "beta": beta, "rec_weight": 0.5, "reduction": reduction}
+    terms = vk.fused_elbo(recon, x, mu, logvar, prior=(m, v), return_terms=True, **settings)
+    both = vk.sample_kl(torch.cat((mu, logvar), 1).detach(), n_samples=None)[0]
+    total = terms.loss.sum() * 3 + (z * z).sum() + kl.mean()
+    grads = torch.autograd.grad(total, inputs)
+    return [z, kl, terms.loss, terms.nll, terms.kl, terms.kl_per_dim, both, *grads]
+
+
+def check_dtensor():
+    """Samples shared out, evenly and not, and some not at all: the results and gradients of one process."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    for batch in (6, 7, 1):
+        g = torch.Generator().manual_seed(2)
+        random = lambda *shape: torch.randn(shape, generator=g, dtype=torch.float64)  # noqa: E731, B023
+        recon, x, mu, logvar = random(batch, 5), random(batch, 5), random(batch, 3), random(batch, 3)
+        obs, m, v, beta = random(5), random(3), random(1)[0], random(3).abs()
+        for reduction in ("mean", "sum", "none"):
+            expected = step(recon, obs, x, mu, logvar, m, v, beta, reduction)
+            for place in (Shard(0), Replicate()):
+                samples = [distribute_tensor(t, mesh, [place]) for t in (recon, x, mu, logvar)]
+                shared = [distribute_tensor(t, mesh, [Replicate()]) for t in (obs, m, v, beta)]
+                recon_, x_, mu_, logvar_ = samples
+                ours = step(recon_, shared[0], x_, mu_, logvar_, *shared[1:], reduction)
+                assert all(isinstance(t, DTensor) for t in ours)
+                assert all(t.placements == (place,) for t in ours[3:5] + ours[7:8])
+                close([t.full_tensor() for t in ours], expected)
+
+
+def check_dtensor_refusals():
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    t = torch.rand(4, 6)
+    wrong = [
+        (lambda: vk.nll(distribute_tensor(t, mesh, [Shard(1)]), t), ValueError, "expected Shard(0) or Replicate()"),
+        (lambda: vk.nll(DTensor.from_local(t, mesh, [Partial()]), t), ValueError, "expected Shard(0) or Replicate()"),
+        (lambda: vk.nll(t, distribute_tensor(t, mesh, [Shard(0)])), TypeError, "a plain one beside DTensors"),
+        (
+            lambda: vk.gaussian_kl(distribute_tensor(t, mesh, [Shard(0)]), t.clone().requires_grad_()),
+            TypeError,
+            "plain",
+        ),
+        (lambda: vk.reparameterize(*[distribute_tensor(t, mesh, [Shard(0)])] * 2, shard=(0, 4)), ValueError, "shard: "),
+    ]
+    for call, kind, words in wrong:
+        try:
+            call()
+        except kind as error:
+            assert words in str(error), str(error)
+        else:
+            raise AssertionError(f"no error that says {words}")
+
+
+def check_terms_reduce():
+    """A term is the sum over ranks of what they have, over the batch."""
+    own, first = rows()
+    model = vae()
+    torch.manual_seed(5)
+    whole = model.loss(data(), return_terms=True)
+    torch.manual_seed(5)
+    ours = model.loss(data()[own], shard=(first, BATCH), return_terms=True)
+    sums = torch.cat([ours.nll.sum()[None], ours.kl.sum()[None], ours.kl_per_dim * len(own)])
+    dist.all_reduce(sums)
+    close(sums / BATCH, torch.cat([whole.nll.mean()[None], whole.kl.mean()[None], whole.kl_per_dim]))
+
+
+def check_fit_of_a_batch_smaller_than_the_ranks():
+    """The objective of `vae-kernels train` for last batches of any size; with one sample, a rank has none."""
+    for n in (1, 2, 5):
+        model, x = vae(), data()[:n]
+        torch.manual_seed(5)
+        expected = torch.autograd.grad(fit.objective("fused", model, x), list(model.parameters()))
+        parallel = DistributedDataParallel(model)
+        ((own, shard),) = fit.batches(x, torch.arange(n), n, "cpu")
+        torch.manual_seed(5)
+        fit.objective("fused", parallel, own, shard).backward()
+        close([p.grad for p in model.parameters()], list(expected))
+        measured = [fit.measure("fused", model, x, torch.arange(n), size, "cpu") for size in (n, 1)]
+        assert measured[0][2].shape == (n, LATENTS)
+        close(measured[0][2], measured[1][2])  # the means do not depend on the noise
+        close(measured[0][2], model.encode(x)[0].detach())
+
+
+def train(*options, code=0):
+    command.draw = lambda *_: None
+    result = CliRunner().invoke(cli.app(), ["train", *map(str, options)])
+    assert result.exit_code == code, result.output + repr(result.exception)
+    return result.output
+
+
+def check_train_undisturbed():
+    """The first rank alone prints and writes. test_a_worker_dies ends with the same bits."""
+    written, write = [], checkpoint.write
+    checkpoint.write = lambda path, data: (written.append(path.name), write(path, data))
+    printed = train(*OPTIONS["undisturbed"])
+    checkpoint.write = write
+    assert bool(printed) == bool(written) == (dist.get_rank() == 0), (printed, written)
+
+
+def check_train_interrupted():
+    """One rank gets Ctrl-C: both end after the same step, and go on to the bits of a run that nothing happened to."""
+    steps, objective = 0, fit.objective
+
+    def interrupted(*args):
+        nonlocal steps
+        steps += 1
+        if steps == 5 and dist.get_rank() == 1:
+            signal.raise_signal(signal.SIGINT)
+        return objective(*args)
+
+    fit.objective = interrupted
+    train(*OPTIONS["interrupted"], code=130)
+    fit.objective = objective
+    assert steps == 5
+    train("--resume", OPTIONS["interrupted folder"])
+
+
+def check_train_resumes():
+    """Goes on with the run of one process, which test_ranks.py compares."""
+    train(*OPTIONS["resume"])
+
+
+def said(name):
+    try:
+        globals()[name]()
+    except Exception:
+        return traceback.format_exc()
+    return "passed"
+
+
+if __name__ == "__main__":
+    OPTIONS = json.loads(sys.argv[1])
+    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    for name in [name for name in list(globals()) if name.startswith("check_")]:
+        results = [None] * dist.get_world_size()
+        dist.all_gather_object(results, said(name))
+        if dist.get_rank() == 0:
+            failed = [r for r in results if r != "passed"]
+            print(json.dumps({name: failed[0] if failed else "passed"}), flush=True)
+    dist.destroy_process_group()

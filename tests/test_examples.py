@@ -1,0 +1,58 @@
+"""Each example runs, for fewer steps, and learns."""
+
+import importlib
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+if not EXAMPLES.is_dir():
+    pytest.skip("the tests run without the source tree beside them: there is no examples/", allow_module_level=True)
+
+
+@pytest.fixture
+def example(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # small matrices: threads wait for each other more than they compute
+    yield importlib.import_module
+    torch.set_num_threads(threads)
+
+
+def of_blobs(example, scale=1):
+    """The pixels' values, and what they cost a model that knows the mean of each and no more: Bernoulli, in nats."""
+    x = example("blobs").blobs(2000) / 255
+    mean = x.mean(0)
+    return x, torch.nn.functional.binary_cross_entropy(mean.expand_as(x), x, reduction="sum").item() / len(x)
+
+
+def test_loop(example):
+    _, known = of_blobs(example)
+    lines = []
+    terms = example("loop").train(200, log=lines.append)
+    assert (terms.nll + terms.kl).mean() < known  # -ELBO: it has learned more than the mean picture
+    assert len(lines) == 2 and "active latents" in lines[-1]
+
+
+def test_latent_autoencoder(example):
+    nll, kl, model = example("latent_autoencoder").train(40, log=lambda _: None)
+    x = example("blobs").blobs(1000) / 127.5 - 1
+    known = 0.5 * x[0].numel() * (math.log(2 * math.pi * x.var().item()) + 1)  # one Gaussian for all pixels
+    assert nll < known and kl > 0
+    assert model.obs_logvar.item() < 0
+
+
+def test_lightning(example):
+    pytest.importorskip("lightning", reason="lightning is not installed: pip install lightning")
+    _, known = of_blobs(example)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = example("lightning_vae").train(4, n=1000, enable_checkpointing=False, accelerator="cpu", **quiet)
+    logged = {k: v.item() for k, v in trainer.callback_metrics.items()}
+    assert logged.keys() == {
+        f"{part}/{k}" for part in ("train", "val") for k in ("loss", "nll", "kl", "active_latents")
+    }
+    assert logged["val/loss"] == pytest.approx(logged["val/nll"] + logged["val/kl"], rel=1e-5)
+    assert logged["val/loss"] < known

@@ -1,0 +1,109 @@
+"""Many ranks on PyTorch's own engine: two processes on the CPU, by torchrun. ranks.py is what they check."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_train import blobs, rows, same_run, small, train  # noqa: F401 - blobs is a fixture
+
+CHECKS = Path(__file__).with_name("ranks.py")
+NAMES = [line[4:].split("(")[0] for line in CHECKS.read_text().splitlines() if line.startswith("def check_")]
+EPOCHS = 40  # enough to be killed in
+
+if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
+    pytest.skip("this torch has no gloo, by which CPU ranks speak", allow_module_level=True)
+
+
+def torchrun(*arguments):
+    """The command line; --standalone takes a free port."""
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *map(str, arguments)]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def said(blobs, out):  # noqa: F811
+    """{check: "passed", or what went wrong}, of one launch for all."""
+    train(*small(blobs, out, "--epochs", 1, "--name", "resumed"))
+    options = {
+        "undisturbed": small(blobs, out, "--epochs", EPOCHS, "--name", "undisturbed"),
+        "interrupted": small(blobs, out, "--epochs", EPOCHS, "--name", "interrupted"),
+        "interrupted folder": out / "interrupted",
+        "resume": ("--resume", out / "resumed", "--epochs", 3),
+    }
+    given = json.dumps(options, default=str)
+    done = subprocess.run(torchrun(CHECKS, given), cwd=out, capture_output=True, text=True, timeout=300)
+    results = {}
+    for line in done.stdout.splitlines():
+        if line.startswith("{"):
+            results |= json.loads(line)
+    return dict.fromkeys(NAMES, f"nothing was said: {done.stderr[-3000:]}") | results
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_ranks(said, name):
+    assert said[name] == "passed", said[name]
+
+
+def test_two_ranks_go_on_as_one_would(said, blobs, out):  # noqa: F811
+    """From the checkpoint of one process: torch's own tolerance for float32, as the sums are taken in another order."""
+    assert said["check_train_resumes"] == "passed"
+    train(*small(blobs, out, "--epochs", 3, "--name", "one"))
+    ours, one = (load_file(out / name / "checkpoint.safetensors") for name in ("resumed", "one"))
+    for key in one:
+        torch.testing.assert_close(ours[key], one[key], msg=lambda m, key=key: f"{key}: {m}")
+    for a, b in zip(rows(out / "resumed"), rows(out / "one"), strict=True):
+        assert a | {"seconds": 0} == pytest.approx(b | {"seconds": 0}, rel=1e-5)
+
+
+def test_an_interrupted_run_ends_where_another_does(said, out):
+    assert said["check_train_interrupted"] == said["check_train_undisturbed"] == "passed"
+    same_run(out / "interrupted", out / "undisturbed")
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the worker to kill in /proc, which is Linux's")
+def test_a_worker_dies(said, blobs, out):  # noqa: F811
+    """The one that writes, killed at once: torchrun starts both again, and they go on from the last checkpoint to the
+    bits of a run that nothing happened to."""
+    assert said["check_train_undisturbed"] == "passed"
+    options = small(blobs, out, "--epochs", EPOCHS, "--name", "killed")
+    command = torchrun("--max-restarts=1", "-m", "vae_kernels", "train", *options)
+    run, deadline = out / "killed", time.monotonic() + 120
+    process = subprocess.Popen(command, cwd=out, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        while not (run / "metrics.csv").exists() or len(rows(run)) < 2:
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+            time.sleep(0.005)
+        os.kill(worker(process.pid, 0), signal.SIGKILL)
+        done = len(rows(run))
+        assert done < EPOCHS, "the run had ended before its worker was killed"
+        printed, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    assert f"run    {run}, going on after epoch" in printed
+    same_run(run, out / "undisturbed")
+    assert (run / "samples.png").exists()
+    assert not [path for path in out.iterdir() if path.name.startswith("blobs")]  # nothing else was begun
+
+
+def worker(agent, rank):
+    """The process of this rank among the children of torchrun's."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == agent and f"RANK={rank}".encode() in (path / "environ").read_bytes().split(b"\0"):
+                return int(path.name)
+        except (OSError, ValueError):  # it has ended meanwhile
+            continue
+    raise AssertionError(f"torchrun has no worker of rank {rank}")
