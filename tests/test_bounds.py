@@ -116,7 +116,7 @@ def test_where_q_is_the_posterior_every_draw_is_log_p(estimator):
 
 @pytest.mark.parametrize("estimator", ["standard", "stl", "dreg"])
 def test_estimators_by_hand(estimator):
-    """sum_k of the shares w, or for dreg of w^2 (Tucker et al., equation 8), times d log w_k along the path of z."""
+    """sum_k of the shares w, or for dreg of w^2 (Tucker et al. 2019), times d log w_k along the path of z."""
     decoder, x, mu, logvar = linear_gaussian("near")
     k, weight = 6, torch.randn(B, dtype=torch.float64)
     generator = lambda: torch.Generator().manual_seed(9)  # noqa: E731

@@ -44,7 +44,7 @@ def iwae(
             same. "standard": that of the loss, whose signal-to-noise ratio falls with K (Rainforth et al. 2018,
             arXiv:1802.04537). "stl": without the score of log q(z|x), whose expectation is 0 at K = 1 alone: for larger
             K it has a bias (Roeder et al. 2017, arXiv:1703.09194). "dreg": doubly reparameterized, without bias at
-            every K, and better the larger K is (Tucker et al. 2019, arXiv:1810.04152, equation 8). The last two vanish
+            every K, and better the larger K is (Tucker et al. 2019, arXiv:1810.04152). The last two vanish
             where q(z|x) is the true posterior.
         prior: None for N(0, I), a pair (mu, logvar) that broadcasts to mu, or a module of vae_kernels.priors.
         likelihood, obs_logvar, reduction, generator, backend: as in fused_elbo and sample_kl.
@@ -97,7 +97,7 @@ class LogMarginalLikelihood:
 def log_marginal_likelihood(model, x, n_samples=5000, *, chunk=None, generator=None):
     """log p(x) in nats for each x, from n_samples of q(z|x): log 1/N sum_n p(x|z_n) p(z_n) / q(z_n|x).
 
-    The estimator of Rezende et al. 2014 (arXiv:1401.4082, appendix E) and Burda et al. 2016, whose tables take 5000.
+    The estimator of Rezende et al. 2014 (arXiv:1401.4082) and Burda et al. 2016, whose tables take 5000.
     The sum is taken online, a chunk of samples at a time: memory is that of decoding one chunk. No gradients. Call
     model.eval() first, if it has dropout or batch normalization.
 

@@ -14,7 +14,7 @@ def mixture_log_prob(z, loc, logvar, logits=None, *, backend="auto"):
         log p(z) = logsumexp_k [ log w_k + log N(z; loc_k, diag exp(logvar_k)) ],      w = softmax(logits)
 
     (Bishop 2006, Pattern Recognition and Machine Learning, equation 9.7). It is the density of a mixture prior, of a
-    VampPrior (Tomczak & Welling 2018, arXiv:1705.07120, equation 9), and of the aggregate posterior of a batch.
+    VampPrior (Tomczak & Welling 2018, arXiv:1705.07120), and of the aggregate posterior of a batch.
 
     Right where the matrix product of the expanded square is not: far from all components, and with tiny variances.
 

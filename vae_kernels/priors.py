@@ -9,7 +9,7 @@
     FlowPrior                 Monte Carlo
 
 Where there is no closed form the KL is estimated from the very z that is decoded, log q(z|x) - log p(z) (Kingma &
-Welling 2014, arXiv:1312.6114, equation 8): without bias, and now and then negative. So it is sample_kl that takes such
+Welling 2014, arXiv:1312.6114, section 2.3): without bias, and now and then negative. So it is sample_kl that takes such
 a prior, and fused_elbo takes the kl that it gives. Every prior has log_prob(z) in nats and sample(n).
 """
 
@@ -158,7 +158,7 @@ class MixtureOfGaussians(_Mixture):
 
 class VampPrior(_Mixture):
     """The mixture of the posteriors of K learned pseudo-inputs, of equal weights (Tomczak & Welling 2018,
-    arXiv:1705.07120, equation 9): sum_k 1/K q(z|u_k). Its KL is the Monte Carlo estimate.
+    arXiv:1705.07120): sum_k 1/K q(z|u_k). Its KL is the Monte Carlo estimate.
 
     pseudo_inputs: [K, ...] what the encoder takes: the values to begin with, some data for instance.
     encoder:       the model's own: module, x -> [B, 2L, ...] or the pair (mu, logvar). It gets gradients through the
