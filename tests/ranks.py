@@ -124,6 +124,11 @@ def check_dtensor():
                 assert all(isinstance(t, DTensor) for t in ours)
                 assert all(t.placements == (place,) for t in ours[3:5] + ours[7:8])
                 close([t.full_tensor() for t in ours], expected)
+    logits = torch.randn(7, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    levels = torch.arange(21).view(7, 3).remainder(5).to(torch.uint8)  # of a likelihood whose recon is wider than x
+    settings = {"likelihood": "categorical", "reduction": "mean"}
+    ours = vk.nll(*(distribute_tensor(t, mesh, [Shard(0)]) for t in (logits, levels)), **settings)
+    close(ours.full_tensor(), vk.nll(logits, levels, **settings))
 
 
 def check_dtensor_refusals():

@@ -146,6 +146,18 @@ def test_what_cannot_be_costs_infinity(backend):
     close(nll, torch.tensor([9.0, torch.inf]).log().nan_to_num(posinf=torch.inf))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("shape", [(2, 9), (2, 9, 1, 4)], ids=str)
+def test_what_cannot_be_has_a_gradient_of_zero(backend, shape):
+    logits = torch.zeros(shape)
+    logits[:, 4] = -torch.inf
+    logits.requires_grad_()
+    x = torch.zeros(shape[0], *shape[2:], dtype=torch.uint8)
+    nll = vk.nll(logits, x, **CATEGORICAL, backend=backend)
+    (1e6 * nll).sum().backward()  # large, so that a small number is not flushed to 0
+    assert not logits.grad[:, 4].any() and logits.grad[:, 5].all()
+
+
 @compiled
 def test_any_number_of_threads_gives_the_same_bits():
     before, results = torch.get_num_threads(), []
