@@ -2,9 +2,13 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+from . import priors
 from .backends import available_backends
+from .bounds import LogMarginalLikelihood, iwae, log_marginal_likelihood
+from .decomposition import KlParts, kl_decomposition
 from .formulas import ALL as _FORMULAS
 from .functional import ElboTerms, fused_elbo, gaussian_kl, nll, reparameterize, sample_kl
+from .mixture import mixture_log_prob
 from .module import FusedELBO
 from .pool import pool_bytes, set_pool_limit
 from .vae import VAE, conv_vae, mlp_vae
@@ -22,13 +26,20 @@ __all__ = [
     "VAE",
     "ElboTerms",
     "FusedELBO",
+    "KlParts",
+    "LogMarginalLikelihood",
     "available_backends",
     "conv_vae",
     "fused_elbo",
     "gaussian_kl",
+    "iwae",
+    "kl_decomposition",
+    "log_marginal_likelihood",
+    "mixture_log_prob",
     "mlp_vae",
     "nll",
     "pool_bytes",
+    "priors",
     "reparameterize",
     "sample_kl",
     "set_pool_limit",
