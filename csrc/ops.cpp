@@ -13,7 +13,9 @@ const vk::Library cpu = vk::Library("vae_kernels", "CPU", __FILE__, __LINE__)
                             .impl<&vk::sample>("sample")
                             .impl<&vk::sample_backward>("sample_backward")
                             .impl<&vk::levels>("levels")
-                            .impl<&vk::levels_backward>("levels_backward");
+                            .impl<&vk::levels_backward>("levels_backward")
+                            .impl<&vk::mixture>("mixture")
+                            .impl<&vk::mixture_backward>("mixture_backward");
 const vk::Library any = vk::Library("vae_kernels", "CompositeExplicitAutograd", __FILE__, __LINE__)
                             .impl<&vk::set_pool_limit>("set_pool_limit")
                             .impl<&vk::pool_bytes>("pool_bytes");

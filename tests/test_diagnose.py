@@ -174,8 +174,31 @@ def test_other_likelihoods_uint8_and_a_trained_prior(likelihood):
     assert found.measures.kl_per_dim.sum().item() == pytest.approx(found.measures.kl, rel=1e-5)
 
 
+def test_priors_as_modules():
+    pair = (nn.Parameter(torch.tensor([0.3, -0.2, 0.1])), nn.Parameter(torch.tensor([0.5, 0.0, -0.5])))
+    module = vk.priors.DiagonalGaussian(L)
+    with torch.no_grad():
+        for own, given in zip(module.moments(), pair, strict=True):
+            own.copy_(given)
+    one, other = (vk.mlp_vae((D,), L, (8,), "gaussian", prior=prior) for prior in (pair, module))
+    other.encoder.load_state_dict(one.encoder.state_dict())
+    other.decoder.load_state_dict(one.decoder.state_dict())
+    x = data()
+    assert vk.diagnose(one, x).measures.aggregate_kl == vk.diagnose(other, x).measures.aggregate_kl
+    assert str(vk.diagnose(one, x)) == str(vk.diagnose(other, x))
+
+
+def mixture_model():
+    return vk.mlp_vae((D,), L, (8,), "gaussian", prior=vk.priors.MixtureOfGaussians(4, L))
+
+
 ERRORS = [
     (lambda: vk.diagnose(nn.Linear(2, 2), data()), TypeError, "model: got Linear"),
+    (
+        lambda: vk.diagnose(vk.mlp_vae((D,), L, prior=vk.priors.MixtureOfGaussians(L, 4)), data()),
+        ValueError,
+        "its prior is",
+    ),
     (lambda: vk.diagnose(ppca(NOISE, NOISE), [1.0]), TypeError, "data: got list"),
     (lambda: vk.diagnose(ppca(NOISE, NOISE), data()[:1]), ValueError, "data: got shape"),
     (lambda: vk.diagnose(ppca(NOISE, NOISE), data(), samples=1), ValueError, "samples: got 1"),

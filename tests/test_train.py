@@ -365,3 +365,37 @@ def test_the_library_does_not_import_the_command(tmp_path):
     code = f"import sys, vae_kernels; print([m for m in {modules} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.stdout == "[]\n", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("prior", ["mog", "vamp", "flow"])
+def test_priors_train_and_resume(blobs, tmp_path, no_pictures, prior):
+    if prior == "flow":
+        pytest.importorskip("zuko", reason="zuko, whose flows are priors, is not installed")
+    options = [] if prior == "flow" else ["--components", 12]
+    train(*small(blobs, tmp_path, "--prior", prior, "--name", "whole", "--epochs", 6, *options))
+    history = [row["test_neg_elbo_nats"] for row in rows(tmp_path / "whole")]
+    assert history[-1] < history[0] - 2
+    train(*small(blobs, tmp_path, "--prior", prior, "--name", "parts", "--epochs", 3, *options))
+    train("--resume", tmp_path / "parts", "--epochs", 6)
+    same_run(tmp_path / "whole", tmp_path / "parts")
+    weights = load_file(tmp_path / "whole" / "model.safetensors")
+    assert any(name.startswith("prior_module.") for name in weights)
+    assert not any("_encoder" in name for name in weights)
+
+
+def test_a_prior_leaves_its_pictures(blobs, tmp_path):
+    train(*small(blobs, tmp_path, "--prior", "mog", "--epochs", 1))
+    run = tmp_path / "blobs-bernoulli-fused-mog"
+    assert all((run / name).stat().st_size > 1000 for name in PICTURES)
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["--prior", "mog", "--loss", "eager"], "--prior mog needs --loss fused"),
+        (["--prior", "flow", "--components", 3], "--components has no effect with --prior flow"),
+        (["--prior", "vamp", "--components", 5000], "--components: got 5000, expected at most 270"),
+    ],
+)
+def test_refusals_of_priors(blobs, tmp_path, options, said):
+    assert said in train(*small(blobs, tmp_path, *options), code=2)

@@ -2,12 +2,15 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from . import controls
+from . import controls, priors
 from .audit import audit
 from .backends import available_backends
+from .bounds import LogMarginalLikelihood, iwae, log_marginal_likelihood
+from .decomposition import KlParts, kl_decomposition
 from .diagnose import diagnose
 from .formulas import ALL as _FORMULAS
 from .functional import ElboTerms, fused_elbo, gaussian_kl, nll, reparameterize, sample_kl
+from .mixture import mixture_log_prob
 from .module import FusedELBO
 from .monitor import Monitor
 from .pool import pool_bytes, set_pool_limit
@@ -26,6 +29,8 @@ __all__ = [
     "VAE",
     "ElboTerms",
     "FusedELBO",
+    "KlParts",
+    "LogMarginalLikelihood",
     "Monitor",
     "audit",
     "available_backends",
@@ -34,9 +39,14 @@ __all__ = [
     "diagnose",
     "fused_elbo",
     "gaussian_kl",
+    "iwae",
+    "kl_decomposition",
+    "log_marginal_likelihood",
+    "mixture_log_prob",
     "mlp_vae",
     "nll",
     "pool_bytes",
+    "priors",
     "reparameterize",
     "sample_kl",
     "set_pool_limit",

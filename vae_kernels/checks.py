@@ -9,7 +9,7 @@ from .formulas import ALL, LEVELS, LIKELIHOODS
 
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _TARGETS = (*_FLOATS, torch.uint8)
-_COUNTS = (*_TARGETS, torch.int16, torch.int32)
+COUNTS = (*_TARGETS, torch.int16, torch.int32)
 _LEVELS = (torch.uint8, torch.int16, torch.int32, torch.int64)
 
 
@@ -68,7 +68,7 @@ def parameters(recon, x, likelihood, obs_logvar):
     if likelihood in LEVELS:
         return (_levels(recon, x, likelihood, obs_logvar),)
     names = LIKELIHOODS[likelihood].PARAMETERS
-    tensor("x", x, _COUNTS if LIKELIHOODS[likelihood].SUPPORT == "counts" else _TARGETS)
+    tensor("x", x, COUNTS if LIKELIHOODS[likelihood].SUPPORT == "counts" else _TARGETS)
     if x.dim() == 0:
         raise ValueError("x: got a 0-d tensor, expected the batch as dimension 0")
     params = tuple(recon) if isinstance(recon, (tuple, list)) else (recon,)

@@ -10,7 +10,9 @@ import torch
 
 from . import backends, checks, layout, philox, sharded
 from .formulas import LEVELS
+from .formulas.elbo import compute_dtype
 from .ops import REDUCTIONS
+from .priors import Prior, moments, monte_carlo_kl
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def fused_elbo(
         likelihood: a name in vae_kernels.LIKELIHOODS.
         obs_logvar: the "gaussian" log-variance beside a recon that is loc alone: None is 0 (unit variance), a float, or
             a tensor that broadcasts to x (0-d, per channel, per pixel), trained if it requires grad.
-        prior: None for N(0, I), or a pair (mu, logvar) that broadcasts to mu; both get gradients.
+        prior: None for N(0, I), a pair (mu, logvar) that broadcasts to mu, or a module of vae_kernels.priors whose KL
+            has a closed form; all get gradients. For the others: sample_kl, and kl= here.
         beta: float or 0-d tensor, or a tensor that broadcasts to the latent dims. A tensor is read on its device.
         rec_weight: float or 0-d tensor.
         reduction: "mean", "sum" or "none".
@@ -91,7 +94,7 @@ def fused_elbo(
         params = (recon,)
     else:
         params = checks.parameters(recon, x, likelihood, obs_logvar)
-        latent = checks.latent(mu, logvar, kl, prior, x)
+        latent = checks.latent(mu, logvar, kl, moments(prior) if kl is None else prior, x)
         x, params = layout.likelihood(x, params)
         latent = layout.latent(latent)
     if not checks.plain_weights(rec_weight, beta):
@@ -118,7 +121,7 @@ def gaussian_kl(mu, logvar, *, prior=None, reduction="none", backend="auto"):
 
     The arguments are those of fused_elbo. Kingma & Welling 2014, arXiv:1312.6114, appendix B.
     """
-    latent = layout.latent(checks.posterior(mu, logvar, prior))
+    latent = layout.latent(checks.posterior(mu, logvar, moments(prior)))
     return _elbo(None, (), "", latent, 1.0, 1.0, reduction, False, backend)[0]
 
 
@@ -138,7 +141,9 @@ def sample_kl(
         mu, logvar: [B, L, ...] float32, float64, bfloat16 or float16. Or mu alone, [B, 2L, ...]: what an encoder puts
             out, mu and then logvar along dimension 1. It is not split, and gets its gradient in one piece; to hand over
             its halves (chunk) costs no copy either, but autograd joins their gradients.
-        prior: None for N(0, I), or a pair (mu, logvar) that broadcasts to [B, L, ...]; both get gradients.
+        prior: None for N(0, I), a pair (mu, logvar) that broadcasts to [B, L, ...], or a module of vae_kernels.priors;
+            all get gradients. Where a module has no closed form, kl is the Monte Carlo estimate from the very z that
+            is given, log q(z|x) - log p(z), the mean over its n_samples.
         n_samples: None, or the number K of samples for each posterior.
         reduction: of the KL over the batch: "none", "mean" or "sum".
         generator: a torch.Generator on the device of mu, or None for the default one.
@@ -152,7 +157,11 @@ def sample_kl(
         kl: [B] in nats, summed over the latent dims, or its mean or sum over the batch; float32, or float64 if mu is.
     """
     checks.choice("reduction", reduction, REDUCTIONS)
-    z, kl = _sample(mu, logvar, prior, n_samples, True, generator, shard, backend)
+    if isinstance(prior, Prior) and not prior.closed_form:
+        z, eps, logvar = sample_and_noise(mu, logvar, n_samples, generator, shard, backend)
+        kl = monte_carlo_kl(z, eps, logvar, prior)
+    else:
+        z, kl = _sample(mu, logvar, moments(prior), n_samples, True, generator, shard, backend)
     return z, kl if reduction == "none" else getattr(kl, reduction)()
 
 
@@ -181,16 +190,29 @@ def _elbo_of_levels(module, x, logits, likelihood, latent, rec_weight, beta, red
     return loss if reduction == "none" else getattr(loss, reduction)(), nll.to(loss.dtype), kl, kl_per_dim
 
 
-def _sample(mu, logvar, prior, n_samples, with_kl, generator, shard, backend):
+def _sample(mu, logvar, prior, n_samples, with_kl, generator, shard, backend, rng=None):
     mu, logvar, prior = _packed(mu, prior) if logvar is None else _pair(mu, logvar, prior)
     checks.noise(n_samples, generator, mu)
     if sharded.any_of((mu, logvar, *prior)):
         return sharded.sample(_sample, mu, logvar, prior, n_samples, with_kl, generator, shard, backend)
     module = backends.choose(backend, (mu, *prior) if logvar is None else (mu, logvar, *prior))
-    rng = philox.new_rng(generator, mu.device)
+    rng = philox.new_rng(generator, mu.device) if rng is None else rng
     if shard is not None:
         rng = philox.of_shard(rng, *checks.shard(shard, mu.shape[0]))
     return module.sample_kl(mu, logvar, prior, rng, n_samples, with_kl)
+
+
+def sample_and_noise(mu, logvar, n_samples, generator, shard, backend):
+    """z, the eps it was made of, and logvar by itself. The noise is drawn again, as in a backward pass."""
+    checks.tensor("mu", mu)
+    checks.noise(n_samples, generator, mu)
+    if sharded.any_of((mu, logvar)):
+        raise TypeError("prior: one whose KL is an estimate takes no DTensors; each rank can draw its own with shard=")
+    how = None, n_samples, False, generator, shard, backend, philox.new_rng(generator, mu.device)
+    z = _sample(mu, logvar, *how)[0]
+    logvar = mu.chunk(2, 1)[1] if logvar is None else logvar
+    zero = torch.zeros(logvar.shape, dtype=compute_dtype(mu, logvar), device=mu.device)
+    return z, _sample(zero, zero, *how)[0], logvar
 
 
 def _pair(mu, logvar, prior):

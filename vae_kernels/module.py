@@ -29,7 +29,8 @@ class FusedELBO(nn.Module):
         self._keep("obs_logvar", obs_logvar)
         self._keep("beta", beta)
         self._keep("rec_weight", rec_weight)
-        prior_mu, prior_logvar = (None, None) if prior is None else prior
+        self.prior_module = prior if isinstance(prior, nn.Module) else None
+        prior_mu, prior_logvar = (None, None) if prior is None or self.prior_module is not None else prior
         self._keep("prior_mu", prior_mu)
         self._keep("prior_logvar", prior_logvar)
 
@@ -49,7 +50,7 @@ class FusedELBO(nn.Module):
             kl=kl,
             likelihood=self.likelihood,
             obs_logvar=self.obs_logvar,
-            prior=None if self.prior_mu is None else (self.prior_mu, self.prior_logvar),
+            prior=self.prior_module if self.prior_mu is None else (self.prior_mu, self.prior_logvar),
             beta=self.beta,
             rec_weight=self.rec_weight,
             reduction=self.reduction,

@@ -11,6 +11,7 @@ from torch import nn
 
 from . import functional
 from .formulas import ALL, LEVELS, LIKELIHOODS
+from .priors import Prior
 
 
 class VAE(nn.Module):
@@ -21,7 +22,8 @@ class VAE(nn.Module):
                   with "categorical" the logits [B, K, ...].
     likelihood:   a name in `vae_kernels.LIKELIHOODS`.
     obs_logvar:   as in `fused_elbo`. An `nn.Parameter` is trained, a tensor is kept as a buffer.
-    prior:        None is N(0, I); a pair (mu, logvar) of tensors or Parameters that broadcast to [B, L, ...].
+    prior:        None is N(0, I); a pair (mu, logvar) of tensors or Parameters that broadcast to [B, L, ...]; or a
+                  module of `vae_kernels.priors`, whose KL may be a Monte Carlo estimate.
     beta, rec_weight: float or 0-d tensor, the weights of the KL and of the negative log-likelihood.
     latent_shape: shape of one z, an int or a tuple without the batch; only `sample` needs it.
     backend:      as in `fused_elbo`.
@@ -45,11 +47,14 @@ class VAE(nn.Module):
         super().__init__()
         if likelihood not in ALL:
             raise ValueError(f"likelihood: got {likelihood!r}, expected one of {', '.join(sorted(ALL))}")
-        if prior is not None and not (isinstance(prior, (tuple, list)) and len(prior) == 2):
-            raise TypeError(f"prior: got {type(prior).__name__}, expected None or a pair (mu, logvar) of tensors")
-        prior_mu, prior_logvar = (None, None) if prior is None else prior
+        module = prior if isinstance(prior, Prior) else None
+        pair = None if module is not None else prior
+        if pair is not None and not (isinstance(pair, (tuple, list)) and len(pair) == 2):
+            expected = "None or a pair (mu, logvar) of tensors, or a module of vae_kernels.priors"
+            raise TypeError(f"prior: got {type(prior).__name__}, expected {expected}")
+        prior_mu, prior_logvar = (None, None) if pair is None else pair
         for name, part in (("prior[0]", prior_mu), ("prior[1]", prior_logvar)):
-            if prior is not None and not isinstance(part, torch.Tensor):
+            if pair is not None and not isinstance(part, torch.Tensor):
                 raise TypeError(f"{name}: got {type(part).__name__}, expected a tensor or nn.Parameter")
         for name, weight in (("beta", beta), ("rec_weight", rec_weight)):
             if isinstance(weight, torch.Tensor) and weight.dim():
@@ -60,6 +65,7 @@ class VAE(nn.Module):
         self.latent_shape = (latent_shape,) if isinstance(latent_shape, int) else latent_shape and tuple(latent_shape)
         self.backend = backend
         self._keep("obs_logvar", obs_logvar)
+        self.prior_module = module
         self._keep("prior_mu", prior_mu)
         self._keep("prior_logvar", prior_logvar)
         self._keep("beta", beta)
@@ -77,8 +83,8 @@ class VAE(nn.Module):
 
     @property
     def prior(self):
-        """None for N(0, I), else the pair (mu, logvar)."""
-        return None if self.prior_mu is None else (self.prior_mu, self.prior_logvar)
+        """None for N(0, I), the pair (mu, logvar), or the module."""
+        return self.prior_module if self.prior_mu is None else (self.prior_mu, self.prior_logvar)
 
     def encode(self, x):
         """x [B, ...] (float, uint8 read as x/255, or counts as they are) -> posterior (mu, logvar), each [B, L, ...].
@@ -127,7 +133,8 @@ class VAE(nn.Module):
         beta:         None for the module's own; float or 0-d tensor.
         reduction:    as in `fused_elbo`.
         shard:        as in `sample_kl`: the place of x in a batch that ranks share.
-        return_terms: give the dataclass of `fused_elbo` instead, with nll [B], kl [B] and kl_per_dim [L, ...].
+        return_terms: give the dataclass of `fused_elbo` instead, with nll [B], kl [B] and kl_per_dim [L, ...], which is
+                      None where the KL is a Monte Carlo estimate.
         """
         beta = self.beta if beta is None else beta
         shared = {
@@ -139,13 +146,14 @@ class VAE(nn.Module):
             "backend": self.backend,
         }
         draw = {"generator": generator, "shard": shard, "backend": self.backend}
-        if return_terms:
+        closed_form = not isinstance(self.prior, Prior) or self.prior.closed_form
+        if return_terms and closed_form:
             mu, logvar = self.encode(x)
             z = functional.reparameterize(mu, logvar, **draw)
             return functional.fused_elbo(self.decode(z), x, mu, logvar, prior=self.prior, return_terms=True, **shared)
         # The noise and the KL together: mu and logvar are read once, and get one gradient from one kernel.
         z, kl = functional.sample_kl(*self._moments(x), prior=self.prior, **draw)
-        return functional.fused_elbo(self.decode(z), x, kl=kl, **shared)
+        return functional.fused_elbo(self.decode(z), x, kl=kl, return_terms=return_terms, **shared)
 
     @torch.no_grad()
     def reconstruct(self, x):
@@ -159,6 +167,13 @@ class VAE(nn.Module):
     @torch.no_grad()
     def sample(self, n, *, generator=None):
         """n means [n, ...] of the likelihood, decoded from draws of the prior. Carries no gradient."""
+        return self._mean(self.decode(self.sample_prior(n, generator=generator)))
+
+    @torch.no_grad()
+    def sample_prior(self, n, *, generator=None):
+        """n draws of the prior, [n, L, ...]. Carries no gradient."""
+        if isinstance(self.prior, Prior):
+            return self.prior.sample(n, generator=generator)
         if self.latent_shape is None:
             raise ValueError("sample: the latent shape is not known; give VAE(..., latent_shape=) the shape of one z")
         like, shape = self._like(), (n, *self.latent_shape)
@@ -166,8 +181,7 @@ class VAE(nn.Module):
             mu = logvar = like.new_zeros(shape)
         else:
             mu, logvar = (part.expand(shape) for part in self.prior)
-        z = functional.reparameterize(mu, logvar, generator=generator, backend=self.backend)
-        return self._mean(self.decode(z))
+        return functional.reparameterize(mu, logvar, generator=generator, backend=self.backend)
 
     def _mean(self, recon):
         parts = recon if isinstance(recon, (tuple, list)) else (recon,)

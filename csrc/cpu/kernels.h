@@ -110,6 +110,7 @@ struct LevelsLoops {
   void (*forward)(const LevelsJob&, const Task&);
   void (*backward)(const LevelsJob&, const Task&);
 };
+struct MixtureLoops;  // mixture.h
 
 // The loops of one instruction set; index 0: computed in float32, 1: in float64.
 struct Kernels {
@@ -117,6 +118,7 @@ struct Kernels {
   const LikelihoodLoop* likelihoods[kLikelihoods];
   const LatentLoops* latents;
   const LevelsLoops* levels;
+  const MixtureLoops* mixtures;
 };
 const Kernels& kernels();  // the best that this processor runs; VAE_KERNELS_ISA=base|avx2|avx512 asks for another
 

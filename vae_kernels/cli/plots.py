@@ -99,25 +99,28 @@ def samples(images, low, high):
     return _grid(images, 8, f"{len(images)} samples: means decoded from the prior", low, high)
 
 
-def latent(means, labels, classes):
-    """The posterior means [N, L] on a plane: as they are for L = 2, else their first two principal components.
+def latent(means, labels, classes, drawn):
+    """The posterior means [N, L] on a plane: as they are for L = 2, else their first two principal components; and
+    below them, in grey, draws [S, L] of the prior, counted in hexagons.
 
     labels: [N] into `classes`, or None.
     """
-    means = means.double().cpu()
+    means, drawn = means.double().cpu(), drawn.double().cpu()
     if means.shape[1] <= 2:
-        points = torch.nn.functional.pad(means, (0, 2 - means.shape[1]))
+        points, prior = (torch.nn.functional.pad(t, (0, 2 - means.shape[1])) for t in (means, drawn))
         names = ["latent 0", "latent 1" if means.shape[1] == 2 else ""]
         title = "Posterior means"
     else:
         centred = means - means.mean(0)
         _, spread, axes_ = torch.linalg.svd(centred, full_matrices=False)
-        points = torch.nn.functional.pad(centred @ axes_[:2].T, (0, 2 - min(2, len(axes_))))
+        narrow = (0, 2 - min(2, len(axes_)))
+        points, prior = (torch.nn.functional.pad(t @ axes_[:2].T, narrow) for t in (centred, drawn - means.mean(0)))
         share = (spread.square() / spread.square().sum().clamp_min(1e-300)).tolist()
         names = [f"principal component {i + 1} ({s:.0%} of the variance)" for i, s in enumerate((*share, 0.0)[:2])]
         title = f"Posterior means, {means.shape[1]} latents projected on two"
     figure = Figure(figsize=(7, 6), layout="constrained")
     axes = figure.subplots()
+    axes.hexbin(*prior.T, gridsize=50, cmap="Greys", mincnt=1, zorder=0)
     dot = {"s": 12, "alpha": 0.85}
     if labels is None:
         axes.scatter(*points.T, color=INK["test"], **dot)
@@ -128,6 +131,6 @@ def latent(means, labels, classes):
     else:
         dots = axes.scatter(*points.T, c=labels, cmap="viridis", **dot)
         figure.colorbar(dots, label="label (number of the class)")
-    axes.set(title=f"{title} ({len(means)} test images)", xlabel=names[0], ylabel=names[1])
+    axes.set(title=f"{title} ({len(means)} test images)\ngrey: draws of the prior", xlabel=names[0], ylabel=names[1])
     axes.grid(alpha=0.25)
     return _png(figure)

@@ -24,6 +24,7 @@ from ..vae import conv_vae, mlp_vae
 from . import UserError, checkpoint, plots, ranks
 from .data import load
 from .fit import Interrupt, fit, measure
+from .prior import PriorName, build_prior, check_prior
 
 IMAGE_LIKELIHOODS = [name for name, formula in LIKELIHOODS.items() if formula.SUPPORT != "counts"]  # of pixels
 Likelihood = Enum("Likelihood", {name: name for name in IMAGE_LIKELIHOODS}, type=str)
@@ -43,6 +44,8 @@ def train(
     likelihood: Annotated[
         Likelihood, typer.Option(help="p(x | z); gaussian learns one variance for all.")
     ] = "bernoulli",
+    prior: Annotated[PriorName, typer.Option(help="p(z); mog: mixture of Gaussians, flow: needs zuko.")] = "normal",
+    components: Annotated[int | None, typer.Option(min=1, help="Of mog and vamp. Default: 100.")] = None,
     beta: Annotated[float, typer.Option(help="Weight of the KL.")] = 1.0,
     latent_dim: Annotated[int, typer.Option(min=1)] = 20,
     epochs: Annotated[int, typer.Option(min=1)] = 100,
@@ -62,6 +65,8 @@ def train(
     config = {
         "data": data and str(Path(data).resolve()),
         "likelihood": str(getattr(likelihood, "value", likelihood)),
+        "prior": str(getattr(prior, "value", prior)),
+        "components": components,
         "beta": beta,
         "latent_dim": latent_dim,
         "epochs": epochs,
@@ -114,7 +119,7 @@ def run_training(config, given, out, name, resume):
             measure(config["loss"], vae, data.images, torch.arange(1), 1, device)
         except (ValueError, TypeError, RuntimeError) as error:
             raise UserError(str(error)) from error
-        default = f"{data.name}-{config['likelihood']}-{config['loss']}"
+        default = "-".join([data.name, config["likelihood"], config["loss"], config["prior"]]).removesuffix("-normal")
         run = ranks.from_first(lambda: checkpoint.new_run(out, name, default))
         save(run, vae, optimizer, progress)  # from here on there is something to resume
     if ranks.first():
@@ -140,6 +145,7 @@ def check(config):
             raise UserError(f"--backend {config['backend']} has no effect with --loss eager; leave one of them out")
         if config["likelihood"] not in EAGER:
             raise UserError(f"--likelihood {config['likelihood']} needs --loss fused; eager has {' and '.join(EAGER)}")
+    check_prior(config)
 
 
 def resumed_config(run, config, given):
@@ -190,7 +196,9 @@ def build(config, data):
             raise UserError(f"{data.source}: all values are equal, expected data that vary")
         options["obs_logvar"] = torch.nn.Parameter(torch.tensor(math.log(variance)))
     builder = {"mlp": mlp_vae, "conv": conv_vae}[config["model"]]
-    return builder(shape, config["latent_dim"], **options)
+    vae = builder(shape, config["latent_dim"], **options)
+    vae.prior_module = build_prior(config["prior"], config["components"], vae, data)
+    return vae
 
 
 def go(run, vae, optimizer, data, config, progress):
@@ -202,8 +210,9 @@ def go(run, vae, optimizer, data, config, progress):
     dtype = str(data.images.dtype)[6:]
     console.print(f"data   {data.source}: {n_train} to train on, {n_test} held out, each {shape} {dtype}")
     console.print(
-        f"model  {config['model']}, {config['latent_dim']} latents, {config['likelihood']}, {size:,} parameters; "
-        f"{config['loss']} loss on {config['device']}" + (f", {ranks.count()} ranks" if ranks.count() > 1 else "")
+        f"model  {config['model']}, {config['latent_dim']} latents, {config['likelihood']}, prior {config['prior']}, "
+        f"{size:,} parameters; {config['loss']} loss on {config['device']}"
+        + (f", {ranks.count()} ranks" if ranks.count() > 1 else "")
     )
     console.print(f"run    {run}" + (f", going on after epoch {len(progress['rows'])}" if progress["rows"] else ""))
     console.print(
@@ -283,7 +292,7 @@ def draw(run, vae, data, config, rows):
         "curves.png": plots.curves(rows, config["latent_dim"]),
         "reconstructions.png": plots.reconstructions(originals, vae.reconstruct(shown.to(device)), low, high),
         "samples.png": plots.samples(vae.sample(64, generator=generator), low, high),
-        "latent.png": plots.latent(means, labels, data.classes),
+        "latent.png": plots.latent(means, labels, data.classes, vae.sample_prior(10_000, generator=generator)),
     }
     for file, png in pictures.items():
         checkpoint.write(run / file, png)

@@ -43,8 +43,9 @@ def diagnose(model, data, *, samples=1024, batch_size=256, seed=0):
     in the latent space, rate and distortion (Alemi et al. 2018), the effective beta, the variance of a Gaussian
     likelihood (Rybkin et al. 2021), and, of images, blur. `Measures` has the numbers, verdicts.py the thresholds.
 
-    model: a VAE. data: [N, ...], as the model takes it; the first `samples` of it are looked at, at least two.
-    Its memory is samples^2 float64 numbers. The global noise is not touched.
+    model: a VAE whose prior is a diagonal Gaussian; another is a ValueError.
+    data: [N, ...], as the model takes it; the first `samples` of it are looked at, at least two.
+    The global noise is not touched.
     """
     if not isinstance(model, VAE):
         raise TypeError(f"model: got {type(model).__name__}, expected a vae_kernels.VAE")

@@ -8,7 +8,9 @@ import torch
 from .. import functional
 from ..formulas import ALL
 from ..formulas.kl import gaussian_kl
+from ..mixture import mixture_log_prob
 from ..monitor import ACTIVE
+from ..priors import Prior
 
 
 @dataclass(frozen=True)
@@ -90,17 +92,27 @@ def _batch(model, x, generator):
     recon = model.decode(z)
     options = {"likelihood": model.likelihood, "obs_logvar": model.obs_logvar, "backend": model.backend}
     nll = functional.nll(recon, x, **options)
-    kl = functional.gaussian_kl(mu, logvar, prior=model.prior, backend=model.backend)
+    kl = functional.gaussian_kl(mu, logvar, prior=moments(model), backend=model.backend)
     mu, logvar, standard = _standard(model, mu, logvar, z)
     data = x.to(mu.dtype) / 255 if x.dtype == torch.uint8 and _levels(model) else x.to(mu.dtype)
     trip = _round_trip(model, standard)
     return nll, kl, mu, logvar, standard, trip, _squares(model, recon, data), _detail(data, _mean(model, recon))
 
 
+def moments(model):
+    """The prior's (mu, logvar), or None for N(0, I). ValueError for a prior that is no diagonal Gaussian."""
+    if isinstance(model.prior, Prior):
+        if not model.prior.closed_form:
+            raise ValueError(f"model: its prior is a {type(model.prior).__name__}, expected a diagonal Gaussian")
+        return model.prior.moments()
+    return model.prior
+
+
 def _standard(model, mu, logvar, z):
     """As if the prior were N(0, I), and flat: [B, L]."""
-    if model.prior is not None:
-        m, v = model.prior
+    prior = moments(model)
+    if prior is not None:
+        m, v = prior
         mu, z, logvar = (mu - m) * torch.exp(-v / 2), (z - m) * torch.exp(-v / 2), logvar - v
     return mu.flatten(1), logvar.flatten(1), z.flatten(1)
 
@@ -108,8 +120,9 @@ def _standard(model, mu, logvar, z):
 def _round_trip(model, standard):
     """[B]: z is decoded and encoded again; by how many of its sigmas is it missed, squared."""
     z = standard.unflatten(1, model.latent_shape) if model.latent_shape else standard
-    if model.prior is not None:
-        z = model.prior[0] + z * torch.exp(model.prior[1] / 2)
+    prior = moments(model)
+    if prior is not None:
+        z = prior[0] + z * torch.exp(prior[1] / 2)
     mu, logvar = model.encode(_mean(model, model.decode(z)))
     return ((z - mu).square() * torch.exp(-logvar)).flatten(1).mean(1)
 
@@ -120,12 +133,8 @@ def mutual_information(mu, logvar, z):
     Hoffman & Johnson 2016, ELBO surgery (the index-code mutual information); the estimate cannot exceed log N.
     mu, logvar, z: [N, L].
     """
-    precision = torch.exp(-logvar)
-    norm = (mu.square() * precision + logvar).sum(1)
-    log_q = -0.5 * (
-        z.square() @ precision.T - 2 * z @ (mu * precision).T + norm
-    )  # [z of i, given x of j], unnormalised
-    each = log_q.diagonal() - (torch.logsumexp(log_q, 1) - math.log(len(z)))
+    own = torch.distributions.Normal(mu, torch.exp(logvar / 2)).log_prob(z).sum(1)
+    each = own - mixture_log_prob(z, mu, logvar)
     return each.mean().item(), (each.std() / math.sqrt(len(z))).item()
 
 

@@ -6,7 +6,8 @@
 
 minimised; -ELBO of Kingma & Welling 2014 (arXiv:1312.6114, equation 3) at rec_weight = beta = 1; beta is that of
 Higgins et al. 2017 (beta-VAE, equation 4). Computed in float32, or in float64 if a parameter or a latent is float64;
-lower precision is converted on entry. The arguments are taken as checked.
+lower precision is converted on entry. The arguments are taken as checked. The function mixture of a backend
+has a file of its own.
 """
 
 import torch
@@ -14,7 +15,10 @@ import torch
 from .. import philox
 from . import LEVELS, LIKELIHOODS
 from .kl import gaussian_kl
+from .mixture import mixture
 from .reparameterize import reparameterize
+
+__all__ = ["elbo", "levels", "mixture", "sample_kl"]
 
 
 def elbo(x, params, likelihood, latent, rec_weight=1.0, beta=1.0, reduction="mean", terms=True):

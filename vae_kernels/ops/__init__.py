@@ -5,12 +5,14 @@ fakes.py        shapes, dtypes and strides of the results, without the work
 objective.py    elbo, with autograd
 sample.py       sample_kl, with autograd
 levels.py       levels, with autograd
+mixture.py      mixture, with autograd
 """
 
 from . import fakes  # noqa: F401
 from .levels import levels
+from .mixture import mixture
 from .objective import elbo
 from .sample import sample_kl
 from .schemas import KERNELS, REDUCTIONS, attach_triton
 
-__all__ = ["KERNELS", "REDUCTIONS", "attach_triton", "elbo", "levels", "sample_kl"]
+__all__ = ["KERNELS", "REDUCTIONS", "attach_triton", "elbo", "levels", "mixture", "sample_kl"]

@@ -64,3 +64,18 @@ def _(x, logits):
 @torch.library.register_fake("vae_kernels::triton_levels_backward", lib=library)
 def _(grad, x, logits, top_and_total):
     return empty_in_order(logits)
+
+
+def _fake_mixture_gradients(inputs, need):
+    return [torch.empty_like(t) for i, t in enumerate(inputs) if need >> i & 1]
+
+
+@torch.library.register_fake("vae_kernels::mixture", lib=library)
+def _(z, loc, logvar, log_weight, need):
+    out = [z.new_empty(z.shape[:1]), *(z.new_empty(z.shape[:1], dtype=torch.float64) for _ in range(2))]
+    return out + _fake_mixture_gradients((z, loc, logvar, log_weight), need)
+
+
+@torch.library.register_fake("vae_kernels::mixture_backward", lib=library)
+def _(grad, z, loc, logvar, log_weight, peak, log_sum, need):
+    return _fake_mixture_gradients((z, loc, logvar, log_weight), need)

@@ -10,14 +10,20 @@ they mutate nothing, draw nothing, and read weights on the device. Their argumen
     sample_backward  the gradients that `need` asks for
     levels           [nll, top_and_total] of a distribution over levels
     levels_backward  the gradient of its logits
+    mixture          [log_p, peak, log_sum, *gradients of log_p.sum() that `need` asks for, which takes few components]:
+                     log p(z) of a mixture, and in float64 the two numbers whose sum it is
+    mixture_backward the gradients that `need` asks for
 
 x           [B, ...] target, or None with params = []: no likelihood term
 params      the likelihood's parameters: of the shape of x, or x.shape[1:] (one row for all samples), or 0-d; the first
             has the shape of x; trailing ones that are left out are 0. All in one dense order of their dimensions.
 latent      [], [kl], [mu, logvar] or [mu, logvar, prior_mu, prior_logvar]
 rec_weight  0-d, or None; the weight is this times rec_weight_factor. Likewise beta, also one for each latent dimension.
-need        bit i: the gradient of input i of (*params, *latent); in sample: of (mu, logvar, *prior)
+need        bit i: the gradient of input i of (*params, *latent); in sample: of (mu, logvar, *prior); in
+            mixture: of (z, loc, logvar, log_weight)
 packed      mu and logvar are the halves of one tensor, [B, 2L, ...], and get one gradient, of its shape
+z, loc, logvar, log_weight
+            [N, D], [K, D], [K, D], [K]: contiguous, all float32 or all float64
 rng         int64 [2]: seed and offset of the noise; or [4], for the samples of a shard (philox.py)
 logits      [B, K, ...], x [B, ...] integers, levels 0..K-1: each sample dense, the levels outermost or innermost, and x
             in the order of the other dimensions.
@@ -48,6 +54,14 @@ for _prefix in ("", "triton_"):  # C++, by the device; Triton
         # exact strides: the kernels run in storage order, which Inductor must not change behind their back
         tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
         library.define(f"{_prefix}{_name}{_schema}", tags=tags)
+
+# C++ alone, so far
+_COMPONENTS = "Tensor z, Tensor loc, Tensor logvar, Tensor log_weight"
+library.define(f"mixture({_COMPONENTS}, int need) -> Tensor[]", tags=torch.Tag.pt2_compliant_tag)
+library.define(
+    f"mixture_backward(Tensor grad, {_COMPONENTS}, Tensor peak, Tensor log_sum, int need) -> Tensor[]",
+    tags=torch.Tag.pt2_compliant_tag,
+)
 
 # CUDA alone. rescale_: times the 0-d factor, in place; the kernel reads it, and does nothing if it is 1
 library.define("rescale_(Tensor(a!)[] tensors, Tensor factor) -> ()")

@@ -1,0 +1,189 @@
+// log p(z) of a mixture of diagonal Gaussians and its gradients, on the CPU. vae_kernels/ops/schemas.py has the
+// schemas.
+#include "mixture.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "ops.h"
+#include "tensors.h"
+
+namespace vk {
+namespace {
+
+using MixtureLoop = void (*)(const MixtureJob&, const Task&);
+
+void run_tasks(MixtureLoop loop, const MixtureJob& job, const Grid& grid) {
+  auto some = [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) loop(job, grid[i]);
+  };
+  const bool small = job.grid.rows * job.tiles.components * job.tiles.dims <= 4 * kTask;
+  small ? some(0, grid.tasks()) : parallel_for(0, grid.tasks(), 1, some);
+}
+
+struct Range {
+  double low = 0, high = 0;
+};
+Range range(const Tensor& t) {
+  float low = 0, high = 0;
+  const float* p = t.data<float>();
+  const int64_t n = t.numel();
+#pragma omp simd reduction(min : low) reduction(max : high)
+  for (int64_t i = 0; i < n; ++i) {
+    low = p[i] < low ? p[i] : low;
+    high = p[i] > high ? p[i] : high;
+  }
+  return {low, high};
+}
+
+// Whether float32's squares of differences, or their product with a precision, may leave its range: then the loops of
+// float64 are taken, which have room for all that float32 can hold.
+bool beyond_float(const Tensor& z, const Tensor& loc, const Tensor& logvar) {
+  const Range of_z = range(z), of_loc = range(loc), of_logvar = range(logvar);
+  const double farthest = std::max(of_z.high - of_loc.low, of_loc.high - of_z.low);
+  return of_logvar.low < -40 || of_logvar.high > 80 || farthest > 1e15 ||
+         2 * std::log(farthest) - of_logvar.low > std::log(1e34);
+}
+
+template <class To, class From>
+Tensor convert(const Tensor& t, bool float64) {
+  Tensor out = empty_like(t, torch_dtype(float64));
+  std::copy_n(t.data<From>(), t.numel(), out.mut<To>());
+  return out;
+}
+
+// A mixture whose tensors are in the type of the loops
+struct Mixture {
+  bool float64;
+  Tensor wide[4], packed;
+  const MixtureLoops* loops;
+  MixtureJob job;
+
+  Mixture(const Tensor& z, const Tensor& loc, const Tensor& logvar, const Tensor& log_weight)
+      : float64(dtype_of(z) == DType::float64 || beyond_float(z, loc, logvar)),
+        loops(&mixture_loops(float64)),
+        job{.tiles = Tiles(loc.size(0), loc.size(1), loops->lanes), .grid = {}} {
+    const Tensor* inputs[] = {&z, &loc, &logvar, &log_weight};
+    const void** places[] = {&job.z, &job.loc, &job.logvar, &job.log_weight};
+    for (int i = 0; i < 4; ++i) {
+      VK_CHECK(inputs[i]->contiguous() && inputs[i]->dtype() == z.dtype(),
+               "the tensors of a mixture are not contiguous, or not of one dtype");
+      if (float64 && dtype_of(z) == DType::float32) wide[i] = convert<double, float>(*inputs[i], true);
+      *places[i] = (wide[i] ? wide[i] : *inputs[i]).data<void>();
+    }
+    packed = buffer(job.tiles.size(), z);
+    job.packed = packed.mut<void>();
+    job.grid = {z.size(0), job.tiles.count()};
+    run_tasks(loops->pack, job, by_tile());
+  }
+  Tensor buffer(int64_t n, const Tensor& like) const { return empty({n}, torch_dtype(float64), like); }
+  int64_t bytes() const { return float64 ? 8 : 4; }
+  Grid by_tile() const { return {1, job.tiles.count()}; }
+};
+
+int64_t clamp(int64_t x, int64_t low, int64_t high) { return x < low ? low : x > high ? high : x; }
+
+// How the backward pass is cut: a function of the shapes alone. Each task of rows has sums of its own for all
+// components, so there are few, and the samples come in waves of them.
+constexpr int64_t kTasks = 16, kRowTasks = 8, kSums = 1 << 23;
+
+Grid cut(const Tiles& tiles, int64_t rows) {
+  const int64_t task_rows = clamp((rows / kRowTasks + 15) / 16 * 16, 64, 256);
+  const int64_t most = clamp(kSums / tiles.size(), 1, kRowTasks);
+  Grid grid{std::min(rows, most * task_rows), tiles.count(), task_rows, 1};
+  grid.task_cols = std::max<int64_t>(1, tiles.count() * grid.row_tasks() / kTasks);
+  return grid;
+}
+
+// [parts, n] -> [n]
+template <class T>
+void add_parts(const T* parts, int64_t count, int64_t n, T* out) {
+  for (int64_t i = 0; i < n; ++i) {
+    double sum = 0;
+    for (int64_t p = 0; p < count; ++p) sum += parts[p * n + i];
+    out[i] = T(sum);
+  }
+}
+
+void backward(Mixture& mixture, const Tensor& like, int64_t rows, char* grad_z) {
+  MixtureJob job = mixture.job;
+  const Grid wave = cut(job.tiles, rows);
+  const int64_t dims = job.tiles.dims, row_bytes = dims * mixture.bytes();
+  const Tensor sums = mixture.buffer(wave.row_tasks() * job.tiles.size(), like);
+  const Tensor parts = mixture.buffer(wave.col_tasks() > 1 ? wave.col_tasks() * wave.rows * dims : 0, like);
+  job.sums = sums.mut<void>();
+  for (int64_t row = 0; row < rows; row += wave.rows) {
+    job.grid = wave;
+    job.grid.rows = std::min(wave.rows, rows - row);
+    job.z = static_cast<const char*>(mixture.job.z) + row * row_bytes;
+    job.peak = mixture.job.peak + row;
+    job.log_sum = mixture.job.log_sum + row;
+    job.weight = mixture.job.weight + row;
+    char* out = grad_z + row * row_bytes;
+    job.grad_z = wave.col_tasks() > 1 ? parts.mut<void>() : out;
+    run_tasks(mixture.loops->backward, job, job.grid);
+    if (row + wave.rows < rows) run_tasks(mixture.loops->add, job, mixture.by_tile());
+    if (wave.col_tasks() == 1) continue;
+    const int64_t n = job.grid.rows * dims;
+    mixture.float64 ? add_parts(parts.data<double>(), wave.col_tasks(), n, reinterpret_cast<double*>(out))
+                    : add_parts(parts.data<float>(), wave.col_tasks(), n, reinterpret_cast<float*>(out));
+  }
+  run_tasks(mixture.loops->finish, job, mixture.by_tile());
+}
+
+// The gradients that are needed, each row's under its weight
+Tensors gradients(Mixture& m, const Tensor* const (&inputs)[4], const std::vector<double>& weights, int64_t need) {
+  Tensors grads;
+  void* places[4] = {};
+  for (int i = 0; i < 4; ++i) {
+    if (i && !(need >> i & 1)) continue;  // that of z is always computed
+    grads.push_back(empty_like(*inputs[i], torch_dtype(m.float64)));
+    places[i] = grads.back().mut<void>();
+  }
+  std::vector<double> totals(m.job.tiles.size());
+  m.job.weight = weights.data();
+  m.job.totals = totals.data();
+  m.job.grad_loc = places[1];
+  m.job.grad_logvar = places[2];
+  m.job.grad_log_weight = places[3];
+  backward(m, *inputs[0], inputs[0]->size(0), static_cast<char*>(places[0]));
+  if (!(need & 1)) grads.erase(grads.begin());
+  if (m.float64 && dtype_of(*inputs[0]) == DType::float32)
+    for (Tensor& g : grads) g = convert<float, double>(g, false);
+  return grads;
+}
+
+}  // namespace
+
+Tensors mixture(const Tensor& z, const Tensor& loc, const Tensor& logvar, const Tensor& log_weight, int64_t need) {
+  Mixture m(z, loc, logvar, log_weight);
+  const int64_t rows = z.size(0);
+  Tensors out, grads;
+  out.push_back(empty({rows}, z.dtype(), z));
+  for (int i = 0; i < 2; ++i) out.push_back(empty({rows}, torch_dtype(true), z));
+  m.job.peak = out[1].mut<double>();
+  m.job.log_sum = out[2].mut<double>();
+  if (need) {
+    VK_CHECK(m.job.tiles.count() == 1, "gradients with the value: more than one tile of components");
+    m.job.together = true;
+    grads = gradients(m, {&z, &loc, &logvar, &log_weight}, std::vector<double>(rows, 1.), need);
+  } else {
+    run_tasks(m.loops->forward, m.job, Grid{rows, 1, clamp((rows / kTasks + 15) / 16 * 16, 16, 64), 1});
+  }
+  for (int64_t i = 0; i < rows; ++i) {
+    const double log_p = m.job.peak[i] + m.job.log_sum[i];
+    dtype_of(z) == DType::float64 ? out[0].mut<double>()[i] = log_p : out[0].mut<float>()[i] = float(log_p);
+  }
+  for (Tensor& g : grads) out.push_back(std::move(g));
+  return out;
+}
+
+Tensors mixture_backward(const Tensor& grad, const Tensor& z, const Tensor& loc, const Tensor& logvar,
+                         const Tensor& log_weight, const Tensor& peak, const Tensor& log_sum, int64_t need) {
+  Mixture m(z, loc, logvar, log_weight);
+  m.job.peak = peak.mut<double>();
+  m.job.log_sum = log_sum.mut<double>();
+  return gradients(m, {&z, &loc, &logvar, &log_weight}, doubles(grad), need);
+}
+
+}  // namespace vk

@@ -1,0 +1,339 @@
+"""The mixture's log density and its gradients: the formula against scipy, the kernels against it in float64."""
+
+import math
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+import torch
+from known import BACKENDS, compiled
+from torch.autograd import gradcheck, gradgradcheck
+from torch.library import opcheck
+
+import vae_kernels as vk
+
+NAMES = "z", "loc", "logvar", "logits"
+OPS = torch.ops.vae_kernels
+
+
+@pytest.fixture(params=[name for name in BACKENDS if name != "triton"])
+def backend(request):
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def poisoned():
+    """New memory is NaN, so that an element nobody wrote shows."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def draw(n, k, d, dtype=torch.float32, spread=1.0, seed=0):
+    """z, loc, logvar, logits that require grad."""
+    g = torch.Generator().manual_seed(seed)
+    z, loc, logvar, logits = (torch.randn(s, generator=g, dtype=torch.float64) for s in ((n, d), (k, d), (k, d), (k,)))
+    return [t.to(dtype).requires_grad_() for t in (z * spread, loc * spread, logvar, logits)]
+
+
+def incoming(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+
+
+def outcome(inputs, backend, dtype=None, uniform=False):
+    """log p and the gradients, under a random incoming gradient, or one number for all, by name."""
+    inputs = [t.detach().to(dtype or t.dtype).requires_grad_() for t in inputs]
+    log_p = vk.mixture_log_prob(*inputs, backend=backend)
+    weight = torch.full_like(log_p, 0.7) if uniform else incoming(*log_p.shape).to(log_p.dtype)
+    grads = torch.autograd.grad(log_p, inputs, weight)
+    for t, g in zip(inputs, grads, strict=True):
+        assert g.dtype == t.dtype and g.shape == t.shape
+    return dict(zip(("log_p", *NAMES), (log_p, *grads), strict=True))
+
+
+def compare(inputs, uniform=False):
+    """float32: twice torch's own error, and the rounding that is left where torch happens to have none: that of a score
+    s, which is one of the responsibilities' e^s, and that of the result's storage. float64, where the truth has the
+    error of float64 too: what the sum of a score's dims can round, at most."""
+    dtype, dims = inputs[0].dtype, inputs[0].shape[-1]
+    ours, theirs = (outcome(inputs, who, uniform=uniform) for who in ("cpu", "torch"))
+    truth = outcome(inputs, "torch", torch.float64, uniform)
+    compute = torch.float64 if dtype == torch.float64 else torch.float32
+    assert ours["log_p"].dtype == compute
+    of_score = torch.finfo(compute).eps * (3 + min(dims, 32) if dtype == torch.float64 else 1)
+    for name, value in truth.items():
+        scale = value.abs().max()
+        error, torchs = ((o[name].double() - value).abs().max() for o in (ours, theirs))
+        rounding = of_score
+        if name != "log_p":
+            rounding = of_score * (1 + truth["log_p"].abs().max()) + torch.finfo(dtype).eps
+        assert error <= 2 * torchs + rounding * scale, f"{name}: {error / scale:.1e}, torch {torchs / scale:.1e}"
+
+
+# one and many of each, multiples of a vector and not; components and samples beyond one tile, one task, one wave
+SIZES = [
+    (1, 1, 1), (1, 5, 3), (3, 1, 7), (5, 3, 2), (9, 16, 1), (17, 33, 5), (100, 70, 40), (64, 512, 64), (9, 600, 70),
+    (130, 17, 300), (2500, 9, 3), (700, 1300, 4), (1, 10_000, 2), (520, 2100, 2), (3, 40, 1100),
+]  # fmt: skip
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_sizes(size, dtype):
+    compare(draw(*size, dtype))
+
+
+@compiled
+@pytest.mark.parametrize("size", [s for s in SIZES if s[1] <= 600], ids=str)
+def test_one_incoming_gradient_for_all(size):
+    """The gradients that were computed with the value, where the components are few."""
+    compare(draw(*size), uniform=True)
+
+
+@compiled
+def test_gradients_ahead_are_those_of_the_backward_pass():
+    inputs = draw(30, 20, 4)
+    log_p = vk.mixture_log_prob(*inputs)
+    by_hand = vk.mixture_log_prob(inputs[0][None], *inputs[1:])[0]  # not ahead: samples may be weighted one by one
+    assert torch.equal(log_p, by_hand)
+    for reduce in (torch.sum, torch.mean, lambda p: 3 * p.sum(), lambda p: (p * p).sum()):
+        grads = [torch.autograd.grad(reduce(p), inputs, retain_graph=True) for p in (log_p, by_hand, log_p)]
+        for a, b, c in zip(*grads, strict=True):
+            torch.testing.assert_close(a, b)
+            assert torch.equal(a, c)  # a second backward pass
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half(dtype):
+    compare(draw(33, 40, 6, dtype))
+
+
+def test_formula():
+    """scipy's normal densities, and the weights of its softmax."""
+    inputs = draw(6, 5, 3, torch.float64)
+    z, loc, logvar, logits = (t.detach().numpy() for t in inputs)
+    log_normal = scipy.stats.norm.logpdf(z[:, None], loc, np.exp(logvar / 2)).sum(-1)
+    expected = scipy.special.logsumexp(log_normal, 1, scipy.special.softmax(logits))
+    np.testing.assert_allclose(vk.mixture_log_prob(*inputs, backend="torch").detach(), expected, rtol=1e-13)
+
+
+def test_every_input_to_second_order(backend):
+    f = lambda *inputs: vk.mixture_log_prob(*inputs, backend=backend)  # noqa: E731
+    assert gradcheck(f, draw(4, 3, 2, torch.float64))
+    assert gradgradcheck(f, draw(4, 3, 2, torch.float64))
+
+
+def test_only_the_gradients_that_are_needed(backend):
+    inputs = draw(20, 9, 3)
+    log_p = vk.mixture_log_prob(*inputs, backend=backend).sum()
+    every = torch.autograd.grad(log_p, inputs, retain_graph=True)
+    for i, t in enumerate(inputs):
+        alone = [u if u is t else u.detach() for u in inputs]
+        (grad,) = torch.autograd.grad(vk.mixture_log_prob(*alone, backend=backend).sum(), t)
+        torch.testing.assert_close(grad, every[i])
+
+
+@pytest.mark.parametrize("away", [0.0, 1e3, 1e6])
+def test_far_from_the_origin(backend, away):
+    """Whole numbers far away: the differences are exact there too, where z^2 - 2 z m + m^2 has no digits."""
+    z, loc, logvar, logits = (t.detach() for t in draw(20, 30, 8))
+    near = vk.mixture_log_prob(z.round(), loc.round(), logvar, logits, backend=backend)
+    far = vk.mixture_log_prob(z.round() + away, loc.round() + away, logvar, logits, backend=backend)
+    assert torch.equal(near, far)
+
+
+@compiled
+@pytest.mark.parametrize("deviations", [30.0, 1e3, 1e5])
+def test_far_from_all_components(deviations):
+    """Where log p has no digits after the point, responsibilities still sum to 1. One component, twice: each has half.
+    (The plain-torch formula in float32, exp(score - log p), is wrong by a factor here.)"""
+    z, loc, logvar, _ = (t.detach().double() for t in draw(11, 1, 5))
+    direction = torch.nn.functional.normalize(z, dim=1)
+    z = (loc + deviations * direction * torch.exp(logvar / 2)).float()
+    inputs = [z, loc.float().expand(2, 5), logvar.float().expand(2, 5), torch.zeros(2)]
+    results = outcome(inputs, "cpu")
+    z, loc, precision = z.double(), loc.float().double(), torch.exp(-logvar.float().double())
+    pull = -incoming(11)[:, None] * (z - loc) * precision
+    torch.testing.assert_close(results["z"], pull.float())
+    torch.testing.assert_close(results["loc"], -pull.float().sum(0).expand(2, 5) / 2)
+    log_p = scipy.stats.norm.logpdf(z, loc, 1 / precision.sqrt()).sum(1)
+    torch.testing.assert_close(results["log_p"].double(), torch.from_numpy(log_p), rtol=1e-6, atol=0)
+
+
+@compiled
+@pytest.mark.parametrize("logvar", [-200.0, -85.0, -39.0, 79.0, 200.0])
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e3, 1e18])
+@pytest.mark.parametrize("uniform", [False, True])
+def test_what_float32_can_hold(logvar, scale, uniform):
+    """Squares and precisions that float32 cannot: the results are float64's wherever those are in its range."""
+    inputs = [t.detach() for t in draw(6, 4, 3)]
+    inputs[0] = torch.cat([inputs[1][:3] * scale, inputs[0][3:] * scale])  # three points lie on a component
+    inputs[1], inputs[2] = inputs[1] * scale, inputs[2] + logvar
+    ours, truth = outcome(inputs, "cpu", None, uniform), outcome(inputs, "torch", torch.float64, uniform)
+    assert torch.isfinite(truth["log_p"]).all()
+    for name, value in truth.items():
+        expected = value.float()
+        assert not ours[name].isnan().any(), name
+        keep = expected.abs() > torch.finfo(torch.float32).tiny
+        torch.testing.assert_close(ours[name][keep], expected[keep], rtol=1e-4, atol=0, msg=name)
+
+
+def test_components_of_no_weight_and_nan(backend):
+    z, loc, logvar, logits = (t.detach() for t in draw(9, 4, 2))
+    logits[1] = -math.inf
+    keep = [0, 2, 3]
+    expected = vk.mixture_log_prob(z, loc[keep], logvar[keep], logits[keep], backend=backend)
+    inputs = [t.requires_grad_() for t in (z, loc, logvar)]
+    log_p = vk.mixture_log_prob(*inputs, logits, backend=backend)
+    torch.testing.assert_close(log_p, expected)
+    grads = torch.autograd.grad(log_p.sum(), inputs)
+    assert (grads[1][1] == 0).all() and (grads[2][1] == 0).all() and (grads[1][0] != 0).all()
+    spoilt = z.detach().clone()
+    spoilt[4, 1] = math.nan
+    assert vk.mixture_log_prob(spoilt, loc, logvar, logits, backend=backend).isnan().tolist() == [
+        i == 4 for i in range(9)
+    ]
+
+
+def test_a_whole_tile_of_no_weight(backend):
+    z, loc, logvar, logits = (t.detach() for t in draw(5, 600, 2))
+    logits[:400] = -math.inf
+    expected = vk.mixture_log_prob(z, loc[400:], logvar[400:], logits[400:], backend=backend)
+    torch.testing.assert_close(vk.mixture_log_prob(z, loc, logvar, logits, backend=backend), expected)
+
+
+def test_shapes_that_broadcast_and_strides(backend):
+    z, loc, logvar, logits = draw(12, 5, 4)
+    expected = vk.mixture_log_prob(z, loc, logvar[:1].expand(5, 4).contiguous(), backend=backend)
+    for one in (logvar[0], logvar[:1]):
+        torch.testing.assert_close(vk.mixture_log_prob(z, loc, one, torch.zeros(5), backend=backend), expected)
+    points = z.reshape(2, 6, 4).transpose(0, 1)  # [6, 2, 4]
+    log_p = vk.mixture_log_prob(points, loc, logvar[0], backend=backend)
+    torch.testing.assert_close(log_p, expected.reshape(2, 6).t())
+    (grad,) = torch.autograd.grad(log_p.sum(), z, retain_graph=True)  # an incoming gradient of stride 0
+    torch.testing.assert_close(grad, torch.autograd.grad(expected.sum(), z)[0])
+    empty = vk.mixture_log_prob(z[:0], loc, logvar, logits, backend=backend)
+    assert empty.shape == (0,) and (torch.autograd.grad(empty.sum(), loc)[0] == 0).all()
+    assert vk.mixture_log_prob(z[0], loc, logvar, logits, backend=backend).shape == ()
+
+
+def test_it_is_a_density():
+    """It sums to 1 over a grid that holds all of it."""
+    _, loc, logvar, logits = (t.detach().double() for t in draw(1, 3, 1))
+    z = torch.linspace(-40, 40, 20_001, dtype=torch.float64)
+    total = torch.exp(vk.mixture_log_prob(z[:, None], loc, logvar, logits)).sum() * (z[1] - z[0])
+    torch.testing.assert_close(total, torch.tensor(1.0, dtype=torch.float64))
+
+
+def test_torch_func():
+    z, loc, logvar, logits = (t.detach() for t in draw(5, 3, 2, torch.float64))
+    score = torch.func.grad(lambda z: vk.mixture_log_prob(z, loc, logvar, logits).sum())(z)
+    torch.testing.assert_close(
+        torch.func.vmap(torch.func.grad(lambda z: vk.mixture_log_prob(z, loc, logvar, logits)))(z), score
+    )
+    z.requires_grad_()
+    torch.testing.assert_close(torch.autograd.grad(vk.mixture_log_prob(z, loc, logvar, logits).sum(), z)[0], score)
+
+
+@compiled
+def test_threads_give_the_same_bits():
+    inputs, threads = draw(2500, 700, 5), torch.get_num_threads()
+    try:
+        results = []
+        for n in (1, 2, 3):
+            torch.set_num_threads(n)
+            results.append(outcome(inputs, "cpu"))
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert all(torch.equal(results[0][name], other[name]) for name in other)
+
+
+@compiled
+def test_two_backward_passes():
+    inputs = draw(30, 7, 3)
+    log_p = vk.mixture_log_prob(*inputs)
+    first = torch.autograd.grad(log_p.sum(), inputs, retain_graph=True)
+    second = torch.autograd.grad(log_p.sum() * 2, inputs)
+    for a, b in zip(first, second, strict=True):
+        torch.testing.assert_close(2 * a, b)
+
+
+@compiled
+def test_memory():
+    """20 000 points and components: a matrix of them would be 1.6 GB."""
+    inputs = draw(20_000, 20_000, 1)
+    peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3  # noqa: E731 - megabytes
+    before = peak()
+    outcome(inputs, "cpu")
+    assert peak() - before < 200
+
+
+@compiled
+def test_ops():
+    z, loc, logvar, logits = (t.detach() for t in draw(9, 5, 3))
+    arguments = z, loc, logvar, logits.log_softmax(0)
+    for need in (15, 5, 0):
+        opcheck(OPS.mixture.default, (*arguments, need))
+    _, peak, log_sum = OPS.mixture(*arguments, 0)
+    for need in (15, 5, 0):
+        opcheck(OPS.mixture_backward.default, (torch.randn(9), *arguments, peak, log_sum, need))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_compile(dtype):
+    torch._dynamo.reset()
+    f = lambda *inputs: vk.mixture_log_prob(*inputs).mean()  # noqa: E731
+    inputs = draw(9, 5, 3, dtype)
+    compiled_f = torch.compile(f, fullgraph=True, backend="aot_eager")
+    results = [[g(*inputs), *torch.autograd.grad(g(*inputs), inputs)] for g in (f, compiled_f)]
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@compiled
+@pytest.mark.parametrize("isa", ["base", "avx2"])
+def test_every_instruction_set(isa):
+    if isa == "avx2" and not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+        pytest.skip("this processor does not run avx2")
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]
+    command += ["-k", "(test_sizes and dtype0) or far_from_all or (no_weight and cpu)"]
+    env = os.environ | {"VAE_KERNELS_ISA": isa, "MALLOC_PERTURB_": "1"}
+    done = subprocess.run(command, cwd=Path(__file__).parent, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert " passed" in done.stdout
+
+
+Z, LOC, T, V = torch.zeros(4, 3), torch.zeros(5, 3), TypeError, ValueError
+ERRORS = [
+    ((None, LOC, LOC), T, "z: got NoneType, expected a tensor"),
+    ((Z, LOC.int(), LOC), T, "loc: got dtype torch.int32"),
+    ((Z[0, 0], LOC, LOC), V, "z: got a 0-d tensor, expected [..., D]"),
+    ((Z, LOC[0], LOC), V, "loc: got shape (3,), expected [K, 3]"),
+    ((Z[:, :2], LOC, LOC), V, "loc: got shape (5, 3), expected [K, 2]"),
+    ((Z, LOC[:0], LOC[:0]), V, "loc: got shape (0, 3), expected [K, 3], with K and D at least 1"),
+    ((Z, LOC, LOC[:4]), V, "logvar: got shape (4, 3), expected one that broadcasts to loc, (5, 3)"),
+    ((Z, LOC, LOC, LOC), V, "logits: got shape (5, 3), expected [5], one a component"),
+    ((Z, LOC.to("meta"), LOC), V, "loc: is on meta, but z is on cpu"),
+]
+
+
+@pytest.mark.parametrize("arguments, error, words", ERRORS, ids=[e[2][:30] for e in ERRORS])
+def test_errors(arguments, error, words):
+    with pytest.raises(error) as raised:
+        vk.mixture_log_prob(*arguments)
+    assert words in str(raised.value)
+
+
+def test_a_backend_without_the_kernel_is_an_error():
+    name = "triton" if "triton" in BACKENDS else "cuda"
+    with pytest.raises(ValueError, match=f"backend='{name}' cannot be used"):
+        vk.mixture_log_prob(Z, LOC, LOC, backend=name)

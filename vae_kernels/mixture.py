@@ -1,0 +1,62 @@
+"""The log density of a mixture of Gaussians: the public function."""
+
+import math
+
+import torch
+
+from . import backends, checks
+from .formulas.elbo import compute_dtype
+
+
+def mixture_log_prob(z, loc, logvar, logits=None, *, backend="auto"):
+    """log p(z) in nats of a mixture of K diagonal Gaussians, without memory of the size N x K or N x K x D:
+
+        log p(z) = logsumexp_k [ log w_k + log N(z; loc_k, diag exp(logvar_k)) ],      w = softmax(logits)
+
+    (Bishop 2006, Pattern Recognition and Machine Learning, equation 9.7). It is the density of a mixture prior, of a
+    VampPrior (Tomczak & Welling 2018, arXiv:1705.07120), and of the aggregate posterior of a batch.
+
+    Right where the matrix product of the expanded square is not: far from all components, and with tiny variances.
+
+    Args:
+        z: [..., D] the points: float32, float64, bfloat16 or float16.
+        loc: [K, D] the means.
+        logvar: the log-variances, [K, D] or what broadcasts to it: [D], [K, 1] or 0-d.
+        logits: [K] the unnormalised log weights; None for equal weights. They are normalised here, so normalised log
+            weights are right as they are.
+        backend: as in fused_elbo; "cuda" and "triton" have no kernel for it yet, and "auto" takes plain torch on a GPU.
+
+    Returns:
+        [...], float32, or float64 if an argument is. Differentiable in every tensor, to any order; second derivatives
+        and torch.func come from the plain-torch formula, which takes memory for N x K x D numbers.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what came, and what is expected.
+    """
+    tensors = [z, loc, logvar] if logits is None else [z, loc, logvar, logits]
+    _check(*tensors)
+    dtype = compute_dtype(*tensors)
+    points = z.reshape(-1, z.shape[-1])
+    components = len(loc)
+    if logits is None:
+        log_weight = torch.full((components,), -math.log(components), dtype=dtype, device=loc.device)
+    else:
+        log_weight = logits.to(dtype).log_softmax(0)
+    inputs = [t.to(dtype).contiguous() for t in (points, loc, logvar.expand_as(loc))]
+    # samples in more dims than the batch's are weighted one by one, as in an importance-weighted bound
+    module = backends.choose(backend, tensors, "mixture")
+    log_p = module.mixture(*inputs, log_weight.contiguous(), ahead=z.dim() <= 2)
+    return log_p.reshape(z.shape[:-1])
+
+
+def _check(z, loc, logvar, logits=None):
+    for name, t in (("z", z), ("loc", loc), ("logvar", logvar), ("logits", loc if logits is None else logits)):
+        checks.tensor(name, t)
+        checks.on_device_of("z", z, name, t)
+    if z.dim() == 0:
+        raise ValueError("z: got a 0-d tensor, expected [..., D]")
+    if loc.dim() != 2 or loc.numel() == 0 or loc.shape[1] != z.shape[-1]:
+        raise ValueError(f"loc: got shape {tuple(loc.shape)}, expected [K, {z.shape[-1]}], with K and D at least 1")
+    checks.broadcasts("logvar", logvar.shape, "loc", loc.shape)
+    if logits is not None and logits.shape != loc.shape[:1]:
+        raise ValueError(f"logits: got shape {tuple(logits.shape)}, expected [{len(loc)}], one a component")
