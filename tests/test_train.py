@@ -328,6 +328,12 @@ def test_the_doctor_judges_a_run(finished):
     assert (result.exit_code == 1) == (" ill " in result.output)
 
 
+def test_the_doctor_refuses_a_prior_that_it_cannot_judge(blobs, tmp_path, no_pictures):
+    train(*small(blobs, tmp_path, "--name", "mog", "--epochs", 1, "--prior", "mog"))
+    result = doctor(tmp_path / "mog")
+    assert result.exit_code == 2 and "expected a diagonal Gaussian" in result.stderr
+
+
 def test_the_doctor_sees_a_collapse(finished, tmp_path):
     """The same run, with an encoder that says nothing."""
     run = tmp_path / "sick"

@@ -43,7 +43,10 @@ def examine(run, samples):
         raise UserError(f"{run} cannot be read as a run ({str(error).splitlines()[0]})") from error
     if data.describe() != config.get("found"):
         raise UserError(f"{data.source} has changed since {run} was trained")
-    return diagnose(model, data.images[data.split()[1][:samples]])
+    try:
+        return diagnose(model, data.images[data.split()[1][:samples]])
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def show(diagnosis, run):
