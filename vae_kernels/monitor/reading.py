@@ -17,8 +17,7 @@ class Reading:
         losses, nlls, kls, dims = zip(*kept, strict=True)
         means = losses if losses[0].dim() == 0 else [loss.mean() for loss in losses]
         parts = {"loss": torch.stack(means).double().mean()}
-        for name, terms in (("nll", nlls), ("kl", kls)):
-            parts |= _term(name, torch.cat(terms).double())
+        parts |= _terms(torch.stack([torch.cat(nlls), torch.cat(kls)]).double())
         if dims[-1] is not None:
             parts["kl_per_dim"] = torch.stack(dims).double().mean(0)
         if mu is not None:
@@ -48,25 +47,26 @@ class Reading:
             self.event.synchronize()
         numbers = iter(self.host.tolist())
         found = {name: [next(numbers) for _ in range(n)] for name, n in self.shapes.items()}
-        counts = ("nonfinite_nll", "nonfinite_kl", "active_units")
-        row = {"step": self.step}
-        for name, values in found.items():
-            if name == "kl_per_dim":
-                row[name] = values
-            elif not name.startswith("first_"):
-                row[name] = int(values[0]) if name in counts else values[0]
+        row = {"step": self.step, "loss": found["loss"][0]}
+        row["nll"], row["kl"] = found["terms"]
+        row["nonfinite_nll"], row["nonfinite_kl"] = map(int, found["counts"])
         row["first_nonfinite"] = self._first(found)
+        for name in ("active_units", "logvar_min", "logvar_max", "saturated"):
+            if name in found:
+                row[name] = int(found[name][0]) if name == "active_units" else found[name][0]
+        if "kl_per_dim" in found:
+            row["kl_per_dim"] = found["kl_per_dim"]
         return row
 
     def _first(self, found):
         """The first sample whose term is not finite, in words."""
-        for name in ("nll", "kl"):
-            if not found[f"nonfinite_{name}"][0]:
+        for i, name in enumerate(("nll", "kl")):
+            if not found["counts"][i]:
                 continue
-            index, value = found[f"first_{name}"]
+            index, value = found["first"][i], found["first_values"][i]
             step, sample = self._place(int(index))
             text = f"{name} of sample {sample} at step {step} is {value}"
-            bad = [i for i, v in enumerate(found.get("kl_per_dim", [])) if not math.isfinite(v)]
+            bad = [d for d, v in enumerate(found.get("kl_per_dim", [])) if not math.isfinite(v)]
             return text + (f", in latent dims {', '.join(map(str, bad))}" if name == "kl" and bad else "")
         return ""
 
@@ -79,14 +79,12 @@ class Reading:
         raise AssertionError("an index beyond the samples")
 
 
-def _term(name, values):
-    """Mean of the finite ones, count of the others, and where the first of those is and what."""
+def _terms(values):
+    """[2, N], nll and kl: mean of the finite ones, count of the others, and where the first of those is and what."""
     bad = ~torch.isfinite(values)
-    zeros = torch.where(bad, 0.0, values)
-    first = bad.int().argmax() if len(values) else values.new_zeros((), dtype=torch.long)
-    value = values.gather(0, first.view(1)) if len(values) else values.new_zeros(1)
-    return {
-        name: zeros.sum() / (~bad).sum(),
-        f"nonfinite_{name}": bad.sum(),
-        f"first_{name}": torch.cat([first.double().view(1), value]),
-    }
+    counts = bad.sum(1)
+    parts = {"terms": torch.where(bad, 0.0, values).sum(1) / (values.shape[1] - counts), "counts": counts}
+    if values.shape[1]:
+        first = bad.int().argmax(1, keepdim=True)
+        parts |= {"first": first, "first_values": values.gather(1, first)}
+    return parts
