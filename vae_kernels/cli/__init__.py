@@ -24,9 +24,10 @@ def app():
     """The typer application. Built on call: typer may be missing where this package is imported."""
     import typer
 
+    from .bench import bench
     from .train import train
 
     application = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Fused ELBO for PyTorch.")
-    application.callback()(lambda: None)  # keeps `train` a sub-command while it is the only one
     application.command()(train)
+    application.command()(bench)
     return application

@@ -1,0 +1,98 @@
+"""The cases of the published results, by what they show. Each suite runs in a process of its own: see all_suites."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+from ..formulas import LIKELIHOODS
+from . import steps
+from .case import Case, needed
+from .measure import measure
+from .rivals import RIVALS
+
+SHAPES = [
+    Case(8, 64, 4),
+    Case(128, 784, 20),
+    Case(256, 3072, 128),
+    Case(256, 12288, 128),
+    Case(64, 196608, 256),
+    Case(1024, 20000, 30),
+    Case(8, 0, 4 * 64 * 64, part="sample"),  # the latent of a diffusion model's autoencoder
+]
+MIDDLE = [Case(128, 784, 20), Case(256, 12288, 128)]
+KEEPS_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "1000000000000"}
+
+
+def dtypes():
+    types = [("float32", "uint8"), ("bfloat16", "float32"), ("bfloat16", "uint8")]
+    return [replace(case, dtype=dtype, x=x) for case in MIDDLE for dtype, x in types]
+
+
+def likelihoods():
+    """Every likelihood, with the parameters it needs, and with all where there is a rival for that."""
+    for name, formula in LIKELIHOODS.items():
+        for outputs in sorted({needed(name), len(formula.PARAMETERS)}):
+            if outputs == needed(name) or (name, outputs) in RIVALS:
+                counts = formula.SUPPORT == "counts"
+                shape = (128, 4000, 10) if counts else (256, 3072, 128)
+                yield Case(*shape, likelihood=name, outputs=outputs)
+    yield Case(128, 20000, 10, likelihood="zinb", outputs=3)
+
+
+def directions():
+    """The loss without sampling: forward, backward, both; with an incoming gradient that is 1, and that is not."""
+    ways = [("forward", 1.0), ("backward", 1.0), ("backward", 0.7), ("both", 1.0), ("both", 0.7)]
+    return [replace(c, part="loss", direction=direction, incoming=g) for c in MIDDLE for direction, g in ways]
+
+
+def by_batch():
+    return [Case(batch, 784, 20) for batch in (1, 8, 64, 512, 4096, 32768)]
+
+
+def by_dims():
+    return [Case(64, dims, 64) for dims in (64, 512, 4096, 32768, 262144)]
+
+
+def by_threads():
+    powers = [2**i for i in range(10) if 2**i <= (os.cpu_count() or 1)]
+    return [replace(case, threads=n) for case in MIDDLE for n in powers]
+
+
+CASES = {
+    "shapes": lambda: SHAPES,
+    "directions": directions,
+    "likelihoods": likelihoods,
+    "dtypes": dtypes,
+    "malloc": lambda: [Case(64, 196608, 256)],
+    "batch": by_batch,
+    "dims": by_dims,
+    "threads": by_threads,
+    "modes": lambda: MIDDLE,
+}
+FEW = ("batch", "dims", "threads", "modes")  # the best form of eager and of ours will do
+MODES = {"modes": ("default", "reduce-overhead", "max-autotune")}
+SUITES = ("shapes", "steps", *(name for name in CASES if name != "shapes"))
+
+
+def rows_of(suite, options):
+    """The rows of a suite, one list for each case, as they are measured."""
+    if suite == "steps":
+        for model in steps.MODELS:
+            yield [{"suite": suite} | row for row in steps.measure(model, options)]
+        return
+    few = options.few or suite in FEW
+    modes = options.modes and MODES.get(suite, options.modes)
+    for case in CASES[suite]():
+        yield [{"suite": suite} | row for row in measure(case, replace(options, few=few, modes=modes))]
+
+
+def all_suites(arguments):
+    """Each suite in a fresh process, so that none finds another's heap: the exit status of the first that fails."""
+    for suite in SUITES:
+        extra = KEEPS_MEMORY if suite == "malloc" else {}
+        command = [sys.executable, "-m", "vae_kernels", "bench", suite, *arguments]
+        status = subprocess.run(command, env=os.environ | extra).returncode
+        if status:
+            return status
+    return 0
