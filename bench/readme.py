@@ -12,8 +12,8 @@ SECTIONS = {
     "dtypes": ("Storage types", "bfloat16 is what autocast leaves: rivals widen it to float32, as autocast does."),
     "likelihoods": (
         "Likelihoods",
-        "Each with the parameters it needs, and with all of them. The inverse dispersion of counts is one a gene; four of "
-        "five counts are 0.",
+        "Each with the parameters it needs, and with all of them. The inverse dispersion of counts is one a gene; four "
+        "of five counts are 0.",
     ),
     "directions": (
         "Forward, backward, both",
@@ -24,8 +24,8 @@ SECTIONS = {
     "modes": ("Modes of torch.compile", "All of them are in the table of contenders below."),
     "malloc": (
         "A malloc that keeps its memory",
-        "glibc gives large blocks back to the system, which clears them page by page when they are asked for again: that "
-        "is much of what eager PyTorch takes at large sizes. Here it keeps them.",
+        "glibc gives large blocks back to the system, which clears them page by page when they are asked for again: "
+        "that is much of what eager PyTorch takes at large sizes. Here it keeps them.",
     ),
 }
 
@@ -80,19 +80,20 @@ machine quiet):
 
 ## How it is measured
 
-- Contenders run in turns, so that a slow minute of the machine is shared by all. A turn is some runs, the first of which is
-  not counted: it finds the caches as another contender left them. Medians, with the 20th and 80th percentile.
-- Loss and gradients of each contender are checked against float64 before it is timed; "error" is the largest, relative to
-  the largest magnitude of what it should be. A contender that is wrong ends the run.
+- Contenders run in turns, so that a slow minute of the machine is shared by all. A turn is some runs, the first of
+  which is not counted: it finds the caches as another contender left them. Medians, with the 20th and 80th percentile.
+- Loss and gradients of each contender are checked against float64 before it is timed; "error" is the largest, relative
+  to the largest magnitude of what it should be. A contender that is wrong ends the run.
 - Ours runs twice in each comparison; "noise" is how much the two medians differ. A smaller difference means nothing.
 - The first run, compilation included, is reported apart. It is without any cache of earlier compilations.
 - A run during which the system took a processor away is left out, where enough others remain for every contender.
-- "of the limit": the bytes that nobody can do without (each input read once, each result written once), at the speed of a
-  copy of the reconstruction, measured in the same turns. Small cases fit in the caches, where a copy is very fast.
-- "kernels": operators that touch data; for compiled code the kernels that it generates. "peak": memory beyond the inputs, by
-  the system's own count, the results included.
-- "best eager" is the fastest of all eager forms: that of pytorch/examples (sigmoid, then cross-entropy), the one with logits,
-  `F.mse_loss`, `F.gaussian_nll_loss`, torch.distributions, Pyro's TraceMeanField_ELBO. Each is in `vae_kernels/bench/rivals.py`.
+- "of the limit": the bytes that nobody can do without (each input read once, each result written once), at the speed of
+  a copy of the reconstruction, measured in the same turns. Small cases fit in the caches, where a copy is very fast.
+- "kernels": operators that touch data; for compiled code the kernels that it generates. "peak": memory beyond the
+  inputs, by the system's own count, the results included.
+- "best eager" is the fastest of all eager forms: that of pytorch/examples (sigmoid, then cross-entropy), the one with
+  logits, `F.mse_loss`, `F.gaussian_nll_loss`, torch.distributions, Pyro's TraceMeanField_ELBO. Each is in
+  `vae_kernels/bench/rivals.py`.
 """
 
 

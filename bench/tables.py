@@ -12,7 +12,7 @@ def duration(us):
     for unit, size in (("us", 1), ("ms", 1e3), ("s", 1e6)):
         if us < 999.5 * size or unit == "s":
             value = us / size
-            return f"{value:.{max(0, 2 - len(str(int(value))) + (value >= 1))}f} {unit}"
+            return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {unit}"
 
 
 def times(row, other):

@@ -70,7 +70,7 @@ def test_a_wrong_contender_is_refused(monkeypatch, result):
         return measure.measure(case, FAST)
 
     assert with_factor(1.0)  # the same way of writing it, with nothing wrong
-    with pytest.raises((measure.WrongResult, ValueError), match="relative error|its noise has"):
+    with pytest.raises((measure.WrongResult, ValueError), match=r"relative error|its noise has"):
         with_factor(1.2)
 
 
@@ -80,7 +80,7 @@ def test_a_rival_may_be_a_little_wrong_and_not_more():
 
 
 def test_turns():
-    """Each function in turns, its first run not counted, the long one not run twice; arguments are made for each run."""
+    """Each function in turns, its first run not counted, the long one not run twice."""
     calls = []
     functions = {
         "short": (lambda i: (i,), lambda i: calls.append(("short", i))),

@@ -43,7 +43,12 @@ def measure(case, options):
         torch.set_num_threads(threads)
 
 
-def _measure(case, options):
+def line_up(case, options):
+    """(functions, rows, tensors): every contender and a copy, {(kind, name): (prepare, function)} as interleave() takes
+    them, each of which has given the right results; what is known of each so far; and the tensors of the first run.
+
+    Raises WrongResult.
+    """
     device = options.clock.device
     sets = [draw(case).to(device)]
     if device == "cuda":
@@ -57,12 +62,17 @@ def _measure(case, options):
         if contender.kind == OURS and (OURS, AGAIN) not in runs:
             runs[OURS, AGAIN], rows[OURS, AGAIN] = runs[key], {}
     runs[COPY, ""], rows[COPY, ""] = _copy(sets), {}
+    return runs, rows, sets[0]
+
+
+def _measure(case, options):
+    runs, rows, tensors = line_up(case, options)
     times = summaries(interleave(runs, options.clock, options.seconds, options.least), options.least)
     copy = times[COPY, ""]["median_us"]
-    source = (sets[0].params or (sets[0].mu,))[0]
+    source = (tensors.params or (tensors.mu,))[0]
     for key, row in rows.items():
         row |= asdict(case) | {"threads": torch.get_num_threads(), "kind": key[0], "name": key[1]}
-        row |= times[key] | {"least_bytes": least_bytes(case, sets[0])}
+        row |= times[key] | {"least_bytes": least_bytes(case, tensors)}
         row["copy_bytes_per_s"] = round(2 * source.numel() * source.element_size() / copy * 1e6)
         if key[0] != COPY and key[1] != AGAIN:
             row |= _count(key, runs[key], options)

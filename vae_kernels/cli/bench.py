@@ -52,7 +52,7 @@ def bench(
     direction, dtype, x, device = (str(getattr(o, "value", o)) for o in (direction, dtype, x, device))
     try:
         if suite == "all" and not shape:
-            raise SystemExit(suites.all_suites(sys.argv[sys.argv.index("all") + 1 :]))
+            raise SystemExit(suites.all_suites([word for word in sys.argv[2:] if word != "all"]))
         options = Options(Gpu() if device == "cuda" else CPU, seconds, modes=_modes(compile))
         if device == "cuda" and not torch.cuda.is_available():
             raise UserError("--device cuda: torch finds no CUDA device")
