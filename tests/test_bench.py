@@ -4,6 +4,7 @@ import dataclasses
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -197,6 +198,8 @@ def test_compiled(tmp_path):
 
 
 REFUSALS = {
+    ("shapes", "--shape", "2x3/4"): "suite: has no effect with --shape",
+    ("--dtype", "bfloat16"): "--dtype: has no effect without --shape",
     ("--shape", "12x3"): "got '12x3', expected batch x dims / latents",
     ("--shape", "0x3/4"): "all of them positive",
     ("--compile", "fast", "--shape", "2x3/4"): "--compile: got fast, expected some of default",
@@ -212,3 +215,21 @@ def test_refusals(options):
 
 def test_shapes():
     assert parse_shape("128x784/20") == parse_shape("128x784x20") == (128, 784, 20)
+
+
+def test_suites_run_apart(monkeypatch):
+    """`all` runs each suite in a process of its own, one of them with a malloc that keeps its memory."""
+    calls = []
+
+    def run(command, env):
+        calls.append((command[3:], env.get("MALLOC_MMAP_MAX_")))
+        return SimpleNamespace(returncode=len(calls) == len(suites.SUITES) and 7)
+
+    monkeypatch.delenv("MALLOC_MMAP_MAX_", raising=False)
+    monkeypatch.setattr(suites.subprocess, "run", run)
+    monkeypatch.setattr(sys, "argv", ["vae-kernels", "bench", "--seconds", "1", "all", "--out", "there"])
+    bench(*sys.argv[2:], code=7)
+    assert [call[0][1] for call in calls] == list(suites.SUITES)
+    assert all(words[2:] == ["--seconds", "1", "--out", "there"] for words, _ in calls)
+    assert {words[1]: kept for words, kept in calls if kept} == {"malloc": "0"}
+    assert suites.apart("malloc") == ("malloc",) and suites.apart("shapes") == ()

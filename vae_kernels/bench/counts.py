@@ -70,8 +70,8 @@ def _peak_resident(f, arguments):
     """By the system's own peak of resident memory, which is set back first (Linux). What the allocators keep of
     earlier runs is given back before, so that the run has to ask for all it needs."""
     reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
-    if trim is None or not status.exists():
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if status.exists() else None  # glibc's
+    if trim is None:
         return None
     pooled = available_backends()["cpu"] is None
     if pooled:

@@ -22,12 +22,12 @@ import torch
 
 from .. import backends, philox
 from ..backends import available_backends
-from ..cli.bench import table
 from . import check, results
 from .case import Case, draw
 from .clock import Dry, Gpu
 from .contenders import ours
 from .measure import Options, measure, step
+from .table import table
 
 SHAPES = [
     (128, 784, 20), (256, 3072, 128), (256, 12288, 128), (64, 196608, 256), (1024, 20000, 30), (8, 16384, 4096),

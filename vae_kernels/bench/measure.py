@@ -23,7 +23,7 @@ class Options:
     clock: Cpu | Gpu = CPU
     seconds: float = 1.0
     least: int = 5
-    modes: tuple = ("default",)
+    modes: tuple | None = ("default",)
     few: bool = False
     backends: tuple = ("auto",)
     memory: bool = True
@@ -56,7 +56,7 @@ def line_up(case, options):
         sets += [draw(case, seed).to(device) for seed in range(1, max(2, min(64, COLD // size)))]
     expected = check.truth(case, sets[0])
     rows, runs = {}, {}
-    for contender in contenders(case, options.modes, options.few, options.backends):
+    for contender in contenders(case, options.modes or (), options.few, options.backends):
         key = contender.kind, contender.name
         runs[key], rows[key] = _ready(contender, case, sets, expected, options)
         if contender.kind == OURS and (OURS, AGAIN) not in runs:

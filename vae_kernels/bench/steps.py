@@ -95,14 +95,15 @@ def measure(model, options):
     """Rows of one model's training step, Adam included; and of its loss alone, by the best eager form and by ours."""
     torch.manual_seed(0)
     torch._dynamo.reset()
-    vae = model.make()
-    x = draw(replace(model.case, part="loss")).x.reshape(-1, *model.shape)
+    clock = options.clock
+    vae = model.make().to(clock.device)
+    x = draw(replace(model.case, part="loss")).x.reshape(-1, *model.shape).to(clock.device)
     rows, runs = {}, {}
     for key, loss in losses(options.modes).items():
         mine = copy.deepcopy(vae)
-        rows[key], run = _ready(key[0], loss, mine, x)
+        rows[key], run = _ready(key[0], loss, mine, x, clock)
         runs[("step", *key)] = lambda i: (), run
-    for key, run in _loss_alone(model.case).items():
+    for key, run in _loss_alone(model.case, clock.device).items():
         runs[("loss", *key)] = run
     times = summaries(interleave(runs, options.clock, options.seconds, options.least), options.least)
     shared = {"model": model.name, "threads": torch.get_num_threads()}
@@ -112,7 +113,7 @@ def measure(model, options):
         yield row | measured
 
 
-def _ready(kind, loss, vae, x):
+def _ready(kind, loss, vae, x, clock):
     """(row, step) of a loss that is right on this model."""
     optimizer = torch.optim.Adam(vae.parameters(), lr=1e-4, fused=True)
 
@@ -125,10 +126,11 @@ def _ready(kind, loss, vae, x):
     with counts.generated_kernels() as generated:
         begin = time.perf_counter()
         run()
+        clock.synchronize()
         row["first_us"] = (time.perf_counter() - begin) * 1e6
         row["kernels"] = generated() or None  # zero where nothing was compiled
     if loss in (by_hand, fused):
-        row["kernels"] = counts.operations(run, (), "cpu")
+        row["kernels"] = counts.operations(run, (), clock.device)
     row["error"] = _error(loss, vae, x)
     if not row["error"] <= check.RIVALS:
         raise WrongResult(f"{kind}: a step's relative error is {row['error']:.1e}, allowed {check.RIVALS:.1e}")
@@ -150,9 +152,9 @@ def _error(loss, vae, x):
     return max(((a - b).abs().max() / a.abs().max()).item() for a, b in zip(*results, strict=True))
 
 
-def _loss_alone(case):
+def _loss_alone(case, device):
     """{(kind, name): (prepare, function)}: sampling, loss and their gradients, of a reconstruction that is given."""
     alone = Case(case.batch, case.dims, case.latents, "objective", case.likelihood, case.outputs)
-    tensors = draw(alone)
+    tensors = draw(alone).to(device)
     prepare = lambda i: (tensors.leaves(),)  # noqa: E731
     return {(c.kind, c.name): (prepare, step(c.objective, alone)) for c in contenders(alone, (), few=True)}

@@ -1,4 +1,4 @@
-"""The cases of the published results, by what they show. Each suite runs in a process of its own: see all_suites."""
+"""The cases of the published results, by what they show."""
 
 import os
 import subprocess
@@ -76,20 +76,28 @@ SUITES = ("shapes", "steps", *(name for name in CASES if name != "shapes"))
 
 
 def rows_of(suite, options):
-    """The rows of a suite, one list for each case, as they are measured."""
+    """The rows of a suite, one list for each case, as they are measured. Without modes: those that the suite has."""
+    options = replace(options, few=options.few or suite in FEW)
+    if options.modes is None:
+        options = replace(options, modes=MODES.get(suite, ("default",)))
     if suite == "steps":
-        for model in steps.MODELS:
-            yield [{"suite": suite} | row for row in steps.measure(model, options)]
-        return
-    few = options.few or suite in FEW
-    modes = options.modes and MODES.get(suite, options.modes)
-    for case in CASES[suite]():
-        yield [{"suite": suite} | row for row in measure(case, replace(options, few=few, modes=modes))]
+        found = (steps.measure(model, options) for model in steps.MODELS)
+    else:
+        found = (measure(case, options) for case in CASES[suite]())
+    return ([{"suite": suite} | row for row in rows] for rows in found)
 
 
-def all_suites(arguments):
-    """Each suite in a fresh process, so that none finds another's heap: the exit status of the first that fails."""
-    for suite in SUITES:
+def apart(suite):
+    """The suites that have to run in processes of their own: all, so that none finds another's heap; and the one with
+    another malloc, which is settled when a process begins."""
+    if suite == "all":
+        return SUITES
+    return (suite,) if suite == "malloc" and not KEEPS_MEMORY.items() <= os.environ.items() else ()
+
+
+def run(names, arguments):
+    """Run these suites, each in a fresh process: the exit status of the first that fails, or 0."""
+    for suite in names:
         extra = KEEPS_MEMORY if suite == "malloc" else {}
         command = [sys.executable, "-m", "vae_kernels", "bench", suite, *arguments]
         status = subprocess.run(command, env=os.environ | extra).returncode

@@ -15,8 +15,8 @@ from ..bench import results, suites
 from ..bench.case import DIRECTIONS as WAYS
 from ..bench.case import DTYPES, PARTS, Case, needed, parse_shape
 from ..bench.clock import CPU, Gpu
-from ..bench.contenders import COPY, EAGER
 from ..bench.measure import Options, WrongResult, measure
+from ..bench.table import table
 from ..formulas import LIKELIHOODS
 from . import UserError
 
@@ -30,6 +30,7 @@ Device = Enum("Device", {"cpu": "cpu", "cuda": "cuda"}, type=str)
 
 
 def bench(
+    context: typer.Context,
     suite: Annotated[Suite, typer.Argument(help="What to show; all: the published results.")] = "shapes",
     shape: Annotated[
         list[str] | None, typer.Option(help="Your own, batch x dims / latents: 128x784/20. Repeatable; no suite then.")
@@ -42,7 +43,9 @@ def bench(
     dtype: Annotated[Storage, typer.Option(help="Of the reconstruction and the latents, of --shape.")] = "float32",
     x: Annotated[Target, typer.Option(help="Of the target, of --shape.")] = "float32",
     seconds: Annotated[float, typer.Option(min=0.0, help="Of measuring, for each case.")] = 1.5,
-    compile: Annotated[str, typer.Option(help="Modes of torch.compile, by commas; none leaves it out.")] = "default",
+    compile: Annotated[
+        str | None, typer.Option(help="Modes of torch.compile, by commas; none leaves it out. Default: default.")
+    ] = None,
     device: Annotated[Device, typer.Option()] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: what torch takes.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder; its file of this device gets the rows.")] = None,
@@ -51,8 +54,10 @@ def bench(
     suite, likelihood, part = (str(getattr(o, "value", o)) for o in (suite, likelihood, part))
     direction, dtype, x, device = (str(getattr(o, "value", o)) for o in (direction, dtype, x, device))
     try:
-        if suite == "all" and not shape:
-            raise SystemExit(suites.all_suites([word for word in sys.argv[2:] if word != "all"]))
+        given = {key for key in context.params if context.get_parameter_source(key).name == "COMMANDLINE"}
+        _without_effect(given, shape)
+        if (names := suites.apart(suite)) and not shape:
+            raise SystemExit(suites.run(names, [word for word in sys.argv[2:] if word != suite]))
         options = Options(Gpu() if device == "cuda" else CPU, seconds, modes=_modes(compile))
         if device == "cuda" and not torch.cuda.is_available():
             raise UserError("--device cuda: torch finds no CUDA device")
@@ -69,7 +74,20 @@ def bench(
         raise SystemExit(2) from None
 
 
+OF_SHAPE = {"likelihood", "outputs", "part", "direction", "incoming", "dtype", "x"}
+
+
+def _without_effect(given, shape):
+    """An option that would be ignored is an error."""
+    lost = given & ({"suite"} if shape else OF_SHAPE)
+    if lost:
+        names = ", ".join(name if name == "suite" else f"--{name}" for name in sorted(lost))
+        raise UserError(f"{names}: has no effect {'with' if shape else 'without'} --shape")
+
+
 def _modes(text):
+    if text is None:
+        return None
     known = ("default", "reduce-overhead", "max-autotune")
     modes = tuple(filter(None, text.replace("none", "").split(",")))
     if unknown := set(modes) - set(known):
@@ -78,6 +96,8 @@ def _modes(text):
 
 
 def _own(shapes, settings, options):
+    if options.modes is None:
+        options = replace(options, modes=("default",))
     cases = [replace(Case(*parse_shape(text)), **settings) for text in shapes]
     for case in cases:
         names = LIKELIHOODS[case.likelihood].PARAMETERS
@@ -98,41 +118,3 @@ def show(cases, out, device):
         console.print(table(case))
         if out:  # after each case: an interrupted run keeps what it has
             results.merge(results.file_of(out, shared["device"]), rows)
-
-
-def table(rows):
-    """The rows of one case as text: times, and ratios to the best eager form."""
-    best = min(row["median_us"] for row in rows if row["kind"] == EAGER and row["part"] == rows[0]["part"])
-    first = rows[0]
-    head = [first.get("model") or f"{first['likelihood']} {first['part']}", _shape(first), first["dtype"], first["x"]]
-    head += [first["direction"], f"gradient {first['incoming']:g}", f"{first['threads']} threads"]
-    lines = ["", "  ".join(map(str, head))]
-    for row in rows:
-        part = f"{row['part']}: " if row["part"] == "loss of the step" else ""
-        line = f"  {part + row['kind'] + ' ' + row['name']:<54} {row['median_us']:>11.1f} us"
-        line += f"  ({row['p20_us']:.1f} to {row['p80_us']:.1f})"
-        if row["kind"] != COPY and not part:
-            line += f"  {best / row['median_us']:6.2f}x best eager"
-        lines.append(line + _details(row))
-    return "\n".join(lines)
-
-
-def _shape(row):
-    return f"{row['batch']}x{row['dims']}/{row['latents']}"
-
-
-def _details(row):
-    said = [f"{row['disturbed']:.0%} of runs disturbed"] if row["disturbed"] else []
-    if row.get("least_bytes") and row["kind"] != COPY:
-        speed = row["least_bytes"] / row["median_us"] * 1e6
-        said.append(f"{speed / 1e9:.1f} GB/s, {speed / row['copy_bytes_per_s']:.0%} of copy")
-    if row.get("kernels"):
-        said.append(f"{row['kernels']} kernels")
-    if row.get("peak_bytes") is not None:
-        said.append(f"peak {row['peak_bytes'] / 2**20:.1f} MiB")
-    if row.get("first_us"):
-        said.append(f"first run {row['first_us'] / 1e3:.0f} ms")
-    for key in ("graph_us", "host_us"):
-        if row.get(key):
-            said.append(f"{key[:-3]} {row[key]:.1f} us")
-    return "  " + ", ".join(said) if said else ""
