@@ -1,5 +1,6 @@
 """The committed results, by comparison."""
 
+import math
 from pathlib import Path
 
 from vae_kernels.bench import results
@@ -23,7 +24,7 @@ class Comparison:
         self.others = [r for r in of(OURS) if r["name"] != AGAIN]
         self.ours = self.others[0]
         again = next((r for r in of(OURS) if r["name"] == AGAIN), self.ours)
-        self.noise = abs(again["median_us"] / self.ours["median_us"] - 1)
+        self.noise = math.exp(abs(math.log(again["median_us"] / self.ours["median_us"]))) - 1
         self.copy = next(iter(of(COPY)), None)
 
     @property
@@ -39,6 +40,11 @@ class Comparison:
         parts += [] if r["direction"] == "both" else [r["direction"]]
         parts += [] if r["incoming"] == 1 else [f"gradient {r['incoming']:g}"]
         return ", ".join([shape, *parts])
+
+    def faster(self, row, other):
+        """(how many times faster the row is than the other, whether that is more than two equal runs differ by)"""
+        ratio = other["median_us"] / row["median_us"]
+        return ratio, abs(math.log(ratio)) > math.log1p(self.noise)
 
     def limit_us(self):
         """The time in which a copy would move the bytes that nobody can do without."""

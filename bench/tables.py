@@ -1,6 +1,9 @@
 """Tables of the results, in Markdown."""
 
-from vae_kernels.bench.contenders import COMPILE, EAGER, OURS
+from vae_kernels.bench.contenders import EAGER, OURS
+
+NOISE = "noise"  # in the place of a ratio: two equal runs differ as much
+CLOSEST = 3  # of the comparisons that we win, shown with those that we lose
 
 
 def markdown(head, lines):
@@ -15,67 +18,62 @@ def duration(us):
             return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {unit}"
 
 
-def times(row, other):
-    """How many times faster the row is than the other."""
-    return f"{other['median_us'] / row['median_us']:.1f}x" if other else "-"
+def time(row):
+    return duration(row["median_us"]) if row else "-"
 
 
 def mib(row):
-    size = row["peak_bytes"]
-    return "-" if size is None else f"{size / 2**20:.1f}"
+    return "-" if row is None or row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**20:.1f}"
+
+
+def times(c, row, other):
+    """How many times faster the row is than the other, if noise lets one tell."""
+    if other is None:
+        return "-"
+    ratio, told = c.faster(row, other)
+    return f"{ratio:.1f}x" if told else NOISE
+
+
+def saved(c, row, other):
+    """The share of the other's time that the row does without, if noise lets one tell."""
+    ratio, told = c.faster(row, other)
+    return f"**{1 - 1 / ratio:.0%}**" if told else NOISE
+
+
+def best(comparison):
+    """The best eager form, the best compiled one or None, ours."""
+    return comparison.eager[0], next(iter(comparison.compiled), None), comparison.ours
+
+
+def alone(comparison):
+    """{kind: median of the loss of a step alone}"""
+    return {r["kind"]: r["median_us"] for r in comparison.rows if r["part"] == "loss of the step"}
 
 
 def speeds(comparisons):
     """A line a case: the best eager form, the best compiled one, ours."""
-    head = [
-        "batch x dims / latents",
-        "best eager",
-        "torch.compile",
-        "vae_kernels",
-        "x eager",
-        "x compile",
-        "of the limit",
-    ]
+    head = ["batch x dims / latents", "best eager", "torch.compile", "vae_kernels", "x eager", "x compile"]
     lines = []
     for c in comparisons:
-        eager, compiled, limit = c.eager[0], next(iter(c.compiled), None), c.limit_us()
-        cells = [c.what, duration(eager["median_us"]), duration(compiled["median_us"]) if compiled else "-"]
-        cells += [duration(c.ours["median_us"]), f"**{times(c.ours, eager)}**", times(c.ours, compiled)]
-        lines.append([*cells, f"{limit / c.ours['median_us']:.0%}" if limit else "-"])
-    return markdown(head, lines)
+        eager, compiled, ours = best(c)
+        cells = [c.what, time(eager), time(compiled), time(ours)]
+        cells += [f"**{times(c, ours, eager)}**", times(c, ours, compiled)]
+        limit = c.limit_us()
+        lines.append([*cells, f"{limit / ours['median_us']:.0%}" if limit else "-"])
+    return markdown([*head, "of the limit"], lines)
 
 
 def steps(comparisons):
     """A line a model: what the loss is of a step, and what we save."""
-    head = [
-        "a training step",
-        "eager",
-        "of it the loss",
-        "with our loss",
-        "saved",
-        "torch.compile",
-        "compiled, our loss",
-        "saved",
-    ]
+    head = ["a training step", "eager", "of it the loss", "with our loss", "saved"]
+    head += ["torch.compile", "compiled, our loss", "saved"]
     lines = []
     for c in comparisons:
-        eager, compiled = c.eager[0], c.compiled[0]
+        eager, compiled, ours = best(c)
         both = c.others[1]
-        alone = {r["kind"]: r for r in c.rows if r["part"] == "loss of the step"}
-        share = alone[EAGER]["median_us"] / eager["median_us"]
-        cells = [
-            c.what,
-            duration(eager["median_us"]),
-            f"{share:.0%}",
-            duration(c.ours["median_us"]),
-            saved(c.ours, eager),
-        ]
-        lines.append([*cells, duration(compiled["median_us"]), duration(both["median_us"]), saved(both, compiled)])
+        cells = [c.what, time(eager), f"{alone(c)[EAGER] / eager['median_us']:.0%}", time(ours), saved(c, ours, eager)]
+        lines.append([*cells, time(compiled), time(both), saved(c, both, compiled)])
     return markdown(head, lines)
-
-
-def saved(row, other):
-    return f"**{1 - row['median_us'] / other['median_us']:.0%}**"
 
 
 def amdahl(comparisons):
@@ -83,10 +81,9 @@ def amdahl(comparisons):
     head = ["model", "step", "its loss, eager", "its loss, ours", "saved by Amdahl's law", "saved, measured", "noise"]
     lines = []
     for c in comparisons:
-        eager = c.eager[0]["median_us"]
-        alone = {r["kind"]: r["median_us"] for r in c.rows if r["part"] == "loss of the step"}
-        cells = [c.what, duration(eager), duration(alone[EAGER]), duration(alone[OURS])]
-        cells += [f"{(alone[EAGER] - alone[OURS]) / eager:.0%}", f"{1 - c.ours['median_us'] / eager:.0%}"]
+        step, loss = c.eager[0]["median_us"], alone(c)
+        cells = [c.what, duration(step), duration(loss[EAGER]), duration(loss[OURS])]
+        cells += [f"{(loss[EAGER] - loss[OURS]) / step:.0%}", f"{1 - c.ours['median_us'] / step:.0%}"]
         lines.append([*cells, f"{c.noise:.0%}"])
     return markdown(head, lines)
 
@@ -97,10 +94,9 @@ def costs(comparisons):
     head += ["first run: eager", "compile", "ours"]
     lines = []
     for c in comparisons:
-        best = [c.eager[0], next(iter(c.compiled), None), c.ours]
-        cells = [c.what, *("-" if r is None or r["kernels"] is None else str(r["kernels"]) for r in best)]
-        cells += ["-" if r is None else mib(r) for r in best]
-        lines.append([*cells, *("-" if r is None else duration(r["first_us"]) for r in best)])
+        cells = [c.what, *("-" if r is None or r["kernels"] is None else str(r["kernels"]) for r in best(c))]
+        cells += [mib(r) for r in best(c)]
+        lines.append([*cells, *("-" if r is None else duration(r["first_us"]) for r in best(c))])
     return markdown(head, lines)
 
 
@@ -110,39 +106,28 @@ def contenders(comparisons):
     lines = []
     for c in comparisons:
         for i, row in enumerate([*c.eager, *c.compiled, *c.others]):
-            speed = f"{row['least_bytes'] / row['median_us'] / 1e3:.1f}" if row["least_bytes"] else "-"
-            who = (
-                f"{row['kind']}: {row['name']}"
-                if row["kind"] in (EAGER, COMPILE)
-                else f"**{row['kind']}: {row['name']}**"
-            )
-            spread = f"{duration(row['p20_us'])} to {duration(row['p80_us'])}"
-            cells = ["" if i else c.what, who, duration(row["median_us"]), spread, times(row, c.eager[0]), speed]
-            lines.append([*cells, f"{row['error']:.0e}", f"{c.noise:.0%}" if row is c.ours else ""])
+            us, least = row["median_us"], row["least_bytes"]
+            who = f"{row['kind']}: {row['name']}"
+            cells = ["" if i else c.what, f"**{who}**" if row["kind"] == OURS else who, duration(us)]
+            cells += [f"{duration(row['p20_us'])} to {duration(row['p80_us'])}", f"{c.eager[0]['median_us'] / us:.1f}x"]
+            cells += [f"{least / us / 1e3:.1f}" if least else "-", f"{row['error']:.0e}"]
+            lines.append([*cells, f"{c.noise:.0%}" if row is c.ours else ""])
     return markdown(head, lines)
 
 
-def against(comparisons):
-    """[(times we are faster, comparison, rival)] of every comparison and the best of each kind, the slowest first."""
-    pairs = [(c, rivals[0]) for c in comparisons for rivals in (c.eager, c.compiled) if rivals]
-    return sorted(((r["median_us"] / c.ours["median_us"], c, r) for c, r in pairs), key=lambda found: found[0])
-
-
-CLOSEST = 3
-
-
 def losses(comparisons):
-    """Where a rival is faster than we are; and the closest of the rest, so that the table is never empty."""
-    found = against(comparisons)
-    lost = [f for f in found if f[0] < 1]
+    """Where the best rival of a kind is faster than we are; and the closest of the rest, so that it is never empty."""
+    pairs = [(c, rival) for c in comparisons for rival in best(c)[:2] if rival]
+    found = sorted(((*c.faster(c.ours, rival), c, rival) for c, rival in pairs), key=lambda f: f[0])
+    slower = [f for f in found if f[0] < 1]
     lines = []
-    for ratio, c, rival in found[: len(lost) + CLOSEST]:
-        verdict = "we win" if ratio >= 1 else "we lose"
-        if abs(1 / ratio - 1) <= c.noise:
-            verdict = f"a tie: two equal runs differ by {c.noise:.0%}"
+    for ratio, told, c, rival in found[: len(slower) + CLOSEST]:
+        verdict = ("we lose" if ratio < 1 else "we win") if told else f"a tie: two equal runs differ by {c.noise:.0%}"
         who = f"{rival['kind']}: {rival['name']}"
-        cells = [c.what, who, duration(rival["median_us"]), duration(c.ours["median_us"]), f"{ratio:.2f}x", verdict]
-        lines.append(cells)
-    head = ["case", "rival", "its time", "ours", "we are faster by", "so"]
-    said = f"In {len(lost)} of {len(found)} comparisons the best eager or compiled form is faster"
-    return f"{said}; after these the {CLOSEST} closest of the others:\n\n{markdown(head, lines)}"
+        lines.append([c.what, who, time(rival), time(c.ours), f"{ratio:.2f}x", verdict])
+    lost, ties = sum(told for _, told, *_ in slower), sum(not told for _, told, *_ in found)
+    said = (
+        f"In {len(found)} comparisons with the best eager form or the best compiled one we lose {lost}, and {ties} are"
+    )
+    said += f" ties. These are all in which we are slower, and the {CLOSEST} closest of the others:"
+    return f"{said}\n\n{markdown(['case', 'rival', 'its time', 'ours', 'we are faster by', 'so'], lines)}"

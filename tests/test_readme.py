@@ -58,7 +58,14 @@ def test_the_figures_are_those_of_the_results(bench):
 def comparison(bench, eager, ours, again):
     """A comparison of these medians."""
     shared = {"part": "objective", "model": "", "dims": 784, "batch": 128, "latents": 20, "likelihood": "bernoulli"}
-    shared |= {"outputs": "1", "dtype": "float32", "x": "float32", "direction": "both", "incoming": 1}
+    shared |= {
+        "outputs": "1",
+        "least_bytes": None,
+        "dtype": "float32",
+        "x": "float32",
+        "direction": "both",
+        "incoming": 1,
+    }
     rows = [("eager", f"rival {us}", us) for us in eager]
     rows += [("vae_kernels", "ours", ours), ("vae_kernels", "again", again)]
     return bench.rows.Comparison([shared | {"kind": k, "name": name, "median_us": us} for k, name, us in rows])
@@ -68,11 +75,16 @@ def test_where_we_lose_is_told(bench):
     """Against the fastest rival; and what equal runs differ by is no victory and no defeat."""
     won, lost, tie = ((200, 100), 50, 50), ((100, 300), 150, 150), ((100,), 101, 103)
     said = bench.tables.losses([comparison(bench, *times) for times in (won, lost, tie)])
-    assert said.startswith("In 2 of 3 comparisons")
+    assert said.startswith("In 3 comparisons") and "we lose 1, and 1 are ties" in said
     lines = [line for line in said.splitlines() if "rival 1" in line]
     assert ["0.67x" in line for line in lines] == [True, False, False] and "we lose" in lines[0]
     assert "0.99x" in lines[1] and "a tie: two equal runs differ by 2%" in lines[1]
     assert "2.00x" in lines[2] and "we win" in lines[2]
+
+
+def test_noise_is_no_ratio(bench):
+    (told, noise) = (bench.tables.speeds([comparison(bench, (200,), 100, again)]) for again in (101, 300))
+    assert "**2.0x**" in told and "**noise**" in noise and "2.0x" not in noise
 
 
 @pytest.mark.parametrize(
