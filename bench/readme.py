@@ -84,8 +84,8 @@ machine quiet):
   which is not counted: it finds the caches as another contender left them. Medians, with the 20th and 80th percentile.
 - Loss and gradients of each contender are checked against float64 before it is timed; "error" is the largest, relative
   to the largest magnitude of what it should be. A contender that is wrong ends the run.
-- Ours runs twice in each comparison; "noise" is how much the two medians differ. A smaller difference
-  means nothing, and in its place the tables say "noise".
+- Ours runs twice in each comparison; "noise" is how much the two medians differ. Where a difference is
+  smaller, or the ranges from the 20th to the 80th percentile overlap, the tables say "noise" in its place.
 - The first run, compilation included, is reported apart. It is without any cache of earlier compilations.
 - A run during which the system took a processor away is left out, where enough others remain for every contender.
 - "of the limit": the bytes that nobody can do without (each input read once, each result written once), at the speed of

@@ -42,9 +42,11 @@ class Comparison:
         return ", ".join([shape, *parts])
 
     def faster(self, row, other):
-        """(how many times faster the row is than the other, whether that is more than two equal runs differ by)"""
+        """(how many times faster the row is than the other, whether that can be told from noise): it is more than two
+        equal runs differ by, and their ranges from the 20th to the 80th percentile do not overlap."""
         ratio = other["median_us"] / row["median_us"]
-        return ratio, abs(math.log(ratio)) > math.log1p(self.noise)
+        apart = row["p80_us"] < other["p20_us"] or other["p80_us"] < row["p20_us"]
+        return ratio, apart and abs(math.log(ratio)) > math.log1p(self.noise)
 
     def limit_us(self):
         """The time in which a copy would move the bytes that nobody can do without."""

@@ -2,7 +2,7 @@
 
 from vae_kernels.bench.contenders import EAGER, OURS
 
-NOISE = "noise"  # in the place of a ratio: two equal runs differ as much
+NOISE = "noise"  # in the place of a ratio that cannot be told from it
 CLOSEST = 3  # of the comparisons that we win, shown with those that we lose
 
 
@@ -122,7 +122,7 @@ def losses(comparisons):
     slower = [f for f in found if f[0] < 1]
     lines = []
     for ratio, told, c, rival in found[: len(slower) + CLOSEST]:
-        verdict = ("we lose" if ratio < 1 else "we win") if told else f"a tie: two equal runs differ by {c.noise:.0%}"
+        verdict = ("we lose" if ratio < 1 else "we win") if told else "a tie: this is within the noise"
         who = f"{rival['kind']}: {rival['name']}"
         lines.append([c.what, who, time(rival), time(c.ours), f"{ratio:.2f}x", verdict])
     lost, ties = sum(told for _, told, *_ in slower), sum(not told for _, told, *_ in found)

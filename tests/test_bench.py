@@ -1,6 +1,7 @@
 """`vae-kernels bench`: it times in turns, only what is right; its counts are right; its options, files and refusals."""
 
 import dataclasses
+import importlib.util
 import sys
 import time
 from pathlib import Path
@@ -32,6 +33,17 @@ def test_every_contender_is_right(likelihood, outputs, part):
     assert {row["kind"] for row in rows} == {contenders.EAGER, contenders.OURS, contenders.COPY}
     names = {row["name"] for row in rows}
     assert names >= {*rivals.rivals(likelihood, outputs), measure.AGAIN}
+    pyro = importlib.util.find_spec("pyro") and part == "objective" and (likelihood, outputs) in rivals.DISTRIBUTIONS
+    assert ("Pyro" in names) == bool(pyro)
+
+
+def test_a_likelihood_without_rivals_competes_with_its_own_formula(monkeypatch):
+    monkeypatch.setattr(rivals, "RIVALS", {("poisson", 1): [rivals.poisson]})
+    monkeypatch.setattr(rivals, "DISTRIBUTIONS", {})
+    case = small(likelihood="zinb", outputs=3)
+    assert [row["name"] for row in measure.measure(case, FAST) if row["kind"] == contenders.EAGER] == ["plain formula"]
+    monkeypatch.setitem(rivals.RIVALS, ("zinb", 3), [rivals.scvi_zinb])  # one entry makes a rival
+    assert [row["name"] for row in measure.measure(case, FAST) if row["kind"] == contenders.EAGER] == ["scvi_zinb"]
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
