@@ -5,9 +5,13 @@ import torch
 from .. import functional
 from .case import expected_eps_error
 
-# Ours: a few roundings of what is stored, of a sum that eager PyTorch may make in that type too. Others: what their
-# formulas' own eps, and lgamma of large sums in float32, lose.
+# Ours: some roundings. Others: what their formulas' own eps, and differences of lgamma in float32, lose.
 OURS_EPS, RIVALS = 64, 2e-3
+HALF = 1e-4  # the eps of float16 and bfloat16 is larger: there the rounding of a gradient is the whole of the error
+
+
+class WrongResult(Exception):
+    """A contender disagrees with float64: it is not timed."""
 
 
 def truth(case, tensors):
@@ -22,11 +26,11 @@ def truth(case, tensors):
     return [loss.detach(), *torch.autograd.grad(loss, wide.wanted())]
 
 
-def error(case, tensors, expected, loss, z, grads):
-    """The largest error of loss and gradients, each relative to the largest magnitude of what it should be.
+def errors(case, tensors, expected, loss, z, grads):
+    """[(error, dtype)] of the loss and each gradient, relative to the largest magnitude of what it should be.
 
     expected: what truth() gives. z: the contender's own sample, from which its noise is known again; its moments must
-    be those of a standard normal, else ValueError. The gradients are those at an incoming gradient of case.incoming.
+    be those of a standard normal, else WrongResult. The gradients are those at an incoming gradient of case.incoming.
     """
     value, *rest = expected
     should = [value, *(case.incoming * g for g in rest)]
@@ -37,18 +41,28 @@ def error(case, tensors, expected, loss, z, grads):
         should[-2] = should[-2] + grad_z
         should[-1] = should[-1] + 0.5 * noise * grad_z
     pairs = zip((loss, *grads), should, strict=True)
-    return max(((a.detach().double() - b).abs().max() / b.abs().max()).item() for a, b in pairs)
+    return [(((a.detach().double() - b).abs().max() / b.abs().max()).item(), a.dtype) for a, b in pairs]
 
 
 def check_noise(eps, rounding):
-    """ValueError unless these look like standard normals."""
+    """WrongResult unless these look like standard normals."""
     mean, variance = expected_eps_error(eps.numel())
     found = eps.mean().item(), eps.var(correction=0).item() - 1
     if not (abs(found[0]) <= mean + rounding and abs(found[1]) <= variance + 4 * rounding):
-        raise ValueError(f"z: its noise has mean {found[0]:.3f} and variance {1 + found[1]:.3f}, expected 0 and 1")
+        raise WrongResult(f"z: its noise has mean {found[0]:.3f} and variance {1 + found[1]:.3f}, expected 0 and 1")
 
 
-def allowed(tensors, ours):
-    """The error that a contender may have."""
-    eps = max(torch.finfo(t.dtype).eps for t in tensors.wanted())
-    return OURS_EPS * eps if ours and eps < 1e-3 else 4 * eps if eps >= 1e-3 else RIVALS
+def allowed(dtype, ours):
+    """The error that a result of this type may have."""
+    eps = torch.finfo(dtype).eps
+    if eps > HALF:
+        return 4 * eps
+    return OURS_EPS * eps if ours else RIVALS
+
+
+def worst(found, ours):
+    """The largest of these errors; WrongResult if one of them is more than is allowed."""
+    for error, dtype in found:
+        if not error <= (limit := allowed(dtype, ours)):
+            raise WrongResult(f"relative error {error:.1e} of a result in {dtype}, allowed {limit:.1e}")
+    return max(error for error, _ in found)

@@ -29,10 +29,6 @@ class Options:
     memory: bool = True
 
 
-class WrongResult(Exception):
-    """A contender disagrees with float64: it is not timed."""
-
-
 def measure(case, options):
     """The rows of a case, dicts of the columns of results.py but for where they were measured."""
     threads = torch.get_num_threads()
@@ -47,7 +43,7 @@ def line_up(case, options):
     """(functions, rows, tensors): every contender and a copy, {(kind, name): (prepare, function)} as interleave() takes
     them, each of which has given the right results; what is known of each so far; and the tensors of the first run.
 
-    Raises WrongResult.
+    Raises check.WrongResult.
     """
     device = options.clock.device
     sets = [draw(case).to(device)]
@@ -91,10 +87,11 @@ def _ready(contender, case, sets, expected, options):
         row = {"first_us": (time.perf_counter() - begin) * 1e6}
         if contender.kind == COMPILE:
             row["kernels"] = generated()
-    row["error"] = check.error(case, sets[0], expected, *results)
-    if not row["error"] <= (allowed := check.allowed(sets[0], contender.kind == OURS)):
-        said = f"relative error {row['error']:.1e}, allowed {allowed:.1e}"
-        raise WrongResult(f"{contender.kind}, {contender.name}, {case.shape} {case.likelihood}: {said}")
+    try:
+        row["error"] = check.worst(check.errors(case, sets[0], expected, *results), contender.kind == OURS)
+    except check.WrongResult as error:
+        who = f"{contender.kind}, {contender.name}, {case.shape} {case.likelihood}"
+        raise check.WrongResult(f"{who}: {error}") from None
     return _run(objective, whole, case, sets), row
 
 

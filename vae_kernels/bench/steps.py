@@ -13,7 +13,7 @@ from . import check, counts, rivals
 from .case import Case, draw
 from .clock import interleave, summaries
 from .contenders import COMPILE, EAGER, OURS, contenders
-from .measure import AGAIN, WrongResult, step
+from .measure import AGAIN, step
 
 QUIET = -60.0  # what is added to logvar for the check, so that no noise is left to differ in
 
@@ -133,7 +133,8 @@ def _ready(kind, loss, vae, x, clock):
         row["kernels"] = counts.operations(run, (), clock.device)
     row["error"] = _error(loss, vae, x)
     if not row["error"] <= check.RIVALS:
-        raise WrongResult(f"{kind}: a step's relative error is {row['error']:.1e}, allowed {check.RIVALS:.1e}")
+        said = f"a step's relative error is {row['error']:.1e}, allowed {check.RIVALS:.1e}"
+        raise check.WrongResult(f"{kind}: {said}")
     return row, run
 
 

@@ -14,8 +14,9 @@ from rich.console import Console
 from ..bench import results, suites
 from ..bench.case import DIRECTIONS as WAYS
 from ..bench.case import DTYPES, PARTS, Case, needed, parse_shape
+from ..bench.check import WrongResult
 from ..bench.clock import CPU, Gpu
-from ..bench.measure import Options, WrongResult, measure
+from ..bench.measure import Options, measure
 from ..bench.table import table
 from ..formulas import LIKELIHOODS
 from . import UserError
