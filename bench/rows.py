@@ -17,7 +17,8 @@ class Comparison:
     """The rows of one case: eager and compiled are lists, the fastest first; ours is our best way of writing it."""
 
     def __init__(self, rows):
-        self.rows = rows
+        self.wrong = [r for r in rows if r["median_us"] is None]  # and so not timed
+        self.rows = rows = [r for r in rows if r["median_us"] is not None]
         self.first = rows[0]
         of = lambda kind: [r for r in rows if r["kind"] == kind and r["part"] != "loss of the step"]  # noqa: E731
         self.eager, self.compiled = (sorted(of(k), key=lambda r: r["median_us"]) for k in (EAGER, COMPILE))

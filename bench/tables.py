@@ -112,6 +112,8 @@ def contenders(comparisons):
             cells += [f"{duration(row['p20_us'])} to {duration(row['p80_us'])}", f"{c.eager[0]['median_us'] / us:.1f}x"]
             cells += [f"{least / us / 1e3:.1f}" if least else "-", f"{row['error']:.0e}"]
             lines.append([*cells, f"{c.noise:.0%}" if row is c.ours else ""])
+        for row in c.wrong:
+            lines.append(["", f"{row['kind']}: {row['name']}", "wrong", "", "", "", f"{row['error']:.0e}", ""])
     return markdown(head, lines)
 
 

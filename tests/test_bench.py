@@ -15,6 +15,7 @@ import vae_kernels as vk
 from vae_kernels import cli
 from vae_kernels.bench import check, clock, contenders, counts, measure, results, rivals, steps, suites
 from vae_kernels.bench.case import Case, draw, least_bytes, needed, parse_shape
+from vae_kernels.bench.table import table
 from vae_kernels.formulas import LIKELIHOODS
 
 FAST = measure.Options(seconds=0.0, least=1, modes=(), memory=False)
@@ -85,6 +86,15 @@ def test_a_wrong_contender_is_refused(monkeypatch, result):
     assert with_factor(1.0)  # the same way of writing it, with nothing wrong
     with pytest.raises(check.WrongResult, match=r"relative error|its noise has"):
         with_factor(1.2)
+
+
+def test_a_wrong_rival_is_not_timed(monkeypatch):
+    monkeypatch.setattr(rivals, "RIVALS", {("bernoulli", 1): [lambda x, t: 1.01 * rivals.bce_with_logits(x, t)]})
+    rows = measure.measure(small(), FAST)
+    (wrong,) = (row for row in rows if row["name"] == "<lambda>")
+    assert wrong["median_us"] is None and wrong["error"] == pytest.approx(0.01, rel=0.1)
+    assert "eager <lambda>: wrong by 1.0e-02, and not timed" in table(rows)
+    assert sum(row["median_us"] is not None for row in rows) == len(rows) - 1
 
 
 def test_what_is_allowed_goes_by_the_type_of_each_result():

@@ -1,5 +1,7 @@
 """Whether a contender is right: loss and gradients against float64, before any time of it is shown."""
 
+import math
+
 import torch
 
 from .. import functional
@@ -11,7 +13,11 @@ HALF = 1e-4  # the eps of float16 and bfloat16 is larger: there the rounding of 
 
 
 class WrongResult(Exception):
-    """A contender disagrees with float64: it is not timed."""
+    """A contender disagrees with float64: it is not timed. error: the largest, relative; inf if it is another."""
+
+    def __init__(self, message, error=math.inf):
+        super().__init__(message)
+        self.error = error
 
 
 def truth(case, tensors):
@@ -62,7 +68,8 @@ def allowed(dtype, ours):
 
 def worst(found, ours):
     """The largest of these errors; WrongResult if one of them is more than is allowed."""
+    largest = max(error for error, _ in found)
     for error, dtype in found:
         if not error <= (limit := allowed(dtype, ours)):
-            raise WrongResult(f"relative error {error:.1e} of a result in {dtype}, allowed {limit:.1e}")
-    return max(error for error, _ in found)
+            raise WrongResult(f"relative error {error:.1e} of a result in {dtype}, allowed {limit:.1e}", largest)
+    return largest

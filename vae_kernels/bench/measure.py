@@ -43,7 +43,7 @@ def line_up(case, options):
     """(functions, rows, tensors): every contender and a copy, {(kind, name): (prepare, function)} as interleave() takes
     them, each of which has given the right results; what is known of each so far; and the tensors of the first run.
 
-    Raises check.WrongResult.
+    A rival that is wrong has a row and no function: it is not timed. Raises check.WrongResult if we are wrong.
     """
     device = options.clock.device
     sets = [draw(case).to(device)]
@@ -54,7 +54,12 @@ def line_up(case, options):
     rows, runs = {}, {}
     for contender in contenders(case, options.modes or (), options.few, options.backends):
         key = contender.kind, contender.name
-        runs[key], rows[key] = _ready(contender, case, sets, expected, options)
+        try:
+            runs[key], rows[key] = _ready(contender, case, sets, expected, options)
+        except check.WrongResult as wrong:
+            if contender.kind == OURS:
+                raise
+            rows[key] = {"error": wrong.error}  # and no times
         if contender.kind == OURS and (OURS, AGAIN) not in runs:
             runs[OURS, AGAIN], rows[OURS, AGAIN] = runs[key], {}
     runs[COPY, ""], rows[COPY, ""] = _copy(sets), {}
@@ -68,9 +73,9 @@ def _measure(case, options):
     source = (tensors.params or (tensors.mu,))[0]
     for key, row in rows.items():
         row |= asdict(case) | {"threads": torch.get_num_threads(), "kind": key[0], "name": key[1]}
-        row |= times[key] | {"least_bytes": least_bytes(case, tensors)}
+        row |= {"least_bytes": least_bytes(case, tensors)} | times.get(key, {"median_us": None})
         row["copy_bytes_per_s"] = round(2 * source.numel() * source.element_size() / copy * 1e6)
-        if key[0] != COPY and key[1] != AGAIN:
+        if key in runs and key[0] != COPY and key[1] != AGAIN:
             row |= _count(key, runs[key], options)
     return list(rows.values())
 
@@ -91,7 +96,7 @@ def _ready(contender, case, sets, expected, options):
         row["error"] = check.worst(check.errors(case, sets[0], expected, *results), contender.kind == OURS)
     except check.WrongResult as error:
         who = f"{contender.kind}, {contender.name}, {case.shape} {case.likelihood}"
-        raise check.WrongResult(f"{who}: {error}") from None
+        raise check.WrongResult(f"{who}: {error}", error.error) from None
     return _run(objective, whole, case, sets), row
 
 

@@ -5,12 +5,16 @@ from .contenders import COPY, EAGER
 
 def table(rows):
     """The rows of one case as text: times, and ratios to the best eager form."""
-    best = min(row["median_us"] for row in rows if row["kind"] == EAGER and row["part"] == rows[0]["part"])
+    timed = [row for row in rows if row["median_us"] is not None]
+    best = min(row["median_us"] for row in timed if row["kind"] == EAGER and row["part"] == rows[0]["part"])
     first = rows[0]
     head = [first.get("model") or f"{first['likelihood']} {first['part']}", _shape(first), first["dtype"], first["x"]]
     head += [first["direction"], f"gradient {first['incoming']:g}", f"{first['threads']} threads"]
     lines = ["", "  ".join(map(str, head))]
     for row in rows:
+        if row not in timed:
+            lines.append(f"  {row['kind']} {row['name']}: wrong by {row['error']:.1e}, and not timed")
+            continue
         part = f"{row['part']}: " if row["part"] == "loss of the step" else ""
         line = f"  {part + row['kind'] + ' ' + row['name']:<54} {row['median_us']:>11.1f} us"
         line += f"  ({row['p20_us']:.1f} to {row['p80_us']:.1f})"
