@@ -42,8 +42,10 @@ def disturbed(rows):
     share = sum(r["disturbed"] > 0 for r in timed) / len(timed)
     if not share:
         return ""
-    busy = f"other programs took processors away while {share:.0%} of these rows were measured"
-    return f" **On a busy machine**: {busy}, which makes times longer and ratios less sure."
+    return (
+        f" **Measured on a busy machine**: other programs took processors away during {share:.0%} of these rows. That "
+        "hits long runs more than short ones and flatters what is fast: the ratios are too high."
+    )
 
 
 def section(path, rows):
@@ -82,10 +84,10 @@ machine quiet):
 - Contenders run in turns, so that a slow minute of the machine is shared by all. A turn is some runs, the first of
   which is not counted: it finds the caches as another contender left them. Medians, with the 20th and 80th percentile.
 - Loss and gradients of each contender are checked against float64 before it is timed; "error" is the largest, relative
-  to the largest magnitude of what it should be. A rival that is wrong by
-  more than its formula's own eps explains (2e-3) is not timed.
-- Ours runs twice in each comparison; "noise" is how much the two medians differ. Where a difference is
-  smaller, or the ranges from the 20th to the 80th percentile overlap, the tables say "noise" in its place.
+  to the largest magnitude of what it should be. A rival that is wrong by more than its
+  formula's own eps explains (2e-3) is not timed.
+- Ours runs twice in each comparison; "noise" is how much the two medians differ. Where a difference is smaller, or
+  the ranges from the 20th to the 80th percentile overlap, the tables say "noise" in its place.
 - The first run, compilation included, is reported apart. It is without any cache of earlier compilations.
 - A run during which the system took a processor away is left out, where enough others remain for every contender.
 - "of the limit": the bytes that nobody can do without (each input read once, each result written once), at the speed of
