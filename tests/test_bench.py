@@ -16,10 +16,10 @@ from vae_kernels import cli
 from vae_kernels.bench import check, clock, contenders, counts, measure, results, rivals, steps, suites
 from vae_kernels.bench.case import Case, draw, least_bytes, needed, parse_shape
 from vae_kernels.bench.table import table
-from vae_kernels.formulas import LIKELIHOODS
+from vae_kernels.formulas import ALL
 
 FAST = measure.Options(seconds=0.0, least=1, modes=(), memory=False)
-FORMS = [(name, n) for name in vk.LIKELIHOODS for n in sorted({needed(name), len(LIKELIHOODS[name].PARAMETERS)})]
+FORMS = [(name, n) for name in vk.LIKELIHOODS for n in sorted({needed(name), len(ALL[name].PARAMETERS)})]
 
 
 def small(**settings):
@@ -30,7 +30,8 @@ def small(**settings):
 @pytest.mark.parametrize(("likelihood", "outputs"), FORMS)
 def test_every_contender_is_right(likelihood, outputs, part):
     """measure() checks them; that the check sees a wrong one is the next tests' business."""
-    rows = measure.measure(small(likelihood=likelihood, outputs=outputs, part=part, incoming=0.7), FAST)
+    x = "uint8" if ALL[likelihood].SUPPORT == "levels" else "float32"
+    rows = measure.measure(small(likelihood=likelihood, outputs=outputs, part=part, incoming=0.7, x=x), FAST)
     assert {row["kind"] for row in rows} == {contenders.EAGER, contenders.OURS, contenders.COPY}
     names = {row["name"] for row in rows}
     assert names >= {*rivals.rivals(likelihood, outputs), measure.AGAIN}

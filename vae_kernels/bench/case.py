@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..formulas import LIKELIHOODS
+from ..formulas import ALL
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "uint8": torch.uint8}
 PARTS = ("objective", "loss", "sample")
@@ -78,7 +78,7 @@ def parse_shape(text):
 
 def needed(likelihood):
     """How many parameters the likelihood cannot do without, which is at least one."""
-    formula = LIKELIHOODS[likelihood]
+    formula = ALL[likelihood]
     return max(1, len(formula.PARAMETERS) - len(formula.DEFAULTS))
 
 
@@ -97,7 +97,11 @@ def draw(case, seed=0):
 
 
 def as_stored(x, case):
-    levels = case.x == "uint8" and LIKELIHOODS[case.likelihood].SUPPORT != "counts"
+    if not x.is_floating_point():
+        if x.dtype != DTYPES[case.x]:
+            raise ValueError(f"x: got {case.x}, expected uint8: a {case.likelihood} x is a level")
+        return x
+    levels = case.x == "uint8" and ALL[case.likelihood].SUPPORT != "counts"
     return (x * 255).round().to(torch.uint8) if levels else x.to(DTYPES[case.x])
 
 
@@ -124,8 +128,14 @@ def draw_counts(case, g):
     return x, (random(*size) - 1, 0.7 * random(case.dims) + 1, random(*size) - 1)[: case.outputs]
 
 
-DRAW = {name: draw_counts for name, formula in LIKELIHOODS.items() if formula.SUPPORT == "counts"}
-DRAW["discretized_logistic"] = draw_levels
+def draw_categories(case, g):
+    """Levels of 8 bits, and a logit for each of them."""
+    x = torch.randint(256, (case.batch, case.dims), generator=g, dtype=torch.uint8)
+    return x, (2 * torch.randn((case.batch, 256, case.dims), generator=g),)
+
+
+DRAW = {name: draw_counts for name, formula in ALL.items() if formula.SUPPORT == "counts"}
+DRAW |= {"discretized_logistic": draw_levels, "categorical": draw_categories}
 """likelihood -> draw(case, generator) gives (x, params), where draw_reals will not do."""
 
 

@@ -10,7 +10,8 @@ import math
 import torch
 import torch.nn.functional as F
 
-from ..formulas import LIKELIHOODS
+from .. import functional
+from ..formulas import ALL
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -66,6 +67,10 @@ def discretized_logistic(x, loc, logscale):
     return -torch.where(x < 0.001, F.logsigmoid(plus), log_p).sum()
 
 
+def cross_entropy(x, logits):
+    return F.cross_entropy(logits, x.long(), reduction="sum")
+
+
 def poisson(x, log_rate):
     return F.poisson_nll_loss(log_rate, x, reduction="sum") + torch.lgamma(x + 1).sum()
 
@@ -106,6 +111,7 @@ RIVALS = {
     ("laplace", 2): [laplace_formula],
     ("continuous_bernoulli", 1): [continuous_bernoulli],
     ("discretized_logistic", 2): [discretized_logistic],
+    ("categorical", 1): [cross_entropy],
     ("poisson", 1): [poisson],
     ("negative_binomial", 2): [negative_binomial],
     ("zinb", 3): [zinb, scvi_zinb],
@@ -119,6 +125,7 @@ DISTRIBUTIONS = {
     ("laplace", 1): ("Laplace", lambda loc: {"loc": loc, "scale": 1.0}),
     ("laplace", 2): ("Laplace", lambda loc, logscale: {"loc": loc, "scale": logscale.exp()}),
     ("continuous_bernoulli", 1): ("ContinuousBernoulli", lambda logits: {"logits": logits}),
+    ("categorical", 1): ("Categorical", lambda logits: {"logits": logits.movedim(1, -1)}),
     ("poisson", 1): ("Poisson", lambda log_rate: {"rate": log_rate.exp()}),
     ("negative_binomial", 2): (
         "NegativeBinomial",
@@ -137,7 +144,8 @@ DISTRIBUTIONS = {
 
 
 def plain_formula(likelihood):
-    return lambda x, *params: LIKELIHOODS[likelihood].nll(*torch.broadcast_tensors(x, *params)).sum()
+    options = {"likelihood": likelihood, "reduction": "sum", "backend": "torch"}
+    return lambda x, *params: functional.nll(params[0] if len(params) == 1 else params, x, **options)
 
 
 def rivals(likelihood, outputs):
@@ -156,9 +164,10 @@ def sample_by_hand(mu, logvar):
 
 def widened(x, tensors, likelihood):
     """(x, *tensors) as autocast gives them to a loss: in float32. Pixels of uint8 are divided by 255."""
-    if x.dtype == torch.uint8:
-        x = x.float() if LIKELIHOODS[likelihood].SUPPORT == "counts" else x.float() / 255
-    return x.float(), *(t.float() for t in tensors)
+    support = ALL[likelihood].SUPPORT
+    if x.dtype == torch.uint8 and support not in ("counts", "levels"):
+        x = x.float() / 255
+    return x if support == "levels" else x.float(), *(t.float() for t in tensors)
 
 
 def by_hand(rival, likelihood, sampled):

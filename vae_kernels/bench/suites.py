@@ -5,7 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
-from ..formulas import LIKELIHOODS
+from ..formulas import ALL
 from . import steps
 from .case import Case, needed
 from .measure import measure
@@ -31,12 +31,12 @@ def dtypes():
 
 def likelihoods():
     """Every likelihood, with the parameters it needs, and with all where there is a rival for that."""
-    for name, formula in LIKELIHOODS.items():
+    for name, formula in ALL.items():
         for outputs in sorted({needed(name), len(formula.PARAMETERS)}):
             if outputs == needed(name) or (name, outputs) in RIVALS:
-                counts = formula.SUPPORT == "counts"
-                shape = (128, 4000, 10) if counts else (256, 3072, 128)
-                yield Case(*shape, likelihood=name, outputs=outputs)
+                shape = {"counts": (128, 4000, 10), "levels": (16, 3072, 128)}.get(formula.SUPPORT, (256, 3072, 128))
+                x = "uint8" if formula.SUPPORT == "levels" else "float32"
+                yield Case(*shape, likelihood=name, outputs=outputs, x=x)
     yield Case(128, 20000, 10, likelihood="zinb", outputs=3)
 
 

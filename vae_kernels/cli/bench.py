@@ -18,11 +18,11 @@ from ..bench.check import WrongResult
 from ..bench.clock import CPU, Gpu
 from ..bench.measure import Options, measure
 from ..bench.table import table
-from ..formulas import LIKELIHOODS
+from ..formulas import ALL
 from . import UserError
 
 Suite = Enum("Suite", {name: name for name in (*suites.SUITES, "all")}, type=str)
-Likelihood = Enum("Likelihood", {name: name for name in LIKELIHOODS}, type=str)
+Likelihood = Enum("Likelihood", {name: name for name in ALL}, type=str)
 Part = Enum("Part", {name: name for name in PARTS[:2]}, type=str)
 Direction = Enum("Direction", {name: name for name in WAYS}, type=str)
 Storage = Enum("Storage", {name: name for name in DTYPES if name != "uint8"}, type=str)
@@ -101,7 +101,7 @@ def _own(shapes, settings, options):
         options = replace(options, modes=("default",))
     cases = [replace(Case(*parse_shape(text)), **settings) for text in shapes]
     for case in cases:
-        names = LIKELIHOODS[case.likelihood].PARAMETERS
+        names = ALL[case.likelihood].PARAMETERS
         if not needed(case.likelihood) <= case.outputs <= len(names):
             raise UserError(f"--outputs: got {case.outputs}, but {case.likelihood} has {', '.join(names)}")
     return ([{"suite": "own"} | row for row in measure(case, options)] for case in cases)
