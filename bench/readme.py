@@ -34,7 +34,8 @@ def where(rows):
     row = rows[0]
     commits = ", ".join(sorted({r["commit"] for r in rows}))
     threads = max(r["threads"] for r in rows)
-    return f"{row['device']}, {threads} threads, PyTorch {row['torch']}, Python {row['python']}, commit {commits}"
+    threads = f"{threads} thread{'s' * (threads > 1)}"
+    return f"{row['device']}, {threads}, PyTorch {row['torch']}, Python {row['python']}, commit {commits}"
 
 
 def disturbed(rows):
