@@ -1,1 +1,1 @@
-"""Timings of the objective beside eager PyTorch and torch.compile: `python -m bench`."""
+"""The published timings: results, and the pages made of them. `python -m bench` is `vae-kernels bench`."""

@@ -2,6 +2,7 @@
 the matrix product of the expanded square, each also by torch.compile, by torch.distributions, and by vae_kernels."""
 
 import argparse
+import csv
 import math
 import os
 import sys
@@ -11,8 +12,7 @@ import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 import vae_kernels as vk
-
-from . import core
+from vae_kernels.bench import clock, results
 
 SHAPES = [(128, 10, 20), (512, 500, 40)]
 
@@ -91,14 +91,13 @@ def measure(shape, args):
         for log_prob in contenders.values():
             check(log_prob, tensors)
 
-    def prepare():
+    def prepare(_):
         return [t.detach().requires_grad_() for t in tensors]
 
-    runs = {name: step(log_prob) for name, log_prob in contenders.items()}
-    times = core.interleave(runs, prepare, args.seconds, least=3 if args.only_fused else 7, warm_up=1)
-    for name, seconds in times.items():
-        t = core.summary(seconds)
-        ratio = round(t["median_us"] / core.summary(times["fused"])["median_us"], 2)
+    runs = {name: (prepare, step(log_prob)) for name, log_prob in contenders.items()}
+    times = clock.summaries(clock.interleave(runs, clock.CPU, args.seconds, least=3 if args.only_fused else 7))
+    for name, t in times.items():
+        ratio = round(t["median_us"] / times["fused"]["median_us"], 2)
         sizes = dict(zip(("points", "components", "dims"), shape, strict=True))
         yield sizes | {"name": name} | {k: round(v, 1) for k, v in t.items()} | {"fused_is_times_faster": ratio}
 
@@ -109,7 +108,8 @@ def main():
         torch.set_num_threads(args.threads)
     # on a busy machine, threads that spin while they wait measure the other processes
     wait = os.environ.get("OMP_WAIT_POLICY", "default")
-    where = core.machine() | {"omp_wait_policy": wait, "command": " ".join(["python -m bench.mixture", *sys.argv[1:]])}
+    where = results.where(" ".join(["python -m bench.mixture", *sys.argv[1:]]))
+    where |= {"threads": torch.get_num_threads(), "omp_wait_policy": wait}
     rows = []
     for shape in args.shape or SHAPES:
         for row in measure(shape, args):
@@ -118,7 +118,10 @@ def main():
             faster = f"fused is {row['fused_is_times_faster']:>7.2f} x faster"
             print(f"{size:>16} {row['name']:<18} {row['median_us']:>12.1f} us  {faster}")
     if args.csv:
-        core.write(args.csv, rows)
+        with open(args.csv, "w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -1,52 +1,153 @@
-"""python -m bench.readme: writes the README's table of times from the committed results."""
+"""python -m bench.readme: writes the README's section of times, docs/bench.md and its figures from the results."""
 
-import csv
-from pathlib import Path
+from . import tables
+from .rows import ROOT, comparisons, devices
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "bench" / "results"
 BEGIN, END = "<!-- python -m bench.readme -->\n", "<!-- end -->"
+FIGURES = ROOT / "docs" / "bench"
+PAGE = ROOT / "docs" / "bench.md"
+SHAPES = ("shapes", "gpu")
+CASES = (*SHAPES, "dtypes", "likelihoods", "directions", "batch", "dims", "threads", "modes", "malloc")
+SECTIONS = {
+    "dtypes": ("Storage types", "bfloat16 is what autocast leaves: rivals widen it to float32, as autocast does."),
+    "likelihoods": (
+        "Likelihoods",
+        "Each with the parameters it needs, and with all of them. The inverse dispersion of counts is one a gene; four "
+        "of five counts are 0.",
+    ),
+    "directions": (
+        "Forward, backward, both",
+        "The loss without the sampling. Our backward does little where the incoming gradient is 1, as the forward has "
+        "computed the gradient, which is why our forward alone costs more than a forward need.",
+    ),
+    "threads": ("Threads", ""),
+    "modes": ("Modes of torch.compile", "All of them are in the table of contenders below."),
+    "malloc": (
+        "A malloc that keeps its memory",
+        "glibc gives large blocks back to the system, which clears them page by page when they are asked for again: "
+        "that is much of what eager PyTorch takes at large sizes. Here it keeps them.",
+    ),
+}
 
 
-def table(path):
-    """Markdown of one results file: a line a shape."""
-    rows = list(csv.DictReader(path.read_text().splitlines()))
-    where = rows[0]
-    lines = [
-        f"{where['device']}, {where['threads']} threads, PyTorch {where['torch']}, malloc: {where['allocator']}; "
-        f"`bench/results/{path.name}`, made by `{where['command']}`:",
-        "",
-        "| batch x dims / latents, storage | eager | torch.compile | vae_kernels | faster than eager | than compile |",
-        "|---|---|---|---|---|---|",
+def where(rows):
+    row = rows[0]
+    commits = ", ".join(sorted({r["commit"] for r in rows}))
+    threads = max(r["threads"] for r in rows)
+    threads = f"{threads} thread{'s' * (threads > 1)}"
+    return f"{row['device']}, {threads}, PyTorch {row['torch']}, Python {row['python']}, commit {commits}"
+
+
+def disturbed(rows):
+    timed = [r for r in rows if r["disturbed"] is not None]
+    share = sum(r["disturbed"] > 0 for r in timed) / len(timed)
+    if not share:
+        return ""
+    return (
+        f" **Measured on a busy machine**: other programs took processors away during {share:.0%} of these rows. That "
+        "hits long runs more than short ones and flatters what is fast: the ratios are too high."
+    )
+
+
+def section(path, rows):
+    """The README's: two tables, a figure, and where we lose."""
+    text = [
+        f"{where(rows)}; `bench/results/{path.name}`.{disturbed(rows)}",
+        f"![times faster](docs/bench/{path.stem}.svg)",
     ]
-    shapes = dict.fromkeys(tuple(r[k] for k in _SHAPE) for r in rows)
-    for shape in shapes:
-        us = {r["name"]: float(r["median_us"]) for r in rows if tuple(r[k] for k in _SHAPE) == shape}
-        batch, dims, latents, part, likelihood, dtype = shape
-        compiled = _time(us["compile"]) if "compile" in us else "-"
-        ratio = f"{us['compile'] / us['fused']:.1f}x" if "compile" in us else "-"
-        lines.append(
-            f"| {likelihood} {part} {batch} x {dims} / {latents}, {dtype} | {_time(us['eager'])} | {compiled} "
-            f"| {_time(us['fused'])} | **{us['eager'] / us['fused']:.1f}x** | {ratio} |"
-        )
-    return "\n".join(lines)
-
-
-_SHAPE = ("batch", "dims", "latents", "part", "likelihood", "dtype")
-
-
-def _time(us):
-    return f"{us:.0f} us" if us < 1000 else f"{us / 1000:.2f} ms" if us < 10_000 else f"{us / 1000:.0f} ms"
+    text.append(tables.speeds(comparisons(rows, *SHAPES)))
+    if steps := comparisons(rows, "steps"):
+        text += ["Whole training steps, Adam included:", tables.steps(steps)]
+    text += ["**Where we lose.** " + tables.losses(comparisons(rows, *CASES, "steps"))]
+    return "\n\n".join(text)
 
 
 def rendered(readme):
-    """The README's text with its table made anew."""
+    """The README's text with its section made anew."""
     before, rest = readme.split(BEGIN)
     after = rest[rest.index(END) :]
-    tables = "\n\n".join(table(path) for path in sorted(RESULTS.glob("*.csv")))
-    return f"{before}{BEGIN}{tables}\n{after}"
+    sections = "\n\n".join(section(path, rows) for path, rows in devices().items())
+    return f"{before}{BEGIN}{sections}\n{after}"
+
+
+INTRODUCTION = """\
+# Timings
+
+Made by `python -m bench.readme` from `bench/results`; do not edit. To measure again (some fifteen minutes; keep the
+machine quiet):
+
+    pip install ".[bench]" && python -m bench all --out bench/results && python -m bench.readme
+
+`vae-kernels bench --shape 128x784/20` times your own sizes; `vae-kernels bench --help` says what else.
+
+## How it is measured
+
+- Contenders run in turns, so that a slow minute of the machine is shared by all. A turn is some runs, the first of
+  which is not counted: it finds the caches as another contender left them. Medians, with the 20th and 80th percentile.
+- Loss and gradients of each contender are checked against float64 before it is timed; "error" is the largest, relative
+  to the largest magnitude of what it should be. A rival that is wrong by more than its
+  formula's own eps explains (2e-3) is not timed.
+- Ours runs twice in each comparison; "noise" is how much the two medians differ. Where a difference is smaller, or
+  the ranges from the 20th to the 80th percentile overlap, the tables say "noise" in its place.
+- The first run, compilation included, is reported apart. It is without any cache of earlier compilations.
+- A run during which the system took a processor away is left out, where enough others remain for every contender.
+- "of the limit": the bytes that nobody can do without (each input read once, each result written once), at the speed of
+  a copy of the reconstruction, measured in the same turns. Small cases fit in the caches, where a copy is very fast.
+- "kernels": operators that touch data; for compiled code the kernels that it generates. "peak": memory beyond the
+  inputs, by the system's own count, the results included.
+- "best eager" is the fastest of all eager forms: that of pytorch/examples (sigmoid, then cross-entropy), the one with
+  logits, `F.mse_loss`, `F.gaussian_nll_loss`, torch.distributions, Pyro's TraceMeanField_ELBO. Each is in
+  `vae_kernels/bench/rivals.py`.
+"""
+
+
+def page():
+    """docs/bench.md"""
+    return INTRODUCTION + "".join(f"\n{device_page(path, rows)}" for path, rows in devices().items())
+
+
+def device_page(path, rows):
+    shapes = comparisons(rows, *SHAPES)
+    text = [f"## {where(rows)}", f"`bench/results/{path.name}`.{disturbed(rows)}"]
+    text += ["### Sizes", f"![times faster](bench/{path.stem}.svg)", tables.speeds(shapes), tables.costs(shapes)]
+    if steps := comparisons(rows, "steps"):
+        text += ["### Training steps", "Amdahl's law: a faster loss saves at most the loss.", tables.steps(steps)]
+        text += [tables.amdahl(steps)]
+    if comparisons(rows, "batch"):
+        text += ["### Scaling", f"![time against batch and dims](bench/{path.stem}-scaling.svg)"]
+    for suite, (title, note) in SECTIONS.items():
+        if found := comparisons(rows, suite):
+            text += [
+                f"### {title}",
+                *([note] if note else []),
+                by_threads(found) if suite == "threads" else tables.speeds(found),
+            ]
+    text += ["### Where we lose", tables.losses(comparisons(rows, *CASES, "steps"))]
+    text += ["### Every contender", tables.contenders(comparisons(rows, *SHAPES, "modes", "likelihoods"))]
+    return "\n\n".join(text) + "\n"
+
+
+def by_threads(found):
+    """The table of speeds, with the threads in front."""
+    head, rule, *lines = tables.speeds(found).splitlines()
+    lines = [f"| {c.first['threads']} {line}" for c, line in zip(found, lines, strict=True)]
+    return "\n".join([f"| threads {head}", f"| --- {rule}", *lines])
+
+
+def figures():
+    """Draw them: {target: source}."""
+    from . import plots
+
+    for path, rows in devices().items():
+        plots.bars(comparisons(rows, *SHAPES), FIGURES / f"{path.stem}.svg", path)
+        batch, dims = comparisons(rows, "batch"), comparisons(rows, "dims")
+        if batch and dims:
+            panels = {("batch", "784 dims, 20 latents"): batch, ("dims", "batch 64, 64 latents"): dims}
+            plots.curves(panels, FIGURES / f"{path.stem}-scaling.svg", path)
 
 
 if __name__ == "__main__":
     readme = ROOT / "README.md"
     readme.write_text(rendered(readme.read_text()))
+    PAGE.write_text(page())
+    figures()

@@ -4,6 +4,7 @@ import csv
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -29,12 +30,72 @@ def test_every_likelihood_has_its_section():
     assert set(vk.LIKELIHOODS) <= sections
 
 
-def test_the_numbers_are_those_of_the_results(monkeypatch):
+@pytest.fixture
+def bench(monkeypatch):
+    """The modules that make pages from results, from this tree."""
     monkeypatch.syspath_prepend(str(ROOT))
-    monkeypatch.delitem(sys.modules, "bench", raising=False)
-    from bench import readme
+    for name in [name for name in sys.modules if name.partition(".")[0] == "bench"]:
+        monkeypatch.delitem(sys.modules, name)
+    from bench import plots, readme, rows, tables
 
-    assert README.read_text() == readme.rendered(README.read_text()), "python -m bench.readme"
+    return SimpleNamespace(plots=plots, readme=readme, rows=rows, tables=tables)
+
+
+def test_the_numbers_are_those_of_the_results(bench):
+    assert README.read_text() == bench.readme.rendered(README.read_text()), "python -m bench.readme"
+    assert bench.readme.PAGE.read_text() == bench.readme.page(), "python -m bench.readme"
+
+
+def test_the_figures_are_those_of_the_results(bench):
+    pages = README.read_text() + bench.readme.PAGE.read_text()
+    shown = set(re.findall(r"bench/([\w-]+\.svg)", pages))
+    assert shown == {path.name for path in bench.readme.FIGURES.glob("*.svg")} != set()
+    sums = [bench.plots.digest(path) for path in bench.rows.devices()]
+    for name in shown:
+        assert any(found in (bench.readme.FIGURES / name).read_text() for found in sums), "python -m bench.readme"
+
+
+def comparison(bench, eager, ours, again):
+    """A comparison of these medians."""
+    shared = {"part": "objective", "model": "", "dims": 784, "batch": 128, "latents": 20, "likelihood": "bernoulli"}
+    shared |= {
+        "outputs": "1",
+        "least_bytes": None,
+        "dtype": "float32",
+        "x": "float32",
+        "direction": "both",
+        "incoming": 1,
+    }
+    rows = [("eager", f"rival {us}", us) for us in eager]
+    rows += [("vae_kernels", "ours", ours), ("vae_kernels", "again", again)]
+    rows = [shared | {"kind": k, "name": name, "median_us": us, "p20_us": us, "p80_us": us} for k, name, us in rows]
+    return bench.rows.Comparison(rows)
+
+
+def test_where_we_lose_is_told(bench):
+    """Against the fastest rival; and what equal runs differ by is no victory and no defeat."""
+    won, lost, tie = ((200, 100), 50, 50), ((100, 300), 150, 150), ((100,), 101, 103)
+    said = bench.tables.losses([comparison(bench, *times) for times in (won, lost, tie)])
+    assert said.startswith("In 3 comparisons") and "we lose 1, and 1 are ties" in said
+    lines = [line for line in said.splitlines() if "rival 1" in line]
+    assert ["0.67x" in line for line in lines] == [True, False, False] and "we lose" in lines[0]
+    assert "0.99x" in lines[1] and "a tie" in lines[1]
+    assert "2.00x" in lines[2] and "we win" in lines[2]
+
+
+def test_noise_is_no_ratio(bench):
+    (told, noise) = (bench.tables.speeds([comparison(bench, (200,), 100, again)]) for again in (101, 300))
+    assert "**2.0x**" in told and "**noise**" in noise and "2.0x" not in noise
+    wide = comparison(bench, (200,), 100, 100)
+    wide.ours["p80_us"], wide.eager[0]["p20_us"] = 150, 140
+    assert "**noise**" in bench.tables.speeds([wide])
+
+
+@pytest.mark.parametrize(
+    ("us", "text"), [(0.94, "0.94 us"), (9.999, "10.0 us"), (12.34, "12.3 us"), (999.6, "1.00 ms"), (2.5e6, "2.50 s")]
+)
+def test_durations(bench, us, text):
+    assert bench.tables.duration(us) == text
 
 
 def rows(path):

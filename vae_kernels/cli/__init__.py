@@ -24,10 +24,12 @@ def app():
     """The typer application. Built on call: typer may be missing where this package is imported."""
     import typer
 
+    from .bench import bench
     from .doctor import doctor
     from .train import train
 
     application = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Fused ELBO for PyTorch.")
     application.command()(train)
+    application.command()(bench)
     application.command()(doctor)
     return application

@@ -1,0 +1,81 @@
+"""The committed results, by comparison."""
+
+import math
+from pathlib import Path
+
+from vae_kernels.bench import results
+from vae_kernels.bench.contenders import COMPILE, COPY, EAGER, OURS
+from vae_kernels.bench.measure import AGAIN
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results"
+NUMBERS = {"median_us", "p20_us", "p80_us", "runs", "disturbed", "first_us", "graph_us", "host_us", "kernels"}
+NUMBERS |= {"peak_bytes", "least_bytes", "copy_bytes_per_s", "error", "batch", "dims", "latents", "threads", "incoming"}
+
+
+class Comparison:
+    """The rows of one case: eager and compiled are lists, the fastest first; ours is our best way of writing it."""
+
+    def __init__(self, rows):
+        self.wrong = [r for r in rows if r["median_us"] is None]  # and so not timed
+        self.rows = rows = [r for r in rows if r["median_us"] is not None]
+        self.first = rows[0]
+        of = lambda kind: [r for r in rows if r["kind"] == kind and r["part"] != "loss of the step"]  # noqa: E731
+        self.eager, self.compiled = (sorted(of(k), key=lambda r: r["median_us"]) for k in (EAGER, COMPILE))
+        self.others = [r for r in of(OURS) if r["name"] != AGAIN]
+        self.ours = self.others[0]
+        again = next((r for r in of(OURS) if r["name"] == AGAIN), self.ours)
+        self.noise = math.exp(abs(math.log(again["median_us"] / self.ours["median_us"]))) - 1
+        self.copy = next(iter(of(COPY)), None)
+
+    @property
+    def what(self):
+        """The case in words, shape first."""
+        r = self.first
+        shape = f"{r['batch']} x {r['dims']} / {r['latents']}" if r["dims"] else f"{r['batch']} x {r['latents']}"
+        if r["model"]:
+            return f"{r['model']}, batch {r['batch']}"
+        parts = [] if r["part"] == "sample" else [_likelihood(r)]
+        parts += {"objective": [], "loss": ["without sampling"], "sample": ["sample and its KL alone"]}[r["part"]]
+        parts += [] if (r["dtype"], r["x"]) == ("float32", "float32") else [f"{r['dtype']}, x {r['x']}"]
+        parts += [] if r["direction"] == "both" else [r["direction"]]
+        parts += [] if r["incoming"] == 1 else [f"gradient {r['incoming']:g}"]
+        return ", ".join([shape, *parts])
+
+    def faster(self, row, other):
+        """(how many times faster the row is than the other, whether that can be told from noise): it is more than two
+        equal runs differ by, and their ranges from the 20th to the 80th percentile do not overlap."""
+        ratio = other["median_us"] / row["median_us"]
+        apart = row["p80_us"] < other["p20_us"] or other["p80_us"] < row["p20_us"]
+        return ratio, apart and abs(math.log(ratio)) > math.log1p(self.noise)
+
+    def limit_us(self):
+        """The time in which a copy would move the bytes that nobody can do without."""
+        row = self.ours
+        return row["least_bytes"] / row["copy_bytes_per_s"] * 1e6 if row["least_bytes"] else None
+
+
+def _likelihood(row):
+    return row["likelihood"] + (f" of {row['outputs']} parameters" if row["outputs"] > "1" else "")
+
+
+def devices():
+    """{path of a results file: its rows, numbers as numbers}"""
+    return {path: [_numbers(row) for row in results.read(path)] for path in sorted(RESULTS.glob("*.csv"))}
+
+
+def _numbers(row):
+    as_number = lambda text: float(text) if "." in text or "e" in text else int(text)  # noqa: E731
+    return {key: (as_number(v) if v else None) if key in NUMBERS else v for key, v in row.items()}
+
+
+def comparisons(rows, *suites):
+    """The comparisons of these suites, in the order of the file."""
+    found = {}
+    for row in rows:
+        if row["suite"] in suites:
+            key = tuple(
+                row[k] for k in ("suite", "model", "allocator", *results.CASE) if k != "part" or not row["model"]
+            )
+            found.setdefault(key, []).append(row)
+    return [Comparison(group) for group in found.values()]

@@ -1,0 +1,135 @@
+"""Tables of the results, in Markdown."""
+
+from vae_kernels.bench.contenders import EAGER, OURS
+
+NOISE = "noise"  # in the place of a ratio that cannot be told from it
+CLOSEST = 3  # of the comparisons that we win, shown with those that we lose
+
+
+def markdown(head, lines):
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *lines))
+
+
+def duration(us):
+    """Three digits, of us, ms or s."""
+    for unit, size in (("us", 1), ("ms", 1e3), ("s", 1e6)):
+        if us < 999.5 * size or unit == "s":
+            value = us / size
+            return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {unit}"
+
+
+def time(row):
+    return duration(row["median_us"]) if row else "-"
+
+
+def mib(row):
+    return "-" if row is None or row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**20:.1f}"
+
+
+def times(c, row, other):
+    """How many times faster the row is than the other, if noise lets one tell."""
+    if other is None:
+        return "-"
+    ratio, told = c.faster(row, other)
+    return f"{ratio:.1f}x" if told else NOISE
+
+
+def saved(c, row, other):
+    """The share of the other's time that the row does without, if noise lets one tell."""
+    ratio, told = c.faster(row, other)
+    return f"**{1 - 1 / ratio:.0%}**" if told else NOISE
+
+
+def best(comparison):
+    """The best eager form, the best compiled one or None, ours."""
+    return comparison.eager[0], next(iter(comparison.compiled), None), comparison.ours
+
+
+def alone(comparison):
+    """{kind: median of the loss of a step alone}"""
+    return {r["kind"]: r["median_us"] for r in comparison.rows if r["part"] == "loss of the step"}
+
+
+def speeds(comparisons):
+    """A line a case: the best eager form, the best compiled one, ours."""
+    head = ["batch x dims / latents", "best eager", "torch.compile", "vae_kernels", "x eager", "x compile"]
+    lines = []
+    for c in comparisons:
+        eager, compiled, ours = best(c)
+        cells = [c.what, time(eager), time(compiled), time(ours)]
+        cells += [f"**{times(c, ours, eager)}**", times(c, ours, compiled)]
+        limit = c.limit_us()
+        lines.append([*cells, f"{limit / ours['median_us']:.0%}" if limit else "-"])
+    return markdown([*head, "of the limit"], lines)
+
+
+def steps(comparisons):
+    """A line a model: what the loss is of a step, and what we save."""
+    head = ["a training step", "eager", "of it the loss", "with our loss", "saved"]
+    head += ["torch.compile", "compiled, our loss", "saved"]
+    lines = []
+    for c in comparisons:
+        eager, compiled, ours = best(c)
+        both = c.others[1]
+        cells = [c.what, time(eager), f"{alone(c)[EAGER] / eager['median_us']:.0%}", time(ours), saved(c, ours, eager)]
+        lines.append([*cells, time(compiled), time(both), saved(c, both, compiled)])
+    return markdown(head, lines)
+
+
+def amdahl(comparisons):
+    """What a step would save if only the loss became faster, beside what it does save."""
+    head = ["model", "step", "its loss, eager", "its loss, ours", "saved by Amdahl's law", "saved, measured", "noise"]
+    lines = []
+    for c in comparisons:
+        step, loss = c.eager[0]["median_us"], alone(c)
+        cells = [c.what, duration(step), duration(loss[EAGER]), duration(loss[OURS])]
+        cells += [f"{(loss[EAGER] - loss[OURS]) / step:.0%}", f"{1 - c.ours['median_us'] / step:.0%}"]
+        lines.append([*cells, f"{c.noise:.0%}"])
+    return markdown(head, lines)
+
+
+def costs(comparisons):
+    """Kernels, memory and the first run, of the best of each kind."""
+    head = ["batch x dims / latents", "kernels: eager", "compile", "ours", "peak MiB: eager", "compile", "ours"]
+    head += ["first run: eager", "compile", "ours"]
+    lines = []
+    for c in comparisons:
+        cells = [c.what, *("-" if r is None or r["kernels"] is None else str(r["kernels"]) for r in best(c))]
+        cells += [mib(r) for r in best(c)]
+        lines.append([*cells, *("-" if r is None else duration(r["first_us"]) for r in best(c))])
+    return markdown(head, lines)
+
+
+def contenders(comparisons):
+    """A line for each contender of each case."""
+    head = ["case", "contender", "median", "p20 to p80", "x best eager", "GB/s", "error", "noise"]
+    lines = []
+    for c in comparisons:
+        for i, row in enumerate([*c.eager, *c.compiled, *c.others]):
+            us, least = row["median_us"], row["least_bytes"]
+            who = f"{row['kind']}: {row['name']}"
+            cells = ["" if i else c.what, f"**{who}**" if row["kind"] == OURS else who, duration(us)]
+            cells += [f"{duration(row['p20_us'])} to {duration(row['p80_us'])}", f"{c.eager[0]['median_us'] / us:.1f}x"]
+            cells += [f"{least / us / 1e3:.1f}" if least else "-", f"{row['error']:.0e}"]
+            lines.append([*cells, f"{c.noise:.0%}" if row is c.ours else ""])
+        for row in c.wrong:
+            lines.append(["", f"{row['kind']}: {row['name']}", "wrong", "", "", "", f"{row['error']:.0e}", ""])
+    return markdown(head, lines)
+
+
+def losses(comparisons):
+    """Where the best rival of a kind is faster than we are; and the closest of the rest, so that it is never empty."""
+    pairs = [(c, rival) for c in comparisons for rival in best(c)[:2] if rival]
+    found = sorted(((*c.faster(c.ours, rival), c, rival) for c, rival in pairs), key=lambda f: f[0])
+    slower = [f for f in found if f[0] < 1]
+    lines = []
+    for ratio, told, c, rival in found[: len(slower) + CLOSEST]:
+        verdict = ("we lose" if ratio < 1 else "we win") if told else "a tie: this is within the noise"
+        who = f"{rival['kind']}: {rival['name']}"
+        lines.append([c.what, who, time(rival), time(c.ours), f"{ratio:.2f}x", verdict])
+    lost, ties = sum(told for _, told, *_ in slower), sum(not told for _, told, *_ in found)
+    said = (
+        f"In {len(found)} comparisons with the best eager form or the best compiled one we lose {lost}, and {ties} are"
+    )
+    said += f" ties. These are all in which we are slower, and the {CLOSEST} closest of the others:"
+    return f"{said}\n\n{markdown(['case', 'rival', 'its time', 'ours', 'we are faster by', 'so'], lines)}"

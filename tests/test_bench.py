@@ -1,0 +1,268 @@
+"""`vae-kernels bench`: it times in turns, only what is right; its counts are right; its options, files and refusals."""
+
+import dataclasses
+import importlib.util
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import vae_kernels as vk
+from vae_kernels import cli
+from vae_kernels.bench import check, clock, contenders, counts, measure, results, rivals, steps, suites
+from vae_kernels.bench.case import Case, draw, least_bytes, needed, parse_shape
+from vae_kernels.bench.table import table
+from vae_kernels.formulas import ALL
+
+FAST = measure.Options(seconds=0.0, least=1, modes=(), memory=False)
+FORMS = [(name, n) for name in vk.LIKELIHOODS for n in sorted({needed(name), len(ALL[name].PARAMETERS)})]
+
+
+def small(**settings):
+    return Case(**({"batch": 16, "dims": 50, "latents": 8} | settings))
+
+
+@pytest.mark.parametrize("part", ["objective", "loss"])
+@pytest.mark.parametrize(("likelihood", "outputs"), FORMS)
+def test_every_contender_is_right(likelihood, outputs, part):
+    """measure() checks them; that the check sees a wrong one is the next tests' business."""
+    x = "uint8" if ALL[likelihood].SUPPORT == "levels" else "float32"
+    rows = measure.measure(small(likelihood=likelihood, outputs=outputs, part=part, incoming=0.7, x=x), FAST)
+    assert {row["kind"] for row in rows} == {contenders.EAGER, contenders.OURS, contenders.COPY}
+    names = {row["name"] for row in rows}
+    assert names >= {*rivals.rivals(likelihood, outputs), measure.AGAIN}
+    pyro = importlib.util.find_spec("pyro") and part == "objective" and (likelihood, outputs) in rivals.DISTRIBUTIONS
+    assert ("Pyro" in names) == bool(pyro)
+
+
+def test_a_likelihood_without_rivals_competes_with_its_own_formula(monkeypatch):
+    monkeypatch.setattr(rivals, "RIVALS", {("poisson", 1): [rivals.poisson]})
+    monkeypatch.setattr(rivals, "DISTRIBUTIONS", {})
+    case = small(likelihood="zinb", outputs=3)
+    assert [row["name"] for row in measure.measure(case, FAST) if row["kind"] == contenders.EAGER] == ["plain formula"]
+    monkeypatch.setitem(rivals.RIVALS, ("zinb", 3), [rivals.scvi_zinb])  # one entry makes a rival
+    assert [row["name"] for row in measure.measure(case, FAST) if row["kind"] == contenders.EAGER] == ["scvi_zinb"]
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize(("dtype", "x"), [("float32", "uint8"), ("bfloat16", "float32"), ("bfloat16", "uint8")])
+def test_storage_and_directions(dtype, x, direction):
+    rows = measure.measure(small(dtype=dtype, x=x, direction=direction), FAST)
+    assert all((row["least_bytes"] is None) == (direction == "backward") for row in rows)
+
+
+def test_sampling_alone():
+    rows = measure.measure(small(dims=0, part="sample"), FAST)
+    assert [row["name"] for row in rows] == ["by hand", "sample_kl", measure.AGAIN, ""]
+
+
+def scaled(factor):
+    """The right objective with one of its results off by a factor."""
+
+    def wrong(result, params, x, mu, logvar):
+        z, kl = vk.sample_kl(mu, logvar)
+        loss = vk.fused_elbo(params[0], x, kl=kl)
+        twisted = {"loss": lambda t: t.detach() * factor + (t - t.detach()), "recon": lambda t: t, "z": lambda t: t}
+        if result == "recon":
+            loss = loss + (factor - 1) * (params[0] - params[0].detach()).sum() / len(x)
+        return (twisted["loss"](loss) if result == "loss" else loss), (mu + (z - mu) * factor if result == "z" else z)
+
+    return wrong
+
+
+@pytest.mark.parametrize("result", ["loss", "recon", "z"])
+def test_a_wrong_contender_is_refused(monkeypatch, result):
+    case = small(batch=100, latents=50)
+
+    def with_factor(factor):
+        wrong = scaled(factor)
+        found = [contenders.Contender(contenders.OURS, "wrong", lambda *t: wrong(result, *t))]
+        monkeypatch.setattr(measure, "contenders", lambda *_: found)
+        return measure.measure(case, FAST)
+
+    assert with_factor(1.0)  # the same way of writing it, with nothing wrong
+    with pytest.raises(check.WrongResult, match=r"relative error|its noise has"):
+        with_factor(1.2)
+
+
+def test_a_wrong_rival_is_not_timed(monkeypatch):
+    monkeypatch.setattr(rivals, "RIVALS", {("bernoulli", 1): [lambda x, t: 1.01 * rivals.bce_with_logits(x, t)]})
+    rows = measure.measure(small(), FAST)
+    (wrong,) = (row for row in rows if row["name"] == "<lambda>")
+    assert wrong["median_us"] is None and wrong["error"] == pytest.approx(0.01, rel=0.1)
+    assert "eager <lambda>: wrong by 1.0e-02, and not timed" in table(rows)
+    assert sum(row["median_us"] is not None for row in rows) == len(rows) - 1
+
+
+def test_what_is_allowed_goes_by_the_type_of_each_result():
+    """The loss is float32 whatever is stored: a rounding of bfloat16 is too much for it, and no more than a rival's
+    formula may lose is too much for a rival."""
+    error = torch.finfo(torch.bfloat16).eps
+    assert check.worst([(error, torch.bfloat16)], ours=True) == error
+    for ours in (True, False):
+        with pytest.raises(check.WrongResult, match=r"torch\.float32"):
+            check.worst([(0.0, torch.bfloat16), (error, torch.float32)], ours)
+    assert check.worst([(1e-4, torch.float32)], ours=False) == 1e-4
+    with pytest.raises(check.WrongResult, match="allowed"):
+        check.worst([(1e-4, torch.float32)], ours=True)
+    with pytest.raises(check.WrongResult, match="nan"):
+        check.worst([(float("nan"), torch.float32)], ours=False)
+
+
+def test_turns():
+    """Each function in turns, its first run not counted, the long one not run twice."""
+    calls = []
+    functions = {
+        "short": (lambda i: (i,), lambda i: calls.append(("short", i))),
+        "long": (lambda i: (i,), lambda i: (calls.append(("long", i)), time.sleep(1.2 * clock._LONG))),
+    }
+    runs = clock.interleave(functions, clock.CPU, seconds=0.0, least=3, warm_up=1)
+    names = [name for name, _ in calls]
+    turns = [name for i, name in enumerate(names) if i == 0 or names[i - 1] != name]
+    assert turns == ["short", "long"] * 4
+    assert len(runs["long"]) == 3 and names.count("long") == 2 + 3
+    assert min(run.seconds for run in runs["long"]) >= 1.2 * clock._LONG
+    first_of_each_turn = [i for (name, i), before in zip(calls, [None, *names], strict=False) if name != before]
+    assert set(first_of_each_turn) == {0} and len(runs["short"]) < names.count("short")
+
+
+def test_disturbed_runs_are_left_out_of_all_or_none():
+    quiet, loud = clock.Run(1e-6), clock.Run(9e-6, True)
+    both = clock.summaries({"a": [quiet] * 5 + [loud] * 9, "b": [quiet] * 5}, least=5)
+    assert both["a"]["median_us"] == pytest.approx(1) and both["a"]["disturbed"] == 0
+    one = clock.summaries({"a": [quiet] * 5 + [loud] * 9, "b": [quiet] * 4 + [loud]}, least=5)
+    assert one["a"]["median_us"] == pytest.approx(9) and one["a"]["disturbed"] == pytest.approx(9 / 14)
+
+
+def test_summary():
+    found = clock.summary([i * 1e-6 for i in range(101)])
+    assert [found[key] for key in ("median_us", "p20_us", "p80_us")] == pytest.approx([50, 20, 80])
+    assert found["runs"] == 101
+
+
+def test_operations():
+    a = torch.ones(4, requires_grad=True)
+    assert counts.operations(lambda t: t.view(2, 2) * 2 + 1, (a,), "cpu") == 2
+    assert counts.operations(lambda t: torch.autograd.grad((t * 2).sum(), t), (a,), "cpu") == 4  # ones_like; mul
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of resident memory is read from Linux's /proc")
+def test_peak_memory():
+    a = torch.ones(1 << 22)  # 16 MiB
+    size = a.numel() * a.element_size()
+    found = [counts.peak_bytes(f, (a,), "cpu") for f in (lambda t: t + 1, lambda t: (t + 1) * 2, lambda t: t.sum())]
+    if found[0] is None:
+        pytest.skip("this system does not reset the peak")
+    assert [round(peak / size, 1) for peak in found] == [1, 2, 0]
+
+
+def test_least_bytes():
+    case = small(dtype="bfloat16", x="uint8")
+    n, k = 16 * 50, 16 * 8
+    # recon, x, its gradient; then mu, logvar, z; mu and logvar again, grad_z, two gradients
+    assert least_bytes(case, draw(case)) == n * (2 + 1 + 2) + k * 2 * (3 + 5)
+    loss = dataclasses.replace(case, part="loss")
+    assert least_bytes(loss, draw(loss)) == n * 5 + k * 2 * 4
+    forward = dataclasses.replace(case, direction="forward")
+    assert least_bytes(forward, draw(forward)) == n * 3 + k * 2 * 3
+
+
+def test_a_training_step():
+    model = steps.Model("toy", lambda: vk.mlp_vae((50,), 8, (30,)), (50,), small(part="step"))
+    found = list(steps.measure(model, FAST))
+    assert [row["part"] for row in found].count("loss of the step") == 2
+    assert all(row["error"] < check.RIVALS for row in found if row["part"] == "step")
+
+
+def test_a_wrong_training_step_is_refused(monkeypatch):
+    monkeypatch.setattr(steps, "fused", lambda vae, x: 1.2 * vae.loss(x))
+    model = steps.Model("toy", lambda: vk.mlp_vae((50,), 8, (30,)), (50,), small(part="step"))
+    with pytest.raises(check.WrongResult, match="relative error"):
+        list(steps.measure(model, FAST))
+
+
+def test_suites_are_of_cases_that_differ():
+    for name, cases in suites.CASES.items():
+        cases = list(cases())
+        assert len(set(cases)) == len(cases) > 0, name
+    assert {case.likelihood for case in suites.likelihoods()} == set(vk.LIKELIHOODS)
+
+
+def test_results_are_kept_by_suite(tmp_path):
+    path = results.file_of(tmp_path, "A CPU (model 1)")
+    assert path.name == "a-cpu-model-1.csv"
+    row = {"allocator": "default", "error": 1.25e-7, "median_us": 12.345, "peak_bytes": None}
+    results.merge(path, [row | {"suite": "a", "name": "old"}, row | {"suite": "b", "name": "other"}])
+    results.merge(path, [row | {"suite": "a", "name": "new"}])
+    found = results.read(path)
+    assert [(r["suite"], r["name"]) for r in found] == [("b", "other"), ("a", "new")]
+    assert (found[1]["error"], found[1]["median_us"], found[1]["peak_bytes"]) == ("1.25e-07", "12.35", "")
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="got the columns"):
+        results.read(path)
+
+
+def bench(*options, code=0):
+    found = CliRunner().invoke(cli.app(), ["bench", *map(str, options)])
+    assert found.exit_code == code, found.output + repr(found.exception)
+    return found.output
+
+
+def test_the_command(tmp_path):
+    options = ("--shape", "16x50/8", "--seconds", 0, "--compile", "none", "--likelihood", "gaussian", "--out", tmp_path)
+    output = bench(*options)
+    for said in ("gaussian objective", "mse_loss", "x best eager", "of copy", "kernels"):
+        assert said in output
+    (path,) = Path(tmp_path).glob("*.csv")
+    rows = results.read(path)
+    assert {row["suite"] for row in rows} == {"own"} and {row["batch"] for row in rows} == {"16"}
+
+
+def test_compiled(tmp_path):
+    output = bench("--shape", "16x50/8", "--seconds", 0, "--out", tmp_path)
+    assert "torch.compile bce_with_logits" in output
+    (path,) = Path(tmp_path).glob("*.csv")
+    (row,) = (row for row in results.read(path) if row["kind"] == "torch.compile")
+    assert float(row["first_us"]) > 100 * float(row["median_us"]) and int(row["kernels"]) > 0
+
+
+REFUSALS = {
+    ("shapes", "--shape", "2x3/4"): "suite: has no effect with --shape",
+    ("--dtype", "bfloat16"): "--dtype: has no effect without --shape",
+    ("--shape", "12x3"): "got '12x3', expected batch x dims / latents",
+    ("--shape", "0x3/4"): "all of them positive",
+    ("--compile", "fast", "--shape", "2x3/4"): "--compile: got fast, expected some of default",
+    ("--outputs", 2, "--shape", "2x3/4"): "--outputs: got 2, but bernoulli has logits",
+    ("--likelihood", "zinb", "--outputs", 1, "--shape", "2x3/4"): "--outputs: got 1",
+}
+
+
+@pytest.mark.parametrize("options", REFUSALS, ids=lambda options: " ".join(map(str, options)))
+def test_refusals(options):
+    assert REFUSALS[options] in bench(*options, code=2)
+
+
+def test_shapes():
+    assert parse_shape("128x784/20") == parse_shape("128x784x20") == (128, 784, 20)
+
+
+def test_suites_run_apart(monkeypatch):
+    """`all` runs each suite in a process of its own, one of them with a malloc that keeps its memory."""
+    calls = []
+
+    def run(command, env):
+        calls.append((command[3:], env.get("MALLOC_MMAP_MAX_")))
+        return SimpleNamespace(returncode=len(calls) == len(suites.SUITES) and 7)
+
+    monkeypatch.delenv("MALLOC_MMAP_MAX_", raising=False)
+    monkeypatch.setattr(suites.subprocess, "run", run)
+    monkeypatch.setattr(sys, "argv", ["vae-kernels", "bench", "--seconds", "1", "all", "--out", "there"])
+    bench(*sys.argv[2:], code=7)
+    assert [call[0][1] for call in calls] == list(suites.SUITES)
+    assert all(words[2:] == ["--seconds", "1", "--out", "there"] for words, _ in calls)
+    assert {words[1]: kept for words, kept in calls if kept} == {"malloc": "0"}
+    assert suites.apart("malloc") == ("malloc",) and suites.apart("shapes") == ()

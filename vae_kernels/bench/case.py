@@ -1,0 +1,160 @@
+"""What is timed: a case, and its tensors."""
+
+import math
+import re
+from dataclasses import dataclass
+
+import torch
+
+from ..formulas import ALL
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "uint8": torch.uint8}
+PARTS = ("objective", "loss", "sample")
+DIRECTIONS = ("both", "forward", "backward")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison.
+
+    batch, dims, latents: recon and x are [batch, dims], mu and logvar [batch, latents].
+    part:      "objective" is what a training step needs, sampling and KL included; "loss" is without the sampling;
+               "sample" is z and its KL alone (dims = 0).
+    likelihood, outputs: its name, and how many of its parameters the decoder puts out.
+    dtype, x:  storage of the reconstruction and the latents, and of the target.
+    direction: "both" is forward and backward; "backward" starts from a graph that is there already.
+    incoming:  the gradient that reaches the loss: 1 is what loss.backward() sends.
+    """
+
+    batch: int
+    dims: int
+    latents: int
+    part: str = "objective"
+    likelihood: str = "bernoulli"
+    outputs: int = 1
+    dtype: str = "float32"
+    x: str = "float32"
+    direction: str = "both"
+    incoming: float = 1.0
+    threads: int = 0  # 0: as torch has it
+
+    @property
+    def shape(self):
+        return f"{self.batch}x{self.dims}/{self.latents}" if self.dims else f"{self.batch}x{self.latents}"
+
+
+@dataclass
+class Tensors:
+    """Inputs of one step; grad_z is the gradient that the decoder would send back to z."""
+
+    params: tuple
+    x: torch.Tensor | None
+    mu: torch.Tensor
+    logvar: torch.Tensor
+    grad_z: torch.Tensor
+
+    def leaves(self):
+        """The same with fresh leaves for autograd, which share the memory."""
+        fresh = [t.detach().requires_grad_() for t in (*self.params, self.mu, self.logvar)]
+        return Tensors(tuple(fresh[:-2]), self.x, fresh[-2], fresh[-1], self.grad_z)
+
+    def wanted(self):
+        return [*self.params, self.mu, self.logvar]
+
+    def to(self, device=None, dtype=None):
+        """Moved; dtype applies to all that is floating-point."""
+        move = lambda t: t.to(device, dtype if t.is_floating_point() else None)  # noqa: E731
+        x = None if self.x is None else move(self.x)
+        return Tensors(tuple(map(move, self.params)), x, *map(move, (self.mu, self.logvar, self.grad_z)))
+
+
+def parse_shape(text):
+    """(batch, dims, latents) of "128x784/20" or "128x784x20"."""
+    found = re.fullmatch(r"(\d+)x(\d+)[x/](\d+)", text)
+    if not found or not all(sizes := tuple(map(int, found.groups()))):
+        raise ValueError(f"shape: got {text!r}, expected batch x dims / latents, all of them positive: 128x784/20")
+    return sizes
+
+
+def needed(likelihood):
+    """How many parameters the likelihood cannot do without, which is at least one."""
+    formula = ALL[likelihood]
+    return max(1, len(formula.PARAMETERS) - len(formula.DEFAULTS))
+
+
+def draw(case, seed=0):
+    """The tensors of a case on the CPU: those of a model in training, parameters of a few units."""
+    g = torch.Generator().manual_seed(seed)
+    dtype, latent = DTYPES[case.dtype], (case.batch, case.latents)
+    mu, logvar = torch.randn(latent, generator=g), 0.3 * torch.randn(latent, generator=g)
+    grad_z = torch.randn(latent, generator=g) / case.batch
+    latents = tuple(t.to(dtype) for t in (mu, logvar, grad_z))
+    if case.part == "sample":
+        return Tensors((), None, *latents)
+    x, params = DRAW.get(case.likelihood, draw_reals)(case, g)
+    x = as_stored(x, case)
+    return Tensors(tuple(p.to(dtype) for p in params), x, *latents)
+
+
+def as_stored(x, case):
+    if not x.is_floating_point():
+        if x.dtype != DTYPES[case.x]:
+            raise ValueError(f"x: got {case.x}, expected uint8: a {case.likelihood} x is a level")
+        return x
+    levels = case.x == "uint8" and ALL[case.likelihood].SUPPORT != "counts"
+    return (x * 255).round().to(torch.uint8) if levels else x.to(DTYPES[case.x])
+
+
+def draw_reals(case, g):
+    """x in [0, 1]; locations, logits and log-scales around 0."""
+    size = (case.batch, case.dims)
+    first, *others = (torch.randn(size, generator=g) for _ in range(case.outputs))
+    return torch.rand(size, generator=g), (2 * first, *(0.5 * t for t in others))
+
+
+def draw_levels(case, g):
+    """x of 8 bits; a logistic that is a few levels wide, near x."""
+    size = (case.batch, case.dims)
+    x = torch.randint(256, size, generator=g) / 255
+    return x, (x + 0.05 * torch.randn(size, generator=g), 0.3 * torch.randn(size, generator=g) - 3)
+
+
+def draw_counts(case, g):
+    """Counts of single cells, four of five of them 0; the inverse dispersion is one a gene, as in scvi-tools."""
+    random = lambda *size: torch.randn(size, generator=g)  # noqa: E731
+    size = (case.batch, case.dims)
+    some = torch.poisson(torch.exp(0.5 + 0.8 * random(*size)), generator=g) + 1
+    x = torch.where(torch.rand(size, generator=g) < 0.8, torch.zeros(()), some)
+    return x, (random(*size) - 1, 0.7 * random(case.dims) + 1, random(*size) - 1)[: case.outputs]
+
+
+def draw_categories(case, g):
+    """Levels of 8 bits, and a logit for each of them."""
+    x = torch.randint(256, (case.batch, case.dims), generator=g, dtype=torch.uint8)
+    return x, (2 * torch.randn((case.batch, 256, case.dims), generator=g),)
+
+
+DRAW = {name: draw_counts for name, formula in ALL.items() if formula.SUPPORT == "counts"}
+DRAW |= {"discretized_logistic": draw_levels, "categorical": draw_categories}
+"""likelihood -> draw(case, generator) gives (x, params), where draw_reals will not do."""
+
+
+def least_bytes(case, tensors):
+    """The bytes that nobody can do without: each input read once, each result written once. None for "backward",
+    whose share of the work is each contender's own choice."""
+    if case.direction == "backward":
+        return None
+    size = lambda *ts: sum(t.numel() * t.element_size() for t in ts)  # noqa: E731
+    latent = size(tensors.mu)
+    sampled = latent if case.part != "loss" else 0  # z
+    once = size(*tensors.params, tensors.mu, tensors.logvar) + (0 if tensors.x is None else size(tensors.x)) + sampled
+    if case.direction == "forward":
+        return once
+    # The gradients; and where z was drawn its own gradient, mu and logvar once more, as they follow only then.
+    back = size(*tensors.params, tensors.mu, tensors.logvar) + (3 * latent if sampled else 0)
+    return once + back
+
+
+def expected_eps_error(n):
+    """How far mean and variance of n standard normals may be off: six standard deviations."""
+    return 6 / math.sqrt(n), 6 * math.sqrt(2 / n)

@@ -1,0 +1,75 @@
+"""Whether a contender is right: loss and gradients against float64, before any time of it is shown."""
+
+import math
+
+import torch
+
+from .. import functional
+from .case import expected_eps_error
+
+# Ours: some roundings. Others: what their formulas' own eps, and differences of lgamma in float32, lose.
+OURS_EPS, RIVALS = 64, 2e-3
+HALF = 1e-4  # the eps of float16 and bfloat16 is larger: there the rounding of a gradient is the whole of the error
+
+
+class WrongResult(Exception):
+    """A contender disagrees with float64: it is not timed. error: the largest, relative; inf if it is another."""
+
+    def __init__(self, message, error=math.inf):
+        super().__init__(message)
+        self.error = error
+
+
+def truth(case, tensors):
+    """[loss, gradients by params, mu, logvar] in float64, by the reference formulas, without what z sends back."""
+    wide = tensors.to(dtype=torch.float64).leaves()
+    options = {"backend": "torch"}
+    if case.part == "sample":
+        loss = functional.gaussian_kl(wide.mu, wide.logvar, reduction="mean", **options)
+    else:
+        recon = wide.params[0] if len(wide.params) == 1 else wide.params
+        loss = functional.fused_elbo(recon, wide.x, wide.mu, wide.logvar, likelihood=case.likelihood, **options)
+    return [loss.detach(), *torch.autograd.grad(loss, wide.wanted())]
+
+
+def errors(case, tensors, expected, loss, z, grads):
+    """[(error, dtype)] of the loss and each gradient, relative to the largest magnitude of what it should be.
+
+    expected: what truth() gives. z: the contender's own sample, from which its noise is known again; its moments must
+    be those of a standard normal, else WrongResult. The gradients are those at an incoming gradient of case.incoming.
+    """
+    value, *rest = expected
+    should = [value, *(case.incoming * g for g in rest)]
+    if z is not None:
+        mu, logvar, grad_z = (t.detach().double() for t in (tensors.mu, tensors.logvar, tensors.grad_z))
+        noise = z.detach().double() - mu
+        check_noise(noise * torch.exp(-0.5 * logvar), torch.finfo(z.dtype).eps)
+        should[-2] = should[-2] + grad_z
+        should[-1] = should[-1] + 0.5 * noise * grad_z
+    pairs = zip((loss, *grads), should, strict=True)
+    return [(((a.detach().double() - b).abs().max() / b.abs().max()).item(), a.dtype) for a, b in pairs]
+
+
+def check_noise(eps, rounding):
+    """WrongResult unless these look like standard normals."""
+    mean, variance = expected_eps_error(eps.numel())
+    found = eps.mean().item(), eps.var(correction=0).item() - 1
+    if not (abs(found[0]) <= mean + rounding and abs(found[1]) <= variance + 4 * rounding):
+        raise WrongResult(f"z: its noise has mean {found[0]:.3f} and variance {1 + found[1]:.3f}, expected 0 and 1")
+
+
+def allowed(dtype, ours):
+    """The error that a result of this type may have."""
+    eps = torch.finfo(dtype).eps
+    if eps > HALF:
+        return 4 * eps
+    return OURS_EPS * eps if ours else RIVALS
+
+
+def worst(found, ours):
+    """The largest of these errors; WrongResult if one of them is more than is allowed."""
+    largest = max(error for error, _ in found)
+    for error, dtype in found:
+        if not error <= (limit := allowed(dtype, ours)):
+            raise WrongResult(f"relative error {error:.1e} of a result in {dtype}, allowed {limit:.1e}", largest)
+    return largest

@@ -1,0 +1,173 @@
+"""How functions are timed: in turns, so that a slow minute of the machine is shared by all.
+
+A clock knows one kind of device: times(function, arguments) gives a Run for each of the arguments.
+"""
+
+import gc
+import itertools
+import math
+import statistics
+import time
+from typing import NamedTuple
+
+import torch
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+_TURN = 0.003  # seconds
+_LONG = 0.05  # seconds: a run beside which it does not matter what is in the caches
+_MOST = 50  # runs in a turn
+_PATIENCE = 3  # how many times longer to go on where other programs disturb
+
+
+class Run(NamedTuple):
+    """seconds; disturbed: the system took a processor away from this process meanwhile."""
+
+    seconds: float
+    disturbed: bool = False
+
+
+def switches():
+    """How often the system has taken a processor away from a thread of this process."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw if resource else 0
+
+
+class Cpu:
+    device = "cpu"
+
+    def times(self, f, arguments):
+        measured = []
+        for a in arguments:
+            before, begin = switches(), time.perf_counter()
+            result = f(*a)
+            seconds = time.perf_counter() - begin
+            measured.append(Run(seconds, switches() != before))
+            del result  # its memory goes back outside the measured time
+        return measured
+
+    def synchronize(self):
+        pass
+
+    def graph(self, f, arguments):
+        return None
+
+    def host(self, f, arguments):
+        return None
+
+
+CPU = Cpu()
+
+
+class Gpu:
+    device = "cuda"
+
+    def times(self, f, arguments):
+        """By events on the stream."""
+        marks = [torch.cuda.Event(enable_timing=True) for _ in range(len(arguments) + 1)]
+        marks[0].record()
+        for a, mark in zip(arguments, marks[1:], strict=True):
+            f(*a)
+            mark.record()
+        torch.cuda.synchronize()
+        return [Run(a.elapsed_time(b) / 1e3) for a, b in itertools.pairwise(marks)]
+
+    def synchronize(self):
+        torch.cuda.synchronize()
+
+    def graph(self, f, arguments, replays=20):
+        """Seconds of f, by replaying a CUDA graph of one call on each of the arguments."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                f(*arguments[0])
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            for a in arguments:
+                f(*a)
+        return median(self.times(graph.replay, [()] * replays)[2:]) / len(arguments)
+
+    def host(self, f, arguments, n=50):
+        """Seconds of Python for a call, the GPU left to run behind."""
+        torch.cuda.synchronize()
+        begin = time.perf_counter()
+        for _ in range(n):
+            f(*arguments[0])
+        seconds = (time.perf_counter() - begin) / n
+        torch.cuda.synchronize()
+        return seconds
+
+
+class Dry(Cpu):
+    """A GPU's measurements, run on the CPU to see that all of it runs: the times mean nothing."""
+
+    def graph(self, f, arguments):
+        return median(self.times(f, arguments))
+
+    def host(self, f, arguments):
+        return median(self.times(f, arguments[:1]))
+
+
+def median(runs):
+    return statistics.median(run.seconds for run in runs)
+
+
+def interleave(functions, clock, seconds, least=5, warm_up=1):
+    """Run the functions in turns until `seconds` are spent, each for at least `least` turns: {name: [Run, ...]}.
+
+    functions: {name: (prepare, function)}; prepare(i) makes the i-th arguments outside the measured time. A turn is
+    some runs of one function, of which the first is not counted: it finds the processor's caches as another function
+    left them, and how full depends on which one that was. Long runs have turns of one, which is counted. As long as
+    other programs disturb nearly every run, it goes on, up to three times longer.
+    """
+    runs = {name: [] for name in functions}
+    shortest = {}
+    start = time.perf_counter()
+    gc.collect()
+    gc.disable()  # else a collection falls into some run, and is counted there
+    try:
+        for i in itertools.count():
+            if i == warm_up:
+                start = time.perf_counter()
+            spent = time.perf_counter() - start
+            enough = spent > seconds and (quiet(runs, least) or spent > _PATIENCE * seconds)
+            if i >= warm_up + least and enough:
+                return runs
+            for name, (prepare, function) in functions.items():
+                cold = shortest.get(name, 0) < _LONG
+                n = cold + max(1, min(_MOST, round(_TURN / shortest.get(name, _TURN))))
+                turn = clock.times(function, [prepare(j) for j in range(n)])
+                shortest[name] = min(shortest.get(name, math.inf), *(run.seconds for run in turn))
+                if i >= warm_up:
+                    runs[name] += turn[cold:]
+    finally:
+        gc.enable()
+
+
+def quiet(runs, least):
+    """Whether each function has that many runs which nobody disturbed."""
+    return all(sum(not run.disturbed for run in found) >= least for found in runs.values())
+
+
+def summaries(runs, least=5):
+    """{name: median, 20th and 80th percentile in microseconds, and the number of runs} of what interleave() gives.
+
+    Where every function has enough undisturbed runs, the others are left out, and else of none: long runs are disturbed
+    more often than short ones, so that to leave them out of some would favour those that are fast.
+    """
+    leave_out = quiet(runs, least)
+    return {
+        name: summary([run.seconds for run in found if not (leave_out and run.disturbed)])
+        | {"disturbed": 0.0 if leave_out else sum(run.disturbed for run in found) / len(found)}
+        for name, found in runs.items()
+    }
+
+
+def summary(times):
+    ordered = sorted(times)
+    at = lambda share: ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1e6  # noqa: E731
+    return {"median_us": statistics.median(ordered) * 1e6, "p20_us": at(0.2), "p80_us": at(0.8), "runs": len(ordered)}

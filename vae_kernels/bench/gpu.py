@@ -1,0 +1,183 @@
+"""python -m bench.gpu: the check of a GPU, in at most eight minutes and without a network.
+
+First what the machine is; then whether every backend gives what float64 gives, and the noise of the CPU bit by bit;
+then times beside eager PyTorch and torch.compile, each of a case that was just checked. One failure does not stop the
+rest; it is printed, and ends in exit status 1. --dry runs all of it on the CPU, at toy sizes, Triton in its
+interpreter: what it then prints as times means nothing. --sanitize runs the numbers, at toy sizes, under CUDA's
+compute-sanitizer.
+"""
+
+import argparse
+import contextlib
+import gc
+import os
+import subprocess
+import sys
+import time
+import traceback
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from .. import backends, philox
+from ..backends import available_backends
+from . import check, results
+from .case import Case, draw
+from .clock import Dry, Gpu
+from .contenders import ours
+from .measure import Options, measure, step
+from .table import table
+
+SHAPES = [
+    (128, 784, 20), (256, 3072, 128), (256, 12288, 128), (64, 196608, 256), (1024, 20000, 30), (8, 16384, 4096),
+    (1024, 784, 20), (8, 64, 4),
+]  # fmt: skip
+DRY_SHAPES = [(4, 33, 4), (3, 64, 5)]
+NUMBERS = [(3, 1031, 7), (128, 784, 20), (9, 40000, 64)]
+CASES = [  # likelihood, dtype of recon and latents, dtype of x
+    ("bernoulli", "float32", "float32"),
+    ("bernoulli", "bfloat16", "float32"),
+    ("gaussian", "float32", "float32"),
+    ("bernoulli", "bfloat16", "uint8"),
+]
+
+
+class Report:
+    """Prints as it goes, and remembers what failed."""
+
+    def __init__(self):
+        self.failures = []
+
+    @contextlib.contextmanager
+    def part(self, what):
+        try:
+            yield
+        except Exception:
+            self.failures.append(what)
+            print(f"FAILED {what}\n{traceback.format_exc(limit=4)}", flush=True)
+
+
+def cases(shapes):
+    for likelihood, dtype, x in CASES:
+        for shape in shapes:
+            yield Case(*shape, likelihood=likelihood, dtype=dtype, x=x)
+
+
+def check_numbers(report, names, device, shapes):
+    for name in names:
+        for rng in ((0, 0), (1, 2), (0x1234567890AB, (5 << 32) + 7)):
+            for shape in ((3, 5), (1000, 20), (17, 3000)):
+                with report.part(f"noise of {name}, {rng}, {shape}"):
+                    check_noise(name, rng, shape, device)
+        for case in cases(shapes):
+            case = replace(case, part="loss", incoming=3.0)
+            with report.part(f"numbers of {name}, {case}"):
+                tensors = draw(case).to(device)
+                found = step(ours(case, name)["fused_elbo"], case)(tensors.leaves())
+                check.worst(check.errors(case, tensors, check.truth(case, tensors), *found), ours=True)
+
+
+def check_noise(name, rng, shape, device):
+    zeros, words = torch.zeros(shape, device=device), torch.tensor(rng)
+    module = backends.choose(name, (zeros,))
+    z, _ = module.sample_kl(zeros, zeros, (), words.to(device), None, False)
+    different = (z.cpu() != philox.normals(words, shape)).sum().item()
+    assert not different, f"{different} of {z.numel()} differ from the CPU's"
+
+
+def sanitize(report):
+    """The numbers under each tool of compute-sanitizer, without torch's cache, which hides bad accesses."""
+    env = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    for tool in ("memcheck", "racecheck", "initcheck", "synccheck"):
+        with report.part(f"compute-sanitizer {tool}"):
+            command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9"]
+            command += [sys.executable, "-m", "vae_kernels.bench.gpu", "--numbers"]
+            done = subprocess.run(command, env=env, capture_output=True, text=True)
+            said = done.stdout[-3000:] + done.stderr[-1000:]
+            assert done.returncode == 0, f"exit status {done.returncode}: {said}"
+            print(f"{tool}: clean", flush=True)
+
+
+def rows_of(report, case, options):
+    """The rows of a case, of all backends together; where that fails, of those that work alone."""
+    with report.part(f"times of {case}"):
+        return measure(case, options)
+    rows = []
+    for name in options.backends if len(options.backends) > 1 else ():
+        with report.part(f"times of {case}, {name} alone"):
+            rows += measure(case, replace(options, backends=(name,)))
+    return rows
+
+
+def describe(dry):
+    if dry:
+        return "no GPU: the times mean nothing"
+    p = torch.cuda.get_device_properties(0)
+    return f"{p.name}, {p.multi_processor_count} SMs, {p.total_memory >> 30} GiB, CUDA {torch.version.cuda}"
+
+
+def parse():
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--dry", action="store_true", help="on the CPU, at toy sizes")
+    parser.add_argument("--numbers", action="store_true", help="check the numbers at toy sizes, and end")
+    parser.add_argument("--sanitize", action="store_true", help="the same under compute-sanitizer, and end")
+    parser.add_argument("--out", type=Path, help="folder of the results; this device has a file there")
+    parser.add_argument("--minutes", type=float, default=7.0, help="no new case is begun after that")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of measuring, for each case")
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    args = parser.parse_args()
+    if args.dry and os.environ.get("TRITON_INTERPRET") != "1":
+        parser.error("--dry needs TRITON_INTERPRET=1 in the environment, for Triton's interpreter")
+    if not args.dry and not torch.cuda.is_available():
+        parser.error("torch finds no CUDA device; --dry runs the check without one")
+    return args
+
+
+def main():
+    args = parse()
+    begin, report, clock = time.perf_counter(), Report(), Dry() if args.dry else Gpu()
+    found = available_backends()
+    names = tuple(name for name in ("triton", "cuda") if found[name] is None and not (args.dry and name == "cuda"))
+    where = results.where(" ".join(["python -m bench.gpu", *sys.argv[1:]]), describe(args.dry))
+    triton = __import__("triton").__version__ if found["triton"] is None else found["triton"]
+    for key, value in (where | {"triton": triton, "backends": found}).items():
+        print(f"{key}: {value}")
+    if not names:
+        report.failures.append("no backend for this GPU")
+    elif args.sanitize or args.numbers:
+        sanitize(report) if args.sanitize else check_numbers(report, names, clock.device, DRY_SHAPES)
+    else:
+        check_numbers(report, names, clock.device, DRY_SHAPES if args.dry else NUMBERS)
+        print(f"checked in {time.perf_counter() - begin:.0f} s; failures: {report.failures or 'none'}", flush=True)
+        modes = () if args.no_compile or args.dry else ("default",)
+        times(
+            report,
+            args,
+            where,
+            Options(clock, args.seconds, 1 if args.dry else 5, modes, few=True, backends=names),
+            begin,
+        )
+    print(f"{len(report.failures)} failures in {time.perf_counter() - begin:.0f} s")
+    for failure in report.failures:
+        print(f"FAILED {failure}")
+    raise SystemExit(1 if report.failures else 0)
+
+
+def times(report, args, where, options, begin):
+    rows = []
+    for case in cases(DRY_SHAPES if args.dry else SHAPES):
+        if time.perf_counter() - begin > args.minutes * 60:
+            report.failures.append(f"no time for {case}")
+            continue
+        gc.collect()
+        new = rows_of(report, case, options)
+        if new:
+            print(table(new), flush=True)
+        rows += [{"suite": "gpu"} | row | where for row in new]
+        if args.out and rows:  # what there is, should the time run out
+            results.merge(results.file_of(args.out, where["device"]), rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""The cases of the published results, by what they show."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+from ..formulas import ALL
+from . import steps
+from .case import Case, needed
+from .measure import measure
+from .rivals import RIVALS
+
+SHAPES = [
+    Case(8, 64, 4),
+    Case(128, 784, 20),
+    Case(256, 3072, 128),
+    Case(256, 12288, 128),
+    Case(64, 196608, 256),
+    Case(1024, 20000, 30),
+    Case(8, 0, 4 * 64 * 64, part="sample"),  # the latent of a diffusion model's autoencoder
+]
+MIDDLE = [Case(128, 784, 20), Case(256, 12288, 128)]
+KEEPS_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "1000000000000"}
+
+
+def dtypes():
+    types = [("float32", "uint8"), ("bfloat16", "float32"), ("bfloat16", "uint8")]
+    return [replace(case, dtype=dtype, x=x) for case in MIDDLE for dtype, x in types]
+
+
+def likelihoods():
+    """Every likelihood, with the parameters it needs, and with all where there is a rival for that."""
+    for name, formula in ALL.items():
+        for outputs in sorted({needed(name), len(formula.PARAMETERS)}):
+            if outputs == needed(name) or (name, outputs) in RIVALS:
+                shape = {"counts": (128, 4000, 10), "levels": (16, 3072, 128)}.get(formula.SUPPORT, (256, 3072, 128))
+                x = "uint8" if formula.SUPPORT == "levels" else "float32"
+                yield Case(*shape, likelihood=name, outputs=outputs, x=x)
+    yield Case(128, 20000, 10, likelihood="zinb", outputs=3)
+
+
+def directions():
+    """The loss without sampling: forward, backward, both; with an incoming gradient that is 1, and that is not."""
+    ways = [("forward", 1.0), ("backward", 1.0), ("backward", 0.7), ("both", 1.0), ("both", 0.7)]
+    return [replace(c, part="loss", direction=direction, incoming=g) for c in MIDDLE for direction, g in ways]
+
+
+def by_batch():
+    return [Case(batch, 784, 20) for batch in (1, 8, 64, 512, 4096, 32768)]
+
+
+def by_dims():
+    return [Case(64, dims, 64) for dims in (64, 512, 4096, 32768, 262144)]
+
+
+def by_threads():
+    powers = [2**i for i in range(10) if 2**i <= (os.cpu_count() or 1)]
+    return [replace(case, threads=n) for case in MIDDLE for n in powers]
+
+
+CASES = {
+    "shapes": lambda: SHAPES,
+    "directions": directions,
+    "likelihoods": likelihoods,
+    "dtypes": dtypes,
+    "malloc": lambda: [Case(64, 196608, 256)],
+    "batch": by_batch,
+    "dims": by_dims,
+    "threads": by_threads,
+    "modes": lambda: MIDDLE,
+}
+FEW = ("batch", "dims", "threads", "modes")  # the best form of eager and of ours will do
+MODES = {"modes": ("default", "reduce-overhead", "max-autotune")}
+SUITES = ("shapes", "steps", *(name for name in CASES if name != "shapes"))
+
+
+def rows_of(suite, options):
+    """The rows of a suite, one list for each case, as they are measured. Without modes: those that the suite has."""
+    options = replace(options, few=options.few or suite in FEW)
+    if options.modes is None:
+        options = replace(options, modes=MODES.get(suite, ("default",)))
+    if suite == "steps":
+        found = (steps.measure(model, options) for model in steps.MODELS)
+    else:
+        found = (measure(case, options) for case in CASES[suite]())
+    return ([{"suite": suite} | row for row in rows] for rows in found)
+
+
+def apart(suite):
+    """The suites that have to run in processes of their own: all, so that none finds another's heap; and the one with
+    another malloc, which is settled when a process begins."""
+    if suite == "all":
+        return SUITES
+    return (suite,) if suite == "malloc" and not KEEPS_MEMORY.items() <= os.environ.items() else ()
+
+
+def run(names, arguments):
+    """Run these suites, each in a fresh process: the exit status of the first that fails, or 0."""
+    for suite in names:
+        extra = KEEPS_MEMORY if suite == "malloc" else {}
+        command = [sys.executable, "-m", "vae_kernels", "bench", suite, *arguments]
+        status = subprocess.run(command, env=os.environ | extra).returncode
+        if status:
+            return status
+    return 0
