@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 import vae_kernels as vk
-from vae_kernels.cli import checkpoint, train
+from vae_kernels.cli import checkpoint
+from vae_kernels.cli.build import build
 from vae_kernels.cli.data import load
 
 
@@ -24,7 +25,7 @@ def row(run, samples, batch_size=100):
     """The numbers of one run, in nats per image of its test set."""
     config = checkpoint.load_config(run)
     data = load(config["data"], config["likelihood"])
-    vae = train.build(config, data)
+    vae = build(config, data)
     vae.load_state_dict(load_file(run / checkpoint.MODEL))
     vae.eval()
     images = data.images[data.split()[1]]

@@ -80,6 +80,18 @@ def test_fused_ends_where_eager_does(blobs, tmp_path, no_pictures, likelihood):
     assert ends["fused"] == pytest.approx(ends["eager"], abs=0.08 * gain)
 
 
+@pytest.mark.parametrize("likelihood", ["laplace", "continuous_bernoulli", "discretized_logistic"])
+def test_other_likelihoods_of_pixels(blobs, tmp_path, no_pictures, likelihood):
+    """They learn, with their scale where they have one, which is part of what is saved and gone on with."""
+    said = train(*small(blobs, tmp_path, "--likelihood", likelihood, "--epochs", 6, "--name", "run"))
+    history = [row["test_neg_elbo_nats"] for row in rows(tmp_path / "run")]
+    assert history[-1] < history[0]
+    assert ("learned scale of a pixel" in said) == (likelihood != "continuous_bernoulli")
+    train(*small(blobs, tmp_path, "--likelihood", likelihood, "--epochs", 3, "--name", "half"))
+    train("--resume", tmp_path / "half", "--epochs", 6)
+    same_run(tmp_path / "run", tmp_path / "half")
+
+
 def test_fused_and_eager_measure_alike(blobs):
     """With the same weights and the variance of the noise turned off, both losses give the same terms and gradients."""
     x = torch.from_numpy(np.load(blobs)["x"])[:50, None]

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from ..diagnose import diagnose
 from . import UserError, checkpoint
+from .build import build
 from .data import load
-from .train import build
 
 COLOURS = {"healthy": "green", "watch": "yellow", "ill": "red"}
 

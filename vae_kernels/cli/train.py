@@ -20,11 +20,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import __version__
 from ..formulas import LIKELIHOODS
-from ..vae import conv_vae, mlp_vae
 from . import UserError, checkpoint, plots, ranks
+from .build import build, learned_scale
 from .data import load
 from .fit import Interrupt, fit, measure
-from .prior import PriorName, build_prior, check_prior
+from .prior import PriorName, check_prior
 
 IMAGE_LIKELIHOODS = [name for name, formula in LIKELIHOODS.items() if formula.SUPPORT != "counts"]  # of pixels
 Likelihood = Enum("Likelihood", {name: name for name in IMAGE_LIKELIHOODS}, type=str)
@@ -42,7 +42,7 @@ def train(
         typer.Option(help="An .npy or .npz file, or a folder of png or jpg images. Default: 5000 MNIST digits."),
     ] = None,
     likelihood: Annotated[
-        Likelihood, typer.Option(help="p(x | z); gaussian learns one variance for all.")
+        Likelihood, typer.Option(help="p(x | z); what has a scale learns one for all pixels.")
     ] = "bernoulli",
     prior: Annotated[PriorName, typer.Option(help="p(z); mog: mixture of Gaussians, flow: needs zuko.")] = "normal",
     components: Annotated[int | None, typer.Option(min=1, help="Of mog and vamp. Default: 100.")] = None,
@@ -179,28 +179,6 @@ def pick_device(device):
     return device
 
 
-def build(config, data):
-    """The VAE of the options, for data of that shape."""
-    shape = tuple(data.images.shape[1:])
-    if config["model"] == "conv" and len(shape) != 3:
-        raise UserError(
-            f"--model conv needs images, but {data.source} has vectors of {shape[0]} values; use --model mlp"
-        )
-    options = {"likelihood": config["likelihood"], "beta": config["beta"], "backend": config["backend"]}
-    if "logvar" in LIKELIHOODS[config["likelihood"]].PARAMETERS:
-        # One learned variance for all pixels (sigma-VAE, Rybkin et al. 2021, arXiv:2006.13202), so no beta to tune.
-        # It starts at the variance of the data; a thousand images say enough about that.
-        some = data.images[data.split()[0][:1000]]
-        variance = (some.double() / (255 if some.dtype == torch.uint8 else 1)).var(correction=0).item()
-        if variance == 0:
-            raise UserError(f"{data.source}: all values are equal, expected data that vary")
-        options["obs_logvar"] = torch.nn.Parameter(torch.tensor(math.log(variance)))
-    builder = {"mlp": mlp_vae, "conv": conv_vae}[config["model"]]
-    vae = builder(shape, config["latent_dim"], **options)
-    vae.prior_module = build_prior(config["prior"], config["components"], vae, data)
-    return vae
-
-
 def go(run, vae, optimizer, data, config, progress):
     """Train with a progress bar, save after each epoch, draw, and say what there is. Returns the exit code."""
     console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False, quiet=not ranks.first())
@@ -264,8 +242,8 @@ def go(run, vae, optimizer, data, config, progress):
     console.print(f"\ntest -ELBO {last['test_neg_elbo_nats']:.2f} nats per image after {done} epochs", style="bold")
     if best["test_neg_elbo_nats"] < last["test_neg_elbo_nats"] - 1:
         console.print(f"(it was {best['test_neg_elbo_nats']:.2f} after epoch {best['epoch']}: fewer epochs fit better)")
-    if isinstance(vae.obs_logvar, torch.Tensor):
-        console.print(f"learned standard deviation of a pixel: {math.exp(0.5 * vae.obs_logvar.item()):.4f}")
+    if (said := learned_scale(vae)) is not None:
+        console.print(said)
     if done == before:
         console.print("no epoch was left to train, the pictures are drawn again; a larger --epochs goes on")
     names = ", ".join(sorted(file.name for file in run.iterdir() if not file.name.startswith(".")))

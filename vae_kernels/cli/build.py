@@ -1,0 +1,62 @@
+"""The model that the options describe."""
+
+import math
+
+import torch
+from torch import nn
+
+from ..formulas import LIKELIHOODS
+from ..vae import conv_vae, mlp_vae
+from . import UserError
+from .prior import build_prior
+
+
+class Scaled(nn.Module):
+    """loc -> (loc, logscale): beside what the decoder gives, one scale that is learned and the same for all pixels."""
+
+    def __init__(self, logscale):
+        super().__init__()
+        self.logscale = nn.Parameter(torch.tensor(logscale))
+
+    def forward(self, loc):
+        return loc, self.logscale
+
+
+def build(config, data):
+    """The VAE of the options, for data of that shape.
+
+    A likelihood that has a scale gets one that is learned, for all pixels, so that there is no beta to tune (sigma-VAE,
+    Rybkin et al. 2021, arXiv:2006.13202). It starts at that of the data; a thousand images say enough about that.
+    """
+    shape = tuple(data.images.shape[1:])
+    if config["model"] == "conv" and len(shape) != 3:
+        raise UserError(
+            f"--model conv needs images, but {data.source} has vectors of {shape[0]} values; use --model mlp"
+        )
+    options = {"likelihood": config["likelihood"], "beta": config["beta"], "backend": config["backend"]}
+    parameters = LIKELIHOODS[config["likelihood"]].PARAMETERS
+    if "logvar" in parameters:
+        options["obs_logvar"] = nn.Parameter(torch.tensor(2 * log_deviation(data)))
+    vae = {"mlp": mlp_vae, "conv": conv_vae}[config["model"]](shape, config["latent_dim"], **options)
+    if "logscale" in parameters:
+        vae.decoder.append(Scaled(log_deviation(data)))
+    vae.prior_module = build_prior(config["prior"], config["components"], vae, data)
+    return vae
+
+
+def log_deviation(data):
+    """The logarithm of the standard deviation of all pixels."""
+    some = data.images[data.split()[0][:1000]]
+    variance = (some.double() / (255 if some.dtype == torch.uint8 else 1)).var(correction=0).item()
+    if variance == 0:
+        raise UserError(f"{data.source}: all values are equal, expected data that vary")
+    return 0.5 * math.log(variance)
+
+
+def learned_scale(vae):
+    """What is to be said of the scale that was learned, or None."""
+    if isinstance(vae.obs_logvar, torch.Tensor):
+        return f"learned standard deviation of a pixel: {math.exp(0.5 * vae.obs_logvar.item()):.4f}"
+    if isinstance(vae.decoder[-1], Scaled):
+        return f"learned scale of a pixel: {math.exp(vae.decoder[-1].logscale.item()):.4f}"
+    return None
