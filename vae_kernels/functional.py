@@ -59,9 +59,10 @@ def fused_elbo(
     Args:
         recon: what the decoder puts out, of the shape of x: for "bernoulli" and "continuous_bernoulli" the logits; for
             "gaussian" loc, or the tuple (loc, logvar); for "laplace" loc, or (loc, logscale); for
-            "discretized_logistic" (loc, logscale). For counts, in natural logarithms: log_rate for "poisson"; (log_mean,
-            log_inverse_dispersion) for "negative_binomial", whose variance is mean + mean^2 / inverse dispersion; and
-            dropout_logits as a third for "zinb". All but the first broadcast to x (per gene, per cell, 0-d).
+            "discretized_logistic" (loc, logscale). For counts, in natural logarithms: log_rate for "poisson";
+            (log_mean, log_inverse_dispersion) for "negative_binomial", whose variance is mean + mean^2 / inverse
+            dispersion; and dropout_logits as a third for "zinb". All but the first broadcast to x (per gene, per cell,
+            0-d).
             For "categorical" the logits of K levels along dimension 1, [B, K, ...] for x [B, ...], as
             torch.nn.functional.cross_entropy takes them. float32, float64, bfloat16 or float16.
         x: [B, ...] the target; also uint8, which is read as x / 255. "bernoulli" is a likelihood for x in [0, 1].
