@@ -184,6 +184,7 @@ def build(cxx, targets=("_C.so",)):
         kernels += [(source, f"{Path(source).stem}.cuda.o", glue) for source in sources("csrc/cuda", "*.cpp")]
     once = ["csrc/ops.cpp", *sources("csrc/cpu", "*.cpp")]
     units = [*((source, f"{Path(source).stem}.o", glue) for source in once), *kernels]
+    units.sort(key=lambda unit: not unit[0].endswith(".cu"))  # what takes longest first: no core waits at the end
 
     def quote(words):
         return shlex.join(words).replace("$", "$$")

@@ -2,6 +2,8 @@
 #pragma once
 #include "scalar.h"
 
+#define VK_COUNTS  // for cpu/kernels/likelihood.cpp: <immintrin.h> takes long to compile, and nothing else needs it
+
 namespace vk {
 
 // x = 2^k m with m in [sqrt(1/2), sqrt(2)), for a normal x

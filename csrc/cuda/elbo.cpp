@@ -72,7 +72,8 @@ void Objective::add_likelihood(const Tensor& x, const Tensors& params) {
   }
   const bool down = sums_rows || float64;
   variant = down ? Variant::columns : all_float32 ? Variant::float32 : Variant::any;
-  job.tiling = down ? column_tiling(rows, cols, kColumns, kRowsEach) : walking_tiling(rows, cols);
+  job.tiling =
+      down ? column_tiling(rows, cols, float64 ? kColumns64 : kColumns, kRowsEach) : walking_tiling(rows, cols);
 }
 
 void Objective::add_latent(const Tensors& inputs, int64_t first_bit, const OptionalTensor& beta_dims) {

@@ -163,8 +163,9 @@ Launched rescale_kernel(const RescaleJob&, int64_t blocks, void* stream);
 // A counter on this device that is 0 and that no kernel running beside this one has; null if none is left.
 unsigned* ticket(int device, void* stream);
 
-constexpr int kRowsEach = 4;  // of a thread in Variant::columns
-constexpr int kColumns = 4;   // of a thread that keeps to its columns
-constexpr int kLatents = 1;   // the same in the KL: latents are few, and each column more makes the code longer
+constexpr int kRowsEach = 4;   // of a thread in Variant::columns
+constexpr int kColumns = 4;    // of a thread that keeps to its columns
+constexpr int kColumns64 = 1;  // the same in float64, where speed is not what it is for
+constexpr int kLatents = 1;    // the same in the KL: latents are few, and each column more makes the code longer
 
 }  // namespace vk::cuda

@@ -167,7 +167,7 @@ template <class F, class T>
 struct LikelihoodColumns : LikelihoodSums<F, T, kRowsEach> {
   using Base = LikelihoodSums<F, T, kRowsEach>;
   using Job = LikelihoodJob;
-  static constexpr int N = F::parameters, V = kColumns;
+  static constexpr int N = F::parameters, V = sizeof(T) == 8 ? kColumns64 : kColumns;
   static constexpr int blocks_per_sm = is_counts<F> ? kBlocksOfCounts<T> : sizeof(T) == 8 ? 2 : 3;
   struct Local {
     T columns[N][V];
