@@ -78,10 +78,10 @@ def find_nvcc():
     homes = [os.environ.get(name) for name in ("CUDA_HOME", "CUDA_PATH")]
     places = [*(os.path.join(home, "bin") for home in homes if home), None, "/usr/local/cuda/bin"]  # None: the PATH
     nvcc = next((found for place in places if (found := shutil.which("nvcc", path=place))), None)
-    error, standard = "no nvcc: set CUDA_HOME, or put nvcc on the PATH", None
-    if nvcc:
-        for standard in ("-std=c++20", "-std=c++17"):
-            error = probe([nvcc, standard, "-x", "cu", "-c"], "__global__ void f() {}\n")
+    error, flags = "no nvcc: set CUDA_HOME, or put nvcc on the PATH", []
+    if nvcc:  # the best that it knows; compressed by size (12.8 and later) is a third of the size
+        for flags in (["-std=c++20", "--compress-mode=size"], ["-std=c++20"], ["-std=c++17"]):
+            error = probe([nvcc, *flags, "-x", "cu", "-c"], "__global__ void f() {}\n")
             if not error:
                 break
     if error:
@@ -90,13 +90,10 @@ def find_nvcc():
             sys.exit(f"VAE_KERNELS_CUDA=1, but {error}")
         say(f"building without CUDA: {error}")
         return None
-    # A third of the size, where nvcc can (12.8 and later)
-    small = ["--compress-mode=size"]
-    small = [] if probe([nvcc, standard, *small, "-x", "cu", "-c"], "__global__ void f() {}\n") else small
     # nvcc on the PATH may be a link or a wrapper script: only nvcc itself knows where its toolkit is
     dryrun = subprocess.run([nvcc, "--dryrun", "-x", "cu", "-c", os.devnull], capture_output=True, text=True).stderr
     folders = [re.search(rf"#\$ {name}=(.*)", dryrun)[1] for name in ("INCLUDES", "LIBRARIES")]
-    return [nvcc, standard, *NVCC_FLAGS, *small, *gencode(nvcc)], *map(shlex.split, folders)
+    return [nvcc, *flags, *NVCC_FLAGS, *gencode(nvcc)], *map(shlex.split, folders)
 
 
 def gencode(nvcc):
