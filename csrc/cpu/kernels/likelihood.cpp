@@ -113,7 +113,7 @@ struct Block {
 template <class T>
 static int not_zero(const T* x, int n, int* at) {
   int some = 0;
-#if defined(__AVX512F__) && defined(VK_COUNTS)  // one by one it takes a sixth of what the zeros themselves take
+#if defined(__AVX512F__) && defined(VK_COUNTS)  // one by one, each waits for the one before
   if constexpr (sizeof(T) == 4) {
     __m512i index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     for (int i = 0; i < n; i += 16, index = _mm512_add_epi32(index, _mm512_set1_epi32(16))) {
