@@ -1,5 +1,7 @@
 """python -m bench.readme: writes the README's section of times, docs/bench.md and its figures from the results."""
 
+import re
+
 from . import tables
 from .rows import ROOT, comparisons, devices
 
@@ -38,6 +40,12 @@ def where(rows):
     return f"{row['device']}, {threads}, PyTorch {row['torch']}, Python {row['python']}, commit {commits}"
 
 
+def source(path, rows):
+    """The results file, and the commands that made it."""
+    made = {re.sub(r"^vae-kernels bench \w+", "vae-kernels bench SUITE", r["command"]) for r in rows}
+    return f"`bench/results/{path.name}`, suite by suite by {', '.join(f'`{command}`' for command in sorted(made))}"
+
+
 def disturbed(rows):
     timed = [r for r in rows if r["disturbed"] is not None]
     share = sum(r["disturbed"] > 0 for r in timed) / len(timed)
@@ -52,7 +60,7 @@ def disturbed(rows):
 def section(path, rows):
     """The README's: two tables, a figure, and where we lose."""
     text = [
-        f"{where(rows)}; `bench/results/{path.name}`.{disturbed(rows)}",
+        f"{where(rows)}; {source(path, rows)}.{disturbed(rows)}",
         f"![times faster](docs/bench/{path.stem}.svg)",
     ]
     text.append(tables.speeds(comparisons(rows, *SHAPES)))
@@ -108,7 +116,7 @@ def page():
 
 def device_page(path, rows):
     shapes = comparisons(rows, *SHAPES)
-    text = [f"## {where(rows)}", f"`bench/results/{path.name}`.{disturbed(rows)}"]
+    text = [f"## {where(rows)}", f"{source(path, rows)}.{disturbed(rows)}"]
     text += ["### Sizes", f"![times faster](bench/{path.stem}.svg)", tables.speeds(shapes), tables.costs(shapes)]
     if steps := comparisons(rows, "steps"):
         text += ["### Training steps", "Amdahl's law: a faster loss saves at most the loss.", tables.steps(steps)]
