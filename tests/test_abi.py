@@ -1,5 +1,7 @@
-"""csrc/torch_abi.h declares torch's C functions by hand: here torch's own headers check it."""
+"""csrc/torch_abi.h declares torch's C functions by hand: here torch's own headers check it. And the library that was
+built asks nothing else of the outside: every symbol is one of those, or a versioned one of libc and libstdc++."""
 
+import importlib.util
 import os
 import re
 import shlex
@@ -74,3 +76,47 @@ def test_a_wrong_declaration_is_rejected(right, wrong):
     assert right in declarations()
     message = compile_with_torch(f'extern "C" {{\n{declarations().replace(right, wrong)}\n}}\n')
     assert re.search("conflicting|ambiguating|differ|redefinition", message), message
+
+
+# ---------------------------------------------------------------- what the library asks of the outside
+
+LIBRARY = Path(importlib.util.find_spec("vae_kernels").origin).parent / "_C.so"
+# Those of a C++ program, and torch; and what the start files of every library may use, and do without
+NEEDED = r"lib(torch|stdc\+\+|m|gcc_s|c|pthread|dl|rt)\.so(\.\d+)?|ld-linux.*"
+OPTIONAL = {"__gmon_start__", "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable"}
+VERSIONED = r".+@(GLIBC|GLIBCXX|CXXABI|GCC)_[\d.]+"
+
+
+def tool(name, *arguments):
+    if not LIBRARY.exists():
+        pytest.skip("the compiled library was not built")
+    if not shutil.which(name):
+        pytest.skip(f"no {name} here")
+    return subprocess.run([name, *arguments, str(LIBRARY)], capture_output=True, text=True, check=True).stdout
+
+
+def strangers(symbols, declared):
+    """Those of `nm -D --undefined-only` that are neither torch's, nor libc's or libstdc++'s."""
+    names = [line.split()[-1] for line in symbols.splitlines()]
+    assert len(names) > 30
+    return [n for n in names if n not in declared | OPTIONAL and not re.fullmatch(VERSIONED, n)]
+
+
+def test_every_symbol_is_of_the_stable_abi_or_of_libc():
+    declared = set(re.findall(r"\b((?:aoti_)?torch_\w+)\(", declarations()))
+    symbols = tool("nm", "-D", "--undefined-only")
+    assert strangers(symbols, declared) == []
+    # the check sees what it looks for
+    assert strangers(symbols, declared - {"torch_parallel_for"}) == ["torch_parallel_for"]
+    assert strangers(symbols + " U _ZN2at6Tensor3sumEv\n U PyList_New\n", declared) == [
+        "_ZN2at6Tensor3sumEv",
+        "PyList_New",
+    ]
+
+
+def test_it_needs_no_other_library_and_exports_nothing_of_its_own():
+    needed = re.findall(r"NEEDED.*\[(.*)\]", tool("readelf", "-d"))
+    assert "libtorch.so" in needed and [n for n in needed if not re.fullmatch(NEEDED, n)] == []
+    # templates of the standard library, of which any copy will do
+    exported = tool("nm", "-DC", "--defined-only").splitlines()
+    assert [line for line in exported if not re.match(r"\w+ [WVu] (std::|.* std::)", line)] == []

@@ -1,0 +1,279 @@
+// The ops through a table of shapes, storage types, layouts and reductions, with no torch and no Python, to be compiled
+// with sanitizers: tests/sanitizers.py. Every element of every result must have been written, and two threads must give
+// the bits of one. With VK_CUDA_ON_HOST, the ops of csrc/cuda in place of those of csrc/cpu.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+
+#include "cpu/ops.h"
+#include "cpu/pool.h"
+#include "fake_torch.h"
+#include "formula.h"
+#include "likelihoods.h"
+#ifdef VK_CUDA_ON_HOST
+#include "cuda/ops.h"
+namespace ops = vk::cuda;
+namespace vk::cuda {
+bool backwards = false;
+unsigned* ticket(int, void*) {
+  static unsigned counter = 0;
+  return &counter;
+}
+}  // namespace vk::cuda
+#else
+#include "cpu/kernels.h"
+#include "cpu/mixture.h"
+namespace ops = vk;
+namespace vk {
+#define VK_DECLARE(name) extern const LikelihoodLoop likelihood_##name[2];
+#define VK_BASE(name) base::likelihood_##name,
+namespace base {
+VK_LIKELIHOODS(VK_DECLARE)
+extern const LatentLoops latent_loops[2];
+extern const LevelsLoops levels_loops[2];
+extern const MixtureLoops mixture_loops[2];
+}  // namespace base
+const Kernels& kernels() {  // in place of dispatch.cpp: one instruction set
+  static const Kernels one = {
+      "base", {VK_LIKELIHOODS(VK_BASE)}, base::latent_loops, base::levels_loops, base::mixture_loops};
+  return one;
+}
+const MixtureLoops& mixture_loops(bool float64) { return base::mixture_loops[float64]; }
+}  // namespace vk
+#endif
+
+using namespace vk;
+using Sizes = std::vector<int64_t>;
+constexpr DType F32 = DType::float32, F64 = DType::float64, BF16 = DType::bfloat16, F16 = DType::float16;
+
+static int64_t cases = 0;
+static uint64_t hash = 14695981039346656037u;  // of all results: FNV-1a
+
+static int64_t product(const Sizes& sizes) {
+  int64_t n = 1;
+  for (int64_t s : sizes) n *= s;
+  return n;
+}
+static void put(char* p, DType type, double v) {
+  const auto as = [&](auto value) { std::memcpy(p, &value, sizeof value); };
+  const float f = float(v);
+  uint32_t bits;
+  std::memcpy(&bits, &f, sizeof bits);
+  switch (type) {
+    case F32:
+      return as(f);
+    case F64:
+      return as(v);
+    case BF16:
+      return as(uint16_t(bits >> 16));
+    case F16:
+      return as(_Float16(v));
+    case DType::uint8:
+      return as(uint8_t(v));
+    case DType::int16:
+      return as(int16_t(v));
+    case DType::int32:
+      return as(int32_t(v));
+    default:
+      return as(int64_t(v));
+  }
+}
+static double get(const char* p, DType type) {
+  const auto as = [&](auto value) { return std::memcpy(&value, p, sizeof value), double(value); };
+  if (type != BF16) return type == F32 ? as(float()) : type == F64 ? as(double()) : as(_Float16());
+  uint16_t half;
+  std::memcpy(&half, p, sizeof half);
+  const uint32_t bits = uint32_t(half) << 16;
+  float f;
+  std::memcpy(&f, &bits, sizeof f);
+  return f;
+}
+
+// numbers from `low` to `high`, in no order; `apart`: elements between one sample and the next
+static Tensor fill(const Sizes& sizes, DType type, double low, double high, int64_t apart = 0, bool whole = false) {
+  Sizes strides(sizes.size());
+  int64_t stride = 1;
+  for (size_t i = sizes.size(); i-- > 0; stride *= std::max<int64_t>(1, sizes[i])) strides[i] = stride;
+  const int64_t rows = sizes.empty() ? 1 : sizes[0], cols = rows ? product(sizes) / rows : 0;
+  if (!sizes.empty()) strides[0] = cols + apart;
+  AtenTensorHandle handle;
+  aoti_torch_empty_strided(int64_t(sizes.size()), sizes.data(), strides.data(), int32_t(type), 0, 0, &handle);
+  Tensor t(handle);
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < cols; ++c) {
+      const double v = low + (high - low) * double((r * cols + c) * 1009 % 4099) / 4098;
+      put(t.mut<char>() + (r * (cols + apart) + c) * bytes_of(type), type, whole ? std::floor(v) : v);
+    }
+  return t;
+}
+static Tensor copy(const Tensor& t) {
+  Tensor out = empty_like(t);
+  std::memcpy(out.mut<char>(), t.data<char>(), t.numel() * bytes_of(dtype_of(t)));
+  return out;
+}
+
+// All of it written: new memory is NaN
+static void finite(const Tensor& t, const char* what) {
+  const DType type = dtype_of(t);
+  const char* p = t.data<char>();
+  for (int64_t i = 0; i < t.numel(); ++i, p += bytes_of(type)) {
+    if (!std::isfinite(get(p, type))) {
+      std::printf("%s: element %lld of %lld is not finite\n", what, (long long)i, (long long)t.numel());
+      std::exit(1);
+    }
+    for (int64_t b = 0; b < bytes_of(type); ++b) hash = (hash ^ uint8_t(p[b])) * 1099511628211u;
+  }
+}
+static void finite(const Tensors& tensors, const char* what) {
+  for (const Tensor& t : tensors) finite(t, what);
+}
+
+struct Likelihood {
+  const char* name;
+  int parameters;
+  bool counts;
+};
+static const Likelihood kAll[] = {
+#define VK_ROW(name) {#name, name::parameters, is_counts<name>},
+    VK_LIKELIHOODS(VK_ROW)};
+
+static void objective(const Likelihood& l, const Sizes& shape, DType type, DType of_x, int form, int64_t apart,
+                      int64_t reduction, int latent_kind) {
+  const int64_t rows = shape[0];
+  const Sizes row(shape.begin() + 1, shape.end()), latents = {rows, 33};
+  const OptionalTensor x = fill(shape, of_x, 0, of_x == DType::uint8 ? 255 : l.counts ? 4 : 1, apart, l.counts);
+  Tensors params, latent;
+  params.push_back(fill(shape, type, -3, 3, apart));
+  for (int k = 1; k < l.parameters; ++k)
+    params.push_back(fill(form == 0 ? shape : form == 1 ? row : Sizes{}, type, -1, 1, form ? 0 : apart));
+  if (latent_kind == 1) latent.push_back(fill(latents, type == F64 ? F64 : F32, 0, 2));
+  if (latent_kind > 1)
+    for (int k = 0; k < (latent_kind == 2 ? 2 : 4); ++k) latent.push_back(fill(latents, type, -2, 2, apart));
+  const int64_t need = (int64_t(1) << (params.size() + latent.size())) - 1;
+  const OptionalTensor none, weight = fill({}, F32, 0.5, 0.5),
+                             beta = latent_kind > 1 ? fill({33}, F64, 0, 2) : Tensor();
+  const OptionalTensor& of_beta = latent_kind > 1 ? beta : none;
+  const Tensors out =
+      ops::elbo(x, params, l.name, latent, weight, of_beta, 1, 0.7, reduction, need, reduction != kMean);
+  if (rows) finite(out, l.name);
+  const Tensor grad = copy(out[0]);
+  const Tensors grads = ops::elbo_backward(grad, x, params, l.name, latent, weight, of_beta, 1, 0.7, reduction, need);
+  if (rows) finite(grads, l.name);
+  ++cases;
+}
+
+static void objectives() {
+  const Sizes shapes[] = {{1, 1}, {4}, {0, 5}, {3, 0}, {5, 7}, {70, 31}, {300, 3}, {3, 1031}, {2, 3, 5, 7}, {2, 16411}};
+  const DType types[][2] = {{F32, F32}, {F64, F64}, {BF16, F32}, {F16, DType::uint8}, {F32, F64}};
+  for (const Likelihood& l : kAll) {
+    int turn = 0;
+    for (const Sizes& shape : shapes)
+      for (const auto& type : types) {
+        const int form = turn % 3, latent = turn % 4;  // 3, 4 and 5 have no common factor: all meet
+        objective(l, shape, type[0], type[1], form, turn % 2 * 3, turn % 3, latent);
+        ++turn;
+      }
+    if (l.counts)
+      for (const DType of_x : {DType::int16, DType::int32, DType::uint8})
+        objective(l, {5, 1100}, F32, of_x, 0, 3, kMean, 2);
+  }
+}
+
+static void samples() {
+  const Sizes shapes[] = {{1, 1}, {0, 5}, {3, 0}, {5, 7}, {4, 8}, {70, 31}, {3, 1031}, {2, 2, 5}};
+  for (const Sizes& shape : shapes)
+    for (const DType type : {F32, F64, BF16, F16})
+      for (const int64_t draws : {0, 3})
+        for (const bool with_prior : {false, true}) {
+          const int64_t apart = draws;
+          const Tensor mu = fill(shape, type, -2, 2, apart), logvar = fill(shape, type, -3, 1, apart);
+          Tensors prior;
+          for (int k = 0; with_prior && k < 2; ++k) prior.push_back(fill(shape, type, -1, 1));
+          const Tensor rng = fill({with_prior ? 4 : 2}, DType::int64, 3, 900, 0, true);
+          const Tensors out = ops::sample(mu, logvar, prior, rng, draws, true);
+          finite(out, "sample");
+          const OptionalTensor of_z = copy(out[0]), of_kl = copy(out[1]), none;
+          const int64_t need = with_prior ? 15 : 3;
+          finite(ops::sample_backward(of_z, of_kl, mu, logvar, prior, rng, draws, need, false), "sample");
+          finite(ops::sample_backward(of_z, none, mu, logvar, prior, rng, draws, 3, true), "sample");
+          finite(ops::sample_backward(none, of_kl, mu, logvar, prior, rng, draws, need, false), "sample");
+          ++cases;
+        }
+}
+
+static void over_levels() {
+  for (const Sizes& shape : {Sizes{1, 1}, {3, 0}, {2, 5, 7}, {3, 700}})
+    for (const int64_t levels : {1, 2, 9, 1031})
+      for (const DType type : {F32, F64, BF16, F16})
+        for (const DType of_x : {DType::uint8, DType::int16, DType::int32, DType::int64}) {
+          Sizes with_levels = shape;
+          with_levels.insert(with_levels.begin() + 1, levels);
+          if (product(with_levels) > 100000 && type != F32) continue;
+          const Tensor logits = fill(with_levels, type, -9, 9, 2);
+          const Tensor x = fill(shape, of_x, 0, double(levels < 250 ? levels : 250) - 0.5, 1, true);
+          const Tensors out = ops::levels(x, logits);
+          finite(out, "levels");
+          finite(ops::levels_backward(copy(out[0]), x, logits, out[1]), "levels");
+          ++cases;
+        }
+}
+
+#ifndef VK_CUDA_ON_HOST
+static void mixtures() {
+  const int64_t sizes[][3] = {{1, 1, 1}, {5, 3, 2}, {17, 40, 33}, {300, 700, 5}, {2, 1, 4000}, {9, 600, 70}};
+  for (const auto& [rows, components, dims] : sizes)
+    for (const DType type : {F32, F64})
+      for (const double far : {2., 1e18}) {  // beyond the squares that float32 holds
+        if (far > 2 && type == F64) continue;
+        const Tensor z = fill({rows, dims}, type, -far, far), loc = fill({components, dims}, type, -2, 2);
+        const Tensor logvar = fill({components, dims}, type, -1, 1), weight = fill({components}, type, -9, -1);
+        const Tensors out = mixture(z, loc, logvar, weight, 0);
+        finite(out, "mixture");
+        finite(mixture_backward(copy(out[0]), z, loc, logvar, weight, out[1], out[2], 15), "mixture");
+        if (components < 64) finite(mixture(z, loc, logvar, weight, 15), "mixture");
+        ++cases;
+      }
+}
+
+// The pool, from many threads, while another one changes its limit
+static void pool() {
+  const auto steps = [](int seed) {
+    const Tensor like = fill({1}, F32, 0, 1);
+    for (int i = 0; i < 200; ++i) {
+      const int64_t n = (1 + (i * 7 + seed) % 5) * 300000, one = 1;
+      Tensor t = empty_pooled(&n, &one, 1, int32_t(F32), n * 4, like);
+      t.mut<float>()[0] = t.mut<float>()[n - 1] = float(seed);
+      if (t.mut<float>()[0] != float(seed)) std::abort();
+    }
+  };
+  std::vector<std::thread> running;
+  for (int i = 0; i < 4; ++i) running.emplace_back(steps, i);
+  for (int i = 0; i < 200; ++i) set_pool_limit(i % 3 * (int64_t(4) << 20)), pool_bytes();
+  for (std::thread& one : running) one.join();
+  set_pool_limit(0);
+  if (pool_bytes()) std::abort();
+  ++cases;
+}
+#endif
+
+int main(int, char** arguments) {
+  fake_poison = !std::strcmp(arguments[1], "poison");
+  uint64_t hashes[2];
+  for (int threads = 1; threads <= 2; ++threads) {
+    fake_threads = threads;
+    hash = 14695981039346656037u;
+    objectives();
+    samples();
+    over_levels();
+#ifndef VK_CUDA_ON_HOST
+    mixtures();
+    if (threads == 2) pool();
+#endif
+    hashes[threads - 1] = hash;
+  }
+  std::printf("%lld cases\n", (long long)cases);
+  if (hashes[0] != hashes[1]) std::puts("two threads give other bits than one");
+  return hashes[0] != hashes[1];
+}

@@ -1,0 +1,266 @@
+"""Broken files for `train --data` and `--resume`: whole ones with bytes or values changed. Each is read, or refused in
+one sentence (UserError), and nothing is ever unpickled. tests/test_fuzz.py runs some; many: python tests/soak/fuzz.py.
+"""
+
+import contextlib
+import io
+import json
+import pickle
+import random
+import shutil
+import struct
+import warnings
+import zipfile
+from unittest import mock
+
+import numpy as np
+import torch
+from PIL import Image
+
+from vae_kernels.cli import UserError, checkpoint, fit
+from vae_kernels.cli import train as command
+from vae_kernels.cli.data import load
+
+X = np.random.default_rng(0).integers(0, 256, (12, 6, 5), dtype=np.uint8)
+NUMBERS = (0, 1, -1, 2, 12, 255, 2**31, 2**63, 10**30, 1e308, float("nan"), float("inf"))
+VALUES = (*NUMBERS, None, True, False, "", "x", "bernoulli", "eager", "cuda:9", [], {}, [[]], [1, "a"], {"a": 1}, "\0")
+DTYPES = (
+    "|O",
+    "|u1",
+    "<f8",
+    ">f4",
+    "<f2",
+    "<i8",
+    "|b1",
+    "<c16",
+    "|V3",
+    "<U9",
+    "|S2",
+    "<M8[s]",
+    "<m8[D]",
+    "<U999999999",
+)
+
+
+class Bomb:
+    """Unpickling it is an error that no reader hides."""
+
+    def __reduce__(self):
+        return exec, ("raise SystemExit('unpickled')",)
+
+
+# ---------------------------------------------------------------- whole files
+
+
+def npy(values, **settings):
+    out = io.BytesIO()
+    np.save(out, values, **settings)
+    return out.getvalue()
+
+
+def image(kind, mode="L"):
+    out = io.BytesIO()
+    Image.fromarray(X[0]).convert(mode).save(out, kind)
+    return out.getvalue()
+
+
+def npz(compressed, **arrays):
+    out = io.BytesIO()
+    (np.savez_compressed if compressed else np.savez)(out, **arrays)
+    return out.getvalue()
+
+
+def header(rng):
+    """An .npy with the header of some array, and the bytes of another."""
+    shape = rng.choice(((12, 30), (0,), (), (2, 10**15), (10**30,), (-1, 3), (12, "6"), [12, 30], 12, ((1, 2),)))
+    descr = rng.choice((*DTYPES, [("a", "<f4")], [("a", "|O")], ("<f4", (2,)), 3, None, "f4, |O"))
+    said = {"descr": descr, "fortran_order": rng.choice((True, False, 1, "no")), "shape": shape}
+    if rng.random() < 0.2:
+        said.pop(rng.choice([*said]))
+    text = repr(said) if rng.random() < 0.9 else "(" * rng.choice((5, 5000))
+    text = (text + " " * rng.choice((0, 60, 70000)))[: rng.choice((40, 200, 65000))] + "\n"
+    version, length = rng.choice(((1, "<H"), (2, "<I"), (3, "<I"), (9, "<H")))
+    return b"\x93NUMPY" + bytes([version, 0]) + struct.pack(length, len(text)) + text.encode() + X.tobytes()
+
+
+def entries(rng):
+    """A zip of whatever, under the names that are looked for."""
+    out = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(out, "w", rng.choice((0, 8, 12, 14))) as z:
+        warnings.simplefilter("ignore")  # of two entries of one name
+        for _ in range(rng.randrange(4)):
+            name = rng.choice(("x.npy", "x", "y.npy", "../x.npy", "z.npy", "/x.npy", "x.npy/"))
+            z.writestr(name, rng.choice((npy(X), npy(np.arange(12)), header(rng), b"", X.tobytes(), BOMB)))
+    return out.getvalue()
+
+
+BOMB = pickle.dumps(Bomb())
+OBJECTS = npy(np.array([Bomb()] * 12, object), allow_pickle=True)
+WHOLE = {
+    "a.npy": (
+        *(npy(X), npy(X / 255), npy(np.asfortranarray(X.reshape(12, 30))), OBJECTS, BOMB),
+        npy(np.zeros((12, 4), [("a", "f4")])),
+    ),
+    "a.npz": (
+        *(npz(False, x=X, y=np.arange(12)), npz(True, x=X, y=np.array(["a", "b"] * 6)), npz(False, q=X), OBJECTS),
+        npz(True, x=X, y=np.array(["2020-01-01"] * 12, "M8[D]")),
+        npz(True, x=X, y=np.zeros(12, [("a", "f4"), ("b", "i2")])),
+        npz(False, x=np.array([Bomb()] * 12, object)),
+    ),
+    "a.png": (image("PNG"), image("PNG", "RGB"), image("PNG", "P"), image("JPEG"), image("GIF"), image("TIFF")),
+    "a.jpg": (image("JPEG"), image("JPEG", "RGB"), image("BMP"), b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+}
+
+
+def broken(rng, data):
+    """These bytes with some changed."""
+    data = bytearray(data)
+    for _ in range(rng.choice((0, 1, 1, 2, 5))):
+        at = rng.randrange(len(data) + 1)
+        size = rng.choice((1, 1, 2, 4, 8, 64))
+        how = rng.randrange(5)
+        if how == 0:
+            del data[at:]
+        elif how == 1:
+            data[at : at + size] = rng.randbytes(size)
+        elif how == 2:
+            data[at : at + size] = rng.choice((b"\0", b"\xff", b"\x7f")) * size
+        elif how == 3:
+            data[at:at] = data[: rng.randrange(200)]
+        elif data and at < len(data):
+            data[at] ^= 1 << rng.randrange(8)
+    return bytes(data)
+
+
+# ---------------------------------------------------------------- --data
+
+
+@contextlib.contextmanager
+def nothing_is_unpickled():
+    def refuse(*_, **__):
+        raise SystemExit("something was unpickled")
+
+    with mock.patch("pickle.load", refuse), mock.patch("pickle.loads", refuse), mock.patch("os.system", refuse):
+        yield
+
+
+def judge(read):
+    """What is wrong with how these files are read: None, or a sentence."""
+    try:
+        with nothing_is_unpickled(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            read()
+    except UserError as error:
+        return None if "\n" not in str(error) and len(str(error)) < 1000 else f"not one sentence: {str(error)[:200]}"
+    except (Exception, SystemExit) as error:
+        return f"{type(error).__name__}: {str(error)[:200]}"
+    return None
+
+
+def data(seed, folder):
+    """One broken file for --data: what is wrong with the answer."""
+    rng = random.Random(seed)
+    name = rng.choice([*WHOLE])
+    make = rng.randrange(4)
+    content = header(rng) if name == "a.npy" and make == 0 else entries(rng) if name == "a.npz" and make == 0 else None
+    path = folder / name
+    path.write_bytes(broken(rng, content or rng.choice(WHOLE[name])))
+    if name in ("a.png", "a.jpg"):
+        (folder / "b.png").write_bytes(image("PNG"))
+    likelihood = rng.choice(("bernoulli", "gaussian"))
+    wrong = judge(lambda: load(folder if (folder / "b.png").exists() else path, likelihood).describe())
+    for file in folder.iterdir():
+        file.unlink()
+    return wrong and f"{name}: {wrong}"
+
+
+# ---------------------------------------------------------------- --resume
+
+
+def finished(folder):
+    """A run of one epoch, the parts of which are broken below."""
+    np.save(folder / "small.npy", X.reshape(12, 30))
+    config = {"data": str(folder / "small.npy"), "likelihood": "bernoulli", "prior": "normal", "components": None}
+    config |= {"beta": 1.0, "latent_dim": 2, "epochs": 1, "batch_size": 5, "lr": 1e-3, "model": "mlp", "loss": "fused"}
+    config |= {"backend": "torch", "device": "cpu", "threads": None, "seed": 0}
+    with mock.patch.object(command, "draw"), contextlib.redirect_stdout(io.StringIO()):
+        command.run_training(config, set(), folder, "whole", None)
+    return folder / "whole"
+
+
+def steps(run, vae, optimizer, data, config, progress):
+    """In place of training to the end: one more epoch, in which whatever was read must serve."""
+    config = config | {"epochs": len(progress["rows"]) + 1}
+    ignore = {"interrupt": False, "on_step": lambda *_: None, "on_epoch": lambda *_: None}
+    fit.fit(vae, optimizer, data, config, progress, **ignore)
+    checkpoint.save_state(run, vae, optimizer, progress)
+
+
+def changed(rng, value):
+    """A JSON value with one of its parts made another."""
+    if isinstance(value, dict) and value and rng.random() < 0.9:
+        key = rng.choice([*value])
+        if rng.random() < 0.1:
+            return {k: v for k, v in value.items() if k != key}
+        return value | {key: changed(rng, value[key])}
+    if isinstance(value, list) and value and rng.random() < 0.7:
+        at = rng.randrange(len(value))
+        return [*value[:at], changed(rng, value[at]), *value[at + 1 :]]
+    return rng.choice(VALUES)
+
+
+def safetensors(rng, content):
+    """A safetensors file with a part of its header changed."""
+    (length,) = struct.unpack("<Q", content[:8])
+    said, rest = json.loads(content[8 : 8 + length]), content[8 + length :]
+    if rng.random() < 0.5:
+        progress = json.loads(said["__metadata__"]["progress"])
+        text = json.dumps(changed(rng, progress)) if rng.random() < 0.9 else rng.choice(("", "[", "[" * 100000, "NaN"))
+        said["__metadata__"]["progress"] = text
+    elif rng.random() < 0.5:
+        key = rng.choice([k for k in said if k != "__metadata__"])
+        said[rng.choice(("optimizer.0", "optimizer.a.step", "model.x", "optimizer.999.step", key + "x"))] = said.pop(
+            key
+        )
+    else:
+        said = changed(rng, said)
+    text = json.dumps(said).encode()
+    return struct.pack("<Q", len(text)) + text + rest
+
+
+def resume(seed, folder, whole):
+    """One broken run folder for --resume: what is wrong with the answer."""
+    rng, run = random.Random(seed), folder / "run"
+    shutil.copytree(whole, run)
+    config, state = run / checkpoint.CONFIG, run / checkpoint.CHECKPOINT
+    how = rng.randrange(5)
+    if how == 0:
+        config.write_bytes(broken(rng, config.read_bytes()))
+    elif how == 1:
+        config.write_text(rng.choice(("[" * 100000, '"' + "a" * 10**6, "9" * 10000, "{}", "\ufeff{}")))
+    elif how == 2:
+        config.write_text(json.dumps(changed(rng, json.loads(config.read_text()))))
+    elif how == 3:
+        state.write_bytes(safetensors(rng, state.read_bytes()))
+    else:
+        state.write_bytes(broken(rng, rng.choice((state.read_bytes(), BOMB, OBJECTS))))
+    threads = torch.get_num_threads()
+    defaults = json.loads((whole / checkpoint.CONFIG).read_text())
+    options = {k: defaults[k] for k in defaults if k not in ("found", "vae_kernels", "torch", "torchrun")}
+    with mock.patch.object(command, "go", steps):
+        wrong = judge(lambda: command.run_training(options, set(), folder, None, run))
+    torch.set_num_threads(threads)
+    shutil.rmtree(run)
+    return wrong and f"{('config bytes', 'config text', 'config value', 'header', 'state bytes')[how]}: {wrong}"
+
+
+def run(seed, count, folder):
+    """(how many were read or refused, [(seed, what is wrong)])."""
+    whole, here = finished(folder), folder / "here"
+    here.mkdir()
+    found = []
+    for i in range(seed * 10**9, seed * 10**9 + count):
+        wrong = data(i, here) if i % 3 else resume(i, here, whole)
+        if wrong:
+            found.append((i, wrong))
+    return count - len(found), found

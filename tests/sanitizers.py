@@ -1,0 +1,108 @@
+"""csrc with no torch and no Python (tests/cpp/sanitized.cpp), compiled with the sanitizers of the compiler or without.
+
+python tests/sanitizers.py          # `make soak`: every likelihood, both instruction sets, CUDA on the host, valgrind
+"""
+
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from cuda_host import compile_commands
+
+from vae_kernels.formulas import LIKELIHOODS
+
+HERE = Path(__file__).resolve().parent
+CSRC = HERE.parent / "csrc"
+CXX = shlex.split(os.environ.get("CXX", "g++"))
+UNDEFINED = "undefined,float-cast-overflow"
+FLAGS = {
+    "address": [f"-fsanitize=address,{UNDEFINED}", "-fno-sanitize-recover=all"],
+    "thread": ["-fsanitize=thread"],
+    "valgrind": [],
+}
+BEST = ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512"]
+
+
+def commands(csrc, folder, flags, likelihoods, cuda):
+    shared = ["-O1", "-g", "-std=c++20", "-fopenmp-simd", "-ffp-contract=off", "-fno-math-errno", *flags]
+    shared += ["-iquote", str(csrc), "-iquote", str(folder), "-iquote", str(HERE / "cpp")]
+    sources = [(HERE / f"cpp/{name}.cpp", name, []) for name in ("fake_torch", "sanitized")]
+    sources += [(csrc / "cpu/pool.cpp", "pool", [])]
+    if cuda:
+        shared += ["-DVK_CUDA_ON_HOST", "-Wno-unknown-pragmas"]
+    else:
+        sources += [(csrc / f"cpu/{name}.cpp", name, []) for name in ("elbo", "sample", "levels", "mixture")]
+        kernels = csrc / "cpu/kernels"
+        isa = ["-DVK_ISA=base"]
+        sources += [(kernels / f"{name}.cpp", f"k.{name}", isa) for name in ("latent", "levels", "mixture")]
+        sources += [(kernels / "likelihood.cpp", f"k.{n}", [*isa, f"-DVK_LIKELIHOOD={n}"]) for n in likelihoods]
+    made = [[*CXX, *shared, *more, "-c", str(s), "-o", str(folder / f"{name}.o")] for s, name, more in sources]
+    if cuda:
+        theirs = compile_commands(csrc, folder, likelihoods, "-O1")[:-1]  # without what registers the ops with torch
+        made += [[*command, *flags] for command in theirs]
+    return made
+
+
+def build(folder, sanitizer, likelihoods=tuple(LIKELIHOODS), cuda=False, more=(), plant=None):
+    """The path of the program. plant: (file, what stands there, what stands there instead), a fault in the copy."""
+    csrc, flags = folder / "csrc", [*FLAGS[sanitizer], *more]
+    if not csrc.exists():
+        shutil.copytree(CSRC, csrc)
+        (csrc / "formulas/all.h").write_text("#define VK_LIKELIHOODS(X) " + " ".join(f"X({n})" for n in likelihoods))
+        (folder / "likelihoods.h").write_text("".join(f'#include "formulas/{name}.h"\n' for name in likelihoods))
+    made = commands(csrc, folder, flags, likelihoods, cuda)
+    if plant:
+        file, there, wrong = plant
+        text = (CSRC / file).read_text()
+        assert text.count(there) == 1, f"{there} is not once in {file}"
+        (csrc / file).write_text(text.replace(there, wrong))
+        made = [command for command in made if str(csrc / file) in command]
+    objects = [Path(command[command.index("-o") + 1]) for command in made]
+    whole = [o.rename(f"{o}.whole") for o in objects if o.exists()]  # what a build without the fault has left
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(call, made))
+    program = folder / "program"
+    call([*CXX, *flags, *map(str, sorted(folder.glob("*.o"))), "-pthread", "-o", str(program)])
+    if plant:
+        (csrc / file).write_text(text)
+        for o in whole:
+            o.rename(o.with_suffix(""))
+    return program
+
+
+def call(command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def run(program, before=(), how="poison"):
+    """The finished process."""
+    # A thread sanitizer of GCC 12 does not know the addresses of a new kernel: without randomised ones it does
+    fixed = ["setarch", platform.machine(), "-R"] if shutil.which("setarch") else []
+    return subprocess.run([*fixed, *before, str(program), how], capture_output=True, text=True)
+
+
+def soak():
+    avx512 = "avx512f" in Path("/proc/cpuinfo").read_text()
+    few = ("bernoulli", "gaussian")
+    runs = [("address", {}), ("thread", {}), ("address", {"cuda": True}), ("valgrind", {"likelihoods": few})]
+    if avx512:
+        runs += [("address", {"more": BEST}), ("thread", {"more": BEST})]
+    for sanitizer, options in runs:
+        with tempfile.TemporaryDirectory() as folder:
+            program = build(Path(folder), sanitizer, **options)
+            before = ("valgrind", "--error-exitcode=9", "--leak-check=full", "-q") if sanitizer == "valgrind" else ()
+            done = run(program, before, "as malloc gives it" if before else "poison")
+        print(sanitizer, options, done.stdout.strip(), "exit", done.returncode, flush=True)
+        if done.returncode:
+            sys.exit(done.stderr)
+
+
+if __name__ == "__main__":
+    soak()

@@ -1,0 +1,35 @@
+"""Fuzzing for long: python tests/soak/fuzz.py SECONDS [SEED]. Adds a line to bench/results/reliability/fuzz.csv."""
+
+import csv
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import fuzz_arguments
+import fuzz_readers
+
+RESULTS = Path(__file__).resolve().parent.parent.parent / "bench/results/reliability/fuzz.csv"
+COLUMNS = ["what", "first_seed", "inputs", "wrong", "seconds"]
+
+
+def main(seconds, seed):
+    for what, run in (("arguments", fuzz_arguments.run), ("readers", fuzz_readers.run)):
+        began, inputs, wrong, at = time.monotonic(), 0, [], seed
+        while time.monotonic() - began < seconds:
+            with tempfile.TemporaryDirectory() as folder:
+                good, found = run(at, 1000, *((Path(folder),) if run is fuzz_readers.run else ()))
+            inputs, wrong, at = inputs + good + len(found), wrong + found, at + 1
+            for one in found:
+                print(*one, flush=True)
+        row = (what, seed, inputs, len(wrong), f"{time.monotonic() - began:.0f}")
+        print(*row, flush=True)
+        new = not RESULTS.exists()
+        RESULTS.parent.mkdir(parents=True, exist_ok=True)
+        with open(RESULTS, "a", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([COLUMNS, row] if new else [row])
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1)

@@ -1,0 +1,69 @@
+"""The C++ under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer, through the table of
+tests/cpp/sanitized.cpp; and each of them finds a fault that is planted. All likelihoods, a build for this processor,
+csrc/cuda and valgrind: python tests/sanitizers.py."""
+
+import shutil
+
+import pytest
+import sanitizers
+
+if not sanitizers.CSRC.is_dir():
+    pytest.skip("the tests run without the source tree beside them: there is no csrc/", allow_module_level=True)
+if not shutil.which(sanitizers.CXX[0]):
+    pytest.skip(f"no C++ compiler ({sanitizers.CXX[0]}) to compile csrc with", allow_module_level=True)
+
+FEW = ("bernoulli", "zinb")  # one parameter and three, reals and counts; the others differ in their formula alone
+
+# name -> sanitizer, file, what stands there, the fault in its place, what is said of it
+FAULTS = {
+    "a read past the end": (
+        *("address", "cpu/elbo.cpp", "for (int64_t t = 0; t < tasks; ++t)", "for (int64_t t = 0; t <= tasks; ++t)"),
+        "heap-buffer-overflow",
+    ),
+    "a shift by more than there are bits": (
+        *("address", "cpu/elbo.cpp", "job.grad |= wanted;", "job.grad |= need >> (k + 64) & 1;"),
+        "shift exponent",
+    ),
+    "two tasks that add to one sum": (
+        *("thread", "cpu/kernels/latent.cpp", "? job.per_dim + task.row / job.grid.task_rows * job.grid.cols :"),
+        *("? job.per_dim :", "data race"),
+    ),
+    "a lock less": (
+        *(
+            "thread",
+            "cpu/pool.cpp",
+            "lock(mutex_);\n    free_.push_back",
+            "lock(*new std::mutex);\n    free_.push_back",
+        ),
+        "data race",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Where each sanitizer's program without a fault was built, and what it said."""
+    built = {}
+
+    def folder(sanitizer):
+        if sanitizer not in built:
+            place = tmp_path_factory.mktemp(sanitizer)
+            built[sanitizer] = place, sanitizers.run(sanitizers.build(place, sanitizer, FEW))
+        return built[sanitizer]
+
+    return folder
+
+
+@pytest.mark.parametrize("sanitizer", ["address", "thread"])
+def test_nothing_is_found(folders, sanitizer):
+    _, done = folders(sanitizer)
+    assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
+    assert int(done.stdout.split()[0]) > 300  # cases
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found(folders, fault):
+    sanitizer, *plant, said = FAULTS[fault]
+    folder, _ = folders(sanitizer)
+    done = sanitizers.run(sanitizers.build(folder, sanitizer, FEW, plant=plant))
+    assert done.returncode != 0 and said in done.stderr, done.stdout + done.stderr
