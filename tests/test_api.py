@@ -95,6 +95,17 @@ def test_kl_in_place_of_mu_and_logvar(backend, reduction):
         close(grad, torch.full_like(kl, 0.5 / B if reduction == "mean" else 0.5))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_kl_of_16_bits(backend, dtype):
+    """As it comes out of a computation under autocast, or of another library."""
+    recon, x, mu, logvar = batch()
+    kl = true_kl(mu, logvar).to(dtype).requires_grad_()
+    loss = vk.fused_elbo(recon, x, kl=kl, reduction="sum", backend=backend)
+    close(loss, vk.fused_elbo(recon, x, kl=kl.double(), reduction="sum", backend=backend))
+    (grad,) = torch.autograd.grad(loss, kl)
+    assert grad.dtype == dtype and torch.equal(grad, torch.ones_like(kl))
+
+
 def test_terms(backend):
     recon, x, mu, logvar = batch(latent=(2, 3))
     recon.requires_grad_()

@@ -1,6 +1,7 @@
 """Every error of the public functions: its type, and that it names the argument, what came and what is expected. And
 what the package does and says where its compiled part is missing."""
 
+import functools
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -52,6 +54,10 @@ ERRORS = [
     (lambda: elbo(recon=(X, X)), V, "recon: got 2 tensors, expected the bernoulli parameters logits"),
     (lambda: elbo(recon=()), V, "recon: got 0 tensors, expected the bernoulli parameters logits"),
     (lambda: elbo(x=X.tolist()), T, "x: got list, expected a tensor"),
+    (lambda: elbo(x=X.to_sparse(), recon=X.to_sparse()), T, "x: got a tensor of layout torch.sparse_coo, expected a"),
+    (lambda: elbo(x=X.to_mkldnn(), recon=X.to_mkldnn()), T, "x: got a tensor of layout torch._mkldnn, expected a"),
+    (lambda: elbo(mu=torch.nested.nested_tensor([*MU]), logvar=MU), T, "mu: got a nested tensor, expected a dense one"),
+    (lambda: vk.sample_kl(MU, MU.to_sparse()), T, "logvar: got a tensor of layout torch.sparse_coo, expected a dense"),
     (lambda: elbo(x=X.bool()), T, f"x: got dtype torch.bool, {DTYPES}, torch.uint8"),
     (lambda: elbo(x=X.long()), T, f"x: got dtype torch.int64, {DTYPES}, torch.uint8"),
     (lambda: elbo(x=X.short()), T, f"x: got dtype torch.int16, {DTYPES}, torch.uint8"),
@@ -157,6 +163,9 @@ ERRORS = [
     (lambda: elbo(beta=True), T, "beta: got bool, expected a number or a tensor"),
     (lambda: elbo(beta=-0.1), V, "beta: got -0.1, expected a number >= 0"),
     (lambda: elbo(beta=float("inf")), V, "beta: got inf, expected a finite number"),
+    (lambda: elbo(beta=-(10**400)), V, "beta: got an integer of 1329 bits, expected a finite number"),
+    (lambda: elbo(return_terms=None), T, "return_terms: got NoneType, expected True or False"),
+    (lambda: elbo(return_terms=NUMBER), T, "return_terms: got Tensor, expected True or False"),
     (lambda: elbo(beta=NUMBER.long()), T, f"beta: got dtype torch.int64, {DTYPES}"),
     (lambda: elbo(beta=MU[0, :3]), V, "beta: got shape (3,), expected one that broadcasts to the latent dims, (6,)"),
     (lambda: elbo(beta=MU), V, "beta: got shape (4, 6), expected one that broadcasts to the latent dims, (6,)"),
@@ -169,7 +178,7 @@ ERRORS = [
     (lambda: elbo(rec_weight=META["NUMBER"]), V, "rec_weight: is on meta, but x is on cpu"),
     # noise
     *((lambda n=n: vk.reparameterize(MU, MU, n_samples=n), V, f"n_samples: got {n!r}, expected None or an integer >= 1")
-      for n in (0, -1, 2.0, True)),
+      for n in (0, -1, 2.0, True, 2**31)),
     (lambda: vk.sample_kl(MU, MU, generator=7), T, "generator: got int, expected a torch.Generator"),
     (lambda: vk.sample_kl(META["MU"], META["MU"], generator=torch.Generator()), V,
      "generator: is on cpu, but mu is on meta"),
@@ -208,6 +217,14 @@ def test_every_check_is_tried():
 
 
 # --- backends
+
+
+@pytest.mark.parametrize("name", [None, ["cpu"], np.ones(2), "gpu"], ids=str)
+def test_a_backend_that_is_none(name):
+    mixture = functools.partial(vk.mixture_log_prob, MU, MU, MU)
+    for call in (elbo, gaussian, functools.partial(vk.sample_kl, MU, MU), mixture):
+        with pytest.raises(ValueError, match=r'^backend: got .*, expected "auto" or one of'):
+            call(backend=name)
 
 
 def test_available_backends_is_a_copy():

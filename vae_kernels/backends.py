@@ -111,9 +111,10 @@ def choose(name, tensors, function="elbo"):
     "auto" takes the compiled kernels on the CPU; on a GPU what _ON_GPU says; else plain torch. An explicit choice is
     never replaced.
     """
-    if name == "auto":
+    named = isinstance(name, str)
+    if named and name == "auto":
         return ops if _cpu_takes(tensors) else _on_gpu(tensors, function) or reference
-    if not isinstance(name, str) or name not in _MISSING:
+    if not named or name not in _MISSING:
         raise ValueError(f'backend: got {name!r}, expected "auto" or one of {sorted(_MISSING)}')
     reason = _missing(name) or _refusal(name, tensors)
     if reason is None and name in _WITHOUT.get(function, ()):

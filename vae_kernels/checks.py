@@ -2,6 +2,7 @@
 and what is expected. They read shapes, dtypes and devices only, so that they cost no synchronisation and trace."""
 
 import math
+import sys
 
 import torch
 
@@ -16,6 +17,9 @@ _LEVELS = (torch.uint8, torch.int16, torch.int32, torch.int64)
 def tensor(name, t, dtypes=_FLOATS):
     if not isinstance(t, torch.Tensor):
         raise TypeError(f"{name}: got {type(t).__name__}, expected a tensor")
+    if t.is_nested or t.layout is not torch.strided:
+        kind = "nested tensor" if t.is_nested else f"tensor of layout {t.layout}"
+        raise TypeError(f"{name}: got a {kind}, expected a dense one")
     if t.dtype not in dtypes:
         raise TypeError(f"{name}: got dtype {t.dtype}, expected one of {', '.join(map(str, dtypes))}")
     return t
@@ -30,13 +34,15 @@ def choice(name, value, choices):
 _SINGLE = tuple(name for name, f in LIKELIHOODS.items() if len(f.PARAMETERS) == 1 + len(f.DEFAULTS))
 
 
-_Tensor, _float32 = torch.Tensor, torch.float32
+_Tensor, _float32, _strided = torch.Tensor, torch.float32, torch.strided
 
 
 def plain(tensors):
     """What nearly all tensors look like: contiguous float32 on the CPU, with a batch. Written to be quick."""
     for t in tensors:
-        if type(t) is not _Tensor or t.dtype is not _float32 or not t.is_cpu or not t.is_contiguous() or not t.dim():
+        if type(t) is not _Tensor or t.dtype is not _float32 or not t.is_cpu or t.layout is not _strided or t.is_nested:
+            return False
+        if not t.is_contiguous() or not t.dim():
             return False
     return True
 
@@ -189,8 +195,14 @@ def latent(mu, logvar, kl, prior, batch):
 def number(name, value):
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name}: got {type(value).__name__}, expected a number or a tensor")
-    if not -math.inf < value < math.inf:
-        raise ValueError(f"{name}: got {value}, expected a finite number")
+    if not -sys.float_info.max <= value <= sys.float_info.max:
+        got = value if isinstance(value, float) else f"an integer of {value.bit_length()} bits"
+        raise ValueError(f"{name}: got {got}, expected a finite number")
+
+
+def flag(name, value):
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: got {type(value).__name__}, expected True or False")
 
 
 def plain_weights(rec_weight, beta):
@@ -211,8 +223,9 @@ def weight(name, value, like, dims=()):
 
 
 def noise(n_samples, generator, mu):
-    if n_samples is not None and (isinstance(n_samples, bool) or not isinstance(n_samples, int) or n_samples < 1):
-        raise ValueError(f"n_samples: got {n_samples!r}, expected None or an integer >= 1")
+    whole = isinstance(n_samples, int) and not isinstance(n_samples, bool)
+    if n_samples is not None and not (whole and 1 <= n_samples < 2**31):
+        raise ValueError(f"n_samples: got {n_samples!r}, expected None or an integer >= 1 and < 2^31")
     if generator is not None:
         if not isinstance(generator, torch.Generator):
             raise TypeError(f"generator: got {type(generator).__name__}, expected a torch.Generator")

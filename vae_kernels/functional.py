@@ -90,6 +90,7 @@ def fused_elbo(
     Raises:
         TypeError, ValueError: naming the argument, what came, and what is expected.
     """
+    checks.flag("return_terms", return_terms)
     latent = (mu, logvar) if kl is None else (kl,)
     alone = kl is None or (mu is None and logvar is None)
     if obs_logvar is None and prior is None and alone and checks.plain_objective(likelihood, recon, x, latent):

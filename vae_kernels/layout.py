@@ -26,8 +26,8 @@ def latent(tensors):
     mu = tensors[0]
     if len(tensors) == 2 and mu.is_contiguous() and tensors[1].is_contiguous():  # nearly always
         return tensors
-    if len(tensors) == 1:
-        return (mu.contiguous(),)
+    if len(tensors) == 1:  # a KL is no storage: the kernels read it as a weight
+        return (mu.contiguous() if mu.dtype in (torch.float32, torch.float64) else mu.float().contiguous(),)
     return tuple(_row_major(t if t.shape == mu.shape else t.expand(mu.shape)) for t in tensors)
 
 
