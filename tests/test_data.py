@@ -1,11 +1,13 @@
 """`--data`: what is read keeps its values, and whatever is wrong with a file is said in one sentence."""
 
+import zipfile
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from vae_kernels.cli import UserError
+from vae_kernels.cli import UserError, data
 from vae_kernels.cli.data import load
 
 
@@ -103,6 +105,12 @@ def arrays(path, **values):
     return path
 
 
+def member(path, name, content):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, content)
+    return path
+
+
 def png(path, *shape):
     path.parent.mkdir(exist_ok=True)
     Image.fromarray(noise(*shape)).save(path)
@@ -123,6 +131,9 @@ BROKEN = {
     "text": (lambda d: text(d / "a.npy", "hello, I am no array" * 9), "a.npy: cannot be read as a numpy file"),
     "cut npy": (lambda d: cut(save(d / "a.npy", X)), "a.npy: cannot be read as a numpy file"),
     "cut header": (lambda d: cut(save(d / "a.npy", X), 0.05), "a.npy: cannot be read as a numpy file"),
+    "no array in npz": (lambda d: member(d / "a.npz", "x", b"1, 2, 3"), r"a.npz: holds \['x'\], which are no arrays"),
+    "a name too long": (lambda d: d / ("a" * 5000), "aaa: no such file or folder"),
+    "no file name": (lambda d: d / "a\0.npy", "no such file or folder"),
     "cut npz": (lambda d: cut(arrays(d / "a.npz", x=X)), "a.npz: cannot be read as a numpy file"),
     "pickle": (lambda d: save(d / "a.npy", np.array([{}, 1]), allow_pickle=True), "a.npy: cannot be read .*pickle"),
     "pickle in npz": (lambda d: arrays(d / "a.npz", x=np.array([{}, 1], object)), "a.npz: cannot be read .*pickle"),
@@ -170,6 +181,24 @@ def test_broken_data_is_one_sentence(tmp_path, case):
     with pytest.raises(UserError, match=message) as caught:
         load(make(tmp_path), "bernoulli")
     assert "\n" not in str(caught.value)
+
+
+def test_what_unpacks_to_more_than_there_is_memory_is_not_unpacked(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, x=np.zeros((1000, 1000), np.uint8))
+    assert path.stat().st_size < 10_000
+    monkeypatch.setattr(data, "_memory", lambda: 900_000)
+    monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(UserError, match=r"a.npz: unpacks to 1e\+06 bytes, more than this machine has memory"):
+        load(path, "bernoulli")
+
+
+@pytest.mark.parametrize("kind", ["EPS", "GIF", "BMP"])
+def test_another_format_under_the_name_of_an_image_is_not_opened(tmp_path, kind):
+    """EPS would start Ghostscript."""
+    Image.fromarray(noise(6, 5)).save(tmp_path / "a.png", kind)
+    with pytest.raises(UserError, match=r"a.png: cannot be read as an image"):
+        load(tmp_path, "bernoulli")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])

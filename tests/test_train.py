@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import math
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -283,6 +285,79 @@ def test_resume_refuses_a_broken_checkpoint(finished, tmp_path, damage):
         other = (finished / "model.safetensors").read_bytes()
         path.write_bytes({"cut": whole[:-9], "empty": b"", "other": other}[damage])
     assert f"{path} cannot be read" in refusal("--resume", run, "--epochs", 2)
+
+
+WRONG = {
+    "beta": ("1", "expected a finite number >= 0"),
+    "lr": (math.nan, "expected a finite number >= "),
+    "data": ("a\0", "expected null, or a text"),
+    "latent_dim": ([2], "expected an integer from 1"),
+    "epochs": (True, "expected an integer from 1"),
+    "threads": (1.5, "expected null, or an integer from 1"),
+    "model": (["mlp"], "expected one of mlp, conv"),
+    "likelihood": ("poisson", "expected one of bernoulli"),
+    "prior": (None, "expected one of normal"),
+    "backend": (False, "expected a text"),
+    "found": (3, "expected what the data were like"),
+}
+
+
+@pytest.mark.parametrize("key", WRONG)
+def test_resume_and_the_doctor_refuse_an_option_that_cannot_be(finished, tmp_path, key):
+    run = shutil.copytree(finished, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    value, said = WRONG[key]
+    (run / "config.json").write_text(json.dumps(config | {key: value}))
+    message = refusal("--resume", run)
+    assert f"config.json: {key} is " in message and said in message
+    assert f"config.json: {key} is " in CliRunner().invoke(cli.app(), ["doctor", str(run)]).stderr
+
+
+def test_resume_refuses_a_config_without_end(finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    (run / "config.json").write_text("[" * 100_000)
+    assert "config.json is unreadable" in refusal("--resume", run)
+
+
+def test_options_that_go_together_with_no_backend_are_refused_before_training(finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"backend": "abacus"}))
+    assert "backend: got 'abacus'" in refusal("--resume", run, "--epochs", 2)
+
+
+def other_progress(change):
+    def damage(metadata, tensors):
+        progress = json.loads(metadata["progress"])
+        return {"progress": json.dumps(change(progress))}, tensors
+
+    return damage
+
+
+DAMAGE = {
+    "no seconds": other_progress(lambda p: {k: v for k, v in p.items() if k != "seconds"}),
+    "a list": other_progress(lambda p: [p]),
+    "rows that are none": other_progress(lambda p: p | {"rows": "ab"}),
+    "a row without a metric": other_progress(lambda p: p | {"rows": [{"epoch": 1}]}),
+    "a metric that is none": other_progress(lambda p: p | {"rows": [dict.fromkeys(p["rows"][0])]}),
+    "steps before the first": other_progress(lambda p: p | {"step": -1}),
+    "a loss of nan": other_progress(lambda p: p | {"loss_sum": math.nan}),
+    "a moment less": lambda m, t: (m, {k: v for k, v in t.items() if k != "optimizer.0.exp_avg"}),
+    "a moment of another shape": lambda m, t: (m, t | {"optimizer.0.exp_avg": torch.zeros(3)}),
+    "a moment of integers": lambda m, t: (m, t | {"optimizer.0.exp_avg": t["optimizer.0.exp_avg"].int()}),
+    "a parameter more": lambda m, t: (m, t | {"optimizer.999.step": torch.zeros(())}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_resume_refuses_a_checkpoint_that_fits_no_run(finished, tmp_path, damage):
+    """Each is a whole safetensors file."""
+    run = shutil.copytree(finished, tmp_path / "run")
+    path = run / "checkpoint.safetensors"
+    with safe_open(path, "pt") as file:
+        metadata, tensors = DAMAGE[damage](file.metadata(), load_file(path))
+    save_file(tensors, path, metadata)
+    assert f"{path} cannot be read, or does not fit" in refusal("--resume", run, "--epochs", 2)
 
 
 def test_resume_refuses_other_data(tmp_path, no_pictures):

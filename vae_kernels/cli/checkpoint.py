@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from . import UserError
+from .fit import ROW
 
 CONFIG, CHECKPOINT, MODEL, METRICS = "config.json", "checkpoint.safetensors", "model.safetensors", "metrics.csv"
 
@@ -66,7 +67,7 @@ def load_config(run):
     path = Path(run) / CONFIG
     try:
         config = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"--resume: {run} is not a folder that vae-kernels train has made: {path} is unreadable"
         ) from error
@@ -104,12 +105,14 @@ def load_state(run, vae, optimizer):
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
             progress = json.loads(file.metadata()["progress"])
+        _check_progress(progress)
         vae.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
         state = {}
         for key, tensor in tensors.items():
             if key.startswith("optimizer."):
                 _, index, name = key.split(".")
                 state.setdefault(int(index), {})[name] = tensor
+        _check_state(state, optimizer)
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         torch.set_rng_state(tensors["random.cpu"])
         if torch.cuda.is_initialized() and "random.cuda" in tensors:  # absent if the run has moved here from a CPU
@@ -118,3 +121,29 @@ def load_state(run, vae, optimizer):
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"--resume: {path} cannot be read, or does not fit its {CONFIG} ({detail})") from error
     return progress
+
+
+def _check_progress(progress):
+    """ValueError if this is not what fit() goes on from."""
+    numbers = {"step": int, "loss_sum": (int, float), "seconds": (int, float)}
+    good = isinstance(progress, dict) and isinstance(progress.get("rows"), list)
+    good = good and all(_is_number(progress.get(key), kind) for key, kind in numbers.items()) and progress["step"] >= 0
+    for row in progress["rows"] if good else ():
+        good = good and isinstance(row, dict) and tuple(row) == ROW and all(map(_is_number, row.values()))
+    if not good:
+        raise ValueError("its progress is not that of a run")
+
+
+def _is_number(value, kind=(int, float)):
+    return isinstance(value, kind) and not isinstance(value, bool) and abs(value) <= 1e300
+
+
+def _check_state(state, optimizer):
+    """ValueError if this is not Adam's state of these parameters; before the first step there is none."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, tensors in state.items():
+        like = parameters[index] if 0 <= index < len(parameters) else None
+        expected = {} if like is None else {"step": (), "exp_avg": like.shape, "exp_avg_sq": like.shape}
+        found = {name: t.shape for name, t in tensors.items() if t.dtype == torch.float32}
+        if found != expected or len(found) != len(tensors):
+            raise ValueError(f"the optimizer's state of parameter {index} is not Adam's")

@@ -4,6 +4,8 @@ Values are never clamped, rescaled or guessed at: uint8 stays uint8 (the loss re
 and in the likelihood's support, and whatever is wrong with a file is said in one sentence (`UserError`).
 """
 
+import os
+import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +52,8 @@ def load(path, likelihood):
         arrays = pixels.astype(np.uint8).reshape(-1, 28, 28), labels, list(range(10))
     else:
         path = Path(path)
-        source, name = str(path), path.resolve().stem
-        if not path.exists():
+        source, name = str(path), Path(os.path.abspath(path)).stem
+        if not os.path.exists(path):  # not path.exists(), to which a name that is too long is an error
             raise UserError(f"{path}: no such file or folder")
         if path.is_dir():
             arrays = _folder(path)
@@ -67,6 +69,7 @@ def load(path, likelihood):
 
 def _numpy(path):
     """(values, labels or None, class names) of an .npy or .npz file."""
+    _check_size(path)
     try:
         # Pickled objects run code when they are loaded: never allowed.
         found = np.load(path, allow_pickle=False)
@@ -77,6 +80,9 @@ def _numpy(path):
         raise UserError(
             f"{path}: cannot be read as a numpy file; it may be empty, cut off or pickled ({detail})"
         ) from error
+    strange = [key for key, value in arrays.items() if not isinstance(value, np.ndarray)]
+    if strange:
+        raise UserError(f"{path}: holds {sorted(strange)}, which are no arrays")
     if "x" not in arrays and len(arrays) != 1:
         raise UserError(f"{path}: holds the arrays {sorted(arrays)}, expected one named 'x' or a single one")
     values = arrays["x"] if "x" in arrays else next(iter(arrays.values()))
@@ -91,6 +97,22 @@ def _numpy(path):
     return values, labels, classes.tolist()
 
 
+def _check_size(path):
+    """UserError if an archive unpacks to more than this machine can hold: a few megabytes may stand for a terabyte."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        return  # no archive: numpy reads it, or says what is wrong
+    if size > _memory():
+        raise UserError(f"{path}: unpacks to {size:.3g} bytes, more than this machine has memory")
+
+
+def _memory():
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def _folder(path):
     """(values, labels or None, class names) of the png and jpg files below `path`; sub-folders are the classes."""
     from PIL import Image
@@ -101,12 +123,13 @@ def _folder(path):
     images = []
     for file in files:
         try:
-            with Image.open(file) as image:
+            with Image.open(file, formats=("PNG", "JPEG")) as image:  # others may start programs: EPS does
                 if image.mode in ("1", "P"):  # both lossless: black and white, and a palette of RGB colours
                     image = image.convert("L" if image.mode == "1" else "RGB")
                 mode, pixels = image.mode, np.asarray(image)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise UserError(f"{file}: cannot be read as an image; it may be empty or cut off ({error})") from error
+        except Exception as error:  # Pillow raises a dozen types as well
+            detail = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(f"{file}: cannot be read as an image; it may be empty or cut off ({detail})") from error
         if mode not in ("L", "RGB"):
             raise UserError(f"{file}: has mode {mode}, expected 8-bit grey or RGB; convert it first")
         if images and pixels.shape != images[0].shape:

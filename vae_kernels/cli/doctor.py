@@ -14,6 +14,7 @@ from ..diagnose import diagnose
 from . import UserError, checkpoint
 from .build import build
 from .data import load
+from .options import check_options
 
 COLOURS = {"healthy": "green", "watch": "yellow", "ill": "red"}
 
@@ -35,6 +36,7 @@ def doctor(
 def examine(run, samples):
     """The Diagnosis of a run, on its held-out data, on the CPU."""
     config = checkpoint.load_config(run)
+    check_options(config, run / checkpoint.CONFIG)
     try:
         data = load(config["data"], config["likelihood"])
         model = build(config | {"backend": "auto"}, data)

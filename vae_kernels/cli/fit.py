@@ -11,6 +11,12 @@ from ..monitor import ACTIVE
 from . import ranks
 from .eager_loss import eager_loss
 
+# The metrics of an epoch
+ROW = (
+    *("epoch", "train_loss_nats", "train_neg_elbo_nats", "test_neg_elbo_nats", "test_reconstruction_nats"),
+    *("test_kl_nats", "active_units", "seconds"),
+)
+
 
 def objective(kind, vae, x, shard=None):
     """The scalar to minimise for a batch, in nats per image. kind: "fused" or "eager".
@@ -125,16 +131,9 @@ def fit(vae, optimizer, data, config, progress, *, interrupt, on_step, on_epoch)
             return bool(loss_sum.isfinite())
         train_nll, train_kl, _ = measure(kind, vae, images, sample, size, device)
         test_nll, test_kl, means = measure(kind, vae, images, test, size, device)
-        row = {
-            "epoch": epoch + 1,
-            "train_loss_nats": loss_sum.item() / len(train),
-            "train_neg_elbo_nats": train_nll + train_kl,
-            "test_neg_elbo_nats": test_nll + test_kl,
-            "test_reconstruction_nats": test_nll,
-            "test_kl_nats": test_kl,
-            "active_units": int((means.var(0, correction=0) > ACTIVE).sum()),
-            "seconds": time.perf_counter() - started,
-        }
+        active = int((means.var(0, correction=0) > ACTIVE).sum())
+        losses = loss_sum.item() / len(train), train_nll + train_kl, test_nll + test_kl, test_nll, test_kl
+        row = dict(zip(ROW, (epoch + 1, *losses, active, time.perf_counter() - started), strict=True))
         if not all(abs(value) < float("inf") for value in row.values()):  # false for nan too
             return False
         progress["rows"].append(row)

@@ -24,12 +24,12 @@ from . import UserError, checkpoint, plots, ranks
 from .build import build, learned_scale
 from .data import load
 from .fit import Interrupt, fit, measure
+from .options import IMAGE_LIKELIHOODS, LOSSES, MODELS, check_options
 from .prior import PriorName, check_prior
 
-IMAGE_LIKELIHOODS = [name for name, formula in LIKELIHOODS.items() if formula.SUPPORT != "counts"]  # of pixels
 Likelihood = Enum("Likelihood", {name: name for name in IMAGE_LIKELIHOODS}, type=str)
-Model = Enum("Model", {"mlp": "mlp", "conv": "conv"}, type=str)
-Loss = Enum("Loss", {"fused": "fused", "eager": "eager"}, type=str)
+Model = Enum("Model", {name: name for name in MODELS}, type=str)
+Loss = Enum("Loss", {name: name for name in LOSSES}, type=str)
 
 EAGER = ("bernoulli", "gaussian")  # the likelihoods that eager_loss.py writes out
 ELSEWHERE = {"epochs", "device", "threads"}  # may change on --resume: how long and where, not what is computed
@@ -105,7 +105,11 @@ def run_training(config, given, out, name, resume):
         raise UserError(f"--resume: {data.source} has changed since {resume} was started; begin a new run")
     config["found"] = data.describe()
     torch.manual_seed(config["seed"])
-    vae = build(config, data).to(device)
+    try:  # whatever does not fit together shows here, before there is a folder
+        vae = build(config, data).to(device)
+        measure(config["loss"], vae, data.images, torch.arange(1), 1, device)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UserError(" ".join(str(error).split())) from error
     # `fused` is Adam's own one-kernel step; both losses train with it.
     optimizer = torch.optim.Adam(vae.parameters(), lr=config["lr"], fused=device.type in ("cpu", "cuda"))
     progress = {"rows": [], "step": 0, "loss_sum": 0.0, "seconds": 0.0}
@@ -115,10 +119,6 @@ def run_training(config, given, out, name, resume):
         if len(progress["rows"]) > config["epochs"]:
             raise UserError(f"--epochs: got {config['epochs']}, but {run} has {len(progress['rows'])} already")
     else:
-        try:  # whatever does not fit together shows here, before there is a folder
-            measure(config["loss"], vae, data.images, torch.arange(1), 1, device)
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise UserError(str(error)) from error
         default = "-".join([data.name, config["likelihood"], config["loss"], config["prior"]]).removesuffix("-normal")
         run = ranks.from_first(lambda: checkpoint.new_run(out, name, default))
         save(run, vae, optimizer, progress)  # from here on there is something to resume
@@ -151,9 +151,8 @@ def check(config):
 def resumed_config(run, config, given):
     """The options of the run, but those that may change from the command line; any other difference is an error."""
     old = checkpoint.load_config(run)
-    missing = [key for key in (*config, "found") if key not in old]
-    if missing:
-        raise UserError(f"--resume: {run / checkpoint.CONFIG} lacks {', '.join(missing)}")
+    check_options(old, run / checkpoint.CONFIG)
+    check(old)
     clash = [key for key in sorted(given & config.keys() - ELSEWHERE) if config[key] != old[key]]
     clash += sorted(given & {"out", "name"})  # the folder is what --resume names
     if clash:
