@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <mutex>
 #include <vector>
@@ -64,7 +65,8 @@ class Pool {
  private:
   std::mutex mutex_;
   std::vector<Block> free_;  // the longest unused first
-  size_t kept_ = 0, limit_ = size_t(1) << 30;
+  size_t kept_ = 0;
+  std::atomic<size_t> limit_ = size_t(1) << 30;  // read without the lock, by enabled()
 
   void trim() {
     size_t n = 0;
