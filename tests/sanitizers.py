@@ -81,8 +81,8 @@ def call(command):
     assert done.returncode == 0, done.stderr
 
 
-def run(program, before=(), how="poison"):
-    """The finished process."""
+def run(program, before=(), how="all"):
+    """The finished process. how: "all", "few" cases, or all in memory "as malloc gives it"."""
     # A thread sanitizer of GCC 12 does not know the addresses of a new kernel: without randomised ones it does
     fixed = ["setarch", platform.machine(), "-R"] if shutil.which("setarch") else []
     return subprocess.run([*fixed, *before, str(program), how], capture_output=True, text=True)
@@ -98,7 +98,7 @@ def soak():
         with tempfile.TemporaryDirectory() as folder:
             program = build(Path(folder), sanitizer, **options)
             before = ("valgrind", "--error-exitcode=9", "--leak-check=full", "-q") if sanitizer == "valgrind" else ()
-            done = run(program, before, "as malloc gives it" if before else "poison")
+            done = run(program, before, "as malloc gives it" if before else "all")
         print(sanitizer, options, done.stdout.strip(), "exit", done.returncode, flush=True)
         if done.returncode:
             sys.exit(done.stderr)

@@ -80,7 +80,7 @@ int32_t aoti_torch_layout_strided() { return 0; }
 AOTITorchError torch_get_num_threads(uint32_t* out) { return *out = uint32_t(fake_threads), 0; }
 AOTITorchError torch_parallel_for(int64_t begin, int64_t end, int64_t, ParallelFunc f, void* context) {
   const int64_t threads = std::min<int64_t>(fake_threads, end - begin),
-                each = threads ? (end - begin) / threads + 1 : 0;
+                each = threads ? (end - begin + threads - 1) / threads : 0;
   std::vector<std::thread> running;
   for (int64_t i = 0; i < threads; ++i)
     running.emplace_back([=] { f(std::min(end, begin + i * each), std::min(end, begin + (i + 1) * each), context); });
