@@ -183,6 +183,14 @@ def test_broken_data_is_one_sentence(tmp_path, case):
     assert "\n" not in str(caught.value)
 
 
+def test_a_header_without_end_is_one_short_sentence(tmp_path):
+    header = b"(" * 5000 + b"\n"
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(UserError, match=r"a.npy: cannot be read as a numpy file") as caught:
+        load(tmp_path / "a.npy", "bernoulli")
+    assert len(str(caught.value)) < 1000
+
+
 def test_what_unpacks_to_more_than_there_is_memory_is_not_unpacked(tmp_path, monkeypatch):
     path = tmp_path / "a.npz"
     np.savez_compressed(path, x=np.zeros((1000, 1000), np.uint8))

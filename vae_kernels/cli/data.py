@@ -76,7 +76,7 @@ def _numpy(path):
         with_keys = isinstance(found, np.lib.npyio.NpzFile)
         arrays = {key: found[key] for key in found.files} if with_keys else {"x": found}
     except Exception as error:  # numpy raises a dozen types, whatever the broken bytes lead it to
-        detail = " ".join(str(error).split()) or type(error).__name__
+        detail = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(
             f"{path}: cannot be read as a numpy file; it may be empty, cut off or pickled ({detail})"
         ) from error
