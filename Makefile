@@ -1,0 +1,10 @@
+# What takes too long for .ci/run. Each target writes its figures to bench/results/reliability/, and docs/reliability.md
+# shows them.
+PYTHON ?= python3
+
+.PHONY: soak
+soak: soak-properties soak-large soak-leak soak-kills soak-processes
+
+.PHONY: soak-properties soak-large soak-leak soak-kills soak-processes
+soak-properties soak-large soak-leak soak-kills soak-processes: soak-%:
+	cd tests && $(PYTHON) -m soak.$*
