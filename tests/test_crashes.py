@@ -9,9 +9,15 @@ from pathlib import Path
 
 import pytest
 from soak import kills
-from test_train import no_pictures, same_run, train  # noqa: F401 - no_pictures is a fixture
+from test_train import same_run, train
 
 from vae_kernels.cli import UserError, checkpoint
+from vae_kernels.cli import train as command
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    monkeypatch.setattr(command, "draw", lambda *_: None)
 
 
 def ends_as_undisturbed(run):
@@ -22,14 +28,14 @@ def ends_as_undisturbed(run):
     same_run(run, run.parent / "whole")
 
 
-def test_killed_at_any_moment(tmp_path, no_pictures):
+def test_killed_at_any_moment(tmp_path):
     kills.data(tmp_path)
     run, while_writing = kills.disturbed(tmp_path, ["train", "save", "save"])
     assert while_writing
     ends_as_undisturbed(run)
 
 
-def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, no_pictures):
+def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path):
     """Files of this process may have 4096 bytes from some moment on: no checkpoint fits."""
     kills.data(tmp_path)
     run = tmp_path / "full"

@@ -1,8 +1,11 @@
 """Training that is killed (SIGKILL) at random moments, and gone on with each time, ends at the bits of a run that was
 never disturbed: `python -m soak.kills` in tests/, or a few kills in test_crashes.py."""
 
+import io
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from test_train import rows, same_run
+
+from vae_kernels import cli
 
 from .record import record
 
@@ -31,12 +36,42 @@ def train(*options):
     return subprocess.Popen(command, cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
+class Forked:
+    """The same command in a fork of this process, which has imported all that it needs: a start takes milliseconds."""
+
+    def __init__(self, *options):
+        self.returncode, self.stderr = None, io.BytesIO()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            try:
+                cli.app()(["train", *map(str, options)])
+            except SystemExit as end:
+                os._exit(end.code or 0)
+            finally:
+                os._exit(1)
+
+    def poll(self):
+        if self.returncode is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if ended else None
+        return self.returncode
+
+    def kill(self):
+        os.kill(self.pid, signal.SIGKILL)
+
+    def communicate(self):
+        if self.returncode is None:
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return None, b""
+
+
 def options(folder, name, epochs):
     settings = "--latent-dim", 2, "--threads", 1, "--likelihood", "gaussian", "--batch-size", 70
     return "--data", Path(folder) / "data.npy", "--out", folder, "--name", name, "--epochs", epochs, *settings
 
 
-def wait_for(condition, process, seconds=120):
+def wait_for(condition, process, seconds=300):
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.stderr.read().decode()[-2000:]
@@ -53,7 +88,7 @@ def killed(run, process, moment, rng):
     stamp = lambda: saved.stat().st_mtime_ns if saved.exists() else 0  # noqa: E731
     before = stamp()
     if moment == "start":
-        time.sleep(rng.uniform(0, 3))
+        time.sleep(rng.uniform(0, 2))
     else:
         wait_for(lambda: epochs_of(run) and stamp() != before, process)
         if moment == "train":
@@ -67,7 +102,7 @@ def killed(run, process, moment, rng):
     return any(run.glob(".*.tmp"))
 
 
-def disturbed(folder, moments, seed=0):
+def disturbed(folder, moments, seed=0, train=train):
     """Train under kills at these moments: (the run, with its last good checkpoint, kills while a file was written)."""
     rng, run, while_writing = random.Random(seed), Path(folder) / "killed", 0
     for moment in moments:
@@ -89,7 +124,7 @@ def main(kills=100):
     moments = rng.choices([*MOMENTS], [*MOMENTS.values()], k=kills)
     with tempfile.TemporaryDirectory() as folder:
         data(folder)
-        run, while_writing = disturbed(folder, moments)
+        run, while_writing = disturbed(folder, moments, train=Forked)
         epochs = epochs_of(run) + 2
         finished(train("--resume", run, "--epochs", epochs))
         finished(train(*options(folder, "whole", epochs)))
