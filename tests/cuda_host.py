@@ -17,7 +17,7 @@ OPS = ("elbo", "elbo_backward", "sample", "sample_backward", "levels", "levels_b
 
 
 def compile_commands(csrc, folder, likelihoods, optimize):
-    """As setup.py compiles csrc/cuda, but with a loop for a launch; cuda_host.cpp stands in for runtime.cu."""
+    """As setup.py compiles csrc/cuda, but with a loop for a launch; cuda_host.cpp stands in for runtime.cpp."""
     flags = [optimize, "-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-DVK_CUDA_ON_HOST"]
     flags += ["-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-maybe-uninitialized", "-iquote", str(csrc)]
     if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):

@@ -78,7 +78,7 @@ void Objective::add_likelihood(const Tensor& x, const Tensors& params) {
 
 void Objective::add_latent(const Tensors& inputs, int64_t first_bit, const OptionalTensor& beta_dims) {
   const int64_t cols = elements_after_batch(inputs[0]);
-  kl.tiling = column_tiling(rows, cols, kLatents, rows_each());
+  kl.tiling = column_tiling(rows, cols, 1, rows_each());
   kl.given = inputs.size() == 1;
   kl.incoming = incoming;
   kl.weight = beta;

@@ -8,7 +8,8 @@
 
 namespace vk::cuda {
 
-template <class T>
+//
+// It is in every kernel that makes partial sums, and not hot: so it is one piece of code for all types and loops.
 struct Finish {
   using Job = FinishJob;
   using Shared = Sums<1>;
@@ -17,53 +18,55 @@ struct Finish {
 
   template <int P>
   VK_GPU static void phase(const Job& job, Place at, Local&, Shared& shared) {
-    phase<P>(job, at, shared);
+    step<P>(job, at, shared.of[0], shared.last);
   }
 
-  template <int P, class S>
-  VK_GPU_ONCE static void phase(const Job& job, Place at, S& shared) {
+  // sums: [kMaxParameters, kThreads] numbers of the block
+  template <int P>
+  VK_GPU_ONCE static void step(const Job& job, Place at, double* sums, unsigned& last) {
     constexpr int Q = kMaxParameters;  // totals: the loss, and the gradients of parameters 1 and 2 that are one number
     if constexpr (P == 0) {
-      fold_rows(job.nll, rows_of(job, at), at.thread);
-      fold_rows(job.kl, rows_of(job, at), at.thread);
-      fold_rows(job.weighted, rows_of(job, at), at.thread);
-#pragma unroll
-      for (int k = 0; k < Q; ++k) columns(job.columns[k], at);
+      const Range range = rows_of(job, at);
+#pragma unroll 1
+      for (int k = 0; k < 3; ++k) fold_rows(k == 0 ? job.nll : k == 1 ? job.kl : job.weighted, range, at.thread);
+#pragma unroll 1
+      for (int k = 0; k < Q; ++k) job.float64 ? columns<double>(job, k, at) : columns<float>(job, k, at);
     }
     if constexpr (P == 1) {
-      shared.of[0][at.thread] = rows(job, rows_of(job, at), at.thread);
-#pragma unroll
+      sums[at.thread] = rows(job, rows_of(job, at), at.thread);
+#pragma unroll 1
       for (int k = 1; k < Q; ++k) {
         double sum = 0;
         if (job.block_sums[k])
           for (int64_t i = at.block * kThreads + at.thread; i < job.n_blocks; i += at.blocks * kThreads)
             sum += job.block_sums[k][i];
-        shared.of[k][at.thread] = sum;
+        sums[k * kThreads + at.thread] = sum;
       }
     }
     if constexpr (P == 2 || P == 6)
-      for (int k = 0; k < Q; ++k) fold(shared.of[k], 1, kThreads, at.thread);
+#pragma unroll 1
+      for (int k = 0; k < Q; ++k) fold(sums + k * kThreads, 1, kThreads, at.thread);
     if constexpr (P == 3) {
       if (at.thread >= Q) return;
-      const double total = folded(shared.of[at.thread], 0, kThreads);
+      const double total = folded(sums + at.thread * kThreads, 0, kThreads);
       at.blocks == 1 ? write(job, at.thread, total) : void(job.totals[at.thread * at.blocks + at.block] = total);
     }
     if constexpr (P == 4) {
       if (at.thread > 0) return;
-      shared.last = at.blocks > 1 && take_ticket(job.ticket) == at.blocks - 1;
-      if (shared.last) *job.ticket = 0;
+      last = at.blocks > 1 && take_ticket(job.ticket) == at.blocks - 1;
+      if (last) *job.ticket = 0;
     }
     if constexpr (P == 5) {
-      if (!shared.last) return;
-#pragma unroll
+      if (!last) return;
+#pragma unroll 1
       for (int k = 0; k < Q; ++k) {
         double sum = 0;
         for (int64_t i = at.thread; i < at.blocks; i += kThreads) sum += job.totals[k * at.blocks + i];
-        shared.of[k][at.thread] = sum;
+        sums[k * kThreads + at.thread] = sum;
       }
     }
     if constexpr (P == 7)
-      if (shared.last && at.thread < Q) write(job, at.thread, folded(shared.of[at.thread], 0, kThreads));
+      if (last && at.thread < Q) write(job, at.thread, folded(sums + at.thread * kThreads, 0, kThreads));
   }
 
  private:
@@ -103,20 +106,22 @@ struct Finish {
       if (job.nll.partial) {
         const double nll = row_sum(job.nll, row);
         loss += rec_weight * nll;
-        if (job.nll_out) static_cast<T*>(job.nll_out)[row] = T(nll);
+        if (job.nll_out) put(job, job.nll_out, row, nll);
       }
       if (job.kl.partial) {
         const double kl = row_sum(job.kl, row);
         loss += beta * (job.weighted.partial ? row_sum(job.weighted, row) : kl);
-        if (job.kl_out) static_cast<T*>(job.kl_out)[row] = T(kl);
+        if (job.kl_out) put(job, job.kl_out, row, kl);
       }
-      if (job.loss && job.loss_stride) static_cast<T*>(job.loss)[row] = T(loss);
+      if (job.loss && job.loss_stride) put(job, job.loss, row, loss);
       total += loss;
     }
     return total;
   }
 
-  VK_GPU static void columns(const ColumnSums& s, Place at) {
+  template <class T>
+  VK_GPU static void columns(const Job& job, int k, Place at) {
+    const ColumnSums& s = job.columns[k];
     if (!s.out) return;
     for (int64_t c = at.block * kThreads + at.thread; c < s.cols; c += at.blocks * kThreads) {
       double sum = 0;
@@ -126,9 +131,16 @@ struct Finish {
     }
   }
 
+  VK_GPU static void put(const Job& job, void* out, int64_t i, double v) {
+    if (job.float64)
+      static_cast<double*>(out)[i] = v;
+    else
+      static_cast<float*>(out)[i] = float(v);
+  }
+
   VK_GPU static void write(const Job& job, int k, double total) {
-    if (k == 0 && job.loss && !job.loss_stride) *static_cast<T*>(job.loss) = T(total * job.loss_factor);
-    if (k > 0 && job.number_out[k]) *static_cast<T*>(job.number_out[k]) = T(total);
+    if (k == 0 && job.loss && !job.loss_stride) put(job, job.loss, 0, total * job.loss_factor);
+    if (k > 0 && job.number_out[k]) put(job, job.number_out[k], 0, total);
   }
 };
 

@@ -70,6 +70,7 @@ struct ColumnSums {
   void* out;
 };
 struct FinishJob {
+  bool float64;  // what is computed, and so the type of all that is not double
   int64_t rows;
   RowSums nll, kl, weighted;
   Weight rec_weight, beta;
@@ -154,7 +155,7 @@ VK_LIKELIHOODS(VK_DECLARE)
 
 Launched latent_kernel(const ElboJob<SampleJob>&, bool float64, int64_t blocks, void* stream);
 Launched sample_backward_kernel(const SampleBackwardJob&, bool float64, int64_t blocks, void* stream);
-Launched finish_kernel(const FinishJob&, bool float64, int64_t blocks, void* stream);
+Launched finish_kernel(const FinishJob&, int64_t blocks, void* stream);
 Launched levels_kernel(const LevelsJob&, bool float64, int64_t blocks, void* stream);
 Launched levels_backward_kernel(const LevelsJob&, bool float64, int64_t blocks, void* stream);
 Launched rows_sum_kernel(const RowsJob&, bool float64, int64_t blocks, void* stream);
@@ -166,6 +167,5 @@ unsigned* ticket(int device, void* stream);
 constexpr int kRowsEach = 4;   // of a thread in Variant::columns
 constexpr int kColumns = 4;    // of a thread that keeps to its columns
 constexpr int kColumns64 = 1;  // the same in float64, where speed is not what it is for
-constexpr int kLatents = 1;    // the same in the KL: latents are few, and each column more makes the code longer
 
 }  // namespace vk::cuda

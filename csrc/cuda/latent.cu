@@ -13,8 +13,8 @@ Launched sample_backward_kernel(const SampleBackwardJob& job, bool float64, int6
                  : launch<SampleBackward<float>>(job, blocks, stream);
 }
 
-Launched finish_kernel(const FinishJob& job, bool float64, int64_t blocks, void* stream) {
-  return float64 ? launch<Finish<double>>(job, blocks, stream) : launch<Finish<float>>(job, blocks, stream);
+Launched finish_kernel(const FinishJob& job, int64_t blocks, void* stream) {
+  return launch<Finish>(job, blocks, stream);
 }
 
 template <class T>

@@ -1,5 +1,5 @@
-// The KL of the latents, or a KL that was given: its sums over rows and columns, and its gradient; and the sample. A
-// thread keeps to its V columns. The maths is in formulas/kl.h and formulas/reparameterize.h, the noise in philox.h.
+// The KL of the latents, or a KL that was given: its sums over rows and columns, and its gradient; and the sample. The
+// maths is in formulas/kl.h and formulas/reparameterize.h, the noise in philox.h.
 #pragma once
 #include "formulas/kl.h"
 #include "formulas/reparameterize.h"
@@ -8,86 +8,72 @@
 
 namespace vk::cuda {
 
-template <class T, int ROWS>
+// A thread keeps to its column. It is in the kernels of every likelihood, and latents are few: it is compiled once.
+template <class T>
 struct Kl {
-  static constexpr int V = kLatents;
-  struct Local {
-    T columns[V];
-  };
-
-  VK_GPU static void walk(const KlJob& job, int64_t block, int thread, Local& local, Sums<ROWS>& shared) {
+  // The sums of rows, and of beta times them, one of each row for each thread; returns the sum of the thread's column.
+  VK_GPU_ONCE static T walk(const KlJob& job, int64_t block, int thread, double* sums, double* weighted) {
     const Tiling& t = job.tiling;
     const Tile tile = tile_of(t, block, thread);
     const int64_t col = tile.first_col + tile.lane;
-    const int n = tile.cols - tile.lane;  // of the columns lane, lane + lanes, ... those that are less than n away
-    T beta[V];
-#pragma unroll
-    for (int j = 0; j < V; ++j) {
-      beta[j] = j * t.lanes < n ? T(job.beta(col + j * t.lanes)) : T(0);
-      local.columns[j] = 0;
-    }
+    const bool inside = tile.lane < tile.cols;
+    const T beta = inside ? T(job.beta(col)) : T(0);
+    T column = 0;
 #pragma unroll 1
-    for (int r = 0; r < ROWS; ++r) {
+    for (int r = 0; r < t.rows_each; ++r) {
       const int64_t row = tile.row_block * t.block_rows + tile.slot(r);
-      T sum = 0, weighted = 0;
-      if (row < t.rows && n > 0) {
-        T value[V], grad[4][V];
-        elements(job, row, col, n, value, grad);
-#pragma unroll
-        for (int j = 0; j < V; ++j) {
-          const T v = j * t.lanes < n ? value[j] : T(0);
-          sum += v;
-          weighted += v * beta[j];
-          local.columns[j] += v;
-        }
-        const T weight = T(job.incoming(row) * job.weight(0));
+      T value = 0;
+      if (row < t.rows && inside) {
+        T d[4];
+        value = element(job, row, col, d);
+        column += value;
+        const T weight = T(job.incoming(row) * job.weight(0)) * beta;
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
           const Sink& g = job.grad[k];
           if (!g.data) continue;
-#pragma unroll
-          for (int j = 0; j < V; ++j) grad[k][j] *= weight * beta[j];
-          scatter(g.data, row * g.stride + col, g.dtype, t.lanes, n, grad[k]);
+          store_one(static_cast<char*>(g.data) + (row * g.stride + col) * size_of(g.dtype), g.dtype, d[k] * weight);
         }
       }
-      shared.of[0][tile.slot(r) * t.lanes + tile.lane] = sum;
-      shared.of[1][tile.slot(r) * t.lanes + tile.lane] = weighted;
+      sums[tile.slot(r) * t.lanes + tile.lane] = value;
+      weighted[tile.slot(r) * t.lanes + tile.lane] = value * beta;
     }
+    return column;
   }
 
   // value and gradient, not weighted
-  VK_GPU static void elements(const KlJob& job, int64_t row, int64_t col, int n, T (&value)[V], T (&grad)[4][V]) {
+  VK_GPU static T element(const KlJob& job, int64_t row, int64_t col, T (&d)[4]) {
     const int inputs = job.given ? 1 : job.p[2].data ? 4 : 2;
-    T p[4][V] = {};
+    T p[4] = {};
 #pragma unroll
-    for (int k = 0; k < 4; ++k)
-      if (k < inputs) gather(job.p[k].data, row * job.p[k].stride + col, job.p[k].dtype, job.tiling.lanes, n, p[k]);
-#pragma unroll
-    for (int j = 0; j < V; ++j) {
-      const T q[4] = {p[0][j], p[1][j], p[2][j], p[3][j]};
-      T d[4] = {1, 0, 0, 0};
-      value[j] = job.given ? q[0] : gaussian_kl::value(q, d);
-#pragma unroll
-      for (int k = 0; k < 4; ++k) grad[k][j] = d[k];
+    for (int k = 0; k < 4; ++k) {
+      const Source& s = job.p[k];
+      const char* at = static_cast<const char*>(s.data) + (row * s.stride + col) * size_of(s.dtype);
+      if (k < inputs) p[k] = load_one<T>(at, s.dtype);
     }
+    if (!job.given) return gaussian_kl::value(p, d);
+    d[0] = 1, d[1] = d[2] = d[3] = 0;
+    return p[0];
   }
 
-  VK_GPU static void fold_sums(const KlJob& job, int64_t, int thread, Sums<ROWS>& shared) {
-    if (job.kl) fold(shared.of[0], job.tiling.block_rows, job.tiling.lanes, thread);
-    if (job.weighted) fold(shared.of[1], job.tiling.block_rows, job.tiling.lanes, thread);
+  VK_GPU static void fold_sums(const KlJob& job, int thread, double* sums, double* weighted) {
+    if (job.kl) fold(sums, job.tiling.block_rows, job.tiling.lanes, thread);
+    if (job.weighted) fold(weighted, job.tiling.block_rows, job.tiling.lanes, thread);
   }
-  VK_GPU static void write_sums(const KlJob& job, int64_t block, int thread, Sums<ROWS>& shared) {
+  VK_GPU static void write_sums(const KlJob& job, int64_t block, int thread, const double* sums,
+                                const double* weighted) {
     const Tile tile = tile_of(job.tiling, block, thread);
-    if (job.kl) write_rows(job.tiling, tile, shared.of[0], job.kl, thread);
-    if (job.weighted) write_rows(job.tiling, tile, shared.of[1], job.weighted, thread);
+    if (job.kl) write_rows(job.tiling, tile, sums, job.kl, thread);
+    if (job.weighted) write_rows(job.tiling, tile, weighted, job.weighted, thread);
   }
-  VK_GPU static void share(const KlJob& job, int64_t block, int thread, const Local& local, Sums<ROWS>& shared) {
-    share_columns(job.tiling, tile_of(job.tiling, block, thread), local.columns, reinterpret_cast<T*>(shared.columns));
+  VK_GPU static void share(const KlJob& job, int64_t block, int thread, T column, double* s) {
+    const T columns[] = {column};
+    share_columns(job.tiling, tile_of(job.tiling, block, thread), columns, reinterpret_cast<T*>(s));
   }
-  VK_GPU static void write(const KlJob& job, int64_t block, int thread, Sums<ROWS>& shared) {
+  VK_GPU static void write(const KlJob& job, int64_t block, int thread, const double* s) {
     if (job.columns)
-      write_columns<V>(job.tiling, tile_of(job.tiling, block, thread), reinterpret_cast<const T*>(shared.columns),
-                       job.columns, thread);
+      write_columns<1>(job.tiling, tile_of(job.tiling, block, thread), reinterpret_cast<const T*>(s), job.columns,
+                       thread);
   }
 };
 

@@ -139,12 +139,13 @@ void launch_and_finish(FinishJob& kernel_finish, bool wanted, bool float64, int6
   unsigned* const ticket = wanted ? stream.ticket() : nullptr;
   int64_t finishers = ticket ? finish_blocks(kernel_finish) : 1;
   const bool by_last_block = ticket && finishers == 1 && blocks > 0;
+  kernel_finish.float64 = float64;
   kernel_finish.ticket = by_last_block ? ticket : nullptr;
   if (blocks > 0) check(kernel(stream.get()));
   if (!wanted || by_last_block) return;
   Workspace totals(like, [&](Workspace& w) { kernel_finish.totals = w.take(kMaxParameters * finishers); });
   kernel_finish.ticket = ticket;
-  check(finish_kernel(kernel_finish, float64, finishers, stream.get()));
+  check(finish_kernel(kernel_finish, finishers, stream.get()));
 }
 
 }  // namespace vk::cuda

@@ -38,7 +38,7 @@ Tensors sample(const Tensor& mu, const Tensor& logvar, const Tensors& prior, con
   FinishJob finish{};
   if (with_kl) {
     out.push_back(empty({rows}, torch_dtype(float64), mu));
-    kl.tiling = column_tiling(rows, cols, kLatents, 1);
+    kl.tiling = column_tiling(rows, cols, 1, 1);
     kl.incoming = kl.weight = kl.beta = kOne;
     for (size_t k = 0; k < 2 + prior.size(); ++k) kl.p[k] = source(k == 0 ? mu : k == 1 ? logvar : prior[k - 2]);
     finish.kl_out = out[1].mut<void>();
