@@ -14,7 +14,7 @@ struct negative_binomial {
   }
 
   template <class T>
-  VK_FN T none(const T (&p)[2], T (&grad)[2]) {  // x = 0
+  VK_FN T none(const T (&p)[2], T (&grad)[2]) {              // x = 0
     constexpr T most = Real<T>::kLargest, least = 8 / most;  // both may be 0 in this type, or infinite
     const T mean = exp(p[0]), s = exp(p[1]), excess = p[0] - p[1];
     const bool over = excess > 0;
