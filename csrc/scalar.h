@@ -222,7 +222,7 @@ template <class T>
 VK_FN Factors<T> exp_factors(T x) {
   using R = Real<T>;
   Reduced<T> a = reduce_ln2(at_most(at_least(x, R::kLow), 2 * R::kHigh));
-  T low = at_most(a.magic, R::kMagic + (sizeof(T) == 4 ? 126 : 1022));
+  T low = at_most(a.magic, R::kMagic + (sizeof(T) == 4 ? 127 : 1023));
   return {exp2_integer(low) * (fma(a.r * a.r, R::exp_tail(a.r), a.r) + 1), exp2_integer(a.magic - low + R::kMagic)};
 }
 

@@ -62,11 +62,12 @@ FORMS = {
 
 
 def draw(likelihood, shape, dtypes=DTYPES[0], form=None, seed=0):
-    """(x, params) of these shapes and storage types; `form` shapes the parameters beside the first."""
+    """(x, params) of these shapes and storage types; `form`, a name in FORMS or a function of the shape, shapes the
+    parameters beside the first."""
     rng = np.random.default_rng(seed)
     x, params = ORACLES[likelihood]["sample_params"](rng, shape)
     if form is not None:
-        others = ORACLES[likelihood]["sample_params"](rng, FORMS[form](shape))[1][1:]
+        others = ORACLES[likelihood]["sample_params"](rng, FORMS.get(form, form)(shape))[1][1:]
         params = (params[0], *others)
     of_x = torch.from_numpy(np.ascontiguousarray(x))
     levels = dtypes[1] == torch.uint8 and LIKELIHOODS[likelihood].SUPPORT != "counts"
@@ -74,11 +75,11 @@ def draw(likelihood, shape, dtypes=DTYPES[0], form=None, seed=0):
     return of_x, tuple(torch.from_numpy(np.array(p)).to(dtypes[0]) for p in params)
 
 
-def check(ours, theirs, truth, dtype, what, likelihood=None):
+def check(ours, theirs, truth, dtype, what, likelihood=None, size=0.0):
     """The error budget: twice the error of PyTorch's own operations at this type, and a few roundings.
 
     Errors are relative to the value or to the typical value, whichever is larger, so that an extreme row does not hide
-    the others.
+    the others; and to `size`, which is more where the value is a small difference of large terms.
     """
     assert ours.shape == truth.shape, f"{what}: shape {tuple(ours.shape)}, expected {tuple(truth.shape)}"
     if truth.numel() == 0:
@@ -87,7 +88,7 @@ def check(ours, theirs, truth, dtype, what, likelihood=None):
     if truth.isnan().all():  # the mean over no sample
         assert ours.isnan().all(), what
         return
-    scale = truth.abs() + truth.abs().median()
+    scale = truth.abs() + truth.abs().median() + size
     scale = torch.where(scale == 0, 1, scale)
     error, budget = ((ours - truth).abs() / scale).max(), ((theirs - truth).abs() / scale).max()
     # In float64 the truth is itself rounded, a few times an element, and PyTorch's error against it is 0. A formula of
@@ -95,3 +96,12 @@ def check(ours, theirs, truth, dtype, what, likelihood=None):
     roundings = 64 if likelihood in COUNTS else 16
     tiny = roundings * torch.finfo(torch.float64).eps if dtype == torch.float64 else 4 * torch.finfo(torch.float32).eps
     assert error <= 2 * budget + tiny, f"{what}: error {error:.2e}, PyTorch's own {budget:.2e}"
+
+
+def same(a, b):
+    """Equal bits, but for those of a NaN."""
+    a, b, nan_a, nan_b = a.detach(), b.detach(), a.isnan(), b.isnan()
+    if a.shape != b.shape or a.dtype != b.dtype or not torch.equal(nan_a, nan_b):
+        return False
+    a, b = a.masked_fill(nan_a, 0), b.masked_fill(nan_b, 0)
+    return torch.equal(a, b) and torch.equal(a.signbit(), b.signbit())

@@ -70,11 +70,11 @@ def mean_and_error(draws):
     return draws.mean(0), draws.std(0) / len(draws) ** 0.5
 
 
-def elbo(decoder, x, mu, logvar):
+def elbo(decoder, x, mu, logvar, **settings):
     """In closed form: E_q ||x - W z - b||^2 = ||x - W mu - b||^2 + sum_d var_d ||W_d||^2."""
     spread = (torch.exp(logvar) * (decoder.weight**2).sum(0)).sum(1)
-    nll = vk.nll(decoder(mu), x, **GAUSSIAN) + 0.5 / S2 * spread
-    return -(nll + vk.gaussian_kl(mu, logvar))
+    nll = vk.nll(decoder(mu), x, **GAUSSIAN, **settings) + 0.5 / S2 * spread
+    return -(nll + vk.gaussian_kl(mu, logvar, **settings))
 
 
 def model_of(decoder, mu, logvar, prior=None, **settings):

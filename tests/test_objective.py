@@ -29,11 +29,9 @@ def poisoned():
     torch.use_deterministic_algorithms(False)
 
 
-def outcome(backend, likelihood, x, params, latent, reduction, with_terms=True, **weights):
+def outcome(backend, likelihood, x, params, latent, reduction, with_terms=True, incoming=None, **weights):
     """The terms and all gradients, under a random incoming gradient, by name."""
-    params, latent = (
-        [t.detach().clone(memory_format=torch.preserve_format).requires_grad_() for t in g] for g in (params, latent)
-    )
+    params, latent = ([t.detach().requires_grad_() for t in g] for g in (params, latent))  # laid out as they come
     names = [f"param{i}" for i in range(len(params))]
     mu, logvar, *prior = latent
     terms = vk.fused_elbo(
@@ -49,7 +47,8 @@ def outcome(backend, likelihood, x, params, latent, reduction, with_terms=True, 
         **weights,
     )
     terms = terms if with_terms else vk.ElboTerms(terms, None, None, None)
-    incoming = torch.randn(terms.loss.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    if incoming is None:
+        incoming = torch.randn(terms.loss.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
     inputs = [*params, *latent]
     grads = torch.autograd.grad(terms.loss, inputs, incoming.to(terms.loss.dtype))
     for t, g in zip(inputs, grads, strict=True):
@@ -64,7 +63,8 @@ def posterior(batch, dims, dtype, prior=False, seed=1):
     return [(torch.randn(s, generator=g, dtype=torch.float64) * 0.7).to(dtype) for s in shapes]
 
 
-def compare(backend, likelihood, x, params, latent, reduction="mean", beta=0.6, rec_weight=1.3):
+def compare(backend, likelihood, x, params, latent, reduction="mean", beta=0.6, rec_weight=1.3, sizes=()):
+    sizes = dict(sizes)  # of cases.check
     weights = {"beta": beta, "rec_weight": rec_weight}
     dtype = params[0].dtype
     wide = {k: w.double() if isinstance(w, torch.Tensor) else w for k, w in weights.items()}
@@ -78,7 +78,7 @@ def compare(backend, likelihood, x, params, latent, reduction="mean", beta=0.6, 
             if value is None:  # kl_per_dim, where there are no latent dims
                 assert ours[name] is None and latent[0].dim() == 1, name
             elif with_terms or name not in ("nll", "kl", "kl_per_dim"):
-                cases.check(ours[name], theirs[name], value, dtype, name, likelihood)
+                cases.check(ours[name], theirs[name], value, dtype, name, likelihood, sizes.get(name, 0.0))
         assert ours["loss"].dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
 
 

@@ -1,5 +1,6 @@
 #include "pool.h"
 
+#include <pthread.h>
 #include <sys/mman.h>
 
 #include <atomic>
@@ -62,6 +63,9 @@ class Pool {
 
   bool enabled() { return limit_ > 0; }
 
+  void lock() { mutex_.lock(); }
+  void unlock() { mutex_.unlock(); }
+
  private:
   std::mutex mutex_;
   std::vector<Block> free_;  // the longest unused first
@@ -82,6 +86,10 @@ Pool& pool() {
   static Pool* const one = new Pool;  // never destroyed: tensors may die after static objects do
   return *one;
 }
+
+// A fork copies the lock as it is: held for ever, if by a thread that the child does not have. So the forking thread
+// takes it before, and both processes let it go.
+const int at_fork = pthread_atfork([] { pool().lock(); }, [] { pool().unlock(); }, [] { pool().unlock(); });
 
 }  // namespace
 

@@ -14,12 +14,12 @@ struct negative_binomial {
   }
 
   template <class T>
-  VK_FN T none(const T (&p)[2], T (&grad)[2]) {  // x = 0
-    constexpr T most = Real<T>::kLargest;
+  VK_FN T none(const T (&p)[2], T (&grad)[2]) {              // x = 0
+    constexpr T most = Real<T>::kLargest, least = 8 / most;  // both may be 0 in this type, or infinite
     const T mean = exp(p[0]), s = exp(p[1]), excess = p[0] - p[1];
     const bool over = excess > 0;
     const T smaller = over ? s : mean, larger = over ? mean : s;
-    const T e = at_most(smaller, most) / at_most(larger, most), r = 1 / (1 + e);
+    const T e = at_most(smaller, most) / at_most(at_least(larger, least), most), r = 1 / (1 + e);
     const T tail = Real<T>::log1p_tail(e), per_e = fma(tail, e, T(1));  // log(1 + e) / e
     const T softplus = fma(e, per_e, excess);
     grad[0] = smaller * r;

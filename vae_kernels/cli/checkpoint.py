@@ -5,6 +5,7 @@ optimizer, random state, and the progress as JSON. model.safetensors (weights al
 same state, for people and other programs. Nothing is ever pickled.
 """
 
+import contextlib
 import csv
 import io
 import json
@@ -47,6 +48,8 @@ def write(path, data):
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
         os.replace(temporary, path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)  # what was written of it would fill a full disk
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 

@@ -1,0 +1,18 @@
+# What takes too long for .ci/run. Each target writes its figures to bench/results/reliability/, and docs/reliability.md
+# shows them.
+PYTHON ?= python3
+
+.PHONY: soak
+soak: soak-properties soak-large soak-leak soak-kills soak-processes soak-fuzz soak-sanitizers soak-mutants
+
+.PHONY: soak-properties soak-large soak-leak soak-kills soak-processes
+soak-properties soak-large soak-leak soak-kills soak-processes: soak-%:
+	cd tests && $(PYTHON) -m soak.$*
+
+.PHONY: soak-fuzz soak-sanitizers soak-mutants
+soak-fuzz:
+	$(PYTHON) tests/soak/fuzz.py 600
+soak-sanitizers:
+	$(PYTHON) tests/sanitizers.py
+soak-mutants:
+	$(PYTHON) tests/soak/mutate.py

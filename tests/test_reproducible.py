@@ -1,0 +1,38 @@
+"""What docs/reliability.md promises of bits: another run, in a process of its own, on other threads, has the same."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from known import compiled
+from steps import assert_same
+
+pytestmark = compiled
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The results of steps.py, in a process of its own with this many threads."""
+    folder = tmp_path_factory.mktemp("steps")
+
+    def results(name, threads):
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        command = [sys.executable, "steps.py", str(folder / name)]
+        done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return torch.load(folder / name, weights_only=True)
+
+    return results
+
+
+@pytest.fixture(scope="module")
+def first(saved):
+    return saved("first", 1)
+
+
+def test_another_run_on_other_threads_has_the_same_bits(saved, first):
+    assert_same(saved("again", 3), first)
