@@ -13,7 +13,8 @@ from vae_kernels.formulas import LIKELIHOODS
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parent / "csrc"
 CXX = shlex.split(os.environ.get("CXX", "g++"))
-OPS = ("elbo", "elbo_backward", "sample", "sample_backward", "levels", "levels_backward", "rescale_")
+OPS = ("elbo", "elbo_backward", "sample", "sample_backward", "levels", "levels_backward", "mixture", "mixture_backward",
+       "rescale_")  # fmt: skip
 
 
 def compile_commands(csrc, folder, likelihoods, optimize):
@@ -23,7 +24,7 @@ def compile_commands(csrc, folder, likelihoods, optimize):
     if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
         flags.append("-mfma")  # as the GPU has it
     sources = {f"likelihood.{name}": (csrc / "cuda/likelihood.cu", [f"-DVK_LIKELIHOOD={name}"]) for name in likelihoods}
-    others = ("latent.cu", "levels.cu", "elbo.cpp", "sample.cpp", "levels.cpp")
+    others = ("latent.cu", "levels.cu", "mixture.cu", "elbo.cpp", "sample.cpp", "levels.cpp", "mixture.cpp")
     sources |= {name: (csrc / f"cuda/{name}", []) for name in others}
     sources["host"] = HERE / "cpp/cuda_host.cpp", []
     return [
