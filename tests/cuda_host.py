@@ -33,13 +33,15 @@ def compile_commands(csrc, folder, likelihoods, optimize):
     ]
 
 
-def build(csrc, folder, likelihoods=tuple(LIKELIHOODS), optimize="-O1", threads=2):
-    """Compile and link: the path of the library. Where it has not all likelihoods, csrc is cut down to these."""
+def build(csrc, folder, likelihoods=tuple(LIKELIHOODS), optimize="-O1", threads=2, unit=None):
+    """Compile and link: the path of the library. Where it has not all likelihoods, csrc is cut down to these. With a
+    unit, it alone is compiled: the objects of the others are there."""
     if len(likelihoods) < len(LIKELIHOODS):
         (csrc / "formulas/all.h").write_text("#define VK_LIKELIHOODS(X) " + " ".join(f"X({n})" for n in likelihoods))
     folder.mkdir(parents=True, exist_ok=True)
+    commands = compile_commands(csrc, folder, likelihoods, optimize)
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(_run, compile_commands(csrc, folder, likelihoods, optimize)))
+        list(pool.map(_run, [c for c in commands if unit is None or c[-1] == str(folder / f"{unit}.o")]))
     library, libtorch = folder / "host.so", Path(torch.__file__).parent / "lib"
     objects = sorted(map(str, folder.glob("*.o")))
     _run([*CXX, "-shared", *objects, f"-L{libtorch}", "-Wl,--no-as-needed", "-ltorch", "-o", str(library)])

@@ -30,7 +30,9 @@ WRONG = {
     "gradient of recon": {"elbo": lambda x, params, *a: reference.elbo(x, [params[0].detach() + 0 * params[0]], *a)},
     "gradient of mu": {"sample_kl": lambda mu, *a: reference.sample_kl(mu.detach() + 0 * mu, *a)},
     "log p of a mixture": {"mixture": lambda *a, ahead: reference.mixture(*a) * 1.001},
-    "mixture's gradient of logvar": {"mixture": lambda z, m, v, w, ahead: reference.mixture(z, m, v.detach() + 0 * v, w)},
+    "mixture's gradient of logvar": {
+        "mixture": lambda z, m, v, w, ahead: reference.mixture(z, m, v.detach() + 0 * v, w)
+    },
     "its noise is not that of the other backends": {
         "sample_kl": lambda *a: reference.sample_kl(*a[:3], a[3] + 1, *a[4:])
     },

@@ -9,8 +9,8 @@ from .formulas import elbo as reference
 
 
 def disagreement(module, device):
-    """None if a small objective, a sample, a mixture and their gradients are the reference's in float64; else a text that
-    says what is not. It waits for the device, and takes what a first launch takes.
+    """None if a small objective, a sample, a mixture and their gradients are the reference's in float64; else a text
+    that says what is not. It waits for the device, and takes what a first launch takes.
 
     A guard against kernels that are wrong on a machine, not a measurement: the tests know what rounding allows, and it
     is far less than the 1e-4 of the largest value that is asked here.
@@ -42,8 +42,8 @@ def _results(module, device, dtype):
     names = "loss", "nll", "kl", "KL of each dim", "z", "KL of z", "gradient of recon", "gradient of mu"
     out = dict(zip((*names, "gradient of logvar"), (loss, nll, kl, per_dim, z, kl_of_z, *grads), strict=True))
     log_p, *grads = _mixture(module, device, dtype, draw)
-    names = "z", "loc", "logvar", "log weight"
-    return out | {"log p of a mixture": log_p} | {f"mixture's gradient of {n}": g for n, g in zip(names, grads, strict=True)}
+    names = [f"mixture's gradient of {name}" for name in ("z", "loc", "logvar", "log weight")]
+    return out | {"log p of a mixture": log_p} | dict(zip(names, grads, strict=True))
 
 
 def _mixture(module, device, dtype, draw):

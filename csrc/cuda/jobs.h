@@ -132,7 +132,8 @@ struct RowsJob {
 
 // A mixture goes through its samples and components in tiles: kSide threads a side, each with kVector<T> of both.
 constexpr int kSide = 16;
-// What one side of a mixture receives from the other, which `splits` blocks share: sums [splits, dims or dims + 1, wide]
+// What one side of a mixture receives from the other, which `splits` blocks share: sums [splits, dims or dims + 1,
+// wide]
 struct Moments {
   int64_t splits;
   void *first, *second;

@@ -6,8 +6,9 @@
 //   turns         where there is one: a static function of (const Job&, Place) that says how often the block goes
 //                  through its phases; Place has the turn
 //
-// Between two phases, and two turns, all threads of a block wait for each other. So the same source also runs without a GPU: with a
-// plain C++ compiler launch() below is a loop over the blocks, the phases and the threads (tests/cpp/cuda_host.cpp).
+// Between two phases, and two turns, all threads of a block wait for each other. So the same source also runs without a
+// GPU: with a plain C++ compiler launch() below is a loop over the blocks, the phases and the threads
+// (tests/cpp/cuda_host.cpp).
 #pragma once
 #include <cstdint>
 #include <cstring>

@@ -1,11 +1,13 @@
-// log p(z) of a mixture of diagonal Gaussians and its gradients, on the GPU. vae_kernels/ops/schemas.py has the schemas.
+// log p(z) of a mixture of diagonal Gaussians and its gradients, on the GPU. vae_kernels/ops/schemas.py has the
+// schemas.
 #include "ops.h"
 #include "plan.h"
 
 namespace vk::cuda {
 namespace {
 
-// Blocks that share the others of one tile of owners: as many as give all of a GPU work. A function of the shapes alone.
+// Blocks that share the others of one tile of owners: as many as give all of a GPU work. A function of the shapes
+// alone.
 int64_t splits_of(int64_t owners, int64_t others) {
   const int64_t most = others < 512 ? others : 512, wanted = 512 / at_least_one(owners);
   return wanted < 1 ? (most < 1 ? most : 1) : wanted < most ? wanted : most;
@@ -96,8 +98,7 @@ Tensors mixture(const Tensor& z, const Tensor& loc, const Tensor& logvar, const 
     const Stream stream(z);
     m.pack(stream);
     check(mixture_forward_kernel(job, m.float64, m.sample_tiles() * job.splits, stream.get()));
-    if (job.splits > 1)
-      check(mixture_join_kernel(job, m.float64, divide_up(job.samples, kBlockThreads), stream.get()));
+    if (job.splits > 1) check(mixture_join_kernel(job, m.float64, divide_up(job.samples, kBlockThreads), stream.get()));
   }
   job.incoming = kOne;
   if (need)

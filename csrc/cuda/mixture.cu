@@ -3,8 +3,8 @@
 
 namespace vk::cuda {
 
-#define VK_LAUNCH(name, Kernel)                                                                      \
-  Launched name(const MixtureJob& job, bool float64, int64_t blocks, void* stream) {                 \
+#define VK_LAUNCH(name, Kernel)                                                                                \
+  Launched name(const MixtureJob& job, bool float64, int64_t blocks, void* stream) {                           \
     return float64 ? launch<Kernel<double>>(job, blocks, stream) : launch<Kernel<float>>(job, blocks, stream); \
   }
 VK_LAUNCH(mixture_pack_kernel, MixturePack)

@@ -1,5 +1,5 @@
-// The log density of a mixture and its gradients. A block has a tile of samples and goes through tiles of components, or
-// the other way round; a thread has V samples and V components, so that what it loads serves V times. Nothing of the
+// The log density of a mixture and its gradients. A block has a tile of samples and goes through tiles of components,
+// or the other way round; a thread has V samples and V components, so that what it loads serves V times. Nothing of the
 // size samples x components is ever in memory. The maths is in formulas/mixture.h.
 #pragma once
 #include "formulas/mixture.h"
@@ -10,7 +10,7 @@ namespace vk::cuda {
 template <class T, int N>
 VK_GPU void read(const T* p, T (&v)[N]) {
   uint32_t w[N * sizeof(T) / 4];
-  load_words<N * int(sizeof(T))>(reinterpret_cast<const char*>(p), w);
+  load_words<N* int(sizeof(T))>(reinterpret_cast<const char*>(p), w);
 #pragma unroll
   for (int j = 0; j < N; ++j)
     if constexpr (sizeof(T) == 4)
@@ -23,7 +23,7 @@ VK_GPU void write(T* p, const T (&v)[N]) {
   uint32_t w[N * sizeof(T) / 4];
 #pragma unroll
   for (int j = 0; j < N; ++j) to_words(v[j], w + j * int(sizeof(T) / 4));
-  store_words<N * int(sizeof(T))>(reinterpret_cast<char*>(p), w);
+  store_words<N* int(sizeof(T))>(reinterpret_cast<char*>(p), w);
 }
 
 // The packed copies, and the constants.

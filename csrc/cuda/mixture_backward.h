@@ -152,7 +152,8 @@ struct MixtureFinish {
     const int64_t of_samples = job.grads[0] ? job.samples * job.dims : 0;
     if (i < of_samples) {
       const int64_t n = i / job.dims, d = i - n * job.dims;
-      static_cast<T*>(job.grads[0])[i] = T(-total(job.of_samples.first, job.of_samples, job.dims, d, job.wide_samples, n));
+      static_cast<T*>(job.grads[0])[i] =
+          T(-total(job.of_samples.first, job.of_samples, job.dims, d, job.wide_samples, n));
       return;
     }
     i -= of_samples;
@@ -165,8 +166,7 @@ struct MixtureFinish {
       const T first = T(total(sums.first, sums, rows, d, wide, k));
       static_cast<T*>(job.grads[1])[i] = first * root * root;
     }
-    if (job.grads[2])
-      static_cast<T*>(job.grads[2])[i] = T(0.5 * (total(sums.second, sums, rows, d, wide, k) - of_all));
+    if (job.grads[2]) static_cast<T*>(job.grads[2])[i] = T(0.5 * (total(sums.second, sums, rows, d, wide, k) - of_all));
     if (job.grads[3] && d == 0) static_cast<T*>(job.grads[3])[k] = T(of_all);
   }
 

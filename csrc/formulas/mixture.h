@@ -28,8 +28,8 @@ struct gaussian_mixture {
   VK_FN T log_total(T total) {
     return total == 0 ? T(-INFINITY) : log1p(total - 1);
   }
-  // The difference to the top is exact where it matters; that to the rounded log p is not: far from all components log p
-  // has no digits after the point.
+  // The difference to the top is exact where it matters; that to the rounded log p is not: far from all components log
+  // p has no digits after the point.
   template <class T>
   VK_FN T responsibility(T score, T top, T log_total) {
     return exp_or_zero((score - top) - log_total);

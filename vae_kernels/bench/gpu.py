@@ -102,8 +102,8 @@ def check_mixture(name, shape, device):
         inputs = [t.to(device, dtype).requires_grad_() for t in tensors]
         log_p = mixture_log_prob(*inputs, backend=backend)
         found.append([log_p, *torch.autograd.grad(log_p, inputs, weight.to(log_p))])
-    for what, ours, truth in zip(("log p", "z", "loc", "logvar", "logits"), *found, strict=True):
-        error = ((ours - truth).abs().max() / truth.abs().max()).item()
+    for what, value, truth in zip(("log p", "z", "loc", "logvar", "logits"), *found, strict=True):
+        error = ((value - truth).abs().max() / truth.abs().max()).item()
         assert error <= 1e-4, f"{what} is wrong by {error:.1e} of the largest"
 
 

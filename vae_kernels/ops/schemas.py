@@ -10,8 +10,8 @@ they mutate nothing, draw nothing, and read weights on the device. Their argumen
     sample_backward  the gradients that `need` asks for
     levels           [nll, top_and_total] of a distribution over levels
     levels_backward  the gradient of its logits
-    mixture          [log_p, peak, log_sum, *gradients of log_p.sum() that `need` asks for]: log p(z) of a mixture, and in
-                     float64 the two numbers whose sum it is; on the CPU, gradients of few components alone
+    mixture          [log_p, peak, log_sum, *gradients of log_p.sum() that `need` asks for]: log p(z) of a mixture, and
+                     in float64 the two numbers whose sum it is; on the CPU, gradients of few components alone
     mixture_backward the gradients that `need` asks for
 
 x           [B, ...] target, or None with params = []: no likelihood term

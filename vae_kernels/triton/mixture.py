@@ -10,6 +10,7 @@ from . import mixture_kernel
 from .launch import Launch
 from .plan import DTYPES
 
+ROWS = 32  # of a program
 WIDE = 64  # what samples and components are filled up to multiples of
 PROGRAMS = 512  # as many as give all of a GPU work, where there are as many tiles
 PACKED = ("points", "locs", "roots", "constants")
@@ -33,37 +34,39 @@ def _key(z, loc):
     return len(z), *loc.shape, z.dtype
 
 
+def _splits(owners, others, columns):
+    """How many programs share the others of a tile of owners: a function of the shapes alone, so that sums are the same
+    on every GPU."""
+    tiles, most = -(-owners // ROWS), -(-others // columns)
+    return min(most, max(1, PROGRAMS // max(tiles, 1)))
+
+
 @functools.lru_cache(maxsize=1024)  # Plan(...) gives the one that there is
 class Plan:
     """The launches for samples [samples, dims] and as many components."""
 
     def __init__(self, samples, components, dims, dtype):
         self.samples, self.components, self.dims, self.dtype = samples, components, dims, dtype
-        # float64, which is there to be right, has registers for half as many
-        self.rows, self.columns = 32, 64 if dtype == torch.float32 else 32
         self.wide_samples, self.wide_components = (-(-n // WIDE) * WIDE for n in (samples, components))
         sizes = {"samples": samples, "wide_samples": self.wide_samples, "wide_components": self.wide_components}
         self.sizes = sizes | {"dims": dims}
-        self.tile = {"ROWS": self.rows, "COLUMNS": self.columns, "CHAIN": 32, "DTYPE": DTYPES[dtype]}
+        self.tile = {"ROWS": ROWS, "CHAIN": 32, "DTYPE": DTYPES[dtype]}
         self.tile |= {"DEVIATIONS": formula.triton_deviations, "SCORE": formula.triton_score}
-        fixed = self.sizes | {"components": components, "ROOT": formula.triton_root, "CONSTANT": formula.triton_constant}
-        fixed |= {"TILE": WIDE, "D": 16, "DTYPE": DTYPES[dtype]}
-        programs = (self.wide_samples + self.wide_components) // WIDE
+        fixed = self.sizes | {"components": components, "TILE": ROWS, "D": 16, "DTYPE": DTYPES[dtype]}
+        fixed |= {"ROOT": formula.triton_root, "CONSTANT": formula.triton_constant}
+        programs = (self.wide_samples + self.wide_components) // ROWS
         given = ("z", "loc", "logvar", "log_weight", *PACKED)
         self._pack = Launch(mixture_kernel.mixture_pack_kernel, (programs,), fixed, given)
-        self.splits = self._splits(samples, components)
+        # forward, float32 has registers for twice as many columns
+        self.columns = 64 if dtype == torch.float32 else 32
+        self.splits = _splits(samples, components, self.columns)
         self.forward, self.join = self._forward()
         self.backward = functools.cache(self._backward)
 
-    def _splits(self, owners, others):
-        """How many programs share the others of a tile of owners: a function of the shapes alone, so that sums are the
-        same on every GPU."""
-        tiles, most = -(-owners // self.rows), -(-others // self.columns)
-        return min(most, max(1, PROGRAMS // max(tiles, 1)))
-
     def _forward(self):
-        programs = -(-self.samples // self.rows)
-        fixed = self.sizes | self.tile | {"splits": self.splits, "ADD": categorical.triton_add}
+        programs = -(-self.samples // ROWS)
+        fixed = self.sizes | self.tile | {"splits": self.splits, "COLUMNS": self.columns}
+        fixed["ADD"] = categorical.triton_add
         fixed |= {"LOWEST": torch.finfo(self.dtype).min, "LOG_TOTAL": formula.triton_log_total}
         given = (*PACKED, *RESULTS, "tops", "totals")
         forward = Launch(mixture_kernel.mixture_kernel, (programs * self.splits,), fixed, given)
@@ -77,15 +80,16 @@ class Plan:
         both = self.samples, self.components
         owners, others = both if of_samples else both[::-1]
         wide = self.wide_samples if of_samples else self.wide_components
-        splits, tiles = self._splits(owners, others), -(-owners // self.rows)
-        fixed = self.sizes | self.tile | {"splits": splits, "incoming_row": incoming_row, "OF_SAMPLES": of_samples}
+        splits, tiles = _splits(owners, others, 32), -(-owners // ROWS)
+        fixed = self.sizes | self.tile | {"splits": splits, "COLUMNS": 32}
+        fixed |= {"incoming_row": incoming_row, "OF_SAMPLES": of_samples}
         fixed |= {"RESPONSIBILITY": formula.triton_responsibility, "WITHIN": formula.triton_within}
         given = (*PACKED, "peak", "log_sum", "incoming", "first", "second", "zeroth")
         launch = Launch(mixture_kernel.mixture_backward_kernel, (tiles * splits,), fixed, given)
-        d = 32
+        d = 16
         chunks = -(-self.dims // d)
         fixed = {"owners": owners, "wide": wide, "dims": self.dims, "splits": splits, "chunks": chunks}
-        fixed |= {"ROWS": self.rows, "D": d}
+        fixed |= {"ROWS": ROWS, "D": d}
         given = ("first", "second", "zeroth", "roots", "of_z", "of_loc", "of_logvar", "of_log_weight")
         finish = Launch(mixture_kernel.mixture_finish_kernel, (tiles * chunks,), fixed, given)
         return launch, finish, splits, wide

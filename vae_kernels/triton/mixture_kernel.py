@@ -50,8 +50,8 @@ def _scores(
     DEVIATIONS: tl.constexpr, SCORE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHAIN: tl.constexpr,
     DTYPE: tl.constexpr,
 ):  # fmt: skip
-    """[ROWS, COLUMNS] for samples s and components c: one is [ROWS, 1] and one [1, COLUMNS]. The order of the sum is not
-    that of a layout: forward and backward it is the same bits."""
+    """[ROWS, COLUMNS] for samples s and components c: one is [ROWS, 1] and one [1, COLUMNS]. The order of the sum is
+    not that of a layout: forward and backward it is the same bits."""
     z, k = points + s, c
     total = tl.zeros([ROWS, COLUMNS], DTYPE)
     for start in range(0, dims, CHAIN):  # short chains of sums are rounded less
@@ -129,8 +129,8 @@ def mixture_backward_kernel(
     DEVIATIONS: tl.constexpr, SCORE: tl.constexpr, RESPONSIBILITY: tl.constexpr, WITHIN: tl.constexpr,
     OF_SAMPLES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHAIN: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    """What the owners receive from their others, with responsibilities r (times the incoming gradient) and deviations u:
-    samples sum_k r u root^2, minus the gradient of z; components sum_n r u, sum_n r u^2 and sum_n r."""
+    """What the owners receive from their others, with responsibilities r (times the incoming gradient) and deviations
+    u: samples sum_k r u root^2, minus the gradient of z; components sum_n r u, sum_n r u^2 and sum_n r."""
     program = tl.program_id(0).to(tl.int64)
     split = program % splits
     own = program // splits * ROWS + tl.arange(0, ROWS)
