@@ -75,6 +75,12 @@ inline void check_levels(const Tensor& x, const Tensor& logits) {
   VK_CHECK(empty || (same && dense_after_batch(logits)), "logits and x are not dense in the same order");
 }
 
+inline void check_mixture(const Tensor* const (&inputs)[4]) {
+  for (const Tensor* t : inputs)
+    VK_CHECK(t->contiguous() && t->dtype() == inputs[0]->dtype(),
+             "the tensors of a mixture are not contiguous, or not of one dtype");
+}
+
 inline Source source(const Tensor& t) { return {t.data<void>(), t.dim() ? t.stride(0) : 0, dtype_of(t)}; }
 
 inline bool any_float64(const Tensors& tensors) {

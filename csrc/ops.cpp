@@ -27,6 +27,8 @@ const vk::Library cuda = vk::Library("vae_kernels", "CUDA", __FILE__, __LINE__)
                              .impl<&vk::cuda::sample_backward>("sample_backward")
                              .impl<&vk::cuda::levels>("levels")
                              .impl<&vk::cuda::levels_backward>("levels_backward")
+                             .impl<&vk::cuda::mixture>("mixture")
+                             .impl<&vk::cuda::mixture_backward>("mixture_backward")
                              .impl<&vk::cuda::rescale_>("rescale_");
 const vk::Library any_with_cuda =
     vk::Library("vae_kernels", "CompositeExplicitAutograd", __FILE__, __LINE__).impl<&vk::cuda::runs_on>("runs_on");

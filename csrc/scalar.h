@@ -192,6 +192,13 @@ VK_FN T exp_nonpositive(T x) {
   return exp2_integer(a.magic) * (fma(a.r * a.r, Real<T>::exp_tail(a.r), a.r) + 1);
 }
 
+// e^x for x <= 0, and 0 where that is no normal number
+template <class T>
+VK_FN T exp_or_zero(T x) {
+  const T e = exp_nonpositive(x);
+  return x < Real<T>::kLow ? T(0) : e;
+}
+
 // e^x for kLow <= x <= kInfinite. 2^k is taken in two steps: where it is too large itself, e^x need not be.
 template <class T>
 VK_FN T exp_within(T x) {

@@ -13,7 +13,8 @@ from vae_kernels.formulas import LIKELIHOODS
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parent / "csrc"
 CXX = shlex.split(os.environ.get("CXX", "g++"))
-OPS = ("elbo", "elbo_backward", "sample", "sample_backward", "levels", "levels_backward", "rescale_")
+OPS = ("elbo", "elbo_backward", "sample", "sample_backward", "levels", "levels_backward", "mixture", "mixture_backward",
+       "rescale_")  # fmt: skip
 
 
 def compile_commands(csrc, folder, likelihoods, optimize):
@@ -23,7 +24,7 @@ def compile_commands(csrc, folder, likelihoods, optimize):
     if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
         flags.append("-mfma")  # as the GPU has it
     sources = {f"likelihood.{name}": (csrc / "cuda/likelihood.cu", [f"-DVK_LIKELIHOOD={name}"]) for name in likelihoods}
-    others = ("latent.cu", "levels.cu", "elbo.cpp", "sample.cpp", "levels.cpp")
+    others = ("latent.cu", "levels.cu", "mixture.cu", "elbo.cpp", "sample.cpp", "levels.cpp", "mixture.cpp")
     sources |= {name: (csrc / f"cuda/{name}", []) for name in others}
     sources["host"] = HERE / "cpp/cuda_host.cpp", []
     return [
@@ -32,13 +33,15 @@ def compile_commands(csrc, folder, likelihoods, optimize):
     ]
 
 
-def build(csrc, folder, likelihoods=tuple(LIKELIHOODS), optimize="-O1", threads=2):
-    """Compile and link: the path of the library. Where it has not all likelihoods, csrc is cut down to these."""
+def build(csrc, folder, likelihoods=tuple(LIKELIHOODS), optimize="-O1", threads=2, unit=None):
+    """Compile and link: the path of the library. Where it has not all likelihoods, csrc is cut down to these. With a
+    unit, it alone is compiled: the objects of the others are there."""
     if len(likelihoods) < len(LIKELIHOODS):
         (csrc / "formulas/all.h").write_text("#define VK_LIKELIHOODS(X) " + " ".join(f"X({n})" for n in likelihoods))
     folder.mkdir(parents=True, exist_ok=True)
+    commands = compile_commands(csrc, folder, likelihoods, optimize)
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(_run, compile_commands(csrc, folder, likelihoods, optimize)))
+        list(pool.map(_run, [c for c in commands if unit is None or c[-1] == str(folder / f"{unit}.o")]))
     library, libtorch = folder / "host.so", Path(torch.__file__).parent / "lib"
     objects = sorted(map(str, folder.glob("*.o")))
     _run([*CXX, "-shared", *objects, f"-L{libtorch}", "-Wl,--no-as-needed", "-ltorch", "-o", str(library)])

@@ -74,6 +74,7 @@ def test_every_kernel_is_there(report, setup_py):
         assert len([k for k in kernels if f"{len(name)}{name}" in k]) >= 2, name
     assert len([k for k in kernels if FLOAT32.search(k)]) > 1
     assert len([k for k in kernels if "Levels" in k]) == 4  # forward and backward, in float32 and float64
+    assert len([k for k in kernels if "Mixture" in k]) == 10  # five, in float32 and float64
     assert len(report) == len(ARCHS) * len(kernels)
 
 

@@ -13,6 +13,7 @@ import cases
 import cuda_host
 import levels
 import pytest
+import test_mixture as mixtures
 import test_objective as table
 import torch
 from oracles import ORACLES
@@ -143,6 +144,7 @@ def outcomes():
         if len(params) > 1:
             for other in (params[1][0], params[1][0, 0]):
                 yield from table.outcome("cpu", likelihood, x, (params[0], other), latent, "mean").items()
+    yield from mixtures.outcome(mixtures.draw(130, 200, 3), "cpu").items()
     mu, logvar = torch.randn(2, 17, 1001, generator=torch.Generator().manual_seed(1)).unbind()
     yield from zip("nd", levels.outcome(_categorical, *levels.draw(3, 300, (9,))), strict=True)
     yield from zip("zk", ops.sample_kl(mu, logvar, (), torch.tensor((1, 2)), 3, True), strict=True)
@@ -196,6 +198,49 @@ def test_layouts_of_levels(layout):
     logits, x = levels.draw(4, 11, (6, 7))
     levels.compare("cpu", levels.LAYOUTS[layout](logits), x)
     levels.compare("cpu", logits, levels.LAYOUTS[layout](x.unsqueeze(1)).squeeze(1))
+
+
+# a tile of each, and one more; more dims than one chain of sums
+MIXTURES = [
+    (1, 1, 1), (5, 3, 2), (64, 64, 3), (65, 65, 33), (100, 70, 40), (0, 3, 2), (700, 300, 4), (1, 10_000, 2),
+    (3, 40, 1100),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", MIXTURES, ids=str)
+def test_mixture(size, dtype):
+    inputs = mixtures.draw(*size, dtype)
+    if size[0]:
+        mixtures.compare(inputs)
+    elif dtype == torch.float32:
+        assert all((g == 0).all() for g in mixtures.outcome(inputs, "cpu").values())
+
+
+def test_mixture_of_blocks_that_take_several_tiles():
+    """One after another, where both sides have many."""
+    mixtures.compare(mixtures.draw(16_500, 130, 1))
+
+
+def test_mixture_and_its_gradients_in_one_call():
+    mixtures.compare(mixtures.draw(100, 70, 5), uniform=True)
+
+
+@pytest.mark.parametrize("deviations", [30.0, 1e3, 1e5])
+def test_mixture_far_from_all_components(deviations):
+    mixtures.test_far_from_all_components("cpu", deviations)
+
+
+def test_mixture_of_no_weight_and_nan():
+    mixtures.test_components_of_no_weight_and_nan("cpu")
+    mixtures.test_whole_tiles_of_no_weight("cpu")
+    mixtures.test_only_the_gradients_that_are_needed("cpu")
+
+
+@pytest.mark.parametrize("logvar", mixtures.LOGVARS)
+@pytest.mark.parametrize("scale", mixtures.SCALES)
+def test_what_a_mixture_can_hold(logvar, scale):
+    mixtures.compare_extremes(logvar, scale, "cpu")
 
 
 @pytest.mark.parametrize("wrong", [-1, 200, 2**32, -(2**40)])
@@ -253,9 +298,17 @@ FAULTS = {
     "a barrier is missing": ("elbo.h", "(P == 2) Main::write_sums", "(P == 1) Main::write_sums", "shapes"),
     "a row of the next block is written": ("tile.h", "if (row < t.rows) out[", "if (row <= t.rows) out[", "shapes"),
     "levels that are not there": ("levels.h", "some.n ? logits[j] : T(-INFINITY)", "some.n ? logits[j] : 0", "levels"),
+    "a mixture's last sample": (
+        "mixture_backward.h", "sample + i < job.samples", "sample + i + 1 < job.samples", "test_mixture"),
+    "a mixture's last component": ("mixture.h", "!more && k < job.c", "!more && k + 1 < job.c", "test_mixture"),
+    "a mixture's first tile is lost": ("mixture_backward.h", "if (turn > 0)", "if (turn > 1)", "test_mixture"),
+    "a mixture's barrier is missing": (
+        "mixture_backward.h", "if constexpr (P == 0) return respond(job, role, at, shared);\n    if constexpr (P == 1)",
+        "if constexpr (P == 0) respond(job, role, at, shared);\n    if constexpr (P == 0)", "test_mixture"),
     "the noise of a neighbour": ("latent.h", "= uint64_t(first) >> 2", "= uint64_t(first + 1) >> 2", "noise"),
 }  # fmt: skip
 NO_FAULT = "nothing is wrong"
+ONE_UNIT = {"mixture.h": "mixture.cu", "mixture_backward.h": "mixture.cu", "levels.h": "levels.cu"}  # includes it
 FEW = ("bernoulli", "gaussian")  # the likelihoods that these libraries have: a fault is in what all share
 
 
@@ -263,17 +316,27 @@ FEW = ("bernoulli", "gaussian")  # the likelihoods that these libraries have: a 
 def planted(tmp_path_factory):
     """name -> the process that ran the tests on a copy of the source with this fault; two at a time."""
 
+    def build(csrc, folder, unit=None):
+        return cuda_host.build(csrc, folder / "build", FEW, optimize="-O0", threads=1, unit=unit)
+
+    def build_sound():
+        folder = tmp_path_factory.mktemp("sound")
+        return build(Path(shutil.copytree(cuda_host.CSRC, folder / "csrc")), folder)
+
     def run(fault):
         folder = tmp_path_factory.mktemp("fault")
         csrc = Path(shutil.copytree(cuda_host.CSRC, folder / "csrc"))
-        tests = "shapes or layouts or noise"
+        tests = "shapes or layouts or noise or test_mixture"
         if fault != NO_FAULT:
             name, there, wrong, tests = FAULTS[fault]
             source = csrc / "cuda" / name
             text = source.read_text()
             assert text.count(there) == 1, f"{there} is not once in {name}"
             source.write_text(text.replace(there, wrong))
-        library = cuda_host.build(csrc, folder / "build", FEW, optimize="-O0", threads=1)
+        unit = ONE_UNIT.get(FAULTS[fault][0]) if fault != NO_FAULT else None
+        if unit:
+            shutil.copytree(sound.result().parent, folder / "build")
+        library = sound.result() if fault == NO_FAULT else build(csrc, folder, unit)
         others = [name for name in ORACLES if name not in FEW]
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]
         command += ["-k", f"({tests}) and not planted and not {' and not '.join(others)}"]
@@ -281,6 +344,7 @@ def planted(tmp_path_factory):
         return subprocess.run(command, env=env, capture_output=True, text=True)
 
     with ThreadPoolExecutor(2) as pool:
+        sound = pool.submit(build_sound)
         yield {fault: pool.submit(run, fault) for fault in (NO_FAULT, *FAULTS)}
 
 

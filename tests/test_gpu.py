@@ -4,6 +4,7 @@ import copy
 
 import cases
 import pytest
+import test_mixture as mixtures
 import test_objective as table
 import torch
 from oracles import ORACLES
@@ -139,6 +140,51 @@ def test_shards_have_the_noise_of_the_whole(backend, latents, n_samples):
 def test_sample(backend, dtype, layout, with_kl):
     module = backends.choose(backend, (torch.zeros(1, device=DEVICE),))
     table.compare_samples(module, dtype, layout, with_kl, DEVICE)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("size", [*mixtures.SIZES, (65, 65, 33), (17_000, 130, 2)], ids=str)
+def test_mixture(backend, size, dtype):
+    inputs = to_device(mixtures.draw(*size, dtype))
+    mixtures.compare(inputs, backend=backend)
+    ours, again = (mixtures.outcome(inputs, backend) for _ in range(2))
+    assert all(torch.equal(ours[name], again[name]) for name in ours)
+
+
+def test_mixture_needs_no_memory_for_points_times_components(backend):
+    """20 000 of each: a matrix of them would be 1.6 GB."""
+    inputs = to_device(mixtures.draw(20_000, 20_000, 2))
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    mixtures.outcome(inputs, backend)
+    assert torch.cuda.max_memory_allocated() - before < 100e6
+
+
+def test_a_captured_mixture_waits_for_nothing_and_reads_its_inputs(backend):
+    inputs = [t.detach().requires_grad_() for t in to_device(mixtures.draw(100, 70, 5))]
+
+    def run():
+        log_p = vk.mixture_log_prob(*inputs, backend=backend)
+        return log_p, *torch.autograd.grad((log_p * log_p).mean(), inputs)
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        run()
+    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        run()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = run()
+    with torch.no_grad():
+        inputs[0].mul_(0.5)
+    graph.replay()
+    for ours, eager in zip(captured, run(), strict=True):
+        torch.testing.assert_close(ours, eager)
 
 
 def step(backend, logits, x, mu, logvar, beta):

@@ -11,7 +11,7 @@ from vae_kernels import layout
 
 OPS = torch.ops.vae_kernels
 PREFIXES = [prefix for prefix, backend in (("", "cpu"), ("triton_", "triton")) if backend in BACKENDS]
-NAMES = ("elbo", "elbo_backward", "sample", "sample_backward", "levels", "levels_backward")
+NAMES = [name + part for name in ("elbo", "sample", "levels", "mixture") for part in ("", "_backward")]
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +97,7 @@ SAMPLES = {
 def calls(prefix):
     """(name, op, arguments) over every op of a prefix, with several patterns of arguments."""
     ops = [getattr(OPS, prefix + name) for name in NAMES]
-    elbo, elbo_backward, sample, sample_backward, levels, levels_backward = ops
+    elbo, elbo_backward, sample, sample_backward, levels, levels_backward, mixture, mixture_backward = ops
     for name, reduction in itertools.product(OBJECTIVES, (0, 1, 2)):
         yield f"elbo {name} {reduction}", elbo, lambda n=name, r=reduction: elbo_arguments(n, reduction=r)
     for weights in WEIGHTS:
@@ -115,6 +115,9 @@ def calls(prefix):
     for name, settings in LEVELS.items():
         yield f"levels {name}", levels, lambda s=settings: levels_arguments(**s)
         yield f"levels_backward {name}", levels_backward, lambda s=settings: levels_backward_arguments(**s)
+    for name, settings in {"plain": {}, "double": {"dtype": torch.float64}, "empty batch": {"n": 0}}.items():
+        yield f"mixture {name}", mixture, lambda s=settings: (*mixture_arguments(**s), 6)
+        yield f"mixture_backward {name}", mixture_backward, lambda s=settings: mixture_backward_arguments(15, **s)
     yield "sample without kl", sample, lambda: (*sample_arguments(), False)
 
 
@@ -143,6 +146,17 @@ def levels_backward_arguments(**settings):
     return torch.randn_like(nll), x, logits, top_and_total
 
 
+def mixture_arguments(n=4, dtype=torch.float32):
+    z, loc, logvar, log_weight = (torch.randn(s, dtype=dtype) for s in ((n, 3), (5, 3), (5, 3), (5,)))
+    return z, loc, logvar, log_weight.log_softmax(0)
+
+
+def mixture_backward_arguments(need, **settings):
+    arguments = mixture_arguments(**settings)
+    log_p, peak, log_sum = OPS.mixture(*arguments, 0)
+    return torch.randn_like(log_p), *arguments, peak, log_sum, need
+
+
 LEVELS = {
     "plain": {}, "vectors": {"shape": (4, 3)}, "empty batch": {"shape": (0, 3, 2)}, "double": {"dtype": torch.float64},
     "half": {"dtype": torch.float16}, "channels_last": {"order": channels_last}, "rows apart": {"order": rows_apart},
@@ -157,7 +171,6 @@ def test_every_op_is_called():
     ours = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("vae_kernels::")}
     ours = {name for name in ours if "Tensor" in str(getattr(OPS, name.split("::")[1]).default._schema)}
     called = {op.default.name() for _, op, _ in CALLS} | {"vae_kernels::rescale_"}
-    called |= {"vae_kernels::mixture", "vae_kernels::mixture_backward"}  # test_mixture.py
     assert ours == called | {f"vae_kernels::triton_{name}" for name in NAMES}
 
 
@@ -187,6 +200,13 @@ def test_opcheck_of_the_objective(prefix, name):
 def test_opcheck_of_the_sample(prefix, name):
     opcheck(getattr(OPS, prefix + "sample").default, (*sample_arguments(**SAMPLES[name]), True))
     opcheck(getattr(OPS, prefix + "sample_backward").default, sample_backward_arguments((True, True), **SAMPLES[name]))
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("need", [15, 5, 0])
+def test_opcheck_of_the_mixture(prefix, need):
+    opcheck(getattr(OPS, prefix + "mixture").default, (*mixture_arguments(), need))
+    opcheck(getattr(OPS, prefix + "mixture_backward").default, mixture_backward_arguments(need))
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)

@@ -29,6 +29,10 @@ WRONG = {
     "KL of z": {"sample_kl": lambda *a: times(0.99, 1, reference.sample_kl(*a))},
     "gradient of recon": {"elbo": lambda x, params, *a: reference.elbo(x, [params[0].detach() + 0 * params[0]], *a)},
     "gradient of mu": {"sample_kl": lambda mu, *a: reference.sample_kl(mu.detach() + 0 * mu, *a)},
+    "log p of a mixture": {"mixture": lambda *a, ahead: reference.mixture(*a) * 1.001},
+    "mixture's gradient of logvar": {
+        "mixture": lambda z, m, v, w, ahead: reference.mixture(z, m, v.detach() + 0 * v, w)
+    },
     "its noise is not that of the other backends": {
         "sample_kl": lambda *a: reference.sample_kl(*a[:3], a[3] + 1, *a[4:])
     },
@@ -38,7 +42,7 @@ WRONG = {
 
 @pytest.mark.parametrize("what", WRONG)
 def test_a_wrong_kernel_is_found(what):
-    module = SimpleNamespace(elbo=reference.elbo, sample_kl=reference.sample_kl)
+    module = SimpleNamespace(**{name: getattr(reference, name) for name in ("elbo", "sample_kl", "mixture")})
     vars(module).update(WRONG[what])
     assert what in disagreement(module, "cpu")
 

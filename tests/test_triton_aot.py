@@ -6,6 +6,7 @@ Under another Triton than the one installed: TRITON_PATH=<folder that holds it> 
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reas
 
 HERE = Path(__file__).resolve().parent
 ARCHS = (80, 90, 100)
+MIXTURE_TILES = re.compile("mixture_kernel|mixture_backward_kernel")
 ELEMENTS_A_THREAD = 8  # of the loop over tiles of 1024 elements by 4 warps
 
 
@@ -55,6 +57,9 @@ def test_registers_leave_room_for_other_programs(compiled):
     # to 150 instructions an element: arithmetic is its limit and not memory, and three programs are enough for that.
     doubles = {name: registers.pop(name) for name in [*registers] if name.startswith("levels") and "fp64" in name}
     assert max(doubles.values()) <= 128, doubles
+    # A mixture's limit is arithmetic: 16 independent sums a thread need no more than the four programs that 128 leave.
+    of_mixture = {name: registers.pop(name) for name in [*registers] if MIXTURE_TILES.search(name)}
+    assert len(of_mixture) == 3 and max(of_mixture.values()) <= 128, of_mixture
     # 80 on sm_80, where 8 warps a program make three programs of it: as many threads as six of 4 warps
     assert registers.pop("levels backward inner: levels_backward_kernel") <= 80, registers
     many = {name for name, n in registers.items() if n > 64}

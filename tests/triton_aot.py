@@ -146,6 +146,16 @@ def levels(dtype=torch.float32, shape=(64, 256, 3072), inner=False, of_x=torch.u
     return lambda: kernels.levels_backward(torch.zeros(shape[0], dtype=wide), x, logits, top_and_total)
 
 
+def mixture(dtype=torch.float32, shape=(512, 500, 40), backward=False):
+    n, k, d = shape
+    inputs = [torch.zeros(s, dtype=dtype) for s in ((n, d), (k, d), (k, d), (k,))]
+    if not backward:
+        return lambda: kernels.mixture(*inputs, 0)
+    of_samples = torch.zeros(n, dtype=dtype), *inputs, torch.zeros(n).double(), torch.zeros(n).double()
+    # the gradient of z, or those of the components: the kernel is another
+    return lambda: kernels.mixture_backward(*of_samples, 1 if backward == "z" else 14)
+
+
 BF16, U8, F16, F32, F64 = torch.bfloat16, torch.uint8, torch.float16, torch.float32, torch.float64
 CASES = {
     "bernoulli": objective(),
@@ -214,8 +224,18 @@ CASES = {
     "levels backward bf16": levels(BF16, backward=True),
     "levels backward fp64": levels(F64, backward=True, of_x=torch.int64),
     "levels backward many": levels(shape=(8, 5000, 64), backward=True),
+    "mixture": mixture(shape=(1 << 16, 10, 20)),
+    "mixture backward z": mixture(backward="z"),
+    "mixture backward components": mixture(backward="components"),
     "rescale": lambda: kernels.rescale_([torch.zeros(1 << 20), torch.zeros(64), torch.zeros(64)], torch.ones(())),
     "rescale bf16": lambda: kernels.rescale_([torch.zeros(1 << 20, dtype=BF16)], torch.ones(())),
+}
+# Not in the tests, for their time: to be named.
+MORE = {
+    "mixture shared": mixture(),  # by several programs for each sample, and joined
+    "mixture fp64": mixture(F64),
+    "mixture backward z fp64": mixture(F64, backward="z"),
+    "mixture backward components fp64": mixture(F64, backward="components"),
 }
 
 
@@ -223,7 +243,7 @@ def main():
     arch, *names = sys.argv[1:]
     results = {}
     for name in names or CASES:
-        for kernel, arguments, options in recorded(CASES[name]):
+        for kernel, arguments, options in recorded((CASES | MORE)[name]):
             code = compiled(kernel, arguments, options, int(arch))
             results[f"{name}: {kernel.fn.__name__}"] = report(code)
     print(json.dumps({"triton": triton.__version__, "arch": int(arch), "kernels": results}, indent=1))

@@ -105,7 +105,7 @@ def _not_built_for(device):
     return f"the compiled library has no code for device {device}, which has compute capability {capability}"
 
 
-def choose(name, tensors, function="elbo"):
+def choose(name, tensors):
     """The module for `backend=name`, for these tensors; ValueError if that backend cannot take them.
 
     "auto" takes the compiled kernels on the CPU; on a GPU what _ON_GPU says; else plain torch. An explicit choice is
@@ -113,19 +113,13 @@ def choose(name, tensors, function="elbo"):
     """
     named = isinstance(name, str)
     if named and name == "auto":
-        return ops if _cpu_takes(tensors) else _on_gpu(tensors, function) or reference
+        return ops if _cpu_takes(tensors) else _on_gpu(tensors) or reference
     if not named or name not in _MISSING:
         raise ValueError(f'backend: got {name!r}, expected "auto" or one of {sorted(_MISSING)}')
     reason = _missing(name) or _refusal(name, tensors)
-    if reason is None and name in _WITHOUT.get(function, ()):
-        reason = f"it has no {function} kernel yet"
     if reason is not None:
         raise ValueError(f"backend={name!r} cannot be used: {reason}")
     return reference if name == "torch" else _triton() if name == "triton" else ops
-
-
-# function -> the backends that have no kernel for it yet
-_WITHOUT = {"mixture": ("cuda", "triton")}
 
 
 def _transformed():
@@ -149,7 +143,7 @@ _ON_GPU = ("cuda", "triton")
 _proofs = {}  # (name, device): whether it does
 
 
-def _on_gpu(tensors, function):
+def _on_gpu(tensors):
     """The module that "auto" takes for these tensors on a GPU, or None."""
     for t in tensors:
         if not t.is_cuda:
@@ -157,7 +151,7 @@ def _on_gpu(tensors, function):
     if _transformed():
         return None
     for name in _ON_GPU:
-        if name not in _WITHOUT.get(function, ()) and _proved(name, tensors[0].get_device()):
+        if _proved(name, tensors[0].get_device()):
             return _triton() if name == "triton" else ops
     return None
 

@@ -28,7 +28,7 @@ def iwae(
     generator=None,
     backend="auto",
 ):
-    """The importance-weighted bound as a loss, in nats (Burda et al. 2016, arXiv:1509.00519, equation 8):
+    """The importance-weighted bound as a loss, in nats (Burda et al. 2016, arXiv:1509.00519):
 
         loss_b = -log 1/K sum_k w_bk,      w_bk = p(x_b|z_bk) p(z_bk) / q(z_bk|x_b),      z_bk ~ q(z|x_b)
 

@@ -1,4 +1,4 @@
-"""What the KL of a data set is made of (Chen et al. 2018, arXiv:1802.04942, equation 2), in nats:
+"""What the KL of a data set is made of (Chen et al. 2018, arXiv:1802.04942), in nats:
 
     E_x KL( q(z|x) || p(z) ) = I(z; x) + KL( q(z) || prod_j q(z_j) ) + sum_j KL( q(z_j) || p(z_j) )
 
@@ -9,7 +9,7 @@ each dimension. For one sample z_i of q(z|x_i), from a batch of B out of the N,
     "weighted"     q(z_i) = 1/(N B) sum_j q(z_i|x_j)
 
 The first is without bias: z_i's own component is known to have 1/N of the weight, the others of the batch stand for all
-others. It is the minibatch stratified sampling of their appendix C, averaged over which of the others is the last one.
+others. It is their minibatch stratified sampling, averaged over which of the others is the last one.
 The second, minibatch weighted sampling, is the mean of a lower bound: where the components do not overlap, it makes the
 mutual information log(N B) in place of log N. Sums over j are the mixture kernel's, in float64, as the own component is
 taken out of them again.

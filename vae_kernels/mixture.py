@@ -24,7 +24,7 @@ def mixture_log_prob(z, loc, logvar, logits=None, *, backend="auto"):
         logvar: the log-variances, [K, D] or what broadcasts to it: [D], [K, 1] or 0-d.
         logits: [K] the unnormalised log weights; None for equal weights. They are normalised here, so normalised log
             weights are right as they are.
-        backend: as in fused_elbo; "cuda" and "triton" have no kernel for it yet, and "auto" takes plain torch on a GPU.
+        backend: as in fused_elbo.
 
     Returns:
         [...], float32, or float64 if an argument is. Differentiable in every tensor, to any order; second derivatives
@@ -44,7 +44,7 @@ def mixture_log_prob(z, loc, logvar, logits=None, *, backend="auto"):
         log_weight = logits.to(dtype).log_softmax(0)
     inputs = [t.to(dtype).contiguous() for t in (points, loc, logvar.expand_as(loc))]
     # samples in more dims than the batch's are weighted one by one, as in an importance-weighted bound
-    module = backends.choose(backend, tensors, "mixture")
+    module = backends.choose(backend, tensors)
     log_p = module.mixture(*inputs, log_weight.contiguous(), ahead=z.dim() <= 2)
     return log_p.reshape(z.shape[:-1])
 

@@ -9,8 +9,8 @@ from .formulas import elbo as reference
 
 
 def disagreement(module, device):
-    """None if a small objective, a sample and their gradients are the reference's in float64; else a text that says
-    what is not. It waits for the device, and takes what a first launch takes.
+    """None if a small objective, a sample, a mixture and their gradients are the reference's in float64; else a text
+    that says what is not. It waits for the device, and takes what a first launch takes.
 
     A guard against kernels that are wrong on a machine, not a measurement: the tests know what rounding allows, and it
     is far less than the 1e-4 of the largest value that is asked here.
@@ -40,4 +40,15 @@ def _results(module, device, dtype):
         raise ArithmeticError("its noise is not that of the other backends")
     grads = torch.autograd.grad(3 * loss + (z * z).sum() + kl_of_z.sum(), inputs)
     names = "loss", "nll", "kl", "KL of each dim", "z", "KL of z", "gradient of recon", "gradient of mu"
-    return dict(zip((*names, "gradient of logvar"), (loss, nll, kl, per_dim, z, kl_of_z, *grads), strict=True))
+    out = dict(zip((*names, "gradient of logvar"), (loss, nll, kl, per_dim, z, kl_of_z, *grads), strict=True))
+    log_p, *grads = _mixture(module, device, dtype, draw)
+    names = [f"mixture's gradient of {name}" for name in ("z", "loc", "logvar", "log weight")]
+    return out | {"log p of a mixture": log_p} | dict(zip(names, grads, strict=True))
+
+
+def _mixture(module, device, dtype, draw):
+    """log p and its gradients, under another incoming gradient for each of a few tiles of samples and components."""
+    shapes = (150, 5), (70, 5), (70, 5), (70,)
+    tensors = [draw(*shape).to(device, dtype).requires_grad_() for shape in shapes]
+    log_p = module.mixture(*tensors, ahead=False)
+    return log_p, *torch.autograd.grad(log_p, tensors, draw(150).to(log_p))

@@ -63,11 +63,10 @@ struct Mixture {
       : float64(dtype_of(z) == DType::float64 || beyond_float(z, loc, logvar)),
         loops(&mixture_loops(float64)),
         job{.tiles = Tiles(loc.size(0), loc.size(1), loops->lanes), .grid = {}} {
-    const Tensor* inputs[] = {&z, &loc, &logvar, &log_weight};
+    const Tensor* const inputs[] = {&z, &loc, &logvar, &log_weight};
     const void** places[] = {&job.z, &job.loc, &job.logvar, &job.log_weight};
+    check_mixture(inputs);
     for (int i = 0; i < 4; ++i) {
-      VK_CHECK(inputs[i]->contiguous() && inputs[i]->dtype() == z.dtype(),
-               "the tensors of a mixture are not contiguous, or not of one dtype");
       if (float64 && dtype_of(z) == DType::float32) wide[i] = convert<double, float>(*inputs[i], true);
       *places[i] = (wide[i] ? wide[i] : *inputs[i]).data<void>();
     }

@@ -131,6 +131,33 @@ struct RowsJob {
   void* out;
 };
 
+// A mixture goes through its samples and components in tiles: kSide threads a side, each with kVector<T> of both.
+constexpr int kSide = 16;
+// What one side of a mixture receives from the other, which `splits` blocks share: sums [splits, dims or dims + 1,
+// wide]
+struct Moments {
+  int64_t splits;
+  void *first, *second;
+};
+// Packed, samples and components go dimension by dimension, as many as whole tiles have (`wide`): those that are not
+// there have no weight. A dimension more, where each sample is one deviation from each component, makes the sum of the
+// responsibilities the first moment there. void*: of the compute type.
+struct MixtureJob {
+  int64_t samples, components, dims, wide_samples, wide_components;
+  const void *z, *loc, *logvar, *log_weight;  // [samples, dims], [components, dims] twice, [components]; contiguous
+  void *points, *pairs;                       // [dims + 1, wide_samples]; [dims + 1, wide_components, 2]: loc and root
+  void* constants;                            // [wide_components]
+  int64_t constant_blocks;                    // of the launch that packs: those that make the constants,
+  int32_t along;                              // with so many threads for each
+  int64_t splits;                             // forward: blocks that share the components of a tile of samples
+  void *top, *total;                          // [splits, samples], where there are several
+  void* log_p;                                // [samples], and the two numbers whose sum it is
+  double *peak, *log_sum;
+  Weight incoming;  // by sample
+  Moments of_samples, of_components;
+  void* grads[4];  // of z, loc, logvar and log_weight; null: not wanted
+};
+
 // data[i] *= factor for n elements; at once done if the factor is 1
 struct RescaleJob {
   void* data;
@@ -159,6 +186,11 @@ Launched finish_kernel(const FinishJob&, int64_t blocks, void* stream);
 Launched levels_kernel(const LevelsJob&, bool float64, int64_t blocks, void* stream);
 Launched levels_backward_kernel(const LevelsJob&, bool float64, int64_t blocks, void* stream);
 Launched rows_sum_kernel(const RowsJob&, bool float64, int64_t blocks, void* stream);
+Launched mixture_pack_kernel(const MixtureJob&, bool float64, int64_t blocks, void* stream);
+Launched mixture_forward_kernel(const MixtureJob&, bool float64, int64_t blocks, void* stream);
+Launched mixture_join_kernel(const MixtureJob&, bool float64, int64_t blocks, void* stream);
+Launched mixture_backward_kernel(const MixtureJob&, bool float64, int64_t blocks, void* stream);
+Launched mixture_finish_kernel(const MixtureJob&, bool float64, int64_t blocks, void* stream);
 Launched rescale_kernel(const RescaleJob&, int64_t blocks, void* stream);
 
 // A counter on this device that is 0 and that no kernel running beside this one has; null if none is left.

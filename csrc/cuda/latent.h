@@ -81,8 +81,6 @@ struct Kl {
 // them
 
 constexpr int kGroup = 4;
-template <class T>
-constexpr int kVector = 16 / int(sizeof(T));
 
 // Where the noise of this draw begins.
 template <class Job>

@@ -3,12 +3,16 @@
 //   Shared, Local  memory of a block, and of a thread across its phases
 //   phases         their number, and blocks_per_sm, which bounds the registers to 65536 / (256 blocks_per_sm)
 //   phase<P>       a static function of (const Job&, Place, Local&, Shared&)
+//   turns         where there is one: a static function of (const Job&, Place) that says how often the block goes
+//                  through its phases; Place has the turn
 //
-// Between two phases all threads of a block wait for each other. So the same source also runs without a GPU: with a
-// plain C++ compiler launch() below is a loop over the blocks, the phases and the threads (tests/cpp/cuda_host.cpp).
+// Between two phases, and two turns, all threads of a block wait for each other. So the same source also runs without a
+// GPU: with a plain C++ compiler launch() below is a loop over the blocks, the phases and the threads
+// (tests/cpp/cuda_host.cpp).
 #pragma once
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "scalar.h"
 
@@ -31,7 +35,13 @@ constexpr int kThreads = 256;
 struct Place {
   int64_t block, blocks;
   int thread;
+  int64_t turn;
 };
+
+template <class K, class = void>
+constexpr bool has_turns = false;
+template <class K>
+constexpr bool has_turns<K, std::void_t<decltype(&K::turns)>> = true;
 
 #ifdef __CUDACC__
 
@@ -48,7 +58,16 @@ template <class K>
 __global__ void __launch_bounds__(kThreads, K::blocks_per_sm) kernel(const __grid_constant__ typename K::Job job) {
   __shared__ typename K::Shared shared;
   typename K::Local local;
-  run_phases<K, 0>(job, {int64_t(blockIdx.x), int64_t(gridDim.x), int(threadIdx.x)}, local, shared);
+  Place at{int64_t(blockIdx.x), int64_t(gridDim.x), int(threadIdx.x), 0};
+  if constexpr (has_turns<K>) {
+    const int64_t turns = K::turns(job, at);
+    for (; at.turn < turns; ++at.turn) {
+      if (at.turn > 0) __syncthreads();
+      run_phases<K, 0>(job, at, local, shared);
+    }
+  } else {
+    run_phases<K, 0>(job, at, local, shared);
+  }
 }
 
 // Null, or what went wrong.
@@ -61,7 +80,7 @@ const char* launch(const typename K::Job& job, int64_t blocks, void* stream) {
 }
 
 // The value before the addition. What the block wrote before is seen by whoever takes a later number, and the other way
-// round. Called by one thread, after the others have met it at the end of a phase.
+// turn. Called by one thread, after the others have met it at the end of a phase.
 VK_GPU unsigned take_ticket(unsigned* counter) {
   __threadfence();
   const unsigned number = atomicAdd(counter, 1u);
@@ -88,13 +107,12 @@ VK_GPU uint32_t pack_bfloats(float low, float high) {
 extern bool backwards;  // run the last block first, and in each phase the last thread first: no result may depend on it
 
 template <class K, int P>
-void run_phases(const typename K::Job& job, int64_t block, int64_t blocks, typename K::Local* locals,
-                typename K::Shared& shared) {
+void run_phases(const typename K::Job& job, Place at, typename K::Local* locals, typename K::Shared& shared) {
   for (int i = 0; i < kThreads; ++i) {
-    const int thread = backwards ? kThreads - 1 - i : i;
-    K::template phase<P>(job, {block, blocks, thread}, locals[thread], shared);
+    at.thread = backwards ? kThreads - 1 - i : i;
+    K::template phase<P>(job, at, locals[at.thread], shared);
   }
-  if constexpr (P + 1 < K::phases) run_phases<K, P + 1>(job, block, blocks, locals, shared);
+  if constexpr (P + 1 < K::phases) run_phases<K, P + 1>(job, at, locals, shared);
 }
 
 template <class K>
@@ -109,7 +127,10 @@ const char* launch(const typename K::Job& job, int64_t blocks, void*) {
   Memory* m = static_cast<Memory*>(std::align(alignof(Memory), sizeof(Memory), aligned, space));
   for (int64_t i = 0; i < blocks; ++i) {
     std::memset(static_cast<void*>(m), 0xff, sizeof(Memory));  // NaN, or a negative number: what nobody wrote shows
-    run_phases<K, 0>(job, backwards ? blocks - 1 - i : i, blocks, m->locals, m->shared);
+    Place at{backwards ? blocks - 1 - i : i, blocks, 0, 0};
+    int64_t turns = 1;
+    if constexpr (has_turns<K>) turns = K::turns(job, at);
+    for (; at.turn < turns; ++at.turn) run_phases<K, 0>(job, at, m->locals, m->shared);
   }
   return nullptr;
 }

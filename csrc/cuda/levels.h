@@ -71,12 +71,12 @@ struct Levels {
   VK_GPU static void phase(const Job& job, Place at, Local&, Shared& shared) {
     const Spot spot(job, at.block, at.thread);
     if constexpr (P == 0) {
-      const LogSumExp<T> s = spot.inside ? walk(job, spot) : categorical::none<T>();
+      const LogSumExp<T> s = spot.inside ? walk(job, spot) : lse_none<T>();
       put(shared, at.thread, s);
     } else if constexpr (P <= joins) {
       constexpr int half = kThreads >> P;
       if (half >= job.along || spot.lane >= half) return;
-      put(shared, at.thread, categorical::join(get(shared, at.thread), get(shared, at.thread + half * spot.apart)));
+      put(shared, at.thread, lse_join(get(shared, at.thread), get(shared, at.thread + half * spot.apart)));
     } else {
       if (spot.lane > 0 || !spot.inside) return;
       LogSumExp<T> s = get(shared, at.thread);
@@ -98,7 +98,7 @@ struct Levels {
   }
 
   VK_GPU static LogSumExp<T> walk(const Job& job, const Spot& spot) {
-    LogSumExp<T> s = categorical::none<T>();
+    LogSumExp<T> s = lse_none<T>();
 #pragma unroll 1
     for (int64_t level = spot.lane; level < job.levels; level += job.along * V) {
       const Some some(job, level);
@@ -107,7 +107,7 @@ struct Levels {
              logits);
 #pragma unroll
       for (int j = 0; j < V; ++j) logits[j] = j * some.pitch < some.n ? logits[j] : T(-INFINITY);
-      s = categorical::add(s, logits);
+      s = lse_add(s, logits);
     }
     return s;
   }

@@ -17,6 +17,9 @@ Tensors sample_backward(const OptionalTensor& grad_z, const OptionalTensor& grad
                         bool packed);
 Tensors levels(const Tensor& x, const Tensor& logits);
 Tensor levels_backward(const Tensor& grad, const Tensor& x, const Tensor& logits, const Tensor& top_and_total);
+Tensors mixture(const Tensor& z, const Tensor& loc, const Tensor& logvar, const Tensor& log_weight, int64_t need);
+Tensors mixture_backward(const Tensor& grad, const Tensor& z, const Tensor& loc, const Tensor& logvar,
+                         const Tensor& log_weight, const Tensor& peak, const Tensor& log_sum, int64_t need);
 void rescale_(const Tensors& tensors, const Tensor& factor);
 bool runs_on(int64_t device);
 

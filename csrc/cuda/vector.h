@@ -11,6 +11,8 @@ VK_GPU int size_of(DType t) {  // but of int64, which is for levels alone
 }
 template <class T>
 constexpr DType dtype_of = sizeof(T) == 4 ? DType::float32 : DType::float64;
+template <class T>
+constexpr int kVector = 16 / int(sizeof(T));  // elements of a 16-byte instruction
 
 VK_GPU void check_aligned(const void* p, uintptr_t bytes) {
 #ifdef __CUDACC__

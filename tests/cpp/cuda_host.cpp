@@ -34,6 +34,8 @@ const vk::Library library = vk::Library("vae_kernels_cuda_host", "CPU", __FILE__
                                 .impl<&vk::cuda::sample_backward>("sample_backward")
                                 .impl<&vk::cuda::levels>("levels")
                                 .impl<&vk::cuda::levels_backward>("levels_backward")
+                                .impl<&vk::cuda::mixture>("mixture")
+                                .impl<&vk::cuda::mixture_backward>("mixture_backward")
                                 .impl<&vk::cuda::rescale_>("rescale_");
 const vk::Library any = vk::Library("vae_kernels_cuda_host", "CompositeExplicitAutograd", __FILE__, __LINE__)
                             .impl<&vk::cuda::set_mode>("set_mode");

@@ -9,6 +9,7 @@ compute-sanitizer.
 
 import argparse
 import contextlib
+import functools
 import gc
 import os
 import subprocess
@@ -22,6 +23,7 @@ import torch
 
 from .. import backends, philox
 from ..backends import available_backends
+from ..mixture import mixture_log_prob
 from . import check, results
 from .case import Case, draw
 from .clock import Dry, Gpu
@@ -34,6 +36,7 @@ SHAPES = [
     (1024, 784, 20), (8, 64, 4),
 ]  # fmt: skip
 DRY_SHAPES = [(4, 33, 4), (3, 64, 5)]
+MIXTURES, DRY_MIXTURES = [(3, 5, 7), (200, 700, 41), (9, 20_000, 2), (30_000, 64, 40)], [(3, 5, 7), (70, 66, 3)]
 NUMBERS = [(3, 1031, 7), (128, 784, 20), (9, 40000, 64)]
 CASES = [  # likelihood, dtype of recon and latents, dtype of x
     ("bernoulli", "float32", "float32"),
@@ -64,8 +67,11 @@ def cases(shapes):
             yield Case(*shape, likelihood=likelihood, dtype=dtype, x=x)
 
 
-def check_numbers(report, names, device, shapes):
+def check_numbers(report, names, device, shapes, mixtures):
     for name in names:
+        for shape in mixtures:
+            with report.part(f"mixture of {name}, {shape}"):
+                check_mixture(name, shape, device)
         for rng in ((0, 0), (1, 2), (0x1234567890AB, (5 << 32) + 7)):
             for shape in ((3, 5), (1000, 20), (17, 3000)):
                 with report.part(f"noise of {name}, {rng}, {shape}"):
@@ -84,6 +90,21 @@ def check_noise(name, rng, shape, device):
     z, _ = module.sample_kl(zeros, zeros, (), words.to(device), None, False)
     different = (z.cpu() != philox.normals(words, shape)).sum().item()
     assert not different, f"{different} of {z.numel()} differ from the CPU's"
+
+
+def check_mixture(name, shape, device):
+    """log p and its gradients, as far as float32 goes: a score s has an error of s eps, its e^s one of that share."""
+    n, k, d = shape
+    draw_normal = functools.partial(torch.randn, generator=torch.Generator().manual_seed(0))
+    tensors, weight = [draw_normal(s) for s in ((n, d), (k, d), (k, d), (k,))], draw_normal(n)
+    found = []
+    for backend, dtype in ((name, torch.float32), ("torch", torch.float64)):
+        inputs = [t.to(device, dtype).requires_grad_() for t in tensors]
+        log_p = mixture_log_prob(*inputs, backend=backend)
+        found.append([log_p, *torch.autograd.grad(log_p, inputs, weight.to(log_p))])
+    for what, value, truth in zip(("log p", "z", "loc", "logvar", "logits"), *found, strict=True):
+        error = ((value - truth).abs().max() / truth.abs().max()).item()
+        assert error <= 1e-4, f"{what} is wrong by {error:.1e} of the largest"
 
 
 def sanitize(report):
@@ -146,9 +167,10 @@ def main():
     if not names:
         report.failures.append("no backend for this GPU")
     elif args.sanitize or args.numbers:
-        sanitize(report) if args.sanitize else check_numbers(report, names, clock.device, DRY_SHAPES)
+        sanitize(report) if args.sanitize else check_numbers(report, names, clock.device, DRY_SHAPES, DRY_MIXTURES)
     else:
-        check_numbers(report, names, clock.device, DRY_SHAPES if args.dry else NUMBERS)
+        sizes = (DRY_SHAPES, DRY_MIXTURES) if args.dry else (NUMBERS, MIXTURES)
+        check_numbers(report, names, clock.device, *sizes)
         print(f"checked in {time.perf_counter() - begin:.0f} s; failures: {report.failures or 'none'}", flush=True)
         modes = () if args.no_compile or args.dry else ("default",)
         times(

@@ -16,6 +16,8 @@ import math
 
 import torch
 
+tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
+
 
 def mixture(z, loc, logvar, log_weight, *, ahead=True):
     """log p(z) [N] for z [N, D], loc and logvar [K, D], log_weight [K] (normalised); all of one floating dtype.
@@ -27,3 +29,43 @@ def mixture(z, loc, logvar, log_weight, *, ahead=True):
     scaled = (z[:, None] - loc) * root * root
     log_normal = -0.5 * (scaled * scaled + logvar + math.log(2 * math.pi)).sum(-1)
     return torch.logsumexp(log_weight + log_normal, -1)
+
+
+def triton_root(logvar):
+    """e^{-logvar/4}: csrc/formulas/mixture.h says why the kernels have this, and why the functions below are so."""
+    return m.exp_saturated(-0.25 * logvar)
+
+
+def triton_deviations(z, loc, root):
+    return (z - loc) * root * root
+
+
+def triton_constant(log_weight, sum_of_logvar, dims):
+    return log_weight - 0.5 * (sum_of_logvar + dims * 1.8378770664093454836)
+
+
+def triton_score(constant, squares):
+    return tl.fma(squares, -0.5, constant)
+
+
+def triton_join(top, total, other_top, other_total):
+    """Two log-sum-exps, each a largest number and the sum of e^{number - top}."""
+    new_top = tl.maximum(top, other_top)
+    before, other = (m.exp_or_zero(top - new_top), m.exp_or_zero(other_top - new_top))
+    return new_top, tl.fma(total, before, other_total * other)
+
+
+def triton_log_total(total):
+    return tl.where(total == 0, float("-inf"), m.log1p(total - 1.0))
+
+
+def triton_responsibility(score, top, log_total):
+    return m.exp_or_zero((score - top) - log_total)
+
+
+def triton_within(u):
+    """As far as its square is finite."""
+    if u.dtype == tl.float64:
+        return tl.minimum(tl.maximum(u, -1.3407807929942596e154), 1.3407807929942596e154)
+    else:
+        return tl.minimum(tl.maximum(u, -1.8446742e19), 1.8446742e19)

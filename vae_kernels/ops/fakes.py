@@ -71,11 +71,13 @@ def _fake_mixture_gradients(inputs, need):
 
 
 @torch.library.register_fake("vae_kernels::mixture", lib=library)
+@torch.library.register_fake("vae_kernels::triton_mixture", lib=library)
 def _(z, loc, logvar, log_weight, need):
     out = [z.new_empty(z.shape[:1]), *(z.new_empty(z.shape[:1], dtype=torch.float64) for _ in range(2))]
     return out + _fake_mixture_gradients((z, loc, logvar, log_weight), need)
 
 
 @torch.library.register_fake("vae_kernels::mixture_backward", lib=library)
+@torch.library.register_fake("vae_kernels::triton_mixture_backward", lib=library)
 def _(grad, z, loc, logvar, log_weight, peak, log_sum, need):
     return _fake_mixture_gradients((z, loc, logvar, log_weight), need)

@@ -10,8 +10,8 @@ they mutate nothing, draw nothing, and read weights on the device. Their argumen
     sample_backward  the gradients that `need` asks for
     levels           [nll, top_and_total] of a distribution over levels
     levels_backward  the gradient of its logits
-    mixture          [log_p, peak, log_sum, *gradients of log_p.sum() that `need` asks for, which takes few components]:
-                     log p(z) of a mixture, and in float64 the two numbers whose sum it is
+    mixture          [log_p, peak, log_sum, *gradients of log_p.sum() that `need` asks for]: log p(z) of a mixture, and
+                     in float64 the two numbers whose sum it is; on the CPU, gradients of few components alone
     mixture_backward the gradients that `need` asks for
 
 x           [B, ...] target, or None with params = []: no likelihood term
@@ -41,6 +41,7 @@ _OBJECTIVE = (
     "float rec_weight_factor, float beta_factor, int reduction, int need"
 )
 _SAMPLE = "Tensor mu, Tensor logvar, Tensor[] prior, Tensor rng, int n_samples"
+_MIXTURE = "Tensor z, Tensor loc, Tensor logvar, Tensor log_weight"
 _SCHEMAS = {
     "elbo": f"({_OBJECTIVE}, bool terms) -> Tensor[]",
     "elbo_backward": f"(Tensor grad, {_OBJECTIVE}) -> Tensor[]",
@@ -48,20 +49,14 @@ _SCHEMAS = {
     "levels": "(Tensor x, Tensor logits) -> Tensor[]",
     "levels_backward": "(Tensor grad, Tensor x, Tensor logits, Tensor top_and_total) -> Tensor",
     "sample_backward": f"(Tensor? grad_z, Tensor? grad_kl, {_SAMPLE}, int need, bool packed) -> Tensor[]",
+    "mixture": f"({_MIXTURE}, int need) -> Tensor[]",
+    "mixture_backward": f"(Tensor grad, {_MIXTURE}, Tensor peak, Tensor log_sum, int need) -> Tensor[]",
 }
 for _prefix in ("", "triton_"):  # C++, by the device; Triton
     for _name, _schema in _SCHEMAS.items():
         # exact strides: the kernels run in storage order, which Inductor must not change behind their back
         tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
         library.define(f"{_prefix}{_name}{_schema}", tags=tags)
-
-# C++ alone, so far
-_COMPONENTS = "Tensor z, Tensor loc, Tensor logvar, Tensor log_weight"
-library.define(f"mixture({_COMPONENTS}, int need) -> Tensor[]", tags=torch.Tag.pt2_compliant_tag)
-library.define(
-    f"mixture_backward(Tensor grad, {_COMPONENTS}, Tensor peak, Tensor log_sum, int need) -> Tensor[]",
-    tags=torch.Tag.pt2_compliant_tag,
-)
 
 # CUDA alone. rescale_: times the 0-d factor, in place; the kernel reads it, and does nothing if it is 1
 library.define("rescale_(Tensor(a!)[] tensors, Tensor factor) -> ()")

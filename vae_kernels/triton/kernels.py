@@ -9,6 +9,7 @@ from ..formulas.elbo import compute_dtype
 from ..layout import empty_in_order, empty_packed
 from .launch import Launch
 from .levels import levels, levels_backward  # noqa: F401
+from .mixture import mixture, mixture_backward  # noqa: F401
 from .plan import DTYPES, KL, SAMPLE, Plan, Tiles, pieces_at_once
 from .rescale_kernel import rescale_kernel
 from .sample_kernel import sample_backward_kernel, sample_kernel

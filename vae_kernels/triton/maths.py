@@ -47,6 +47,15 @@ def exp(x):
 
 
 @triton.jit
+def exp_or_zero(x):
+    """e^x, and 0 where that is no normal number: -inf and what has no weight has none."""
+    if x.dtype == tl.float64:
+        return tl.exp(x)
+    else:
+        return tl.where(x < -87.0, 0.0, exp(x))
+
+
+@triton.jit
 def exp_saturated(x):
     """e^x that stops at e^88, or e^709, instead of becoming infinite: for a factor that meets an exact zero."""
     if x.dtype == tl.float64:

@@ -7,12 +7,12 @@ import torch
 import triton
 import triton.language as tl
 
-from ..formulas import ALL, LIKELIHOODS, kl, reparameterize
+from ..formulas import ALL, LIKELIHOODS, kl, mixture, reparameterize
 from . import counts, maths
 from .elbo_kernel import elbo_kernel, finish_kernel
 from .launch import Launch
 
-for _module in (*ALL.values(), kl, reparameterize):
+for _module in (*ALL.values(), kl, mixture, reparameterize):
     _module.tl, _module.m, _module.c = tl, maths, counts
     for _name in [name for name in vars(_module) if name.startswith("triton_")]:  # one twin may call another
         setattr(_module, _name, triton.jit(getattr(_module, _name)))

@@ -55,7 +55,7 @@ VK_FN void add_position(const T* logits, int64_t pitch, T& top, T& total) {
   T l[N];
   VK_UNROLL
   for (int k = 0; k < N; ++k) l[k] = logits[k * pitch];
-  const LogSumExp<T> s = categorical::add(LogSumExp<T>{top, total}, l);
+  const LogSumExp<T> s = lse_add(LogSumExp<T>{top, total}, l);
   top = s.top;
   total = s.total;
 }
@@ -91,14 +91,14 @@ static LogSumExp<T> add_run(LogSumExp<T> s, const T* logits, int n) {
 #pragma omp simd reduction(max : top)
   for (int i = 0; i < n; ++i) top = logits[i] > top ? logits[i] : top;
 #pragma omp simd reduction(+ : total)
-  for (int i = 0; i < n; ++i) total += categorical::exp_or_zero(logits[i] - top);
-  return categorical::join(s, {top, total});
+  for (int i = 0; i < n; ++i) total += exp_or_zero(logits[i] - top);
+  return lse_join(s, {top, total});
 }
 
 template <class T>
 static void inner_levels(const LevelsJob& job, int64_t row, int64_t col, int n, Positions<T>& p) {
   for (int i = 0; i < n; ++i) {
-    LogSumExp<T> s = categorical::none<T>();
+    LogSumExp<T> s = lse_none<T>();
     for (int64_t level = 0; level < job.levels; level += kBlock) {
       const int run = int(job.levels - level < kBlock ? job.levels - level : kBlock);
       s = add_run(s, load(job.logits, row, (col + i) * job.levels + level, run, p.buffer), run);
@@ -129,7 +129,7 @@ static void forward(const LevelsJob& job, const Task& task) {
   const int64_t partial = task.col / job.grid.task_cols, partials = job.grid.col_tasks();
   for (int64_t row = task.row; row < task.row + task.rows; ++row) job.nll[row * partials + partial] = 0;
   for_each_block(task, [&](int64_t row, int64_t col, int n) {
-    for (int i = 0; i < n; ++i) p.top[i] = categorical::none<T>().top, p.total[i] = 0;
+    for (int i = 0; i < n; ++i) p.top[i] = lse_none<T>().top, p.total[i] = 0;
     job.inner ? inner_levels(job, row, col, n, p) : outer_levels(job, row, col, n, p);
     p.read_levels(job.x, row, col, n, job.levels);
     for (int i = 0; i < n; ++i) {

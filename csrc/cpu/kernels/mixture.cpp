@@ -4,6 +4,7 @@
 #include "cpu/mixture.h"
 
 #include "block.h"
+#include "formulas/mixture.h"
 #include "lanes.h"
 
 namespace vk::VK_ISA {
@@ -30,7 +31,6 @@ struct Tile {
 template <class T>
 static void pack(const MixtureJob& job, const Task& task) {
   constexpr int lanes = kLanes<T>;
-  constexpr double log_two_pi = 1.8378770664093454836;
   const int64_t dims = job.tiles.dims, first = job.tiles.first(task.col);
   const T *loc = static_cast<const T*>(job.loc), *logvar = static_cast<const T*>(job.logvar);
   const Tile<T> tile(static_cast<T*>(job.packed), job.tiles, task.col);
@@ -55,9 +55,9 @@ static void pack(const MixtureJob& job, const Task& task) {
     }
     for (int lane = 0; lane < lanes; ++lane) {
       const int64_t k = v * lanes + lane;
-      const double log_normal = -0.5 * (logvars[lane] + dims * log_two_pi);
+      const T* log_weight = static_cast<const T*>(job.log_weight) + first;
       tile.constants[k] =
-          k < tile.components ? T(static_cast<const T*>(job.log_weight)[first + k] + log_normal) : T(kMinusInfinity);
+          k < tile.components ? T(gaussian_mixture::constant(log_weight[k], logvars[lane], dims)) : T(kMinusInfinity);
     }
   }
 }
@@ -101,13 +101,6 @@ static void score(const Samples<T>& samples, int64_t dims, const Tile<T>& tile, 
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) store_lanes(constant - T(0.5) * total[r], scores[r] + v * kLanes<T>);
   }
-}
-
-// e^x for x <= 0, and 0 where that is no normal number
-template <class T>
-VK_FN T exp_or_zero(T x) {
-  const T e = exp_nonpositive(x);
-  return x < Real<T>::kLow ? T(0) : e;
 }
 
 // The online log-sum-exp (Milakov and Gimelshein 2018, arXiv:1805.02867): sum = sum of e^(score - peak) so far
