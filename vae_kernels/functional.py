@@ -260,4 +260,5 @@ def _packed(both, prior):
 
 
 def _detached(t):
-    return None if t is None else t.detach()
+    # what the compiled ops give is detached already, and to detach it again costs as much as a small kernel
+    return t if t is None or not t.requires_grad else t.detach()

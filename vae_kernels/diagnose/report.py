@@ -1,6 +1,7 @@
 """A Diagnosis as one HTML page: its text and figures; how it looks is in template.py."""
 
 from .template import TEMPLATE
+from .views import STEPS
 
 NEEDS = 'the HTML report needs matplotlib and jinja2: pip install "vae-kernels[demo]"'
 
@@ -32,7 +33,9 @@ def draw(diagnosis, figures):
     """([{svg, name, caption}], what is not there and why, or "")."""
     m, views, shown = diagnosis.measures, diagnosis.views, diagnosis.views.pictures
     name = "KL of each latent" if m.kl_per_dim is not None else "Spread of each latent"
-    caption = f"{m.active_units} of {m.latents} latents are active (blue); the others (orange) say nothing of x."
+    caption = f"{m.active_units} of {m.latents} latents are active."
+    if m.active_units < m.latents:
+        caption = f"{caption[:-1]} (blue); the others (orange) say nothing of x."
     if m.kl_per_dim is None:
         caption += " This prior has no KL by dimension: it is the variance of the mean."
     drawn = [(name, 3.2, figures.spectrum, (m,), caption)]
@@ -43,12 +46,12 @@ def draw(diagnosis, figures):
     caption = f"Rate {m.kl:.2f} nats, distortion {m.nll:.2f} nats. Along the grey line models have the same ELBO."
     drawn.append(("Rate and distortion", 3.6, figures.rate_distortion, (m,), caption))
     if shown is not None:
+        height = figures.height(shown.data, len(shown.data), 3)
         caption = f"{len(shown.data)} of the data, their posterior means decoded, and draws of the prior decoded."
-        drawn.append(("Reconstructions and samples", 2.2, figures.reconstructions, (shown,), caption))
-        caption = (
-            "The first of the data with one latent moved at a time: a row that stays as it is has an unused latent."
-        )
-        drawn.append(("Traversals", 4.4, figures.traversals, (shown,), caption))
+        drawn.append(("Reconstructions and samples", height, figures.reconstructions, (shown,), caption))
+        height = figures.height(shown.data, STEPS, len(shown.dims)) + 0.3
+        caption = "The first of the data with one latent moved at a time: a row that stays as it is, is unused."
+        drawn.append(("Traversals", height, figures.traversals, (shown,), caption))
     found = []
     for name, height, function, arguments, caption in drawn:
         axes = figures.axes(height)

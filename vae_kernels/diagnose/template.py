@@ -14,8 +14,9 @@ h2 { font-size: 1.15rem; margin: 2.25rem 0 .75rem; }
 h3 { font-size: 1rem; margin: 0; }
 p { margin: .4rem 0; }
 .faint, figcaption { color: var(--faint); }
-.cards { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
-.figures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
+.cards, .figures { display: grid; gap: 1rem; align-items: start; }
+.cards { grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
+.figures { grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
 article, figure { margin: 0; padding: 1rem; background: var(--card); border: 1px solid var(--line);
   border-radius: .5rem; }
 article { border-left: .35rem solid var(--level); }
@@ -59,7 +60,7 @@ TEMPLATE = (
 {% for v in verdicts %}
 <article class="{{ v.level }}">
 <header><h3>{{ v.symptom }}</h3><span class="level">{{ v.level }}</span></header>
-<p>{{ v.evidence }}</p>
+<p>{{ v.evidence | replace("+-", "±") }}</p>
 {% if v.cause %}
 <dl><dt>Likely cause</dt><dd>{{ v.cause }}</dd><dt>Try</dt><dd>{{ v.advice }}</dd></dl>
 {% endif %}
@@ -84,7 +85,7 @@ TEMPLATE = (
 <h2 id="numbers">Numbers</h2>
 <table>
 {% for name, value, what in numbers %}
-<tr><th scope="row">{{ name }}</th><td>{{ value }}</td><td class="faint">{{ what }}</td></tr>
+<tr><th scope="row">{{ name }}</th><td>{{ value | replace("+-", "±") }}</td><td class="faint">{{ what }}</td></tr>
 {% endfor %}
 </table>
 </section>
