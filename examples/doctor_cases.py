@@ -1,37 +1,104 @@
 """Models made ill on purpose, and healthy ones, on the MNIST digits of `vae-kernels train`, each judged by vk.diagnose.
+What is ill is then trained anew with the change that the doctor begins with, `Diagnosis.change`, and judged again.
 
-    python examples/doctor_cases.py --csv docs/doctor-cases.csv
+    python examples/doctor_cases.py --csv bench/results/doctor/cases.csv --figures docs/doctor
 
-A row a model and seed: the verdict on each symptom, and whether it is what was made. Needs the extra "demo".
+A row a model, seed and stage: the verdict on each symptom, and whether it is what was made. Needs the extra "demo".
 """
 
 import argparse
 import csv
 import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
+from torch import nn
 
 import vae_kernels as vk
 from vae_kernels.cli.data import load
 
-# options of the model -> the symptoms that must be ill; of a healthy model, none
+
+class Before(nn.Conv2d):
+    """A convolution that sees the pixels before each, in the order of reading."""
+
+    def __init__(self, inputs, outputs, size):
+        super().__init__(inputs, outputs, size, padding=size // 2)
+        mask = torch.ones(size, size)
+        mask[size // 2, size // 2 :] = mask[size // 2 + 1 :] = 0
+        self.register_buffer("mask", mask)
+
+    def forward(self, x):
+        return self._conv_forward(x, self.weight * self.mask, self.bias)
+
+
+class Autoregressive(nn.Module):
+    """Logits of each pixel by the 24 before it and by z: as strokes go on, these pixels are nearly enough."""
+
+    def __init__(self, shape, latents):
+        super().__init__()
+        channels = shape[0]
+        layers = [Before(channels, 16, 7), nn.ReLU(), nn.Conv2d(16, 16, 1), nn.ReLU(), nn.Conv2d(16, channels, 1)]
+        self.of_pixels = nn.Sequential(*layers)
+        self.of_z = nn.Linear(latents, math.prod(shape))
+
+    def forward(self, z, x):
+        return self.of_pixels(x) + self.of_z(z).view_as(x)
+
+
+def mlp(shape, **settings):
+    return vk.mlp_vae(shape, 20, (200,), **settings)
+
+
+def conv(shape, **settings):
+    return vk.conv_vae(shape, 20, (8, 16), **settings)
+
+
+def mixture(shape, **settings):
+    return mlp(shape, prior=vk.priors.MixtureOfGaussians(20, 20), **settings)
+
+
+def autoregressive(shape, **settings):
+    """The encoder of mlp with the decoder above."""
+    encoder = mlp(shape).encoder
+    return vk.VAE(encoder, Autoregressive(shape, 20), latent_shape=20, autoregressive=True, **settings)
+
+
+@dataclass(frozen=True)
+class Case:
+    """build: shape and settings -> VAE; ill: the symptoms that must be found ill; of a healthy model, none.
+
+    epochs and lr: a convolution has few weights, and needs larger steps and fewer.
+    """
+
+    build: callable
+    settings: dict = field(default_factory=dict)
+    ill: tuple = ()
+    epochs: int = 20
+    lr: float = 1e-3
+
+
 CASES = {
-    "healthy, bernoulli": ({}, ()),
-    "healthy, fitted variance": ({"likelihood": "gaussian", "obs_logvar": "fitted"}, ()),
-    "beta too high": ({"beta": 30.0}, ("posterior collapse", "effective beta")),
-    "beta too low": ({"beta": 0.001}, ("holes in the latent space", "effective beta")),
-    "variance too large": ({"likelihood": "gaussian", "obs_logvar": 0.0}, ("variance of the likelihood",)),
+    "healthy, bernoulli": Case(mlp),
+    "healthy, convolutions": Case(conv),
+    "healthy, mixture prior": Case(mixture),
+    "healthy, fitted variance": Case(mlp, {"likelihood": "gaussian", "obs_logvar": "fitted"}),
+    "beta too high": Case(mlp, {"beta": 30.0}, ("posterior collapse", "effective beta")),
+    "powerful decoder": Case(autoregressive, {}, ("posterior collapse",), epochs=8, lr=6e-3),
+    "beta too low": Case(mlp, {"beta": 0.001}, ("holes in the latent space", "effective beta")),
+    "variance too large": Case(mlp, {"likelihood": "gaussian", "obs_logvar": 0.0}, ("variance of the likelihood",)),
 }
 
 
-def trained(images, options, seed, epochs, batch_size=100):
+def trained(case, images, change, seed, epochs=None, batch_size=100):
     torch.manual_seed(seed)
-    if options.get("obs_logvar") == "fitted":
-        start = math.log((images.double() / 255).var().item())
-        options = options | {"obs_logvar": torch.nn.Parameter(torch.tensor(start))}
-    model = vk.mlp_vae(images.shape[1:], 20, **options)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
-    for _ in range(epochs):
+    settings = case.settings | change
+    if settings.get("obs_logvar") == "fitted":
+        settings["obs_logvar"] = nn.Parameter(torch.tensor((images.double() / 255).var().log().item()))
+    model = case.build(tuple(images.shape[1:]), **settings)
+    optimizer = torch.optim.Adam(model.parameters(), lr=case.lr, fused=True)
+    for _ in range(epochs or case.epochs):
         for x in images[torch.randperm(len(images))].split(batch_size):
             optimizer.zero_grad()
             model.loss(x).backward()
@@ -39,46 +106,96 @@ def trained(images, options, seed, epochs, batch_size=100):
     return model
 
 
-def judged(name, seed, epochs):
-    """A row of the table."""
-    options, expected = CASES[name]
-    data = load(None, options.get("likelihood", "bernoulli"))
+def judged(name, seed, epochs=None, data=None):
+    """[(row, diagnosis)] of a model as it was made and, if it was ill, of it after the change."""
+    case, data = CASES[name], data or load(None, "bernoulli")
     train, test = data.split()
-    found = vk.diagnose(trained(data.images[train], options, seed, epochs), data.images[test])
-    ill = {verdict.symptom for verdict in found.verdicts if verdict.level == "ill"}
-    right = set(expected) <= ill if expected else not ill
+    labels = {"labels": data.labels[test], "classes": data.classes}
+    stages, change = [], {}
+    for stage in ("as made", "after the change")[: 2 if case.ill else 1]:
+        model = trained(case, data.images[train], change, seed, epochs)
+        found = vk.diagnose(model, data.images[test], **labels)
+        ill = {verdict.symptom for verdict in found.verdicts if verdict.level == "ill"}
+        right = set(case.ill) <= ill if case.ill and stage == "as made" else not ill
+        stages.append(({"model": name, "seed": seed, "stage": stage, "change": say(change), "right": right}, found))
+        change = found.change
+    return [(row | numbers(found), found) for row, found in stages]
+
+
+def say(change):
+    """The settings as one would write them."""
+    shown = {k: f"Parameter({v.item():.2f})" if isinstance(v, nn.Parameter) else v for k, v in change.items()}
+    return ", ".join(f"{key}={value}" for key, value in shown.items())
+
+
+def numbers(found):
     m = found.measures
-    numbers = {
+    of = {
         "active_units": m.active_units,
         "information": round(m.information, 3),
         "kl": round(m.kl, 2),
         "nll": round(m.nll, 2),
+        "log_p": round(m.log_p.value, 2),
+        "gap": round(m.log_p.gap, 2),
         "aggregate_kl": round(m.aggregate_kl, 2),
+        "hole_share": round(m.hole_share, 3),
+        "round_trip_data": "" if m.round_trip_data is None else round(m.round_trip_data, 3),
+        "round_trip_prior": "" if m.round_trip_prior is None else round(m.round_trip_prior, 3),
         "square_ratio": "" if m.square_ratio is None else round(m.square_ratio, 4),
-        "detail": round(m.detail, 3),
+        "detail": "" if m.detail is None else round(m.detail, 3),
     }
-    verdicts = {verdict.symptom: verdict.level for verdict in found.verdicts}
-    verdicts.setdefault("variance of the likelihood", "")
-    return {"model": name, "seed": seed, "right": right} | numbers | dict(sorted(verdicts.items()))
+    verdicts = dict.fromkeys(("blur", "variance of the likelihood"), "")
+    verdicts |= {verdict.symptom: verdict.level for verdict in found.verdicts}
+    return of | dict(sorted(verdicts.items()))
+
+
+def draw(stages, path):
+    """A row of figures a stage: KL of each latent, the map, pictures; rate and distortion where there are none."""
+    from matplotlib.figure import Figure
+
+    from vae_kernels.diagnose import figures
+
+    figure = Figure(figsize=(13, 3.6 * len(stages)), layout="constrained")
+    for (row, found), page in zip(stages, figure.subfigures(len(stages), 1, squeeze=False)[:, 0], strict=True):
+        what = f"{row['stage']}: {row['change']}" if row["change"] else row["stage"]
+        page.suptitle(f"{row['model']}, {what}: {found.level}", x=0.01, ha="left", weight="bold")
+        left, middle, right = page.subplots(1, 3, width_ratios=(1, 1.25, 1.25))
+        views = found.views
+        figures.spectrum(left, found.measures)
+        figures.latent(middle, views.means, views.labels, views.classes, views.draws)
+        if views.pictures is None:
+            figures.rate_distortion(right, found.measures)
+        else:
+            figures.reconstructions(right, views.pictures)
+    figure.savefig(path, dpi=80)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, help="of every model")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--csv")
+    parser.add_argument("--cases", nargs="*", default=list(CASES), metavar="CASE")
+    parser.add_argument("--csv", type=Path)
+    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="a figure of each sick model, of the first seed")
     arguments = parser.parse_args()
-    rows = []
-    for name in CASES:
+    torch.set_num_threads(1)  # small matrices: threads wait for each other more than they compute
+    rows, data = [], load(None, "bernoulli")
+    for name in arguments.cases:
         for seed in range(arguments.seeds):
-            rows.append(judged(name, seed, arguments.epochs))
-            print(rows[-1], flush=True)
+            stages = judged(name, seed, arguments.epochs, data)
+            rows += [row for row, _ in stages]
+            print(*(row for row, _ in stages), sep="\n", flush=True)
+            if arguments.figures and seed == 0 and CASES[name].ill:
+                arguments.figures.mkdir(parents=True, exist_ok=True)
+                draw(stages, arguments.figures / f"{name.replace(' ', '-')}.png")
     if arguments.csv:
+        arguments.csv.parent.mkdir(parents=True, exist_ok=True)
         with open(arguments.csv, "w", newline="") as file:
             writer = csv.DictWriter(file, rows[0], lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-    print(f"{sum(row['right'] for row in rows)} of {len(rows)} judged rightly")
+    seconds = time.process_time()
+    print(f"{sum(row['right'] for row in rows)} of {len(rows)} judged rightly; {seconds:.0f} s of the processor")
 
 
 if __name__ == "__main__":

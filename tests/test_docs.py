@@ -25,15 +25,20 @@ def test_the_examples_run(page, tmp_path, monkeypatch):
 
 def test_the_doctors_cases_are_those_of_the_results():
     """Each line of the table, out of the committed results of examples/doctor_cases.py."""
-    with open(DOCS / "doctor-cases.csv") as file:
+    with open(DOCS.parent / "bench/results/doctor/cases.csv") as file:
         rows = list(csv.DictReader(file))
     text = (DOCS / "doctor.md").read_text()
-    for model in dict.fromkeys(row["model"] for row in rows):
-        mine = [row for row in rows if row["model"] == model]
+    stages = dict.fromkeys((row["model"], row["stage"]) for row in rows)
+    assert len(stages) == 8 + 4
+    for model, stage in stages:
+        mine = [row for row in rows if (row["model"], row["stage"]) == (model, stage)]
         ill = [name for name in rows[0] if all(row[name] == "ill" for row in mine)]
         watch = [name for name in rows[0] if all(row[name] == "watch" for row in mine)]
         right = sum(row["right"] == "True" for row in mine)
-        assert f"| {model} | {', '.join(ill) or '-'} | {', '.join(watch) or '-'} | {right} of {len(mine)} |" in text
+        judged = f"{', '.join(ill) or '-'} | {', '.join(watch) or '-'} | {right} of {len(mine)} |"
+        assert f"| {model}, {stage} | {judged}" in text
+    for name in re.findall(r"\]\((doctor/[^)]+)\)", text):
+        assert (DOCS / name).exists()
 
 
 def test_the_figures_of_reliability_are_those_of_the_long_runs():

@@ -59,6 +59,19 @@ def test_lightning(example):
 
 
 def test_doctor_cases(example):
-    """One epoch is enough for a collapse; the whole table, of 20, is docs/doctor-cases.csv."""
-    row = example("doctor_cases").judged("beta too high", seed=0, epochs=1)
-    assert row["right"] and row["posterior collapse"] == row["effective beta"] == "ill"
+    """One epoch is enough for a collapse; the whole table, of 20, is bench/results/doctor/cases.csv."""
+    cases = example("doctor_cases")
+    stages = cases.judged("beta too high", seed=0, epochs=1)
+    (made, _), (after, found) = stages
+    assert made["right"] and made["posterior collapse"] == made["effective beta"] == "ill" and not made["change"]
+    assert after["change"] == "beta=1.0, rec_weight=1.0" and found["effective beta"].level == "healthy"
+    cases.draw(stages, "figure.png")
+    assert Path("figure.png").stat().st_size > 1000
+
+
+def test_the_powerful_decoder_reads_only_what_is_before(example):
+    """The gradient of each logit by x is 0 at that pixel and behind it."""
+    torch.manual_seed(0)
+    decoder, x = example("doctor_cases").Autoregressive((1, 3, 3), 2), torch.rand(1, 1, 3, 3)
+    slopes = torch.autograd.functional.jacobian(lambda x: decoder(torch.zeros(1, 2), x).flatten(), x).reshape(9, 9)
+    assert torch.equal(slopes != 0, torch.ones(9, 9).tril(-1).bool())

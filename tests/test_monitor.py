@@ -90,6 +90,18 @@ def test_a_step_between_rows_runs_nothing_on_the_device():
     assert counter.calls > 18
 
 
+def test_terms_cost_nothing_in_the_backward_pass():
+    """No zeros are made for the gradients that they do not have."""
+    calls = []
+    for terms in (False, True):
+        recon, x, mu, logvar = next(batches(1))
+        out = vk.fused_elbo(recon.requires_grad_(), x, mu, logvar, return_terms=terms)
+        with Counter() as counter:
+            (out.loss if terms else out).backward()
+        calls.append(counter.calls)
+    assert calls[0] == calls[1]
+
+
 def test_a_graphs_memory_is_copied_or_refused():
     step = next(batches(1))
     terms = vk.fused_elbo(*step, return_terms=True)

@@ -160,6 +160,35 @@ def test_sample_draws_from_the_prior():
     torch.testing.assert_close(z.std(0), (0.5 * logvar).exp(), atol=0.04, rtol=0)
 
 
+def test_an_autoregressive_decoder_is_given_x():
+    class Both(nn.Module):
+        def forward(self, z, x):
+            return z.sum(1, keepdim=True) + 2 * x
+
+    vae = vk.VAE(nn.Linear(6, 4), Both(), latent_shape=2, autoregressive=True)
+    x = torch.randint(0, 256, (5, 6), dtype=torch.uint8)
+    for return_terms in (False, True):
+        torch.manual_seed(5)
+        got = vae.loss(x, return_terms=return_terms)
+        torch.manual_seed(5)
+        z = vk.reparameterize(*vae.encode(x))
+        loss = reference_of(vae, x / 255, z.sum(1, keepdim=True) + 2 * (x / 255))  # 2 * x would wrap around
+        torch.testing.assert_close((got.loss if return_terms else got).double(), loss, rtol=1e-5, atol=1e-4)
+    with pytest.raises(ValueError, match=r"x: got none, expected \[B, \.\.\.\] with autoregressive=True"):
+        vae.sample(2)
+    with pytest.raises(ValueError, match="x: got a tensor, expected none with autoregressive=False"):
+        small().decode(torch.zeros(1, 3), images(1))
+
+
+def reference_of(vae, x, recon):
+    """-ELBO of Bernoulli logits, by torch's own functions in float64."""
+    mu, logvar = (t.double() for t in vae.encode(x))
+    posterior = torch.distributions.Normal(mu, (0.5 * logvar).exp())
+    kl = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).sum(1)
+    nll = nn.functional.binary_cross_entropy_with_logits(recon.double(), x.double(), reduction="none").sum(1)
+    return (nll + kl).mean()
+
+
 def test_encoder_may_give_a_pair_and_spatial_latents():
     class Pair(nn.Module):
         def forward(self, x):

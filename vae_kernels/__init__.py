@@ -13,8 +13,9 @@ from .functional import ElboTerms, fused_elbo, gaussian_kl, nll, reparameterize,
 from .mixture import mixture_log_prob
 from .module import FusedELBO
 from .monitor import Monitor
+from .networks import conv_vae, mlp_vae
 from .pool import pool_bytes, set_pool_limit
-from .vae import VAE, conv_vae, mlp_vae
+from .vae import VAE
 
 LIKELIHOODS = tuple(_FORMULAS)
 """The names that `likelihood=` takes."""

@@ -116,11 +116,14 @@ def log_marginal_likelihood(model, x, n_samples=5000, *, chunk=None, generator=N
             raise ValueError(f"{name}: got {value!r}, expected an integer >= {least}")
     chunk = min(n_samples, chunk or max(1, 4096 // max(1, len(x))))
     posterior = model.encode(x)
+    decode = model.decode
+    if getattr(model, "autoregressive", False):
+        decode = lambda z: model.decode(z, _copies(x, len(z) // len(x)))  # noqa: E731
     settings = model.prior, model.likelihood, model.obs_logvar, generator, model.backend
     first = second = None  # log sum w, log sum w^2
     for done in range(0, n_samples, chunk):
         k = min(chunk, n_samples - done)
-        log_w = _log_weights(model.decode, x, posterior, k, *settings, score=True)[1].double()
+        log_w = _log_weights(decode, x, posterior, k, *settings, score=True)[1].double()
         parts = torch.logsumexp(log_w, 0), torch.logsumexp(2 * log_w, 0)
         first, second = parts if first is None else map(torch.logaddexp, (first, second), parts)
     effective = torch.exp(2 * first - second)
@@ -134,12 +137,17 @@ def _log_weights(decoder, x, posterior, k, prior, likelihood, obs_logvar, genera
     z, eps, logvar = functional.sample_and_noise(*posterior, k, generator, None, backend)
     flat = z.flatten(0, 1)
     recon = decoder(flat)
-    copies = x.expand(k, *x.shape).reshape(-1, *x.shape[1:])
+    copies = _copies(x, k)
     if isinstance(obs_logvar, torch.Tensor) and obs_logvar.dim() == x.dim() and len(obs_logvar) == len(x) != 1:
         obs_logvar = obs_logvar.expand(k, *obs_logvar.shape).flatten(0, 1)
     nll = functional.nll(recon, copies, likelihood=likelihood, obs_logvar=obs_logvar, backend=backend).reshape(k, -1)
     log_q = log_posterior(eps, logvar) if score else _PathOnly.apply(z, eps, logvar.detach())
     return z, log_prior(prior, z) - log_q - nll
+
+
+def _copies(x, k):
+    """k times x, one after the other: [k B, ...]."""
+    return x.expand(k, *x.shape).reshape(-1, *x.shape[1:])
 
 
 class _PathOnly(torch.autograd.Function):

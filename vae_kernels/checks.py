@@ -222,6 +222,15 @@ def weight(name, value, like, dims=()):
         raise ValueError(f"{name}: got {value}, expected a number >= 0")
 
 
+def free_bits(value, units):
+    """The pair (nats, unit); what is in it is checked where it is used."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        names = ", ".join(map(repr, units))
+        raise TypeError(f"free_bits: got {value!r}, expected None or a pair (nats, unit), unit one of {names}")
+    choice("free_bits[1] (unit)", value[1], units)
+    return value
+
+
 def noise(n_samples, generator, mu):
     whole = isinstance(n_samples, int) and not isinstance(n_samples, bool)
     if n_samples is not None and not (whole and 1 <= n_samples < 2**31):

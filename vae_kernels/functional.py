@@ -43,6 +43,7 @@ def fused_elbo(
     prior=None,
     beta=1.0,
     rec_weight=1.0,
+    free_bits=None,
     reduction="mean",
     return_terms=False,
     backend="auto",
@@ -79,6 +80,9 @@ def fused_elbo(
             has a closed form; all get gradients. For the others: sample_kl, and kl= here.
         beta: float or 0-d tensor, or a tensor that broadcasts to the latent dims. A tensor is read on its device.
         rec_weight: float or 0-d tensor.
+        free_bits: None, or a pair (nats, unit): below so many nats in each unit the KL costs nothing more. The units of
+            controls.free_bits: "per_dim", "per_sample", "batch_mean", and "per_group" (an index of dimension 1). The
+            terms have the KL as it is. beta is then a number or 0-d.
         reduction: "mean", "sum" or "none".
         return_terms: give ElboTerms in place of the loss, from the same pass.
         backend: "auto", or a name in available_backends(), which is then never replaced by another.
@@ -91,6 +95,11 @@ def fused_elbo(
         TypeError, ValueError: naming the argument, what came, and what is expected.
     """
     checks.flag("return_terms", return_terms)
+    if free_bits is not None:
+        latent = mu, logvar, kl, prior
+        settings = {"likelihood": likelihood, "obs_logvar": obs_logvar, "beta": beta, "rec_weight": rec_weight}
+        settings |= {"reduction": reduction, "backend": backend}
+        return _with_free_bits(free_bits, recon, x, latent, return_terms, settings)
     latent = (mu, logvar) if kl is None else (kl,)
     alone = kl is None or (mu is None and logvar is None)
     if obs_logvar is None and prior is None and alone and checks.plain_objective(likelihood, recon, x, latent):
@@ -183,6 +192,25 @@ def _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms, bac
     return module.elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms)
 
 
+def _with_free_bits(free_bits, recon, x, latent, return_terms, settings):
+    """fused_elbo whose KL has a floor; that of the terms has none."""
+    from .controls import penalty  # which is made of the functions of this file
+
+    nats, unit = checks.free_bits(free_bits, penalty.UNITS)
+    mu, logvar, kl, prior = latent
+    prior = moments(prior) if kl is None else prior
+    checks.latent(mu, logvar, kl, prior, x)
+    if kl is None:
+        kl = penalty.kl_per_dim(mu, logvar, prior=prior, backend=settings["backend"])
+    floored = penalty.free_bits(kl, nats, unit=unit)
+    out = fused_elbo(recon, x, kl=floored, return_terms=return_terms, **settings)
+    if not return_terms:
+        return out
+    kl = kl.detach()
+    per_sample, per_dim = (kl.flatten(1).sum(1), kl.mean(0)) if kl.dim() > 1 else (kl, None)
+    return ElboTerms(out.loss, out.nll, per_sample, per_dim)
+
+
 def _elbo_of_levels(module, x, logits, likelihood, latent, rec_weight, beta, reduction, terms):
     """The same of two ops, that of the likelihood and that of the latent term."""
     nll, kl, kl_per_dim = module.levels(x, logits, likelihood), None, None
@@ -233,4 +261,5 @@ def _packed(both, prior):
 
 
 def _detached(t):
-    return None if t is None else t.detach()
+    # what the compiled ops give is detached already, and to detach it again costs as much as a small kernel
+    return t if t is None or not t.requires_grad else t.detach()

@@ -21,11 +21,13 @@ class FusedELBO(nn.Module):
         prior=None,
         beta=1.0,
         rec_weight=1.0,
+        free_bits=None,
         reduction="mean",
         backend="auto",
     ):
         super().__init__()
         self.likelihood, self.reduction, self.backend = likelihood, reduction, backend
+        self.free_bits = free_bits
         self._keep("obs_logvar", obs_logvar)
         self._keep("beta", beta)
         self._keep("rec_weight", rec_weight)
@@ -53,6 +55,7 @@ class FusedELBO(nn.Module):
             prior=self.prior_module if self.prior_mu is None else (self.prior_mu, self.prior_logvar),
             beta=self.beta,
             rec_weight=self.rec_weight,
+            free_bits=self.free_bits,
             reduction=self.reduction,
             return_terms=return_terms,
             backend=self.backend,

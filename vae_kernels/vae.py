@@ -3,14 +3,11 @@
 Use it as it is, or read it as an example of a training step: every number comes from the public functions.
 """
 
-import math
-from itertools import pairwise
-
 import torch
 from torch import nn
 
 from . import functional
-from .formulas import ALL, LEVELS, LIKELIHOODS
+from .formulas import ALL
 from .priors import Prior
 
 
@@ -25,7 +22,10 @@ class VAE(nn.Module):
     prior:        None is N(0, I); a pair (mu, logvar) of tensors or Parameters that broadcast to [B, L, ...]; or a
                   module of `vae_kernels.priors`, whose KL may be a Monte Carlo estimate.
     beta, rec_weight: float or 0-d tensor, the weights of the KL and of the negative log-likelihood.
+    free_bits:    as in `fused_elbo`.
     latent_shape: shape of one z, an int or a tuple without the batch; only `sample` needs it.
+    autoregressive: the decoder is called with (z, x), x as the encoder has it, and gives the parameters of
+                  p(x_i | x_before_i, z) for all i at once. Without an x there is then no `sample` and no `reconstruct`.
     backend:      as in `fused_elbo`.
 
     Losses are in nats per sample, minimised: -ELBO where both weights are 1. Bad arguments: ValueError or TypeError.
@@ -41,7 +41,9 @@ class VAE(nn.Module):
         prior=None,
         beta=1.0,
         rec_weight=1.0,
+        free_bits=None,
         latent_shape=None,
+        autoregressive=False,
         backend="auto",
     ):
         super().__init__()
@@ -62,6 +64,8 @@ class VAE(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
         self.likelihood = likelihood
+        self.free_bits = free_bits
+        self.autoregressive = autoregressive
         self.latent_shape = (latent_shape,) if isinstance(latent_shape, int) else latent_shape and tuple(latent_shape)
         self.backend = backend
         self._keep("obs_logvar", obs_logvar)
@@ -97,10 +101,7 @@ class VAE(nn.Module):
 
     def _moments(self, x):
         """(mu, logvar), or both in one tensor [B, 2L, ...], as the encoder gives them."""
-        if not x.is_floating_point():
-            unit = x.dtype == torch.uint8 and ALL[self.likelihood].SUPPORT != "counts"
-            x = x.to(self._like().dtype) / (255 if unit else 1)
-        out = self.encoder(x)
+        out = self.encoder(self._read(x))
         if isinstance(out, torch.Tensor):
             if out.dim() < 2 or out.shape[1] % 2:
                 shape = tuple(out.shape)
@@ -117,9 +118,22 @@ class VAE(nn.Module):
             )
         return mu, logvar
 
-    def decode(self, z):
-        """z [B, L, ...] -> what the decoder puts out: a tensor, or a tuple of the likelihood's parameters."""
-        return self.decoder(z)
+    def _read(self, x):
+        """x as the networks take it."""
+        if x.is_floating_point():
+            return x
+        unit = x.dtype == torch.uint8 and ALL[self.likelihood].SUPPORT != "counts"
+        return x.to(self._like().dtype) / (255 if unit else 1)
+
+    def decode(self, z, x=None):
+        """z [B, L, ...] -> what the decoder puts out: a tensor, or a tuple of the likelihood's parameters.
+
+        x: [B, ...], which only an autoregressive decoder takes, and needs.
+        """
+        if self.autoregressive != (x is not None):
+            came, expected = ("none", "[B, ...]") if x is None else ("a tensor", "none")
+            raise ValueError(f"x: got {came}, expected {expected} with autoregressive={self.autoregressive}")
+        return self.decoder(z) if x is None else self.decoder(z, self._read(x))
 
     def forward(self, x, **settings):
         """The loss, so that wrappers (DDP, torch.compile, torch.func) see the whole step in one call."""
@@ -142,18 +156,21 @@ class VAE(nn.Module):
             "obs_logvar": self.obs_logvar,
             "beta": beta,
             "rec_weight": self.rec_weight,
+            "free_bits": self.free_bits,
             "reduction": reduction,
             "backend": self.backend,
         }
         draw = {"generator": generator, "shard": shard, "backend": self.backend}
+        given = x if self.autoregressive else None
         closed_form = not isinstance(self.prior, Prior) or self.prior.closed_form
-        if return_terms and closed_form:
+        if (return_terms or self.free_bits is not None) and closed_form:
             mu, logvar = self.encode(x)
-            z = functional.reparameterize(mu, logvar, **draw)
-            return functional.fused_elbo(self.decode(z), x, mu, logvar, prior=self.prior, return_terms=True, **shared)
+            recon = self.decode(functional.reparameterize(mu, logvar, **draw), given)
+            shared |= {"prior": self.prior, "return_terms": return_terms}
+            return functional.fused_elbo(recon, x, mu, logvar, **shared)
         # The noise and the KL together: mu and logvar are read once, and get one gradient from one kernel.
         z, kl = functional.sample_kl(*self._moments(x), prior=self.prior, **draw)
-        return functional.fused_elbo(self.decode(z), x, kl=kl, return_terms=return_terms, **shared)
+        return functional.fused_elbo(self.decode(z, given), x, kl=kl, return_terms=return_terms, **shared)
 
     @torch.no_grad()
     def reconstruct(self, x):
@@ -196,85 +213,3 @@ class VAE(nn.Module):
 
     def extra_repr(self):
         return f"likelihood={self.likelihood!r}, latent_shape={self.latent_shape}, backend={self.backend!r}"
-
-
-class _Split(nn.Module):
-    """[B, n*C, ...] -> a tuple of n tensors [B, C, ...], views: one for each parameter of the likelihood."""
-
-    def __init__(self, n):
-        super().__init__()
-        self.n = n
-
-    def forward(self, h):
-        return h.chunk(self.n, dim=1)
-
-
-def _check(likelihood, outputs, sizes):
-    """Arguments that the builders share. `sizes`: name -> ints that must all be positive."""
-    if likelihood in LEVELS:
-        raise ValueError(f"likelihood: {likelihood!r} needs a decoder with levels along dimension 1; expected VAE(...)")
-    if likelihood in LIKELIHOODS:  # an unknown name is VAE's error
-        names = LIKELIHOODS[likelihood].PARAMETERS
-        if not 1 <= outputs <= len(names):
-            expected = f"1 to {len(names)} for {likelihood!r} ({', '.join(names)})"
-            raise ValueError(f"outputs: got {outputs}, expected {expected}")
-    for name, values in sizes.items():
-        if any(not isinstance(v, int) or v < 1 for v in values):
-            raise ValueError(f"{name}: got {tuple(values)}, expected positive ints")
-
-
-def mlp_vae(input_shape, latent_dim=20, hidden=(400,), likelihood="bernoulli", *, outputs=1, **kwargs):
-    """A VAE of fully connected layers with ReLU: the standard small model, for data of any shape.
-
-    input_shape: shape of one x, without the batch.
-    hidden:      widths of the encoder's hidden layers; the decoder has them in reverse.
-    outputs:     how many of the likelihood's parameters the decoder predicts: 1 is a tensor, more is a tuple.
-    kwargs:      the rest of `VAE`.
-    """
-    input_shape, hidden = tuple(input_shape), tuple(hidden)
-    _check(likelihood, outputs, {"input_shape": input_shape, "latent_dim": (latent_dim,), "hidden": hidden})
-    pixels = math.prod(input_shape)
-    encoder = nn.Sequential(nn.Flatten(), *_mlp((pixels, *hidden, 2 * latent_dim)))
-    decoder = nn.Sequential(*_mlp((latent_dim, *hidden[::-1], outputs * pixels)))
-    first, *rest = input_shape
-    decoder.append(nn.Unflatten(1, (outputs * first, *rest)))
-    if outputs > 1:
-        decoder.append(_Split(outputs))
-    return VAE(encoder, decoder, likelihood=likelihood, latent_shape=(latent_dim,), **kwargs)
-
-
-def _mlp(widths):
-    layers = []
-    for before, after in pairwise(widths):
-        layers += [nn.Linear(before, after), nn.ReLU()]
-    return layers[:-1]
-
-
-def conv_vae(input_shape, latent_dim=20, channels=(32, 64), likelihood="bernoulli", *, outputs=1, **kwargs):
-    """A small convolutional VAE for images of any height and width.
-
-    input_shape: (C, H, W).
-    channels:    widths of the encoder's stride-2 convolutions; the decoder mirrors them.
-    outputs:     how many of the likelihood's parameters the decoder predicts: 1 is a tensor, more is a tuple.
-    kwargs:      the rest of `VAE`.
-    """
-    input_shape, channels = tuple(input_shape), tuple(channels)
-    _check(likelihood, outputs, {"input_shape": input_shape, "latent_dim": (latent_dim,), "channels": channels})
-    if len(input_shape) != 3 or not channels:
-        raise ValueError(
-            f"input_shape, channels: got {input_shape}, {channels}, expected (C, H, W) and at least one width"
-        )
-    c, h, w = input_shape
-    down, up, narrow = [], [], outputs * c
-    for before, after in zip((c, *channels), channels, strict=False):
-        down += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.ReLU()]
-        # A stride-2 convolution sends n to ceil(n/2) =: m; the transposed one gives 2m - 1, plus 1 if n was even.
-        even = (1 - h % 2, 1 - w % 2)
-        up = [nn.ReLU(), nn.ConvTranspose2d(after, narrow, 3, stride=2, padding=1, output_padding=even), *up]
-        h, w, narrow = (h + 1) // 2, (w + 1) // 2, after
-    flat = channels[-1] * h * w
-    encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(flat, 2 * latent_dim))
-    decoder = nn.Sequential(nn.Linear(latent_dim, flat), nn.Unflatten(1, (channels[-1], h, w)), *up)
-    if outputs > 1:
-        decoder.append(_Split(outputs))
-    return VAE(encoder, decoder, likelihood=likelihood, latent_shape=(latent_dim,), **kwargs)

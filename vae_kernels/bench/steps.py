@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ..vae import VAE, conv_vae, mlp_vae
+from ..networks import conv_vae, mlp_vae
+from ..vae import VAE
 from . import check, counts, rivals
 from .case import Case, draw
 from .clock import interleave, summaries

@@ -16,20 +16,25 @@ from .build import build
 from .data import load
 from .options import check_options
 
+REPORT = "report.html"
 COLOURS = {"healthy": "green", "watch": "yellow", "ill": "red"}
 
 
 def doctor(
     run: Annotated[Path, typer.Argument(help="A folder that `vae-kernels train` has made.")],
     samples: Annotated[int, typer.Option(min=2, help="How many held-out samples to look at.")] = 1000,
+    html: Annotated[Path | None, typer.Option(help="Where the report goes. Default: report.html in the run.")] = None,
 ):
     """Judge a trained model: collapse, holes, blur, effective beta. The exit code is 1 if something is ill."""
+    html = run / REPORT if html is None else html
     try:
         diagnosis = examine(run, samples)
+        show(diagnosis, run)
+        checkpoint.write(html, diagnosis.html(f"Run {run.resolve().name}"))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    show(diagnosis, run)
+    print(f"report with figures: {html}")
     raise SystemExit(int(diagnosis.level == "ill"))
 
 
@@ -45,8 +50,10 @@ def examine(run, samples):
         raise UserError(f"{run} cannot be read as a run ({str(error).splitlines()[0]})") from error
     if data.describe() != config.get("found"):
         raise UserError(f"{data.source} has changed since {run} was trained")
+    rows = data.split()[1][:samples]
+    labels = {} if data.labels is None else {"labels": data.labels[rows], "classes": data.classes}
     try:
-        return diagnose(model, data.images[data.split()[1][:samples]])
+        return diagnose(model, data.images[rows], **labels)
     except ValueError as error:
         raise UserError(str(error)) from error
 

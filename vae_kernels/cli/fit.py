@@ -96,7 +96,7 @@ def fit(vae, optimizer, data, config, progress, *, interrupt, on_step, on_epoch)
 
     progress: where to start, changed in place: finished `rows` (a dict an epoch), and of the epoch in progress `step`,
               `loss_sum` [nats] and `seconds`. It is consistent whenever this returns or calls `on_epoch`.
-    on_step:  called with the epoch (from 1), the steps done in it, its number of steps, and the loss [0-d tensor].
+    on_step:  called with the epoch (from 1), the steps done in it, its number of steps, the loss [0-d tensor], and x.
     on_epoch: called at the end of an epoch with its row of metrics.
 
     Returns False if the loss, or a measure, became nan or inf: then `progress` and the weights are not to be kept.
@@ -121,7 +121,7 @@ def fit(vae, optimizer, data, config, progress, *, interrupt, on_step, on_epoch)
             optimizer.step()
             loss_sum += loss.detach().double() * (shard[1] / ranks.count() if shard else len(x))
             progress["step"] += 1
-            on_step(epoch + 1, progress["step"], steps, loss.detach())
+            on_step(epoch + 1, progress["step"], steps, loss.detach(), x)
             stop = ranks.any_says(interrupt)
             if stop:
                 break

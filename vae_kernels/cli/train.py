@@ -21,6 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from .. import __version__
 from ..formulas import LIKELIHOODS
 from . import UserError, checkpoint, plots, ranks
+from .alarm import glance, warning
 from .build import build, learned_scale
 from .data import load
 from .fit import Interrupt, fit, measure
@@ -206,11 +207,13 @@ def go(run, vae, optimizer, data, config, progress):
     shown = 0.0
     before, started = len(progress["rows"]), time.perf_counter()
 
-    def on_step(epoch, step, steps, loss):
+    def on_step(epoch, step, steps, loss, x):
         nonlocal shown
         if time.monotonic() - shown > 0.2 and not bar.disable:  # reading the loss waits for the device: not each step
             shown = time.monotonic()
-            text = f"epoch {epoch}/{config['epochs']}  loss {loss.item():.1f}"
+            kl, active = glance(vae, x)
+            text = f"epoch {epoch}/{config['epochs']}  loss {loss.item():.1f}  KL {kl:.1f}  active {active}"
+            text += warning(kl, active, config["beta"])
             bar.update(task, completed=epoch - 1 + step / steps, description=text)
 
     def on_epoch(row):
@@ -219,6 +222,7 @@ def go(run, vae, optimizer, data, config, progress):
             f"{row['epoch']:5d}  {row['train_neg_elbo_nats']:11.2f}  {row['test_neg_elbo_nats']:10.2f}   "
             f"{row['test_reconstruction_nats']:14.2f} {row['test_kl_nats']:7.2f}   "
             f"{row['active_units']:4d}/{config['latent_dim']}"
+            + warning(row["test_kl_nats"], row["active_units"], config["beta"])
         )
 
     with Interrupt().listen() as interrupt, bar:
@@ -247,7 +251,7 @@ def go(run, vae, optimizer, data, config, progress):
         console.print("no epoch was left to train, the pictures are drawn again; a larger --epochs goes on")
     names = ", ".join(sorted(file.name for file in run.iterdir() if not file.name.startswith(".")))
     console.print(f"{time.perf_counter() - started:.0f} s; in {run}: {names}")
-    console.print(f"what is well with it, and what is ill: vae-kernels doctor {run}")
+    console.print(f"what is well with it, and what is ill, with figures: vae-kernels doctor {run}")
     return 0
 
 

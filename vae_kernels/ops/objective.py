@@ -66,6 +66,8 @@ class _Elbo(torch.autograd.Function):
         if not terms:
             return out[0]
         ctx.mark_non_differentiable(*out[1:n_terms])
+        if not compiling:
+            ctx.set_materialize_grads(False)  # else zeros are made for each of them in the backward pass
         return tuple(out[:n_terms])
 
     @staticmethod

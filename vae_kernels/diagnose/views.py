@@ -1,0 +1,88 @@
+"""What the report draws: a few tensors, so that a Diagnosis can be drawn without its model."""
+
+from dataclasses import dataclass
+
+import torch
+
+from .measures import is_image, values
+
+SHOWN = 8
+STEPS = 7
+REACH = 2.5  # standard deviations of the aggregate posterior, to both sides
+TRAVERSED = 6
+CODES = 2000  # points on the map
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Each [n, C, H, W] on the CPU.
+
+    data, reconstructions, samples  of the data, decoded posterior means, decoded draws of the prior
+    dims, traversals                [D] latent dims, and [D * STEPS, ...]: the first of the data, with that dim moved
+    low, high                       the range of the data, drawn black and white
+    """
+
+    data: torch.Tensor
+    reconstructions: torch.Tensor
+    samples: torch.Tensor
+    dims: list
+    traversals: torch.Tensor
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Views:
+    """means [N, L] of the posteriors; labels [N] into classes, or None; draws [M, L] of the prior; pictures, or None
+    and why not."""
+
+    means: torch.Tensor
+    labels: torch.Tensor | None
+    classes: list
+    draws: torch.Tensor
+    pictures: Pictures | None
+    why_not: str = ""
+
+
+def look(model, x, labels, classes, measures, means, draws):
+    """Views of a model in evaluation mode."""
+    if labels is not None:
+        labels = labels.cpu()[:CODES]
+        classes = list(range(int(labels.max()) + 1)) if classes is None else list(classes)
+    views = {"means": means[:CODES], "labels": labels, "classes": classes or [], "draws": draws}
+    if not is_image(x) or x.dim() != 4 or x.shape[1] not in (1, 3):
+        why = f"samples of shape {tuple(x.shape[1:])} are no images of one or three channels"
+        return Views(**views, pictures=None, why_not=why)
+    if model.autoregressive:
+        return Views(**views, pictures=None, why_not="an autoregressive decoder reconstructs from x itself")
+    return Views(**views, pictures=_pictures(model, x[:SHOWN], measures, means, draws))
+
+
+def _pictures(model, x, measures, means, draws):
+    like = model.encode(x[:1])[0]
+
+    def decoded(z):
+        return model._mean(model.decode(z.to(like).reshape(-1, *like.shape[1:]))).cpu()
+
+    weight = measures.spread if measures.kl_per_dim is None else measures.kl_per_dim
+    dims = weight.argsort(descending=True)[:TRAVERSED].tolist()
+    data = values(model, x).cpu()
+    unit = data.min() >= 0 and data.max() <= 1
+    return Pictures(
+        data=data,
+        reconstructions=decoded(means[:SHOWN]),
+        samples=decoded(draws[:SHOWN]),
+        dims=dims,
+        traversals=decoded(traversals(means, dims)),
+        low=0.0 if unit else data.min().item(),
+        high=1.0 if unit else data.max().item(),
+    )
+
+
+def traversals(means, dims):
+    """[D * STEPS, L]: the first of the means, one dim at a time moved over the range of all means."""
+    steps = torch.linspace(-REACH, REACH, STEPS, dtype=means.dtype)
+    z = means[0].repeat(len(dims), STEPS, 1)
+    for row, dim in enumerate(dims):
+        z[row, :, dim] = means[:, dim].mean() + steps * means[:, dim].std()
+    return z.flatten(0, 1)
