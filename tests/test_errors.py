@@ -164,6 +164,7 @@ ERRORS = [
     (lambda: elbo(beta=-0.1), V, "beta: got -0.1, expected a number >= 0"),
     (lambda: elbo(beta=float("inf")), V, "beta: got inf, expected a finite number"),
     (lambda: elbo(beta=-(10**400)), V, "beta: got an integer of 1329 bits, expected a finite number"),
+    (lambda: elbo(free_bits=0.5), T, "free_bits: got 0.5, expected None or a pair (nats, unit), unit one of"),
     (lambda: elbo(return_terms=None), T, "return_terms: got NoneType, expected True or False"),
     (lambda: elbo(return_terms=NUMBER), T, "return_terms: got Tensor, expected True or False"),
     (lambda: elbo(beta=NUMBER.long()), T, f"beta: got dtype torch.int64, {DTYPES}"),
