@@ -5,6 +5,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -156,7 +157,10 @@ def test_output_of_a_pipe_is_plain(blobs, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, env=environment, timeout=120)
     assert done.returncode == 0 and not done.stderr
     assert all(32 <= byte < 127 or byte == 10 for byte in done.stdout)
-    assert len([line for line in done.stdout.decode().splitlines() if line.endswith("/2")]) == 3
+    rows = re.findall(
+        r"^ +\d+ .*/2(  ILL: .*)?$", done.stdout.decode(), re.MULTILINE
+    )  # of three epochs it may still be
+    assert len(rows) == 3
 
 
 def test_resume_equals_an_undisturbed_run(blobs, tmp_path, no_pictures):
@@ -439,7 +443,9 @@ def test_a_run_says_what_is_ill_while_it_trains(blobs, tmp_path, no_pictures):
     lines = [line for line in said.splitlines() if "ILL" in line]
     assert len(lines) == 3 and lines[-1].endswith("ILL: posterior collapse: 0 latents active, KL 0.00 nats")
     assert f"vae-kernels doctor {tmp_path / 'sick'}" in said
-    assert "ILL" not in train(*small(blobs, tmp_path, "--epochs", 12, "--name", "well")).splitlines()[-6]
+    well = train(*small(blobs, tmp_path, "--epochs", 20, "--lr", 0.005, "--name", "well"))
+    first, *_, last = re.findall(r"^ +\d+ .*/2.*$", well, re.MULTILINE)
+    assert "ILL" in first and "ILL" not in last  # by then the latents say more than a bit
 
 
 def test_a_glance_draws_nothing_of_the_trainings_noise(blobs):
