@@ -46,7 +46,7 @@ def triton_value(top, total, logit):
 
 def triton_softmax(logits, top, scale):
     """The softmax times a number, where scale is that number over total."""
-    return m.exp(logits - top) * scale
+    return m.exp_or_zero(logits - top) * scale
 
 
 def mean(logits):
