@@ -48,11 +48,11 @@ def exp(x):
 
 @triton.jit
 def exp_or_zero(x):
-    """e^x for x <= 0, and 0 where that is no normal number: -inf and what has no weight has none."""
+    """e^x for x <= 0, -inf included: what is too small for a number is 0."""
     if x.dtype == tl.float64:
         return tl.exp(x)
     else:
-        return tl.where(x < -87.0, 0.0, _exp(x))
+        return _exp(at_least(x, -200.0))
 
 
 @triton.jit
