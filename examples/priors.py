@@ -3,7 +3,7 @@
 for prior in normal mog vamp flow; do
     vae-kernels train --prior $prior --latent-dim 10 --epochs 60 --threads 1 --out runs --name $prior
 done
-python examples/priors.py runs/normal runs/mog runs/vamp runs/flow --csv docs/priors.csv
+python examples/priors.py runs/normal runs/mog runs/vamp runs/flow --csv bench/results/priors/digits.csv
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""Fixtures: `backend` and `inputs` for the tests of the backward pass; `cpp`, the C++ formulas as a Python module."""
+"""Fixtures: `backend` and `inputs` for the tests of the backward pass; `cpp`, the C++ formulas as a Python module;
+`blobs`, `finished` and `no_pictures` for those of the command."""
 
 import importlib.util
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -75,3 +77,32 @@ def backend(request):
 @pytest.fixture
 def inputs():
     return draw()
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory):
+    """300 images of 8x8 with one bright spot each, of two classes: top and bottom."""
+    rng = np.random.default_rng(0)
+    at = rng.uniform(1, 6, (300, 2))
+    grid = np.stack(np.meshgrid(np.arange(8), np.arange(8), indexing="ij"), -1)
+    spots = np.exp(-((grid - at[:, None, None]) ** 2).sum(-1) / 3)
+    path = tmp_path_factory.mktemp("data") / "blobs.npz"
+    np.savez(path, x=(255 * spots).astype(np.uint8), y=np.where(at[:, 0] < 3.5, "top", "bottom"))
+    return path
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    from vae_kernels.cli import train as command
+
+    monkeypatch.setattr(command, "draw", lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def finished(blobs, tmp_path_factory):
+    """The folder of a run that is done."""
+    from runs import small, train
+
+    out = tmp_path_factory.mktemp("out")
+    train(*small(blobs, out, "--name", "done", "--epochs", 1))
+    return out / "done"

@@ -12,6 +12,7 @@ from vae_kernels.formulas import LIKELIHOODS
 
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parent / "csrc"
+LIBRARY = "VAE_KERNELS_TEST_CUDA_HOST"  # the variable with a library that was built already, to plant a fault
 CXX = shlex.split(os.environ.get("CXX", "g++"))
 OPS = ("elbo", "elbo_backward", "sample", "sample_backward", "levels", "levels_backward", "mixture", "mixture_backward",
        "rescale_")  # fmt: skip

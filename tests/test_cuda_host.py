@@ -1,13 +1,9 @@
 """The CUDA backend without a GPU: the ops' glue and the kernels' source run on the host, block by block, through the
 tables of test_objective.py and test_noise.py. In any order of blocks and threads the bits are the same; memory comes
-filled with NaN. And faults that are planted in a copy of the source are found."""
+filled with NaN. test_cuda_faults.py plants faults, which these tests find."""
 
 import os
 import shutil
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import cases
 import cuda_host
@@ -28,12 +24,10 @@ if not cuda_host.CSRC.is_dir():
 if not shutil.which(cuda_host.CXX[0]):
     pytest.skip(f"no C++ compiler ({cuda_host.CXX[0]}) to compile csrc/cuda with", allow_module_level=True)
 
-LIBRARY = "VAE_KERNELS_TEST_CUDA_HOST"  # set in the processes that look for a planted fault
-
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory):
-    path = os.environ.get(LIBRARY) or cuda_host.build(cuda_host.CSRC, tmp_path_factory.mktemp("cuda_host"))
+    path = os.environ.get(cuda_host.LIBRARY) or cuda_host.build(cuda_host.CSRC, tmp_path_factory.mktemp("cuda_host"))
     return cuda_host.load(path)
 
 
@@ -284,74 +278,3 @@ def test_rescale(host, dtype, factor):
     host.rescale_(tensors, torch.tensor(factor))
     for ours, theirs in zip(tensors, expected, strict=True):
         assert torch.equal(ours, theirs)
-
-
-# ---------------------------------------------------------------- the harness finds what is wrong
-
-# name -> file, what stands there, the fault in its place, the tests that see it
-FAULTS = {
-    "the tail of a row is one short": ("tile.h", "left = n - first;", "left = n - first - (n % V == 1);", "shapes"),
-    "a head is read where a vector is": ("likelihood.h", "+ col - shift, type(", "+ col, type(", "shapes"),
-    "an odd address counts as aligned": ("vector.h", "type, !wide && ", "type, !wide || ", "layouts"),
-    "the first block finishes": ("elbo.h", "ticket) == at.blocks - 1", "ticket) == 0", "shapes"),
-    "the ticket is not reset": ("elbo.h", "if (shared.last) *job.finish.ticket = 0;", "", "shapes"),
-    "a barrier is missing": ("elbo.h", "(P == 2) Main::write_sums", "(P == 1) Main::write_sums", "shapes"),
-    "a row of the next block is written": ("tile.h", "if (row < t.rows) out[", "if (row <= t.rows) out[", "shapes"),
-    "levels that are not there": ("levels.h", "some.n ? logits[j] : T(-INFINITY)", "some.n ? logits[j] : 0", "levels"),
-    "a mixture's last sample": (
-        "mixture_backward.h", "sample + i < job.samples", "sample + i + 1 < job.samples", "test_mixture"),
-    "a mixture's last component": ("mixture.h", "!more && k < job.c", "!more && k + 1 < job.c", "test_mixture"),
-    "a mixture's first tile is lost": ("mixture_backward.h", "if (turn > 0)", "if (turn > 1)", "test_mixture"),
-    "a mixture's barrier is missing": (
-        "mixture_backward.h", "if constexpr (P == 0) return respond(job, role, at, shared);\n    if constexpr (P == 1)",
-        "if constexpr (P == 0) respond(job, role, at, shared);\n    if constexpr (P == 0)", "test_mixture"),
-    "the noise of a neighbour": ("latent.h", "= uint64_t(first) >> 2", "= uint64_t(first + 1) >> 2", "noise"),
-}  # fmt: skip
-NO_FAULT = "nothing is wrong"
-ONE_UNIT = {"mixture.h": "mixture.cu", "mixture_backward.h": "mixture.cu", "levels.h": "levels.cu"}  # includes it
-FEW = ("bernoulli", "gaussian")  # the likelihoods that these libraries have: a fault is in what all share
-
-
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory):
-    """name -> the process that ran the tests on a copy of the source with this fault; two at a time."""
-
-    def build(csrc, folder, unit=None):
-        return cuda_host.build(csrc, folder / "build", FEW, optimize="-O0", threads=1, unit=unit)
-
-    def build_sound():
-        folder = tmp_path_factory.mktemp("sound")
-        return build(Path(shutil.copytree(cuda_host.CSRC, folder / "csrc")), folder)
-
-    def run(fault):
-        folder = tmp_path_factory.mktemp("fault")
-        csrc = Path(shutil.copytree(cuda_host.CSRC, folder / "csrc"))
-        tests = "shapes or layouts or noise or test_mixture"
-        if fault != NO_FAULT:
-            name, there, wrong, tests = FAULTS[fault]
-            source = csrc / "cuda" / name
-            text = source.read_text()
-            assert text.count(there) == 1, f"{there} is not once in {name}"
-            source.write_text(text.replace(there, wrong))
-        unit = ONE_UNIT.get(FAULTS[fault][0]) if fault != NO_FAULT else None
-        if unit:
-            shutil.copytree(sound.result().parent, folder / "build")
-        library = sound.result() if fault == NO_FAULT else build(csrc, folder, unit)
-        others = [name for name in ORACLES if name not in FEW]
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]
-        command += ["-k", f"({tests}) and not planted and not {' and not '.join(others)}"]
-        env = os.environ | {LIBRARY: str(library)}
-        return subprocess.run(command, env=env, capture_output=True, text=True)
-
-    with ThreadPoolExecutor(2) as pool:
-        sound = pool.submit(build_sound)
-        yield {fault: pool.submit(run, fault) for fault in (NO_FAULT, *FAULTS)}
-
-
-@pytest.mark.skipif(LIBRARY in os.environ, reason="this process looks for one fault")
-@pytest.mark.parametrize("fault", [NO_FAULT, *FAULTS])
-def test_a_planted_fault_is_found(planted, fault):
-    done = planted[fault].result()
-    found = done.returncode == 1 and "1 failed" in done.stdout
-    nothing = done.returncode == 0 and " passed" in done.stdout
-    assert nothing if fault == NO_FAULT else found, done.stdout[-2000:] + done.stderr[-2000:]

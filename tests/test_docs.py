@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import pytest
-from soak import record
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGES = ("controls", "audit", "monitor", "doctor")
@@ -39,12 +38,3 @@ def test_the_doctors_cases_are_those_of_the_results():
         assert f"| {model}, {stage} | {judged}" in text
     for name in re.findall(r"\]\((doctor/[^)]+)\)", text):
         assert (DOCS / name).exists()
-
-
-def test_the_figures_of_reliability_are_those_of_the_long_runs():
-    """Each line of its table, and no other, out of the committed results of tests/soak."""
-    table, seconds = record.rows()
-    text = (DOCS / "reliability.md").read_text()
-    lines = [line for line in text.splitlines() if line.startswith("| ") and "`make soak-" in line]
-    assert lines == [f"| {what} | {number:,} | `{command}` |" for what, number, command in table] != []
-    assert f"{seconds / 3600:.1f} hours" in text

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import rows, same_run, small, train
 from safetensors.torch import load_file
-from test_train import blobs, rows, same_run, small, train  # noqa: F401 - blobs is a fixture
 
 CHECKS = Path(__file__).with_name("ranks.py")
 NAMES = [line[4:].split("(")[0] for line in CHECKS.read_text().splitlines() if line.startswith("def check_")]
@@ -32,7 +32,7 @@ def out(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def said(blobs, out):  # noqa: F811
+def said(blobs, out):
     """{check: "passed", or what went wrong}, of one launch for all."""
     train(*small(blobs, out, "--epochs", 1, "--name", "resumed"))
     options = {
@@ -55,7 +55,7 @@ def test_two_ranks(said, name):
     assert said[name] == "passed", said[name]
 
 
-def test_two_ranks_go_on_as_one_would(said, blobs, out):  # noqa: F811
+def test_two_ranks_go_on_as_one_would(said, blobs, out):
     """From the checkpoint of one process: torch's own tolerance for float32, as the sums are taken in another order."""
     assert said["check_train_resumes"] == "passed"
     train(*small(blobs, out, "--epochs", 3, "--name", "one"))
@@ -72,7 +72,7 @@ def test_an_interrupted_run_ends_where_another_does(said, out):
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the worker to kill in /proc, which is Linux's")
-def test_a_worker_dies(said, blobs, out):  # noqa: F811
+def test_a_worker_dies(said, blobs, out):
     """The one that writes, killed at once: torchrun starts both again, and they go on from the last checkpoint to the
     bits of a run that nothing happened to."""
     assert said["check_train_undisturbed"] == "passed"

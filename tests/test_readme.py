@@ -116,7 +116,7 @@ def prior_table():
     yield "| prior | -ELBO | reconstruction | KL | -log p(x) | its standard error | effective samples |"
     yield "|---|---|---|---|---|---|---|"
     names = "neg_elbo", "reconstruction", "kl", "neg_log_p"
-    for r in rows("docs/priors.csv"):
+    for r in rows("bench/results/priors/digits.csv"):
         numbers = [f"{float(r[f'test_{name}_nats']):.2f}" for name in names]
         numbers += [r["standard_error_of_sampling"], r["median_effective_samples"]]
         yield f"| {r['prior']} | {' | '.join(numbers)} |"

@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from soak import record
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench/results/reliability"
@@ -48,3 +49,12 @@ def test_the_inputs_of_fuzzing_are_those_of_the_results():
     text = (ROOT / "docs/reliability.md").read_text()
     for row in rows("fuzz.csv"):
         assert f"| {row['what']} | {row['first_seed']} | {row['inputs']} | {row['wrong']} |" in text
+
+
+def test_the_figures_of_reliability_are_those_of_the_long_runs():
+    """Each line of its table, and no other, out of the committed results of tests/soak."""
+    table, seconds = record.rows()
+    text = (ROOT / "docs/reliability.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("| ") and "`make soak-" in line]
+    assert lines == [f"| {what} | {number:,} | `{command}` |" for what, number, command in table] != []
+    assert f"{seconds / 3600:.1f} hours" in text

@@ -42,7 +42,7 @@ NAMED = {
     "rescale_kernel": "test_rescale",
 }
 LIMIT = 900  # seconds of a stage; what takes longer hangs
-FEW = ("bernoulli", "gaussian")  # of the CUDA harness, as in test_cuda_host.py
+FEW = ("bernoulli", "gaussian")  # of the CUDA harness, as in test_cuda_faults.py
 OTHERS = "poisson or binomial or zinb or laplace or continuous or logistic"
 
 

@@ -1,0 +1,82 @@
+"""`vae-kernels doctor` on runs of toy data, and what `train` says of illness while it runs."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from runs import doctor, small, train
+from safetensors.torch import load_file, save_file
+
+import vae_kernels as vk
+from vae_kernels.cli import checkpoint
+
+
+def test_the_doctor_judges_a_run(finished):
+    result = doctor(finished, "--samples", 20)
+    assert result.exit_code in (0, 1) and "20 held-out samples" in result.output, result.output
+    for symptom in ("posterior collapse", "holes", "effective beta", "blur"):
+        assert symptom in result.output
+    assert (result.exit_code == 1) == (" ill " in result.output)
+
+
+def test_the_doctor_leaves_a_report(finished, tmp_path):
+    said = " ".join(doctor(finished, "--samples", 20).output.split())
+    assert f"report with figures: {finished / 'report.html'}" in said
+    page = (finished / "report.html").read_text()
+    assert page.startswith("<!doctype html>") and ">top<" in page and page.count("<figure>") == 5
+    result = doctor(finished, "--samples", 20, "--html", tmp_path / "mine.html")
+    assert f"figures: {tmp_path / 'mine.html'}" in " ".join(result.output.split())
+    assert (tmp_path / "mine.html").read_text() == page
+    result = doctor(finished, "--samples", 20, "--html", tmp_path / "no" / "folder.html")
+    assert result.exit_code == 2 and "error: cannot write" in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_the_doctor_judges_a_learned_prior(blobs, tmp_path, no_pictures):
+    train(*small(blobs, tmp_path, "--name", "mog", "--epochs", 1, "--prior", "mog"))
+    result = doctor(tmp_path / "mog")
+    assert result.exit_code in (0, 1) and "rate and distortion" in result.output
+    assert "no KL by dimension" in (tmp_path / "mog" / "report.html").read_text()
+
+
+def test_a_run_says_what_is_ill_while_it_trains(blobs, tmp_path, no_pictures):
+    said = train(*small(blobs, tmp_path, "--beta", 1000, "--epochs", 3, "--name", "sick"))
+    lines = [line for line in said.splitlines() if "ILL" in line]
+    assert len(lines) == 3 and lines[-1].endswith("ILL: posterior collapse: 0 latents active, KL 0.00 nats")
+    assert f"vae-kernels doctor {tmp_path / 'sick'}" in said
+    well = train(*small(blobs, tmp_path, "--epochs", 20, "--lr", 0.005, "--name", "well"))
+    first, *_, last = re.findall(r"^ +\d+ .*/2.*$", well, re.MULTILINE)
+    assert "ILL" in first and "ILL" not in last  # by then the latents say more than a bit
+
+
+def test_a_glance_draws_nothing_of_the_trainings_noise(blobs):
+    from vae_kernels.cli.alarm import glance
+
+    x = torch.from_numpy(np.load(blobs)["x"])[:, None]
+    vae, before = vk.mlp_vae((1, 8, 8), 2), torch.get_rng_state()
+    kl, active = glance(vae, x)
+    assert torch.equal(torch.get_rng_state(), before) and active in (0, 1, 2)
+    assert kl == pytest.approx(vk.gaussian_kl(*vae.encode(x[:256]), reduction="mean").item(), rel=1e-5)
+
+
+def test_the_doctor_sees_a_collapse(finished, tmp_path):
+    """The same run, with an encoder that says nothing."""
+    run = tmp_path / "sick"
+    shutil.copytree(finished, run)
+    weights = load_file(run / checkpoint.MODEL)
+    for name in weights:
+        if name.startswith("encoder"):
+            weights[name].zero_()
+    save_file(weights, run / checkpoint.MODEL)
+    result = doctor(run)
+    assert result.exit_code == 1 and "0 of 2 latents active" in " ".join(result.output.split()), result.output
+
+
+def test_the_doctor_refuses_what_is_no_run(finished, tmp_path):
+    run = tmp_path / "broken"
+    shutil.copytree(finished, run)
+    (run / checkpoint.MODEL).write_bytes(b"no weights")
+    for folder in (tmp_path, run):
+        result = doctor(folder)
+        assert result.exit_code == 2 and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
