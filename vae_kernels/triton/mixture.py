@@ -84,13 +84,13 @@ class Plan:
         fixed = self.sizes | self.tile | {"splits": splits, "COLUMNS": 32}
         fixed |= {"incoming_row": incoming_row, "OF_SAMPLES": of_samples}
         fixed |= {"RESPONSIBILITY": formula.triton_responsibility, "WITHIN": formula.triton_within}
-        given = (*PACKED, "peak", "log_sum", "incoming", "first", "second", "zeroth")
+        given = (*PACKED, "peak", "log_sum", "incoming", "first", "second")
         launch = Launch(mixture_kernel.mixture_backward_kernel, (tiles * splits,), fixed, given)
         d = 16
         chunks = -(-self.dims // d)
         fixed = {"owners": owners, "wide": wide, "dims": self.dims, "splits": splits, "chunks": chunks}
         fixed |= {"ROWS": ROWS, "D": d}
-        given = ("first", "second", "zeroth", "roots", "of_z", "of_loc", "of_logvar", "of_log_weight")
+        given = ("first", "second", "roots", "of_z", "of_loc", "of_logvar", "of_log_weight")
         finish = Launch(mixture_kernel.mixture_finish_kernel, (tiles * chunks,), fixed, given)
         return launch, finish, splits, wide
 
@@ -123,10 +123,8 @@ class Plan:
             if all(g is None for g in of) or (side and not self.samples):
                 continue
             launch, finish, splits, wide = self.backward(side, 0 if incoming is None else incoming.stride(0))
-            n = splits * self.dims * wide
-            sizes = [n] if side else [n, n, splits * wide]
-            sums = torch.empty(sum(sizes), dtype=self.dtype, device=packed[0].device).split_with_sizes(sizes)
-            sums = (*sums, None, None)[:3]
+            shape = (1, splits, self.dims, wide) if side else (2, splits, self.dims + 1, wide)
+            sums = (*torch.empty(shape, dtype=self.dtype, device=packed[0].device), None)[:2]
             if splits:
                 launch(*packed, peak, log_sum, incoming, *sums)
             finish(*sums, packed[2], *of)

@@ -82,9 +82,9 @@ def mixture_kernel(
     COLUMNS: tl.constexpr, CHAIN: tl.constexpr, LOWEST: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     """The log-sum-exp of the components; of some of them, where there are `tops`."""
-    program = tl.program_id(0).to(tl.int64)
-    split = program % splits
-    s = program // splits * ROWS + tl.arange(0, ROWS)
+    program = tl.program_id(0)  # 32 bits: a division of 64 is a call
+    split = (program % splits).to(tl.int64)
+    s = (program // splits).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     top, total = tl.full([ROWS], LOWEST, DTYPE), tl.zeros([ROWS], DTYPE)  # not -inf, which some scores are
     for start in range(split * COLUMNS, wide_components, splits * COLUMNS):
         c = start + tl.arange(0, COLUMNS).to(tl.int64)
@@ -124,21 +124,22 @@ def _add(ptr, at, value, later):
 
 @triton.jit(do_not_specialize=["samples", "dims", "splits", "incoming_row"])
 def mixture_backward_kernel(
-    points, locs, roots, constants, peak, log_sum, incoming, first, second, zeroth, samples, wide_samples,
+    points, locs, roots, constants, peak, log_sum, incoming, first, second, samples, wide_samples,
     wide_components, dims, splits, incoming_row,
     DEVIATIONS: tl.constexpr, SCORE: tl.constexpr, RESPONSIBILITY: tl.constexpr, WITHIN: tl.constexpr,
     OF_SAMPLES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHAIN: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     """What the owners receive from their others, with responsibilities r (times the incoming gradient) and deviations
-    u: samples sum_k r u root^2, minus the gradient of z; components sum_n r u, sum_n r u^2 and sum_n r."""
-    program = tl.program_id(0).to(tl.int64)
-    split = program % splits
-    own = program // splits * ROWS + tl.arange(0, ROWS)
+    u: samples sum_k r u root^2, minus the gradient of z; components sum_n r u and, as one more row of it, sum_n r; and
+    sum_n r u^2."""
+    program = tl.program_id(0)
+    split = (program % splits).to(tl.int64)
+    own = (program // splits).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     if OF_SAMPLES:
-        owners, others = wide_samples, wide_components
+        owners, others, rows = wide_samples, wide_components, dims
     else:
-        owners, others = wide_components, wide_samples
-    of_all, later = tl.zeros([ROWS], DTYPE), own < 0
+        owners, others, rows = wide_components, wide_samples, dims + 1
+    later = own < 0
     for start in range(split * COLUMNS, others, splits * COLUMNS):
         other = start + tl.arange(0, COLUMNS).to(tl.int64)
         if OF_SAMPLES:
@@ -155,8 +156,7 @@ def mixture_backward_kernel(
         if incoming is not None:
             r *= tl.load(incoming + s * incoming_row, mask=there, other=0).to(DTYPE)
         r = tl.where(there, r, 0.0)
-        of_all += tl.sum(r, 1)
-        z, k, at = points + s, c, split * dims * owners + own
+        z, k, at = points + s, c, split * rows * owners + own
         for _ in range(dims):
             root = tl.load(roots + k)
             u = WITHIN(DEVIATIONS(tl.load(z), tl.load(locs + k), root))
@@ -169,34 +169,35 @@ def mixture_backward_kernel(
             z += wide_samples
             k += wide_components
             at += owners
+        if not OF_SAMPLES:
+            _add(first, at, tl.sum(r, 1), later)
         later = own >= 0
         tl.debug_barrier()  # what was stored is read in the next round
-    if zeroth is not None:
-        tl.store(zeroth + split * owners + own, of_all)
 
 
 @triton.jit(do_not_specialize=["owners", "dims", "splits", "chunks"])
 def mixture_finish_kernel(
-    first, second, zeroth, roots, of_z, of_loc, of_logvar, of_log_weight, owners, wide, dims, splits, chunks,
+    first, second, roots, of_z, of_loc, of_logvar, of_log_weight, owners, wide, dims, splits, chunks,
     ROWS: tl.constexpr, D: tl.constexpr,
 ):  # fmt: skip
     """From the sums to the gradients, over the splits in their order, in float64."""
-    program = tl.program_id(0).to(tl.int64)
-    own = program // chunks * ROWS + tl.arange(0, ROWS)
-    d = program % chunks * D + tl.arange(0, D)
+    program = tl.program_id(0)
+    own = (program // chunks).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    d = (program % chunks).to(tl.int64) * D + tl.arange(0, D)
     inside = (own < owners)[:, None] & (d < dims)[None, :]
     packed = own[:, None] + (d * wide)[None, :]
     one, two = tl.zeros([ROWS, D], tl.float64), tl.zeros([ROWS, D], tl.float64)
     of_all = tl.zeros([ROWS], tl.float64)
-    at, at_all = packed, own
+    rows = dims.to(tl.int64) if second is None else dims.to(tl.int64) + 1
+    at, at_all = packed, own + dims.to(tl.int64) * wide
     for _ in range(splits):
         one += tl.load(first + at, mask=inside, other=0)
-        if zeroth is not None:
+        if second is not None:
             two += tl.load(second + at, mask=inside, other=0)
-            of_all += tl.load(zeroth + at_all, mask=own < owners, other=0)
-        at += dims.to(tl.int64) * wide
-        at_all += wide
-    if zeroth is None:
+            of_all += tl.load(first + at_all, mask=own < owners, other=0)
+        at += rows * wide
+        at_all += rows * wide
+    if second is None:
         store(of_z, place(own, dims, d), -one, inside, True)
     else:
         if of_loc is not None:
