@@ -33,6 +33,7 @@ TWIN = lambda name: name.startswith("triton_")  # noqa: E731
 # file -> what stands in the names of the tests that are first to see a change of it, where that is not its own name
 NAMED = {
     **dict.fromkeys(("categorical", "levels_kernel"), "levels"),
+    "mixture_kernel": "mixture",
     **dict.fromkeys(("kl", "latent", "lanes"), "latent_dims"),
     **dict.fromkeys(("reparameterize", "sample_kernel", "kernels", "sample"), "test_sample"),
     **dict.fromkeys(("elbo_kernel", "plan", "maths", "elbo", "scalar", "finish", "tile"), "gaussian and shapes"),
@@ -108,6 +109,7 @@ GROUPS = {
                 "noise",
                 "levels",
                 "objective",
+                "mixture",
             ),
             tests(SLOW, "triton_launch", "autograd"),
         ),
