@@ -118,6 +118,7 @@ def sizes(likelihood, x, params, latent, reduction, beta, rec_weight):
     unit = float(rec_weight) * (max(1.0, x.max().item()) if likelihood in cases.COUNTS and x.numel() else 1.0)
     found = {"nll": terms.sum(), "loss": float(rec_weight) * terms.sum() + largest_beta * kl}
     found |= {f"param{i}": unit * x.numel() / max(1, p.numel()) for i, p in enumerate(params)}
+    found["logvar"] = largest_beta  # autograd's gradient, which is the truth, is a difference: e^ratio - 1
     return found | dict.fromkeys(("prior_mu", "prior_logvar"), largest_beta * len(x))
 
 
