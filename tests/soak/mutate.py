@@ -93,7 +93,7 @@ GROUPS = {
         ),
         "cpu",
         (
-            tests(f"not triton and not torch and {SLOW}", "noise", "levels", "pool", "objective", "mixture"),
+            tests(f"not triton and not [torch and {SLOW}", "noise", "levels", "pool", "objective", "mixture"),
             tests(f"{SLOW} and not triton", "autograd", "counts", "ops"),
         ),
     ),
@@ -104,7 +104,7 @@ GROUPS = {
         "",
         (
             tests(
-                f"{SLOW} and not cpu and not torch and not base and not fma",
+                f"triton and {SLOW} and not cpu and not base and not fma",
                 "triton_kernels",
                 "noise",
                 "levels",
