@@ -1,11 +1,15 @@
 """vk.Monitor: the numbers that say how a training is, read from the device every n steps and never waited for.
 
-A step costs a Python list's append: what fused_elbo(..., return_terms=True) gives is kept, a few [B] vectors on the
-device, and all of it is reduced by a few kernels when it is read.
+A step costs one small copy: what fused_elbo(..., return_terms=True) gives, one tensor, goes to a row of a buffer on the
+device, and all rows are reduced by a few kernels when they are read. A copy, not the step's own tensor: what stays from
+every step lies between its gradients, and malloc then asks the system for those anew, which takes more than the loss;
+and a CUDA graph's replay writes to the same tensor again.
 """
 
+import torch
+
 from .. import checks
-from ..functional import ElboTerms
+from ..terms import ElboTerms
 from .reading import ACTIVE, SATURATED, Reading
 from .sinks import sinks
 
@@ -42,32 +46,43 @@ class Monitor:
     every: steps between rows, >= 1. step: how many there were before, on resuming.
     to: a path that ends in .csv; a TensorBoard SummaryWriter, or whatever has add_scalar; a callable that takes the
         row; or a list of these.
-    copy: True copies the terms at each step: for CUDA graphs, whose replay writes them to the same memory again.
     """
 
-    def __init__(self, every=100, to=(), *, step=0, copy=False):
+    def __init__(self, every=100, to=(), *, step=0):
         for name, value, least in (("every", every, 1), ("step", step, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name}: got {value!r}, expected an integer >= {least}")
-        self.every, self.step, self._copy = every, step, copy
-        self._sinks, self._kept, self._reading = sinks(to), [], None
+        self.every, self.step = every, step
+        self._sinks, self._reading = sinks(to), None
+        self._kept = []  # (kind, packed terms) of each step since the last row
+        self._kind, self._rows = None, []  # what is copied, and to where
 
     def update(self, terms, *, mu=None, logvar=None, logits=None):
         """One step. terms: ElboTerms; mu, logvar [B, ...] and logits are looked at only where a row is due."""
         if not isinstance(terms, ElboTerms):
             raise TypeError(f"terms: got {type(terms).__name__}, expected what return_terms=True gives")
-        kept = (terms.loss.detach(), terms.nll, terms.kl, terms.kl_per_dim)
-        if self._copy:
-            kept = tuple(None if t is None else t.clone() for t in kept)
-        elif len(self._kept) == 1 and kept[1].data_ptr() == self._kept[0][1].data_ptr() and kept[1].numel():
-            what = "has the memory of the last step's, as in a CUDA graph's replay"
-            raise ValueError(f"terms: {what}; expected Monitor(copy=True) for that")
-        self._kept.append(kept)
+        packed, layout = terms.packed()
+        kind = layout, packed.dtype, packed.device
+        if kind == self._kind and len(self._kept) < len(self._rows):
+            row = self._rows[len(self._kept)].copy_(packed)
+        else:
+            row = self._row(packed, kind)
+        self._kept.append((kind, row))
         self.step += 1
         if self._reading is not None:
             self._deliver(wait=False)
         if self.step % self.every == 0:
             self._read(mu, logvar, logits)
+
+    def _row(self, packed, kind):
+        """A copy: in more rows of the buffer, or by itself for a step unlike the others, as an epoch's last may be."""
+        if self._kind is None:
+            self._kind = kind
+        if kind != self._kind:
+            return packed.clone()
+        with torch.inference_mode(False):  # also where validation begins with this
+            self._rows += torch.empty(min(self.every, 128), len(packed), dtype=packed.dtype, device=packed.device)
+        return self._rows[len(self._kept)].copy_(packed)
 
     def _read(self, mu=None, logvar=None, logits=None):
         for name, t in (("mu", mu), ("logvar", logvar), ("logits", logits)):
@@ -75,6 +90,8 @@ class Monitor:
                 checks.tensor(name, t)
         self._deliver(wait=True)  # the row before this one; long there
         self._reading = Reading(self.step, self._kept, mu, logvar, logits)
+        if all(kind != self._kind for kind, _ in self._kept):  # the first step was unlike the others
+            self._kind, self._rows = None, []
         self._kept = []
         self._deliver(wait=False)
 

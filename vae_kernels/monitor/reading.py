@@ -1,5 +1,6 @@
 """The terms of many steps made into one row: reduced on the device into one tensor, which is copied once."""
 
+import itertools
 import math
 
 import torch
@@ -10,21 +11,25 @@ LOOKED_AT = 16384  # logits, at most: a share to 1 % needs no more
 
 
 class Reading:
-    """kept: for each step (loss, nll [B], kl [B], kl_per_dim or None). row() is the dict of Monitor.
+    """kept: for each step its kind, which begins with the layout, and its packed terms, as ElboTerms.packed() gives
+    them. row() is the dict of Monitor.
 
-    Only sums are taken at once. They tell whether all was finite; only where it was not are the terms, which are kept
-    until then, looked through.
+    Only sums are taken at once. They tell whether all was finite; only where it was not are the terms, of which there
+    is a copy until then, looked through.
     """
 
     def __init__(self, step, kept, mu, logvar, logits):
         self.step = step
-        losses, nlls, kls, dims = zip(*kept, strict=True)
-        self.terms = torch.cat(nlls), torch.cat(kls)
-        self.sizes = [len(nll) for nll in nlls]
-        means = losses if losses[0].dim() == 0 else [loss.mean() for loss in losses]
-        parts = {"loss": _mean(torch.stack(means), 0), "terms": torch.stack([_sum(t) for t in self.terms])}
-        if dims[-1] is not None:
-            parts["kl_per_dim"] = _mean(torch.stack(dims), 0)
+        self.blocks, sums = [], []  # alike steps in a row: their sizes, and their terms [steps, ...]
+        for (layout, *_), steps in itertools.groupby(kept, lambda step: step[0]):
+            with_nll, with_kl, (rows, *dims) = layout
+            block = torch.stack([packed for _, packed in steps])
+            self.blocks.append(((1, rows * with_nll, rows * with_kl, math.prod(dims) if dims else 0), block))
+            sums.append(block.sum(0, dtype=torch.float64).split_with_sizes(self.blocks[-1][0]))
+        loss, nll, kl, dims = zip(*sums, strict=True)
+        parts = {"loss": sum(loss) / len(kept), "terms": torch.stack([sum(map(torch.sum, t)) for t in (nll, kl)])}
+        if len(dims[-1]):
+            parts["kl_per_dim"] = sum(dims) / len(kept)
         if mu is not None:
             spread = mu.detach().double().var(0, correction=min(1, len(mu) - 1))
             parts["active_units"] = (spread > ACTIVE).sum()
@@ -56,11 +61,12 @@ class Reading:
             found[name], numbers = numbers[:n], numbers[n:]
         row = {"step": self.step, "loss": found["loss"][0]}
         firsts = []
-        for name, values, total in zip(("nll", "kl"), self.terms, found["terms"], strict=True):
-            row[name] = total / len(values) if len(values) else math.nan
+        for name, at, total in zip(("nll", "kl"), (1, 2), found["terms"], strict=True):
+            n = sum(len(block) * sizes[at] for sizes, block in self.blocks)
+            row[name] = total / n if n else math.nan
             row[f"nonfinite_{name}"] = 0
             if not math.isfinite(total):
-                row[name], row[f"nonfinite_{name}"], first = self._looked_through(name, values, found)
+                row[name], row[f"nonfinite_{name}"], first = self._looked_through(name, at, found)
                 firsts.append(first)
         row["first_nonfinite"] = firsts[0] if firsts else ""
         if "active_units" in found:
@@ -73,29 +79,22 @@ class Reading:
             row["kl_per_dim"] = found["kl_per_dim"]
         return row
 
-    def _looked_through(self, name, values, found):
+    def _looked_through(self, name, at, found):
         """Mean of what is finite, number of what is not, and the first of that in words. This waits for the device."""
+        parts = [block.split_with_sizes(sizes, 1)[at] for sizes, block in self.blocks]
+        values = torch.cat([part.flatten() for part in parts])
         finite = torch.isfinite(values)
         index = int((~finite).int().argmax())
-        step, sample = self._place(index)
+        step, sample = self._place(index, [len(values) for part in parts for values in part])
         text = f"{name} of sample {sample} at step {step} is {values[index].item()}"
         bad = [d for d, v in enumerate(found.get("kl_per_dim", [])) if not math.isfinite(v)]
         if name == "kl" and bad:
             text += f", in latent dims {', '.join(map(str, bad))}"
         return values[finite].double().mean().item(), int((~finite).sum()), text
 
-    def _place(self, index):
-        first = self.step - len(self.sizes) + 1
-        for step, size in enumerate(self.sizes, first):
+    def _place(self, index, sizes):
+        for step, size in enumerate(sizes, self.step - len(sizes) + 1):
             if index < size:
                 return step, index
             index -= size
         raise AssertionError("an index beyond the samples")
-
-
-def _sum(t):
-    return t.sum(dtype=torch.float64)
-
-
-def _mean(t, dim):
-    return t.mean(dim, dtype=torch.float64)
