@@ -211,11 +211,10 @@ Tensors elbo(const OptionalTensor& x, const Tensors& params, const std::string& 
 
   std::vector<double> loss(o.rows, 0.);
   double total = 0;
-  for (int64_t r = 0; r < o.rows; ++r) {
-    if (!o.nll.empty()) loss[r] += o.rec_weight * o.nll[r];
-    if (!o.kl.empty()) loss[r] += o.beta * (o.weighted_kl.empty() ? o.kl[r] : o.weighted_kl[r]);
-    total += loss[r];
-  }
+  const std::vector<double>& kl = o.weighted_kl.empty() ? o.kl : o.weighted_kl;
+  for (size_t r = 0; r < o.nll.size(); ++r) loss[r] = o.rec_weight * o.nll[r];
+  for (size_t r = 0; r < kl.size(); ++r) loss[r] += o.beta * kl[r];
+  for (double each : loss) total += each;
   Tensors out;
   if (reduction == kNone)
     out.push_back(tensor(loss, &o.rows, 1, o.float64, like));

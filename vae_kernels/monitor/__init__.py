@@ -8,7 +8,7 @@ and a CUDA graph's replay writes to the same tensor again.
 
 import torch
 
-from .. import checks
+from .. import checks, sharded
 from ..terms import ElboTerms
 from .reading import ACTIVE, SATURATED, Reading
 from .sinks import sinks
@@ -54,8 +54,9 @@ class Monitor:
                 raise ValueError(f"{name}: got {value!r}, expected an integer >= {least}")
         self.every, self.step = every, step
         self._sinks, self._reading = sinks(to), None
-        self._kept = []  # (kind, packed terms) of each step since the last row
-        self._kind, self._rows = None, []  # what is copied, and to where
+        self._steps = 0  # since the last row; each has its place in
+        self._kind, self._buffer, self._rows = None, None, ()  # the packed terms of steps of one kind, and
+        self._others = {}  # place: (kind, terms [1, ...]) of those of another, as an epoch's last may be
 
     def update(self, terms, *, mu=None, logvar=None, logits=None):
         """One step. terms: ElboTerms; mu, logvar [B, ...] and logits are looked at only where a row is due."""
@@ -63,37 +64,55 @@ class Monitor:
             raise TypeError(f"terms: got {type(terms).__name__}, expected what return_terms=True gives")
         packed, layout = terms.packed()
         kind = layout, packed.dtype, packed.device
-        if kind == self._kind and len(self._kept) < len(self._rows):
-            row = self._rows[len(self._kept)].copy_(packed)
+        if kind == self._kind and self._steps < len(self._rows):
+            self._rows[self._steps].copy_(packed)
         else:
-            row = self._row(packed, kind)
-        self._kept.append((kind, row))
+            self._make_room(packed, kind)
+        self._steps += 1
         self.step += 1
         if self._reading is not None:
             self._deliver(wait=False)
         if self.step % self.every == 0:
             self._read(mu, logvar, logits)
 
-    def _row(self, packed, kind):
-        """A copy: in more rows of the buffer, or by itself for a step unlike the others, as an epoch's last may be."""
-        if self._kind is None:
-            self._kind = kind
+    def _make_room(self, packed, kind):
+        """For a copy of these terms, and copy them."""
+        if sharded.any_of((packed,)):
+            raise TypeError("terms: got DTensors, expected plain tensors, as each rank has of its own samples")
+        self._kind = self._kind or kind
         if kind != self._kind:
-            return packed.clone()
-        with torch.inference_mode(False):  # also where validation begins with this
-            self._rows += torch.empty(min(self.every, 128), len(packed), dtype=packed.dtype, device=packed.device)
-        return self._rows[len(self._kept)].copy_(packed)
+            self._others[self._steps] = kind, packed.clone()[None]
+            return
+        n = min(self.every, max(128, 2 * self._steps))
+        with torch.inference_mode(False):  # steps with and without it may follow
+            buffer = torch.empty(n, len(packed), dtype=packed.dtype, device=packed.device)
+        if self._rows:
+            buffer[: self._steps] = self._buffer[: self._steps]
+        self._buffer, self._rows = buffer, buffer.unbind()
+        self._rows[self._steps].copy_(packed)
+
+    def _blocks(self):
+        """The steps since the last row, in their order: (kind, terms [steps, ...]) of each run of one kind."""
+        blocks, begin = [], 0
+        for place, other in [*self._others.items(), (self._steps, None)]:
+            if begin < place:
+                blocks.append((self._kind, self._buffer[begin:place]))
+            blocks += [other] if other else []
+            begin = place + 1
+        return blocks
 
     def _read(self, mu=None, logvar=None, logits=None):
         for name, t in (("mu", mu), ("logvar", logvar), ("logits", logits)):
             if t is not None:
                 checks.tensor(name, t)
         self._deliver(wait=True)  # the row before this one; long there
-        self._reading = Reading(self.step, self._kept, mu, logvar, logits)
-        if all(kind != self._kind for kind, _ in self._kept):  # the first step was unlike the others
-            self._kind, self._rows = None, []
-        self._kept = []
+        self._reading = Reading(self.step, self._blocks(), mu, logvar, logits)
+        if len(self._others) == self._steps:  # the first step of all was unlike the others
+            self._kind, self._rows = None, ()
+        self._steps, self._others = 0, {}
         self._deliver(wait=False)
+        if self._reading is not None:  # which has this memory as long as it may have to look through it
+            self._rows = ()
 
     def _deliver(self, wait):
         if self._reading is None or not (wait or self._reading.ready()):
@@ -104,7 +123,7 @@ class Monitor:
 
     def close(self):
         """Hand over what there is, also of fewer than `every` steps."""
-        if self._kept:
+        if self._steps:
             self._read()
         self._deliver(wait=True)
 
