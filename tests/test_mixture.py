@@ -341,7 +341,7 @@ def test_every_instruction_set(isa):
     if isa == "avx2" and not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         pytest.skip("this processor does not run avx2")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]
-    command += ["-k", "(test_sizes and dtype0) or (cpu and (far_from_all or no_weight))"]
+    command += ["-k", "(test_sizes and not triton) or (cpu and (far_from_all or no_weight))"]
     env = os.environ | {"VAE_KERNELS_ISA": isa, "MALLOC_PERTURB_": "1"}
     done = subprocess.run(command, cwd=Path(__file__).parent, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]

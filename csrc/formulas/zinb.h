@@ -14,10 +14,18 @@ struct zinb {
     return x == 0 ? none(p, grad) : some(x, p, grad);
   }
 
+  using not_dropped = negative_binomial;
+
   template <class T>
   VK_FN PlusLog1p<T> none(const T (&p)[3], T (&grad)[3]) {  // x = 0
     T by[2];
-    const T q[2] = {p[0], p[1]}, d = p[2], n = negative_binomial::none(q, by);
+    const T q[2] = {p[0], p[1]}, n = negative_binomial::none(q, by);
+    return none(n, by, p[2], grad);
+  }
+
+  // n is the negative binomial's, with its gradient
+  template <class T>
+  VK_FN PlusLog1p<T> none(T n, const T (&by)[2], T d, T (&grad)[3]) {
     const T far = at_least(at_most(-d, n) - 60, T(0));  // p(0) is about e^-(60 + far): both of its terms times e^far
     const T e = exp_nonpositive(minus_absolute(d) + far);
     const ExpPair<T> zero = exp_pair(far - n);

@@ -103,14 +103,16 @@ def _of_cpp(text):
         return "" if re.search(nothing, line) else line
 
     # Compiled is what stands first, for the best instruction set, and what is not for nvcc.
-    compiled, lines = [True], []
+    compiled, none_yet, lines = [True], [True], []
     for line in text.splitlines():
         if line.startswith("#if"):
-            compiled.append("__CUDA" not in line)
-        elif line.startswith(("#else", "#elif")):
-            compiled[-1] = not compiled[-1]
+            none_yet.append(True)
+            compiled.append(True)
+        if line.startswith(("#if", "#el")):
+            compiled[-1] = none_yet[-1] and "__CUDA" not in line
+            none_yet[-1] = none_yet[-1] and not compiled[-1]
         elif line.startswith("#endif"):
-            compiled.pop()
+            compiled.pop(), none_yet.pop()
         lines.append(code(line) if all(compiled) else "")
     return lines
 

@@ -33,6 +33,7 @@ TWIN = lambda name: name.startswith("triton_")  # noqa: E731
 # file -> what stands in the names of the tests that are first to see a change of it, where that is not its own name
 NAMED = {
     **dict.fromkeys(("categorical", "levels_kernel"), "levels"),
+    "mixture_kernel": "mixture",
     **dict.fromkeys(("kl", "latent", "lanes"), "latent_dims"),
     **dict.fromkeys(("reparameterize", "sample_kernel", "kernels", "sample"), "test_sample"),
     **dict.fromkeys(("elbo_kernel", "plan", "maths", "elbo", "scalar", "finish", "tile"), "gaussian and shapes"),
@@ -108,6 +109,7 @@ GROUPS = {
                 "noise",
                 "levels",
                 "objective",
+                "mixture",
             ),
             tests(SLOW, "triton_launch", "autograd"),
         ),
@@ -323,6 +325,8 @@ def main():
                 rows = [r for r in table(RESULTS) if tuple(r[k] for k in KEY) != key]  # another group may have written
                 write([*rows, row])
                 print(*(row[k] for k in ("outcome", "file", "line", "seconds", "by")), flush=True)
+            if group.builds and not build(group.builds, tree):  # without the last mutant
+                sys.exit((tree / "build.log").read_text())
             killers = {row["by"] for row in table(RESULTS) if row["group"] == name and "::" in row["by"]}
             wrong = run(tree, sorted(killers), 3 * LIMIT)[0] if killers else ""
             if wrong:  # a test that fails without a mutant has killed nothing

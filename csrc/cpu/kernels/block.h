@@ -18,6 +18,8 @@ constexpr int kSum = 64 * 8;
 constexpr int kSum = 64 * 4;
 #endif
 static_assert(kSum <= kBlock);
+constexpr int kVector = kSum / 64;
+static inline int whole_vectors(int n) { return (n + kVector - 1) / kVector * kVector; }
 
 // Arithmetic on denormals costs 7 to 33 times as much: they are read and written as zero inside a task.
 class FlushDenormals {

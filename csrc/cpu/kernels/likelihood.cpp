@@ -8,9 +8,7 @@
 
 #include "block.h"
 #include "formula.h"
-#if defined(__AVX512F__) && defined(VK_COUNTS)
-#include <immintrin.h>
-#endif
+#include "not_zero.h"
 
 namespace vk::VK_ISA {
 namespace {  // each likelihood has a Block<float, 0, true> of its own: the linker must not take one for all
@@ -32,26 +30,26 @@ struct None {
 template <class F>
 struct Some {
   template <class T>
-  VK_FN auto nll(T x, const T (&p)[N], T (&grad)[N]) {
-    return F::some(x, p, grad);
+  VK_FN auto nll(T x, const T (&p)[N], T (&grad)[N]) {  // 0 for x = 0, which a vector is filled up with
+    auto value = F::some(x, p, grad);
+    return x == 0 ? decltype(value){} : value;
   }
 };
 
 // The sum of log(1 + e[i]), n <= kSum; e is overwritten. Halves are joined, in whole vectors, until one is left.
 template <class T>
 static T sum_log1p(T* e, int n) {
-  constexpr int kLanes = kSum / 64;
-  int vectors = (n + kLanes - 1) / kLanes;
-  for (int i = n; i < vectors * kLanes; ++i) e[i] = 0;
+  int vectors = whole_vectors(n) / kVector;
+  for (int i = n; i < vectors * kVector; ++i) e[i] = 0;
   while (vectors > 1) {
     const int half = (vectors + 1) / 2;
 #pragma omp simd
-    for (int i = 0; i < (vectors - half) * kLanes; ++i) e[i] = join_log1p(e[i], e[i + half * kLanes]);
+    for (int i = 0; i < (vectors - half) * kVector; ++i) e[i] = join_log1p(e[i], e[i + half * kVector]);
     vectors = half;
   }
   T sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int i = 0; i < kLanes; ++i) sum += log1p(e[i]);
+  for (int i = 0; i < kVector; ++i) sum += log1p(e[i]);
   return sum;
 }
 
@@ -109,51 +107,65 @@ struct Block {
   }
 };
 
-// Where x is not 0 (NaN is not), in `at`, which has room for kSum: their number is returned.
-template <class T>
-static int not_zero(const T* x, int n, int* at) {
-  int some = 0;
-#if defined(__AVX512F__) && defined(VK_COUNTS)  // one by one, each waits for the one before
-  if constexpr (sizeof(T) == 4) {
-    __m512i index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    for (int i = 0; i < n; i += 16, index = _mm512_add_epi32(index, _mm512_set1_epi32(16))) {
-      const __mmask16 here = n - i < 16 ? __mmask16((1u << (n - i)) - 1) : __mmask16(0xffff);
-      const __m512 v = _mm512_maskz_loadu_ps(here, x + i);
-      const __mmask16 mask = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
-      _mm512_storeu_si512(at + some, _mm512_maskz_compress_epi32(mask, index));  // no more than i are there before
-      some += __builtin_popcount(mask);
+// The zeros of a block, with 0 for the others. A formula that takes the value of another one is two loops: a processor
+// has so many instructions under way, and of a loop that is half as long twice as many elements, whose chains of
+// dependent operations are half as long too.
+template <class F, class T, bool GRAD>
+struct Nones : Block<None<F>, T, 0, GRAD> {};
+
+template <class F, class T, bool GRAD>
+  requires requires { typename F::not_dropped; }
+struct Nones<F, T, GRAD> {
+  static T run(const T* x, const T* const* p, T* const* g, T*, T weight, int n) {
+    alignas(64) T values[kSum], by[2][kSum], e[kSum];
+    const T *p0 = p[0], *p1 = p[1], *p2 = p[2];
+    T *g0 = g[0], *g1 = g[1], *g2 = g[2], *by0 = by[0], *by1 = by[1];
+#pragma omp simd
+    for (int i = 0; i < n; ++i) {
+      const T q[2] = {p0[i], p1[i]};
+      T d[2];
+      values[i] = F::not_dropped::none(q, d);
+      by0[i] = d[0];
+      by1[i] = d[1];
     }
-    return some;
+    T sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int i = 0; i < n; ++i) {
+      const T b[2] = {by0[i], by1[i]};
+      T d[3];
+      const PlusLog1p<T> value = F::none(values[i], b, p2[i], d);
+      const bool here = x[i] == 0;
+      sum += here ? value.value : T(0);
+      e[i] = here ? value.e : T(0);
+      if constexpr (GRAD) {
+        g0[i] = here ? weight * d[0] : T(0);
+        g1[i] = here ? weight * d[1] : T(0);
+        g2[i] = here ? weight * d[2] : T(0);
+      }
+    }
+    return sum + sum_log1p(e, n);
   }
-#endif
-  for (int i = 0; i < n; ++i) {
-    at[some] = i;
-    some += x[i] != 0;
-  }
-  return some;
-}
+};
 
 // A block of counts: the zeros where they lie, then the others as a block of their own. A parameter that is one number
 // is repeated in p: beside this arithmetic its reading is nothing, and a loop of its own would take long to compile.
 template <class F, class T, bool GRAD>
 struct Counts {
   static T run(const T* x, const T* const* p, T* const* g, T* scalar_sums, T weight, int n) {
-    T sum = Block<None<F>, T, 0, GRAD>::run(x, p, g, scalar_sums, weight, n);
-    int at[kSum];
-    const int some = not_zero(x, n, at);
-    if (!some) return sum;
+    const T sum = Nones<F, T, GRAD>::run(x, p, g, scalar_sums, weight, n);
+    const NotZero<T> some(x, n);
+    if (!some.number) return sum;
     alignas(64) T some_x[kSum], some_p[N][kSum], some_g[N][kSum];
     const T* q[N];
     T* d[N];
-    for (int i = 0; i < some; ++i) some_x[i] = x[at[i]];
+    some.gather(x, some_x);
     for (int k = 0; k < N; ++k) {
+      some.gather(p[k], some_p[k]);
       q[k] = some_p[k], d[k] = some_g[k];
-      for (int i = 0; i < some; ++i) some_p[k][i] = p[k][at[i]];
     }
-    sum += Block<Some<F>, T, 0, GRAD>::run(some_x, q, d, scalar_sums, weight, some);
-    for (int k = 0; GRAD && k < N; ++k)
-      for (int i = 0; i < some; ++i) g[k][at[i]] = some_g[k][i];
-    return sum;
+    const T of_some = Block<Some<F>, T, 0, GRAD>::run(some_x, q, d, scalar_sums, weight, whole_vectors(some.number));
+    for (int k = 0; GRAD && k < N; ++k) some.scatter(d[k], g[k]);
+    return sum + of_some;
   }
 };
 
