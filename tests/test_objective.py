@@ -147,6 +147,13 @@ def test_layouts(backend, likelihood, layout, of):
     compare(backend, likelihood, x, params, posterior(5, (3,), torch.float32))
 
 
+def test_no_sample_in_odd_strides(backend):
+    """An empty tensor may have any strides, also those of a parameter that is not empty and has gaps."""
+    logvar = torch.zeros(3, 2, 1)[:, :1]
+    recon = torch.empty(0, 3, 1, 1).as_strided((0, 3, 1, 1), (6, *logvar.stride()))
+    compare(backend, "gaussian", recon, [recon, logvar], posterior(0, (2,), torch.float32), "sum")
+
+
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("form", cases.FORMS)
 @pytest.mark.parametrize(

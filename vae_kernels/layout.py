@@ -102,7 +102,12 @@ def _outer_first(strides):
 
 def _in_order(t, like, first):
     """t with its dimensions from `first` on in the memory order of like's dimensions from 1 on."""
-    return _to_order(t, like.stride()[1:], first)
+    return _to_order(t, like.stride()[1:] if like.numel() else _row_major_strides(like.shape[1:]), first)
+
+
+def _row_major_strides(shape):
+    """Those of an empty tensor lead to nothing, and may be any."""
+    return [math.prod(shape[i + 1 :]) for i in range(len(shape))]
 
 
 def _to_order(t, wanted, first):

@@ -22,7 +22,7 @@ void run_tasks(MixtureLoop loop, const MixtureJob& job, const Grid& grid) {
 }
 
 struct Range {
-  double low = 0, high = 0;
+  double low, high;
 };
 Range range(const Tensor& t) {
   float low = 0, high = 0;

@@ -287,6 +287,12 @@ def table(path):
         return list(csv.DictReader(file))
 
 
+def stands(row):
+    """Whether the line that was changed is still there."""
+    path = ROOT / row["file"]
+    return path.exists() and row["before"] in map(str.strip, path.read_text().splitlines())
+
+
 def write(rows):
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     with open(RESULTS, "w", newline="") as file:
@@ -309,6 +315,7 @@ def main():
             for m in mutants_of(group):
                 print(f"{m.file}:{m.line}: {m.kind}\n  - {m.before.strip()}\n  + {m.after.strip()}")
             continue
+        write([row for row in table(RESULTS) if row["group"] != name or stands(row)])
         with tempfile.TemporaryDirectory() as folder:
             tree = scratch(Path(folder) / "tree")
             if group.builds != "cpu":
