@@ -134,10 +134,12 @@ def check_dtensor():
 def check_dtensor_refusals():
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     t = torch.rand(4, 6)
+    terms = lambda: vk.fused_elbo(*[distribute_tensor(t, mesh, [Shard(0)])] * 4, return_terms=True)  # noqa: E731
     wrong = [
         (lambda: vk.nll(distribute_tensor(t, mesh, [Shard(1)]), t), ValueError, "expected Shard(0) or Replicate()"),
         (lambda: vk.nll(DTensor.from_local(t, mesh, [Partial()]), t), ValueError, "expected Shard(0) or Replicate()"),
         (lambda: vk.nll(t, distribute_tensor(t, mesh, [Shard(0)])), TypeError, "a plain one beside DTensors"),
+        (lambda: vk.Monitor().update(terms()), TypeError, "terms: got DTensors"),
         (
             lambda: vk.gaussian_kl(distribute_tensor(t, mesh, [Shard(0)]), t.clone().requires_grad_()),
             TypeError,

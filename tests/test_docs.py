@@ -22,6 +22,23 @@ def test_the_examples_run(page, tmp_path, monkeypatch):
     exec(compile(code, str(path), "exec"), {})
 
 
+def monitor_table():
+    with open(DOCS.parent / "bench/results/monitor/cpu.csv") as file:
+        rows = list(csv.DictReader(file))
+    yield "| batch x dims / latents | processes | loss | return_terms | and Monitor |"
+    yield "|---|---|---|---|---|"
+    for i in range(0, len(rows), 3):
+        loss, *others = rows[i : i + 3]
+        cells = [f"{float(r['more_us']):+.1f} us, {float(r['more_percent']):+.1f} %" for r in others]
+        process = {"one": "one for all three", "own": "one for each"}[loss["process"]]
+        yield f"| {loss['shape']} | {process} | {float(loss['us']):.1f} us | {' | '.join(cells)} |"
+
+
+def test_the_monitors_costs_are_those_of_the_results():
+    expected = "\n".join(monitor_table())
+    assert expected in (DOCS / "monitor.md").read_text(), expected
+
+
 def test_the_doctors_cases_are_those_of_the_results():
     """Each line of the table, out of the committed results of examples/doctor_cases.py."""
     with open(DOCS.parent / "bench/results/doctor/cases.csv") as file:

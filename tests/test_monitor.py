@@ -1,7 +1,8 @@
-"""vk.Monitor: its rows are the means over the steps, its counts are exact, and a step costs no operation."""
+"""vk.Monitor: its rows are the means over the steps, its counts are exact, and a step costs one copy."""
 
 import csv
 import math
+import weakref
 
 import pytest
 import torch
@@ -79,15 +80,17 @@ class Counter(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_a_step_between_rows_runs_nothing_on_the_device():
+def test_a_step_between_rows_runs_one_copy_on_the_device():
     monitor = vk.Monitor(10)
-    terms = [vk.fused_elbo(*step, return_terms=True) for step in batches(10)]
+    first, *others, last = [vk.fused_elbo(*step, return_terms=True) for step in batches(10)]
+    nothing = torch.empty(0)
+    monitor.update(first)  # this makes the rows to copy to
     with Counter() as counter:
-        for t in terms[:9]:
-            monitor.update(t, mu=torch.empty(0), logvar=torch.empty(0))
-        assert counter.calls == 0 + 2 * 9  # the two torch.empty of this test
-        monitor.update(terms[9])
-    assert counter.calls > 18
+        for terms in others:
+            monitor.update(terms, mu=nothing, logvar=nothing)
+        assert counter.calls == len(others)
+        monitor.update(last)
+    assert counter.calls > len(others) + 1
 
 
 def test_terms_cost_nothing_in_the_backward_pass():
@@ -102,19 +105,45 @@ def test_terms_cost_nothing_in_the_backward_pass():
     assert calls[0] == calls[1]
 
 
-def test_a_graphs_memory_is_copied_or_refused():
-    step = next(batches(1))
-    terms = vk.fused_elbo(*step, return_terms=True)
-    monitor = vk.Monitor(10)
-    monitor.update(terms)
-    with pytest.raises(ValueError, match="copy=True"):
-        monitor.update(terms)
+@pytest.mark.parametrize("free_bits", [None, (1.0, "per_dim")])  # terms of one tensor, and of several
+def test_terms_that_are_written_again_as_by_a_graphs_replay(free_bits):
+    terms = vk.fused_elbo(*next(batches(1)), free_bits=free_bits, return_terms=True)
     out = []
-    with vk.Monitor(2, out.append, copy=True) as monitor:
+    with vk.Monitor(2, out.append) as monitor:
         for fill in (1.0, 3.0):
             terms.nll.fill_(fill)
             monitor.update(terms)
     assert out[0]["nll"] == 2.0
+
+
+@pytest.mark.parametrize("sizes", [(4,), (4, 3)])
+def test_nothing_of_a_step_stays(sizes):
+    """It would lie between the steps' gradients, and malloc would ask the system for each of those anew."""
+    monitor = vk.Monitor(10)
+    for step in batches(3, sizes):
+        terms = vk.fused_elbo(*step, return_terms=True)
+        kept = weakref.ref(terms.packed()[0])
+        monitor.update(terms)
+        del terms
+        assert kept() is None
+
+
+def test_a_first_step_unlike_the_others():
+    data = list(batches(7, sizes=(3,)))[:1] + list(batches(6))
+    got = rows(3, data)
+    for row, steps in zip(got, (data[:3], data[3:6], data[6:]), strict=True):
+        nll = torch.cat([vk.nll(*step[:2]) for step in steps])
+        assert row["nll"] == pytest.approx(nll.mean().item(), rel=1e-6)
+
+
+def test_more_steps_than_rows_are_made_at_once_and_a_first_one_in_inference_mode():
+    data, out = list(batches(150)), []
+    with vk.Monitor(150, out.append) as monitor:
+        with torch.inference_mode():
+            monitor.update(vk.fused_elbo(*data[0], return_terms=True))
+        for step in data[1:]:
+            monitor.update(vk.fused_elbo(*step, return_terms=True))
+    assert out[0]["nll"] == pytest.approx(torch.cat([vk.nll(*step[:2]) for step in data]).mean().item(), rel=1e-6)
 
 
 def test_to_a_csv_file_which_a_resumed_run_goes_on_with(tmp_path):
@@ -155,9 +184,10 @@ def test_to_tensorboard_and_to_several():
 def test_terms_without_dims_and_losses_per_sample():
     recon, x, mu, logvar = next(batches(1))
     out = []
-    with vk.Monitor(1, out.append) as monitor:
+    with vk.Monitor(2, out.append) as monitor:
         kl = vk.gaussian_kl(mu, logvar)
-        monitor.update(vk.fused_elbo(recon, x, kl=kl, reduction="none", return_terms=True))
+        for _ in range(2):
+            monitor.update(vk.fused_elbo(recon, x, kl=kl, reduction="none", return_terms=True))
     assert "kl_per_dim" not in out[0] and out[0]["loss"] == pytest.approx(out[0]["nll"] + out[0]["kl"], rel=1e-6)
 
 

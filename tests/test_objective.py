@@ -49,12 +49,27 @@ def outcome(backend, likelihood, x, params, latent, reduction, with_terms=True, 
     terms = terms if with_terms else vk.ElboTerms(terms, None, None, None)
     if incoming is None:
         incoming = torch.randn(terms.loss.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    if with_terms:
+        check_packed_loss(terms)
     inputs = [*params, *latent]
     grads = torch.autograd.grad(terms.loss, inputs, incoming.to(terms.loss.dtype))
     for t, g in zip(inputs, grads, strict=True):
         assert g.dtype == t.dtype and g.shape == t.shape
     out = {"loss": terms.loss, "nll": terms.nll, "kl": terms.kl, "kl_per_dim": terms.kl_per_dim}
     return out | dict(zip([*names, "mu", "logvar", "prior_mu", "prior_logvar"], grads, strict=False))
+
+
+def check_packed_loss(terms):
+    """The first of the packed terms is the loss, or what torch makes of one for each sample."""
+    first, loss = terms.packed()[0][0], terms.loss.detach()
+    size = loss.double().abs().mean()
+    if loss.dim() == 0:
+        assert cases.same(first, loss)
+    elif size.isfinite():  # each loss was rounded, and so were their mean and sums on the way to it, here or there
+        roundings = len(loss).bit_length()
+        assert (first.double() - loss.double().mean()).abs() <= roundings * torch.finfo(loss.dtype).eps * size
+    else:
+        assert not first.isfinite()
 
 
 def posterior(batch, dims, dtype, prior=False, seed=1):

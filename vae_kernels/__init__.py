@@ -9,12 +9,13 @@ from .bounds import LogMarginalLikelihood, iwae, log_marginal_likelihood
 from .decomposition import KlParts, kl_decomposition
 from .diagnose import diagnose
 from .formulas import ALL as _FORMULAS
-from .functional import ElboTerms, fused_elbo, gaussian_kl, nll, reparameterize, sample_kl
+from .functional import fused_elbo, gaussian_kl, nll, reparameterize, sample_kl
 from .mixture import mixture_log_prob
 from .module import FusedELBO
 from .monitor import Monitor
 from .networks import conv_vae, mlp_vae
 from .pool import pool_bytes, set_pool_limit
+from .terms import ElboTerms
 from .vae import VAE
 
 LIKELIHOODS = tuple(_FORMULAS)

@@ -4,8 +4,6 @@ All losses are negative objectives in nats, to be minimised; dimension 0 is the 
 DTensors whose samples are shared out over ranks give DTensors: sharded.py.
 """
 
-from dataclasses import dataclass
-
 import torch
 
 from . import backends, checks, layout, philox, sharded
@@ -13,22 +11,7 @@ from .formulas import LEVELS
 from .formulas.elbo import compute_dtype
 from .ops import REDUCTIONS
 from .priors import Prior, moments, monte_carlo_kl
-
-
-@dataclass(frozen=True)
-class ElboTerms:
-    """What fused_elbo(..., return_terms=True) gives, in nats; all but `loss` are detached.
-
-    loss        0-d, or [B] with reduction="none": rec_weight * nll + sum_d beta_d * kl_d, reduced
-    nll         [B]: -log p(x|z), unweighted
-    kl          [B]: KL(q(z|x) || p(z)), unweighted
-    kl_per_dim  the latent dims: the mean over the batch of each dimension's KL; None where `kl=` gave only sums
-    """
-
-    loss: torch.Tensor
-    nll: torch.Tensor
-    kl: torch.Tensor
-    kl_per_dim: torch.Tensor | None
+from .terms import ElboTerms
 
 
 def fused_elbo(
@@ -114,8 +97,7 @@ def fused_elbo(
         checks.weight("rec_weight", rec_weight, x)
         checks.weight("beta", beta, x, dims)
         rec_weight, beta = layout.weight(rec_weight), layout.weight(beta, dims)
-    terms = _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, return_terms, backend)
-    return ElboTerms(terms[0], *map(_detached, terms[1:])) if return_terms else terms[0]
+    return _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, return_terms, backend)
 
 
 def nll(recon, x, *, likelihood="bernoulli", obs_logvar=None, reduction="none", backend="auto"):
@@ -125,7 +107,7 @@ def nll(recon, x, *, likelihood="bernoulli", obs_logvar=None, reduction="none", 
     """
     params = checks.parameters(recon, x, likelihood, obs_logvar)
     x, params = layout.likelihood(x, params)
-    return _elbo(x, params, likelihood, (), 1.0, 1.0, reduction, False, backend)[0]
+    return _elbo(x, params, likelihood, (), 1.0, 1.0, reduction, False, backend)
 
 
 def gaussian_kl(mu, logvar, *, prior=None, reduction="none", backend="auto"):
@@ -134,7 +116,7 @@ def gaussian_kl(mu, logvar, *, prior=None, reduction="none", backend="auto"):
     The arguments are those of fused_elbo. Kingma & Welling 2014, arXiv:1312.6114, appendix B.
     """
     latent = layout.latent(checks.posterior(mu, logvar, moments(prior)))
-    return _elbo(None, (), "", latent, 1.0, 1.0, reduction, False, backend)[0]
+    return _elbo(None, (), "", latent, 1.0, 1.0, reduction, False, backend)
 
 
 def sample_kl(
@@ -206,7 +188,6 @@ def _with_free_bits(free_bits, recon, x, latent, return_terms, settings):
     out = fused_elbo(recon, x, kl=floored, return_terms=return_terms, **settings)
     if not return_terms:
         return out
-    kl = kl.detach()
     per_sample, per_dim = (kl.flatten(1).sum(1), kl.mean(0)) if kl.dim() > 1 else (kl, None)
     return ElboTerms(out.loss, out.nll, per_sample, per_dim)
 
@@ -216,9 +197,14 @@ def _elbo_of_levels(module, x, logits, likelihood, latent, rec_weight, beta, red
     nll, kl, kl_per_dim = module.levels(x, logits, likelihood), None, None
     loss = rec_weight * nll
     if latent:
-        of_latent, _, kl, kl_per_dim = module.elbo(None, (), "", latent, 1.0, beta, "none", terms)
+        of_latent = module.elbo(None, (), "", latent, 1.0, beta, "none", terms)
+        if terms:
+            _, kl, kl_per_dim = of_latent.parts()
+            of_latent = of_latent.loss
         loss = loss + of_latent
-    return loss if reduction == "none" else getattr(loss, reduction)(), nll.to(loss.dtype), kl, kl_per_dim
+    nll = nll.to(loss.dtype)
+    loss = loss if reduction == "none" else getattr(loss, reduction)()
+    return ElboTerms(loss, nll, kl, kl_per_dim) if terms else loss
 
 
 def _sample(mu, logvar, prior, n_samples, with_kl, generator, shard, backend, rng=None):
@@ -258,8 +244,3 @@ def _packed(both, prior):
     if prior is not None:
         _, _, prior = _pair(*both.detach().chunk(2, 1), prior)
     return both, None, prior or ()
-
-
-def _detached(t):
-    # what the compiled ops give is detached already, and to detach it again costs as much as a small kernel
-    return t if t is None or not t.requires_grad else t.detach()

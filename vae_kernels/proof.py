@@ -33,14 +33,14 @@ def _results(module, device, dtype):
     tensors = draw(rows, pixels), draw(rows, latents), draw(rows, latents)
     logits, mu, logvar = inputs = [t.to(device, dtype).requires_grad_() for t in tensors]
     rng = torch.tensor((1, 2), device=device)
-    loss, nll, kl, per_dim = module.elbo(x, (logits,), "bernoulli", (mu, logvar), 1.0, 0.5, "mean", True)
+    terms = module.elbo(x, (logits,), "bernoulli", (mu, logvar), 1.0, 0.5, "mean", True)
     z, kl_of_z = module.sample_kl(mu, logvar, (), rng, None, True)
     noise, _ = module.sample_kl(torch.zeros_like(mu), torch.zeros_like(mu), (), rng, None, False)
     if not torch.equal(noise.float().cpu(), philox.normals(rng.cpu(), noise.shape)):
         raise ArithmeticError("its noise is not that of the other backends")
-    grads = torch.autograd.grad(3 * loss + (z * z).sum() + kl_of_z.sum(), inputs)
+    grads = torch.autograd.grad(3 * terms.loss + (z * z).sum() + kl_of_z.sum(), inputs)
     names = "loss", "nll", "kl", "KL of each dim", "z", "KL of z", "gradient of recon", "gradient of mu"
-    out = dict(zip((*names, "gradient of logvar"), (loss, nll, kl, per_dim, z, kl_of_z, *grads), strict=True))
+    out = dict(zip((*names, "gradient of logvar"), (terms.loss, *terms.parts(), z, kl_of_z, *grads), strict=True))
     log_p, *grads = _mixture(module, device, dtype, draw)
     names = [f"mixture's gradient of {name}" for name in ("z", "loc", "logvar", "log weight")]
     return out | {"log p of a mixture": log_p} | dict(zip(names, grads, strict=True))

@@ -11,6 +11,7 @@ torch.distributed.tensor is imported where a tensor is none of torch's own class
 import torch
 
 from . import layout
+from .terms import ElboTerms
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
@@ -102,12 +103,16 @@ def elbo(compute, x, params, likelihood, latent, rec_weight, beta, reduction, te
         x, params = layout.likelihood(x, params)
     weights = batch.shared(rec_weight), batch.shared(beta)
     of_rank = "none" if reduction == "none" else "sum"
-    loss, nll, kl, per_dim = compute(x, params, likelihood, latent, *weights, of_rank, terms, backend)
+    out = compute(x, params, likelihood, latent, *weights, of_rank, terms, backend)
+    loss = out.loss if terms else out
+    loss = batch.of_samples(loss, (rows,)) if reduction == "none" else batch.sum_of(loss)
+    if not terms:
+        return loss
+    nll, kl, per_dim = out.parts()
     own = len((*params, *latent)[0])
     if per_dim is not None:  # the mean over this rank's samples; over none of them it is nan
         per_dim = batch.sum_of(per_dim * (own / rows) if own else torch.zeros_like(per_dim))
-    loss = batch.of_samples(loss, (rows,)) if reduction == "none" else batch.sum_of(loss)
-    return loss, *(None if t is None else batch.of_samples(t, (rows,)) for t in (nll, kl)), per_dim
+    return ElboTerms(loss, *(None if t is None else batch.of_samples(t, (rows,)) for t in (nll, kl)), per_dim)
 
 
 def sample(compute, mu, logvar, prior, n_samples, with_kl, generator, shard, backend):

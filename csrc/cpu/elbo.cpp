@@ -211,21 +211,23 @@ Tensors elbo(const OptionalTensor& x, const Tensors& params, const std::string& 
 
   std::vector<double> loss(o.rows, 0.);
   double total = 0;
-  for (int64_t r = 0; r < o.rows; ++r) {
-    if (!o.nll.empty()) loss[r] += o.rec_weight * o.nll[r];
-    if (!o.kl.empty()) loss[r] += o.beta * (o.weighted_kl.empty() ? o.kl[r] : o.weighted_kl[r]);
-    total += loss[r];
-  }
+  const std::vector<double>& kl = o.weighted_kl.empty() ? o.kl : o.weighted_kl;
+  for (size_t r = 0; r < o.nll.size(); ++r) loss[r] = o.rec_weight * o.nll[r];
+  for (size_t r = 0; r < kl.size(); ++r) loss[r] += o.beta * kl[r];
+  for (double each : loss) total += each;
   Tensors out;
   if (reduction == kNone)
     out.push_back(tensor(loss, &o.rows, 1, o.float64, like));
   else  // an empty batch has the mean 0/0, as torch.mean has
     out.push_back(tensor(std::vector<double>{reduction == kMean ? total / rows : total}, nullptr, 0, o.float64, like));
-  if (terms && !params.empty()) out.push_back(tensor(o.nll, &o.rows, 1, o.float64, like));
-  if (terms && !latent.empty()) out.push_back(tensor(o.kl, &o.rows, 1, o.float64, like));
-  if (o.per_dim) {
-    for (double& v : o.kl_per_dim) v /= rows;
-    out.push_back(tensor(o.kl_per_dim, latent[0].sizes() + 1, latent[0].dim() - 1, o.float64, like));
+  if (terms) {  // the parts that are not there are empty
+    std::vector<double> all{reduction == kSum ? total : total / rows};
+    all.reserve(1 + o.nll.size() + o.kl.size() + o.kl_per_dim.size());
+    all.insert(all.end(), o.nll.begin(), o.nll.end());
+    all.insert(all.end(), o.kl.begin(), o.kl.end());
+    for (double sum : o.kl_per_dim) all.push_back(sum / rows);
+    const int64_t n = int64_t(all.size());
+    out.push_back(tensor(all, &n, 1, o.float64, like));
   }
   for (Tensor& g : o.grads) out.push_back(std::move(g));
   return out;

@@ -35,14 +35,18 @@ inline std::vector<double> doubles(const Tensor& t) {
   return out;
 }
 
+template <class To, class From>
+void copy_to(To* out, const std::vector<From>& values) {
+  for (size_t i = 0; i < values.size(); ++i) out[i] = To(values[i]);
+}
 template <class From>
 Tensor tensor(const std::vector<From>& values, const int64_t* sizes, int64_t dim, bool float64, const Tensor& like) {
   std::vector<int64_t> strides(dim);
   int64_t stride = 1;
   for (int64_t i = dim; i-- > 0; stride *= sizes[i] > 0 ? sizes[i] : 1) strides[i] = stride;
   Tensor out = empty(sizes, strides.data(), dim, torch_dtype(float64), like);
-  for (size_t i = 0; i < values.size(); ++i)
-    float64 ? out.mut<double>()[i] = values[i] : out.mut<float>()[i] = float(values[i]);
+  void* const data = out.mut<void>();
+  float64 ? copy_to(static_cast<double*>(data), values) : copy_to(static_cast<float*>(data), values);
   return out;
 }
 

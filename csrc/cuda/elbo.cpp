@@ -164,12 +164,17 @@ Tensors elbo(const OptionalTensor& x, const Tensors& params, const std::string& 
   const bool by_row = reduction == kNone, per_dim = terms && !latent.empty() && latent[0].dim() > 1;
   o.finish.loss = result(&rows, by_row ? 1 : 0);
   o.finish.loss_stride = by_row;
-  o.finish.loss_factor = factor;  // of no row: infinite, and the mean 0 * inf is NaN, as torch.mean has it
-  if (terms && !params.empty()) o.finish.nll_out = result(&rows, 1);
-  if (terms && !latent.empty()) o.finish.kl_out = result(&rows, 1);
-  if (per_dim) {
-    void* const means = result(latent[0].sizes() + 1, latent[0].dim() - 1);
-    o.finish.columns[0] = {nullptr, 0, elements_after_batch(latent[0]), 1 / double(rows), means};
+  // of no row: infinite, and the mean 0 * inf is NaN, as torch.mean has it
+  o.finish.loss_factor = reduction == kSum ? 1 : 1 / double(rows);
+  if (terms) {
+    const int64_t dims = per_dim ? elements_after_batch(latent[0]) : 0;
+    const int64_t n = 1 + rows * (!params.empty() + !latent.empty()) + dims;
+    char* next = static_cast<char*>(result(&n, 1));
+    const auto part = [&](int64_t length) { return std::exchange(next, next + length * (o.float64 ? 8 : 4)); };
+    o.finish.loss_of_all = part(1);
+    if (!params.empty()) o.finish.nll_out = part(rows);
+    if (!latent.empty()) o.finish.kl_out = part(rows);
+    if (per_dim) o.finish.columns[0] = {nullptr, 0, dims, 1 / double(rows), part(dims)};
   }
   o.run(likelihood, true, per_dim, !params.empty(), !latent.empty());
   for (Tensor& g : o.grads) out.push_back(std::move(g));

@@ -140,6 +140,7 @@ struct Finish {
 
   VK_GPU static void write(const Job& job, int k, double total) {
     if (k == 0 && job.loss && !job.loss_stride) put(job, job.loss, 0, total * job.loss_factor);
+    if (k == 0 && job.loss_of_all) put(job, job.loss_of_all, 0, total * job.loss_factor);
     if (k > 0 && job.number_out[k]) put(job, job.number_out[k], 0, total);
   }
 };

@@ -77,6 +77,7 @@ struct FinishJob {
   int64_t loss_stride;                       // 1: a loss a row; 0: their sum
   double loss_factor;                        // of the sum
   void *loss, *nll_out, *kl_out;             // of the compute type; null: not wanted
+  void* loss_of_all;                         // their sum once more, whatever loss_stride is; null: not wanted
   ColumnSums columns[kMaxParameters];        // of the parameters 1 and 2, and of the KL
   const double* block_sums[kMaxParameters];  // of the parameters 1 and 2, [n_blocks]; null: not wanted
   int64_t n_blocks;

@@ -13,6 +13,7 @@ has a file of its own.
 import torch
 
 from .. import philox
+from ..terms import ElboTerms
 from . import LEVELS, LIKELIHOODS
 from .kl import gaussian_kl
 from .mixture import mixture
@@ -21,8 +22,8 @@ from .reparameterize import reparameterize
 __all__ = ["elbo", "levels", "mixture", "sample_kl"]
 
 
-def elbo(x, params, likelihood, latent, rec_weight=1.0, beta=1.0, reduction="mean", terms=True):
-    """The loss and its terms: (loss, nll, kl, kl_per_dim), of the compute dtype.
+def elbo(x, params, likelihood, latent, rec_weight=1.0, beta=1.0, reduction="mean", terms=False):
+    """The loss, or with its terms as ElboTerms, of the compute dtype.
 
     x           [B, ...] target, floating or uint8 (read as x / 255; counts as they are, also of other integer types);
                 or None: no likelihood term
@@ -34,10 +35,7 @@ def elbo(x, params, likelihood, latent, rec_weight=1.0, beta=1.0, reduction="mea
     rec_weight  float or 0-d tensor
     beta        float, 0-d tensor, or tensor that broadcasts to the latent dims
     reduction   "mean" over the batch or "sum": loss is 0-d; "none": loss is [B]
-    terms       if False, only the loss is wanted: the others may be None
-
-    nll and kl are [B] and unweighted, kl_per_dim is the batch mean of kl_bd, [latent dims]; None where there is no such
-    term.
+    terms       whether they are wanted; None for each that there is not
     """
     dtype = compute_dtype(*params, *latent)
     loss = nll = kl = kl_per_dim = None
@@ -56,7 +54,7 @@ def elbo(x, params, likelihood, latent, rec_weight=1.0, beta=1.0, reduction="mea
         loss = loss.mean()
     elif reduction == "sum":
         loss = loss.sum()
-    return loss, nll, kl, kl_per_dim
+    return ElboTerms(loss, nll, kl, kl_per_dim) if terms else loss
 
 
 def levels(x, logits, likelihood):

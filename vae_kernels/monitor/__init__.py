@@ -1,11 +1,15 @@
 """vk.Monitor: the numbers that say how a training is, read from the device every n steps and never waited for.
 
-A step costs a Python list's append: what fused_elbo(..., return_terms=True) gives is kept, a few [B] vectors on the
-device, and all of it is reduced by a few kernels when it is read.
+A step costs one small copy: what fused_elbo(..., return_terms=True) gives, one tensor, goes to a row of a buffer on the
+device, and all rows are reduced by a few kernels when they are read. A copy, not the step's own tensor: what stays from
+every step lies between its gradients, and malloc then asks the system for those anew, which takes more than the loss;
+and a CUDA graph's replay writes to the same tensor again.
 """
 
-from .. import checks
-from ..functional import ElboTerms
+import torch
+
+from .. import checks, sharded
+from ..terms import ElboTerms
 from .reading import ACTIVE, SATURATED, Reading
 from .sinks import sinks
 
@@ -42,41 +46,73 @@ class Monitor:
     every: steps between rows, >= 1. step: how many there were before, on resuming.
     to: a path that ends in .csv; a TensorBoard SummaryWriter, or whatever has add_scalar; a callable that takes the
         row; or a list of these.
-    copy: True copies the terms at each step: for CUDA graphs, whose replay writes them to the same memory again.
     """
 
-    def __init__(self, every=100, to=(), *, step=0, copy=False):
+    def __init__(self, every=100, to=(), *, step=0):
         for name, value, least in (("every", every, 1), ("step", step, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name}: got {value!r}, expected an integer >= {least}")
-        self.every, self.step, self._copy = every, step, copy
-        self._sinks, self._kept, self._reading = sinks(to), [], None
+        self.every, self.step = every, step
+        self._sinks, self._reading = sinks(to), None
+        self._steps = 0  # since the last row; each has its place in
+        self._kind, self._buffer, self._rows = None, None, ()  # the packed terms of steps of one kind, and
+        self._others = {}  # place: (kind, terms [1, ...]) of those of another, as an epoch's last may be
 
     def update(self, terms, *, mu=None, logvar=None, logits=None):
         """One step. terms: ElboTerms; mu, logvar [B, ...] and logits are looked at only where a row is due."""
         if not isinstance(terms, ElboTerms):
             raise TypeError(f"terms: got {type(terms).__name__}, expected what return_terms=True gives")
-        kept = (terms.loss.detach(), terms.nll, terms.kl, terms.kl_per_dim)
-        if self._copy:
-            kept = tuple(None if t is None else t.clone() for t in kept)
-        elif len(self._kept) == 1 and kept[1].data_ptr() == self._kept[0][1].data_ptr() and kept[1].numel():
-            what = "has the memory of the last step's, as in a CUDA graph's replay"
-            raise ValueError(f"terms: {what}; expected Monitor(copy=True) for that")
-        self._kept.append(kept)
+        packed, layout = terms.packed()
+        kind = layout, packed.dtype, packed.device
+        if kind == self._kind and self._steps < len(self._rows):
+            self._rows[self._steps].copy_(packed)
+        else:
+            self._make_room(packed, kind)
+        self._steps += 1
         self.step += 1
         if self._reading is not None:
             self._deliver(wait=False)
         if self.step % self.every == 0:
             self._read(mu, logvar, logits)
 
+    def _make_room(self, packed, kind):
+        """For a copy of these terms, and copy them."""
+        if sharded.any_of((packed,)):
+            raise TypeError("terms: got DTensors, expected plain tensors, as each rank has of its own samples")
+        self._kind = self._kind or kind
+        if kind != self._kind:
+            self._others[self._steps] = kind, packed.clone()[None]
+            return
+        n = min(self.every, max(128, 2 * self._steps))
+        with torch.inference_mode(False):  # steps with and without it may follow
+            buffer = torch.empty(n, len(packed), dtype=packed.dtype, device=packed.device)
+        if self._rows:
+            buffer[: self._steps] = self._buffer[: self._steps]
+        self._buffer, self._rows = buffer, buffer.unbind()
+        self._rows[self._steps].copy_(packed)
+
+    def _blocks(self):
+        """The steps since the last row, in their order: (kind, terms [steps, ...]) of each run of one kind."""
+        blocks, begin = [], 0
+        for place, other in [*self._others.items(), (self._steps, None)]:
+            if begin < place:
+                blocks.append((self._kind, self._buffer[begin:place]))
+            blocks += [other] if other else []
+            begin = place + 1
+        return blocks
+
     def _read(self, mu=None, logvar=None, logits=None):
         for name, t in (("mu", mu), ("logvar", logvar), ("logits", logits)):
             if t is not None:
                 checks.tensor(name, t)
         self._deliver(wait=True)  # the row before this one; long there
-        self._reading = Reading(self.step, self._kept, mu, logvar, logits)
-        self._kept = []
+        self._reading = Reading(self.step, self._blocks(), mu, logvar, logits)
+        if len(self._others) == self._steps:  # the first step of all was unlike the others
+            self._kind, self._rows = None, ()
+        self._steps, self._others = 0, {}
         self._deliver(wait=False)
+        if self._reading is not None:  # which has this memory as long as it may have to look through it
+            self._rows = ()
 
     def _deliver(self, wait):
         if self._reading is None or not (wait or self._reading.ready()):
@@ -87,7 +123,7 @@ class Monitor:
 
     def close(self):
         """Hand over what there is, also of fewer than `every` steps."""
-        if self._kept:
+        if self._steps:
             self._read()
         self._deliver(wait=True)
 

@@ -1,5 +1,6 @@
 """The terms of many steps made into one row: reduced on the device into one tensor, which is copied once."""
 
+import functools
 import math
 
 import torch
@@ -10,21 +11,17 @@ LOOKED_AT = 16384  # logits, at most: a share to 1 % needs no more
 
 
 class Reading:
-    """kept: for each step (loss, nll [B], kl [B], kl_per_dim or None). row() is the dict of Monitor.
+    """blocks: for each run of alike steps their kind, which begins with the layout, and their packed terms, both as
+    ElboTerms.packed() gives them: [steps, ...]. row() is the dict of Monitor.
 
-    Only sums are taken at once. They tell whether all was finite; only where it was not are the terms, which are kept
-    until then, looked through.
+    Only sums are taken at once. They tell whether all was finite; only where it was not are the terms, which stay until
+    then, looked through.
     """
 
-    def __init__(self, step, kept, mu, logvar, logits):
+    def __init__(self, step, blocks, mu, logvar, logits):
         self.step = step
-        losses, nlls, kls, dims = zip(*kept, strict=True)
-        self.terms = torch.cat(nlls), torch.cat(kls)
-        self.sizes = [len(nll) for nll in nlls]
-        means = losses if losses[0].dim() == 0 else [loss.mean() for loss in losses]
-        parts = {"loss": _mean(torch.stack(means), 0), "terms": torch.stack([_sum(t) for t in self.terms])}
-        if dims[-1] is not None:
-            parts["kl_per_dim"] = _mean(torch.stack(dims), 0)
+        self.blocks = [(_sizes(*layout), block) for (layout, *_), block in blocks]
+        parts = {"sums": functools.reduce(torch.add, [_sums(*block) for block in self.blocks])}
         if mu is not None:
             spread = mu.detach().double().var(0, correction=min(1, len(mu) - 1))
             parts["active_units"] = (spread > ACTIVE).sum()
@@ -34,7 +31,7 @@ class Reading:
             some = logits.detach().flatten()[:: -(-logits.numel() // LOOKED_AT) or 1]
             parts["saturated"] = (some.abs() > SATURATED).sum() / len(some)
         self.shapes = {name: part.numel() for name, part in parts.items()}
-        packed = torch.cat([part.detach().double().reshape(-1) for part in parts.values()])
+        packed = torch.cat([part.reshape(-1) for part in parts.values()])  # of float64, as the sums are
         self.event = None
         if packed.is_cuda:
             self.host = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)
@@ -54,13 +51,17 @@ class Reading:
         found = {}
         for name, n in self.shapes.items():
             found[name], numbers = numbers[:n], numbers[n:]
-        row = {"step": self.step, "loss": found["loss"][0]}
+        steps = sum(len(block) for _, block in self.blocks)
+        loss, nll, kl, *dims = found["sums"]
+        dims = [total / steps for total in dims]
+        row = {"step": self.step, "loss": loss / steps}
         firsts = []
-        for name, values, total in zip(("nll", "kl"), self.terms, found["terms"], strict=True):
-            row[name] = total / len(values) if len(values) else math.nan
+        for name, at, total in (("nll", 1, nll), ("kl", 2, kl)):
+            n = sum(len(block) * sizes[at] for sizes, block in self.blocks)
+            row[name] = total / n if n else math.nan
             row[f"nonfinite_{name}"] = 0
             if not math.isfinite(total):
-                row[name], row[f"nonfinite_{name}"], first = self._looked_through(name, values, found)
+                row[name], row[f"nonfinite_{name}"], first = self._looked_through(name, at, dims)
                 firsts.append(first)
         row["first_nonfinite"] = firsts[0] if firsts else ""
         if "active_units" in found:
@@ -69,33 +70,38 @@ class Reading:
             row["logvar_min"], row["logvar_max"] = found["logvar"]
         if "saturated" in found:
             row["saturated"] = found["saturated"][0]
-        if "kl_per_dim" in found:
-            row["kl_per_dim"] = found["kl_per_dim"]
+        if dims:
+            row["kl_per_dim"] = dims
         return row
 
-    def _looked_through(self, name, values, found):
+    def _looked_through(self, name, at, dims):
         """Mean of what is finite, number of what is not, and the first of that in words. This waits for the device."""
+        parts = [block.split_with_sizes(sizes, 1)[at] for sizes, block in self.blocks]
+        values = torch.cat([part.flatten() for part in parts])
         finite = torch.isfinite(values)
         index = int((~finite).int().argmax())
-        step, sample = self._place(index)
+        step, sample = self._place(index, [len(values) for part in parts for values in part])
         text = f"{name} of sample {sample} at step {step} is {values[index].item()}"
-        bad = [d for d, v in enumerate(found.get("kl_per_dim", [])) if not math.isfinite(v)]
+        bad = [d for d, v in enumerate(dims) if not math.isfinite(v)]
         if name == "kl" and bad:
             text += f", in latent dims {', '.join(map(str, bad))}"
         return values[finite].double().mean().item(), int((~finite).sum()), text
 
-    def _place(self, index):
-        first = self.step - len(self.sizes) + 1
-        for step, size in enumerate(self.sizes, first):
+    def _place(self, index, sizes):
+        for step, size in enumerate(sizes, self.step - len(sizes) + 1):
             if index < size:
                 return step, index
             index -= size
         raise AssertionError("an index beyond the samples")
 
 
-def _sum(t):
-    return t.sum(dtype=torch.float64)
+def _sizes(with_nll, with_kl, shape):
+    """Of the loss, nll, kl and kl_per_dim in packed terms of this layout."""
+    rows, *dims = shape
+    return 1, rows * with_nll, rows * with_kl, math.prod(dims) if dims else 0
 
 
-def _mean(t, dim):
-    return t.mean(dim, dtype=torch.float64)
+def _sums(sizes, block):
+    """Over the steps, and of nll and kl over the samples too, which makes one number of each."""
+    loss, nll, kl, dims = block.sum(0, dtype=torch.float64).split_with_sizes(sizes)
+    return torch.cat([loss, nll.sum(0, keepdim=True), kl.sum(0, keepdim=True), dims])

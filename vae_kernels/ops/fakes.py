@@ -22,11 +22,11 @@ def _fake_gradients(params, latent, need):
 def _(x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, reduction, need, terms):
     like = (*params, *latent)[0]
     dtype = reference.compute_dtype(*params, *latent)
-    per_sample = like.new_empty(like.shape[:1], dtype=dtype)
-    out = [torch.empty_like(per_sample) if reduction == REDUCTIONS["none"] else like.new_empty((), dtype=dtype)]
-    out += [torch.empty_like(per_sample) for part in (params, latent) if part and terms]
-    if terms and latent and latent[0].dim() > 1:
-        out.append(like.new_empty(latent[0].shape[1:], dtype=dtype))
+    out = [like.new_empty(like.shape[:1] if reduction == REDUCTIONS["none"] else (), dtype=dtype)]
+    if terms:
+        dims = math.prod(latent[0].shape[1:]) if latent and latent[0].dim() > 1 else 0
+        size = 1 + like.shape[0] * (bool(params) + bool(latent)) + dims
+        out.append(like.new_empty(size, dtype=dtype))
     return [*out, *_fake_gradients(params, latent, need)]
 
 

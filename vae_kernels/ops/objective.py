@@ -5,6 +5,7 @@ import math
 import torch
 
 from ..formulas import elbo as reference
+from ..terms import PackedTerms
 from .schemas import KERNELS, REDUCTIONS, in_place
 
 
@@ -23,9 +24,8 @@ def elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms, kern
     settings = (kernels, likelihood, len(params), weight_factor, beta_factor, code, terms, ahead, compiling)
     out = (_Elbo.apply if compiling else _apply_elbo)(settings, x, weight, weight_beta, *params, *latent)
     if not terms:
-        return out, None, None, None
-    out = iter(out)
-    return next(out), next(out) if params else None, next(out) if latent else None, next(out, None)
+        return out
+    return PackedTerms(*out, (len(params) > 0, len(latent) > 0, latent[0].shape if latent else x.shape[:1]))
 
 
 # Storage types whose gradients are never computed ahead, in eager mode and while compiling. In eager mode a bfloat16
@@ -53,10 +53,9 @@ class _Elbo(torch.autograd.Function):
         params, latent = tensors[:n], tensors[n:]
         objective = (x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, reduction)
         out = KERNELS[kernels]["elbo"](*objective, need if ahead else 0, terms)
-        n_terms = 1 if not terms else 1 + bool(params) + bool(latent) + bool(latent and latent[0].dim() > 1)
         # Saved tensors are not given up before the graph is; attributes can be, so that in eager mode the gradient that
         # leaves the backward pass has one owner, who need not copy it.
-        grads = out[n_terms:]
+        grads = out[1 + terms :]
         ctx.settings, ctx.need, ctx.ahead, ctx.compiling = settings, need, bool(grads), compiling
         if compiling:
             ctx.save_for_backward(x, rec_weight, beta, *tensors, *grads)
@@ -65,10 +64,10 @@ class _Elbo(torch.autograd.Function):
             ctx.grads = grads
         if not terms:
             return out[0]
-        ctx.mark_non_differentiable(*out[1:n_terms])
+        ctx.mark_non_differentiable(out[1])
         if not compiling:
-            ctx.set_materialize_grads(False)  # else zeros are made for each of them in the backward pass
-        return tuple(out[:n_terms])
+            ctx.set_materialize_grads(False)  # else zeros are made for them in the backward pass
+        return out[0], out[1]
 
     @staticmethod
     def backward(ctx, grad, *_):
@@ -128,7 +127,7 @@ def _reference_gradients(ctx, grad, x, rec_weight, beta, tensors):
         inputs = [t if t is None else t.detach().requires_grad_(wanted) for t, wanted in pairs]
     x, rec_weight, beta, *tensors = inputs
     with torch.enable_grad():
-        loss, *_ = reference.elbo(
+        loss = reference.elbo(
             x,
             tensors[:n],
             likelihood,

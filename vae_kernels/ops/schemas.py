@@ -4,7 +4,9 @@ csrc/ops.cpp attaches the C++ kernels when the compiled library is loaded. Ops a
 they mutate nothing, draw nothing, and read weights on the device. Their arguments were checked by functional.py.
 
     elbo             the loss, its terms, and the gradients that `need` asks for, in one pass:
-                     [loss, *terms, *gradients], with terms: nll if params, kl if latent, kl_per_dim if it has dims
+                     [loss, terms if terms, *gradients]. The terms are one flat tensor, as a tensor costs more than what
+                     is in it: the loss, or its mean where it is [B]; nll if params; kl if latent; kl_per_dim if it has
+                     dims
     elbo_backward    those gradients alone, for an incoming gradient of the shape of the loss
     sample           [z, kl if with_kl]
     sample_backward  the gradients that `need` asks for

@@ -138,13 +138,18 @@ def _latent(
 @triton.jit
 def _finish(
     block, blocks, nll, kl, weighted, sums1, sums2, columns1, columns2, dims, totals, ticket,
-    loss, nll_out, kl_out, sums1_out, sums2_out, columns1_out, columns2_out, dims_out,
+    loss, terms, sums1_out, sums2_out, columns1_out, columns2_out,
     rec_weight, beta, pieces, row_blocks, cols, batch, kl_pieces, kl_row_blocks, latents,
     REDUCTION: tl.constexpr, ROWS: tl.constexpr, VALUES: tl.constexpr, NLL_PIECES: tl.constexpr,
     KL_PIECES: tl.constexpr, BLOCK: tl.constexpr, ALONE: tl.constexpr,
 ):  # fmt: skip
     """From partial sums to results. This is `block` of `blocks`, which share the rows and columns; ALONE: of one."""
     rows = tl.zeros([], tl.float64) + batch
+    if terms is not None:  # the loss, nll, kl, kl_per_dim
+        nll_out = terms + 1
+        kl_out = nll_out
+        if nll is not None:
+            kl_out += batch
     if VALUES:
         total = tl.zeros([], tl.float64)
         if ROWS:
@@ -155,11 +160,11 @@ def _finish(
                 if nll is not None:
                     of_nll = row_sums(nll, row, batch, pieces, NLL_PIECES)
                     each += rec_weight * of_nll
-                    if nll_out is not None:
+                    if terms is not None:
                         store(nll_out, row, of_nll, row < batch, True)
                 if kl is not None:
                     of_kl = row_sums(kl, row, batch, kl_pieces, KL_PIECES)
-                    if kl_out is not None:
+                    if terms is not None:
                         store(kl_out, row, of_kl, row < batch, True)
                     if weighted is not None:
                         of_kl = row_sums(weighted, row, batch, kl_pieces, KL_PIECES)
@@ -173,15 +178,15 @@ def _finish(
                 total += rec_weight * all_sum(nll, row_blocks * pieces, 1024)
             if kl is not None:
                 total += beta * all_sum(kl, kl_row_blocks * kl_pieces, 1024)
-        if REDUCTION == 1:  # of no row: 0 / 0 is NaN, as torch.mean has it
+        if REDUCTION != 2:  # of no row: 0 / 0 is NaN, as torch.mean has it
             total = total / rows
-        if REDUCTION != 0:
+        if REDUCTION != 0 or terms is not None:
             if ALONE:
-                tl.store(loss, total.to(loss.dtype.element_ty))
+                _store_total(total, loss, terms, REDUCTION)
             else:
                 tl.store(totals + block, total)
                 if take_ticket(ticket, blocks):
-                    tl.store(loss, all_sum(totals, blocks, 1024).to(loss.dtype.element_ty))
+                    _store_total(all_sum(totals, blocks, 1024), loss, terms, REDUCTION)
     if sums1 is not None:
         if block == 0:
             tl.store(sums1_out, all_sum(sums1, row_blocks * pieces, 1024).to(sums1_out.dtype.element_ty))
@@ -193,7 +198,15 @@ def _finish(
     if columns2 is not None:
         column_sums(columns2, columns2_out, row_blocks, cols, 1.0, block, blocks, 256)
     if dims is not None:
-        column_sums(dims, dims_out, kl_row_blocks, latents, rows, block, blocks, 256)
+        column_sums(dims, kl_out + batch, kl_row_blocks, latents, rows, block, blocks, 256)
+
+
+@triton.jit
+def _store_total(total, loss, terms, REDUCTION: tl.constexpr):
+    if REDUCTION != 0:
+        tl.store(loss, total.to(loss.dtype.element_ty))
+    if terms is not None:
+        tl.store(terms, total.to(terms.dtype.element_ty))
 
 
 @triton.jit(do_not_specialize=["pieces", "row_blocks", "batch", "kl_pieces", "kl_row_blocks"])
@@ -201,7 +214,7 @@ def elbo_kernel(
     x, p0, p1, p2, g0, g1, g2, q0, q1, q2, q3, h0, h1, h2, h3,
     x_row, p0_row, p1_row, p2_row, q0_row, q1_row, q2_row, q3_row, incoming, incoming_row,
     nll, kl, weighted, sums1, sums2, columns1, columns2, dims, totals, ticket,
-    loss, nll_out, kl_out, sums1_out, sums2_out, columns1_out, columns2_out, dims_out,
+    loss, terms, sums1_out, sums2_out, columns1_out, columns2_out,
     rec_weight, rec_weight_factor, beta, beta_factor, beta_dims,
     rows, cols, pieces, row_blocks, batch, latents, kl_pieces, kl_row_blocks,
     FORMULA: tl.constexpr, COUNTS: tl.constexpr, N: tl.constexpr, LAYOUT1: tl.constexpr, LAYOUT2: tl.constexpr,
@@ -246,7 +259,7 @@ def elbo_kernel(
         if take_ticket(ticket, kl_blocks + row_blocks * pieces):
             _finish(
                 0, 1, nll, kl, weighted, sums1, sums2, columns1, columns2, dims, totals, ticket,
-                loss, nll_out, kl_out, sums1_out, sums2_out, columns1_out, columns2_out, dims_out,
+                loss, terms, sums1_out, sums2_out, columns1_out, columns2_out,
                 rec, of_kl, pieces, row_blocks, cols, batch, kl_pieces, kl_row_blocks, latents,
                 REDUCTION, ROWS, VALUES, NLL_PIECES, KL_PIECES, BLOCK, True,
             )  # fmt: skip
@@ -255,7 +268,7 @@ def elbo_kernel(
 @triton.jit(do_not_specialize=["pieces", "row_blocks", "batch", "kl_pieces", "kl_row_blocks"])
 def finish_kernel(
     nll, kl, weighted, sums1, sums2, columns1, columns2, dims, totals, ticket,
-    loss, nll_out, kl_out, sums1_out, sums2_out, columns1_out, columns2_out, dims_out,
+    loss, terms, sums1_out, sums2_out, columns1_out, columns2_out,
     rec_weight, rec_weight_factor, beta, beta_factor,
     cols, pieces, row_blocks, batch, latents, kl_pieces, kl_row_blocks,
     ROWS: tl.constexpr, VALUES: tl.constexpr, REDUCTION: tl.constexpr, NLL_PIECES: tl.constexpr,
@@ -265,7 +278,7 @@ def finish_kernel(
     rec, of_kl = number(rec_weight, rec_weight_factor, DTYPE), number(beta, beta_factor, DTYPE)
     _finish(
         tl.program_id(0), tl.num_programs(0), nll, kl, weighted, sums1, sums2, columns1, columns2, dims, totals, ticket,
-        loss, nll_out, kl_out, sums1_out, sums2_out, columns1_out, columns2_out, dims_out,
+        loss, terms, sums1_out, sums2_out, columns1_out, columns2_out,
         rec, of_kl, pieces, row_blocks, cols, batch, kl_pieces, kl_row_blocks, latents,
         REDUCTION, ROWS, VALUES, NLL_PIECES, KL_PIECES, BLOCK, False,
     )  # fmt: skip

@@ -58,7 +58,7 @@ def pieces_at_once(*tiles):
 
 # What each call gives to the kernels, in this order; the partial sums and the results of both kernels first
 _PARTS = ("nll", "kl", "weighted", "sums1", "sums2", "columns1", "columns2", "dims", "totals")
-_OUT = ("loss", "nll_out", "kl_out", "dims_out")
+_OUT = ("loss", "terms")
 _SUMS_OUT = ("sums1_out", "sums2_out", "columns1_out", "columns2_out")
 _WEIGHTS = ("ticket", "rec_weight", "rec_weight_factor", "beta", "beta_factor")
 _SHARED = (*_PARTS, *_OUT, *_SUMS_OUT, *_WEIGHTS)
@@ -98,7 +98,7 @@ class Plan:
             self.parts["kl"] = self.batch * kl_tiles.pieces if by_row else kl_blocks
             if by_dim and by_row:
                 self.parts["weighted"] = self.parts["kl"]
-        if "dims_out" in self.out:
+        if terms and latent and len(latent[0][0]) > 1:
             self.parts["dims"] = kl_row_blocks * kl_tiles.cols
         for k in (1, 2):
             if f"sums{k}_out" in names:
@@ -130,12 +130,9 @@ class Plan:
     def _outputs(self, params, latent, values, reduction, terms):
         """{name in the kernel: shape}, in the order of the op's results."""
         out = {"loss": (self.batch,) if reduction == NONE else ()} if values else {}
-        if terms and params:
-            out["nll_out"] = (self.batch,)
-        if terms and latent:
-            out["kl_out"] = (self.batch,)
-            if len(latent[0][0]) > 1:
-                out["dims_out"] = latent[0][0][1:]
+        if terms:
+            dims = math.prod(latent[0][0][1:]) if latent and len(latent[0][0]) > 1 else 0
+            out["terms"] = (1 + self.batch * (bool(params) + bool(latent)) + dims,)
         return out
 
     def _gradient(self, i, inputs, layouts):
