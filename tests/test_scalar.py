@@ -55,6 +55,16 @@ def test_functions_out_of_range(cpp):
     assert f.exp(np.float32(0)) == d.exp(0.0) == 1 and f.expm1(np.float32(0)) == f.log1p_unit(np.float32(0)) == 0
 
 
+@pytest.mark.parametrize(("dtype", "high"), {"float32": 88, "float64": 709}.items())
+def test_exp_in_two_factors(cpp, dtype, high):
+    """Up to twice what the type holds: a number and a power of two, which is 1 as long as the number is enough."""
+    x = np.linspace(-0.98 * high, 1.99 * high, 200001).astype(DTYPES[dtype])
+    first, second = (getattr(getattr(cpp, dtype), name)(x) for name in ("exp_first", "exp_second"))
+    assert np.isfinite(first).all() and (np.frexp(second)[0] == 0.5).all() and (second[x <= high] == 1).all()
+    product, truth = first.astype(np.longdouble) * second, np.exp(x.astype(np.longdouble))
+    assert (np.abs(product / truth - 1)).max() <= 2 * np.finfo(DTYPES[dtype]).eps
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", [*EXACT, "expm1_minus_x"])
 def test_function_of_nan(cpp, name, dtype):

@@ -14,12 +14,13 @@ struct negative_binomial {
   }
 
   template <class T>
-  VK_FN T none(const T (&p)[2], T (&grad)[2]) {              // x = 0
-    constexpr T most = Real<T>::kLargest, least = 8 / most;  // both may be 0 in this type, or infinite
-    const T mean = exp(p[0]), s = exp(p[1]), excess = p[0] - p[1];
+  VK_FN T none(const T (&p)[2], T (&grad)[2]) {  // x = 0
+    const T excess = p[0] - p[1], moved = excess - p[0];
+    const T lost = (p[0] - (excess - moved)) - (p[1] + moved);  // what rounding took from it (Knuth)
     const bool over = excess > 0;
-    const T smaller = over ? s : mean, larger = over ? mean : s;
-    const T e = at_most(smaller, most) / at_most(at_least(larger, least), most), r = 1 / (1 + e);
+    T e = exp_nonpositive(minus_absolute(excess));  // the smaller of mean and s over the larger
+    e = fma(e, over ? -lost : lost, e);
+    const T smaller = exp(over ? p[1] : p[0]), r = 1 / (1 + e);
     const T tail = Real<T>::log1p_tail(e), per_e = fma(tail, e, T(1));  // log(1 + e) / e
     const T softplus = fma(e, per_e, excess);
     grad[0] = smaller * r;

@@ -59,6 +59,8 @@ void define_all(py::module_ m) {
   m.def("exp", py::vectorize([](T x) { return vk::exp(x); }));
   m.def("exp_nonpositive", py::vectorize([](T x) { return vk::exp_nonpositive(x); }));
   m.def("exp_saturated", py::vectorize([](T x) { return vk::exp_saturated(x); }));
+  m.def("exp_first", py::vectorize([](T x) { return vk::exp_factors(x).first; }));
+  m.def("exp_second", py::vectorize([](T x) { return vk::exp_factors(x).second; }));
   m.def("divided_by_255", py::vectorize([](T x) { return vk::divided_by_255(x); }));
   m.def("log1p", py::vectorize([](T x) { return vk::log1p(x); }));
   m.def("log1p_unit", py::vectorize([](T x) { return vk::log1p_unit(x); }));
