@@ -1,6 +1,7 @@
 """The examples in docs/ run, as one script a page."""
 
 import csv
+import statistics
 import re
 from pathlib import Path
 
@@ -55,3 +56,13 @@ def test_the_doctors_cases_are_those_of_the_results():
         assert f"| {model}, {stage} | {judged}" in text
     for name in re.findall(r"\]\((doctor/[^)]+)\)", text):
         assert (DOCS / name).exists()
+
+
+def test_the_times_of_an_epoch_are_those_of_the_results():
+    with open(DOCS.parent / "bench/results/scvi/epochs.csv") as file:
+        rows = list(csv.DictReader(file))
+    theirs, ours = (
+        statistics.median(float(r["seconds"]) for r in rows if r["loss"] == loss) for loss in ("scvi", "vae_kernels")
+    )
+    text = (DOCS / "scvi.md").read_text().replace("\n", " ")
+    assert f"{theirs:.3f} s with scvi-tools' loss, {ours:.3f} s with ours, {theirs / ours:.1f} times faster" in text
