@@ -1,8 +1,8 @@
 """The examples in docs/ run, as one script a page."""
 
 import csv
-import statistics
 import re
+import statistics
 from pathlib import Path
 
 import pytest
