@@ -1,0 +1,109 @@
+"""What is mutated, in groups, and which tests should see it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PLAIN = lambda name: not name.startswith("triton_")  # noqa: E731
+TWIN = lambda name: name.startswith("triton_")  # noqa: E731
+# file -> what stands in the names of the tests that are first to see a change of it, where that is not its own name
+NAMED = {
+    **dict.fromkeys(("categorical", "levels_kernel"), "levels"),
+    "mixture_kernel": "mixture",
+    **dict.fromkeys(("kl", "latent", "lanes"), "latent_dims"),
+    **dict.fromkeys(("reparameterize", "sample_kernel", "kernels", "sample"), "test_sample"),
+    **dict.fromkeys(("elbo_kernel", "plan", "maths", "elbo", "scalar", "finish", "tile"), "gaussian and shapes"),
+    **dict.fromkeys(("tiles", "block", "vector", "gather"), "gaussian and dtypes"),
+    **dict.fromkeys(("counts", "launch"), "negative_binomial"),
+    "noise": "bits",
+    "rescale_kernel": "test_rescale",
+}
+OTHERS = "poisson or binomial or zinb or laplace or continuous or logistic"
+
+
+@dataclass(frozen=True)
+class Group:
+    """number: of mutants; builds: what is compiled anew; stages: arguments of pytest, one list after another."""
+
+    number: int
+    files: tuple
+    builds: str  # "", "cpu" or "cuda"
+    stages: tuple
+    functions: object = None
+
+
+def tests(k, *files):
+    return [*(f"tests/test_{file}.py" for file in files), "-k", k]
+
+
+# The compiled library has one instruction set here; tests that start a process of another, or that compile for long.
+SLOW = "not instruction_set and not compile and not aot and not memory"
+REFERENCE = "not cpu and not triton and not fma and not base and not compile and not instruction_set"
+GROUPS = {
+    "reference": Group(
+        22,
+        ("vae_kernels/formulas/[a-z]*.py", "vae_kernels/philox.py"),
+        "",
+        (
+            tests(REFERENCE, "formulas", "philox", "levels", "mixture"),
+            tests(REFERENCE, "counts", "reals", "api", "noise"),
+        ),
+        PLAIN,
+    ),
+    "C++ formulas": Group(
+        26,
+        ("csrc/formulas/[b-z]*.h", "csrc/formula.h", "csrc/scalar.h", "csrc/counts.h", "csrc/truncated_mean.h"),
+        "cpu",
+        (
+            tests(f"cpu and {SLOW}", "objective", "levels"),
+            tests(f"{SLOW} and not triton", "elementwise", "scalar", "counts", "reals", "mixture"),
+        ),
+    ),
+    "CPU loops": Group(
+        28,
+        (
+            *("csrc/cpu/kernels/*", "csrc/cpu/elbo.cpp", "csrc/cpu/levels.cpp", "csrc/cpu/mixture.cpp"),
+            *("csrc/cpu/sample.cpp", "csrc/cpu/pool.cpp", "csrc/cpu/*.h", "csrc/arguments.h"),
+        ),
+        "cpu",
+        (
+            tests(f"not triton and not [torch and {SLOW}", "noise", "levels", "pool", "objective", "mixture"),
+            tests(f"{SLOW} and not triton", "autograd", "counts", "ops"),
+        ),
+    ),
+    "noise": Group(6, ("csrc/philox.h",), "cpu", (tests(f"cpu and {SLOW}", "noise"), ["tests/test_scalar.py"])),
+    "Triton": Group(
+        24,
+        ("vae_kernels/triton/*.py", "vae_kernels/formulas/[a-z]*.py"),
+        "",
+        (
+            tests(
+                f"triton and {SLOW} and not cpu and not base and not fma",
+                "triton_kernels",
+                "noise",
+                "levels",
+                "objective",
+                "mixture",
+            ),
+            tests(SLOW, "triton_launch", "autograd"),
+        ),
+        TWIN,
+    ),
+    "CUDA on the host": Group(
+        20,
+        ("csrc/cuda/*.h", "csrc/cuda/*.cpp"),
+        "cuda",
+        (tests(f"not planted and not ({OTHERS})", "cuda_host"),),
+    ),
+}
+
+
+def files_of(group):
+    return sorted({p.relative_to(ROOT).as_posix() for pattern in group.files for p in ROOT.glob(pattern)})
+
+
+def stages_of(group, mutant):
+    """The stages, and before them those tests of the first that have the name of the mutant's file."""
+    *files, _, k = group.stages[0]
+    stem = Path(mutant.file).stem
+    return [[*files, "-k", f"{NAMED.get(stem, stem)} and {k}"], *group.stages]
