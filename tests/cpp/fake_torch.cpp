@@ -67,6 +67,8 @@ AOTITorchError aoti_torch_is_contiguous(AtenTensorHandle t, bool* out) {
 AOTITorchError aoti_torch_get_dtype(AtenTensorHandle t, int32_t* out) { return *out = t->dtype, 0; }
 AOTITorchError aoti_torch_get_device_type(AtenTensorHandle, int32_t* out) { return *out = 0, 0; }
 AOTITorchError aoti_torch_get_device_index(AtenTensorHandle, int32_t* out) { return *out = 0, 0; }
+AOTITorchError aoti_torch_create_device_guard(int32_t, DeviceGuardHandle* out) { return *out = nullptr, 0; }
+AOTITorchError aoti_torch_delete_device_guard(DeviceGuardHandle) { return 0; }
 int32_t aoti_torch_dtype_float32() { return 0; }  // the order of vk::DType
 int32_t aoti_torch_dtype_float64() { return 1; }
 int32_t aoti_torch_dtype_bfloat16() { return 2; }
