@@ -112,6 +112,7 @@ ERRORS = [
     (lambda: gaussian(obs_logvar=True), T, "obs_logvar: got bool, expected a number or a tensor"),
     (lambda: gaussian(obs_logvar=float("nan")), V, "obs_logvar: got nan, expected a finite number"),
     (lambda: gaussian(obs_logvar=float("-inf")), V, "obs_logvar: got -inf, expected a finite number"),
+    (lambda: gaussian(obs_logvar=1e300), V, "obs_logvar: got 1e+300, expected a number that torch.float32 holds"),
     (lambda: gaussian(obs_logvar=NUMBER.int()), T, f"obs_logvar: got dtype torch.int32, {DTYPES}"),
     (lambda: gaussian(obs_logvar=META["NUMBER"]), V, "obs_logvar: is on meta, but x is on cpu"),
     (lambda: gaussian(obs_logvar=X[0, :, 0]), V,

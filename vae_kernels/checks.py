@@ -136,6 +136,8 @@ def _observation(obs_logvar, params, x, likelihood, names):
         return obs_logvar
     number("obs_logvar", obs_logvar)
     dtype = torch.float64 if params[0].dtype == torch.float64 else torch.float32
+    if abs(obs_logvar) > torch.finfo(dtype).max:
+        raise ValueError(f"obs_logvar: got {obs_logvar}, expected a number that {dtype} holds")
     return torch.full((), obs_logvar, dtype=dtype, device=x.device)
 
 
