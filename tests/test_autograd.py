@@ -25,6 +25,21 @@ def test_two_backward_passes_with_different_incoming_gradients(backend, inputs, 
     assert_grads(torch.autograd.grad(loss, inputs[:3], torch.full_like(loss, 2.0)), exact(inputs, 2 / scale))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_sum_over_a_broadcast_parameter_of_16_bits_is_rounded_once(backend, dtype):
+    """Terms of either sign, whose sum is a hundredth of one of them."""
+    given = [1.28, -1.95, 0.4], [[[1.3, 0.4]] * 3, [[0.9, 1.12]] * 3], [0.69], [[0.01], [0.02], [0.0]]
+    found = {}
+    for to, who in ((dtype, backend), (torch.float64, "torch")):
+        mu, x, prior, logvar = (torch.tensor(t, dtype=dtype).to(to) for t in given)
+        prior.requires_grad_(), logvar.requires_grad_()
+        kl = vk.gaussian_kl(mu, mu, prior=(torch.zeros_like(mu), prior), reduction="sum", backend=who)
+        nll = vk.nll((torch.zeros_like(x), logvar), x, likelihood="gaussian", reduction="sum", backend=who)
+        found[to] = torch.autograd.grad(kl + nll, [prior, logvar])
+    for ours, truth in zip(found[dtype], found[torch.float64], strict=True):
+        close(ours.double(), truth, rtol=torch.finfo(dtype).eps, atol=0)
+
+
 @pytest.mark.parametrize("weight", [1.0, 3.0])
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_a_second_pass_without_retain_graph_is_autograds_error(backend, inputs, reduction, weight):

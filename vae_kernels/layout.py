@@ -28,7 +28,7 @@ def latent(tensors):
         return tensors
     if len(tensors) == 1:  # a KL is no storage: the kernels read it as a weight
         return (mu.contiguous() if mu.dtype in (torch.float32, torch.float64) else mu.float().contiguous(),)
-    return tuple(_row_major(t if t.shape == mu.shape else t.expand(mu.shape)) for t in tensors)
+    return tuple(_row_major(_expanded(t, mu.shape)) for t in tensors)
 
 
 def moments(t):
@@ -76,8 +76,15 @@ def _parameter(p, like):
     if p.dim() == like.dim() and p.shape[0] == 1:
         p = p[0]
     if p.dim() < like.dim():  # one row for all samples: its gradient is summed over them in the kernel
-        return _in_order(p.expand(like.shape[1:]), like, 0)
-    return _in_order(p.expand(like.shape), like, 1)
+        return _in_order(_expanded(p, like.shape[1:]), like, 0)
+    return _in_order(_expanded(p, like.shape), like, 1)
+
+
+def _expanded(t, shape):
+    """t broadcast to this shape, 16 bits widened before: else each term of the sum that is its gradient is rounded to
+    them, and where large terms cancel nothing is right."""
+    as_it_is = t.shape == shape or t.dtype in (torch.float32, torch.float64)
+    return (t if as_it_is else t.float()).expand(shape)
 
 
 def _is_dense(t):
