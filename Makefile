@@ -3,15 +3,17 @@
 PYTHON ?= python3
 
 .PHONY: soak
-soak: soak-properties soak-large soak-leak soak-kills soak-processes soak-fuzz soak-sanitizers soak-mutants
+soak: soak-properties soak-large soak-leak soak-kills soak-processes soak-fuzz soak-guided soak-sanitizers soak-mutants
 
 .PHONY: soak-properties soak-large soak-leak soak-kills soak-processes
 soak-properties soak-large soak-leak soak-kills soak-processes: soak-%:
 	cd tests && $(PYTHON) -m soak.$*
 
-.PHONY: soak-fuzz soak-sanitizers soak-mutants
+.PHONY: soak-fuzz soak-guided soak-sanitizers soak-mutants
 soak-fuzz:
 	$(PYTHON) tests/soak/fuzz.py 600
+soak-guided: # pip install atheris
+	$(PYTHON) tests/soak/guided.py 600
 soak-sanitizers:
 	$(PYTHON) tests/sanitizers.py
 soak-mutants:

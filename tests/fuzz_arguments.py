@@ -166,21 +166,25 @@ def names(function):
     return set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
 
 
+def one(rng):
+    """One call: (the function, what is wrong with its answer)."""
+    function = rng.choice(FUNCTIONS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, of nested and quantized tensors
+        call = right(rng, function)
+        for _ in range(rng.choice((0, 1, 1, 2, 3))):
+            name, value = spoil(rng, call)
+            if name in names(function):
+                call[name] = value
+        return function, judge(function, call)
+
+
 def run(seed, count):
     """(how many gave a result, how many an error, [(seed, function, what is wrong)])."""
     good, found = 0, []
     for i in range(count):
-        rng = random.Random(seed * 10**9 + i)
         torch.manual_seed(i)
-        function = rng.choice(FUNCTIONS)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, of nested and quantized tensors
-            call = right(rng, function)
-            for _ in range(rng.choice((0, 1, 1, 2, 3))):
-                name, value = spoil(rng, call)
-                if name in names(function):
-                    call[name] = value
-            wrong = judge(function, call)
+        function, wrong = one(random.Random(seed * 10**9 + i))
         good += wrong is None
         if wrong:
             found.append((seed * 10**9 + i, function, wrong))

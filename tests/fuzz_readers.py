@@ -157,9 +157,8 @@ def judge(read):
     return None
 
 
-def data(seed, folder):
+def data(rng, folder):
     """One broken file for --data: what is wrong with the answer."""
-    rng = random.Random(seed)
     name = rng.choice([*WHOLE])
     make = rng.randrange(4)
     content = header(rng) if name == "a.npy" and make == 0 else entries(rng) if name == "a.npz" and make == 0 else None
@@ -228,9 +227,9 @@ def safetensors(rng, content):
     return struct.pack("<Q", len(text)) + text + rest
 
 
-def resume(seed, folder, whole):
+def resume(rng, folder, whole):
     """One broken run folder for --resume: what is wrong with the answer."""
-    rng, run = random.Random(seed), folder / "run"
+    run = folder / "run"
     shutil.copytree(whole, run)
     config, state = run / checkpoint.CONFIG, run / checkpoint.CHECKPOINT
     how = rng.randrange(5)
@@ -260,7 +259,8 @@ def run(seed, count, folder):
     here.mkdir()
     found = []
     for i in range(seed * 10**9, seed * 10**9 + count):
-        wrong = data(i, here) if i % 3 else resume(i, here, whole)
+        rng = random.Random(i)
+        wrong = data(rng, here) if i % 3 else resume(rng, here, whole)
         if wrong:
             found.append((i, wrong))
     return count - len(found), found

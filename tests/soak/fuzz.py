@@ -23,12 +23,16 @@ def main(seconds, seed):
             inputs, wrong, at = inputs + good + len(found), wrong + found, at + 1
             for one in found:
                 print(*one, flush=True)
-        row = (what, seed, inputs, len(wrong), f"{time.monotonic() - began:.0f}")
-        print(*row, flush=True)
-        new = not RESULTS.exists()
-        RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        with open(RESULTS, "a", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([COLUMNS, row] if new else [row])
+        record(what, seed, inputs, len(wrong), time.monotonic() - began)
+
+
+def record(what, seed, inputs, wrong, seconds):
+    row = (what, seed, inputs, wrong, f"{seconds:.0f}")
+    print(*row, flush=True)
+    new = not RESULTS.exists()
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    with open(RESULTS, "a", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, row] if new else [row])
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ static void forward(const MixtureJob& job, const Task& task) {
         join(scores[r], int(tile.vectors) * kLanes<T>, job.peak[row + r], job.log_sum[row + r]);
     }
   }
-  for (int64_t row = task.row; row < end; ++row) job.log_sum[row] = std::log(job.log_sum[row]);
+  for (int64_t row = task.row; row < end; ++row) job.log_sum[row] = gaussian_mixture::log_total(job.log_sum[row]);
 }
 
 // The scores become weight_n times the responsibilities. The difference to the peak is exact where it matters; that to
@@ -212,7 +212,7 @@ static void backward(const MixtureJob& job, const Task& task) {
       for (int64_t r = row; job.together && r < row + samples.n; ++r) {
         begin(job, r);
         join(scores[r - row], int(tile.vectors) * kLanes<T>, job.peak[r], job.log_sum[r]);
-        job.log_sum[r] = std::log(job.log_sum[r]);
+        job.log_sum[r] = gaussian_mixture::log_total(job.log_sum[r]);
       }
       respond(job, samples, tile, scores);
       collect(samples, tiles.dims, tile, scores, sums, grad_z + row * tiles.dims, t == task.col);
