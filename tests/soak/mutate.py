@@ -325,6 +325,8 @@ def main():
                 rows = [r for r in table(RESULTS) if tuple(r[k] for k in KEY) != key]  # another group may have written
                 write([*rows, row])
                 print(*(row[k] for k in ("outcome", "file", "line", "seconds", "by")), flush=True)
+            if group.builds and not build(group.builds, tree):  # without the last mutant
+                sys.exit((tree / "build.log").read_text())
             killers = {row["by"] for row in table(RESULTS) if row["group"] == name and "::" in row["by"]}
             wrong = run(tree, sorted(killers), 3 * LIMIT)[0] if killers else ""
             if wrong:  # a test that fails without a mutant has killed nothing
