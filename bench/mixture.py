@@ -2,7 +2,6 @@
 the matrix product of the expanded square, each also by torch.compile, by torch.distributions, and by vae_kernels."""
 
 import argparse
-import csv
 import math
 import os
 import sys
@@ -118,10 +117,7 @@ def main():
             faster = f"fused is {row['fused_is_times_faster']:>7.2f} x faster"
             print(f"{size:>16} {row['name']:<18} {row['median_us']:>12.1f} us  {faster}")
     if args.csv:
-        with open(args.csv, "w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        results.write(args.csv, rows)
 
 
 if __name__ == "__main__":

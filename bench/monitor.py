@@ -4,7 +4,6 @@ A run is `every` steps, the row that a Monitor then reads included. Two ways: th
 each in a process of its own, as whoever trains has it: what is kept of a step decides where malloc puts the next."""
 
 import argparse
-import csv
 import os
 import subprocess
 import sys
@@ -94,11 +93,7 @@ def main():
             line = "{shape:>15} {process} {name:<13} {us:>10.1f} us {more_us:>+8.1f} {more_percent:>+6.1f} %"
             print(line.format(**row))
     if args.csv:
-        args.csv.parent.mkdir(parents=True, exist_ok=True)
-        with open(args.csv, "w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        results.write(args.csv, rows)
 
 
 if __name__ == "__main__":

@@ -111,6 +111,15 @@ def merge(path, rows):
         writer.writerows(kept + new)
 
 
+def write(path, rows):
+    """The rows, each with the same columns, in place of what the file had."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def shown(value):
     """As text: a float with two decimals, or three digits where it is small."""
     if value is None:
