@@ -104,18 +104,14 @@ def merge(path, rows):
     new = [{column: shown(row.get(column)) for column in COLUMNS} for row in rows]
     replaced = {(row["suite"], row["allocator"]) for row in new}
     kept = [row for row in read(path) if (row["suite"], row["allocator"]) not in replaced]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(kept + new)
+    write(path, kept + new, COLUMNS)
 
 
-def write(path, rows):
-    """The rows, each with the same columns, in place of what the file had."""
+def write(path, rows, columns=None):
+    """The rows in place of what the file had; columns: those of the first row."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer = csv.DictWriter(file, columns or rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
