@@ -75,6 +75,12 @@ def stands(row):
     return path.exists() and row["before"] in map(str.strip, path.read_text().splitlines())
 
 
+def explained(row, reasons):
+    """The row, a survivor equivalent where there is a reason now."""
+    reason = reasons.get(tuple(row[key] for key in KEY))
+    return row | {"outcome": "equivalent", "reason": reason} if row["outcome"] == "survived" and reason else row
+
+
 def write(rows):
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     with open(RESULTS, "w", newline="") as file:
@@ -92,7 +98,7 @@ def main():
     scratch.import_the_heavy()
     reasons = {tuple(row[key] for key in KEY): row["reason"] for row in table(EQUIVALENT)}
     for name in options.groups or GROUPS:
-        of_group = [row for row in table(RESULTS) if row["group"] == name and stands(row)]
+        of_group = [explained(row, reasons) for row in table(RESULTS) if row["group"] == name and stands(row)]
         tried = {tuple(row[k] for k in KEY): row["outcome"] for row in of_group}
         wanted = mutants_of(GROUPS[name], tried)
         if options.list:
