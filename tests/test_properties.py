@@ -22,7 +22,7 @@ import vae_kernels as vk
 from vae_kernels import backends, philox
 
 settings.register_profile("quick", max_examples=40, derandomize=True, database=None, deadline=None)
-settings.register_profile("soak", max_examples=5000, database=None, deadline=None, print_blob=True)
+settings.register_profile("soak", max_examples=2000, database=None, deadline=None, print_blob=True)
 settings.register_profile("soak-triton", settings.get_profile("soak"), max_examples=200)
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
 settings.load_profile(PROFILE)

@@ -24,7 +24,7 @@ def main():
         )
         if done.returncode:
             sys.exit(done.stdout[-10_000:])
-        tried += sum(int(n) for n in re.findall(r"(\d+) passing examples", done.stdout))
+        tried += sum(int(n) for n in re.findall(r"(\d+) passing", done.stdout))
         properties += int(re.search(r"(\d+) passed", done.stdout)[1])
     figures = {"random cases of the properties": tried, "properties, each counted once a backend": properties}
     record("properties", "make soak-properties", figures)
