@@ -263,6 +263,12 @@ def test_reasons(monkeypatch, tmp_path):
 
 
 @pytest.mark.skipif(not (PACKAGE / "_C.so").exists(), reason="the compiled library was not built")
+def test_no_gil_is_a_reason(monkeypatch):
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    assert backends._load() == "the compiled library was not tried without the GIL, which PYTHON_GIL=1 keeps"
+
+
+@pytest.mark.skipif(not (PACKAGE / "_C.so").exists(), reason="the compiled library was not built")
 def test_a_wrong_instruction_set_is_a_reason(monkeypatch):
     monkeypatch.setenv("VAE_KERNELS_ISA", "avx3")
     assert backends._load() == "VAE_KERNELS_ISA=avx3: expected base, avx2 or avx512"

@@ -8,6 +8,7 @@ Triton kernels.
 import functools
 import importlib.util
 import os
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +32,8 @@ def _load():
         if (_LIBRARY.parent.parent / "setup.py").exists():
             return "this is the source tree, which has no compiled library: leave its folder, or pip install -e ."
         return "the compiled library was not built"
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():  # since Python 3.13
+        return "the compiled library was not tried without the GIL, which PYTHON_GIL=1 keeps"
     try:
         torch.ops.load_library(str(_LIBRARY))
     except OSError as error:
