@@ -144,7 +144,9 @@ def _finish(
     KL_PIECES: tl.constexpr, BLOCK: tl.constexpr, ALONE: tl.constexpr,
 ):  # fmt: skip
     """From partial sums to results. This is `block` of `blocks`, which share the rows and columns; ALONE: of one."""
-    rows = tl.zeros([], tl.float64) + batch
+    # Of no row infinite, so that 0 times it is NaN, as torch.mean has it. Before all else: a division of float64 is a
+    # call, around which what is needed after it has to be kept.
+    share = 1.0 / (tl.zeros([], tl.float64) + batch)
     if terms is not None:  # the loss, nll, kl, kl_per_dim
         nll_out = terms + 1
         kl_out = nll_out
@@ -178,8 +180,8 @@ def _finish(
                 total += rec_weight * all_sum(nll, row_blocks * pieces, 1024)
             if kl is not None:
                 total += beta * all_sum(kl, kl_row_blocks * kl_pieces, 1024)
-        if REDUCTION != 2:  # of no row: 0 / 0 is NaN, as torch.mean has it
-            total = total / rows
+        if REDUCTION != 2:
+            total *= share
         if REDUCTION != 0 or terms is not None:
             if ALONE:
                 _store_total(total, loss, terms, REDUCTION)
@@ -198,7 +200,7 @@ def _finish(
     if columns2 is not None:
         column_sums(columns2, columns2_out, row_blocks, cols, 1.0, block, blocks, 256)
     if dims is not None:
-        column_sums(dims, kl_out + batch, kl_row_blocks, latents, rows, block, blocks, 256)
+        column_sums(dims, kl_out + batch, kl_row_blocks, latents, share, block, blocks, 256)
 
 
 @triton.jit

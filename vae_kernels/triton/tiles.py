@@ -114,8 +114,8 @@ def all_sum(part, n, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def column_sums(part, out, row_blocks, cols, divisor, block, blocks, BLOCK: tl.constexpr):
-    """out [cols] = the sums over row_blocks of part [row_blocks, cols], divided; for the columns of this block."""
+def column_sums(part, out, row_blocks, cols, factor, block, blocks, BLOCK: tl.constexpr):
+    """out [cols] = the sums over row_blocks of part [row_blocks, cols], times the factor; for the columns of this block."""
     for start in range(block * BLOCK, cols, blocks * BLOCK):
         col = start + tl.arange(0, BLOCK).to(tl.int64)
         total = tl.zeros([BLOCK], tl.float64)
@@ -123,4 +123,4 @@ def column_sums(part, out, row_blocks, cols, divisor, block, blocks, BLOCK: tl.c
         for _ in range(row_blocks):
             total += tl.load(part + at, mask=col < cols, other=0.0, cache_modifier=".cg")
             at += cols
-        tl.store(out + col, (total / divisor).to(out.dtype.element_ty), mask=col < cols)
+        tl.store(out + col, (total * factor).to(out.dtype.element_ty), mask=col < cols)
