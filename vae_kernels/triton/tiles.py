@@ -115,7 +115,7 @@ def all_sum(part, n, BLOCK: tl.constexpr):
 
 @triton.jit
 def column_sums(part, out, row_blocks, cols, factor, block, blocks, BLOCK: tl.constexpr):
-    """out [cols]: the factor times the sums over row_blocks of part [row_blocks, cols]; for the columns of this block."""
+    """out [cols]: the factor times the sums over row_blocks of part [row_blocks, cols]; of this block's columns."""
     for start in range(block * BLOCK, cols, blocks * BLOCK):
         col = start + tl.arange(0, BLOCK).to(tl.int64)
         total = tl.zeros([BLOCK], tl.float64)
