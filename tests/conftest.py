@@ -101,7 +101,7 @@ def no_pictures(monkeypatch):
 @pytest.fixture(scope="module")
 def finished(blobs, tmp_path_factory):
     """The folder of a run that is done."""
-    from runs import small, train
+    from training import small, train
 
     out = tmp_path_factory.mktemp("out")
     train(*small(blobs, out, "--name", "done", "--epochs", 1))

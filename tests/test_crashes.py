@@ -8,8 +8,8 @@ import resource
 from pathlib import Path
 
 import pytest
-from runs import same_run, train
 from soak import kills
+from training import same_run, train
 
 from vae_kernels.cli import UserError, checkpoint
 from vae_kernels.cli import train as command

@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from runs import doctor, small, train
 from safetensors.torch import load_file, save_file
+from training import doctor, small, train
 
 import vae_kernels as vk
 from vae_kernels.cli import checkpoint

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import rows, same_run, small, train
 from safetensors.torch import load_file
+from training import rows, same_run, small, train
 
 CHECKS = Path(__file__).with_name("ranks.py")
 NAMES = [line[4:].split("(")[0] for line in CHECKS.read_text().splitlines() if line.startswith("def check_")]

@@ -12,9 +12,9 @@ import time
 import numpy as np
 import pytest
 import torch
-from runs import refusal, rows, same_run, small, train
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from training import refusal, rows, same_run, small, train
 from typer.testing import CliRunner
 
 from vae_kernels import cli

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from runs import refusal, rows, same_run, small, train
 from safetensors.torch import load_file
+from training import refusal, rows, same_run, small, train
 
 import vae_kernels as vk
 from vae_kernels import cli

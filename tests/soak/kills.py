@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from runs import rows, same_run
+from training import rows, same_run
 
 from vae_kernels import cli
 
