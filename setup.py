@@ -30,6 +30,8 @@ CXX_FLAGS = [
     *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"),
     # GCC threads jumps through the clamps of a loop-invariant value, and a loop with branches is not vectorised.
     "-fno-thread-jumps",
+    # On x86 GCC leaves instructions as the source has them, and of a long formula what does not wait comes too late.
+    "-fschedule-insns",
     # g++ 12 warns falsely about std::optional<Tensor>
     *("-Wall", "-Wextra", "-Wno-maybe-uninitialized"),
     *("-Wno-unknown-warning-option", "-Wno-ignored-optimization-argument"),  # clang, of flags that are GCC's

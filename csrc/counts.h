@@ -60,17 +60,17 @@ VK_FN Stirling<double> stirling(double v) {  // to 5e-17 and 2e-15
                          -0.002777777778457091, 3.983543603761793e-15, 0.08333333333333333);
 }
 
-// e^x and e^x - 1 for x <= 0, each to full relative accuracy; e^x is 0 below kLow, so that it takes a large factor
-// along
+// e^x and e^x - 1 for x <= 0, each to full relative accuracy; e^x is 0 where it is no normal number, so that it takes a
+// large factor along
 template <class T>
 struct ExpPair {
   T power, minus_1;
 };
 template <class T>
 VK_FN ExpPair<T> exp_pair(T x) {
-  const Reduced<T> a = reduce_ln2(at_least(x, Real<T>::kLow));
+  const Reduced<T> a = reduce_ln2(at_least(x, -Real<T>::kHigh));
   const T two = exp2_integer(a.magic), sum = fma(a.r * a.r, Real<T>::exp_tail(a.r), a.r);
-  return {x < Real<T>::kLow ? T(0) : two * (sum + 1), fma(two, sum, two - 1)};
+  return {two * (sum + 1), fma(two, sum, two - 1)};
 }
 
 }  // namespace vk

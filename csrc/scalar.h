@@ -79,15 +79,31 @@ VK_FN T at_most(T x, T high) {
 template <class T>
 struct Real;
 
+// Where e^x leaves the range of T: e^low is the last that is not denormal, e^high finite by more than a factor 2, and
+// e^infinite is infinite.
+template <class T>
+struct Bounds {
+  T low, high, infinite;
+};
+#ifdef __CUDACC__
+#define VK_BOUNDS(T) static constexpr T kLow = kRange.low, kHigh = kRange.high, kInfinite = kRange.infinite
+#else
+// GCC may not know the numbers, as a weak definition could be another's: of x < low ? low : x it makes one instruction,
+// and of the same with a number that it knows a comparison and a blend.
+#define VK_BOUNDS(T)                            \
+  [[gnu::weak]] static const Bounds<T> kOpaque; \
+  static constexpr const T &kLow = kOpaque.low, &kHigh = kOpaque.high, &kInfinite = kOpaque.infinite
+#endif
+
 template <>
 struct Real<float> {
   static constexpr int kMantissa = 23;
   static constexpr uint32_t kOne = 0x3f800000u;  // the bits of 1
-  static constexpr float kMagic = 12582912.f;    // 1.5 * 2^23: k + kMagic holds the integer k in its low bits
+  static constexpr float kMagic = 12583039.f;  // 1.5 * 2^23 + 127: k + kMagic holds the exponent of 2^k in its low bits
   static constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;  // the first is short: k times it is exact
-  static constexpr float kLow = -87.f;                                        // e^-87 is the last that is not denormal
-  static constexpr float kHigh = 88.f;  // e^88 is finite by more than a factor 2; e^89 is infinite
-  static constexpr float kInfinite = 89.f, kLargest = 3.4028234663852886e38f;
+  static constexpr float kLargest = 3.4028234663852886e38f;
+  static constexpr Bounds<float> kRange = {-87, 88, 89};
+  VK_BOUNDS(float);
 
   // (e^r - 1 - r) / r^2 on |r| <= ln 2 / 2: e^r to 0.06
   VK_FN float exp_tail(float r) {
@@ -126,9 +142,11 @@ template <>
 struct Real<double> {
   static constexpr int kMantissa = 52;
   static constexpr uint64_t kOne = 0x3ff0000000000000u;
-  static constexpr double kMagic = 6755399441055744.;  // 1.5 * 2^52
+  static constexpr double kMagic = 6755399441056767.;  // 1.5 * 2^52 + 1023
   static constexpr double kLn2High = 6.93147180369123816490e-01, kLn2Low = 1.90821492927058770002e-10;
-  static constexpr double kLow = -708, kHigh = 709, kInfinite = 710, kLargest = 1.7976931348623157e308;
+  static constexpr double kLargest = 1.7976931348623157e308;
+  static constexpr Bounds<double> kRange = {-708, 709, 710};
+  VK_BOUNDS(double);
 
   VK_FN double exp_tail(double r) {  // to 0.002
     double p = 2.09147553258932022e-9;
@@ -166,6 +184,11 @@ struct Real<double> {
   }
 };
 
+#ifndef __CUDACC__
+const Bounds<float> Real<float>::kOpaque = kRange;
+const Bounds<double> Real<double>::kOpaque = kRange;
+#endif
+
 // x = k ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite, 1980)
 template <class T>
 struct Reduced {
@@ -182,21 +205,25 @@ VK_FN Reduced<T> reduce_ln2(T x) {
 // exponent bits of the other factor) keeps NaN a NaN.
 template <class T>
 VK_FN T exp2_integer(T magic) {
-  return bits_to_float((float_to_bits(magic) << Real<T>::kMantissa) + Real<T>::kOne);
+  return bits_to_float(float_to_bits(magic) << Real<T>::kMantissa);
+}
+
+// e^x for a reduced x, where 2^k is a normal number or 0
+template <class T>
+VK_FN T exp_reduced(Reduced<T> a) {
+  return exp2_integer(a.magic) * (fma(a.r * a.r, Real<T>::exp_tail(a.r), a.r) + 1);
 }
 
 // e^x for x <= 0; below kLow it stays at e^kLow
 template <class T>
 VK_FN T exp_nonpositive(T x) {
-  Reduced<T> a = reduce_ln2(at_least(x, Real<T>::kLow));
-  return exp2_integer(a.magic) * (fma(a.r * a.r, Real<T>::exp_tail(a.r), a.r) + 1);
+  return exp_reduced(reduce_ln2(at_least(x, Real<T>::kLow)));
 }
 
-// e^x for x <= 0, and 0 where that is no normal number
+// e^x for x <= 0, and 0 where that is no normal number: at -kHigh, 2^k is 0
 template <class T>
 VK_FN T exp_or_zero(T x) {
-  const T e = exp_nonpositive(x);
-  return x < Real<T>::kLow ? T(0) : e;
+  return exp_reduced(reduce_ln2(at_least(x, -Real<T>::kHigh)));
 }
 
 // e^x for kLow <= x <= kInfinite. 2^k is taken in two steps: where it is too large itself, e^x need not be.

@@ -134,6 +134,21 @@ def test_loop(name, x_dtype):
         assert_right(name, np.float32, results, [value[0], *expected[1:]], [value[1], *scales[1:]])
 
 
+@compiled
+@pytest.mark.parametrize("far", [(), (700,)], ids=["none", "one"])
+def test_zeros_that_nothing_explains(far):
+    """zinb where p(0) is below e^-60: such blocks take a loop of their own, with their other elements in it."""
+    x, *params = (a.astype(np.float32) for a in sample("zinb", 1100))
+    params[0], params[2] = params[0].clip(max=4), params[2].clip(-50, 50)  # the others' zeros are above e^-55
+    for i in far:
+        x[i], params[0][i], params[1][i], params[2][i] = 0, 5, 5, -100  # NB(0) = 2^-e^5 = e^-103
+    expected, scales = truth("zinb", (x, *params))
+    x, *params = (torch.tensor(a).view(1, -1).requires_grad_(a is not x) for a in (x, *params))
+    nll = vk.nll(tuple(params), x, likelihood="zinb", backend="cpu")
+    results = [nll.detach().numpy(), *(g.flatten() for g in torch.autograd.grad(nll.sum(), params))]
+    assert_right("zinb", np.float32, results, [expected[:1].sum(1), *expected[1:]], [scales[:1].sum(1), *scales[1:]])
+
+
 @pytest.mark.parametrize("name", ["poisson", "negative_binomial"])
 def test_oracles_are_scipys(name):
     x, params = ORACLES[name]["sample_params"](np.random.default_rng(0), (2000,))

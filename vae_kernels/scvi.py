@@ -17,7 +17,7 @@ from importlib import metadata
 
 import torch
 from torch.distributions import kl_divergence
-from torch.nn.functional import linear, log_softmax, one_hot, softplus
+from torch.nn.functional import linear, one_hot, softplus
 
 from .backends import available_backends
 from .checks import choice
@@ -118,13 +118,13 @@ class _FusedVAE(VAE):
         args = (z, library, batch_index, cont_covs, cat_covs, size_factor, y, transform_batch)
         if not torch.is_grad_enabled() or transform_batch is not None:
             return super().generative(*args)
-        with _outputs(self.decoder.px_scale_decoder[0], self.decoder.px_r_decoder) as (scale_logits, px_r):
+        to_scale = self.decoder.px_scale_decoder
+        with _outputs(to_scale[0], to_scale, self.decoder.px_r_decoder) as (logits, scale, px_r):
             outputs = super().generative(*args)
         if self.use_size_factor_key:
-            log_scale, log_size = _log_softplus(scale_logits[0]), size_factor
+            params = [_log_softplus(logits[0]) + size_factor.clamp(min=_NO_COUNTS)]
         else:
-            log_scale, log_size = log_softmax(scale_logits[0], dim=-1), library
-        params = [log_scale + log_size.clamp(min=_NO_COUNTS)]
+            params = [_LogRate.apply(logits[0], scale[0].detach(), library.clamp(min=_NO_COUNTS))]
         if self.gene_likelihood != "poisson":
             by_cell = {
                 "gene": lambda: self.px_r,
@@ -183,6 +183,25 @@ def _outputs(*layers):
     finally:
         for handle in handles:
             handle.remove()
+
+
+class _LogRate(torch.autograd.Function):
+    """log_softmax(logits) + log_size, from scale = softmax(logits), which scvi-tools has computed.
+
+    The logarithm of the sum of all exp(logits) is max(logits) - log(max(scale)): max(scale) is no less than 1 / genes.
+    """
+
+    @staticmethod
+    def forward(ctx, logits, scale, log_size):
+        ctx.save_for_backward(scale)
+        log_sum = logits.amax(-1, keepdim=True) - scale.amax(-1, keepdim=True).log()
+        return logits + (log_size - log_sum)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (scale,) = ctx.saved_tensors
+        total = grad.sum(-1, keepdim=True)
+        return torch.addcmul(grad, scale, total, value=-1), None, total
 
 
 def _log_softplus(a):

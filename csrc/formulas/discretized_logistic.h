@@ -8,12 +8,6 @@ namespace vk {
 struct discretized_logistic {
   static constexpr int parameters = 2;  // loc, logscale
 
-  // e^x for x <= 0, and 0 where exp_nonpositive stays above it: for a factor that meets large ones
-  template <class T>
-  VK_FN T vanishing_exp(T x) {
-    return x < Real<T>::kLow ? T(0) : exp_nonpositive(x);
-  }
-
   template <class T>
   VK_FN T nll(T x, const T (&p)[2], T (&grad)[2]) {
     constexpr T half = T(1) / T(510);
@@ -21,9 +15,10 @@ struct discretized_logistic {
     const auto [first, second] = exp_factors(-p[1]);
     const T residual = x - p[0], size = absolute(residual);  // |c| = size e^-s, h = half e^-s, w = 2 h
     const T beyond = (size - half) * first * second, width = 2 * half * first * second;
-    const T outer = vanishing_exp(-(size + half) * first * second);  // e^-(|c| + h)
-    const T inner = vanishing_exp(minus_absolute(beyond));           // e^-||c| - h|
-    const T whole = exp_nonpositive(-width);                         // e^-2h
+    // 0 where exp_nonpositive stays above it: they meet large factors
+    const T outer = exp_or_zero(-(size + half) * first * second);  // e^-(|c| + h)
+    const T inner = exp_or_zero(minus_absolute(beyond));           // e^-||c| - h|
+    const T whole = exp_nonpositive(-width);                       // e^-2h
     const bool inside = beyond < 0, narrow = width < 1;
     const T nearer = inside ? inner : T(1), inverse = 1 / ((1 + outer) * (1 + inner));
     const T rest = narrow ? width * truncated_mean(width) : whole / at_least(1 - whole, T(0.5));

@@ -15,24 +15,38 @@ struct negative_binomial {
 
   template <class T>
   VK_FN T none(const T (&p)[2], T (&grad)[2]) {  // x = 0
+    return none(p, powers(p), grad);
+  }
+
+  // in two steps: this is the first
+  template <class T>
+  struct Powers {
+    T ratio, smaller;  // the smaller of mean and s over the larger, and itself
+  };
+  template <class T>
+  VK_FN Powers<T> powers(const T (&p)[2]) {
     const T excess = p[0] - p[1], moved = excess - p[0];
     const T lost = (p[0] - (excess - moved)) - (p[1] + moved);  // what rounding took from it (Knuth)
     const bool over = excess > 0;
-    T e = exp_nonpositive(minus_absolute(excess));  // the smaller of mean and s over the larger
-    e = fma(e, over ? -lost : lost, e);
-    const T smaller = exp(over ? p[1] : p[0]), r = 1 / (1 + e);
+    const T e = exp_nonpositive(minus_absolute(excess));
+    return {fma(e, over ? -lost : lost, e), exp(over ? p[1] : p[0])};
+  }
+  template <class T>
+  VK_FN T none(const T (&p)[2], const Powers<T>& q, T (&grad)[2]) {
+    const T excess = p[0] - p[1], e = q.ratio, r = 1 / (1 + e);
+    const bool over = excess > 0;
     const T tail = Real<T>::log1p_tail(e), per_e = fma(tail, e, T(1));  // log(1 + e) / e
     const T softplus = fma(e, per_e, excess);
-    grad[0] = smaller * r;
-    grad[1] = smaller * (over ? softplus - r : e * (tail + r));
-    return smaller * (over ? softplus : per_e);
+    grad[0] = q.smaller * r;
+    grad[1] = q.smaller * (over ? softplus - r : e * (tail + r));
+    return q.smaller * (over ? softplus : per_e);
   }
 
   template <class T>
   VK_FN T some(T x, const T (&p)[2], T (&grad)[2]) {  // x > 0
     // beyond e^60 and e^-60 the mean is everything or nothing, and the value is linear; of s only its logarithm is left
     const T a = at_most(at_least(p[0], T(-60)), T(60)), t = p[1];
-    const T mean = exp_within(a), s = exp_within(at_most(at_least(t, T(-60)), T(60)));
+    const T mean = exp_reduced(reduce_ln2(a)), s = exp_reduced(reduce_ln2(at_most(at_least(t, T(-60)), T(60))));
     const T of_total = 1 / (s + mean), of_x = 1 / x, n = x + s, of_n = 1 / n;
     const T slope = (mean - x) * (s * of_total), ratio = n * of_total;
     const T of_s = s * log1p_rest((x - mean) * of_total, ratio);

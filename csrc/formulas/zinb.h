@@ -19,26 +19,36 @@ struct zinb {
   template <class T>
   VK_FN PlusLog1p<T> none(const T (&p)[3], T (&grad)[3]) {  // x = 0
     T by[2];
-    const T q[2] = {p[0], p[1]}, n = negative_binomial::none(q, by);
-    return none(n, by, p[2], grad);
-  }
-
-  // n is the negative binomial's, with its gradient
-  template <class T>
-  VK_FN PlusLog1p<T> none(T n, const T (&by)[2], T d, T (&grad)[3]) {
-    const T far = at_least(at_most(-d, n) - 60, T(0));  // p(0) is about e^-(60 + far): both of its terms times e^far
-    const T e = exp_nonpositive(minus_absolute(d) + far);
-    const ExpPair<T> zero = exp_pair(far - n);
-    const bool over = d > 0;
-    const T mine = over ? e : T(1), sum = over ? fma(zero.power, e, T(1)) : e + zero.power;
-    const T of_both = 1 / (sum * (1 + e)), inverse = of_both * (1 + e) * mine;
-    const T share = zero.power * inverse;  // of the negative binomial in p(0)
-    grad[0] = share * by[0];
-    grad[1] = share * by[1];
-    grad[2] = zero.minus_1 * (e * of_both);
-    PlusLog1p<T> value = plus_log1p(-zero.minus_1 * inverse);
+    const T q[2] = {p[0], p[1]}, d = p[2], n = negative_binomial::none(q, by);
+    const T far =
+        at_least(at_most(-d, n) - kFar, T(0));  // p(0) is about e^-(kFar + far): both of its terms times e^far
+    PlusLog1p<T> value = none(powers(far - n, minus_absolute(d) + far), by, d, grad);
     value.value += far;
     return value;
+  }
+
+  // The same in two steps, of the negative binomial's n and its gradient, where the powers add up to kNear or more.
+  static constexpr int kFar = 60;
+  static constexpr double kNear = 1e-26;  // about e^-kFar
+  template <class T>
+  struct Powers {
+    T n, n_minus_1, d;
+  };
+  template <class T>
+  VK_FN Powers<T> powers(T minus_n, T minus_d) {
+    const ExpPair<T> n = exp_pair(minus_n);
+    return {n.power, n.minus_1, exp_nonpositive(minus_d)};
+  }
+  template <class T>
+  VK_FN PlusLog1p<T> none(const Powers<T>& q, const T (&by)[2], T d, T (&grad)[3]) {
+    const bool over = d > 0;
+    const T e = q.d, mine = over ? e : T(1), sum = over ? fma(q.n, e, T(1)) : e + q.n;
+    const T of_both = 1 / (sum * (1 + e)), inverse = of_both * (1 + e) * mine;
+    const T share = q.n * inverse;  // of the negative binomial in p(0)
+    grad[0] = share * by[0];
+    grad[1] = share * by[1];
+    grad[2] = q.n_minus_1 * (e * of_both);
+    return plus_log1p(-q.n_minus_1 * inverse);
   }
 
   template <class T>

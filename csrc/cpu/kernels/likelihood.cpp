@@ -6,6 +6,8 @@
 // clang-format on
 #include VK_HEADER(VK_LIKELIHOOD)
 
+#include <algorithm>
+
 #include "block.h"
 #include "formula.h"
 #include "not_zero.h"
@@ -36,20 +38,23 @@ struct Some {
   }
 };
 
-// The sum of log(1 + e[i]), n <= kSum; e is overwritten. Halves are joined, in whole vectors, until one is left.
+// Columns of a block: of counts fewer, as what stands between their loops is to stay in the first-level cache.
+constexpr int kBlockCols = is_counts<VK_LIKELIHOOD> && kSum > 512 ? 512 : kSum;
+
+// The sum of log(1 + e[i]), n <= kSum; e is overwritten. Quarters are joined, in whole vectors, until one is left.
 template <class T>
 static T sum_log1p(T* e, int n) {
-  int vectors = whole_vectors(n) / kVector;
-  for (int i = n; i < vectors * kVector; ++i) e[i] = 0;
-  while (vectors > 1) {
-    const int half = (vectors + 1) / 2;
+  while (n > kVector) {
+    const int quarter = whole_vectors((n + 3) / 4);
+    for (int i = n; i < 4 * quarter; ++i) e[i] = 0;
 #pragma omp simd
-    for (int i = 0; i < (vectors - half) * kVector; ++i) e[i] = join_log1p(e[i], e[i + half * kVector]);
-    vectors = half;
+    for (int i = 0; i < quarter; ++i)
+      e[i] = join_log1p(join_log1p(e[i], e[i + quarter]), join_log1p(e[i + 2 * quarter], e[i + 3 * quarter]));
+    n = quarter;
   }
   T sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int i = 0; i < kVector; ++i) sum += log1p(e[i]);
+  for (int i = 0; i < n; ++i) sum += log1p(e[i]);
   return sum;
 }
 
@@ -107,42 +112,58 @@ struct Block {
   }
 };
 
-// The zeros of a block, with 0 for the others. A formula that takes the value of another one is two loops: a processor
-// has so many instructions under way, and of a loop that is half as long twice as many elements, whose chains of
-// dependent operations are half as long too.
+// The zeros of a block. What the others get as their gradient is overwritten later.
 template <class F, class T, bool GRAD>
 struct Nones : Block<None<F>, T, 0, GRAD> {};
 
+// A formula that takes the value of another one is four loops: a processor has so many instructions under way, and of a
+// short loop more elements, whose chains of dependent operations are short too.
 template <class F, class T, bool GRAD>
   requires requires { typename F::not_dropped; }
 struct Nones<F, T, GRAD> {
-  static T run(const T* x, const T* const* p, T* const* g, T*, T weight, int n) {
-    alignas(64) T values[kSum], by[2][kSum], e[kSum];
+  static T run(const T* x, const T* const* p, T* const* g, T* scalar_sums, T weight, int n) {
+    using N = typename F::not_dropped;
+    alignas(64) T between[7][kBlockCols];
+    auto& [ratio, smaller, by0, by1, value, minus_1, e] = between;
+    T *power_of_n = ratio, *power_of_d = smaller;  // once they are read
     const T *p0 = p[0], *p1 = p[1], *p2 = p[2];
-    T *g0 = g[0], *g1 = g[1], *g2 = g[2], *by0 = by[0], *by1 = by[1];
+    T *g0 = g[0], *g1 = g[1], *g2 = g[2];
 #pragma omp simd
     for (int i = 0; i < n; ++i) {
-      const T q[2] = {p0[i], p1[i]};
-      T d[2];
-      values[i] = F::not_dropped::none(q, d);
-      by0[i] = d[0];
-      by1[i] = d[1];
+      const auto powers = N::powers({p0[i], p1[i]});
+      ratio[i] = powers.ratio;
+      smaller[i] = powers.smaller;
     }
-    T sum = 0;
-#pragma omp simd reduction(+ : sum)
+#pragma omp simd
     for (int i = 0; i < n; ++i) {
-      const T b[2] = {by0[i], by1[i]};
+      T by[2];
+      value[i] = N::none({p0[i], p1[i]}, {ratio[i], smaller[i]}, by);
+      if constexpr (GRAD) by0[i] = by[0], by1[i] = by[1];
+    }
+#pragma omp simd
+    for (int i = 0; i < n; ++i) {
+      const auto powers = F::powers(-value[i], minus_absolute(p2[i]));
+      power_of_n[i] = powers.n;
+      power_of_d[i] = powers.d;
+      minus_1[i] = powers.n_minus_1;
+    }
+    T sum = 0, least = 1;
+#pragma omp simd reduction(+ : sum) reduction(min : least)
+    for (int i = 0; i < n; ++i) {
+      const T by[2] = {GRAD ? by0[i] : T(0), GRAD ? by1[i] : T(0)};
       T d[3];
-      const PlusLog1p<T> value = F::none(values[i], b, p2[i], d);
+      const PlusLog1p<T> nll = F::none({power_of_n[i], minus_1[i], power_of_d[i]}, by, p2[i], d);
       const bool here = x[i] == 0;
-      sum += here ? value.value : T(0);
-      e[i] = here ? value.e : T(0);
+      least = at_most(least, power_of_n[i] + power_of_d[i]);
+      sum += here ? nll.value : T(0);
+      e[i] = here ? nll.e : T(0);
       if constexpr (GRAD) {
-        g0[i] = here ? weight * d[0] : T(0);
-        g1[i] = here ? weight * d[1] : T(0);
-        g2[i] = here ? weight * d[2] : T(0);
+        g0[i] = weight * d[0];
+        g1[i] = weight * d[1];
+        g2[i] = weight * d[2];
       }
     }
+    if (least < T(F::kNear)) return Block<None<F>, T, 0, GRAD>::run(x, p, g, scalar_sums, weight, n);
     return sum + sum_log1p(e, n);
   }
 };
@@ -155,16 +176,18 @@ struct Counts {
     const T sum = Nones<F, T, GRAD>::run(x, p, g, scalar_sums, weight, n);
     const NotZero<T> some(x, n);
     if (!some.number) return sum;
-    alignas(64) T some_x[kSum], some_p[N][kSum], some_g[N][kSum];
-    const T* q[N];
-    T* d[N];
-    some.gather(x, some_x);
+    alignas(64) T in[N + 1][kBlockCols], out[N][kBlockCols];
+    const T *from[N + 1] = {x}, *q[N], *outs[N];
+    T *to[N + 1] = {in[N]}, *d[N], *at[N];
     for (int k = 0; k < N; ++k) {
-      some.gather(p[k], some_p[k]);
-      q[k] = some_p[k], d[k] = some_g[k];
+      from[k + 1] = p[k];
+      q[k] = to[k + 1] = in[k];
+      outs[k] = d[k] = out[k];
+      at[k] = g[k];
     }
-    const T of_some = Block<Some<F>, T, 0, GRAD>::run(some_x, q, d, scalar_sums, weight, whole_vectors(some.number));
-    for (int k = 0; GRAD && k < N; ++k) some.scatter(d[k], g[k]);
+    some.gather(from, to);
+    const T of_some = Block<Some<F>, T, 0, GRAD>::run(in[N], q, d, scalar_sums, weight, whole_vectors(some.number));
+    if (GRAD) some.scatter(outs, at);
     return sum + of_some;
   }
 };
@@ -210,8 +233,8 @@ static void run(const LikelihoodJob& job, const Task& task) {
     const T weight = job.grad ? T(job.weight[row]) : T(0);
     const int64_t partial = row * job.grid.col_tasks() + col_task;
     double nll = 0, sums[kMaxParameters] = {};
-    for (int64_t col = task.col; col < task.col + task.cols; col += kSum) {
-      const int n = int(task.col + task.cols - col < kSum ? task.col + task.cols - col : kSum);
+    for (int64_t col = task.col; col < task.col + task.cols; col += kBlockCols) {
+      const int n = int(std::min<int64_t>(task.col + task.cols - col, kBlockCols));
       const T* x = load<T, is_counts<VK_LIKELIHOOD>>(job.x, row, col, n, x_buffer);
       for (int k = 0; k < N; ++k) {
         p[k] = scalars >> k & 1 ? p_buffer[k] : load(job.p[k].in, row, col, n, p_buffer[k]);

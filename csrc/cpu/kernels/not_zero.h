@@ -1,34 +1,70 @@
 // Counts are mostly zeros: the others are brought together, so that their longer formula runs on whole vectors.
 #pragma once
 #include "block.h"
-#if defined(__AVX512F__) && defined(VK_COUNTS)
+#if defined(__AVX2__) && defined(VK_COUNTS)
 #include <immintrin.h>
 #endif
 
 namespace vk::VK_ISA {
 namespace {
 
-// Where x is not 0 (NaN is not): arrays of a block are brought together there, filled up with zeros to whole vectors,
-// as what is left of one takes as long as ten of them; and spread out again.
+// at[0], at[1], ...: where x is not 0 (NaN is not), and how often that is; up to 7 more are written
+template <class T>
+static int not_zero(const T* x, int n, int* at) {
+  int number = 0;
+  for (int i = 0; i < n; ++i) {
+    at[number] = i;
+    number += x[i] != 0;
+  }
+  return number;
+}
+#if defined(__AVX2__) && !defined(__AVX512F__) && defined(VK_COUNTS)  // eight at a time; GCC does not find it
+struct Places {
+  alignas(64) uint8_t of[256][8] = {};  // of[mask]: the bits that are set, in order
+  constexpr Places() {
+    for (int mask = 0; mask < 256; ++mask)
+      for (int bit = 0, k = 0; bit < 8; ++bit)
+        if (mask >> bit & 1) of[mask][k++] = uint8_t(bit);
+  }
+};
+constexpr Places kPlaces;
+
+static int not_zero(const float* x, int n, int* at) {
+  int number = 0, i = 0;
+  const auto eight = [&](const float* from, int of_them) {
+    const __m256 v = _mm256_loadu_ps(from);
+    const int mask = _mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_NEQ_UQ)) & ((1 << of_them) - 1);
+    const __m256i places = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(kPlaces.of[mask])));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(at + number), _mm256_add_epi32(places, _mm256_set1_epi32(i)));
+    number += __builtin_popcount(mask);
+  };
+  for (; i + 8 <= n; i += 8) eight(x + i, 8);
+  float rest[8] = {};
+  std::memcpy(rest, x + i, (n - i) * sizeof *x);
+  eight(rest, n - i);
+  return number;
+}
+#endif
+
+// Where x is not 0: arrays of a block are brought together there, filled up with zeros to whole vectors, as what is
+// left of one takes as long as ten of them; and spread out again.
 template <class T>
 class NotZero {
-  int at[kSum];
+  int at[kSum + 8];
 
  public:
-  int number = 0;
+  const int number;
 
-  NotZero(const T* x, int n) {
-    for (int i = 0; i < n; ++i) {
-      at[number] = i;
-      number += x[i] != 0;
-    }
+  NotZero(const T* x, int n) : number(not_zero(x, n, at)) {}
+  template <int N>
+  void gather(const T* const (&from)[N], T* const (&to)[N]) const {
+    for (int i = 0; i < number; ++i) VK_UNROLL for (int k = 0; k < N; ++k) to[k][i] = from[k][at[i]];
+    for (T* p : to)
+      for (int i = number; i < whole_vectors(number); ++i) p[i] = 0;
   }
-  void gather(const T* from, T* to) const {
-    for (int i = 0; i < number; ++i) to[i] = from[at[i]];
-    for (int i = number; i < whole_vectors(number); ++i) to[i] = 0;
-  }
-  void scatter(const T* from, T* to) const {
-    for (int i = 0; i < number; ++i) to[at[i]] = from[i];
+  template <int N>
+  void scatter(const T* const (&from)[N], T* const (&to)[N]) const {
+    for (int i = 0; i < number; ++i) VK_UNROLL for (int k = 0; k < N; ++k) to[k][at[i]] = from[k][i];
   }
 };
 #if defined(__AVX512F__) && defined(VK_COUNTS)  // one instruction for each of the loops above; GCC does not find them
@@ -49,13 +85,23 @@ class NotZero<float> {
       number += __builtin_popcount(some[i / 16]);
     }
   }
-  void gather(const float* from, float* to) const {
+  template <int N>
+  void gather(const float* const (&from)[N], float* const (&to)[N]) const {
+    for (int k = 0; k < N; ++k) compress(from[k], to[k]);
+  }
+  template <int N>
+  void scatter(const float* const (&from)[N], float* const (&to)[N]) const {
+    for (int k = 0; k < N; ++k) expand(from[k], to[k]);
+  }
+
+ private:
+  void compress(const float* from, float* to) const {
     // whole vectors are written: no more than i are there before
     for (int i = 0; i < n; to += __builtin_popcount(some[i / 16]), i += 16)
       _mm512_storeu_ps(to, _mm512_maskz_compress_ps(some[i / 16], _mm512_maskz_loadu_ps(inside(i), from + i)));
     _mm512_mask_storeu_ps(to, __mmask16((1u << (whole_vectors(number) - number)) - 1), _mm512_setzero_ps());
   }
-  void scatter(const float* from, float* to) const {
+  void expand(const float* from, float* to) const {
     for (int i = 0; i < n; from += __builtin_popcount(some[i / 16]), i += 16)
       _mm512_mask_storeu_ps(to + i, some[i / 16], _mm512_maskz_expand_ps(some[i / 16], _mm512_loadu_ps(from)));
   }
