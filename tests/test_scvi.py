@@ -130,7 +130,7 @@ def step(monkeypatch):
 
 def assert_same_step(step, model, backend="auto", **loss_kwargs):
     """Ours is as near to scvi-tools' step in float64 as scvi-tools' own in float32: twice its error, and what is lost
-    in the log of a mean, of up to 8 here: rounded twice, in the softmax's logarithm and the sum, it makes the mean wrong by 8 eps.
+    in the log of a mean, of up to 8 here: rounded twice, with the softmax's sum, it makes the mean wrong by 8 eps.
 
     scvi-tools adds 1e-8 to means and dispersions; ours does not. The means here are near 1 and above: it is not seen.
     """
