@@ -1,4 +1,4 @@
-// e^x - 1 to full relative accuracy: the end of scalar.h, which includes it.
+// e^x - 1, for host and device, float and double: like scalar.h, a plain loop over it vectorises.
 #pragma once
 #include "scalar.h"
 

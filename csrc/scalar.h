@@ -295,5 +295,3 @@ VK_FN T divided_by_255(T x) {
 }
 
 }  // namespace vk
-
-#include "expm1.h"

@@ -20,8 +20,8 @@ struct zinb {
   VK_FN PlusLog1p<T> none(const T (&p)[3], T (&grad)[3]) {  // x = 0
     T by[2];
     const T q[2] = {p[0], p[1]}, d = p[2], n = negative_binomial::none(q, by);
-    const T far =
-        at_least(at_most(-d, n) - kFar, T(0));  // p(0) is about e^-(kFar + far): both of its terms times e^far
+    // p(0) is about e^-(kFar + far): both of its terms times e^far
+    const T far = at_least(at_most(-d, n) - kFar, T(0));
     PlusLog1p<T> value = none(powers(far - n, minus_absolute(d) + far), by, d, grad);
     value.value += far;
     return value;

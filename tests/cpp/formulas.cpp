@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "expm1.h"
 #include "formula.h"
 #include "formulas/all.h"
 #include "formulas/kl.h"

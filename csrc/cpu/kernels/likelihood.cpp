@@ -23,9 +23,8 @@ constexpr bool kLog1p = requires(T x, T (&p)[N]) { F::nll(x, p, p).e; };  // the
 template <class F>
 struct None {
   template <class T>
-  VK_FN auto nll(T x, const T (&p)[N], T (&grad)[N]) {  // 0 for the others
+  VK_FN auto nll(T x, const T (&p)[N], T (&grad)[N]) {  // 0 for the others, whose gradient is overwritten later
     auto value = F::none(p, grad);
-    for (T& g : grad) g = x == 0 ? g : T(0);
     return x == 0 ? value : decltype(value){};
   }
 };
@@ -112,7 +111,7 @@ struct Block {
   }
 };
 
-// The zeros of a block. What the others get as their gradient is overwritten later.
+// The zeros of a block, in their places.
 template <class F, class T, bool GRAD>
 struct Nones : Block<None<F>, T, 0, GRAD> {};
 
@@ -122,7 +121,7 @@ template <class F, class T, bool GRAD>
   requires requires { typename F::not_dropped; }
 struct Nones<F, T, GRAD> {
   static T run(const T* x, const T* const* p, T* const* g, T* scalar_sums, T weight, int n) {
-    using N = typename F::not_dropped;
+    using Kept = typename F::not_dropped;
     alignas(64) T between[7][kBlockCols];
     auto& [ratio, smaller, by0, by1, value, minus_1, e] = between;
     T *power_of_n = ratio, *power_of_d = smaller;  // once they are read
@@ -130,14 +129,14 @@ struct Nones<F, T, GRAD> {
     T *g0 = g[0], *g1 = g[1], *g2 = g[2];
 #pragma omp simd
     for (int i = 0; i < n; ++i) {
-      const auto powers = N::powers({p0[i], p1[i]});
+      const auto powers = Kept::powers({p0[i], p1[i]});
       ratio[i] = powers.ratio;
       smaller[i] = powers.smaller;
     }
 #pragma omp simd
     for (int i = 0; i < n; ++i) {
       T by[2];
-      value[i] = N::none({p0[i], p1[i]}, {ratio[i], smaller[i]}, by);
+      value[i] = Kept::none({p0[i], p1[i]}, {ratio[i], smaller[i]}, by);
       if constexpr (GRAD) by0[i] = by[0], by1[i] = by[1];
     }
 #pragma omp simd
@@ -177,17 +176,17 @@ struct Counts {
     const NotZero<T> some(x, n);
     if (!some.number) return sum;
     alignas(64) T in[N + 1][kBlockCols], out[N][kBlockCols];
-    const T *from[N + 1] = {x}, *q[N], *outs[N];
-    T *to[N + 1] = {in[N]}, *d[N], *at[N];
+    const T* from[N + 1] = {x};
+    T *to[N + 1] = {in[N]}, *d[N];
     for (int k = 0; k < N; ++k) {
       from[k + 1] = p[k];
-      q[k] = to[k + 1] = in[k];
-      outs[k] = d[k] = out[k];
-      at[k] = g[k];
+      to[k + 1] = in[k];
+      d[k] = out[k];
     }
-    some.gather(from, to);
-    const T of_some = Block<Some<F>, T, 0, GRAD>::run(in[N], q, d, scalar_sums, weight, whole_vectors(some.number));
-    if (GRAD) some.scatter(outs, at);
+    some.template gather<N + 1>(from, to);
+    const T of_some =
+        Block<Some<F>, T, 0, GRAD>::run(in[N], to + 1, d, scalar_sums, weight, whole_vectors(some.number));
+    if (GRAD) some.template scatter<N>(d, g);
     return sum + of_some;
   }
 };

@@ -46,7 +46,7 @@ static int not_zero(const float* x, int n, int* at) {
 }
 #endif
 
-// Where x is not 0: arrays of a block are brought together there, filled up with zeros to whole vectors, as what is
+// Where x is not 0: N arrays of a block are brought together there, filled up with zeros to whole vectors, as what is
 // left of one takes as long as ten of them; and spread out again.
 template <class T>
 class NotZero {
@@ -57,13 +57,13 @@ class NotZero {
 
   NotZero(const T* x, int n) : number(not_zero(x, n, at)) {}
   template <int N>
-  void gather(const T* const (&from)[N], T* const (&to)[N]) const {
+  void gather(const T* const* from, T* const* to) const {
     for (int i = 0; i < number; ++i) VK_UNROLL for (int k = 0; k < N; ++k) to[k][i] = from[k][at[i]];
-    for (T* p : to)
-      for (int i = number; i < whole_vectors(number); ++i) p[i] = 0;
+    for (int i = number; i < whole_vectors(number); ++i)
+      for (int k = 0; k < N; ++k) to[k][i] = 0;
   }
   template <int N>
-  void scatter(const T* const (&from)[N], T* const (&to)[N]) const {
+  void scatter(const T* const* from, T* const* to) const {
     for (int i = 0; i < number; ++i) VK_UNROLL for (int k = 0; k < N; ++k) to[k][at[i]] = from[k][i];
   }
 };
@@ -86,11 +86,11 @@ class NotZero<float> {
     }
   }
   template <int N>
-  void gather(const float* const (&from)[N], float* const (&to)[N]) const {
+  void gather(const float* const* from, float* const* to) const {
     for (int k = 0; k < N; ++k) compress(from[k], to[k]);
   }
   template <int N>
-  void scatter(const float* const (&from)[N], float* const (&to)[N]) const {
+  void scatter(const float* const* from, float* const* to) const {
     for (int k = 0; k < N; ++k) expand(from[k], to[k]);
   }
 
