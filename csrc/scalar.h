@@ -185,8 +185,8 @@ struct Real<double> {
 };
 
 #ifndef __CUDACC__
-const Bounds<float> Real<float>::kOpaque = kRange;
-const Bounds<double> Real<double>::kOpaque = kRange;
+constinit const Bounds<float> Real<float>::kOpaque = kRange;
+constinit const Bounds<double> Real<double>::kOpaque = kRange;
 #endif
 
 // x = k ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite, 1980)
