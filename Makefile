@@ -15,6 +15,6 @@ soak-fuzz:
 soak-guided: # pip install atheris
 	$(PYTHON) tests/soak/guided.py 600
 soak-sanitizers:
-	$(PYTHON) tests/sanitizers.py
+	$(PYTHON) tests/support/sanitizers.py
 soak-mutants:
 	$(PYTHON) tests/soak/mutate.py

@@ -189,7 +189,7 @@ def build(cxx, targets=("_C.so",)):
         return shlex.join(words).replace("$", "$$")
 
     lines = [f"builddir = {BUILD}"]
-    # What nvcc says of each kernel's registers is long: it stays in a file, which tests/test_cuda_build.py reads.
+    # What nvcc says of each kernel's registers is long: it stays in a file, which tests/gpu/test_cuda_build.py reads.
     output = {"cxx": "", "nvcc": " >$out.txt 2>&1 || (cat $out.txt; false)"}
     for name, words in rules.items():
         lines += [f"rule {name}", f"  command = {quote(words)} $flags -MMD -MF $out.d -c $in -o $out{output[name]}"]

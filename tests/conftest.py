@@ -6,8 +6,8 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import sysconfig
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,12 +16,21 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read once, when triton is imported
 
+import tiers
 from known import BACKENDS, draw
+from places import CPP, CSRC, SEARCH
 
 from vae_kernels.formulas import LIKELIHOODS
 
-HERE = Path(__file__).resolve().parent
-CSRC = HERE.parent / "csrc"
+sys.path[:0] = SEARCH
+
+
+def pytest_addoption(parser):
+    tiers.add_option(parser)
+
+
+def pytest_collection_modifyitems(config, items):
+    tiers.choose(config, items)
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +57,7 @@ def built(tmp_path_factory):
             continue
         out = folder / f"formulas_{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
         define = f"-DMODULE={out.name.split('.')[0]}"
-        command = [*cxx, *flags, *extra, define, *folders, str(HERE / "cpp/formulas.cpp"), "-o", str(out)]
+        command = [*cxx, *flags, *extra, define, *folders, str(CPP / "formulas.cpp"), "-o", str(out)]
         runs[name] = out, subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     return {name: load(out, process) for name, (out, process) in runs.items()}
 

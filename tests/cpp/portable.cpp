@@ -1,5 +1,5 @@
 // The loops of csrc/cpu/kernels, compiled for the base instruction set of some processor, with no torch: prints what
-// they compute, a line an array, for tests/test_portable.py to compare between processors.
+// they compute, a line an array, for tests/project/test_portable.py to compare between processors.
 #include <cstdio>
 #include <vector>
 

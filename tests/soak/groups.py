@@ -32,8 +32,14 @@ class Group:
     functions: object = None
 
 
+def test(file):
+    """The path of a file of tests: each stands in the folder of its subject."""
+    (path,) = (ROOT / "tests").glob(f"*/test_{file}.py")
+    return path.relative_to(ROOT).as_posix()
+
+
 def tests(k, *files):
-    return [*(f"tests/test_{file}.py" for file in files), "-k", k]
+    return [*(test(file) for file in files), "-k", k]
 
 
 # The compiled library has one instruction set here; tests that start a process of another, or that compile for long.
@@ -71,7 +77,7 @@ GROUPS = {
             tests(f"{SLOW} and not triton", "autograd", "counts", "ops"),
         ),
     ),
-    "noise": Group(6, ("csrc/philox.h",), "cpu", (tests(f"cpu and {SLOW}", "noise"), ["tests/test_scalar.py"])),
+    "noise": Group(6, ("csrc/philox.h",), "cpu", (tests(f"cpu and {SLOW}", "noise"), [test("scalar")])),
     "Triton": Group(
         24,
         ("vae_kernels/triton/*.py", "vae_kernels/formulas/[a-z]*.py"),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import atheris
 
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent / "support")]
 with atheris.instrument_imports(include=["vae_kernels", "numpy.lib._format_impl", "zipfile"]):
     import fuzz_arguments
     import fuzz_readers

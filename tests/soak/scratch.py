@@ -54,7 +54,7 @@ def build(kind, tree):
                 os.replace(tree / "vae_kernels/_C.so.new", tree / "vae_kernels/_C.so")
             else:
                 sys.path.insert(0, str(tree))
-                host = module(tree / "tests/cuda_host.py")
+                host = module(tree / "tests/support/cuda_host.py")
                 csrc = tree / "build/csrc"
                 shutil.rmtree(csrc, ignore_errors=True)
                 host.build(Path(shutil.copytree(tree / "csrc", csrc)), tree / "build/cuda", FEW, optimize="-O0")
@@ -91,7 +91,7 @@ def run(tree, arguments, limit):
         os.chdir(tree)
         os.environ["PYTHONPATH"] = str(tree)
         os.environ["VAE_KERNELS_TEST_CUDA_HOST"] = str(tree / "build/cuda/host.so")
-        sys.path[:0] = [str(tree), str(tree / "tests")]
+        sys.path[:0] = [str(tree)]
         import pytest
 
         watch = Watch()

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from places import SUPPORT
 from safetensors.torch import load_file
 from training import rows, same_run, small, train
 
-CHECKS = Path(__file__).with_name("ranks.py")
+CHECKS = SUPPORT / "ranks.py"
 NAMES = [line[4:].split("(")[0] for line in CHECKS.read_text().splitlines() if line.startswith("def check_")]
 EPOCHS = 40  # enough to be killed in
 

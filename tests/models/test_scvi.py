@@ -9,12 +9,12 @@ import subprocess
 import sys
 import zipfile
 from importlib import metadata
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from known import BACKENDS
+from places import EXAMPLES
 from torch.distributions import Normal
 
 import vae_kernels as vk
@@ -31,7 +31,6 @@ else:
     reason = ""
 
 needs_scvi = pytest.mark.skipif(adapter is None, reason=reason)
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 EPS32 = torch.finfo(torch.float32).eps
 
 

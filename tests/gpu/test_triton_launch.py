@@ -5,18 +5,17 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from places import SUPPORT
 
-HERE = Path(__file__).resolve().parent
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 
 
 @pytest.fixture(scope="module")
 def host():
     env = os.environ | {"TRITON_INTERPRET": "0", "PYTHONPATH": os.environ.get("TRITON_PATH", "")}
-    done = subprocess.run([sys.executable, "triton_host.py"], cwd=HERE, env=env, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "triton_host.py"], cwd=SUPPORT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
 

@@ -1,13 +1,13 @@
 """The simulator of examples/splatter.py draws from the distributions that it names."""
 
 import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
+from places import EXAMPLES
 
 stats = pytest.importorskip("scipy.stats", reason="scipy, which has the distributions, is not installed")
-PATH = Path(__file__).resolve().parent.parent / "examples/splatter.py"
+PATH = EXAMPLES / "splatter.py"
 if not PATH.exists():
     pytest.skip("the tests run without the source tree beside them: there is no examples/", allow_module_level=True)
 

@@ -3,14 +3,13 @@
 import csv
 import re
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from places import ROOT
 
 import vae_kernels as vk
 
-ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 
 if not README.exists():

@@ -1,17 +1,15 @@
 """What docs/reliability.md promises of bits: another run, in a process of its own, on other threads, has the same."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from known import compiled
+from places import TESTS, child
 from steps import assert_same
 
 pytestmark = compiled
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +18,9 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("steps")
 
     def results(name, threads):
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        command = [sys.executable, "steps.py", str(folder / name)]
-        done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True)
+        environment = child(OMP_NUM_THREADS=str(threads))
+        command = [sys.executable, "-m", "steps", str(folder / name)]
+        done = subprocess.run(command, cwd=TESTS, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-2000:]
         return torch.load(folder / name, weights_only=True)
 

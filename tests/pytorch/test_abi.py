@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from places import CSRC
 from torch.torch_version import TorchVersion
 
-HEADER = Path(__file__).resolve().parent.parent / "csrc" / "torch_abi.h"
+HEADER = CSRC / "torch_abi.h"
 TORCH_INCLUDE = Path(torch.__file__).parent / "include"
 # USE_CUDA shows the declarations for CUDA as well: no CUDA header is needed for them.
 TORCH = '#define USE_CUDA\n#include "torch/csrc/stable/c/shim.h"\n'

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from places import EXAMPLES
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 if not EXAMPLES.is_dir():
     pytest.skip("the tests run without the source tree beside them: there is no examples/", allow_module_level=True)
 

@@ -1,15 +1,14 @@
 """The noise of the compiled backends: the bits of philox.py, drawn again by the backward pass, ruled by the seed."""
 
 import itertools
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import cases
 import pytest
 import torch
 from known import BACKENDS, compiled
+from places import TESTS, child
 
 import vae_kernels as vk
 from vae_kernels import backends, philox
@@ -45,9 +44,8 @@ def test_bits_of_every_instruction_set(isa):
     if isa == "avx2" and not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         pytest.skip("this processor does not run avx2")
     code = "import test_noise as t; t.test_bits_of_many('cpu'); t.test_bits('cpu', (5, 3000), (1, 2))"
-    env = os.environ | {"VAE_KERNELS_ISA": isa}
-    here = Path(__file__).parent
-    done = subprocess.run([sys.executable, "-c", code], cwd=here, env=env, capture_output=True, text=True)
+    env = child(VAE_KERNELS_ISA=isa)
+    done = subprocess.run([sys.executable, "-c", code], cwd=TESTS, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
 
 

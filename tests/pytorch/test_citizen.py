@@ -2,12 +2,11 @@
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
+from places import DOCS, TESTS
 
-HERE = Path(__file__).resolve().parent
-PAGE = HERE.parent / "docs/citizen.md"
+PAGE = DOCS / "citizen.md"
 
 if not PAGE.exists():
     pytest.skip("the tests run without the source tree beside them: there is no docs/", allow_module_level=True)
@@ -28,7 +27,7 @@ def table(text):
 
 def functions(file):
     """{name: the names of its arguments} of a file of tests."""
-    path = HERE / file
+    path = next(TESTS.rglob(file), TESTS / file)
     tree = ast.parse(path.read_text()) if path.exists() else ast.Module([], [])
     return {node.name: {a.arg for a in node.args.args} for node in tree.body if isinstance(node, ast.FunctionDef)}
 

@@ -7,11 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+from places import CPP, CSRC  # noqa: F401 - CSRC is for who imports this
 
 from vae_kernels.formulas import LIKELIHOODS
 
-HERE = Path(__file__).resolve().parent
-CSRC = HERE.parent / "csrc"
 LIBRARY = "VAE_KERNELS_TEST_CUDA_HOST"  # the variable with a library that was built already, to plant a fault
 CXX = shlex.split(os.environ.get("CXX", "g++"))
 OPS = ("elbo", "elbo_backward", "sample", "sample_backward", "levels", "levels_backward", "mixture", "mixture_backward",
@@ -27,7 +26,7 @@ def compile_commands(csrc, folder, likelihoods, optimize):
     sources = {f"likelihood.{name}": (csrc / "cuda/likelihood.cu", [f"-DVK_LIKELIHOOD={name}"]) for name in likelihoods}
     others = ("latent.cu", "levels.cu", "mixture.cu", "elbo.cpp", "sample.cpp", "levels.cpp", "mixture.cpp")
     sources |= {name: (csrc / f"cuda/{name}", []) for name in others}
-    sources["host"] = HERE / "cpp/cuda_host.cpp", []
+    sources["host"] = CPP / "cuda_host.cpp", []
     return [
         [*CXX, *flags, *extra, "-x", "c++", "-c", str(source), "-o", str(folder / f"{name}.o")]
         for name, (source, extra) in sources.items()

@@ -3,11 +3,10 @@
 import importlib.util
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 if not (ROOT / "csrc").is_dir():
     pytest.skip("the tests run without the source tree beside them: there is no csrc/", allow_module_level=True)
 

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from test_build import ROOT, build  # noqa: F401 - a fixture
+from places import ROOT
+from test_build import build  # noqa: F401 - a fixture
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 

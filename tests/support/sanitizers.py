@@ -1,6 +1,6 @@
 """csrc with no torch and no Python (tests/cpp/sanitized.cpp), compiled with the sanitizers of the compiler or without.
 
-python tests/sanitizers.py          # `make soak`: every likelihood, both instruction sets, CUDA on the host, valgrind
+python tests/support/sanitizers.py  # `make soak`: every likelihood, both instruction sets, CUDA on the host, valgrind
 """
 
 import os
@@ -14,11 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cuda_host import compile_commands
+from places import CPP, CSRC
 
 from vae_kernels.formulas import LIKELIHOODS
 
-HERE = Path(__file__).resolve().parent
-CSRC = HERE.parent / "csrc"
 CXX = shlex.split(os.environ.get("CXX", "g++"))
 UNDEFINED = "undefined,float-cast-overflow"
 FLAGS = {
@@ -31,8 +30,8 @@ BEST = ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"
 
 def commands(csrc, folder, flags, likelihoods, cuda):
     shared = ["-O1", "-g", "-std=c++20", "-fopenmp-simd", "-ffp-contract=off", "-fno-math-errno", *flags]
-    shared += ["-iquote", str(csrc), "-iquote", str(folder), "-iquote", str(HERE / "cpp")]
-    sources = [(HERE / f"cpp/{name}.cpp", name, []) for name in ("fake_torch", "sanitized")]
+    shared += ["-iquote", str(csrc), "-iquote", str(folder), "-iquote", str(CPP)]
+    sources = [(CPP / f"{name}.cpp", name, []) for name in ("fake_torch", "sanitized")]
     sources += [(csrc / "cpu/pool.cpp", "pool", [])]
     if cuda:
         shared += ["-DVK_CUDA_ON_HOST", "-Wno-unknown-pragmas"]

@@ -7,14 +7,13 @@ The tree is read, not imported, so that the check itself can be tried on copies 
 import ast
 import re
 import shutil
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from vae_kernels.formulas import LEVELS, LIKELIHOODS
 
-ROOT = Path(__file__).resolve().parent.parent
-FORMULAS, HEADERS, ORACLES = "vae_kernels/formulas", "csrc/formulas", "tests/oracles.py"
+FORMULAS, HEADERS, ORACLES = "vae_kernels/formulas", "csrc/formulas", "tests/support/oracles.py"
 PYTHON_LIST, CPP_LIST = f"{FORMULAS}/__init__.py", f"{HEADERS}/all.h"
 # The files that must serve every likelihood alike.
 NEUTRAL = (

@@ -1,6 +1,6 @@
 """What the Triton kernels look like when they are compiled for GPUs: no spilled register, few registers, wide accesses.
 
-Under another Triton than the one installed: TRITON_PATH=<folder that holds it> pytest tests/test_triton_aot.py
+Under another Triton than the one installed: TRITON_PATH=<folder that holds it> pytest tests/gpu/test_triton_aot.py
 """
 
 import importlib.util
@@ -9,13 +9,12 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from places import SUPPORT
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 
-HERE = Path(__file__).resolve().parent
 ARCHS = (80, 90, 100)
 MIXTURE_TILES = re.compile("mixture_kernel|mixture_backward_kernel")
 ELEMENTS_A_THREAD = 8  # of the loop over tiles of 1024 elements by 4 warps
@@ -25,8 +24,8 @@ ELEMENTS_A_THREAD = 8  # of the loop over tiles of 1024 elements by 4 warps
 def compiled(request):
     path = [p for p in (os.environ.get("TRITON_PATH"), os.environ.get("PYTHONPATH")) if p]
     env = os.environ | {"TRITON_INTERPRET": "0", "PYTHONPATH": os.pathsep.join(path)}
-    command = [sys.executable, str(HERE / "triton_aot.py"), str(request.param)]
-    done = subprocess.run(command, cwd=HERE, env=env, capture_output=True, text=True)
+    command = [sys.executable, str(SUPPORT / "triton_aot.py"), str(request.param)]
+    done = subprocess.run(command, cwd=SUPPORT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
 

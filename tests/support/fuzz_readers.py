@@ -1,5 +1,5 @@
 """Broken files for `train --data` and `--resume`: whole ones with bytes or values changed. Each is read, or refused in
-one sentence (UserError), and nothing is ever unpickled. tests/test_fuzz.py runs some; many: python tests/soak/fuzz.py.
+one sentence (UserError), and nothing is ever unpickled. tests/api/test_fuzz.py runs some; many: `make soak-fuzz`.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """The C++ under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer, through the table of
 tests/cpp/sanitized.cpp; and each of them finds a fault that is planted. All likelihoods, a build for this processor,
-csrc/cuda and valgrind: python tests/sanitizers.py."""
+csrc/cuda and valgrind: python tests/support/sanitizers.py."""
 
 import shutil
 

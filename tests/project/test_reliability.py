@@ -2,12 +2,11 @@
 
 import csv
 from collections import Counter
-from pathlib import Path
 
 import pytest
+from places import ROOT
 from soak import record
 
-ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench/results/reliability"
 
 if not RESULTS.is_dir():

@@ -1,5 +1,5 @@
 """Random calls of the public functions: right ones with some arguments made wrong. Each gives a right result, or a
-TypeError or ValueError that names an argument. tests/test_fuzz.py runs some; many: python tests/soak/fuzz.py."""
+TypeError or ValueError that names an argument. tests/api/test_fuzz.py runs some; many: python tests/soak/fuzz.py."""
 
 import random
 import re
@@ -150,7 +150,7 @@ def judge(function, call):
     if any(t.device.type == "meta" for t in ours) or not defined(call):
         return None
     if function in ("sample_kl", "reparameterize"):
-        return None  # noise is a function of the dtype's rounding too: tests/test_noise.py has its bits
+        return None  # noise is a function of the dtype's rounding too: tests/kernels/test_noise.py has its bits
     known = {}
     truth = answer(function, {k: double(v, known) for k, v in call.items()} | {"backend": "torch"})
     for a, b in zip(ours, truth, strict=True):

@@ -3,11 +3,10 @@
 import csv
 import re
 import statistics
-from pathlib import Path
 
 import pytest
+from places import DOCS
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGES = ("controls", "audit", "monitor", "doctor")
 
 if not DOCS.is_dir():

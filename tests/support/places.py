@@ -1,0 +1,22 @@
+"""Where things stand in the source tree, and how a child process finds the modules of the tests."""
+
+import os
+from pathlib import Path
+
+SUPPORT = Path(__file__).resolve().parent
+TESTS = SUPPORT.parent
+ROOT = TESTS.parent
+CSRC, DOCS, EXAMPLES = ROOT / "csrc", ROOT / "docs", ROOT / "examples"
+CPP = TESTS / "cpp"  # C++ sources of the tests
+
+# Folders whose modules other tests import: helpers, and the tables of cases that several backends go through.
+SEARCH = [str(TESTS / folder) for folder in ("support", "kernels", "models", "pytorch")]
+
+
+def child(**variables):
+    """The environment of a child process that imports modules of the tests.
+
+    The source tree itself is not on its path: the vae_kernels there may have no compiled library.
+    """
+    path = [*SEARCH, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path)} | variables
