@@ -134,7 +134,7 @@ def test_the_tree_is_read_as_it_is_imported():
 def tree(tmp_path):
     for folder in ("csrc", "vae_kernels"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    (tmp_path / "tests").mkdir()
+    (tmp_path / ORACLES).parent.mkdir(parents=True)
     shutil.copy(ROOT / ORACLES, tmp_path / ORACLES)
     return tmp_path
 
