@@ -2,6 +2,7 @@
 `blobs`, `finished` and `no_pictures` for those of the command."""
 
 import importlib.util
+import json
 import os
 import shlex
 import shutil
@@ -12,6 +13,7 @@ import sysconfig
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read once, when triton is imported
@@ -42,30 +44,37 @@ def built(tmp_path_factory):
     cxx = shlex.split(os.environ.get("CXX", "g++"))
     if not shutil.which(cxx[0]):
         pytest.skip(f"no C++ compiler ({cxx[0]}) to compile csrc/formulas with")
-    folder = tmp_path_factory.mktemp("formulas")
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "formulas"  # of all workers of this run
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            compile_formulas(cxx, pybind11.get_include(), folder)
+        return {name: load(folder / file) for name, file in json.loads((folder / "built.json").read_text()).items()}
+
+
+def compile_formulas(cxx, pybind11_include, folder):
+    """The modules, side by side; built.json says which."""
+    folder.mkdir()
     (folder / "likelihoods.h").write_text("".join(f'#include "formulas/{name}.h"\n' for name in LIKELIHOODS))
     flags = ["-O1", "-std=c++20", "-ffp-contract=off", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall"]
-    folders = [
-        f"-iquote{CSRC}",
-        f"-iquote{folder}",
-        f"-I{pybind11.get_include()}",
-        f"-I{sysconfig.get_path('include')}",
-    ]
-    runs = {}
+    includes = (pybind11_include, sysconfig.get_path("include"))
+    folders = [f"-iquote{CSRC}", f"-iquote{folder}", *(f"-I{include}" for include in includes)]
+    files, compilers = {}, []
     for name, extra in {"base": [], "fma": ["-mfma"]}.items():
         if extra and torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
             continue
-        out = folder / f"formulas_{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
-        define = f"-DMODULE={out.name.split('.')[0]}"
-        command = [*cxx, *flags, *extra, define, *folders, str(CPP / "formulas.cpp"), "-o", str(out)]
-        runs[name] = out, subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    return {name: load(out, process) for name, (out, process) in runs.items()}
+        files[name] = f"formulas_{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
+        define = f"-DMODULE={files[name].split('.')[0]}"
+        command = [*cxx, *flags, *extra, define, *folders, str(CPP / "formulas.cpp"), "-o", str(folder / files[name])]
+        compilers.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+    for compiler in compilers:
+        _, errors = compiler.communicate()
+        assert compiler.returncode == 0, errors
+    (folder / "built.json").write_text(json.dumps(files))
 
 
-def load(out, process):
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
-    spec = importlib.util.spec_from_file_location(out.name.split(".")[0], out)
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.name.split(".")[0], path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -222,6 +222,7 @@ def test_the_command(tmp_path):
     assert {row["suite"] for row in rows} == {"own"} and {row["batch"] for row in rows} == {"16"}
 
 
+@pytest.mark.full
 def test_compiled(tmp_path):
     output = bench("--shape", "16x50/8", "--seconds", 0, "--out", tmp_path)
     assert "torch.compile bce_with_logits" in output

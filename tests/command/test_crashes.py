@@ -28,6 +28,7 @@ def ends_as_undisturbed(run):
     same_run(run, run.parent / "whole")
 
 
+@pytest.mark.full
 def test_killed_at_any_moment(tmp_path):
     kills.data(tmp_path)
     run, while_writing = kills.disturbed(tmp_path, ["train", "save", "save"])

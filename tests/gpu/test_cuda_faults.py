@@ -3,14 +3,15 @@
 import os
 import shutil
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cuda_host
 import pytest
 from oracles import ORACLES
+from places import PYTEST, TESTS
 
+pytestmark = pytest.mark.full
 if not cuda_host.CSRC.is_dir():
     pytest.skip("the tests run without the source tree beside them: there is no csrc/", allow_module_level=True)
 if not shutil.which(cuda_host.CXX[0]):
@@ -68,10 +69,10 @@ def planted(tmp_path_factory):
             shutil.copytree(sound.result().parent, folder / "build")
         library = sound.result() if fault == NO_FAULT else build(csrc, folder, unit)
         others = [name for name in ORACLES if name not in FEW]
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(TABLE)]
+        command = [*PYTEST, str(TABLE)]
         command += ["-k", f"({tests}) and not {' and not '.join(others)}"]
         env = os.environ | {cuda_host.LIBRARY: str(library)}
-        return subprocess.run(command, env=env, capture_output=True, text=True)
+        return subprocess.run(command, cwd=TESTS, env=env, capture_output=True, text=True)
 
     with ThreadPoolExecutor(2) as pool:
         sound = pool.submit(build_sound)

@@ -35,17 +35,20 @@ def test_the_formula_of_any_other_likelihood(likelihood, dtypes):
     compare(BACKEND, likelihood, x, params, posterior(3, (5,), dtypes[0]), "none")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_many_rows_are_added_up_by_several_programs(reduction):
     x, params = cases.draw("bernoulli", (70_001, 3))
     compare(BACKEND, "bernoulli", x, params, posterior(70_001, (2,), torch.float32), reduction)
 
 
+@pytest.mark.full
 def test_gradients_of_a_row_from_many_partial_sums():
     x, (loc, logvar) = cases.draw("gaussian", (260, 2100))
     compare(BACKEND, "gaussian", x, (loc, logvar[7]), posterior(260, (3,), torch.float32))
 
 
+@pytest.mark.full
 def test_several_tiles_a_program():
     """From 2^20 elements on a program has four tiles, side by side; the last one is not full."""
     from vae_kernels import fused_elbo

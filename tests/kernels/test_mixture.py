@@ -5,8 +5,6 @@ import math
 import os
 import resource
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ import scipy.special
 import scipy.stats
 import torch
 from known import BACKENDS, compiled
+from places import PYTEST, TESTS
 from torch.autograd import gradcheck, gradgradcheck
 
 import vae_kernels as vk
@@ -335,15 +334,16 @@ def test_compile(backend, dtype):
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.full
 @compiled
 @pytest.mark.parametrize("isa", ["base", "avx2"])
 def test_every_instruction_set(isa):
     if isa == "avx2" and not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         pytest.skip("this processor does not run avx2")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]
+    command = [*PYTEST, __file__]
     command += ["-k", "(test_sizes and not triton) or (cpu and (far_from_all or no_weight))"]
     env = os.environ | {"VAE_KERNELS_ISA": isa, "MALLOC_PERTURB_": "1"}
-    done = subprocess.run(command, cwd=Path(__file__).parent, env=env, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=TESTS, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
     assert " passed" in done.stdout
 

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import cases
@@ -10,6 +9,7 @@ import pytest
 import torch
 from known import BACKENDS, compiled
 from oracles import ORACLES
+from places import PYTEST, TESTS
 
 import vae_kernels as vk
 from vae_kernels import backends
@@ -238,6 +238,7 @@ def test_sum_of_many(backend):
     assert ((value - truth).abs() / truth).item() < 1e-6
 
 
+@pytest.mark.full
 @compiled
 @pytest.mark.parametrize("isa", ["base", "avx2", "avx512"])
 def test_every_instruction_set(isa):
@@ -246,12 +247,11 @@ def test_every_instruction_set(isa):
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     if isa != "base" and (isa if isa == "avx2" else "avx512dq") not in flags:
         pytest.skip(f"this processor does not run {isa}")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]
-    command += [__file__.replace("test_objective", other) for other in ("test_levels", "test_counts")]
+    command = [*PYTEST, __file__]
+    command += map(str, (TESTS / "kernels/test_levels.py", TESTS / "formulas/test_counts.py"))
     command += ["-k", "(test_dtypes or test_latent_dims or test_broadcast) and cpu or test_loop or test_zeros"]
     env = os.environ | {"VAE_KERNELS_ISA": isa, "MALLOC_PERTURB_": "1"}
-    here = Path(__file__).parent  # not the source tree, whose vae_kernels has no compiled library
-    done = subprocess.run(command, cwd=here, env=env, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=TESTS, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
     assert " passed" in done.stdout
 

@@ -7,6 +7,7 @@ import shutil
 import pytest
 import sanitizers
 
+pytestmark = pytest.mark.full
 if not sanitizers.CSRC.is_dir():
     pytest.skip("the tests run without the source tree beside them: there is no csrc/", allow_module_level=True)
 if not shutil.which(sanitizers.CXX[0]):

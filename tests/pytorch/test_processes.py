@@ -85,6 +85,7 @@ def in_the_child():
     assert (gradient(1) == 0.5).all() and vk.pool_bytes() >= 0
 
 
+@pytest.mark.full
 def test_a_fork_while_another_thread_is_in_the_pool():
     """The child can use the pool, whoever held its lock: a thread that gives back blocks holds it for long."""
     done, about = threading.Event(), threading.Event()

@@ -56,6 +56,7 @@ def test_two_ranks(said, name):
     assert said[name] == "passed", said[name]
 
 
+@pytest.mark.full
 def test_two_ranks_go_on_as_one_would(said, blobs, out):
     """From the checkpoint of one process: torch's own tolerance for float32, as the sums are taken in another order."""
     assert said["check_train_resumes"] == "passed"
@@ -67,11 +68,13 @@ def test_two_ranks_go_on_as_one_would(said, blobs, out):
         assert a | {"seconds": 0} == pytest.approx(b | {"seconds": 0}, rel=1e-5)
 
 
+@pytest.mark.full
 def test_an_interrupted_run_ends_where_another_does(said, out):
     assert said["check_train_interrupted"] == said["check_train_undisturbed"] == "passed"
     same_run(out / "interrupted", out / "undisturbed")
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the worker to kill in /proc, which is Linux's")
 def test_a_worker_dies(said, blobs, out):
     """The one that writes, killed at once: torchrun starts both again, and they go on from the last checkpoint to the

@@ -14,7 +14,7 @@ PROFILES = {"soak": "not triton", "soak-triton": "triton"}  # Triton's interpret
 def main():
     tried, properties = 0, 0
     for profile, which in PROFILES.items():
-        command = [sys.executable, "-m", "pytest", "-q", "kernels/test_properties.py", "-k", which]
+        command = [sys.executable, "-m", "pytest", "-q", "--full", "kernels/test_properties.py", "-k", which]
         done = subprocess.run(
             [*command, "--hypothesis-show-statistics", "-p", "no:cacheprovider"],
             cwd=Path(__file__).resolve().parents[1],

@@ -95,7 +95,9 @@ def run(tree, arguments, limit):
         import pytest
 
         watch = Watch()
-        code = pytest.main([*arguments, "-x", "-q", "-p", "no:cacheprovider", "--durations=5"], plugins=[watch])
+        code = pytest.main(
+            [*arguments, "-x", "-q", "--full", "-p", "no:cacheprovider", "--durations=5"], plugins=[watch]
+        )
         ok = code in (0, 1, 5) and (code != 1) == (watch.first == "")  # 5: no test has that name
         said.write_text(watch.first or ("" if ok else f"pytest ended with {int(code)}"))
         os._exit(0)

@@ -1,6 +1,7 @@
 """Where things stand in the source tree, and how a child process finds the modules of the tests."""
 
 import os
+import sys
 from pathlib import Path
 
 SUPPORT = Path(__file__).resolve().parent
@@ -8,6 +9,8 @@ TESTS = SUPPORT.parent
 ROOT = TESTS.parent
 CSRC, DOCS, EXAMPLES = ROOT / "csrc", ROOT / "docs", ROOT / "examples"
 CPP = TESTS / "cpp"  # C++ sources of the tests
+# How a test runs others in a child: all that their -k takes, away from the source tree, which may have no library.
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "--full", "-p", "no:cacheprovider"]
 
 # Folders whose modules other tests import: helpers, and the tables of cases that several backends go through.
 SEARCH = [str(TESTS / folder) for folder in ("support", "kernels", "models", "pytorch")]
