@@ -4,6 +4,7 @@ import torch
 
 from ..diagnose.verdicts import alarm
 from ..functional import sample_kl
+from ..modes import evaluating
 from ..monitor import ACTIVE
 
 LOOKED_AT = 256  # samples
@@ -11,9 +12,11 @@ LOOKED_AT = 256  # samples
 
 @torch.no_grad()
 def glance(vae, x):
-    """(KL in nats, active units) of some of a batch, by the weights as they are. The noise of training is left."""
+    """(KL in nats, active units) of some of a batch, by the weights as they are. The training is left as it was: its
+    noise, and what its layers count."""
     generator = torch.Generator(x.device).manual_seed(0)
-    mu, logvar = vae.encode(x[:LOOKED_AT])
+    with evaluating(vae):
+        mu, logvar = vae.encode(x[:LOOKED_AT])
     _, kl = sample_kl(mu, logvar, prior=vae.prior, generator=generator, backend=vae.backend)
     active = (mu.flatten(1).var(0, correction=0) > ACTIVE).sum()
     return kl.mean().item(), int(active)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from ..modes import evaluating
 from ..monitor import ACTIVE
 from . import ranks
 from .eager_loss import eager_loss
@@ -54,18 +55,18 @@ def measure(kind, vae, images, index, size, device):
     """(nll, kl) in nats per image, and the posterior means [len(index), L], of the rows `index` of `images`.
 
     One posterior sample an image, and the same noise at each call: epochs differ by their weights alone. The noise of
-    training is left as it was. Ranks share the work, and all have the result.
+    training is left as it was, and so is each module's own flag of training. Ranks share the work, and all have the
+    result.
     """
-    vae.eval()
     generator = torch.Generator(device).manual_seed(0)
     total, means = torch.zeros(2, dtype=torch.float64, device=device), []
-    for x, shard in batches(images, index, size, device):
-        total += torch.stack(nll_and_kl(kind, vae, x, generator, shard)).double()
-        own = vae.encode(x)[0].flatten(1)
-        first, rows = shard or (0, len(own))
-        means.append(own.new_zeros(rows, own.shape[1]))  # of the other ranks: 0, for the sum below
-        means[-1][first : first + len(own)] = own
-    vae.train()
+    with evaluating(vae):
+        for x, shard in batches(images, index, size, device):
+            total += torch.stack(nll_and_kl(kind, vae, x, generator, shard)).double()
+            own = vae.encode(x)[0].flatten(1)
+            first, rows = shard or (0, len(own))
+            means.append(own.new_zeros(rows, own.shape[1]))  # of the other ranks: 0, for the sum below
+            means[-1][first : first + len(own)] = own
     nll, kl = (ranks.add(total) / len(index)).tolist()
     return nll, kl, ranks.add(torch.cat(means))
 

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import __version__
 from ..formulas import LIKELIHOODS
+from ..modes import evaluating
 from . import UserError, checkpoint, plots, ranks
 from .alarm import glance, warning
 from .build import build, learned_scale
@@ -262,18 +263,18 @@ def draw(run, vae, data, config, rows):
     means = measure(config["loss"], vae, data.images, test, config["batch_size"], device)[2]
     if not ranks.first():
         return
-    vae.eval()
     shown = data.images[test[:40]]
     unit = shown.dtype == torch.uint8 or LIKELIHOODS[config["likelihood"]].SUPPORT == (0.0, 1.0)
     originals = shown / 255 if shown.dtype == torch.uint8 else shown
     low, high = (0.0, 1.0) if unit else (originals.min().item(), originals.max().item())
     generator = torch.Generator(device).manual_seed(0)
     labels = None if data.labels is None else data.labels[test]
-    pictures = {
-        "curves.png": plots.curves(rows, config["latent_dim"]),
-        "reconstructions.png": plots.reconstructions(originals, vae.reconstruct(shown.to(device)), low, high),
-        "samples.png": plots.samples(vae.sample(64, generator=generator), low, high),
-        "latent.png": plots.latent(means, labels, data.classes, vae.sample_prior(10_000, generator=generator)),
-    }
+    with evaluating(vae):
+        pictures = {
+            "curves.png": plots.curves(rows, config["latent_dim"]),
+            "reconstructions.png": plots.reconstructions(originals, vae.reconstruct(shown.to(device)), low, high),
+            "samples.png": plots.samples(vae.sample(64, generator=generator), low, high),
+            "latent.png": plots.latent(means, labels, data.classes, vae.sample_prior(10_000, generator=generator)),
+        }
     for file, png in pictures.items():
         checkpoint.write(run / file, png)

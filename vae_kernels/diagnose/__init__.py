@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..modes import evaluating
 from ..vae import VAE
 from .measures import OF_LOG_P, LogP, Measures, measure
 from .verdicts import Verdict, verdicts, worst
@@ -67,7 +68,8 @@ def diagnose(model, data, *, labels=None, classes=None, samples=1024, batch_size
     labels: [N] integers >= 0, the colours of the map of latents; or None. classes: their names; None for the numbers.
     log_p: (samples, draws): log p(x) is estimated of so many samples, from so many draws of the posterior for each,
         which decodes samples * draws z. None: it is left out.
-    The global noise is not touched.
+    The model is looked at in evaluation mode. Afterwards each of its modules has its own flag of training again. The
+    global noise is not touched.
     """
     if not isinstance(model, VAE):
         raise TypeError(f"model: got {type(model).__name__}, expected a vae_kernels.VAE")
@@ -88,14 +90,9 @@ def diagnose(model, data, *, labels=None, classes=None, samples=1024, batch_size
         raise ValueError(f"labels: got {came}, expected a tensor ({len(data)},): one for each sample of data")
     if classes is not None and labels is None:
         raise ValueError("classes: has no effect without labels")
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            labels = None if labels is None else labels[:samples]
-            return _diagnose(model, data[:samples], labels, classes, batch_size, log_p, seed)
-    finally:
-        model.train(training)
+    with evaluating(model), torch.no_grad():
+        labels = None if labels is None else labels[:samples]
+        return _diagnose(model, data[:samples], labels, classes, batch_size, log_p, seed)
 
 
 def _diagnose(model, x, labels, classes, batch_size, log_p, seed):

@@ -1,0 +1,71 @@
+"""Whatever looks at a user's model leaves it as it was: each module's flag, the counts of its layers, the noise."""
+
+import copy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+import vae_kernels as vk
+from vae_kernels.cli import alarm, fit
+from vae_kernels.cli import train as command
+from vae_kernels.modes import evaluating
+
+X = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+def model():
+    """In training, but for a batch norm that its user has frozen; with layers that count and draw."""
+    torch.manual_seed(0)
+    encoder = nn.Sequential(
+        nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.BatchNorm1d(8), nn.Linear(8, 4)
+    )
+    vae = vk.VAE(encoder, nn.Sequential(nn.Linear(2, 16), nn.Unflatten(1, (1, 4, 4))), latent_shape=2)
+    encoder[2].eval()
+    return vae
+
+
+def measured(vae):
+    fit.measure("fused", vae, X, torch.arange(len(X)), 16, "cpu")
+
+
+def drawn(vae):
+    data = SimpleNamespace(images=X, labels=None, classes=None, split=lambda: torch.arange(len(X)).split(20))
+    config = {"device": "cpu", "loss": "fused", "batch_size": 16, "latent_dim": 2, "likelihood": "bernoulli"}
+    command.draw(Path("run"), vae, data, config, [])
+
+
+LOOKS = {
+    "diagnose": lambda vae: vk.diagnose(vae, X, log_p=None),
+    "measure": measured,
+    "glance": lambda vae: alarm.glance(vae, X),
+    "draw": drawn,
+}
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_look_leaves_the_model_as_it_was(look, frozen, monkeypatch):
+    monkeypatch.setattr(command.checkpoint, "write", lambda *_: None)
+    for picture in ("curves", "reconstructions", "samples", "latent"):
+        monkeypatch.setattr(command.plots, picture, lambda *_: b"")
+    vae = model()
+    if frozen:
+        vae.eval()
+        vae.encoder[2].train()  # and the reverse
+    flags, state, noise = [m.training for m in vae.modules()], copy.deepcopy(vae.state_dict()), torch.get_rng_state()
+    LOOKS[look](vae)
+    assert [m.training for m in vae.modules()] == flags
+    torch.testing.assert_close(vae.state_dict(), state, rtol=0, atol=0)
+    assert torch.equal(torch.get_rng_state(), noise)
+
+
+def test_the_flags_come_back_after_an_error():
+    vae = model()
+    flags = [m.training for m in vae.modules()]
+    with pytest.raises(ZeroDivisionError), evaluating(vae):
+        assert not any(m.training for m in vae.modules())
+        raise ZeroDivisionError
+    assert [m.training for m in vae.modules()] == flags
