@@ -6,6 +6,7 @@ import sys
 
 import torch
 
+from .control import current
 from .formulas import ALL, LEVELS, LIKELIHOODS
 
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -129,6 +130,7 @@ def _observation(obs_logvar, params, x, likelihood, names):
         raise ValueError(f"obs_logvar: has no effect with likelihood={likelihood!r}, which has no variance")
     if len(params) >= len(names):
         raise ValueError("obs_logvar: given beside recon=(loc, logvar); expected one of the two")
+    obs_logvar = current(obs_logvar)
     if isinstance(obs_logvar, torch.Tensor):
         tensor("obs_logvar", obs_logvar)
         on_device_of("x", x, "obs_logvar", obs_logvar)

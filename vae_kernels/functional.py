@@ -7,6 +7,7 @@ DTensors whose samples are shared out over ranks give DTensors: sharded.py.
 import torch
 
 from . import backends, checks, layout, philox, sharded
+from .control import current
 from .formulas import LEVELS
 from .formulas.elbo import compute_dtype
 from .ops import REDUCTIONS
@@ -57,12 +58,13 @@ def fused_elbo(
         mu, logvar: [B, ...] the posterior q(z|x) = N(mu, exp(logvar)).
         kl: in place of mu and logvar, the [B] or [B, latent dims] that sample_kl gave.
         likelihood: a name in vae_kernels.LIKELIHOODS.
-        obs_logvar: the "gaussian" log-variance beside a recon that is loc alone: None is 0 (unit variance), a float, or
-            a tensor that broadcasts to x (0-d, per channel, per pixel), trained if it requires grad.
+        obs_logvar: the "gaussian" log-variance beside a recon that is loc alone: None is 0 (unit variance), a float, a
+            tensor that broadcasts to x (0-d, per channel, per pixel), trained if it requires grad, or a control.
         prior: None for N(0, I), a pair (mu, logvar) that broadcasts to mu, or a module of vae_kernels.priors whose KL
             has a closed form; all get gradients. For the others: sample_kl, and kl= here.
-        beta: float or 0-d tensor, or a tensor that broadcasts to the latent dims. A tensor is read on its device.
-        rec_weight: float or 0-d tensor.
+        beta: float or 0-d tensor, or a tensor that broadcasts to the latent dims. A tensor is read on its device. Or a
+            schedule or controller of vae_kernels.controls: then its value at this call.
+        rec_weight: float, 0-d tensor or control.
         free_bits: None, or a pair (nats, unit): below so many nats in each unit the KL costs nothing more. The units of
             controls.free_bits: "per_dim", "per_sample", "batch_mean", and "per_group" (an index of dimension 1). The
             terms have the KL as it is. beta is then a number or 0-d.
@@ -94,6 +96,7 @@ def fused_elbo(
         latent = layout.latent(latent)
     if not checks.plain_weights(rec_weight, beta):
         dims = latent[0].shape[1:]
+        rec_weight, beta = current(rec_weight), current(beta)
         checks.weight("rec_weight", rec_weight, x)
         checks.weight("beta", beta, x, dims)
         rec_weight, beta = layout.weight(rec_weight), layout.weight(beta, dims)

@@ -1,16 +1,16 @@
 """The objective as an nn.Module, for those who keep their losses in modules."""
 
-import torch
-from torch import nn
-
 from . import functional
+from .settings import Settings
 
 
-class FusedELBO(nn.Module):
+class FusedELBO(Settings):
     """fused_elbo with its settings kept: `FusedELBO(likelihood="gaussian")(recon, x, mu, logvar)`.
 
-    The settings and the call are those of fused_elbo. Tensors among the settings move with the module and are saved
-    with it: an nn.Parameter as obs_logvar, or in prior=(mu, logvar), is trained; any other tensor is a buffer.
+    The settings and the call are those of fused_elbo. Tensors and controls among the settings move with the module and
+    are saved with it: an nn.Parameter as obs_logvar, or in prior=(mu, logvar), is trained; any other tensor is a
+    buffer; a control, `beta=vk.controls.LinearWarmup(1000)`, is a child module. Give the control itself: its bare
+    `value` is a TypeError, as it would be cut off. load_state_dict takes these settings as VAE does.
     """
 
     def __init__(
@@ -25,22 +25,8 @@ class FusedELBO(nn.Module):
         reduction="mean",
         backend="auto",
     ):
-        super().__init__()
+        super().__init__(obs_logvar=obs_logvar, prior=prior, beta=beta, rec_weight=rec_weight, free_bits=free_bits)
         self.likelihood, self.reduction, self.backend = likelihood, reduction, backend
-        self.free_bits = free_bits
-        self._keep("obs_logvar", obs_logvar)
-        self._keep("beta", beta)
-        self._keep("rec_weight", rec_weight)
-        self.prior_module = prior if isinstance(prior, nn.Module) else None
-        prior_mu, prior_logvar = (None, None) if prior is None or self.prior_module is not None else prior
-        self._keep("prior_mu", prior_mu)
-        self._keep("prior_logvar", prior_logvar)
-
-    def _keep(self, name, value):
-        if isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter):
-            self.register_buffer(name, value)
-        else:
-            setattr(self, name, value)
 
     def forward(self, recon, x, mu=None, logvar=None, *, kl=None, return_terms=False):
         """The loss, or ElboTerms, as fused_elbo gives them."""
@@ -52,7 +38,7 @@ class FusedELBO(nn.Module):
             kl=kl,
             likelihood=self.likelihood,
             obs_logvar=self.obs_logvar,
-            prior=self.prior_module if self.prior_mu is None else (self.prior_mu, self.prior_logvar),
+            prior=self.prior,
             beta=self.beta,
             rec_weight=self.rec_weight,
             free_bits=self.free_bits,

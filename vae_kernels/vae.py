@@ -4,24 +4,26 @@ Use it as it is, or read it as an example of a training step: every number comes
 """
 
 import torch
-from torch import nn
 
 from . import functional
 from .formulas import ALL
 from .priors import Prior
+from .settings import Settings
 
 
-class VAE(nn.Module):
+class VAE(Settings):
     """A variational autoencoder with a diagonal Gaussian posterior.
 
     encoder:      module, x [B, ...] float -> one tensor [B, 2L, ...] (mu, then logvar), or a pair (mu, logvar).
     decoder:      module, z [B, L, ...] -> the likelihood's parameter of the shape of x, or a tuple of its parameters;
                   with "categorical" the logits [B, K, ...].
     likelihood:   a name in `vae_kernels.LIKELIHOODS`.
-    obs_logvar:   as in `fused_elbo`. An `nn.Parameter` is trained, a tensor is kept as a buffer.
+    obs_logvar:   as in `fused_elbo`. An `nn.Parameter` is trained, a tensor is kept as a buffer; or a RunningLogvar.
     prior:        None is N(0, I); a pair (mu, logvar) of tensors or Parameters that broadcast to [B, L, ...]; or a
                   module of `vae_kernels.priors`, whose KL may be a Monte Carlo estimate.
-    beta, rec_weight: float or 0-d tensor, the weights of the KL and of the negative log-likelihood.
+    beta, rec_weight: float, 0-d tensor or control (`beta=vk.controls.LinearWarmup(1000)`), the weights of the KL and of
+                  the negative log-likelihood. A control is a child module: it moves, is copied and is saved with this
+                  one. Give the control itself; its bare `value` is an error, as it would be cut off.
     free_bits:    as in `fused_elbo`.
     latent_shape: shape of one z, an int or a tuple without the batch; only `sample` needs it.
     autoregressive: the decoder is called with (z, x), x as the encoder has it, and gives the parameters of
@@ -29,6 +31,8 @@ class VAE(nn.Module):
     backend:      as in `fused_elbo`.
 
     Losses are in nats per sample, minimised: -ELBO where both weights are 1. Bad arguments: ValueError or TypeError.
+    A checkpoint whose beta, rec_weight or free_bits is a number where this one is a tensor or a control, or the
+    reverse, loads all the same: this VAE keeps its own. A Parameter that is missing there is an error.
     """
 
     def __init__(
@@ -46,49 +50,18 @@ class VAE(nn.Module):
         autoregressive=False,
         backend="auto",
     ):
-        super().__init__()
         if likelihood not in ALL:
             raise ValueError(f"likelihood: got {likelihood!r}, expected one of {', '.join(sorted(ALL))}")
-        module = prior if isinstance(prior, Prior) else None
-        pair = None if module is not None else prior
-        if pair is not None and not (isinstance(pair, (tuple, list)) and len(pair) == 2):
-            expected = "None or a pair (mu, logvar) of tensors, or a module of vae_kernels.priors"
-            raise TypeError(f"prior: got {type(prior).__name__}, expected {expected}")
-        prior_mu, prior_logvar = (None, None) if pair is None else pair
-        for name, part in (("prior[0]", prior_mu), ("prior[1]", prior_logvar)):
-            if pair is not None and not isinstance(part, torch.Tensor):
-                raise TypeError(f"{name}: got {type(part).__name__}, expected a tensor or nn.Parameter")
         for name, weight in (("beta", beta), ("rec_weight", rec_weight)):
             if isinstance(weight, torch.Tensor) and weight.dim():
                 raise ValueError(f"{name}: got shape {tuple(weight.shape)}, expected a float or a 0-d tensor")
+        super().__init__(obs_logvar=obs_logvar, prior=prior, beta=beta, rec_weight=rec_weight, free_bits=free_bits)
         self.encoder = encoder
         self.decoder = decoder
         self.likelihood = likelihood
-        self.free_bits = free_bits
         self.autoregressive = autoregressive
         self.latent_shape = (latent_shape,) if isinstance(latent_shape, int) else latent_shape and tuple(latent_shape)
         self.backend = backend
-        self._keep("obs_logvar", obs_logvar)
-        self.prior_module = module
-        self._keep("prior_mu", prior_mu)
-        self._keep("prior_logvar", prior_logvar)
-        self._keep("beta", beta)
-        self._keep("rec_weight", rec_weight)
-
-    def _keep(self, name, value):
-        """Set an attribute so that .to(device) and state_dict carry it along if it is a tensor."""
-        if isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter):
-            if value.requires_grad:
-                # As a buffer it would be missing from parameters(): "learned" by name and constant in fact.
-                raise ValueError(f"{name}: got a tensor that requires grad, expected an nn.Parameter (to train it)")
-            self.register_buffer(name, value)
-        else:
-            setattr(self, name, value)
-
-    @property
-    def prior(self):
-        """None for N(0, I), the pair (mu, logvar), or the module."""
-        return self.prior_module if self.prior_mu is None else (self.prior_mu, self.prior_logvar)
 
     def encode(self, x):
         """x [B, ...] (float, uint8 read as x/255, or counts as they are) -> posterior (mu, logvar), each [B, L, ...].
@@ -144,7 +117,7 @@ class VAE(nn.Module):
 
         x:            [B, ...], float or uint8; uint8 goes to the loss as it is and is read as x/255 there. Counts: also
                       int16 and int32, all read as they are.
-        beta:         None for the module's own; float or 0-d tensor.
+        beta:         None for the module's own; float, 0-d tensor or control.
         reduction:    as in `fused_elbo`.
         shard:        as in `sample_kl`: the place of x in a batch that ranks share.
         return_terms: give the dataclass of `fused_elbo` instead, with nll [B], kl [B] and kl_per_dim [L, ...], which is

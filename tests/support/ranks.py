@@ -1,6 +1,8 @@
 """Run by test_ranks.py under torchrun, on two CPU ranks: each check compares with one process."""
 
+import copy
 import json
+import math
 import signal
 import sys
 import traceback
@@ -69,9 +71,28 @@ def check_ddp():
     close(part / dist.get_world_size(), loss)
 
 
+def check_ddp_with_two_forwards_before_a_backward():
+    """Of a model that keeps controls. DDP writes the first rank's buffers into those of the others at each forward
+    pass, and hides that from autograd. A control's tensors are no buffers: each rank keeps its own values."""
+    own, _ = rows()
+    model = vae()
+    model.beta, model.rec_weight = vk.controls.LinearWarmup(4, 0.5), vk.controls.Geco(1.0, speed=0.1, momentum=0.5)
+    model.double()
+    parallel, twin = DistributedDataParallel(model), copy.deepcopy(model)
+    for _ in range(2):
+        (parallel(data()[own]) + parallel(data()[own])).backward()
+        model.beta.step()
+        model.rec_weight.update(torch.full((3,), 2.0 + dist.get_rank(), dtype=torch.float64))
+    assert model.beta.item() == twin.beta.item() == 0.75
+    expected = math.exp(0.1 * 2 * (1 + dist.get_rank()))  # two steps, whose violation is that of the rank's own nll
+    assert model.rec_weight.item() == twin.rec_weight.item() and math.isclose(twin.rec_weight.item(), expected)
+
+
 def check_fsdp2():
     _, expected = one_process(vae())
     model = vae()
+    model.beta = vk.controls.Constant(0.5)
+    model.double()
     fully_shard(model, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
     of_this_rank(model).backward()
     close({name: p.grad.full_tensor() for name, p in model.named_parameters()}, expected)

@@ -1,11 +1,12 @@
-"""What steers a training: schedules and multipliers whose `value` is a 0-d tensor, and functions of the KL.
+"""What steers a training: schedules and controllers, which stand where a number does, and functions of the KL.
 
     warmup = vk.controls.LinearWarmup(10_000)
-    loss = vk.fused_elbo(recon, x, kl=kl, beta=warmup.value)
-    loss.backward(); optimizer.step(); warmup.step()
+    vae = vk.mlp_vae((784,), beta=warmup).cuda()
+    vae(x).backward(); optimizer.step(); warmup.step()
 
-The objects write their value in place, on its device, so a compiled step is not compiled again and a captured graph
-reads the new value. The functions give a [B] for `fused_elbo(recon, x, kl=...)`, differentiable like the KL they take.
+Schedules and controllers are modules: a VAE or FusedELBO that is handed one keeps it, moves it and saves it. Each
+writes its value in place, on its device, so a compiled step is not compiled again and a captured graph reads the new
+value. The functions give a [B] for `fused_elbo(recon, x, kl=...)`, differentiable like the KL they take.
 """
 
 from .balance import balance_groups, balanced_kl

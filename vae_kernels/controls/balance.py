@@ -3,7 +3,7 @@
 import torch
 
 from .. import checks, functional
-from .control import fraction, positive
+from .ranges import fraction, positive
 
 
 def balanced_kl(mu, logvar, *, prior, alpha=0.8, backend="auto"):

@@ -3,7 +3,8 @@
 import torch
 
 from .. import checks
-from .control import Control, fraction, positive
+from ..control import Control
+from .ranges import fraction, positive
 
 
 class Geco(Control):
@@ -14,13 +15,16 @@ class Geco(Control):
         lambda_t = lambda_{t-1} exp(speed C_ma_t)                     minimised: KL + lambda C
 
     Rezende & Viola 2018, arXiv:1810.00597, algorithm 1. The constants of C have no gradient, so the objective is
-    `fused_elbo(..., rec_weight=geco.value, return_terms=True)`; then `geco.update(terms.nll)`. lambda grows while the
+    `fused_elbo(..., rec_weight=geco, return_terms=True)`; then `geco.update(terms.nll)`. lambda grows while the
     constraint is violated and falls when it is met. It is not bounded: a target out of reach lets it grow for ever.
 
     target:   nats per sample. A mean square error of s, of D elements at unit variance, is D (s + log(2 pi)) / 2 nats.
     speed:    per nat: a violation of 1 / speed nats multiplies lambda by e at each step.
     momentum: in [0, 1). weight: lambda at the start, > 0.
+    state_dict() has "steps", "value" (lambda) and "violation" (C_ma).
     """
+
+    SAVED = ("value", "violation")
 
     def __init__(self, target, *, speed, momentum=0.99, weight=1.0, device=None, dtype=torch.float32):
         checks.number("target", target)
@@ -35,6 +39,12 @@ class Geco(Control):
         """nll: [B] or its mean, in nats, unweighted: `terms.nll`. In place, without a sync; after the backward pass."""
         checks.tensor("nll", nll)
         checks.on_device_of("value", self.value, "nll", nll)
+        if not self.steps and self.value.is_cuda and torch.cuda.is_current_stream_capturing():
+            raise RuntimeError(
+                "update: the first one is captured in a CUDA graph, and each replay would begin the average anew; "
+                "expected a step before the capture, as CUDA graphs are warmed up"
+            )
+        self._begin()
         violation = (nll.mean() - self.target).to(self.value.dtype)
         if self.steps:
             self.violation.lerp_(violation, 1 - self.momentum)
@@ -42,3 +52,7 @@ class Geco(Control):
             self.violation.copy_(violation)
         self.value.mul_(torch.exp(self.speed * self.violation))
         self.steps += 1
+        self._end()
+
+    def __repr__(self):
+        return f"Geco(target={self.target:g}, speed={self.speed:g}, momentum={self.momentum:g}, steps={self.steps})"

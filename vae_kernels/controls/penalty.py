@@ -7,7 +7,8 @@ elements are equal. reduction="sum" is then B times that, as it is of everything
 import torch
 
 from .. import checks, functional
-from .control import count
+from ..control import current
+from .ranges import count
 
 UNITS = ("per_dim", "per_group", "per_sample", "batch_mean")
 
@@ -40,7 +41,7 @@ def free_bits(kl, nats, *, unit, groups=None):
 
     Args:
         kl: float32 or float64 and differentiable; nats as all others.
-        nats: float, or 0-d tensor (a schedule's value), >= 0.
+        nats: float, 0-d tensor or schedule, >= 0.
         unit: one of the four words.
         groups: only for "per_group".
 
@@ -49,7 +50,7 @@ def free_bits(kl, nats, *, unit, groups=None):
     """
     checks.choice("unit", unit, UNITS)
     _kl(kl, 2 if unit in ("per_dim", "per_group") else 1, f"unit={unit!r}")
-    _nats("nats", nats, kl)
+    nats = _nats("nats", nats, kl)
     if groups is not None and unit != "per_group":
         raise ValueError(f"groups: has no effect with unit={unit!r}")
     if unit == "per_sample":
@@ -60,16 +61,16 @@ def free_bits(kl, nats, *, unit, groups=None):
 
 
 def capacity(kl, nats, *, unit="per_sample"):
-    """|KL - C|: the KL is drawn to C nats from both sides. beta= is the paper's gamma, and a schedule's value the C.
+    """|KL - C|: the KL is drawn to C nats from both sides. beta= is the paper's gamma, and a schedule can be the C.
 
         "per_sample"  |kl_b - C|         Burgess et al. 2018, arXiv:1804.03599, equation 8
         "batch_mean"  |mean_b kl_b - C|  the same of the mean, as samples may differ in what they need
 
-    kl: [B], or [B, ...], then summed. nats: float or 0-d tensor, >= 0. Returns [B], for `kl=` of fused_elbo.
+    kl: [B], or [B, ...], then summed. nats: float, 0-d tensor or schedule, >= 0. Returns [B], for `kl=` of fused_elbo.
     """
     checks.choice("unit", unit, ("per_sample", "batch_mean"))
     _kl(kl, 1, f"unit={unit!r}")
-    _nats("nats", nats, kl)
+    nats = _nats("nats", nats, kl)
     kl = _per_sample(kl)
     return (kl - nats).abs() if unit == "per_sample" else (kl.mean() - nats).abs().expand(len(kl))
 
@@ -82,6 +83,8 @@ def _kl(kl, least, why):
 
 
 def _nats(name, value, kl):
+    """What the nats are now, checked."""
+    value = current(value)
     if isinstance(value, torch.Tensor):
         checks.tensor(name, value)
         checks.on_device_of("kl", kl, name, value)
@@ -90,6 +93,7 @@ def _nats(name, value, kl):
         checks.number(name, value)
         if value < 0:
             raise ValueError(f"{name}: got {value}, expected a number >= 0")
+    return value
 
 
 def _per_sample(kl):

@@ -1,18 +1,21 @@
 """Schedules: a weight (beta, rec_weight, a capacity, free nats) as a function of the step."""
 
 import math
+import warnings
 
 import torch
 
 from .. import checks
-from .control import Control, count
+from ..control import Control
+from .ranges import count
 
 
 class Schedule(Control):
     """A weight that follows the step count: `value` is a 0-d tensor on `device`, `step()` advances it.
 
     A schedule of your own is a subclass that says what `curve(step)` is. delay: so many steps at curve(0) before it
-    begins. It depends on the step alone, so a resumed run goes on exactly; it is written in place, without a sync.
+    begins. The value depends on the step alone, so a resumed run goes on exactly. It is written in place, without a
+    sync. The state is the integer step: state_dict() is {"steps": an int64 tensor}.
     """
 
     def __init__(self, *, delay=0, device=None, dtype=torch.float32):
@@ -28,9 +31,31 @@ class Schedule(Control):
         return self.curve(max(0, count("step", step) - self.delay))
 
     def step(self):
-        """Go to the next step. Call it after the backward pass."""
+        """Go to the next step. Call it after the backward pass, and between the replays of a CUDA graph."""
+        if self.value.is_cuda and torch.cuda.is_current_stream_capturing():
+            raise RuntimeError(
+                "step: called while a CUDA graph is captured, and each replay would write this one value; "
+                "expected a call between two replays, which read the new value"
+            )
+        self._begin()
         self.steps += 1
-        self.value.fill_(self.at(self.steps))
+        self._derive()
+        self._end()
+
+    def _derive(self):
+        with torch.no_grad():
+            self.value.fill_(self.at(self.steps))
+
+    def _take(self, key, value):
+        warnings.warn(
+            f"{key}: the checkpoint has a tensor and not the step of a {type(self).__name__}, which stays at step "
+            f'{self.steps}; set it by its load_state_dict({{"steps": n}})',
+            stacklevel=2,
+        )
+        return True
+
+    def __float__(self):
+        return float(self.at(self.steps))
 
     def __repr__(self):
         return f"{type(self).__name__}(steps={self.steps}, at={self.at(self.steps):g})"

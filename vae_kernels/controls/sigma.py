@@ -7,10 +7,13 @@ reconstruction and KL, in place of a beta that is searched for. A reconstruction
 logarithm is -inf: that is the maximum likelihood, and nothing is clamped.
 """
 
+import math
+
 import torch
 
 from .. import checks
-from .control import Control, fraction
+from ..control import Control
+from .ranges import fraction
 
 OVER = ("batch", "sample", "element")
 
@@ -41,26 +44,55 @@ class RunningLogvar(Control):
 
         m_t = momentum m_{t-1} + (1 - momentum) mean (x - loc)^2;    value = log( m_t / (1 - momentum^t) )
 
-    The division makes up for m_0 = 0 (as Adam does: Kingma & Ba 2015, arXiv:1412.6980, section 3). The value is used as
-    `obs_logvar=` of the next step, and of evaluation, where a sigma must not see what it is judged on.
+    The division makes up for m_0 = 0 (as Adam does: Kingma & Ba 2015, arXiv:1412.6980, section 3). Hand over the object
+    as `obs_logvar=`: the value serves the next step, and evaluation, where a sigma must not see what it is judged on.
 
     logvar: the value before the first update.
+    state_dict() has "steps", "value", "average" (m_t) and "share" (1 - momentum^t).
     """
+
+    SAVED = ("value", "average", "share")
 
     def __init__(self, momentum=0.99, *, logvar=0.0, device=None, dtype=torch.float32):
         fraction("momentum", momentum, most_included=False)
         checks.number("logvar", logvar)
         self.momentum = momentum
-        super().__init__(device, dtype, value=logvar, average=0.0)
+        super().__init__(device, dtype, value=logvar, average=0.0, share=0.0)
 
     @torch.no_grad()
     def update(self, loc, x):
         """One batch, as in optimal_logvar. In place, without a sync; after the backward pass."""
         squares = _squares(loc, x)
         checks.on_device_of("value", self.value, "loc", loc)
+        self._begin()
         self.average.lerp_(squares.mean().to(self.average.dtype), 1 - self.momentum)
+        # 1 - momentum^t by the same recurrence, on the device: a captured CUDA graph does not count steps
+        self.share.lerp_(torch.ones_like(self.share), 1 - self.momentum)
+        self.value.copy_(torch.log(self.average / self.share))
         self.steps += 1
-        self.value.copy_(torch.log(self.average / (1 - self.momentum**self.steps)))
+        self._end()
+
+    def _take(self, key, value):
+        if value.dim():
+            return False
+        self._write(self.steps, {"value": value, "average": value.exp(), "share": torch.ones_like(value)})
+        return True
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if "share" not in self.__dict__:  # pickled by 0.1
+            self.share = torch.full_like(self.value, 1 - self.momentum**self.steps)
+            self._starts["share"] = math.nan
+
+    def _needed(self):
+        return ("steps", "value", "average")
+
+    def _complete(self, steps, found):
+        """A state of 0.1 has no share."""
+        return {"share": torch.tensor(1 - self.momentum**steps, device="cpu")} | found
+
+    def __repr__(self):
+        return f"RunningLogvar(momentum={self.momentum:g}, steps={self.steps})"
 
 
 def _squares(loc, x):

@@ -7,6 +7,7 @@ import torch
 
 from .. import functional
 from ..bounds import log_marginal_likelihood
+from ..control import Control, current
 from ..controls import kl_per_dim
 from ..formulas import ALL
 from ..monitor import ACTIVE
@@ -101,7 +102,7 @@ def measure(model, x, batch_size=256, generator=None, log_p=OF_LOG_P):
     spread = mu.var(0, correction=0) / covariance.diagonal()
     information, error = mutual_information(mu, logvar, z)
     square_ratio, residual = (None, None) if squares[0] is None else torch.cat(squares).double().mean(0).tolist()
-    beta = model.beta / model.rec_weight
+    beta = current(model.beta) / current(model.rec_weight)
     found = Measures(
         samples=len(x),
         latents=mu.shape[1],
@@ -121,7 +122,7 @@ def measure(model, x, batch_size=256, generator=None, log_p=OF_LOG_P):
         beta=float(beta) if torch.as_tensor(beta).dim() == 0 else None,
         square_ratio=square_ratio,
         residual=residual,
-        fixed_variance=square_ratio is not None and not isinstance(model.obs_logvar, torch.nn.Parameter),
+        fixed_variance=square_ratio is not None and not isinstance(model.obs_logvar, (torch.nn.Parameter, Control)),
         detail=None if detail[0] is None else _ratio(detail),
         autoregressive=model.autoregressive,
     )
@@ -195,7 +196,7 @@ def _squares(model, recon, x):
     """[B, 2]: mean of the squared residual over the likelihood's variance, and by itself; None where it has none."""
     if "logvar" not in ALL[model.likelihood].PARAMETERS:
         return None
-    loc, logvar = recon if isinstance(recon, (tuple, list)) else (recon, model.obs_logvar)
+    loc, logvar = recon if isinstance(recon, (tuple, list)) else (recon, current(model.obs_logvar))
     variance = torch.exp(torch.as_tensor(0.0 if logvar is None else logvar, dtype=loc.dtype, device=loc.device))
     square = (x - loc).square()
     return torch.stack([t.flatten(1).mean(1) for t in (square / variance, square)], 1)

@@ -1,0 +1,27 @@
+"""Checks of the numbers that controls are made with: each raises ValueError or TypeError that names the argument."""
+
+from .. import checks
+
+
+def count(name, value, least=0):
+    """An integer >= least."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: got {type(value).__name__}, expected an integer")
+    if value < least:
+        raise ValueError(f"{name}: got {value}, expected an integer >= {least}")
+    return value
+
+
+def fraction(name, value, most_included=True):
+    """A number in [0, 1], or in [0, 1)."""
+    checks.number(name, value)
+    if not (0 <= value <= 1 if most_included else 0 <= value < 1):
+        raise ValueError(f"{name}: got {value}, expected a number in [0, 1{']' if most_included else ')'}")
+    return value
+
+
+def positive(name, value):
+    checks.number(name, value)
+    if value <= 0:
+        raise ValueError(f"{name}: got {value}, expected a number > 0")
+    return value
