@@ -3,13 +3,13 @@
 PYTHON ?= python3
 
 .PHONY: soak
-soak: soak-properties soak-large soak-leak soak-kills soak-processes soak-fuzz soak-guided soak-sanitizers soak-mutants
+soak: soak-properties soak-large soak-leak soak-kills soak-processes soak-fuzz soak-guided soak-sanitizers soak-mutants soak-triton
 
 .PHONY: soak-properties soak-large soak-leak soak-kills soak-processes
 soak-properties soak-large soak-leak soak-kills soak-processes: soak-%:
 	cd tests && $(PYTHON) -m soak.$*
 
-.PHONY: soak-fuzz soak-guided soak-sanitizers soak-mutants
+.PHONY: soak-fuzz soak-guided soak-sanitizers soak-mutants soak-triton
 soak-fuzz:
 	$(PYTHON) tests/soak/fuzz.py 600
 soak-guided: # pip install atheris
@@ -18,3 +18,5 @@ soak-sanitizers:
 	$(PYTHON) tests/support/sanitizers.py
 soak-mutants:
 	$(PYTHON) tests/soak/mutate.py
+soak-triton: # all kernels for three architectures, by the Triton that is installed or the one in TRITON_PATH
+	TRITON_ARCHS=80,90,100 pytest --full tests/gpu/test_triton_aot.py

@@ -15,7 +15,7 @@ from places import SUPPORT
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 
-ARCHS = (80, 90, 100)
+ARCHS = os.environ.get("TRITON_ARCHS", "90").split(",")  # of 80, 90 and 100: `make soak-triton` compiles for all
 MIXTURE_TILES = re.compile("mixture_kernel|mixture_backward_kernel")
 ELEMENTS_A_THREAD = 8  # of the loop over tiles of 1024 elements by 4 warps
 
