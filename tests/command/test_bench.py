@@ -26,6 +26,7 @@ def small(**settings):
     return Case(**({"batch": 16, "dims": 50, "latents": 8} | settings))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("part", ["objective", "loss"])
 @pytest.mark.parametrize(("likelihood", "outputs"), FORMS)
 def test_every_contender_is_right(likelihood, outputs, part):

@@ -36,6 +36,7 @@ def test_killed_at_any_moment(tmp_path):
     ends_as_undisturbed(run)
 
 
+@pytest.mark.full
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path):
     """Files of this process may have 4096 bytes from some moment on: no checkpoint fits."""
     kills.data(tmp_path)

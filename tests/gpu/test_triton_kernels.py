@@ -81,6 +81,7 @@ def test_rescale(dtype, factor):
         assert torch.equal(t, old if factor == 1 else e.to(dtype))
 
 
+@pytest.mark.full
 def test_the_latent_term_alone_and_given():
     from vae_kernels import fused_elbo, gaussian_kl
 

@@ -14,6 +14,8 @@ import vae_kernels as vk
 from vae_kernels import backends, philox
 
 MODULES = {name: backends.choose(name, ()) for name in BACKENDS if name != "torch"}
+# For many elements: Triton's interpreter takes microseconds for each.
+MANY = [pytest.param(name, marks=pytest.mark.full) if name == "triton" else name for name in MODULES]
 SHAPES = [(1, 1), (3, 5), (1000, 7), (2, 1025), (5, 3000), (4, 3, 2, 5), (6,), (0, 3)]
 RNGS = [(0, 0), (1, 2), (0x1234567890AB, (5 << 32) + 7), (-1, -(2**63))]
 
@@ -31,13 +33,14 @@ def test_bits(backend, shape, rng):
     assert torch.equal(normals(backend, rng, shape, 3), philox.normals(torch.tensor(rng), (3, *shape)))
 
 
-@pytest.mark.parametrize("backend", MODULES)
+@pytest.mark.parametrize("backend", MANY)
 def test_bits_of_many(backend):
     """Rounding differs in one of some ten thousand if a single operation is contracted: a short draw may miss it."""
     shape = (1 << 10, 1 << 10) if backend == "cpu" else (1 << 9, 1 << 9)  # the interpreter takes its time
     assert torch.equal(normals(backend, RNGS[2], shape), philox.normals(torch.tensor(RNGS[2]), shape))
 
 
+@pytest.mark.full
 @compiled
 @pytest.mark.parametrize("isa", ["base", "avx2"])
 def test_bits_of_every_instruction_set(isa):
@@ -142,7 +145,7 @@ def test_either_result_alone_has_its_gradient(backend):
             torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("backend", MODULES)
+@pytest.mark.parametrize("backend", MANY)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_every_half_is_read_and_written_exactly(backend, dtype):
     """All 65536 patterns, infinities and NaN among them: with sd = 0, z is mu; else it is rounded as torch rounds. What

@@ -224,6 +224,7 @@ def test_threads_change_no_bit(likelihood):
             assert torch.equal(value, other[name]), name
 
 
+@pytest.mark.full
 def test_sum_of_many(backend):
     """The sum over many elements keeps seven digits in float32: its lanes are short, then it goes on in float64."""
     n = {"cpu": 50_000_000, "triton": 1 << 20}[backend]  # the interpreter takes 6 us an element

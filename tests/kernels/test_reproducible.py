@@ -9,7 +9,7 @@ from known import compiled
 from places import TESTS, child
 from steps import assert_same
 
-pytestmark = compiled
+pytestmark = [compiled, pytest.mark.full]
 
 
 @pytest.fixture(scope="module")

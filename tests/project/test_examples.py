@@ -58,6 +58,7 @@ def test_lightning(example):
     assert logged["val/loss"] < known
 
 
+@pytest.mark.full
 def test_doctor_cases(example):
     """One epoch is enough for a collapse; the whole table, of 20, is bench/results/doctor/cases.csv."""
     cases = example("doctor_cases")

@@ -1,6 +1,7 @@
 """docs/citizen.md says what is so: it names tests that exist and the backends that they take, and no cell is empty."""
 
 import ast
+import functools
 import re
 
 import pytest
@@ -25,6 +26,7 @@ def table(text):
     return [dict(zip(COLUMNS, row, strict=True)) for row in cells[2:]]
 
 
+@functools.cache
 def functions(file):
     """{name: the names of its arguments} of a file of tests."""
     path = next(TESTS.rglob(file), TESTS / file)

@@ -45,7 +45,7 @@ class Steps(Dataset):
         return large(seed) if seed % 3 == 0 else step(seed)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.full)])
 def test_workers_of_a_data_loader(method):
     """After this process has used the pool, and threads."""
     alone = [Steps()[seed] for seed in range(6)]

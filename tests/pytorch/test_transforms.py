@@ -34,7 +34,7 @@ def all_inputs():
     return [t.requires_grad_() for t in (*named.values(), torch.tensor(0.7, dtype=torch.float64))]
 
 
-@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("reduction", ["mean", pytest.param("none", marks=pytest.mark.full)])
 def test_every_input_to_second_order(backend, reduction):
     def f(loc, obs, x, mu, logvar, m, v, beta, rec_weight):
         return vk.fused_elbo(
