@@ -5,6 +5,8 @@ import hashlib
 import matplotlib
 from matplotlib.figure import Figure
 
+from . import tables
+
 INK = {"eager": "#999999", "torch.compile": "#d95f02", "vae_kernels": "#1f3a93", "limit": "#111111"}
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "vae_kernels", "font.size": 9, "axes.grid": True, "grid.alpha": 0.25}
 
@@ -33,8 +35,9 @@ def bars(comparisons, target, source):
             for at, (name, row) in zip((0.2, -0.2), found.items(), strict=True):
                 if row:
                     ratio, told = c.faster(row, c.eager[0])
-                    axes.barh(i + at, ratio, 0.38, color=INK[name], label=name if i == 0 else None)
-                    axes.text(ratio * 1.04, i + at, f"{ratio:.1f}x" if told else "noise", va="center")
+                    label = name if i == 0 else None
+                    axes.barh(i + at, ratio - 1, 0.38, left=1, color=INK[name], label=label)  # from eager's time
+                    axes.text(max(ratio, 1) * 1.04, i + at, tables.factor(ratio) if told else tables.NOISE, va="center")
             limit = eager / c.limit_us()
             label = "limit: the bytes nobody can do without, at the speed of a copy" if i == 0 else None
             axes.plot([limit, limit], [i - 0.42, i + 0.42], color=INK["limit"], linewidth=2, label=label)

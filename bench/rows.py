@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 from vae_kernels.bench import results
+from vae_kernels.bench.case import shown
 from vae_kernels.bench.contenders import COMPILE, COPY, EAGER, OURS
 from vae_kernels.bench.measure import AGAIN
 
@@ -13,8 +14,19 @@ NUMBERS = {"median_us", "p20_us", "p80_us", "runs", "disturbed", "first_us", "gr
 NUMBERS |= {"peak_bytes", "least_bytes", "copy_bytes_per_s", "error", "batch", "dims", "latents", "threads", "incoming"}
 
 
+PARTS = {
+    "objective": "",
+    "loss": "without sampling",
+    "nll": "nll alone",
+    "free bits": "without sampling, free bits",
+    "decomposition": "decomposition of the KL",
+    "sample": "sample and its KL alone",
+}
+
+
 class Comparison:
-    """The rows of one case: eager and compiled are lists, the fastest first; ours is our best way of writing it."""
+    """The rows of one case: eager and compiled are lists, the fastest first; others are our ways to write it, ours is
+    the first of them, that of the README."""
 
     def __init__(self, rows):
         self.wrong = [r for r in rows if r["median_us"] is None]  # and so not timed
@@ -29,14 +41,20 @@ class Comparison:
         self.copy = next(iter(of(COPY)), None)
 
     @property
+    def ways(self):
+        """Our rows that a rival is compared with: every way to write it, so that the slow ones are seen; of a training
+        step ours alone, as the other is compiled."""
+        return [self.ours] if self.first["model"] else self.others
+
+    @property
     def what(self):
         """The case in words, shape first."""
         r = self.first
-        shape = f"{r['batch']} x {r['dims']} / {r['latents']}" if r["dims"] else f"{r['batch']} x {r['latents']}"
+        shape = shown(r["batch"], r["dims"], r["latents"], " x ", " / ")
         if r["model"]:
             return f"{r['model']}, batch {r['batch']}"
-        parts = [] if r["part"] == "sample" else [_likelihood(r)]
-        parts += {"objective": [], "loss": ["without sampling"], "sample": ["sample and its KL alone"]}[r["part"]]
+        parts = [_likelihood(r)] if r["dims"] else []
+        parts += [PARTS[r["part"]]] if PARTS[r["part"]] else []
         parts += [] if (r["dtype"], r["x"]) == ("float32", "float32") else [f"{r['dtype']}, x {r['x']}"]
         parts += [] if r["direction"] == "both" else [r["direction"]]
         parts += [] if r["incoming"] == 1 else [f"gradient {r['incoming']:g}"]

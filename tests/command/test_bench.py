@@ -56,6 +56,44 @@ def test_storage_and_directions(dtype, x, direction):
     assert all((row["least_bytes"] is None) == (direction == "backward") for row in rows)
 
 
+PARTS = {
+    "nll": ({"bce_with_logits", "sigmoid_bce", "torch.distributions"}, {"nll, mean", "nll.mean()"}),
+    "free bits": ({"bce_with_logits", "sigmoid_bce", "torch.distributions"}, {"fused_elbo, free_bits"}),
+    "decomposition": ({"by hand"}, {"kl_decomposition"}),
+}
+
+
+def of_part(part):
+    return small(part=part, **{"nll": {"latents": 0}, "decomposition": {"dims": 0}}.get(part, {}))
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_parts(part):
+    rows = measure.measure(of_part(part), FAST)
+    found = [{r["name"] for r in rows if r["kind"] == kind} for kind in (contenders.EAGER, contenders.OURS)]
+    assert found == [PARTS[part][0], PARTS[part][1] | {measure.AGAIN}]
+    assert all(row["median_us"] for row in rows)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_wrong_part_is_refused(monkeypatch, part):
+    case = of_part(part)
+    (right,) = (c for c in contenders.contenders(case, (), few=True) if c.kind == contenders.OURS)
+
+    def wrong(*tensors):
+        loss, z = right.objective(*tensors)
+        return loss + 0.01 * loss.detach(), z
+
+    monkeypatch.setattr(measure, "contenders", lambda *_: [dataclasses.replace(right, objective=wrong)])
+    with pytest.raises(check.WrongResult, match="relative error 1"):
+        measure.measure(case, FAST)
+
+
+def test_every_way_to_write_the_objective_competes():
+    ways = [c.name for c in contenders.contenders(small(), ()) if c.kind == contenders.OURS]
+    assert ways == ["sample_kl + fused_elbo", "(nll + kl).mean()", "fused_elbo, z by hand"]
+
+
 def test_sampling_alone():
     rows = measure.measure(small(dims=0, part="sample"), FAST)
     assert [row["name"] for row in rows] == ["by hand", "sample_kl", measure.AGAIN, ""]
@@ -170,6 +208,8 @@ def test_least_bytes():
     assert least_bytes(loss, draw(loss)) == n * 5 + k * 2 * 4
     forward = dataclasses.replace(case, direction="forward")
     assert least_bytes(forward, draw(forward)) == n * 3 + k * 2 * 3
+    nll = dataclasses.replace(case, part="nll", latents=0)
+    assert least_bytes(nll, draw(nll)) == n * 5
 
 
 def test_a_training_step():
@@ -238,6 +278,7 @@ REFUSALS = {
     ("--shape", "12x3"): "got '12x3', expected batch x dims / latents",
     ("--shape", "0x3/4"): "all of them positive",
     ("--compile", "fast", "--shape", "2x3/4"): "--compile: got fast, expected some of default",
+    ("--part", "nll", "--shape", "2x3/4"): "got '2x3/4', expected batch x dims, all of them positive: 128x784",
     ("--outputs", 2, "--shape", "2x3/4"): "--outputs: got 2, but bernoulli has logits",
     ("--likelihood", "zinb", "--outputs", 1, "--shape", "2x3/4"): "--outputs: got 1",
 }
@@ -250,6 +291,8 @@ def test_refusals(options):
 
 def test_shapes():
     assert parse_shape("128x784/20") == parse_shape("128x784x20") == (128, 784, 20)
+    assert parse_shape("128x784", "nll") == (128, 784, 0)
+    assert [Case(*sizes).shape for sizes in [(2, 3, 4), (2, 3, 0), (2, 0, 4)]] == ["2x3/4", "2x3", "2x4"]
 
 
 def test_suites_run_apart(monkeypatch):

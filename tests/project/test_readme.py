@@ -9,6 +9,7 @@ import pytest
 from places import ROOT
 
 import vae_kernels as vk
+from vae_kernels.bench import suites
 
 README = ROOT / "README.md"
 
@@ -35,9 +36,9 @@ def bench(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     for name in [name for name in sys.modules if name.partition(".")[0] == "bench"]:
         monkeypatch.delitem(sys.modules, name)
-    from bench import plots, readme, rows, tables
+    from bench import losses, plots, readme, rows, tables
 
-    return SimpleNamespace(plots=plots, readme=readme, rows=rows, tables=tables)
+    return SimpleNamespace(losses=losses, plots=plots, readme=readme, rows=rows, tables=tables)
 
 
 def test_the_numbers_are_those_of_the_results(bench):
@@ -54,8 +55,14 @@ def test_the_figures_are_those_of_the_results(bench):
         assert any(found in (bench.readme.FIGURES / name).read_text() for found in sums), "python -m bench.readme"
 
 
-def comparison(bench, eager, ours, again):
-    """A comparison of these medians."""
+def test_every_suite_is_shown(bench):
+    assert {*bench.readme.CASES, "steps"} == {*suites.SUITES, "gpu"}
+    elsewhere = {*bench.readme.SHAPES, "steps", "batch", "dims"}
+    assert {*bench.readme.SECTIONS, *elsewhere} == {*suites.SUITES, "gpu"}
+
+
+def comparison(bench, eager, ours, again, other=None, compiled=None):
+    """A comparison of these medians; other: of another of our ways to write it."""
     shared = {"part": "objective", "model": "", "dims": 784, "batch": 128, "latents": 20, "likelihood": "bernoulli"}
     shared |= {
         "outputs": "1",
@@ -67,6 +74,8 @@ def comparison(bench, eager, ours, again):
     }
     rows = [("eager", f"rival {us}", us) for us in eager]
     rows += [("vae_kernels", "ours", ours), ("vae_kernels", "again", again)]
+    rows += [("vae_kernels", "other", other)] if other else []
+    rows += [("torch.compile", "rival", compiled)] if compiled else []
     rows = [shared | {"kind": k, "name": name, "median_us": us, "p20_us": us, "p80_us": us} for k, name, us in rows]
     return bench.rows.Comparison(rows)
 
@@ -74,12 +83,45 @@ def comparison(bench, eager, ours, again):
 def test_where_we_lose_is_told(bench):
     """Against the fastest rival; and what equal runs differ by is no victory and no defeat."""
     won, lost, tie = ((200, 100), 50, 50), ((100, 300), 150, 150), ((100,), 101, 103)
-    said = bench.tables.losses([comparison(bench, *times) for times in (won, lost, tie)])
+    said = bench.losses.losses([comparison(bench, *times) for times in (won, lost, tie)])
     assert said.startswith("In 3 comparisons") and "we lose 1, and 1 are ties" in said
-    lines = [line for line in said.splitlines() if "rival 1" in line]
-    assert ["0.67x" in line for line in lines] == [True, False, False] and "we lose" in lines[0]
-    assert "0.99x" in lines[1] and "a tie" in lines[1]
-    assert "2.00x" in lines[2] and "we win" in lines[2]
+    lines = [line.split(" | ")[4] for line in said.splitlines() if "rival 1" in line]
+    assert lines == ["**0.67x**", "0.99x, a tie", "2.00x"]
+
+
+def test_the_worst_loss_is_told_first(bench):
+    """Of every way to write a case, and against both kinds of rivals. A tie, however far, stands behind the losses; of
+    what nobody beats, the closest are shown."""
+    far_but_noise = comparison(bench, (100,), 400, 1700)
+    bad, worse = comparison(bench, (100,), 150, 150), comparison(bench, (300,), 200, 200, other=400, compiled=100)
+    won = [comparison(bench, (100 * i,), 10, 10) for i in range(2, 9)]
+    said = bench.losses.losses([*won, far_but_noise, bad, worse])
+    assert "In 13 comparisons" in said and "we lose 4, and 1 are ties" in said
+    lines = [line.strip("| ").split(" | ") for line in said.splitlines()[4:]]
+    assert [(line[1], line[4], line[6]) for line in lines] == [
+        ("other", "**0.75x**", "**0.25x**"),
+        ("ours", "1.50x", "**0.50x**"),
+        ("ours", "**0.67x**", "-"),
+        ("ours", "0.25x, a tie", "-"),
+        *(("ours", f"{10 * i}.00x", "-") for i in (2, 3, 4)),
+    ]
+
+
+def test_a_loss_is_no_zero(bench):
+    assert [bench.tables.factor(ratio) for ratio in (0.04, 0.97, 1.23, 25.16)] == ["0.04x", "0.97x", "1.2x", "25.2x"]
+
+
+def test_the_slower_way_to_write_a_step(bench):
+    """Each case beside the best eager form and the best compiled one, and the geometric means of these ratios."""
+    found = [
+        comparison(bench, (400,), 100, 100, other=200, compiled=600),
+        comparison(bench, (1600,), 200, 200, other=100, compiled=600),
+    ]
+    for c in found:
+        for row, name in zip(c.others, (bench.tables.FUSED, bench.tables.ADDED), strict=True):
+            row["name"] = name
+    lines = [line.strip("| ").split(" | ")[-2:] for line in bench.tables.ways(found).splitlines()[2:]]
+    assert lines == [["2.00x", "3.00x"], ["8.00x", "3.00x"], ["**4.00x**", "**3.00x**"]]
 
 
 def test_noise_is_no_ratio(bench):

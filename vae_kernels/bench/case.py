@@ -9,7 +9,7 @@ import torch
 from ..formulas import ALL
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "uint8": torch.uint8}
-PARTS = ("objective", "loss", "sample")
+PARTS = ("objective", "loss", "nll", "free bits", "decomposition", "sample")
 DIRECTIONS = ("both", "forward", "backward")
 
 
@@ -19,7 +19,9 @@ class Case:
 
     batch, dims, latents: recon and x are [batch, dims], mu and logvar [batch, latents].
     part:      "objective" is what a training step needs, sampling and KL included; "loss" is without the sampling;
-               "sample" is z and its KL alone (dims = 0).
+               "nll" is the likelihood alone (latents = 0); "free bits" is the loss with free bits in each latent
+               dimension; "decomposition" is the KL of a beta-TCVAE (dims = 0; params is z); "sample" is z and its KL
+               alone (dims = 0).
     likelihood, outputs: its name, and how many of its parameters the decoder puts out.
     dtype, x:  storage of the reconstruction and the latents, and of the target.
     direction: "both" is forward and backward; "backward" starts from a graph that is there already.
@@ -40,40 +42,47 @@ class Case:
 
     @property
     def shape(self):
-        return f"{self.batch}x{self.dims}/{self.latents}" if self.dims else f"{self.batch}x{self.latents}"
+        return shown(self.batch, self.dims, self.latents)
+
+
+def shown(batch, dims, latents, times="x", over="/"):
+    """A shape as text, without the sizes that are 0: 128x784/20, 256x30, 8x16384."""
+    wide = f"{dims}{over}{latents}" if dims and latents else dims or latents
+    return f"{batch}{times}{wide}"
 
 
 @dataclass
 class Tensors:
-    """Inputs of one step; grad_z is the gradient that the decoder would send back to z."""
+    """Inputs of one step; grad_z is the gradient that the decoder would send back to z. What the case lacks is None."""
 
     params: tuple
     x: torch.Tensor | None
-    mu: torch.Tensor
-    logvar: torch.Tensor
-    grad_z: torch.Tensor
+    mu: torch.Tensor | None = None
+    logvar: torch.Tensor | None = None
+    grad_z: torch.Tensor | None = None
 
     def leaves(self):
         """The same with fresh leaves for autograd, which share the memory."""
-        fresh = [t.detach().requires_grad_() for t in (*self.params, self.mu, self.logvar)]
-        return Tensors(tuple(fresh[:-2]), self.x, fresh[-2], fresh[-1], self.grad_z)
+        fresh = lambda t: None if t is None else t.detach().requires_grad_()  # noqa: E731
+        return Tensors(tuple(map(fresh, self.params)), self.x, fresh(self.mu), fresh(self.logvar), self.grad_z)
 
     def wanted(self):
-        return [*self.params, self.mu, self.logvar]
+        """The tensors that get a gradient."""
+        return [t for t in (*self.params, self.mu, self.logvar) if t is not None]
 
     def to(self, device=None, dtype=None):
         """Moved; dtype applies to all that is floating-point."""
-        move = lambda t: t.to(device, dtype if t.is_floating_point() else None)  # noqa: E731
-        x = None if self.x is None else move(self.x)
-        return Tensors(tuple(map(move, self.params)), x, *map(move, (self.mu, self.logvar, self.grad_z)))
+        move = lambda t: None if t is None else t.to(device, dtype if t.is_floating_point() else None)  # noqa: E731
+        return Tensors(tuple(map(move, self.params)), *map(move, (self.x, self.mu, self.logvar, self.grad_z)))
 
 
-def parse_shape(text):
-    """(batch, dims, latents) of "128x784/20" or "128x784x20"."""
-    found = re.fullmatch(r"(\d+)x(\d+)[x/](\d+)", text)
+def parse_shape(text, part="objective"):
+    """(batch, dims, latents) of "128x784/20" or "128x784x20"; of the nll, which has no latents, "128x784"."""
+    names, example = ("batch x dims / latents", "128x784/20") if part != "nll" else ("batch x dims", "128x784")
+    found = re.fullmatch(r"(\d+)x(\d+)" + (r"[x/](\d+)" if part != "nll" else ""), text)
     if not found or not all(sizes := tuple(map(int, found.groups()))):
-        raise ValueError(f"shape: got {text!r}, expected batch x dims / latents, all of them positive: 128x784/20")
-    return sizes
+        raise ValueError(f"shape: got {text!r}, expected {names}, all of them positive: {example}")
+    return (*sizes, 0) if part == "nll" else sizes
 
 
 def needed(likelihood):
@@ -91,9 +100,12 @@ def draw(case, seed=0):
     latents = tuple(t.to(dtype) for t in (mu, logvar, grad_z))
     if case.part == "sample":
         return Tensors((), None, *latents)
+    if case.part == "decomposition":
+        z = mu + torch.exp(0.5 * logvar) * torch.randn(latent, generator=g)
+        return Tensors((z.to(dtype),), None, *latents)
     x, params = DRAW.get(case.likelihood, draw_reals)(case, g)
-    x = as_stored(x, case)
-    return Tensors(tuple(p.to(dtype) for p in params), x, *latents)
+    x, params = as_stored(x, case), tuple(p.to(dtype) for p in params)
+    return Tensors(params, x) if case.part == "nll" else Tensors(params, x, *latents)
 
 
 def as_stored(x, case):
@@ -145,13 +157,12 @@ def least_bytes(case, tensors):
     if case.direction == "backward":
         return None
     size = lambda *ts: sum(t.numel() * t.element_size() for t in ts)  # noqa: E731
-    latent = size(tensors.mu)
-    sampled = latent if case.part != "loss" else 0  # z
-    once = size(*tensors.params, tensors.mu, tensors.logvar) + (0 if tensors.x is None else size(tensors.x)) + sampled
+    sampled = size(tensors.mu) if case.part in ("objective", "sample") else 0  # z
+    once = size(*tensors.wanted()) + (0 if tensors.x is None else size(tensors.x)) + sampled
     if case.direction == "forward":
         return once
     # The gradients; and where z was drawn its own gradient, mu and logvar once more, as they follow only then.
-    back = size(*tensors.params, tensors.mu, tensors.logvar) + (3 * latent if sampled else 0)
+    back = size(*tensors.wanted()) + 3 * sampled
     return once + back
 
 

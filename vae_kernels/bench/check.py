@@ -5,6 +5,7 @@ import math
 import torch
 
 from .. import functional
+from . import helpers
 from .case import expected_eps_error
 
 # Ours: some roundings. Others: what their formulas' own eps, and differences of lgamma in float32, lose.
@@ -21,14 +22,20 @@ class WrongResult(Exception):
 
 
 def truth(case, tensors):
-    """[loss, gradients by params, mu, logvar] in float64, by the reference formulas, without what z sends back."""
+    """[loss, gradients by what is wanted] in float64, by the reference formulas, without what z sends back."""
     wide = tensors.to(dtype=torch.float64).leaves()
-    options = {"backend": "torch"}
+    recon = wide.params[0] if len(wide.params) == 1 else wide.params
+    backend, likelihood = {"backend": "torch"}, {"likelihood": case.likelihood}
     if case.part == "sample":
-        loss = functional.gaussian_kl(wide.mu, wide.logvar, reduction="mean", **options)
+        loss = functional.gaussian_kl(wide.mu, wide.logvar, reduction="mean", **backend)
+    elif case.part == "nll":
+        loss = functional.nll(recon, wide.x, reduction="mean", **likelihood, **backend)
+    elif case.part == "free bits":
+        loss, _ = helpers.free_bits(wide.params, wide.x, wide.mu, wide.logvar, **likelihood, **backend)
+    elif case.part == "decomposition":
+        loss, _ = helpers.decomposition(wide.params, None, wide.mu, wide.logvar, **backend)
     else:
-        recon = wide.params[0] if len(wide.params) == 1 else wide.params
-        loss = functional.fused_elbo(recon, wide.x, wide.mu, wide.logvar, likelihood=case.likelihood, **options)
+        loss = functional.fused_elbo(recon, wide.x, wide.mu, wide.logvar, **likelihood, **backend)
     return [loss.detach(), *torch.autograd.grad(loss, wide.wanted())]
 
 

@@ -1,12 +1,13 @@
 """All that compete in a case. An objective is a function (params, x, mu, logvar) -> (loss, z or None)."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from .. import functional
-from . import rivals
+from . import helpers, rivals
 
 EAGER, COMPILE, OURS, COPY = "eager", "torch.compile", "vae_kernels", "copy"
 
@@ -48,7 +49,13 @@ def eagers(case):
     """{name: objective}, the best first."""
     if case.part == "sample":
         return {"by hand": rivals.sample_alone}
+    if case.part == "decomposition":
+        return {"by hand": helpers.decomposition_by_hand(case.batch)}
     key, sampled = (case.likelihood, case.outputs), case.part == "objective"
+    if case.part in ("nll", "free bits"):
+        made = {"nll": rivals.nll_alone, "free bits": helpers.free_bits_by_hand}[case.part]
+        found = rivals.rivals(*key) | {"torch.distributions": rivals.in_distributions(*key)}
+        return {name: made(f, case.likelihood) for name, f in found.items() if f is not None}
     found = {name: rivals.by_hand(f, case.likelihood, sampled) for name, f in rivals.rivals(*key).items()}
     found["torch.distributions"] = rivals.with_distributions(*key, sampled)
     if sampled:  # Pyro's estimator always samples
@@ -57,28 +64,45 @@ def eagers(case):
 
 
 def ours(case, backend):
-    """{name: objective}, the best first."""
-    likelihood = case.likelihood
+    """{name: objective}: the ways to write it, that of the README first."""
+    of_x = {"likelihood": case.likelihood, "backend": backend}
 
     def packed(params):
         return params[0] if len(params) == 1 else params
 
+    def nll(params, x, mu, logvar):
+        return functional.nll(packed(params), x, reduction="mean", **of_x), None
+
+    def nll_of_each(params, x, mu, logvar):
+        return functional.nll(packed(params), x, **of_x).mean(), None
+
     def loss(params, x, mu, logvar):
-        return functional.fused_elbo(packed(params), x, mu, logvar, likelihood=likelihood, backend=backend), None
+        return functional.fused_elbo(packed(params), x, mu, logvar, **of_x), None
 
     def drop_in(params, x, mu, logvar):
         return loss(params, x, mu, logvar)[0], rivals.sample_by_hand(mu, logvar)
 
     def sampled(params, x, mu, logvar):
         z, kl = functional.sample_kl(mu, logvar, backend=backend)
-        return functional.fused_elbo(packed(params), x, kl=kl, likelihood=likelihood, backend=backend), z
+        return functional.fused_elbo(packed(params), x, kl=kl, **of_x), z
+
+    def added(params, x, mu, logvar):
+        z, kl = functional.sample_kl(mu, logvar, backend=backend)
+        return (functional.nll(packed(params), x, **of_x) + kl).mean(), z
 
     def sample(params, x, mu, logvar):
         z, kl = functional.sample_kl(mu, logvar, reduction="mean", backend=backend)
         return kl, z
 
     return {
-        "objective": {"sample_kl + fused_elbo": sampled, "fused_elbo, z by hand": drop_in},
+        "objective": {
+            "sample_kl + fused_elbo": sampled,
+            "(nll + kl).mean()": added,
+            "fused_elbo, z by hand": drop_in,
+        },
         "loss": {"fused_elbo": loss},
+        "nll": {"nll, mean": nll, "nll.mean()": nll_of_each},
+        "free bits": {"fused_elbo, free_bits": functools.partial(helpers.free_bits, **of_x)},
+        "decomposition": {"kl_decomposition": functools.partial(helpers.decomposition, backend=backend)},
         "sample": {"sample_kl": sample},
     }[case.part]

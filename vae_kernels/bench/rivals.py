@@ -155,7 +155,8 @@ def rivals(likelihood, outputs):
 
 
 def kl_by_hand(mu, logvar):
-    return -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
+    """That of pytorch/examples with its signs turned, for which autograd has a pass less to do."""
+    return 0.5 * (mu.square() + logvar.exp() - logvar - 1).sum()
 
 
 def sample_by_hand(mu, logvar):
@@ -186,19 +187,34 @@ def sample_alone(params, x, mu, logvar):
     return kl_by_hand(mu.float(), logvar.float()) / len(mu), sample_by_hand(mu, logvar)
 
 
-def with_distributions(likelihood, outputs, sampled):
-    """The objective in torch.distributions, unchecked as that is faster; None where it lacks the likelihood."""
-    d = torch.distributions
+def nll_alone(rival, likelihood):
+    """The negative log-likelihood with this rival, the mean over the batch."""
+
+    def nll(params, x, mu, logvar):
+        wide_x, *wide = widened(x, params, likelihood)
+        return rival(wide_x, *wide) / len(x), None
+
+    return nll
+
+
+def in_distributions(likelihood, outputs):
+    """A rival in torch.distributions, unchecked as that is faster; None where it lacks the likelihood."""
     name, arguments = DISTRIBUTIONS.get((likelihood, outputs), ("", None))
-    if not hasattr(d, name):
+    found = getattr(torch.distributions, name, None)
+    return found and (lambda x, *params: -found(**arguments(*params), validate_args=False).log_prob(x).sum())
+
+
+def with_distributions(likelihood, outputs, sampled):
+    """The objective in torch.distributions; None where it lacks the likelihood."""
+    d, rival = torch.distributions, in_distributions(likelihood, outputs)
+    if rival is None:
         return None
 
     def objective(params, x, mu, logvar):
         wide_x, wide_mu, wide_logvar, *wide = widened(x, (mu, logvar, *params), likelihood)
         q = d.Normal(wide_mu, torch.exp(0.5 * wide_logvar), validate_args=False)
         kl = d.kl_divergence(q, d.Normal(0.0, 1.0, validate_args=False)).sum()
-        nll = -getattr(d, name)(**arguments(*wide), validate_args=False).log_prob(wide_x).sum()
-        return (nll + kl) / len(x), q.rsample().to(mu.dtype) if sampled else None
+        return (rival(wide_x, *wide) + kl) / len(x), q.rsample().to(mu.dtype) if sampled else None
 
     return objective
 

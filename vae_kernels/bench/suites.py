@@ -20,6 +20,21 @@ SHAPES = [
     Case(1024, 20000, 30),
     Case(8, 0, 4 * 64 * 64, part="sample"),  # the latent of a diffusion model's autoencoder
 ]
+NARROW = [  # few columns, many samples
+    Case(8192, 5, 2),
+    Case(8192, 10, 2),
+    Case(65536, 1, 1),
+    Case(65536, 1, 0, part="nll"),
+    Case(256, 30, 0, part="nll"),
+    Case(2048, 30, 0, part="nll"),
+]
+WAYS = [  # the step as fused_elbo, and as (nll + kl).mean()
+    Case(16, 100, 8),
+    Case(100, 900, 32),
+    Case(200, 4096, 64, likelihood="gaussian"),
+    Case(96, 27648, 100),
+    Case(700, 18000, 40, likelihood="gaussian"),
+]
 MIDDLE = [Case(128, 784, 20), Case(256, 12288, 128)]
 KEEPS_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "1000000000000"}
 
@@ -46,6 +61,13 @@ def directions():
     return [replace(c, part="loss", direction=direction, incoming=g) for c in MIDDLE for direction, g in ways]
 
 
+def helpers():
+    """The decomposition of the KL; the loss with free bits in each dimension, and the same loss without."""
+    yield from (Case(*size, part="decomposition") for size in [(64, 0, 10), (100, 0, 16)])
+    for size in [(128, 784, 20), (64, 12288, 1024), (16, 196608, 16384)]:
+        yield from (Case(*size, part=part) for part in ("free bits", "loss"))
+
+
 def by_batch():
     return [Case(batch, 784, 20) for batch in (1, 8, 64, 512, 4096, 32768)]
 
@@ -61,6 +83,9 @@ def by_threads():
 
 CASES = {
     "shapes": lambda: SHAPES,
+    "narrow": lambda: NARROW,
+    "ways": lambda: WAYS,
+    "helpers": helpers,
     "directions": directions,
     "likelihoods": likelihoods,
     "dtypes": dtypes,

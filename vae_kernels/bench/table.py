@@ -1,5 +1,6 @@
 """The rows of one case as text, for people who wait for them."""
 
+from .case import shown
 from .contenders import COPY, EAGER
 
 
@@ -8,7 +9,8 @@ def table(rows):
     timed = [row for row in rows if row["median_us"] is not None]
     best = min(row["median_us"] for row in timed if row["kind"] == EAGER and row["part"] == rows[0]["part"])
     first = rows[0]
-    head = [first.get("model") or f"{first['likelihood']} {first['part']}", _shape(first), first["dtype"], first["x"]]
+    shape = shown(first["batch"], first["dims"], first["latents"])
+    head = [first.get("model") or f"{first['likelihood']} {first['part']}", shape, first["dtype"], first["x"]]
     head += [first["direction"], f"gradient {first['incoming']:g}", f"{first['threads']} threads"]
     lines = ["", "  ".join(map(str, head))]
     for row in rows:
@@ -22,10 +24,6 @@ def table(rows):
             line += f"  {best / row['median_us']:6.2f}x best eager"
         lines.append(line + _details(row))
     return "\n".join(lines)
-
-
-def _shape(row):
-    return f"{row['batch']}x{row['dims']}/{row['latents']}"
 
 
 def _details(row):

@@ -23,7 +23,7 @@ from . import UserError
 
 Suite = Enum("Suite", {name: name for name in (*suites.SUITES, "all")}, type=str)
 Likelihood = Enum("Likelihood", {name: name for name in ALL}, type=str)
-Part = Enum("Part", {name: name for name in PARTS[:2]}, type=str)
+Part = Enum("Part", {name: name for name in PARTS[:3]}, type=str)
 Direction = Enum("Direction", {name: name for name in WAYS}, type=str)
 Storage = Enum("Storage", {name: name for name in DTYPES if name != "uint8"}, type=str)
 Target = Enum("Target", {name: name for name in DTYPES}, type=str)
@@ -38,7 +38,9 @@ def bench(
     ] = None,
     likelihood: Annotated[Likelihood, typer.Option(help="Of --shape.")] = "bernoulli",
     outputs: Annotated[int | None, typer.Option(min=1, help="How many of its parameters the decoder gives.")] = None,
-    part: Annotated[Part, typer.Option(help="Of --shape; loss: without the sampling.")] = "objective",
+    part: Annotated[
+        Part, typer.Option(help="Of --shape; loss: without the sampling; nll: batch x dims alone.")
+    ] = "objective",
     direction: Annotated[Direction, typer.Option(help="Of --shape.")] = "both",
     incoming: Annotated[float, typer.Option(help="Gradient that reaches the loss, of --shape.")] = 1.0,
     dtype: Annotated[Storage, typer.Option(help="Of the reconstruction and the latents, of --shape.")] = "float32",
@@ -99,7 +101,7 @@ def _modes(text):
 def _own(shapes, settings, options):
     if options.modes is None:
         options = replace(options, modes=("default",))
-    cases = [replace(Case(*parse_shape(text)), **settings) for text in shapes]
+    cases = [replace(Case(*parse_shape(text, settings["part"])), **settings) for text in shapes]
     for case in cases:
         names = ALL[case.likelihood].PARAMETERS
         if not needed(case.likelihood) <= case.outputs <= len(names):
