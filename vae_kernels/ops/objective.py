@@ -14,10 +14,9 @@ from .schemas import KERNELS, flat, in_place
 
 def elbo(objective, kernels="compiled"):
     """The loss that the request asks for, or its terms, by the ops; shapes and layouts are those of the schema."""
-    settings = objective.settings
+    settings, x, rec_weight, beta, params, latent = objective
     if settings.likelihood in LEVELS:
         return _elbo_of_levels(objective, kernels)
-    params, latent = objective.params, objective.latent
     compiling = torch.compiler.is_compiling()
     never = _NEVER_AHEAD[compiling]
     ahead = settings.reduction != Reduction.NONE
@@ -26,10 +25,10 @@ def elbo(objective, kernels="compiled"):
     if compiling and kernels == "triton":
         kernels = "triton ops"
     how = kernels, ahead, compiling
-    out = (_Elbo.apply if compiling else _apply_elbo)(how, settings, *objective.tensors())
+    out = (_Elbo.apply if compiling else _apply_elbo)(how, settings, x, rec_weight, beta, *params, *latent)
     if not settings.terms:
         return out
-    shape = latent[0].shape if latent else objective.x.shape[:1]
+    shape = latent[0].shape if latent else x.shape[:1]
     return PackedTerms(*out, (len(params) > 0, len(latent) > 0, shape))
 
 
@@ -55,7 +54,7 @@ class _Elbo(torch.autograd.Function):
         if of_x or of_rec_weight or of_beta:  # those gradients come through the reference, and so may the others
             ahead = False
         terms = settings.terms
-        out = KERNELS[kernels]["elbo"](*flat(restored(settings, tensors)), need if ahead else 0, terms)
+        out = KERNELS[kernels]["elbo"](*flat(settings, tensors), need if ahead else 0, terms)
         # Saved tensors are not given up before the graph is; attributes can be, so that in eager mode the gradient that
         # leaves the backward pass has one owner, who need not copy it.
         grads = out[1 + terms :]
@@ -78,10 +77,10 @@ class _Elbo(torch.autograd.Function):
         grads = _rescaled(ctx, grad) if ctx.ahead and not create_graph else None
         needed = ctx.needs_input_grad
         if grads is None:
-            objective = restored(ctx.settings, ctx.saved_tensors[: len(needed) - _NO_TENSORS])
+            tensors = ctx.saved_tensors[: len(needed) - _NO_TENSORS]
             if create_graph or any(needed[_NO_TENSORS : _NO_TENSORS + 3]):  # x and the weights
-                return None, None, *_reference_gradients(objective, grad, needed[_NO_TENSORS:])
-            grads = KERNELS[ctx.kernels]["elbo_backward"](grad, *flat(objective), ctx.need)
+                return None, None, *_reference_gradients(ctx.settings, tensors, grad, needed[_NO_TENSORS:])
+            grads = KERNELS[ctx.kernels]["elbo_backward"](grad, *flat(ctx.settings, tensors), ctx.need)
         return in_place(grads, needed)
 
 
@@ -118,15 +117,15 @@ def _rescaled(ctx, grad):
     return grads if scale == 1 else [g.mul_(scale) for g in grads]
 
 
-def _reference_gradients(objective, grad, needed):
-    """The gradients of the request's tensors() through the plain-torch formulas: for x and the weights, and for a
+def _reference_gradients(settings, tensors, grad, needed):
+    """The gradients of a request's tensors() through the plain-torch formulas: for x and the weights, and for a
     gradient of a gradient."""
-    create_graph, tensors = torch.is_grad_enabled(), objective.tensors()
+    create_graph = torch.is_grad_enabled()
     if not create_graph:
         pairs = zip(tensors, needed, strict=True)
         tensors = [t if t is None else t.detach().requires_grad_(wanted) for t, wanted in pairs]
     with torch.enable_grad():
-        loss = reference.elbo(restored(objective.settings._replace(terms=False), tensors))
+        loss = reference.elbo(restored(settings._replace(terms=False), tensors))
     wanted = [t for t, n in zip(tensors, needed, strict=True) if n]
     grads = iter(torch.autograd.grad(loss, wanted, grad, create_graph=create_graph, allow_unused=True))
     return [next(grads) if n else None for n in needed]

@@ -65,11 +65,11 @@ library.define("set_pool_limit(int bytes) -> ()")
 library.define("pool_bytes() -> int")
 
 
-def flat(objective):
-    """The arguments of _OBJECTIVE, but for need, from a request."""
-    settings, x, rec_weight, beta, params, latent = objective
-    likelihood, _, rec_weight_factor, beta_factor, reduction, _ = settings
-    return x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, reduction
+def flat(settings, tensors):
+    """The arguments of _OBJECTIVE, but for need, from the settings of a request and its tensors()."""
+    likelihood, n, rec_weight_factor, beta_factor, reduction, _ = settings
+    x, rec_weight, beta, *tensors = tensors
+    return x, tensors[:n], likelihood, tensors[n:], rec_weight, beta, rec_weight_factor, beta_factor, reduction
 
 
 def _overloads(prefix):
