@@ -105,7 +105,6 @@ def own_part(objective):
     if reduction == Reduction.MEAN:  # over all samples, not over this rank's: a sum, of which each rank has its part
         scale = 1 / batch.rows if batch.rows else float("nan")
         settings = settings._replace(rec_weight=settings.rec_weight * scale, beta=settings.beta * scale)
-        rec_weight, beta = (None if w is None else w * scale for w in (rec_weight, beta))
     settings = settings._replace(reduction=Reduction.NONE if reduction == Reduction.NONE else Reduction.SUM)
     own = Objective(settings, x, batch.shared(rec_weight), batch.shared(beta), params, latent)
     return own, functools.partial(_whole, batch, len((*params, *latent)[0]), settings)

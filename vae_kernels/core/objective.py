@@ -76,6 +76,13 @@ def objective(x, params, likelihood, latent, rec_weight=1.0, beta=1.0, reduction
     return Objective(settings, x, rec_weight, beta, params, latent)
 
 
+def weight(factor, tensor):
+    """A weight of a request, as a number or a tensor."""
+    if tensor is None:
+        return factor
+    return tensor if factor == 1 else factor * tensor
+
+
 def restored(settings, tensors):
     """The request of these settings whose `tensors()` these are."""
     x, rec_weight, beta, *others = tensors

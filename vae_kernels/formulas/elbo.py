@@ -13,7 +13,7 @@ backend has a file of its own.
 import torch
 
 from .. import philox
-from ..core.objective import Reduction
+from ..core.objective import Reduction, weight
 from ..terms import ElboTerms
 from . import ALL, LEVELS
 from .kl import gaussian_kl
@@ -30,12 +30,13 @@ def elbo(objective):
     loss = nll = kl = kl_per_dim = None
     if x is not None:
         nll = _sum_events(_nll(x, params, settings.likelihood, dtype))
-        loss = _weighted(nll, settings.rec_weight, rec_weight)
+        loss = weight(settings.rec_weight, rec_weight) * nll
     if latent:
         kl_bd = _kl(latent, dtype)
         kl = _sum_events(kl_bd)
         by_dim = beta is not None and beta.dim() > 0
-        weighted = _sum_events(beta.to(dtype) * kl_bd) if by_dim else _weighted(kl, settings.beta, beta)
+        beta = weight(settings.beta, beta)
+        weighted = _sum_events(beta.to(dtype) * kl_bd) if by_dim else beta * kl
         loss = weighted if loss is None else loss + weighted
         if settings.terms and kl_bd.dim() > 1:
             kl_per_dim = kl_bd.mean(0)
@@ -65,11 +66,6 @@ def halves(mu, logvar):
 def compute_dtype(*tensors):
     """float64 if one of the tensors is float64, else float32."""
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
-
-
-def _weighted(term, factor, weight):
-    """The term [B] times its weight; a factor is 1 where there is a tensor."""
-    return factor * term if weight is None else weight * term
 
 
 def _nll(x, params, likelihood, dtype):

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from ..core.objective import Objective, Reduction, restored
+from ..core.objective import Objective, Reduction, restored, weight
 from ..formulas import LEVELS
 from ..formulas import elbo as reference
 from ..terms import ElboTerms, PackedTerms
@@ -135,7 +135,7 @@ def _elbo_of_levels(objective, kernels):
     """The loss of two ops: that of a likelihood over levels, and that of the latent term."""
     settings, x, rec_weight, beta, params, latent = objective
     nll, kl, kl_per_dim = levels(x, *params, settings.likelihood, kernels), None, None
-    loss = (settings.rec_weight if rec_weight is None else rec_weight) * nll
+    loss = weight(settings.rec_weight, rec_weight) * nll
     if latent:
         alone = settings._replace(likelihood="", parameters=0, reduction=Reduction.NONE)
         of_latent = elbo(Objective(alone, None, None, beta, (), latent), kernels)
