@@ -1,8 +1,7 @@
 """What can compute, and what "auto" takes.
 
-A backend is a module with the functions of formulas/elbo.py: elbo(...), levels(...), sample_kl(...) and mixture(...).
-"torch" is the formulas themselves, on any device; "cpu" is the compiled C++, "cuda" the compiled CUDA, "triton" the
-Triton kernels.
+A backend is a module with the functions of the protocol `Backend` (core/objective.py). "torch" is the formulas
+themselves, on any device; "cpu" is the compiled C++, "cuda" the compiled CUDA, "triton" the Triton kernels.
 """
 
 import functools

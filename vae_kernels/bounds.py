@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from . import checks, functional
-from .ops import REDUCTIONS
+from .core.objective import REDUCTIONS
 from .priors import log_posterior, log_prior
 
 ESTIMATORS = ("standard", "stl", "dreg")

@@ -8,9 +8,8 @@ import torch
 
 from . import backends, checks, layout, philox, sharded
 from .control import current
-from .formulas import LEVELS
+from .core.objective import REDUCTIONS, Draw, objective
 from .formulas.elbo import compute_dtype
-from .ops import REDUCTIONS
 from .priors import Prior, moments, monte_carlo_kl
 from .terms import ElboTerms
 
@@ -168,13 +167,13 @@ def reparameterize(mu, logvar=None, *, n_samples=None, generator=None, shard=Non
 
 
 def _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms, backend):
+    """Make the request, and give it to the backend."""
     checks.choice("reduction", reduction, REDUCTIONS)
-    if sharded.any_of((x, *params, *latent)):
-        return sharded.elbo(_elbo, x, params, likelihood, latent, rec_weight, beta, reduction, terms, backend)
-    module = backends.choose(backend, (*params, *latent))
-    if likelihood in LEVELS:
-        return _elbo_of_levels(module, x, *params, likelihood, latent, rec_weight, beta, reduction, terms)
-    return module.elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms)
+    request = objective(x, params, likelihood, latent, rec_weight, beta, reduction, terms)
+    if not sharded.any_of((x, *params, *latent)):
+        return backends.choose(backend, (*params, *latent)).elbo(request)
+    own, whole = sharded.own_part(request)
+    return whole(backends.choose(backend, (*own.params, *own.latent)).elbo(own))
 
 
 def _with_free_bits(free_bits, recon, x, latent, return_terms, settings):
@@ -195,31 +194,20 @@ def _with_free_bits(free_bits, recon, x, latent, return_terms, settings):
     return ElboTerms(out.loss, out.nll, per_sample, per_dim)
 
 
-def _elbo_of_levels(module, x, logits, likelihood, latent, rec_weight, beta, reduction, terms):
-    """The same of two ops, that of the likelihood and that of the latent term."""
-    nll, kl, kl_per_dim = module.levels(x, logits, likelihood), None, None
-    loss = rec_weight * nll
-    if latent:
-        of_latent = module.elbo(None, (), "", latent, 1.0, beta, "none", terms)
-        if terms:
-            _, kl, kl_per_dim = of_latent.parts()
-            of_latent = of_latent.loss
-        loss = loss + of_latent
-    nll = nll.to(loss.dtype)
-    loss = loss if reduction == "none" else getattr(loss, reduction)()
-    return ElboTerms(loss, nll, kl, kl_per_dim) if terms else loss
-
-
 def _sample(mu, logvar, prior, n_samples, with_kl, generator, shard, backend, rng=None):
     mu, logvar, prior = _packed(mu, prior) if logvar is None else _pair(mu, logvar, prior)
     checks.noise(n_samples, generator, mu)
+    whole = None
     if sharded.any_of((mu, logvar, *prior)):
-        return sharded.sample(_sample, mu, logvar, prior, n_samples, with_kl, generator, shard, backend)
+        if shard is not None:
+            raise ValueError("shard: has no effect with DTensors, which know their place in the batch")
+        (mu, logvar, prior), shard, whole = sharded.own_samples(mu, logvar, prior, n_samples)
     module = backends.choose(backend, (mu, *prior) if logvar is None else (mu, logvar, *prior))
     rng = philox.new_rng(generator, mu.device) if rng is None else rng
     if shard is not None:
         rng = philox.of_shard(rng, *checks.shard(shard, mu.shape[0]))
-    return module.sample_kl(mu, logvar, prior, rng, n_samples, with_kl)
+    out = module.sample_kl(Draw(mu, logvar, prior, rng, n_samples, with_kl))
+    return out if whole is None else whole(*out)
 
 
 def sample_and_noise(mu, logvar, n_samples, generator, shard, backend):

@@ -5,6 +5,7 @@ import functools
 import torch
 
 from . import philox
+from .core.objective import Draw, objective
 from .formulas import elbo as reference
 
 
@@ -33,9 +34,9 @@ def _results(module, device, dtype):
     tensors = draw(rows, pixels), draw(rows, latents), draw(rows, latents)
     logits, mu, logvar = inputs = [t.to(device, dtype).requires_grad_() for t in tensors]
     rng = torch.tensor((1, 2), device=device)
-    terms = module.elbo(x, (logits,), "bernoulli", (mu, logvar), 1.0, 0.5, "mean", True)
-    z, kl_of_z = module.sample_kl(mu, logvar, (), rng, None, True)
-    noise, _ = module.sample_kl(torch.zeros_like(mu), torch.zeros_like(mu), (), rng, None, False)
+    terms = module.elbo(objective(x, (logits,), "bernoulli", (mu, logvar), 1.0, 0.5, "mean", True))
+    z, kl_of_z = module.sample_kl(Draw(mu, logvar, (), rng, None, True))
+    noise, _ = module.sample_kl(Draw(torch.zeros_like(mu), torch.zeros_like(mu), (), rng, None, False))
     if not torch.equal(noise.float().cpu(), philox.normals(rng.cpu(), noise.shape)):
         raise ArithmeticError("its noise is not that of the other backends")
     grads = torch.autograd.grad(3 * terms.loss + (z * z).sum() + kl_of_z.sum(), inputs)

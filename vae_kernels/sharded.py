@@ -8,9 +8,12 @@ where a shard begins.
 torch.distributed.tensor is imported where a tensor is none of torch's own classes, and not before.
 """
 
+import functools
+
 import torch
 
 from . import layout
+from .core.objective import Objective, Reduction
 from .terms import ElboTerms
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
@@ -88,42 +91,48 @@ class _Batch:
         return offset[0]
 
 
-def elbo(compute, x, params, likelihood, latent, rec_weight, beta, reduction, terms, backend):
-    """functional._elbo, which is `compute`, on DTensors."""
+def own_part(objective):
+    """The request of this rank's samples, in plain tensors; and the function that makes the DTensors of its result."""
+    settings, x, rec_weight, beta, params, latent = objective
     batch = _Batch((*params, *latent)[0])
-    dims = (*params, *latent)[0].dim() if params else 0
-    rows = batch.rows
-    if reduction == "mean":  # over all samples, not over this rank's: a sum, of which each rank has its part
-        scale = 1 / rows if rows else float("nan")
-        rec_weight, beta = rec_weight * scale, beta * scale
+    dims = params[0].dim() if params else 0
     x = None if x is None else batch.samples(x)
     params = tuple(batch.samples(p) if p.dim() == dims else batch.shared(p) for p in params)
     latent = layout.latent(tuple(batch.samples(t) for t in latent)) if latent else ()
     if params:
         x, params = layout.likelihood(x, params)
-    weights = batch.shared(rec_weight), batch.shared(beta)
-    of_rank = "none" if reduction == "none" else "sum"
-    out = compute(x, params, likelihood, latent, *weights, of_rank, terms, backend)
-    loss = out.loss if terms else out
-    loss = batch.of_samples(loss, (rows,)) if reduction == "none" else batch.sum_of(loss)
-    if not terms:
+    reduction = settings.reduction
+    if reduction == Reduction.MEAN:  # over all samples, not over this rank's: a sum, of which each rank has its part
+        scale = 1 / batch.rows if batch.rows else float("nan")
+        settings = settings._replace(rec_weight=settings.rec_weight * scale, beta=settings.beta * scale)
+    settings = settings._replace(reduction=Reduction.NONE if reduction == Reduction.NONE else Reduction.SUM)
+    own = Objective(settings, x, batch.shared(rec_weight), batch.shared(beta), params, latent)
+    return own, functools.partial(_whole, batch, len((*params, *latent)[0]), settings)
+
+
+def _whole(batch, own, settings, out):
+    """The result of all samples, from that of this rank's `own` samples."""
+    loss = out.loss if settings.terms else out
+    per_sample = settings.reduction == Reduction.NONE
+    loss = batch.of_samples(loss, (batch.rows,)) if per_sample else batch.sum_of(loss)
+    if not settings.terms:
         return loss
     nll, kl, per_dim = out.parts()
-    own = len((*params, *latent)[0])
     if per_dim is not None:  # the mean over this rank's samples; over none of them it is nan
-        per_dim = batch.sum_of(per_dim * (own / rows) if own else torch.zeros_like(per_dim))
-    return ElboTerms(loss, *(None if t is None else batch.of_samples(t, (rows,)) for t in (nll, kl)), per_dim)
+        per_dim = batch.sum_of(per_dim * (own / batch.rows) if own else torch.zeros_like(per_dim))
+    return ElboTerms(loss, *(None if t is None else batch.of_samples(t, (batch.rows,)) for t in (nll, kl)), per_dim)
 
 
-def sample(compute, mu, logvar, prior, n_samples, with_kl, generator, shard, backend):
-    """functional._sample, which is `compute`, on DTensors: the noise is that of the whole batch."""
-    if shard is not None:
-        raise ValueError("shard: has no effect with DTensors, which know their place in the batch")
+def own_samples(mu, logvar, prior, n_samples):
+    """This rank's part of the posterior and the prior, in plain tensors; the shard that it is; and the function that
+    makes the DTensors of its z and KL."""
     batch = _Batch(mu)
     shape = mu.shape if logvar is not None else (mu.shape[0], mu.shape[1] // 2, *mu.shape[2:])
-    place = batch.first(mu), batch.rows
+    shard = batch.first(mu), batch.rows
     mu, logvar = batch.samples(mu), None if logvar is None else batch.samples(logvar)
-    prior = tuple(batch.samples(t) for t in prior or ()) or None
-    z, kl = compute(mu, logvar, prior, n_samples, with_kl, generator, place, backend)
-    z = batch.of_samples(z, (n_samples, *shape), 1) if n_samples else batch.of_samples(z, shape)
-    return z, None if kl is None else batch.of_samples(kl, (batch.rows,))
+
+    def whole(z, kl):
+        z = batch.of_samples(z, (n_samples, *shape), 1) if n_samples else batch.of_samples(z, shape)
+        return z, None if kl is None else batch.of_samples(kl, (batch.rows,))
+
+    return (mu, logvar, tuple(batch.samples(t) for t in prior)), shard, whole

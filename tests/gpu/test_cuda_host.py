@@ -18,6 +18,7 @@ from test_noise import SHAPES as NOISE_SHAPES
 
 import vae_kernels as vk
 from vae_kernels import backends, ops, philox
+from vae_kernels.core.objective import Draw
 
 if not cuda_host.CSRC.is_dir():
     pytest.skip("the tests run without the source tree beside them: there is no csrc/", allow_module_level=True)
@@ -141,7 +142,7 @@ def outcomes():
     yield from mixtures.outcome(mixtures.draw(130, 200, 3), "cpu").items()
     mu, logvar = torch.randn(2, 17, 1001, generator=torch.Generator().manual_seed(1)).unbind()
     yield from zip("nd", levels.outcome(_categorical, *levels.draw(3, 300, (9,))), strict=True)
-    yield from zip("zk", ops.sample_kl(mu, logvar, (), torch.tensor((1, 2)), 3, True), strict=True)
+    yield from zip("zk", ops.sample_kl(Draw(mu, logvar, (), torch.tensor((1, 2)), 3, True)), strict=True)
 
 
 @pytest.mark.parametrize("mode", [(True, True), (False, False), (True, False)], ids=str)
@@ -253,7 +254,7 @@ def test_what_is_no_level(wrong):
 def test_noise_bits(shape, rng):
     zeros, rng = torch.zeros(shape), torch.tensor(rng)
     for n in (None, 3):
-        z, _ = ops.sample_kl(zeros, zeros, (), rng, n, False)
+        z, _ = ops.sample_kl(Draw(zeros, zeros, (), rng, n, False))
         assert torch.equal(z, philox.normals(rng, z.shape))
 
 

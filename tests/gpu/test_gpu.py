@@ -13,6 +13,7 @@ from test_noise import SHAPES as NOISE_SHAPES
 
 import vae_kernels as vk
 from vae_kernels import backends, philox
+from vae_kernels.core.objective import Draw
 
 DEVICE = "cuda"
 REASONS = vk.available_backends() if torch.cuda.is_available() else dict.fromkeys(("cuda", "triton"), "there is no GPU")
@@ -124,7 +125,7 @@ def test_weights(backend, beta, reduction):
 def test_noise_bits(backend, shape, rng):
     zeros, rng = torch.zeros(shape, device=DEVICE), torch.tensor(rng)
     for n in (None, 3):
-        z, _ = backends.choose(backend, (zeros,)).sample_kl(zeros, zeros, (), rng.to(DEVICE), n, False)
+        z, _ = backends.choose(backend, (zeros,)).sample_kl(Draw(zeros, zeros, (), rng.to(DEVICE), n, False))
         assert torch.equal(z.cpu(), philox.normals(rng, z.shape))
 
 

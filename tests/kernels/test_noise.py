@@ -12,6 +12,7 @@ from places import TESTS, child
 
 import vae_kernels as vk
 from vae_kernels import backends, philox
+from vae_kernels.core.objective import Draw
 
 MODULES = {name: backends.choose(name, ()) for name in BACKENDS if name != "torch"}
 # For many elements: Triton's interpreter takes microseconds for each.
@@ -22,7 +23,7 @@ RNGS = [(0, 0), (1, 2), (0x1234567890AB, (5 << 32) + 7), (-1, -(2**63))]
 
 def normals(backend, rng, shape, n_samples=None):
     zeros = torch.zeros(shape)
-    return MODULES[backend].sample_kl(zeros, zeros, (), torch.tensor(rng), n_samples, False)[0]
+    return MODULES[backend].sample_kl(Draw(zeros, zeros, (), torch.tensor(rng), n_samples, False))[0]
 
 
 @pytest.mark.parametrize("backend", MODULES)

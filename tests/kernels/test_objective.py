@@ -13,6 +13,7 @@ from places import PYTEST, TESTS
 
 import vae_kernels as vk
 from vae_kernels import backends
+from vae_kernels.core.objective import Draw
 
 
 @pytest.fixture(params=[name for name in BACKENDS if name != "torch"])  # on a GPU: test_gpu.py
@@ -287,7 +288,7 @@ def compare_samples(module, dtype, layout, with_kl, device="cpu"):
     for who, to in ((vk.formulas.elbo, torch.float64), (vk.formulas.elbo, dtype), (module, dtype)):
         inputs = [(t if to == dtype else t.to(to)).detach().requires_grad_() for t in (*moments, *prior)]
         mu, logvar = inputs[:2] if len(moments) == 2 else (inputs[0], None)
-        out = who.sample_kl(mu, logvar, tuple(inputs[-2:]), rng, 3, with_kl)[: 1 + with_kl]
+        out = who.sample_kl(Draw(mu, logvar, tuple(inputs[-2:]), rng, 3, with_kl))[: 1 + with_kl]
         wanted = inputs if with_kl else inputs[:-2]
         grads = torch.autograd.grad(out, wanted, [w.to(o.dtype) for w, o in zip(incoming, out, strict=False)])
         results.append([*out, *grads])

@@ -20,6 +20,7 @@ from torch.distributions import MultivariateNormal, kl_divergence
 
 import vae_kernels as vk
 from vae_kernels import backends, philox
+from vae_kernels.core.objective import Draw
 
 settings.register_profile("quick", max_examples=40, derandomize=True, database=None, deadline=None)
 settings.register_profile("soak", max_examples=2000, database=None, deadline=None, print_blob=True)
@@ -163,15 +164,8 @@ def test_noise_is_that_of_the_place(backend, data):
         whole = vk.functional._sample(*zeros, None, n, False, None, None, backend, rng)[0]
         ends = sorted({0, shape[0], *data.draw(st.lists(st.integers(0, shape[0]), max_size=3))})
         parts = [
-            module.sample_kl(
-                torch.zeros(b - a, *shape[1:]),
-                torch.zeros(b - a, *shape[1:]),
-                (),
-                philox.of_shard(rng, a, shape[0]),
-                n,
-                False,
-            )[0]
-            for a, b in pairwise(ends)
+            module.sample_kl(Draw(part, part, (), philox.of_shard(rng, a, shape[0]), n, False))[0]
+            for a, part in ((a, torch.zeros(b - a, *shape[1:])) for a, b in pairwise(ends))
         ]
     finally:
         torch.set_num_threads(before)

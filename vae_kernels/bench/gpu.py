@@ -23,6 +23,7 @@ import torch
 
 from .. import backends, philox
 from ..backends import available_backends
+from ..core.objective import Draw
 from ..mixture import mixture_log_prob
 from . import check, results
 from .case import Case, draw
@@ -87,7 +88,7 @@ def check_numbers(report, names, device, shapes, mixtures):
 def check_noise(name, rng, shape, device):
     zeros, words = torch.zeros(shape, device=device), torch.tensor(rng)
     module = backends.choose(name, (zeros,))
-    z, _ = module.sample_kl(zeros, zeros, (), words.to(device), None, False)
+    z, _ = module.sample_kl(Draw(zeros, zeros, (), words.to(device), None, False))
     different = (z.cpu() != philox.normals(words, shape)).sum().item()
     assert not different, f"{different} of {z.numel()} differ from the CPU's"
 

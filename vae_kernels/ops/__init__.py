@@ -1,4 +1,4 @@
-"""The ops. The only folder that knows torch.library; a module with the functions of a backend (backends.py).
+"""The ops. The only folder that knows torch.library; a backend (core/objective.py).
 
 schemas.py      what each op takes and gives, and who computes it
 fakes.py        shapes, dtypes and strides of the results, without the work
@@ -9,10 +9,9 @@ mixture.py      mixture, with autograd
 """
 
 from . import fakes  # noqa: F401
-from .levels import levels
 from .mixture import mixture
 from .objective import elbo
 from .sample import sample_kl
-from .schemas import KERNELS, REDUCTIONS, attach_triton
+from .schemas import KERNELS, attach_triton
 
-__all__ = ["KERNELS", "REDUCTIONS", "attach_triton", "elbo", "levels", "mixture", "sample_kl"]
+__all__ = ["KERNELS", "attach_triton", "elbo", "mixture", "sample_kl"]

@@ -4,9 +4,10 @@ import math
 
 import torch
 
+from ..core.objective import Reduction
 from ..formulas import elbo as reference
 from ..layout import empty_in_order, empty_packed
-from .schemas import REDUCTIONS, library
+from .schemas import library
 
 
 def _fake_gradients(params, latent, need):
@@ -22,7 +23,7 @@ def _fake_gradients(params, latent, need):
 def _(x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, reduction, need, terms):
     like = (*params, *latent)[0]
     dtype = reference.compute_dtype(*params, *latent)
-    out = [like.new_empty(like.shape[:1] if reduction == REDUCTIONS["none"] else (), dtype=dtype)]
+    out = [like.new_empty(like.shape[:1] if reduction == Reduction.NONE else (), dtype=dtype)]
     if terms:
         dims = math.prod(latent[0].shape[1:]) if latent and latent[0].dim() > 1 else 0
         size = 1 + like.shape[0] * (bool(params) + bool(latent)) + dims

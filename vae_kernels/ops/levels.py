@@ -2,12 +2,12 @@
 
 import torch
 
-from ..formulas import elbo as reference
+from ..formulas import LEVELS
 from .schemas import KERNELS
 
 
 def levels(x, logits, likelihood, kernels="compiled"):
-    """The arguments and result of formulas.elbo.levels, with the ops."""
+    """-log p(x | logits) of each sample, [B]; x [B, ...] integers, logits [B, K, ...], likelihood a name in LEVELS."""
     compiling = torch.compiler.is_compiling()
     if compiling and kernels == "triton":
         kernels = "triton ops"
@@ -28,7 +28,7 @@ class _Levels(torch.autograd.Function):
     def backward(ctx, grad):
         x, logits, top_and_total = ctx.saved_tensors
         if torch.is_grad_enabled():  # of a higher order
-            nll = reference.levels(x, logits, ctx.likelihood)
+            nll = LEVELS[ctx.likelihood].nll(x, logits.to(grad.dtype)).flatten(1).sum(1)
             (of_logits,) = torch.autograd.grad(nll, logits, grad, create_graph=True)
         else:
             of_logits = KERNELS[ctx.kernels]["levels_backward"](grad, x, logits, top_and_total)

@@ -4,28 +4,32 @@ import math
 
 import torch
 
+from ..core.objective import Objective, Reduction, restored, weight
+from ..formulas import LEVELS
 from ..formulas import elbo as reference
-from ..terms import PackedTerms
-from .schemas import KERNELS, REDUCTIONS, in_place
+from ..terms import ElboTerms, PackedTerms
+from .levels import levels
+from .schemas import KERNELS, flat, in_place
 
 
-def elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms, kernels="compiled"):
-    """The arguments and results of formulas.elbo.elbo, with the ops; shapes and layouts are those of the schema."""
-    weight, weight_factor = (rec_weight, 1.0) if isinstance(rec_weight, torch.Tensor) else (None, rec_weight)
-    weight_beta, beta_factor = (beta, 1.0) if isinstance(beta, torch.Tensor) else (None, beta)
-    code = REDUCTIONS[reduction]
+def elbo(objective, kernels="compiled"):
+    """The loss that the request asks for, or its terms, by the ops; shapes and layouts are those of the schema."""
+    settings, x, rec_weight, beta, params, latent = objective
+    if settings.likelihood in LEVELS:
+        return _elbo_of_levels(objective, kernels)
     compiling = torch.compiler.is_compiling()
     never = _NEVER_AHEAD[compiling]
-    ahead = code != 0
+    ahead = settings.reduction != Reduction.NONE
     for t in (*params, *latent):
         ahead = ahead and t.dtype not in never
     if compiling and kernels == "triton":
         kernels = "triton ops"
-    settings = (kernels, likelihood, len(params), weight_factor, beta_factor, code, terms, ahead, compiling)
-    out = (_Elbo.apply if compiling else _apply_elbo)(settings, x, weight, weight_beta, *params, *latent)
-    if not terms:
+    how = kernels, ahead, compiling
+    out = (_Elbo.apply if compiling else _apply_elbo)(how, settings, x, rec_weight, beta, *params, *latent)
+    if not settings.terms:
         return out
-    return PackedTerms(*out, (len(params) > 0, len(latent) > 0, latent[0].shape if latent else x.shape[:1]))
+    shape = latent[0].shape if latent else x.shape[:1]
+    return PackedTerms(*out, (len(params) > 0, len(latent) > 0, shape))
 
 
 # Storage types whose gradients are never computed ahead, in eager mode and while compiling. In eager mode a bfloat16
@@ -42,25 +46,23 @@ class _Elbo(torch.autograd.Function):
     def forward(ctx, *arguments):
         # Not by name: without a gradient to compute, dynamo leaves ctx out where a signature has one name fewer than
         # there are arguments (torch 2.13, AutogradFunctionVariable.call_apply).
-        settings, x, rec_weight, beta, *tensors = arguments
-        kernels, likelihood, n, rec_weight_factor, beta_factor, reduction, terms, ahead, compiling = settings
-        _, of_x, of_rec_weight, of_beta, *wanted = ctx.needs_input_grad
+        (kernels, ahead, compiling), settings, *tensors = arguments
+        _, _, of_x, of_rec_weight, of_beta, *wanted = ctx.needs_input_grad
         need = 0
         for of_input in reversed(wanted):
             need += need + of_input
         if of_x or of_rec_weight or of_beta:  # those gradients come through the reference, and so may the others
             ahead = False
-        params, latent = tensors[:n], tensors[n:]
-        objective = (x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, reduction)
-        out = KERNELS[kernels]["elbo"](*objective, need if ahead else 0, terms)
+        terms = settings.terms
+        out = KERNELS[kernels]["elbo"](*flat(settings, tensors), need if ahead else 0, terms)
         # Saved tensors are not given up before the graph is; attributes can be, so that in eager mode the gradient that
         # leaves the backward pass has one owner, who need not copy it.
         grads = out[1 + terms :]
-        ctx.settings, ctx.need, ctx.ahead, ctx.compiling = settings, need, bool(grads), compiling
+        ctx.kernels, ctx.settings, ctx.need, ctx.ahead, ctx.compiling = kernels, settings, need, bool(grads), compiling
         if compiling:
-            ctx.save_for_backward(x, rec_weight, beta, *tensors, *grads)
+            ctx.save_for_backward(*tensors, *grads)
         else:
-            ctx.save_for_backward(x, rec_weight, beta, *tensors)
+            ctx.save_for_backward(*tensors)
             ctx.grads = grads
         if not terms:
             return out[0]
@@ -75,16 +77,14 @@ class _Elbo(torch.autograd.Function):
         grads = _rescaled(ctx, grad) if ctx.ahead and not create_graph else None
         needed = ctx.needs_input_grad
         if grads is None:
-            x, rec_weight, beta, *tensors = ctx.saved_tensors[: len(needed) - 1]
-            if create_graph or needed[1] or needed[2] or needed[3]:
-                return None, *_reference_gradients(ctx, grad, x, rec_weight, beta, tensors)
-            kernels, likelihood, n, rec_weight_factor, beta_factor, reduction, *_ = ctx.settings
-            objective = (x, tensors[:n], likelihood, tensors[n:], rec_weight, beta)
-            elbo_backward = KERNELS[kernels]["elbo_backward"]
-            grads = elbo_backward(grad, *objective, rec_weight_factor, beta_factor, reduction, ctx.need)
+            tensors = ctx.saved_tensors[: len(needed) - _NO_TENSORS]
+            if create_graph or any(needed[_NO_TENSORS : _NO_TENSORS + 3]):  # x and the weights
+                return None, None, *_reference_gradients(ctx.settings, tensors, grad, needed[_NO_TENSORS:])
+            grads = KERNELS[ctx.kernels]["elbo_backward"](grad, *flat(ctx.settings, tensors), ctx.need)
         return in_place(grads, needed)
 
 
+_NO_TENSORS = 2  # arguments of _Elbo before the tensors
 # In eager mode without the part of apply that serves torch.func, where these functions are never used: a quarter of it.
 _apply_elbo = super(torch.autograd.Function, _Elbo).apply
 
@@ -92,7 +92,7 @@ _apply_elbo = super(torch.autograd.Function, _Elbo).apply
 def _rescaled(ctx, grad):
     """The gradients that forward() computed, times the incoming one; None if that would round a bfloat16 twice."""
     if ctx.compiling:
-        saved = ctx.saved_tensors[len(ctx.needs_input_grad) - 1 :]
+        saved = ctx.saved_tensors[len(ctx.needs_input_grad) - _NO_TENSORS :]
         return [(grad * g).to(g.dtype) for g in saved]
     grads = ctx.grads
     if grads is None:
@@ -104,7 +104,7 @@ def _rescaled(ctx, grad):
         if keep:
             return [g * grad for g in grads]
         ctx.grads = None
-        KERNELS[ctx.settings[0]]["rescale_"](grads, grad)
+        KERNELS[ctx.kernels]["rescale_"](grads, grad)
         return grads
     scale = grad.item()
     if scale != 1:
@@ -117,25 +117,33 @@ def _rescaled(ctx, grad):
     return grads if scale == 1 else [g.mul_(scale) for g in grads]
 
 
-def _reference_gradients(ctx, grad, x, rec_weight, beta, tensors):
-    """All gradients through the plain-torch formulas: for x, rec_weight and beta, and for a gradient of a gradient."""
-    create_graph, needed = torch.is_grad_enabled(), ctx.needs_input_grad[1:]
-    _, likelihood, n, rec_weight_factor, beta_factor, reduction, *_ = ctx.settings
-    inputs = [x, rec_weight, beta, *tensors]
+def _reference_gradients(settings, tensors, grad, needed):
+    """The gradients of a request's tensors() through the plain-torch formulas: for x and the weights, and for a
+    gradient of a gradient."""
+    create_graph = torch.is_grad_enabled()
     if not create_graph:
-        pairs = zip(inputs, needed, strict=True)
-        inputs = [t if t is None else t.detach().requires_grad_(wanted) for t, wanted in pairs]
-    x, rec_weight, beta, *tensors = inputs
+        pairs = zip(tensors, needed, strict=True)
+        tensors = [t if t is None else t.detach().requires_grad_(wanted) for t, wanted in pairs]
     with torch.enable_grad():
-        loss = reference.elbo(
-            x,
-            tensors[:n],
-            likelihood,
-            tensors[n:],
-            rec_weight=rec_weight_factor if rec_weight is None else rec_weight,
-            beta=beta_factor if beta is None else beta,
-            reduction=next(name for name, code in REDUCTIONS.items() if code == reduction),
-        )
-    wanted = [t for t, n in zip(inputs, needed, strict=True) if n]
+        loss = reference.elbo(restored(settings._replace(terms=False), tensors))
+    wanted = [t for t, n in zip(tensors, needed, strict=True) if n]
     grads = iter(torch.autograd.grad(loss, wanted, grad, create_graph=create_graph, allow_unused=True))
     return [next(grads) if n else None for n in needed]
+
+
+def _elbo_of_levels(objective, kernels):
+    """The loss of two ops: that of a likelihood over levels, and that of the latent term."""
+    settings, x, rec_weight, beta, params, latent = objective
+    nll, kl, kl_per_dim = levels(x, *params, settings.likelihood, kernels), None, None
+    loss = weight(settings.rec_weight, rec_weight) * nll
+    if latent:
+        alone = settings._replace(likelihood="", parameters=0, reduction=Reduction.NONE)
+        of_latent = elbo(Objective(alone, None, None, beta, (), latent), kernels)
+        if settings.terms:
+            _, kl, kl_per_dim = of_latent.parts()
+            of_latent = of_latent.loss
+        loss = loss + of_latent
+    nll = nll.to(loss.dtype)
+    if settings.reduction != Reduction.NONE:
+        loss = loss.mean() if settings.reduction == Reduction.MEAN else loss.sum()
+    return ElboTerms(loss, nll, kl, kl_per_dim) if settings.terms else loss

@@ -2,12 +2,14 @@
 
 import torch
 
+from ..core.objective import Draw
 from ..formulas import elbo as reference
 from .schemas import KERNELS, in_place
 
 
-def sample_kl(mu, logvar, prior, rng, n_samples, with_kl, kernels="compiled"):
-    """The arguments and results of formulas.elbo.sample_kl, with the ops."""
+def sample_kl(draw, kernels="compiled"):
+    """z and the KL that the request asks for, by the ops; shapes and layouts are those of the schema."""
+    mu, logvar, prior, rng, n_samples, with_kl = draw
     compiling = torch.compiler.is_compiling()
     if compiling and kernels == "triton":
         kernels = "triton ops"
@@ -34,7 +36,8 @@ class _Sample(torch.autograd.Function):
         if grad_z is None and grad_kl is None:
             return (None,) * (4 + len(needed))
         if torch.is_grad_enabled():
-            z, kl = reference.sample_kl(mu, logvar, prior, rng, ctx.n_samples or None, grad_kl is not None)
+            draw = Draw(mu, logvar, tuple(prior), rng, ctx.n_samples or None, grad_kl is not None)
+            z, kl = reference.sample_kl(draw)
             outputs, incoming = zip(*[(o, g) for o, g in ((z, grad_z), (kl, grad_kl)) if g is not None], strict=True)
             wanted = [t for t, n in zip((mu, logvar, *prior), needed, strict=True) if n]
             grads = torch.autograd.grad(outputs, wanted, incoming, create_graph=True, allow_unused=True)

@@ -35,8 +35,6 @@ top_and_total  [2, B, positions], in the order of x: each position's largest log
 
 import torch
 
-REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
-
 library = torch.library.Library("vae_kernels", "DEF")
 _OBJECTIVE = (
     "Tensor? x, Tensor[] params, str likelihood, Tensor[] latent, Tensor? rec_weight, Tensor? beta, "
@@ -65,6 +63,13 @@ library.define("rescale_(Tensor(a!)[] tensors, Tensor factor) -> ()")
 library.define("runs_on(int device) -> bool")
 library.define("set_pool_limit(int bytes) -> ()")
 library.define("pool_bytes() -> int")
+
+
+def flat(settings, tensors):
+    """The arguments of _OBJECTIVE, but for need, from the settings of a request and its tensors()."""
+    likelihood, n, rec_weight_factor, beta_factor, reduction, _ = settings
+    x, rec_weight, beta, *tensors = tensors
+    return x, tensors[:n], likelihood, tensors[n:], rec_weight, beta, rec_weight_factor, beta_factor, reduction
 
 
 def _overloads(prefix):

@@ -17,6 +17,5 @@ from .tiles import INTERPRETED as _INTERPRETED
 INTERPRETED = _INTERPRETED.value
 ops.attach_triton(kernels, "CPU" if INTERPRETED else "CUDA")
 elbo = partial(ops.elbo, kernels="triton")
-levels = partial(ops.levels, kernels="triton")
 mixture = partial(ops.mixture, kernels="triton")
 sample_kl = partial(ops.sample_kl, kernels="triton")

@@ -1,0 +1,1 @@
+"""What all backends share: the request that functional.py makes and that every backend takes."""
