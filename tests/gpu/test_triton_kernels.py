@@ -1,6 +1,9 @@
 """What the tables of the other files do not reach in the Triton kernels: many rows, long runs, the second launch, the
 factor in the backward pass, the ticket. In the interpreter; on a GPU, test_gpu.py."""
 
+import re
+from pathlib import Path
+
 import cases
 import pytest
 import torch
@@ -11,7 +14,9 @@ from test_objective import compare, posterior
 triton = pytest.importorskip("triton")
 import triton.language as tl  # noqa: E402
 
+from vae_kernels import backends, gaussian_kl  # noqa: E402
 from vae_kernels.philox import philox4x32  # noqa: E402
+from vae_kernels.triton import launch  # noqa: E402
 from vae_kernels.triton.noise import words  # noqa: E402
 
 pytestmark = pytest.mark.skipif("triton" not in BACKENDS, reason="triton cannot be run here")
@@ -65,6 +70,64 @@ def test_several_tiles_a_program():
         results.append([loss, *torch.autograd.grad(loss, inputs)])
     for ours, truth in zip(*results, strict=True):
         torch.testing.assert_close(ours, truth.to(ours.dtype))
+
+
+@pytest.mark.parametrize("rows", [1, 512, 1 << 20])
+@pytest.mark.parametrize("cols", [1, 20, 512, 513, 2048, 16_384])
+def test_one_tile_of_latents_a_program(rows, cols):
+    """The kernels of latents go through no second one."""
+    from vae_kernels.triton.plan import latent_tiles
+
+    tiles = latent_tiles(rows, cols)
+    assert tiles.pieces * tiles.c >= cols and tiles.row_blocks * tiles.r >= rows
+
+
+@pytest.mark.full  # half a minute, of the interpreter
+def test_many_latents():
+    """2^20 latents, 2048 of a sample: each is drawn, counts in the KL, and has its gradient."""
+    mu, logvar = posterior(512, (2048,), torch.float32)
+    rng, results = torch.tensor((3, 4)), []
+    for backend in (BACKEND, "torch"):
+        inputs = [t.clone().requires_grad_() for t in (mu, logvar)]
+        z, kl_of_z = backends.choose(backend, inputs).sample_kl(*inputs, (), rng, None, True)
+        kl = gaussian_kl(*inputs, reduction="mean", backend=backend)
+        grads = torch.autograd.grad([z, kl_of_z, kl], inputs, [mu, mu[:, 0], torch.ones(())])
+        results.append([z, kl_of_z, kl, *grads])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "latents", [(1, 1), (1, 20), (64, 20), (300, 20), (64, 16_384), (0, 20), (1 << 30, 0)], ids=str
+)
+def test_samples_up_to_what_the_arguments_allow(latents):
+    """Or up to 10^11 elements, which no GPU holds. A grid ends at 2^31 - 1 programs along x, and at 65,535 along y."""
+    from vae_kernels.triton import kernels
+
+    rows, cols = latents
+    most = 2**31 - 1 if rows * cols <= 512 else 10**11 // (rows * cols)
+    for draws in (1, 65_535, 65_536, most):
+        shape = (rows, cols, (cols, cols, 0, 0), torch.float32, False, draws)
+        for made in (kernels._sample_launch(*shape, True)[0], kernels._sample_backward_launch(*shape, 1, cols)):
+            x, y, z = made.grid
+            assert 1 <= x < 2**31 and y <= 65_535 and z <= 65_535, made.grid
+
+
+def test_a_grid_that_is_too_long_is_an_error():
+    from vae_kernels.triton.launch import Launch
+    from vae_kernels.triton.rescale_kernel import rescale_kernel
+
+    Launch(rescale_kernel, 2**31 - 1, {}, ())
+    with pytest.raises(ValueError, match="2147483648 programs, expected fewer than 2\\^31: split the batch"):
+        Launch(rescale_kernel, 2**31, {}, ())
+
+
+def test_no_kernel_has_a_second_dimension():
+    """Along y and z a grid ends at 65,535."""
+    folder = Path(launch.__file__).parent
+    for path in folder.glob("*.py"):
+        axes = re.findall(r"(?:program_id|num_programs)\((.*?)\)", path.read_text())
+        assert set(axes) <= {"0"}, path.name
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)

@@ -44,7 +44,7 @@ def recorded(call):
 
 
 def compiled(kernel, arguments, options, arch):
-    unspecialized = set(kernel.do_not_specialize)
+    unspecialized, unaligned = set(kernel.do_not_specialize), set(kernel.do_not_specialize_on_alignment)
     constants = {parameter.name for parameter in kernel.params if parameter.is_constexpr}
     signature, fixed, attributes = {}, {}, {}
     for i, (name, value) in enumerate(arguments.items()):
@@ -53,7 +53,8 @@ def compiled(kernel, arguments, options, arch):
             fixed[(i,)] = value
         elif isinstance(value, torch.Tensor):
             signature[name] = "*" + TYPES[value.dtype]
-            attributes[(i,)] = [["tt.divisibility", 16]]
+            if name not in unaligned:
+                attributes[(i,)] = [["tt.divisibility", 16]]
         elif isinstance(value, float):
             signature[name] = "fp32"
         else:

@@ -6,6 +6,7 @@ nothing. Prints as JSON how often kernels were compiled and launched, and the mi
 
 import json
 import time
+from functools import partial
 
 import torch
 import triton
@@ -23,7 +24,7 @@ class NoDriver:
 
 
 def no_handles(self):
-    self._run, self.function = lambda *arguments: launches.append(arguments[:3]), 1
+    self._run, self.function, self.module = lambda *arguments: launches.append(arguments[:3]), 1, 1
 
 
 triton.runtime.driver.set_active(NoDriver())
@@ -44,15 +45,120 @@ def least_us(f, n=200, rounds=15):
     return min(times)
 
 
+def objective(batch, features=64, dims=4, likelihood="bernoulli", form=None, reduction=1, terms=False, backward=False):
+    """The objective of a batch, with all gradients; form: of the parameters beside the first."""
+    from vae_kernels.formulas import LIKELIHOODS
+    from vae_kernels.triton import kernels
+
+    shape = (batch, features)
+    other = {None: [], "number": [torch.zeros(())], "row": [torch.zeros(shape[1:])], "element": [torch.zeros(shape)]}
+    params = [torch.zeros(shape), *other[form] * (len(LIKELIHOODS[likelihood].PARAMETERS) - 1)]
+    latent = [torch.zeros(batch, dims), torch.zeros(batch, dims)]
+    need = (1 << len(params) + 2) - 1
+    settings = (torch.zeros(shape), params, likelihood, latent, None, None, 1.0, 1.0, reduction, need)
+    if backward:
+        return kernels.elbo_backward(torch.zeros(() if reduction else batch), *settings)
+    return kernels.elbo(*settings, terms)
+
+
+def sample(batch, dims=20, draws=0):
+    from vae_kernels.triton import kernels
+
+    mu, logvar, rng = torch.zeros(batch, dims), torch.zeros(batch, dims), torch.zeros(2, dtype=torch.int64)
+    z, _ = kernels.sample(mu, logvar, [], rng, draws, True)
+    kernels.sample_backward(z, torch.zeros(batch), mu, logvar, [], rng, draws, 3, False)
+
+
+def levels(batch, positions=(), n=10):
+    from vae_kernels.triton import kernels
+
+    x, logits = torch.zeros(batch, *positions, dtype=torch.int64), torch.zeros(batch, n, *positions)
+    _, top_and_total = kernels.levels(x, logits)
+    kernels.levels_backward(torch.zeros(batch), x, logits, top_and_total)
+
+
+def mixture(batch):
+    from vae_kernels.triton import kernels
+
+    inputs = [torch.zeros(batch, 3), torch.zeros(70, 3), torch.zeros(70, 3), torch.zeros(70)]
+    _, *sums = kernels.mixture(*inputs, 0)
+    kernels.mixture_backward(torch.zeros(batch), *inputs, *sums, 15)
+
+
+def rescale(batch):
+    from vae_kernels.triton import kernels
+
+    kernels.rescale_([torch.zeros(batch, 37), torch.zeros(batch)], torch.ones(()))
+
+
+# What a training loop calls with one batch after another, of which the last one is smaller
+FAMILIES = {
+    "loss": objective,
+    "loss of 37 features": partial(objective, features=37, dims=3),
+    "loss of 2000 features": partial(objective, features=2000),
+    "loss and terms": partial(objective, terms=True),
+    "loss of each sample": partial(objective, features=37, reduction=0),
+    "gradients of each sample": partial(objective, features=37, reduction=0, backward=True),
+    "gradients": partial(objective, backward=True),
+    "a number for all": partial(objective, likelihood="gaussian", form="number"),
+    "a row for all": partial(objective, likelihood="gaussian", form="row"),
+    "a row of 2000 for all": partial(objective, features=2000, likelihood="gaussian", form="row"),
+    "two of each": partial(objective, features=37, likelihood="gaussian", form="element"),
+    "sample": sample,
+    "samples": partial(sample, dims=21, draws=5),
+    "levels": levels,
+    "levels of 3 positions": partial(levels, positions=(3,)),
+    "levels of 7 x 7 positions": partial(levels, positions=(7, 7), n=256),
+    "mixture": mixture,
+    "rescale": rescale,
+}
+BATCHES = (128, 37, 36, 1, 2, 3, 100, 127, 250)
+
+
+def compiled():
+    """How many kernels Triton has compiled for this device, all of ours together."""
+    from vae_kernels.triton import elbo_kernel, levels_kernel, mixture_kernel, rescale_kernel, sample_kernel
+
+    modules = elbo_kernel, levels_kernel, mixture_kernel, rescale_kernel, sample_kernel
+    kernels = [k for module in modules for k in vars(module).values() if isinstance(k, triton.runtime.JITFunction)]
+    return sum(len(cache[0]) for kernel in kernels for cache in kernel.device_caches.values())
+
+
+def batches():
+    """{name: how many kernels each batch after the first compiles}."""
+    found = {}
+    for name, call in FAMILIES.items():
+        found[name] = []
+        call(BATCHES[0])
+        for batch in BATCHES[1:]:
+            known = compiled()
+            call(batch)
+            found[name].append(compiled() - known)
+    return found
+
+
+def captured():
+    """What a launch says inside a capture: of a kernel that is new, that was compiled and never ran, and that ran."""
+    said = []
+    for warm_up in (False, False, True):
+        if warm_up:
+            objective(9, features=48)
+        torch.cuda.is_current_stream_capturing = lambda: True
+        try:
+            objective(8, features=48)
+            said.append("")
+        except RuntimeError as error:
+            said.append(str(error))
+        torch.cuda.is_current_stream_capturing = lambda: False
+    return said
+
+
 def main():
     torch.set_num_threads(1)
-    from vae_kernels.triton import kernels, launch, plan
+    from vae_kernels.triton import kernels, launch
 
-    def compiled(kernel):  # by Triton, for this device
-        return len(kernel.device_caches[0][0])
-
-    def elbo(x, recon, batch=8):
-        latent = [torch.zeros(batch, 4), torch.zeros(batch, 4)]
+    def elbo(x, recon):
+        latent = [torch.zeros(8, 4), torch.zeros(8, 4)]
         return kernels.elbo(x, [recon], "bernoulli", latent, None, None, 1.0, 1.0, 1, 7, False)
 
     recon, x, mu, logvar = torch.zeros(8, 64), torch.zeros(8, 64), torch.zeros(8, 4), torch.zeros(8, 4)
@@ -68,13 +174,11 @@ def main():
         made = len(launches)
         call(), call()
         result[name] = {"launched": len(launches) - made, "us": least_us(call)}
-    elbo_kernel = plan.elbo_kernel
-    known = compiled(elbo_kernel)
-    for batch in (3, 9, 100):
-        elbo(torch.zeros(batch, 64), torch.zeros(batch, 64), batch)
-    result["compiled for other batches"] = compiled(elbo_kernel) - known
+    known = compiled()
     elbo(torch.zeros(8 * 64 + 1)[1:].view(8, 64), recon)
-    result["compiled for another alignment"] = compiled(elbo_kernel) - known
+    result["compiled for another alignment"] = compiled() - known
+    result["compiled for other batches"] = batches()
+    result["captured"] = captured()
     arguments = kernels._rescale_launch((512, 32, 32, 0)).arguments.copy()
     arguments[:5] = torch.ones(()), recon, mu, logvar, None
     result["kernel[grid] us"] = least_us(lambda: kernels.rescale_kernel[(1,)](*arguments, **launch.OPTIONS))

@@ -3,6 +3,10 @@
 A program has a tile of R rows and C columns, and STEPS of them, side by side, or with DOWN below one another (for
 gradients that are sums over rows). What it leaves are partial sums in float64: with ROWS one for each row and piece of
 a row, else one for all of it.
+
+Triton compiles a kernel anew for an integer that 16 no longer divides, and for one that becomes 1. So no integer that
+depends on the batch is asked for that: `rows`, which is None where x is read as one row, and `run`, the length of that
+row, which stands in place of `cols` where 16 divides it for some batches alone.
 """
 
 import triton
@@ -26,7 +30,7 @@ def _parameter(ptr, stride, row, col, inside, in_row, LAYOUT: tl.constexpr, MASK
 
 @triton.jit
 def _likelihood(
-    x, p0, p1, p2, g0, g1, g2, x_row, p0_row, p1_row, p2_row, rows, cols, row_block, piece, block, pieces,
+    x, p0, p1, p2, g0, g1, g2, x_row, p0_row, p1_row, p2_row, rows, cols, end, row_block, piece, block, pieces,
     incoming, incoming_row, weight, nll, sums1, sums2, columns1, columns2,
     FORMULA: tl.constexpr, COUNTS: tl.constexpr, N: tl.constexpr, LAYOUT1: tl.constexpr, LAYOUT2: tl.constexpr,
     R: tl.constexpr,
@@ -41,7 +45,7 @@ def _likelihood(
         else:
             row = row_block * R + tl.arange(0, R)
             col = piece * (C * STEPS) + step * C + tl.arange(0, C)
-        in_row = col < cols
+        in_row = col < end
         inside = (row < rows)[:, None] & in_row[None, :]
         target = load(x, place(row, x_row, col), inside, MASKED, DTYPE, COUNTS)
         q0 = load(p0, place(row, p0_row, col), inside, MASKED, DTYPE)
@@ -211,14 +215,14 @@ def _store_total(total, loss, terms, REDUCTION: tl.constexpr):
         tl.store(terms, total.to(terms.dtype.element_ty))
 
 
-@triton.jit(do_not_specialize=["pieces", "row_blocks", "batch", "kl_pieces", "kl_row_blocks"])
+@triton.jit(do_not_specialize=["rows", "run", "pieces", "row_blocks", "batch", "kl_pieces", "kl_row_blocks"])
 def elbo_kernel(
     x, p0, p1, p2, g0, g1, g2, q0, q1, q2, q3, h0, h1, h2, h3,
     x_row, p0_row, p1_row, p2_row, q0_row, q1_row, q2_row, q3_row, incoming, incoming_row,
     nll, kl, weighted, sums1, sums2, columns1, columns2, dims, totals, ticket,
     loss, terms, sums1_out, sums2_out, columns1_out, columns2_out,
     rec_weight, rec_weight_factor, beta, beta_factor, beta_dims,
-    rows, cols, pieces, row_blocks, batch, latents, kl_pieces, kl_row_blocks,
+    rows, cols, run, pieces, row_blocks, batch, latents, kl_pieces, kl_row_blocks,
     FORMULA: tl.constexpr, COUNTS: tl.constexpr, N: tl.constexpr, LAYOUT1: tl.constexpr, LAYOUT2: tl.constexpr,
     R: tl.constexpr,
     C: tl.constexpr, STEPS: tl.constexpr, DOWN: tl.constexpr, KL: tl.constexpr, KL_R: tl.constexpr,
@@ -241,20 +245,22 @@ def elbo_kernel(
     elif FORMULA is not None:
         block -= kl_blocks
         row_block, piece = block // pieces, block % pieces
+        height = 1 if rows is None else rows
+        end = cols if run is None else run
         if DOWN:
-            full = (row_block + 1) * (R * STEPS) <= rows and (piece + 1) * C <= cols
+            full = (row_block + 1) * (R * STEPS) <= height and (piece + 1) * C <= end
         else:
-            full = (row_block + 1) * R <= rows and (piece + 1) * (C * STEPS) <= cols
+            full = (row_block + 1) * R <= height and (piece + 1) * (C * STEPS) <= end
         if full:
             _likelihood(
-                x, p0, p1, p2, g0, g1, g2, x_row, p0_row, p1_row, p2_row, rows, cols, row_block, piece, block, pieces,
-                incoming, incoming_row, rec * share, nll, sums1, sums2, columns1, columns2,
+                x, p0, p1, p2, g0, g1, g2, x_row, p0_row, p1_row, p2_row, height, cols, end, row_block, piece, block,
+                pieces, incoming, incoming_row, rec * share, nll, sums1, sums2, columns1, columns2,
                 FORMULA, COUNTS, N, LAYOUT1, LAYOUT2, R, C, STEPS, DOWN, ROWS, VALUES, False, DTYPE,
             )  # fmt: skip
         else:
             _likelihood(
-                x, p0, p1, p2, g0, g1, g2, x_row, p0_row, p1_row, p2_row, rows, cols, row_block, piece, block, pieces,
-                incoming, incoming_row, rec * share, nll, sums1, sums2, columns1, columns2,
+                x, p0, p1, p2, g0, g1, g2, x_row, p0_row, p1_row, p2_row, height, cols, end, row_block, piece, block,
+                pieces, incoming, incoming_row, rec * share, nll, sums1, sums2, columns1, columns2,
                 FORMULA, COUNTS, N, LAYOUT1, LAYOUT2, R, C, STEPS, DOWN, ROWS, VALUES, True, DTYPE,
             )  # fmt: skip
     if FINISH:

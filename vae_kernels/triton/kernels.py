@@ -10,7 +10,7 @@ from ..layout import empty_in_order, empty_packed
 from .launch import Launch
 from .levels import levels, levels_backward  # noqa: F401
 from .mixture import mixture, mixture_backward  # noqa: F401
-from .plan import DTYPES, KL, SAMPLE, Plan, Tiles, pieces_at_once
+from .plan import DTYPES, KL, SAMPLE, Plan, latent_tiles, pieces_at_once
 from .rescale_kernel import rescale_kernel
 from .sample_kernel import sample_backward_kernel, sample_kernel
 from .tiles import INTERPRETED
@@ -68,27 +68,28 @@ _LATENTS = ("mu", "logvar", "prior_mu", "prior_logvar")
 
 @functools.lru_cache(maxsize=1024)
 def _sample_launch(rows, cols, strides, dtype, shard, draws, with_kl):
-    tiles = Tiles(rows, cols, tile=512)
+    tiles = latent_tiles(rows, cols)
     pieces, block = pieces_at_once(tiles)
     fixed = _sample_constants(tiles, cols, dtype, shard) | {
         f"{n}_row": s for n, s in zip(_LATENTS, strides, strict=True)
     }
     fixed |= {"rows": rows, "cols": cols, "pieces": tiles.pieces, "row_blocks": tiles.row_blocks}
     fixed |= {"PIECES": pieces, "BLOCK": block}
-    launch = Launch(sample_kernel, (tiles.blocks, draws), fixed, (*_LATENTS, "rng", "z", "kl", "partial", "ticket"))
+    programs = tiles.blocks * (draws if rows * cols else 1)  # of no element one draw is as many as all
+    launch = Launch(sample_kernel, programs, fixed, (*_LATENTS, "rng", "z", "kl", "partial", "ticket"))
     return launch, rows * tiles.pieces if with_kl and tiles.pieces > 1 else 0
 
 
 @functools.lru_cache(maxsize=1024)
 def _sample_backward_launch(rows, cols, strides, dtype, shard, draws, grad_kl_row, grad_row):
-    tiles = Tiles(rows, cols, tile=512)
+    tiles = latent_tiles(rows, cols)
     fixed = _sample_constants(tiles, cols, dtype, shard) | {
         f"{n}_row": s for n, s in zip(_LATENTS, strides, strict=True)
     }
     fixed |= {"rows": rows, "cols": cols, "pieces": tiles.pieces, "draws": draws, "grad_kl_row": grad_kl_row}
     fixed |= {"grad_row": grad_row}
     given = (*_LATENTS, "rng", "grad_z", "grad_kl", "g0", "g1", "g2", "g3")
-    return Launch(sample_backward_kernel, (tiles.blocks,), fixed, given)
+    return Launch(sample_backward_kernel, tiles.blocks, fixed, given)
 
 
 def _sample_constants(tiles, cols, dtype, shard):
@@ -138,4 +139,4 @@ def rescale_(tensors, factor):
 def _rescale_launch(sizes):
     fixed = {f"n{i}": n for i, n in enumerate(sizes)} | {"BLOCK": 1024}
     blocks = min(max(1, -(-max(sizes) // 1024)), 1024)
-    return Launch(rescale_kernel, (blocks,), fixed, ("factor_ptr", "t0", "t1", "t2", "t3"))
+    return Launch(rescale_kernel, blocks, fixed, ("factor_ptr", "t0", "t1", "t2", "t3"))

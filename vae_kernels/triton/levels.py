@@ -8,9 +8,9 @@ import torch
 from ..formulas import categorical
 from ..formulas.elbo import compute_dtype
 from ..layout import empty_in_order
+from . import levels_kernel as k
 from . import maths
 from .launch import Launch
-from .levels_kernel import levels_backward_kernel, levels_kernel, sum_kernel
 from .plan import DTYPES, power_of_two
 
 TILE, WARPS = 4096, 8
@@ -48,36 +48,41 @@ def _strides(x, logits):
 
 @functools.lru_cache(maxsize=1024)
 def _forward(rows, positions, levels, x_row, logits_row, inner, dtype):
-    fixed, grid = _tiles(rows, positions, levels, dtype)
+    fixed, programs = _tiles(rows, positions, levels, dtype)
     fixed |= _places("x", x_row, 1, positions) | _logits("logits", logits_row, inner, positions, levels)
     fixed |= {"ADD": categorical.triton_add, "VALUE": categorical.triton_value, "LOWEST": torch.finfo(dtype).min}
-    return Launch(levels_kernel, grid, fixed, ("x", "logits", "values", "top_out", "total_out"), WARPS)
+    kernel = k.levels_of_rows_kernel if positions == 1 else k.levels_kernel
+    return Launch(kernel, programs, fixed, ("x", "logits", "values", "top_out", "total_out"), WARPS)
 
 
 @functools.lru_cache(maxsize=1024)
 def _backward(rows, positions, levels, grad_row, x_row, logits_row, inner, out_row, dtype):
-    fixed, grid = _tiles(rows, positions, levels, dtype)
+    fixed, programs = _tiles(rows, positions, levels, dtype)
     fixed |= _places("grad", grad_row, 0, positions) | _places("x", x_row, 1, positions)
     for name, row in (("logits", logits_row), ("out", out_row)):
         fixed |= _logits(name, row, inner, positions, levels)
     fixed |= {"SOFTMAX": categorical.triton_softmax, "RECIPROCAL": maths.reciprocal}
-    return Launch(levels_backward_kernel, grid, fixed, ("grad", "x", "logits", "top_in", "total_in", "out"), WARPS)
+    kernel = k.levels_of_rows_backward_kernel if positions == 1 else k.levels_backward_kernel
+    return Launch(kernel, programs, fixed, ("grad", "x", "logits", "top_in", "total_in", "out"), WARPS)
 
 
 @functools.lru_cache(maxsize=1024)
 def _sum(rows, positions):
-    return Launch(sum_kernel, (rows,), {"positions": positions}, ("values", "nll"))
+    return Launch(k.sum_kernel, rows, {"positions": positions}, ("values", "nll"))
 
 
 def _tiles(rows, positions, levels, dtype):
-    """What both kernels take of the shape, and their grid. Rows of one position are positions of one row, so that a
-    program has several of them; _places agrees."""
-    rows, positions = (1, rows) if positions == 1 else (rows, positions)
+    """What both kernels take of the shape, and how many programs. Rows of one position are positions of one row, so
+    that a program has several of them; _places agrees. Their tile does not follow their number, which is the batch."""
     at_once = min(power_of_two(levels), TILE // 4)
-    p = min(power_of_two(positions), TILE // at_once, TILE // 4)
+    p = min(TILE // at_once, TILE // 4)
+    if positions == 1:
+        rows, positions = 1, rows
+    else:
+        p = min(power_of_two(positions), p)
     pieces = -(-positions // p)
     tile = {"P": p, "L": at_once, "DTYPE": DTYPES[dtype]}
-    return tile | {"positions": positions, "pieces": pieces, "levels": levels}, (rows * pieces,)
+    return tile | {"positions": positions, "pieces": pieces, "levels": levels}, rows * pieces
 
 
 def _places(name, row, pitch, positions):

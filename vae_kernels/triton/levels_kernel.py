@@ -2,6 +2,9 @@
 
 A program has P positions of one row, and goes through their levels L at a time: all at once, where they are not many.
 Level k of position s of row b is at b logits_row + s logits_pitch + k level_pitch.
+
+The totals lie behind the tops, at an address that depends on the batch. The kernels are compiled for any alignment of
+it, so that one kernel serves all batches.
 """
 
 import triton
@@ -24,7 +27,7 @@ def _level_of(x, at, inside, levels):
     return tl.where(inside & (level >= 0) & (level < levels), level, -1).to(tl.int32)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["total_out"])
 def levels_kernel(
     x, logits, values, top_out, total_out, x_row, x_pitch, logits_row, logits_pitch, level_pitch, positions, pieces,
     levels,
@@ -56,7 +59,7 @@ def sum_kernel(values, nll, positions):
     tl.store(nll + row, all_sum(values + row * positions, positions, 1024).to(nll.dtype.element_ty))
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["total_in"])
 def levels_backward_kernel(
     grad, x, logits, top_in, total_in, out, grad_row, grad_pitch, x_row, x_pitch, logits_row, logits_pitch,
     level_pitch, out_row, out_pitch, positions, pieces, levels,
@@ -78,3 +81,15 @@ def levels_backward_kernel(
         value = SOFTMAX(tile, top[:, None], scale[:, None])
         value -= tl.where(level[:, None] == k[None, :], weight[:, None], 0.0)
         store(out, first_out[:, None] + of_k, value, mask, True)
+
+
+def of_rows(kernel):
+    """The same kernel for rows of one position, whose batch is the number of positions: one kernel for all of them."""
+    return triton.jit(
+        kernel.fn,
+        do_not_specialize=["positions", "pieces"],
+        do_not_specialize_on_alignment=["total_out" if "total_out" in kernel.arg_names else "total_in"],
+    )
+
+
+levels_of_rows_kernel, levels_of_rows_backward_kernel = of_rows(levels_kernel), of_rows(levels_backward_kernel)

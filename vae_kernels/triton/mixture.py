@@ -56,7 +56,7 @@ class Plan:
         fixed |= {"ROOT": formula.triton_root, "CONSTANT": formula.triton_constant}
         programs = (self.wide_samples + self.wide_components) // ROWS
         given = ("z", "loc", "logvar", "log_weight", *PACKED)
-        self._pack = Launch(mixture_kernel.mixture_pack_kernel, (programs,), fixed, given)
+        self._pack = Launch(mixture_kernel.mixture_pack_kernel, programs, fixed, given)
         # forward, float32 has registers for twice as many columns
         self.columns = 64 if dtype == torch.float32 else 32
         self.splits = _splits(samples, components, self.columns)
@@ -69,11 +69,11 @@ class Plan:
         fixed["ADD"] = categorical.triton_add
         fixed |= {"LOWEST": torch.finfo(self.dtype).min, "LOG_TOTAL": formula.triton_log_total}
         given = (*PACKED, *RESULTS, "tops", "totals")
-        forward = Launch(mixture_kernel.mixture_kernel, (programs * self.splits,), fixed, given)
+        forward = Launch(mixture_kernel.mixture_kernel, programs * self.splits, fixed, given)
         fixed = {"samples": self.samples, "wide_samples": self.wide_samples, "splits": self.splits, "ROWS": 128}
         fixed |= {"JOIN": formula.triton_join, "LOG_TOTAL": formula.triton_log_total}
         given = ("tops", "totals", *RESULTS)
-        return forward, Launch(mixture_kernel.mixture_join_kernel, (-(-self.samples // 128),), fixed, given)
+        return forward, Launch(mixture_kernel.mixture_join_kernel, -(-self.samples // 128), fixed, given)
 
     def _backward(self, of_samples, incoming_row):
         """The launch, and its finish."""
@@ -85,13 +85,13 @@ class Plan:
         fixed |= {"incoming_row": incoming_row, "OF_SAMPLES": of_samples}
         fixed |= {"RESPONSIBILITY": formula.triton_responsibility, "WITHIN": formula.triton_within}
         given = (*PACKED, "peak", "log_sum", "incoming", "first", "second")
-        launch = Launch(mixture_kernel.mixture_backward_kernel, (tiles * splits,), fixed, given)
+        launch = Launch(mixture_kernel.mixture_backward_kernel, tiles * splits, fixed, given)
         d = 16
         chunks = -(-self.dims // d)
         fixed = {"owners": owners, "wide": wide, "dims": self.dims, "splits": splits, "chunks": chunks}
         fixed |= {"ROWS": ROWS, "D": d}
         given = ("first", "second", "roots", "of_z", "of_loc", "of_logvar", "of_log_weight")
-        finish = Launch(mixture_kernel.mixture_finish_kernel, (tiles * chunks,), fixed, given)
+        finish = Launch(mixture_kernel.mixture_finish_kernel, tiles * chunks, fixed, given)
         return launch, finish, splits, wide
 
     def pack(self, *inputs):

@@ -28,21 +28,28 @@ NONE, MEAN, SUM = 0, 1, 2  # reduction
 class Tiles:
     """How programs cover a matrix: r rows and c columns, and `steps` tiles side by side, or below one another (down).
 
-    Not a function of the GPU: the sums, and so the bits, are the same on every one."""
+    flat: the matrix is read as one row. most_steps: the kernel goes through no more tiles than these.
+    Nothing here depends on the GPU: the sums, and so the bits, are the same on every GPU. r and c do not depend on the
+    number of rows, and `steps` depends on it at two sizes alone: other batches find their kernel compiled."""
 
-    def __init__(self, rows, cols, flat=False, down=False, tile=1024):
+    def __init__(self, rows, cols, flat=False, down=False, tile=1024, most_steps=16):
         n = rows * cols
         self.rows, self.cols, self.flat, self.down = (1, n, True, False) if flat else (rows, cols, False, down)
-        self.c = tile if flat else min(power_of_two(self.cols), tile)  # of one run: the same for every batch size
+        self.c = tile if flat else min(power_of_two(self.cols), tile)
         self.r = tile // self.c
-        self.steps = 1 if n < 1 << 20 else 4 if n < 1 << 26 else 16
+        self.steps = min(1 if n < 1 << 20 else 4 if n < 1 << 26 else 16, most_steps)
         if down:
-            self.steps = min(8, power_of_two(-(-rows // self.r)))
+            self.steps = 8  # of a small batch some are empty: that costs less than a kernel for each size
         elif self.c * self.steps > self.cols:
             self.steps = 1
         self.pieces = max(1, -(-self.cols // (self.c * (1 if down else self.steps))))
         self.row_blocks = max(1, -(-self.rows // (self.r * (self.steps if down else 1))))
         self.blocks = self.pieces * self.row_blocks
+
+
+def latent_tiles(rows, cols):
+    """Those of the kernels of latents, which take one tile a program."""
+    return Tiles(rows, cols, tile=512, most_steps=1)
 
 
 def power_of_two(n):
@@ -81,13 +88,15 @@ class Plan:
         self.grads = [self._gradient(i, inputs, layouts) for i in range(len(inputs)) if need >> i & 1]
         names = {name for name, *_ in self.grads}
 
-        tiles, kl_tiles = Tiles(1, 0), Tiles(1, 0)  # of nothing
+        tiles, kl_tiles, ragged = Tiles(1, 0), Tiles(1, 0), False  # of nothing
         if params:
             one_run = not by_row and (values or not incoming[0]) and _gapless(x, params, layouts)
             sums_rows = any(name.startswith("columns") for name in names)
-            tiles = Tiles(self.batch, math.prod(x[0][1:]), one_run, sums_rows)
+            features = math.prod(x[0][1:])
+            tiles = Tiles(self.batch, features, one_run, sums_rows)
+            ragged = one_run and features % 16 > 0  # the length of the run is a multiple of 16 for some batches alone
         if latent:
-            kl_tiles = Tiles(self.batch, math.prod(latent[0][0][1:]), tile=512)
+            kl_tiles = latent_tiles(self.batch, math.prod(latent[0][0][1:]))
         row_blocks, kl_row_blocks = tiles.row_blocks * bool(params), kl_tiles.row_blocks * bool(latent)
         blocks, kl_blocks = row_blocks * tiles.pieces, kl_row_blocks * kl_tiles.pieces
 
@@ -113,9 +122,11 @@ class Plan:
         at_once = pieces_at_once(tiles, kl_tiles) if by_row else (1, 1, 1)
         shared = dict(zip(("NLL_PIECES", "KL_PIECES", "BLOCK"), at_once, strict=True))
         shared |= {"ROWS": by_row, "VALUES": values, "REDUCTION": reduction, "DTYPE": DTYPES[self.dtype]}
-        shared |= {"cols": tiles.cols, "pieces": tiles.pieces, "row_blocks": row_blocks, "batch": self.batch}
+        shared |= {"cols": 0 if ragged else tiles.cols, "pieces": tiles.pieces, "row_blocks": row_blocks}
+        shared["batch"] = self.batch
         shared |= {"latents": kl_tiles.cols, "kl_pieces": kl_tiles.pieces, "kl_row_blocks": kl_row_blocks}
-        own = _row_strides(x, params, layouts, latent, incoming, tiles.flat) | {"rows": tiles.rows}
+        own = _row_strides(x, params, layouts, latent, incoming, tiles.flat)
+        own |= {"rows": None if tiles.flat else tiles.rows, "run": tiles.cols if ragged else None}
         own |= {"R": tiles.r, "C": tiles.c, "STEPS": tiles.steps, "DOWN": tiles.down}
         own |= {"FORMULA": NLL[likelihood] if params else None, "KL": KL if latent else None}
         own["COUNTS"] = bool(params) and LIKELIHOODS[likelihood].SUPPORT == "counts"
@@ -124,8 +135,8 @@ class Plan:
         layouts += [NUMBER] * (3 - len(layouts))
         own |= {"LAYOUT1": layouts[1], "LAYOUT2": layouts[2], "FINISH": adds_up and finishers == 1}
         given = (*_SHARED, *_SINKS, *_INPUTS)
-        self.launch = Launch(elbo_kernel, (max(blocks + kl_blocks, 1),), shared | own, given, warps)
-        self.finish = Launch(finish_kernel, (finishers,), shared, _SHARED) if adds_up and finishers > 1 else None
+        self.launch = Launch(elbo_kernel, max(blocks + kl_blocks, 1), shared | own, given, warps)
+        self.finish = Launch(finish_kernel, finishers, shared, _SHARED) if adds_up and finishers > 1 else None
 
     def _outputs(self, params, latent, values, reduction, terms):
         """{name in the kernel: shape}, in the order of the op's results."""
@@ -156,8 +167,10 @@ class Plan:
         grads = {n: torch.empty_strided(s, st, dtype=d, device=device) for n, s, st, d in self.grads}
         parts = {}
         if self.parts:
-            work = torch.empty(sum(self.parts.values()), dtype=torch.float64, device=device)
-            parts = dict(zip(self.parts, work.split_with_sizes(list(self.parts.values())), strict=True))
+            # Each begins at a multiple of 16 bytes, whatever the batch: for another alignment Triton compiles anew.
+            sizes = [n + n % 2 for n in self.parts.values()]
+            work = torch.empty(sum(sizes), dtype=torch.float64, device=device)
+            parts = dict(zip(self.parts, work.split_with_sizes(sizes), strict=True))
         shared = (
             *[parts.get(name) for name in _PARTS],
             *[out.get(name) for name in _OUT],

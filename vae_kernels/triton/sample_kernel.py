@@ -36,9 +36,10 @@ def sample_kernel(
     SAMPLE: tl.constexpr, KL: tl.constexpr, R: tl.constexpr, C: tl.constexpr, GROUPED: tl.constexpr,
     SHARD: tl.constexpr, PIECES: tl.constexpr, BLOCK: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    block, draw = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
-    row = block // pieces * R + tl.arange(0, R)
-    piece = block % pieces
+    program, blocks = tl.program_id(0), row_blocks * pieces  # 32 bits: a division of 64 is a call
+    block, draw = program % blocks, (program // blocks).to(tl.int64)
+    row = (block // pieces).to(tl.int64) * R + tl.arange(0, R)
+    piece = (block % pieces).to(tl.int64)
     col = piece * C + tl.arange(0, C)
     inside = (row < rows)[:, None] & (col < cols)[None, :]
     m = load(mu, place(row, mu_row, col), inside, True, DTYPE)
@@ -56,7 +57,7 @@ def sample_kernel(
                 store(kl, row, sums, row < rows, True)
             else:
                 tl.store(partial + row * pieces + piece, sums.to(tl.float64), mask=row < rows)
-                if take_ticket(ticket, row_blocks * pieces):
+                if take_ticket(ticket, blocks):
                     for start in range(0, rows, BLOCK):
                         of = start + tl.arange(0, BLOCK).to(tl.int64)
                         store(kl, of, row_sums(partial, of, rows, pieces, PIECES), of < rows, True)
