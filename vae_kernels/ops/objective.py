@@ -5,7 +5,7 @@ import math
 import torch
 
 from ..core.objective import Objective, Reduction, restored, weight
-from ..formulas import LEVELS
+from ..formulas import LEVELS, LIKELIHOODS
 from ..formulas import elbo as reference
 from ..terms import ElboTerms, PackedTerms
 from .levels import levels
@@ -17,6 +17,8 @@ def elbo(objective, kernels="compiled"):
     settings, x, rec_weight, beta, params, latent = objective
     if settings.likelihood in LEVELS:
         return _elbo_of_levels(objective, kernels)
+    if params:
+        settings, params = _with_defaults(settings, params)
     compiling = torch.compiler.is_compiling()
     never = _NEVER_AHEAD[compiling]
     ahead = settings.reduction != Reduction.NONE
@@ -30,6 +32,19 @@ def elbo(objective, kernels="compiled"):
         return out
     shape = latent[0].shape if latent else x.shape[:1]
     return PackedTerms(*out, (len(params) > 0, len(latent) > 0, shape))
+
+
+def _with_defaults(settings, params):
+    """The kernels read 0 for a parameter that is left out. Any other default of the formula is handed to them."""
+    formula = LIKELIHOODS[settings.likelihood]
+    if len(params) == len(formula.PARAMETERS):
+        return settings, params
+    defaults = [formula.DEFAULTS[name] for name in formula.PARAMETERS[len(params) :]]
+    if not any(defaults):
+        return settings, params
+    dtype, device = reference.compute_dtype(*params), params[0].device
+    params = *params, *(torch.full((), value, dtype=dtype, device=device) for value in defaults)
+    return settings._replace(parameters=len(params)), params
 
 
 # Storage types whose gradients are never computed ahead, in eager mode and while compiling. In eager mode a bfloat16
