@@ -30,7 +30,7 @@ const vk::Library cuda = vk::Library("vae_kernels", "CUDA", __FILE__, __LINE__)
                              .impl<&vk::cuda::mixture>("mixture")
                              .impl<&vk::cuda::mixture_backward>("mixture_backward")
                              .impl<&vk::cuda::rescale_>("rescale_");
-const vk::Library any_with_cuda =
-    vk::Library("vae_kernels", "CompositeExplicitAutograd", __FILE__, __LINE__).impl<&vk::cuda::runs_on>("runs_on");
+const vk::Library any_with_cuda = vk::Library("vae_kernels", "CompositeExplicitAutograd", __FILE__, __LINE__)
+                                      .impl<&vk::cuda::check_device>("check_device");
 #endif
 }  // namespace

@@ -99,12 +99,26 @@ def _no_triton():
     return None
 
 
-@functools.cache
+@torch.compiler.assume_constant_result  # a compiler must not trace the question: the answer is no tensor
 def _not_built_for(device):
-    if torch.ops.vae_kernels.runs_on(device):
-        return None
-    capability = "{}.{}".format(*torch.cuda.get_device_capability(device))
-    return f"the compiled library has no code for device {device}, which has compute capability {capability}"
+    """Why the compiled library does not run on this CUDA device, or None."""
+    return _asked_of(device)
+
+
+@functools.cache
+def _asked_of(device):
+    try:
+        torch.ops.vae_kernels.check_device(device)
+    except RuntimeError as error:
+        said = str(error).strip().splitlines()[0].removeprefix("vae_kernels: ")
+        major, minor = torch.cuda.get_device_capability(device)
+        return (
+            f"the compiled library does not run on CUDA device {device}, of compute capability {major}.{minor}. CUDA "
+            f"says: {said}. Update the NVIDIA driver. Or build the library again with VAE_KERNELS_CUDA_ARCHS="
+            f"{major}{minor} and a CUDA toolkit that is not newer than the driver. For a driver before CUDA 12.4 also "
+            "set NVCC_APPEND_FLAGS=--compress-mode=none"
+        )
+    return None
 
 
 def choose(name, tensors):

@@ -21,6 +21,6 @@ Tensors mixture(const Tensor& z, const Tensor& loc, const Tensor& logvar, const 
 Tensors mixture_backward(const Tensor& grad, const Tensor& z, const Tensor& loc, const Tensor& logvar,
                          const Tensor& log_weight, const Tensor& peak, const Tensor& log_sum, int64_t need);
 void rescale_(const Tensors& tensors, const Tensor& factor);
-bool runs_on(int64_t device);
+void check_device(int64_t device);
 
 }  // namespace vk::cuda

@@ -6,6 +6,7 @@
 
 #include <map>
 #include <mutex>
+#include <string>
 #include <utility>
 
 #include "jobs.h"
@@ -35,14 +36,18 @@ unsigned* ticket(int device, void* stream) {
   return counter;
 }
 
-// Whether the kernels were compiled for this device, or can be by its driver.
-bool runs_on(int64_t device) {
-  int before;
-  if (cudaGetDevice(&before) != cudaSuccess || cudaSetDevice(int(device)) != cudaSuccess) return false;
-  const bool runs = has_code();
-  cudaGetLastError();  // the answer is no error
-  cudaSetDevice(before);
-  return runs;
+static std::string version(int v) { return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10); }
+
+// Throws, with what CUDA says, where the kernels do not run on this device. The device is set by torch's guard and
+// never here: this library has a CUDA runtime of its own, and the two runtimes must agree on the device.
+void check_device(int64_t device) {
+  const DeviceGuard guard(static_cast<int32_t>(device));
+  const char* const error = why_no_code();
+  int compiled = 0, driver = 0;
+  cudaRuntimeGetVersion(&compiled);
+  cudaDriverGetVersion(&driver);
+  VK_CHECK(!error, error, " (compiled by CUDA ", version(compiled), ", and the driver is of CUDA ", version(driver),
+           ")");
 }
 
 }  // namespace vk::cuda

@@ -14,9 +14,11 @@ unsigned* counters_of_device() {
   return cudaGetSymbolAddress(&first, counters) == cudaSuccess ? static_cast<unsigned*>(first) : nullptr;
 }
 
-bool has_code() {
+const char* why_no_code() {
   cudaFuncAttributes unused;
-  return cudaFuncGetAttributes(&unused, probe) == cudaSuccess;
+  const cudaError_t error = cudaFuncGetAttributes(&unused, probe);
+  cudaGetLastError();  // the error was asked for: the next launch must not find it
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
 }  // namespace vk::cuda

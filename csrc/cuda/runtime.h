@@ -5,6 +5,6 @@ namespace vk::cuda {
 
 constexpr unsigned kCounters = 1 << 16;
 unsigned* counters_of_device();  // null: the device has none
-bool has_code();                 // whether the kernels were compiled for it, or can be by its driver
+const char* why_no_code();       // null: the kernels were compiled for it, or its driver can compile them
 
 }  // namespace vk::cuda

@@ -60,7 +60,8 @@ for _prefix in ("", "triton_"):  # C++, by the device; Triton
 
 # CUDA alone. rescale_: times the 0-d factor, in place; the kernel reads it, and does nothing if it is 1
 library.define("rescale_(Tensor(a!)[] tensors, Tensor factor) -> ()")
-library.define("runs_on(int device) -> bool")
+# raises RuntimeError with what CUDA says, where the compiled kernels do not run on this device
+library.define("check_device(int device) -> ()")
 library.define("set_pool_limit(int bytes) -> ()")
 library.define("pool_bytes() -> int")
 
