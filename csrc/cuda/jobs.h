@@ -3,7 +3,13 @@
 #include "matrix.h"
 #include "scalar.h"
 
+#ifndef VK_MOST_BLOCKS  // fewer in tests/support/cuda_host.py
+#define VK_MOST_BLOCKS 0x7fffffff
+#endif
+
 namespace vk::cuda {
+
+constexpr int64_t kMostBlocks = VK_MOST_BLOCKS;  // of a grid
 
 // A number on the device, or one a row (stride apart), times a factor that the host knows.
 struct Weight {

@@ -14,7 +14,7 @@
 #include <cstring>
 #include <type_traits>
 
-#include "scalar.h"
+#include "jobs.h"
 
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
@@ -31,6 +31,7 @@
 namespace vk::cuda {
 
 constexpr int kThreads = 256;
+constexpr const char* kTooManyBlocks = "it takes more blocks than a grid has: split the batch";
 
 struct Place {
   int64_t block, blocks;
@@ -73,6 +74,7 @@ __global__ void __launch_bounds__(kThreads, K::blocks_per_sm) kernel(const __gri
 // Null, or what went wrong.
 template <class K>
 const char* launch(const typename K::Job& job, int64_t blocks, void* stream) {
+  if (blocks > kMostBlocks) return kTooManyBlocks;
   void* arguments[] = {const_cast<typename K::Job*>(&job)};
   const cudaError_t error = cudaLaunchKernel(reinterpret_cast<const void*>(kernel<K>), dim3(unsigned(blocks)),
                                              dim3(kThreads), arguments, 0, static_cast<cudaStream_t>(stream));
@@ -117,6 +119,7 @@ void run_phases(const typename K::Job& job, Place at, typename K::Local* locals,
 
 template <class K>
 const char* launch(const typename K::Job& job, int64_t blocks, void*) {
+  if (blocks > kMostBlocks) return kTooManyBlocks;
   struct Memory {
     typename K::Shared shared;
     typename K::Local locals[kThreads];

@@ -40,7 +40,11 @@ Tensors levels(const Tensor& x, const Tensor& logits) {
   const Workspace workspace(logits, [&](Workspace& w) { job.values = w.take(rows * cols); });
   const Stream stream(logits);
   if (rows * cols > 0) check(levels_kernel(job, float64, blocks_of(job), stream.get()));
-  if (rows > 0) check(rows_sum_kernel({job.values, cols, out[0].mut<void>()}, float64, rows, stream.get()));
+  for (int64_t first = 0; first < rows; first += kMostBlocks) {  // a block a row: there may be more than a grid has
+    const int64_t n = rows - first < kMostBlocks ? rows - first : kMostBlocks;
+    void* const sums = out[0].mut<char>() + first * (float64 ? 8 : 4);
+    check(rows_sum_kernel({job.values + first * cols, cols, sums}, float64, n, stream.get()));
+  }
   return out;
 }
 

@@ -13,6 +13,7 @@ import test_mixture as mixtures
 import test_objective as table
 import torch
 from oracles import ORACLES
+from test_defaults import WITH_DEFAULTS, compare_defaults
 from test_noise import RNGS, SHARD_CASES, compare_shards
 from test_noise import SHAPES as NOISE_SHAPES
 
@@ -186,6 +187,24 @@ def test_levels(n, positions):
 @pytest.mark.parametrize("of_x", levels.TARGETS, ids=str)
 def test_dtypes_of_levels(dtype, of_x):
     levels.compare("cpu", *levels.draw(3, 259, (5, 7), dtype, of_x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("likelihood", WITH_DEFAULTS)
+def test_a_default_belongs_to_the_formula(monkeypatch, likelihood, dtype):
+    compare_defaults(monkeypatch, "cpu", likelihood, dtype)
+
+
+@pytest.mark.parametrize("positions", [(), (3,)], ids=str)
+def test_more_rows_of_levels_than_a_grid_has_blocks(positions):
+    """There are several launches then: a grid ends at 2^31 - 1 blocks, and the batch need not."""
+    levels.compare("cpu", *levels.draw(70_001, 2, positions))
+
+
+def test_a_grid_that_is_too_large_is_an_error():
+    rows = 65_536 * 256 + 1
+    with pytest.raises(RuntimeError, match="more blocks than a grid has: split the batch"):
+        vk.gaussian_kl(torch.zeros(1).expand(rows, 1), torch.zeros(1).expand(rows, 1), backend="cpu")
 
 
 @pytest.mark.parametrize("layout", levels.LAYOUTS)
