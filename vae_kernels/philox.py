@@ -44,7 +44,18 @@ _COS = (-83.59261322021484, 64.92124938964844, -19.739152908325195, 1.0)  # cos(
 
 def new_rng(generator=None, device="cpu"):
     """A fresh (seed, offset), int64 [2], from the generator or the device's default, which torch.manual_seed rules."""
-    return torch.randint(-(2**63), 2**63 - 1, (2,), dtype=torch.int64, generator=generator, device=device)
+    how = {"dtype": torch.int64, "generator": generator, "device": device}
+    if generator is None:
+        return torch.randint(-(2**63), 2**63 - 1, (2,), **how)
+    try:
+        return torch.randint(-(2**63), 2**63 - 1, (2,), **how)
+    except RuntimeError as error:
+        if not torch.cuda.is_current_stream_capturing():
+            raise
+        raise RuntimeError(
+            "generator: a CUDA graph is being captured that does not know this generator; expected "
+            "graph.register_generator_state(generator) before the capture (docs/citizen.md, CUDA graphs)"
+        ) from error
 
 
 def of_shard(rng, first, total):

@@ -8,6 +8,7 @@ import test_mixture as mixtures
 import test_objective as table
 import torch
 from oracles import ORACLES
+from test_defaults import WITH_DEFAULTS, compare_defaults
 from test_noise import RNGS, SHARD_CASES, compare_shards
 from test_noise import SHAPES as NOISE_SHAPES
 
@@ -129,6 +130,39 @@ def test_noise_bits(backend, shape, rng):
         assert torch.equal(z.cpu(), philox.normals(rng, z.shape))
 
 
+@pytest.mark.parametrize("n_samples", [65_535, 65_536, 200_000])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 20)], ids=str)
+def test_many_samples_of_each_posterior(backend, shape, n_samples):
+    """More than a grid has programs along its second dimension."""
+    mu, logvar = (t.requires_grad_() for t in posterior(shape[0], shape[1:], torch.float32))
+    rng = torch.tensor((3, 4), device=DEVICE)
+    z, _ = backends.choose(backend, (mu,)).sample_kl(mu, logvar, (), rng, n_samples, False)
+    eps = philox.normals(rng, z.shape)
+    torch.testing.assert_close(z, mu + torch.exp(0.5 * logvar) * eps)
+    (grad,) = torch.autograd.grad(z, mu, torch.ones_like(z))
+    torch.testing.assert_close(grad, torch.full_like(mu, n_samples))
+
+
+def test_many_latents(backend):
+    """2^20 latents, 2048 of a sample: each is drawn, counts in the KL, and has its gradient."""
+    mu, logvar = posterior(512, (2048,), torch.float32)
+    rng, results = torch.tensor((3, 4), device=DEVICE), []
+    for name in (backend, "torch"):
+        inputs = [t.clone().requires_grad_() for t in (mu, logvar)]
+        z, kl_of_z = backends.choose(name, inputs).sample_kl(*inputs, (), rng, None, True)
+        kl = vk.gaussian_kl(*inputs, reduction="mean", backend=name)
+        grads = torch.autograd.grad([z, kl_of_z, kl], inputs, [mu, mu[:, 0], torch.ones_like(kl)])
+        results.append([z, kl_of_z, kl, *grads])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("likelihood", WITH_DEFAULTS)
+def test_a_default_belongs_to_the_formula(monkeypatch, backend, likelihood, dtype):
+    compare_defaults(monkeypatch, backend, likelihood, dtype, DEVICE)
+
+
 @pytest.mark.parametrize("n_samples", [None, 3])
 @pytest.mark.parametrize("latents", SHARD_CASES, ids=str)
 def test_shards_have_the_noise_of_the_whole(backend, latents, n_samples):
@@ -191,7 +225,7 @@ def test_a_captured_mixture_waits_for_nothing_and_reads_its_inputs(backend):
 def step(backend, logits, x, mu, logvar, beta):
     z, kl = vk.sample_kl(mu, logvar, backend=backend)
     loss = vk.fused_elbo(logits + 0 * z.sum(), x, kl=kl, beta=beta, backend=backend)
-    return loss, z, *torch.autograd.grad(loss, [logits, mu, logvar], torch.tensor(3.0, device=DEVICE))
+    return loss, z, *torch.autograd.grad(loss, [logits, mu, logvar], torch.full((), 3.0, device=DEVICE))
 
 
 def inputs_of_step():
@@ -234,6 +268,53 @@ def test_a_captured_step_reads_beta_and_draws_anew(backend):
     with torch.no_grad():
         kl = vk.gaussian_kl(*arguments[2:4], reduction="mean", backend="torch")
     torch.testing.assert_close(seen[2][0] - seen[1][0], 1.5 * kl, rtol=1e-3, atol=1e-2)
+
+
+def test_a_kernel_that_is_new_inside_a_capture_is_refused():
+    """A batch of another kind of row, after a warm-up with the first kind: the error says what to do."""
+    if REASONS["triton"] is not None:
+        pytest.skip(f"no backend triton on a GPU: {REASONS['triton']}")
+    x, (logits,) = draw("bernoulli", (67, 83))
+    latent = posterior(67, (19,), torch.float64)
+    loss = lambda: vk.fused_elbo(logits.double(), x, *latent, reduction="none", backend="triton")  # noqa: E731
+    with pytest.raises(RuntimeError, match="before the capture"), torch.cuda.graph(torch.cuda.CUDAGraph()):
+        loss()
+    eager, graph = loss(), torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = loss()
+    graph.replay()
+    assert torch.equal(captured, eager)
+
+
+def test_a_generator_of_the_user_in_a_graph(backend):
+    mu, logvar = posterior(64, (20,), torch.float32)
+    generator = torch.Generator(DEVICE).manual_seed(1)
+    draw_z = lambda: vk.reparameterize(mu, logvar, generator=generator, backend=backend)  # noqa: E731
+    draw_z()
+    with pytest.raises(RuntimeError, match="register_generator_state"), torch.cuda.graph(torch.cuda.CUDAGraph()):
+        draw_z()
+    graph = torch.cuda.CUDAGraph()
+    graph.register_generator_state(generator)
+    with torch.cuda.graph(graph):
+        captured = draw_z()
+    seen = []
+    for _ in range(2):
+        graph.replay()
+        seen.append(captured.clone())
+    generator.manual_seed(1)
+    draw_z()
+    assert not torch.equal(*seen) and all(z.isfinite().all() for z in seen)
+
+
+def test_a_device_that_is_not_the_current_one(backend):
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    x, params = draw("bernoulli", (64, 300))
+    latent = posterior(64, (20,), torch.float32)
+    here = vk.fused_elbo(params[0], x, *latent, backend=backend)
+    there = vk.fused_elbo(*(t.to("cuda:1") for t in (params[0], x, *latent)), backend=backend)
+    assert there.device == torch.device("cuda:1") and torch.cuda.current_device() == 0
+    assert torch.equal(there.to(DEVICE), here)
 
 
 def network(backend):

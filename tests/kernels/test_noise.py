@@ -69,6 +69,19 @@ def test_samples_are_a_function_of_the_seed(backend, n_samples):
     assert first.shape == ((5, 7) if n_samples is None else (n_samples, 5, 7))
 
 
+def test_a_generator_that_a_cuda_graph_does_not_know(monkeypatch):
+    """What torch says of it inside a capture is about offsets; what helps is one line before the capture."""
+
+    def randint(*arguments, **settings):
+        raise RuntimeError("Attempt to increase offset for a CUDA generator not in capture mode.")
+
+    monkeypatch.setattr(torch, "randint", randint)
+    for capturing, said in ((True, r"graph.register_generator_state\(generator\)"), (False, "Attempt to increase")):
+        monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda capturing=capturing: capturing)
+        with pytest.raises(RuntimeError, match=said):
+            vk.sample_kl(torch.zeros(2, 3), torch.zeros(2, 3), generator=torch.Generator())
+
+
 SHARD_CASES = [(1,), (3,), (8,), (3, 2, 5), (1030,)]  # latents: one for each lane of a group, whole groups, two tiles
 
 
