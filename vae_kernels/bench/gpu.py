@@ -2,7 +2,8 @@
 
 First what the machine is; then whether every backend gives what float64 gives, and the noise of the CPU bit by bit;
 then times beside eager PyTorch and torch.compile, each of a case that was just checked. One failure does not stop the
-rest; it is printed, and ends in exit status 1. --dry runs all of it on the CPU, at toy sizes, Triton in its
+rest; it is printed, and ends in exit status 1. A run that is stopped, by a signal or by the end of its time, writes the
+rows of all cases before, and has exit status 1 too. --dry runs all of it on the CPU, at toy sizes, Triton in its
 interpreter: what it then prints as times means nothing. --sanitize runs the numbers, at toy sizes, under CUDA's
 compute-sanitizer.
 """
@@ -12,6 +13,7 @@ import contextlib
 import functools
 import gc
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -47,19 +49,44 @@ CASES = [  # likelihood, dtype of recon and latents, dtype of x
 ]
 
 
+GRACE = 45  # seconds that the last case may take after the last of the minutes
+
+
+class Stopped(BaseException):
+    """A signal has come. Not an Exception: no part of the report may take a signal for a failure of its own."""
+
+
 class Report:
     """Prints as it goes, and remembers what failed."""
 
     def __init__(self):
-        self.failures = []
+        self.failures, self.stopped = [], None
 
     @contextlib.contextmanager
     def part(self, what):
         try:
             yield
-        except Exception:
+        except Exception as error:
+            if self.stopped:  # the end of a CUDA graph has put an error of its own in the place of Stopped
+                raise Stopped from error
             self.failures.append(what)
             print(f"FAILED {what}\n{traceback.format_exc(limit=4)}", flush=True)
+
+    def stop_on_signals(self, seconds):
+        """From here on, raise Stopped at the first of the signals that end a program, and when the time is over."""
+
+        def stop(number, frame):
+            for name in SIGNALS:
+                signal.signal(name, signal.SIG_IGN)  # nothing disturbs what is still to be written
+            self.stopped = signal.Signals(number).name
+            raise Stopped
+
+        for name in SIGNALS:
+            signal.signal(name, stop)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
 
 
 def cases(shapes):
@@ -145,7 +172,9 @@ def parse():
     parser.add_argument("--numbers", action="store_true", help="check the numbers at toy sizes, and end")
     parser.add_argument("--sanitize", action="store_true", help="the same under compute-sanitizer, and end")
     parser.add_argument("--out", type=Path, help="folder of the results; this device has a file there")
-    parser.add_argument("--minutes", type=float, default=7.0, help="no new case is begun after that")
+    parser.add_argument(
+        "--minutes", type=float, default=7.0, help=f"after that no case begins; {GRACE} s later all ends"
+    )
     parser.add_argument("--seconds", type=float, default=1.0, help="of measuring, for each case")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     args = parser.parse_args()
@@ -164,7 +193,21 @@ def main():
     where = results.where(" ".join(["python -m bench.gpu", *sys.argv[1:]]), describe(args.dry))
     triton = __import__("triton").__version__ if found["triton"] is None else found["triton"]
     for key, value in (where | {"triton": triton, "backends": found}).items():
-        print(f"{key}: {value}")
+        print(f"{key}: {value}", flush=True)
+    os.environ.setdefault("TEARDOWN_CUPTI", "0")  # torch.profiler: CUDA graphs crash beside CUPTI that begins again
+    report.stop_on_signals(args.minutes * 60 + GRACE)
+    try:
+        run(report, args, names, clock, where, begin)
+    except Stopped:
+        report.failures.append(f"stopped by {report.stopped} after {time.perf_counter() - begin:.0f} s")
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    print(f"{len(report.failures)} failures in {time.perf_counter() - begin:.0f} s")
+    for failure in report.failures:
+        print(f"FAILED {failure}", flush=True)
+    raise SystemExit(1 if report.failures else 0)
+
+
+def run(report, args, names, clock, where, begin):
     if not names:
         report.failures.append("no backend for this GPU")
     elif args.sanitize or args.numbers:
@@ -174,32 +217,33 @@ def main():
         check_numbers(report, names, clock.device, *sizes)
         print(f"checked in {time.perf_counter() - begin:.0f} s; failures: {report.failures or 'none'}", flush=True)
         modes = () if args.no_compile or args.dry else ("default",)
-        times(
-            report,
-            args,
-            where,
-            Options(clock, args.seconds, 1 if args.dry else 5, modes, few=True, backends=names),
-            begin,
-        )
-    print(f"{len(report.failures)} failures in {time.perf_counter() - begin:.0f} s")
-    for failure in report.failures:
-        print(f"FAILED {failure}")
-    raise SystemExit(1 if report.failures else 0)
+        options = Options(clock, args.seconds, 1 if args.dry else 5, modes, few=True, backends=names)
+        times(report, args, where, options, begin)
 
 
 def times(report, args, where, options, begin):
-    rows = []
-    for case in cases(DRY_SHAPES if args.dry else SHAPES):
-        if time.perf_counter() - begin > args.minutes * 60:
-            report.failures.append(f"no time for {case}")
-            continue
-        gc.collect()
-        new = rows_of(report, case, options)
-        if new:
-            print(table(new), flush=True)
-        rows += [{"suite": "gpu"} | row | where for row in new]
-        if args.out and rows:  # what there is, should the time run out
-            results.merge(results.file_of(args.out, where["device"]), rows)
+    rows, written = [], 0
+    try:
+        for case in cases(DRY_SHAPES if args.dry else SHAPES):
+            if time.perf_counter() - begin > args.minutes * 60:
+                report.failures.append(f"no time for {case}")
+                continue
+            gc.collect()
+            new = rows_of(report, case, options)
+            rows += [{"suite": "gpu"} | row | where for row in new]
+            if new:
+                print(table(new), flush=True)
+            written = write(args.out, where, rows, written)  # what there is, should the machine go away
+    finally:
+        write(args.out, where, rows, written)
+
+
+def write(out, where, rows, written):
+    """Write the rows into the file of this device, if any are new: how many the file has."""
+    if out and len(rows) > written:
+        results.merge(results.file_of(out, where["device"]), rows)
+        return len(rows)
+    return written
 
 
 if __name__ == "__main__":

@@ -110,10 +110,12 @@ def merge(path, rows):
 def write(path, rows, columns=None):
     """The rows in place of what the file had; columns: those of the first row."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="") as file:
+    whole = path.with_name(path.name + ".new")  # a run that is stopped while it writes leaves the old file
+    with open(whole, "w", newline="") as file:
         writer = csv.DictWriter(file, columns or rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+    os.replace(whole, path)
 
 
 def shown(value):

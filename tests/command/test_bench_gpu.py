@@ -1,0 +1,68 @@
+"""`python -m bench.gpu`, dry: what a run leaves that is stopped before its end."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from places import ROOT, child
+
+from vae_kernels.bench import gpu, results
+
+pytest.importorskip("triton")
+if not (ROOT / "bench").is_dir():
+    pytest.skip("the tests run without the source tree beside them: there is no bench/", allow_module_level=True)
+
+
+@pytest.mark.full  # a minute, of the interpreter
+def test_a_run_that_is_stopped_writes_the_cases_before(tmp_path):
+    command = [sys.executable, "-u", "-m", "bench.gpu", "--dry", "--seconds", "0.01", "--out", str(tmp_path)]
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, env=child(), **piped) as process:
+        lines, tables = [], 0
+        for line in process.stdout:
+            lines.append(line)
+            tables += "vae_kernels sample_kl + fused_elbo" in line
+            if tables == 3:  # the third case was measured, and perhaps not written
+                process.send_signal(signal.SIGTERM)
+                break
+        lines += process.stdout
+    assert process.returncode == 1 and "stopped by SIGTERM" in "".join(lines[-3:]), "".join(lines[-30:])
+    (path,) = tmp_path.iterdir()
+    assert len({tuple(row[column] for column in results.CASE) for row in results.read(path)}) >= 3
+
+
+@pytest.fixture
+def handlers():
+    """The signal handlers of pytest are put back."""
+    before = {name: signal.getsignal(name) for name in gpu.SIGNALS}
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for name, handler in before.items():
+        signal.signal(name, handler)
+
+
+def test_the_end_of_the_time_is_a_signal(handlers):
+    """Which no part of the report takes for a failure of its own, not even where an error takes its place."""
+    report = gpu.Report()
+    report.stop_on_signals(0.01)
+    with pytest.raises(gpu.Stopped), report.part("a case"):
+        try:
+            time.sleep(10)
+        finally:
+            raise RuntimeError("the end of a CUDA graph")
+    assert report.stopped == "SIGALRM" and report.failures == []
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "rows.csv"
+    results.write(path, [{"a": 1}])
+
+    def stop(*_):
+        raise gpu.Stopped
+
+    monkeypatch.setattr("csv.DictWriter.writerows", stop)
+    with pytest.raises(gpu.Stopped):
+        results.write(path, [{"a": 2}, {"a": 3}])
+    assert path.read_text() == "a\n1\n"
