@@ -136,7 +136,7 @@ def test_many_samples_of_each_posterior(backend, shape, n_samples):
     """More than a grid has programs along its second dimension."""
     mu, logvar = (t.requires_grad_() for t in posterior(shape[0], shape[1:], torch.float32))
     rng = torch.tensor((3, 4), device=DEVICE)
-    z, _ = backends.choose(backend, (mu,)).sample_kl(mu, logvar, (), rng, n_samples, False)
+    z, _ = backends.choose(backend, (mu,)).sample_kl(Draw(mu, logvar, (), rng, n_samples, False))
     eps = philox.normals(rng, z.shape)
     torch.testing.assert_close(z, mu + torch.exp(0.5 * logvar) * eps)
     (grad,) = torch.autograd.grad(z, mu, torch.ones_like(z))
@@ -149,7 +149,7 @@ def test_many_latents(backend):
     rng, results = torch.tensor((3, 4), device=DEVICE), []
     for name in (backend, "torch"):
         inputs = [t.clone().requires_grad_() for t in (mu, logvar)]
-        z, kl_of_z = backends.choose(name, inputs).sample_kl(*inputs, (), rng, None, True)
+        z, kl_of_z = backends.choose(name, inputs).sample_kl(Draw(*inputs, (), rng, None, True))
         kl = vk.gaussian_kl(*inputs, reduction="mean", backend=name)
         grads = torch.autograd.grad([z, kl_of_z, kl], inputs, [mu, mu[:, 0], torch.ones_like(kl)])
         results.append([z, kl_of_z, kl, *grads])

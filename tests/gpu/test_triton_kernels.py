@@ -15,6 +15,7 @@ triton = pytest.importorskip("triton")
 import triton.language as tl  # noqa: E402
 
 from vae_kernels import backends, gaussian_kl  # noqa: E402
+from vae_kernels.core.objective import Draw  # noqa: E402
 from vae_kernels.philox import philox4x32  # noqa: E402
 from vae_kernels.triton import launch  # noqa: E402
 from vae_kernels.triton.noise import words  # noqa: E402
@@ -89,7 +90,7 @@ def test_many_latents():
     rng, results = torch.tensor((3, 4)), []
     for backend in (BACKEND, "torch"):
         inputs = [t.clone().requires_grad_() for t in (mu, logvar)]
-        z, kl_of_z = backends.choose(backend, inputs).sample_kl(*inputs, (), rng, None, True)
+        z, kl_of_z = backends.choose(backend, inputs).sample_kl(Draw(*inputs, (), rng, None, True))
         kl = gaussian_kl(*inputs, reduction="mean", backend=backend)
         grads = torch.autograd.grad([z, kl_of_z, kl], inputs, [mu, mu[:, 0], torch.ones(())])
         results.append([z, kl_of_z, kl, *grads])
