@@ -5,8 +5,9 @@ import re
 
 import cuda_host
 
-from . import ptxsim, targets
+from . import targets
 from .machine import Machine
+from .module import Module
 
 ON_EMPTY = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
 ON_LAUNCH = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
@@ -58,7 +59,7 @@ class Cuda(Machine):
 
     def module(self, kernel):
         if kernel not in self.modules:
-            self.modules[kernel] = ptxsim.Module(self.sources[kernel])
+            self.modules[kernel] = Module(self.sources[kernel])
         return self.modules[kernel]
 
     def _on_launch(self, name, job, size, blocks):

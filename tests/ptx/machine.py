@@ -8,7 +8,9 @@ import random
 
 import torch
 
-from . import ptxsim
+from .executor import op_totals, totals
+from .memory import Memory
+from .module import Module
 from .work import work
 
 SEED = int(os.environ.get("SIM_SEED", "0"))
@@ -21,7 +23,7 @@ class Machine:
 
     def __init__(self, **about):
         self.about, self.case = about, ""
-        self.memory = ptxsim.Memory()
+        self.memory = Memory()
         self.stats, self.findings = collections.Counter(), {}
         self._random = random.Random(SEED)
         self._fresh, self._kept = {}, []  # storages made by the backend: {address: bytes}, and what holds them alive
@@ -63,7 +65,7 @@ class Machine:
             for each in value:
                 self.give(each, name, readonly)
         elif isinstance(value, torch.Tensor) and value.numel() and not self.is_fresh(value):
-            self.memory.tensor(value, name, init=True, readonly=readonly)
+            self.memory.tensor(value, name, readonly)
 
     def launch(self, module, kernel, grid, threads, parameters, shared=0, **details):
         """Runs the kernel, and records what is found. Gives the reason why it could not go on, or an empty text."""
@@ -97,7 +99,7 @@ class Machine:
     def coverage(self):
         """{kernel: [PTX instructions that ran, all of them]}."""
         out = {}
-        for module in ptxsim.Module.cache.values():
+        for module in Module.cache.values():
             hits = module.hits()
             for name, function in module.functions.items():
                 if function.pc is None:
@@ -111,7 +113,7 @@ class Machine:
         """What a run writes as JSON."""
         findings = [{"kind": k[0], "kernel": k[1], "source": k[2], **v} for k, v in self.findings.items()]
         parts = {"stats": dict(self.stats), "findings": findings, "coverage": self.coverage()}
-        return self.about | parts | {"ops": ptxsim.op_totals(), **ptxsim.totals()}
+        return self.about | parts | {"ops": op_totals(), **totals()}
 
     def write(self, path, **more):
         """Writes the summary and gives it back."""

@@ -13,7 +13,9 @@ from .work import CSRC, HERE, ROOT, say, work
 
 CXX = shlex.split(os.environ.get("CXX", "g++"))
 CC = shlex.split(os.environ.get("CC", "gcc"))
-EXECUTOR = "-O2 -march=native -ffp-contract=off -frounding-math -fno-strict-aliasing -std=c++20 -fPIC -fvisibility=hidden"
+EXECUTOR = (
+    "-O2 -march=native -ffp-contract=off -frounding-math -fno-strict-aliasing -std=c++20 -fPIC -fvisibility=hidden"
+)
 
 
 def executor():

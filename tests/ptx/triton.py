@@ -18,8 +18,8 @@ from vae_kernels import backends, ops
 from vae_kernels import triton as product
 from vae_kernels.triton import kernels, launch
 
-from . import ptxsim
 from .machine import Machine
+from .module import Module, SimError
 
 ARCH = int(os.environ.get("ARCH", "90"))
 # The parameters of kernels that are written to; all others are inputs.
@@ -61,10 +61,10 @@ class Triton(Machine):
         arguments = dict(zip(launched.kernel.arg_names, arguments, strict=True))
         ptx, metadata, packed = self._compile(launched.kernel, arguments, launched.options)
         ptx = self.swap.get(ptx, ptx)
-        module = self.modules[metadata.name, ptx] = ptxsim.Module(ptx)
+        module = self.modules[metadata.name, ptx] = Module(ptx)
         for name, value in arguments.items():
             if isinstance(value, torch.Tensor) and value.numel() and not self._is_known(value):
-                self.memory.tensor(value, name, init=True, readonly=name not in WRITTEN)
+                self.memory.tensor(value, name, name not in WRITTEN)
         size = module.functions[metadata.name].param_bytes
         threads, numbers = 32 * metadata.num_warps, {k: str(v)[:40] for k, v in arguments.items() if not is_tensor(v)}
         parameters = pack(packed, size)
@@ -72,7 +72,7 @@ class Triton(Machine):
             module, metadata.name, launched.grid, threads, parameters, shared=metadata.shared, fixed=numbers
         )
         if error:
-            raise ptxsim.SimError(f"{metadata.name}: {error}")
+            raise SimError(f"{metadata.name}: {error}")
 
     def reset_tickets(self):
         """After a launch that was cut short: between launches a ticket is 0."""
@@ -80,7 +80,7 @@ class Triton(Machine):
             ticket.zero_()
 
     def _is_known(self, tensor):
-        return self.is_fresh(tensor) and self.memory.state(tensor.untyped_storage().data_ptr(), 1) is not None
+        return self.is_fresh(tensor) and self.memory.knows(tensor.untyped_storage().data_ptr())
 
     def _compile(self, kernel, arguments, options):
         """(PTX, metadata, the values to pass); what has been compiled once is kept."""

@@ -89,12 +89,12 @@ void Step::access() {
         u64 old = 0;
         u64 v2 = in.ns > 2 ? S(2)[l] : 0;
         if (space == GLOBAL) {
-          if (cfg.race) atomic_users[addr & ~3ull].insert({blk.id, t});
+          atomic_users[addr & ~3ull].insert({blk.id, t});
           check_global(w, l, in, addr, n, true, true, nullptr);
           memcpy(&old, (void*)addr, n);
           u64 v = atomic_rmw(in, old, S(1)[l], v2);
           memcpy((void*)addr, &v, n);
-          if (cfg.race) {
+          {
             Clock& loc = location[addr];
             Thread& th = blk.threads[t];
             if (loc.any) {
@@ -124,7 +124,7 @@ void Step::access() {
     }
     case OP_fence:
     case OP_membar:
-      if (in.aux == 1 && cfg.race)
+      if (in.aux == 1)
         lanes(on, [&](int l) {
           Thread& th = blk.threads[w.index * 32 + l];
           if (th.pending.any) {

@@ -22,7 +22,7 @@ s32 insn_size() { return sizeof(Insn); }
 void sim_hits(Module* s, u64* out) { memcpy(out, s->hits.data(), s->hits.size() * 8); }
 void op_counts(u64* out) { memcpy(out, op_hits.data(), OP_COUNT * 8); }
 // state: 1 addressable, 2 initialised, 4 read only
-void region_add(u64 base, u64 size, const char* name, s32 state, s32 shadow) {
+void region_add(u64 base, u64 size, const char* name, s32 state) {
   if (!size) return;
   auto it = regions.upper_bound(base);
   if (it != regions.begin()) {
@@ -36,7 +36,7 @@ void region_add(u64 base, u64 size, const char* name, s32 state, s32 shadow) {
   r.name = name;
   r.state.reset(new u8[size]);
   memset(r.state.get(), state, size);
-  if (shadow) r.shadow.reset(new ByteShadow[size]);
+  r.shadow.reset(new ByteShadow[size]);
   last_region = nullptr;
 }
 void region_mark(u64 base, u64 size, s32 set, s32 clear) {
@@ -47,22 +47,11 @@ void region_mark(u64 base, u64 size, s32 set, s32 clear) {
     s = u8((s | set) & ~clear);
   }
 }
-void region_remove(u64 base) {
-  regions.erase(base);
-  last_region = nullptr;
-}
 void regions_clear() {
   regions.clear();
   last_region = nullptr;
 }
-s32 region_count() { return s32(regions.size()); }
-// whether each byte has been written: 0 or 1
-s32 region_state(u64 base, u64 size, u8* out) {
-  Region* r = find_region(base);
-  if (!r || base + size > r->base + r->size) return 0;
-  memcpy(out, r->state.get() + (base - r->base), size);
-  return 1;
-}
+s32 region_known(u64 address) { return find_region(address) != nullptr; }
 static std::string error;
 const char* sim_launch(Module* s, const Config* c, const u8* params, s64 n_params) {
   module = s;

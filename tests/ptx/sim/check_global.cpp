@@ -29,7 +29,7 @@ void check_global(Warp& w, int lane, const Insn& in, u64 a, int n, bool write, b
           str("line %d: store into an input, %s + %lu; %s", in.line, r->name.c_str(), off + i, where(w, lane).c_str()));
     if ((!write || atomic) && !(st & 2))
       note("global-uninitialised-read", in.line, str("%s + %lu; %s", r->name.c_str(), off + i, where(w, lane).c_str()));
-    if (cfg.race && r->shadow) {
+    {
       ByteShadow& s = r->shadow[off + i];
       auto ordered = [&](const Access& o) {
         if (o.launch != launch_id || (o.block == b.id && (o.thread == t || o.epoch < b.epoch))) return true;

@@ -50,7 +50,6 @@ struct Warp {
   std::vector<Frame> stack[32];
   s32 bar_id[32];
   u32 wait_mask[32];
-  std::vector<u32> undefined;
 };
 struct Thread {
   Clock view, fence, pending;
@@ -77,7 +76,7 @@ struct Config {
   u32 shared_bytes;
   s32 entry;
   u64 seed;
-  s32 resident, order, policy, diverge, race, init;
+  s32 resident, order, policy, diverge;
   s64 budget;
   s32 ulp;
 };

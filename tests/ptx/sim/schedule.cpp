@@ -58,7 +58,7 @@ static bool barrier_done(Block& b) {  // all that are alive wait: open it
         w->state[l] = RUN;
         w->pc[l]++;
       }
-  if (cfg.race) {
+  {
     for (auto& t : b.threads)
       if (t.view.any) {
         b.view.join(t.view);
