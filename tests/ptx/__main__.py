@@ -50,11 +50,7 @@ def main(command="help", *rest):
         return pytest("triton", files, rest, env, NOT_TRITON)
     if command == "proof":
         return max(module("proof", backend, env=env) for backend in rest or ("cuda", "triton"))
-    if command == "launch":
-        return module("launch", env=env)
-    if command == "fuzz":
-        return module("fuzz", *rest, env=env)
-    return module(f"mutate_{rest[0]}", *rest[1:], env=env)
+    return module(command, *rest, env=env)
 
 
 def environment(command):

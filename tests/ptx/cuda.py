@@ -1,4 +1,4 @@
-"""The host code of csrc/cuda on CPU tensors; for each launch, the PTX that nvcc makes of the kernel runs in the simulator."""
+"""The host code of csrc/cuda on CPU tensors. A launch runs the PTX that nvcc makes of the kernel in the simulator."""
 
 import ctypes
 import re
@@ -14,13 +14,14 @@ ON_LAUNCH = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p, 
 
 
 class Cuda(Machine):
-    """`host`: the ops. `modules`: {kernel: its module of PTX}, which is parsed when it is first launched."""
+    """`host`: the ops. `modules`: {kernel: its module}, of those that were launched. `swap`: {PTX: the PTX that runs in
+    its place}, to plant a fault."""
 
     def __init__(self, folder=None):
         super().__init__()
         files = sorted((folder or targets.ptx()).glob("*.ptx"))
         self.sources = {name: text for file in files for name, text in entries(file.read_text())}
-        self.modules = {}
+        self.modules, self.swap = {}, {}
         library = targets.host()
         self._ops = cuda_host.load(library)
         self._hooks = ON_EMPTY(self.fresh), ON_LAUNCH(self._on_launch)
@@ -53,14 +54,14 @@ class Cuda(Machine):
     def set_mode(self, backwards, tickets):
         self._ops.set_mode(backwards, tickets)
 
-    def reset_counter(self):
+    def reset_tickets(self):
         """After a launch that was cut short: between launches the counter is 0."""
         ctypes.c_uint.from_address(self._counter).value = 0
 
     def module(self, kernel):
-        if kernel not in self.modules:
-            self.modules[kernel] = Module(self.sources[kernel])
-        return self.modules[kernel]
+        text = self.sources[kernel]
+        module = self.modules[kernel] = Module(self.swap.get(text, text))
+        return module
 
     def _on_launch(self, name, job, size, blocks):
         """Called from C++: the address of a text that says what is wrong, or None."""

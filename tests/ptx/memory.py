@@ -12,10 +12,10 @@ class Memory:
     def __init__(self):
         self._storages = {}  # of inputs, of which several views may be given: {address: bytes}
 
-    def raw(self, address, size, name, init):
-        """Bytes that a kernel may write to. init: they have a value."""
+    def raw(self, address, size, name, init, readonly=False):
+        """Bytes that a kernel may read and, unless `readonly`, write to. init: they have a value."""
         self._storages.pop(address, None)
-        core.region_add(address, size, name.encode(), ADDRESSABLE | WRITTEN * init)
+        core.region_add(address, size, name.encode(), ADDRESSABLE | WRITTEN * init | READ_ONLY * readonly)
 
     def clear(self):
         """Nothing is left but the variables of modules."""

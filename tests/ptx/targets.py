@@ -13,9 +13,7 @@ from .work import CSRC, HERE, ROOT, say, work
 
 CXX = shlex.split(os.environ.get("CXX", "g++"))
 CC = shlex.split(os.environ.get("CC", "gcc"))
-EXECUTOR = (
-    "-O2 -march=native -ffp-contract=off -frounding-math -fno-strict-aliasing -std=c++20 -fPIC -fvisibility=hidden"
-)
+EXECUTOR = ["-O2", "-march=native", "-ffp-contract=off", "-frounding-math", "-fno-strict-aliasing", "-std=c++20"]
 
 
 def executor():
@@ -23,11 +21,9 @@ def executor():
     if platform.machine().lower() not in ("x86_64", "amd64"):
         sys.exit("ptxsim: the executor is for x86-64")
     cpu = re.search(r"^flags.*", Path("/proc/cpuinfo").read_text(), re.M)
-    folder = work("core", digest(cpu[0] if cpu else "")[:12], "x").parent
-    sources = sorted((HERE / "sim").glob("*.cpp"))
-    objects = [folder / f"{source.stem}.o" for source in sources]
-    compile_all([([*CXX, *EXECUTOR.split(), "-c"], s, o) for s, o in zip(sources, objects, strict=True)])
-    return link([*CXX, "-shared", *map(str, objects)], objects, folder / "core.so")
+    out = work("core", f"core-{digest(cpu[0] if cpu else '')[:12]}.so")
+    compile_all([([*CXX, *EXECUTOR, "-shared", "-fPIC", "-fvisibility=hidden"], HERE / "sim/all.cpp", out)])
+    return out
 
 
 def nvcc_command():
@@ -57,7 +53,7 @@ def ptx():
 
 
 def host():
-    """csrc/cuda's host code on CPU tensors, as tests/support/cuda_host.py compiles it. A launch goes to shims/hooks.cpp."""
+    """csrc/cuda's host code on CPU tensors, as cuda_host.py compiles it, but a launch goes to shims/hooks.cpp."""
     import cuda_host
 
     folder = work("host", "x").parent

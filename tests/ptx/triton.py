@@ -1,5 +1,6 @@
-"""The host code of vae_kernels/triton on CPU tensors; for each launch, the PTX that Triton's compiler makes for a GPU runs
-in the simulator. To be imported before vae_kernels.triton, and not under TRITON_INTERPRET."""
+"""The host code of vae_kernels/triton on CPU tensors. A launch runs the PTX of Triton's compiler in the simulator.
+
+To be imported before vae_kernels.triton, and not under TRITON_INTERPRET."""
 
 import os
 import struct
@@ -27,11 +28,11 @@ WRITTEN = ("ticket", "t0", "t1", "t2", "t3", "g0", "g1", "g2", "g3")
 
 
 class Triton(Machine):
-    """`swap`: {PTX: the PTX that runs in its place}, of a planted fault."""
+    """`modules`: {(kernel, PTX): module}. `swap`: {PTX: the PTX that runs in its place}, to plant a fault."""
 
     def __init__(self):
         super().__init__(triton=triton.__version__, arch=ARCH)
-        self.swap, self.modules = {}, {}  # modules: {(kernel, PTX): module}
+        self.modules, self.swap = {}, {}
         self._compiled, self._tickets = {}, {}
 
     def attach(self):
