@@ -37,13 +37,13 @@ class Triton(Machine):
 
     def attach(self):
         """The product's backend "triton" launches here, on CPU tensors."""
-        self.watch()
+        self.watch(Torch(self))
         launch.Launch.__call__ = lambda launched, *given: self.run(launched, given)
         kernels._ticket = self._ticket
 
-    def watch(self):
-        """Tensors that the backend makes are known to be new; the product takes the backend for CPU tensors."""
-        mine = Torch(self)
+    def watch(self, mine):
+        """Tensors that the backend makes are known to be new; the product takes the backend for CPU tensors. mine: the
+        Torch that its modules see."""
         vae_kernels.layout.torch = mine
         for name, module in list(sys.modules.items()):
             if name.startswith("vae_kernels.triton") and getattr(module, "torch", None) is torch:
