@@ -36,7 +36,7 @@ class Cuda(Machine):
         from vae_kernels import backends, ops
 
         backends._MISSING["cpu"] = None
-        for name in cuda_host.OPS[:-1]:
+        for name in cuda_host.OPS:
             ops.KERNELS["compiled"][name] = getattr(self.host, name).default
 
     def call(self, name, *arguments):

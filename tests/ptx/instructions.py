@@ -1,11 +1,11 @@
-"""From the text of an instruction to an Insn: what its modifiers and its operands mean. What is not known is an error."""
+"""From the text of an instruction to an Insn: its modifiers and its operands. What is not known is an error."""
 
 import re
 
 from .executor import Arg, Call, Insn
 from .operands import Operands
 from .syntax import inside, listed, split
-from .tables import ATOMIC, BOOLEAN, COMPARE, FLAG, MODIFIER, OP, OPS, ROUND, SPACE, TYPE
+from .tables import ATOMIC, BOOLEAN, COMPARE, FLAG, MODIFIER, OP, OPS, ROUND, SPACE, TYPE, words
 
 # {number of sources: instructions}; 0: any number, or one that is looked at elsewhere.
 _SOURCES = {
@@ -18,9 +18,9 @@ _SOURCES = {
 _COUNT = {name: n for n, names in _SOURCES.items() for name in names.split()}
 _NO_OPERANDS = ("ret", "exit", "trap", "nop")
 # Caching and eviction: a simulation has no caches.
-_CACHE = "cg ca cs cv wb wt lu weak L1::evict_last L1::evict_first L1::no_allocate evict_first".split()
+_CACHE = words("cg ca cs cv wb wt lu weak L1::evict_last L1::evict_first L1::no_allocate evict_first")
 _SHUFFLE = {"up": 0, "down": 1, "bfly": 2, "idx": 3}
-_TEST = "finite infinite number notanumber normal subnormal".split()
+_TEST = words("finite infinite number notanumber normal subnormal")
 
 
 class Instructions(Operands):

@@ -1,5 +1,7 @@
 """What kernels may touch: regions of host memory, of which each byte has a state."""
 
+import itertools
+
 import torch
 
 from .executor import ADDRESSABLE, READ_ONLY, WRITTEN, core
@@ -48,4 +50,4 @@ def parts(t):
     mark = torch.zeros(span, dtype=torch.bool)
     torch.as_strided(mark, t.shape, t.stride()).fill_(True)
     edges = [0, *torch.nonzero(mark[1:] != mark[:-1]).flatten().add(1).tolist(), span]
-    return [(a, b) for a, b in zip(edges, edges[1:], strict=False) if mark[a]]
+    return [(a, b) for a, b in itertools.pairwise(edges) if mark[a]]

@@ -8,6 +8,7 @@ A launch runs on the memory of this process, of which Memory says what a kernel 
 
 import ctypes
 import math
+from typing import ClassVar
 
 from .executor import ADDRESSABLE, WRITTEN, Arg, Call, Config, Insn, core
 from .parser import Parser
@@ -22,7 +23,7 @@ class SimError(Exception):
 class Module:
     """The same text is the same module. functions: {name: Function}; code: its instructions."""
 
-    cache = {}
+    cache: ClassVar = {}
 
     def __new__(cls, text):
         if text not in cls.cache:

@@ -1,6 +1,7 @@
-"""What the product asks of a GPU's kernels before "auto" takes them (vae_kernels/proof.py), asked of the simulated ones.
+"""vae_kernels/proof.py, which asks a GPU's kernels whether they are right before "auto" takes them, asks the simulated
+kernels.
 
-python -m ptx.proof cuda|triton
+    python -m ptx.proof cuda|triton
 """
 
 import sys
