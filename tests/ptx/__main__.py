@@ -3,10 +3,12 @@
   python -m tests.ptx self                        the simulator's own arithmetic, instruction by instruction
   python -m tests.ptx cuda [pytest arguments]     nvcc's PTX of csrc/cuda, through tests/gpu/test_cuda_host.py
   python -m tests.ptx triton [--arch 90] [pytest arguments]  Triton's PTX, through the tests of the backend "triton"
+  python -m tests.ptx sample                      two minutes: self, proof, and a few tests of each backend
   python -m tests.ptx launch                      Triton's own JIT and C launcher, on a driver that simulates
   python -m tests.ptx proof [cuda|triton]         the product's self-test, which "auto" runs first
   python -m tests.ptx fuzz cuda|triton SECONDS [SEED]   random ops, types, layouts and schedules
   python -m tests.ptx mutate cuda|triton [case ...]     is a barrier or a fence that is taken out seen?
+  python -m tests.ptx planted                     faults in copies of csrc/cuda: what is found?
 
 tests/ptx/README.md says what is checked, and which environment variables there are.
 """
@@ -27,7 +29,8 @@ from places import child
 # Hours, or memory that a simulation does not have, or torch.compile.
 NOT_TRITON = "not compiled_whole and not 2_to_the_34 and not sum_of_many"
 TRITON_TESTS = ("triton_kernels", "objective", "noise", "levels", "mixture")
-COMMANDS = ("self", "cuda", "triton", "launch", "proof", "fuzz", "mutate")
+COMMANDS = ("self", "sample", "cuda", "triton", "launch", "proof", "fuzz", "mutate", "planted")
+SAMPLE = {"cuda": "SAMPLE_CUDA", "triton": "SAMPLE_TRITON"}
 
 
 def main(command="help", *rest):

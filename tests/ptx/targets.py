@@ -37,15 +37,19 @@ def nvcc_command():
     return [f for f in found[0] if not f.startswith(("-gencode", "-Xptxas", "--compress"))], setup.cuda_units()
 
 
-def ptx():
-    """The folder with nvcc's PTX of csrc/cuda/*.cu."""
+def ptx(csrc=CSRC, name="ptx", only=""):
+    """The folder with nvcc's PTX of csrc/cuda/*.cu, or of the one file of this name. csrc may be a copy."""
     command, units = nvcc_command()
     if command is None:
         sys.exit("ptxsim: no nvcc: set CUDA_HOME, or put nvcc on the PATH")
     arch = os.environ.get("PTXSIM_CUDA_ARCH", "80")
-    folder = work("ptx", arch, "x").parent
-    command += [f"-arch=compute_{arch}", "-ptx"]
-    units = [([*command, *flags], source, folder / f"{obj.removesuffix('.cu.o')}.ptx") for source, obj, flags in units]
+    folder = work(name, arch, "x").parent
+    command = [flag.replace("-iquote,csrc", f"-iquote,{csrc}") for flag in command] + [f"-arch=compute_{arch}", "-ptx"]
+    units = [
+        ([*command, *flags], csrc.parent / source, folder / f"{obj.removesuffix('.cu.o')}.ptx")
+        for source, obj, flags in units
+        if Path(source).name == only or not only
+    ]
     for old in set(folder.glob("*.ptx")) - {out for _, _, out in units}:
         old.unlink()
     say(f"nvcc: {compile_all(units)} of {len(units)} units compiled")
