@@ -20,7 +20,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import report
+from . import report, targets
 from .work import ROOT, TESTS, WORK, result, say, work
 
 sys.path.insert(0, str(TESTS / "support"))
@@ -29,8 +29,10 @@ from places import child
 # Hours, or memory that a simulation does not have, or torch.compile.
 NOT_TRITON = "not compiled_whole and not 2_to_the_34 and not sum_of_many"
 TRITON_TESTS = ("triton_kernels", "objective", "noise", "levels", "mixture")
+BACKENDS = ("cuda", "triton")
 COMMANDS = ("self", "sample", "cuda", "triton", "launch", "proof", "fuzz", "mutate", "planted")
-SAMPLE = {"cuda": "SAMPLE_CUDA", "triton": "SAMPLE_TRITON"}
+# Every n-th test, from test k on: "k/n".
+SAMPLE = {"cuda": "7/60", "triton": "11/200"}
 
 
 def main(command="help", *rest):
@@ -41,24 +43,48 @@ def main(command="help", *rest):
     if command == "self":
         return module("arithmetic", env=env)
     product(env)
-    if command == "cuda":
-        return pytest("cuda", find("test_cuda_host.py"), rest, env)
-    if command == "triton":
-        rest = list(rest)
-        if "--arch" in rest:
-            at = rest.index("--arch")
-            env["ARCH"] = rest[at + 1]
-            del rest[at : at + 2]
-        files = [file for name in TRITON_TESTS for file in find(f"test_{name}.py")]
-        return pytest("triton", files, rest, env, NOT_TRITON)
+    if command == "sample":
+        here = present(env)
+        parts = [tests(backend, rest, env | {"SIM_PART": SAMPLE[backend]}) for backend in here]
+        return max([module("arithmetic", env=env), proof(here, env), *parts])
+    if command in BACKENDS:
+        return tests(command, rest, env)
     if command == "proof":
-        return max(module("proof", backend, env=env) for backend in rest or ("cuda", "triton"))
+        return proof(rest or present(env), env)
     return module(command, *rest, env=env)
+
+
+def tests(backend, arguments, env):
+    """The product's tests of a backend."""
+    if backend == "cuda":
+        return pytest("cuda", find("test_cuda_host.py"), arguments, env)
+    arguments = list(arguments)
+    if "--arch" in arguments:
+        at = arguments.index("--arch")
+        env["ARCH"] = arguments[at + 1]
+        del arguments[at : at + 2]
+    files = [file for name in TRITON_TESTS for file in find(f"test_{name}.py")]
+    return pytest("triton", files, arguments, env, NOT_TRITON)
+
+
+def proof(backends, env):
+    return max([0, *(module("proof", backend, env=env) for backend in backends)])
+
+
+def present(env):
+    """The backends that can run here; the others are skipped by name."""
+    triton = python("-c", "import triton", env=env, capture_output=True).returncode == 0
+    missing = {"cuda": targets.nvcc_command()[0] is None and "no nvcc", "triton": not triton and "no Triton"}
+    for backend, why in missing.items():
+        if why:
+            print(f"{backend}: skipped: {why}")
+    return [backend for backend, why in missing.items() if not why]
 
 
 def environment(command):
     """Of a run: the Triton that is asked for comes first, then the folders of the tests' modules."""
-    env = child(PTXSIM_WORK=str(WORK), PYTHONUNBUFFERED="1", TRITON_CACHE_DIR=str(WORK / f"triton_cache_{command}"))
+    cache = WORK / ("triton_launch" if command == "launch" else "triton")
+    env = child(PTXSIM_WORK=str(WORK), PYTHONUNBUFFERED="1", TRITON_CACHE_DIR=str(cache))
     path = [os.environ.get("TRITON_PATH"), str(TESTS), env["PYTHONPATH"]]
     return env | {"PYTHONPATH": os.pathsep.join(filter(None, path))}
 

@@ -30,19 +30,20 @@ def link(command, parts, out):
     key, stamp = digest(*command, *(Path(p).read_bytes() for p in parts)), out.with_name(out.name + ".key")
     if not (out.exists() and stamp.exists() and stamp.read_text() == key):
         _run(command, out)
-        stamp.write_text(key)
+        _write(stamp, key)
     return out
 
 
 def _compile(command, source, out):
-    stamp, deps = out.with_name(out.name + ".json"), out.with_name(out.name + ".d")
-    full = [*command, "-MMD", "-MF", str(deps), str(source)]
+    stamp, full = out.with_name(out.name + ".json"), [*map(str, command), str(source)]
     if out.exists() and stamp.exists():
         old = json.loads(stamp.read_text())
         if old["command"] == full and old["files"] == _contents(old["files"]):
             return False
-    _run(full, out)
-    stamp.write_text(json.dumps({"command": full, "files": _contents([str(source), *_dependencies(deps)])}))
+    deps = _temporary(out.with_name(out.name + ".d"))
+    _run([*full, "-MMD", "-MF", str(deps)], out)
+    _write(stamp, json.dumps({"command": full, "files": _contents([str(source), *_dependencies(deps)])}))
+    deps.unlink(missing_ok=True)
     return True
 
 
@@ -55,10 +56,19 @@ def _dependencies(path):
     return shlex.split(path.read_text().replace("\\\n", " ").split(":", 1)[1]) if path.exists() else []
 
 
+def _temporary(path):
+    """Beside the path: two processes may compile the same at a time."""
+    return path.with_name(f"{path.name}.{os.getpid()}")
+
+
+def _write(path, text):
+    _temporary(path).write_text(text)
+    os.replace(_temporary(path), path)
+
+
 def _run(command, out):
-    temporary = out.with_name(out.name + f".{os.getpid()}")
-    command = [*map(str, command), "-o", str(temporary)]
+    command = [*map(str, command), "-o", str(_temporary(out))]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
         sys.exit(f"ptxsim: {shlex.join(command)}\n{done.stdout}{done.stderr}")
-    os.replace(temporary, out)
+    os.replace(_temporary(out), out)

@@ -15,10 +15,7 @@ cuda_host.load = lambda path: machine.host
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    part = os.environ.get("SIM_PART")
-    if part:  # "k/n"
-        k, n = map(int, part.split("/"))
-        items[:] = items[k::n]
+    items[:] = work.part(items)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -15,7 +15,7 @@ machine.attach()
 def pytest_collection_modifyitems(items):
     os.environ.pop("TRITON_INTERPRET", None)  # conftest.py has set it
     backend = lambda item: getattr(item, "callspec", None) and item.callspec.params.get("backend")  # noqa: E731
-    items[:] = [item for item in items if backend(item) in (None, "triton")]
+    items[:] = work.part([item for item in items if backend(item) in (None, "triton")])
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,5 +1,6 @@
 """What a run writes: the work folder, the files in it, and the file of results."""
 
+import getpass
 import os
 import sys
 import tempfile
@@ -9,7 +10,8 @@ HERE = Path(__file__).resolve().parent
 TESTS = HERE.parent
 ROOT = TESTS.parent
 CSRC = ROOT / "csrc"
-WORK = Path(os.environ.get("PTXSIM_WORK") or Path(tempfile.gettempdir()) / "ptxsim").resolve()
+_MINE = Path(tempfile.gettempdir()) / f"ptxsim-{getpass.getuser()}"
+WORK = Path(os.environ.get("PTXSIM_WORK") or _MINE).resolve()
 
 
 def work(*parts):
@@ -26,3 +28,9 @@ def result(name):
 
 def say(text):
     print(f"ptxsim: {text}", file=sys.stderr, flush=True)
+
+
+def part(items):
+    """Every n-th of the items, from item k on, where SIM_PART is "k/n"; else all of them."""
+    k, n = map(int, os.environ.get("SIM_PART", "0/1").split("/"))
+    return items[k::n]
