@@ -24,6 +24,7 @@
 #else
 #include <memory>
 #include <stdexcept>
+#include <typeinfo>
 #define VK_GPU inline
 #define VK_GPU_ONCE inline
 #endif
@@ -106,6 +107,18 @@ VK_GPU uint32_t pack_bfloats(float low, float high) {
 
 #else
 
+#ifdef VK_LAUNCH_BY_NAME  // tests/ptx: the host code is this, and the kernels are nvcc's
+
+// Null, or what went wrong.
+const char* launch_by_name(const char* kernel, const void* job, size_t bytes, int64_t blocks);
+
+template <class K>
+const char* launch(const typename K::Job& job, int64_t blocks, void*) {
+  return launch_by_name(typeid(K).name(), &job, sizeof job, blocks);
+}
+
+#else
+
 extern bool backwards;  // run the last block first, and in each phase the last thread first: no result may depend on it
 
 template <class K, int P>
@@ -137,6 +150,8 @@ const char* launch(const typename K::Job& job, int64_t blocks, void*) {
   }
   return nullptr;
 }
+
+#endif
 
 inline unsigned take_ticket(unsigned* counter) { return (*counter)++; }
 

@@ -12,8 +12,9 @@ bool backwards = false;
 static bool tickets = true;
 
 // One counter is enough where one launch runs at a time: it must be 0 between them.
+unsigned counter = 0;
+
 unsigned* ticket(int, void*) {
-  static unsigned counter = 0;
   VK_CHECK(counter == 0, "the last block of an earlier launch has left ", counter, " in the counter");
   return tickets ? &counter : nullptr;
 }

@@ -17,9 +17,9 @@ OPS = ("elbo", "elbo_backward", "sample", "sample_backward", "levels", "levels_b
        "rescale_")  # fmt: skip
 
 
-def compile_commands(csrc, folder, likelihoods, optimize):
+def compile_commands(csrc, folder, likelihoods, optimize, flags=()):
     """As setup.py compiles csrc/cuda, but with a loop for a launch; cuda_host.cpp stands in for runtime.cpp."""
-    flags = [optimize, "-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-DVK_CUDA_ON_HOST"]
+    flags = [optimize, "-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-DVK_CUDA_ON_HOST", *flags]
     flags.append("-DVK_MOST_BLOCKS=65536")  # a GPU's grid has 2^31 - 1, which take too long here
     flags += ["-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-maybe-uninitialized", "-iquote", str(csrc)]
     if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
@@ -43,10 +43,15 @@ def build(csrc, folder, likelihoods=tuple(LIKELIHOODS), optimize="-O1", threads=
     commands = compile_commands(csrc, folder, likelihoods, optimize)
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(_run, [c for c in commands if unit is None or c[-1] == str(folder / f"{unit}.o")]))
-    library, libtorch = folder / "host.so", Path(torch.__file__).parent / "lib"
-    objects = sorted(map(str, folder.glob("*.o")))
-    _run([*CXX, "-shared", *objects, f"-L{libtorch}", "-Wl,--no-as-needed", "-ltorch", "-o", str(library)])
+    library = folder / "host.so"
+    _run([*link_command(sorted(map(str, folder.glob("*.o")))), "-o", str(library)])
     return library
+
+
+def link_command(objects, flags=()):
+    """Makes a library of the objects, which finds torch's functions when it is loaded."""
+    libtorch = Path(torch.__file__).parent / "lib"
+    return [*CXX, "-shared", *flags, *objects, f"-L{libtorch}", "-Wl,--no-as-needed", "-ltorch"]
 
 
 def _run(command):

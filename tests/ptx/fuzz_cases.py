@@ -1,0 +1,154 @@
+"""The cases of fuzz.py. Each function draws one from `r` and `g`, runs it on the backend of this name, and raises an
+AssertionError where it differs from float64 by more than its types can explain."""
+
+import math
+
+import cases
+import levels as tables
+import test_mixture
+import torch
+from oracles import ORACLES
+
+import vae_kernels as vk
+from vae_kernels import backends, ops
+from vae_kernels.formulas import LIKELIHOODS
+from vae_kernels.formulas import elbo as reference
+
+FLOATS = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+EPS = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 0.03, torch.float16: 0.01}
+SHAPES = [(3, 7), (5, 64), (2, 1031), (17, 33), (1, 2051), (4, 3, 5, 6), (33, 8), (6, 516), (65, 4), (9, 2, 4, 8)]
+LAYOUTS = {
+    "plain": lambda t: t,
+    "shifted": cases.LAYOUTS["shifted"],
+    "rows": lambda t: torch.cat([t, t], 1)[:, : t.shape[1]] if t.dim() > 1 else t,
+    "channels": lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t,
+    "transposed": lambda t: t.transpose(2, 3).contiguous().transpose(2, 3) if t.dim() == 4 else t,
+}
+
+
+def error_of(ours, truth):
+    return ((ours - truth).abs() / (truth.abs() + truth.abs().median() + 1e-3)).max().item()
+
+
+def check(ours, truth, eps, what, theirs=None):
+    """theirs(): what plain PyTorch gives in the same types. Where that is further from the truth than eps, ours may be
+    three times as far; where it overflows, ours may."""
+    plain = None
+    for k, (a, b) in enumerate(zip(ours, truth, strict=True)):
+        a, b = a.detach().double(), b.detach().double()
+        if b.numel() == 0 or b.isnan().all():
+            continue
+        error, allowed = error_of(a, b), eps
+        if not error <= allowed and theirs is not None:
+            plain = plain or theirs()
+            t = plain[k].detach().double()
+            lost = ~t.isfinite() & b.isfinite()
+            if (a[lost] == t[lost]).all() or a[lost].isnan().all() or not a[lost].isfinite().all():
+                a, t = torch.where(lost, b, a), torch.where(lost, b, t)
+            error, allowed = error_of(a, b), eps + 3 * error_of(t, b)
+        assert error <= allowed, f"output {k}: error {error:.3g}, allowed {allowed:.3g}; {what}"
+
+
+def wide(value):
+    """In float64, where it is a tensor of floats."""
+    return value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+
+
+def same(value):
+    return value
+
+
+def elbo(name, r, g, seed):
+    likelihood, shape, main = r.choice(list(ORACLES)), r.choice(SHAPES), r.choice(FLOATS)
+    counts = LIKELIHOODS[likelihood].SUPPORT == "counts"
+    of_x = r.choice([torch.uint8, *FLOATS, *([torch.int16, torch.int32] if counts else [])])
+    forms = [None, *cases.FORMS] if len(shape) == 4 else [None, lambda s: (), lambda s: s[1:], lambda s: s]
+    form = r.choice(forms)
+    x, params = cases.draw(likelihood, shape, (main, of_x), form, seed=seed % 1000)
+    layout = r.choice(list(LAYOUTS))
+    laid = lambda t, chance: LAYOUTS[layout](t) if t.shape == x.shape and r.random() < chance else t  # noqa: E731
+    params = [params[0], *(p.to(r.choice([main, main, *FLOATS])) for p in params[1:])]
+    params, x = [laid(p, 0.8) for p in params], laid(x, 0.7)
+    dims, prior = r.choice([(), (1,), (5,), (21,), (3, 4), (300,)]), r.random() < 0.4
+    of_prior = (shape[0], *dims) if r.random() < 0.5 else dims
+    shapes = [(shape[0], *dims)] * 2 + [of_prior] * 2 * prior
+    latent = [(torch.randn(s, generator=g) * 0.7).to(r.choice([main, *FLOATS])) for s in shapes]
+    reduction, terms = r.choice(["mean", "sum", "none"]), r.random() < 0.5
+    betas = [0.7, torch.tensor(0.4), torch.tensor(0.4, dtype=torch.float64)]
+    if dims:
+        betas.append(torch.linspace(0, 2, math.prod(dims)).view(dims))
+    beta, rec_weight = r.choice(betas), r.choice([1.3, torch.tensor(2.5)])
+    needed = [r.random() < 0.8 for _ in range(len(params) + len(latent))]
+    of_loss = (shape[0],) if reduction == "none" else ()
+    random_incoming = torch.randn(of_loss, generator=g, dtype=torch.float64) + 3
+    incoming = random_incoming if r.random() < 0.7 else torch.ones(of_loss)
+
+    def run(backend, to):
+        given = [to(t.detach()).requires_grad_(q) for t, q in zip([*params, *latent], needed, strict=True)]
+        n = len(params)
+        out = vk.fused_elbo(
+            tuple(given[:n]), to(x), *given[n : n + 2], prior=tuple(given[n + 2 :]) or None, likelihood=likelihood,
+            reduction=reduction, beta=to(beta), rec_weight=to(rec_weight), return_terms=terms, backend=backend,
+        )  # fmt: skip
+        parts = [out.loss, out.nll, out.kl, out.kl_per_dim] if terms else [out]
+        wanted = [t for t in given if t.requires_grad]
+        grads = torch.autograd.grad(parts[0], wanted, incoming.to(parts[0])) if wanted else ()
+        return [*(p for p in parts if p is not None), *grads]
+
+    types = [t.dtype for t in (x, *params, *latent)]
+    eps = max(EPS.get(t, 0) for t in types) * (20 if counts else 4)
+    what = (likelihood, shape, types, layout, dims, prior, reduction, terms, beta, needed, form)
+    check(run(name, same), run("torch", wide), eps, what, lambda: run("torch", same))
+
+
+def sample(name, r, g, seed):
+    rows, dims = r.choice([1, 3, 6, 40]), r.choice([(1,), (3,), (4,), (20,), (9,), (2, 5), (130,), (1030,)])
+    types, packed = [r.choice(FLOATS) for _ in range(4)], r.choice(["no", "no", "one", "halves"])
+    draws, prior = r.choice([None, 1, 3]), r.random() < 0.5
+    draw = lambda dtype, n=1: torch.randn(rows, n * dims[0], *dims[1:], generator=g).to(dtype)  # noqa: E731
+    if packed == "no":
+        moments = [draw(types[0]), draw(types[1])]
+    else:
+        both = draw(types[0], 2)
+        moments = [both] if packed == "one" else list(both.chunk(2, 1))
+    given_prior = [draw(types[2]), draw(types[3])] if prior else []
+    rng = torch.tensor((seed, 5, 2, rows + 7)) if r.random() < 0.3 else torch.tensor((seed, 9))
+    with_kl = prior or r.random() < 0.6
+
+    def run(who, to):
+        given = [to(t).detach().requires_grad_() for t in (*moments, *given_prior)]
+        mu, logvar = (given[0], None) if packed == "one" else given[:2]
+        out = who.sample_kl(mu, logvar, tuple(given[len(moments) :]), rng, draws, with_kl)
+        out = [t for t in out if t is not None]
+        incoming = torch.Generator().manual_seed(3)
+        grads = [torch.randn(t.shape, generator=incoming).to(t) for t in out]
+        return [*out, *torch.autograd.grad(out, given if with_kl else given[: len(moments)], grads)]
+
+    what = (rows, dims, types, packed, draws, prior, with_kl, rng.tolist())
+    eps = 4 * max(EPS[t] for t in types)
+    truth = run(reference, wide)
+    check(run(backends.choose(name, ()), same), truth, eps, what, lambda: run(reference, same))
+
+
+def levels(name, r, g, seed):
+    n, places = r.choice([1, 2, 7, 8, 40, 257, 1500]), r.choice([(), (1,), (3, 5), (70,), (2, 7, 3)])
+    dtype, of_x, rows = r.choice(FLOATS), r.choice(tables.TARGETS), r.choice([1, 3])
+    logits, x = tables.draw(rows, n, places, dtype, of_x, seed=seed % 97)
+    if len(places) > 1 and n > 1 and r.random() < 0.5:
+        logits = tables.LAYOUTS["levels innermost"](logits)
+    tables.compare(name, logits, x)
+
+
+def mixture(name, r, g, seed):
+    sizes = r.choice([1, 33, 70]), r.choice([1, 64, 90]), r.choice([1, 3, 34])
+    drawn = test_mixture.draw(*sizes, r.choice([torch.float32, torch.float64]), seed=seed % 97)
+    test_mixture.compare(drawn, backend=name)
+
+
+def rescale(name, r, g, seed):
+    tensors = [torch.randn(n + 3, generator=g).to(r.choice(FLOATS))[r.choice([0, 1, 3]) :] for n in (1, 5, 1024, 3000)]
+    doubles = any(t.dtype == torch.float64 for t in tensors) and name == "cpu" and r.random() < 0.5
+    factor = torch.tensor(r.choice([1.0, -2.5]), dtype=torch.float64 if doubles else torch.float32)
+    truth = [(t.double() * factor.double()).to(t.dtype) for t in tensors]
+    ops.KERNELS["compiled" if name == "cpu" else name]["rescale_"](tensors, factor)
+    check(tensors, truth, 0.01, "rescale")
