@@ -26,8 +26,13 @@ def nll(x, loc, logvar):
     x and loc of one shape; logvar broadcasts to it; all of one floating dtype, which the result has.
     """
     root = torch.exp(logvar * -0.25)
-    scaled = (x - loc) * root * root
-    return 0.5 * (scaled * scaled + logvar + math.log(2 * math.pi))
+    return nll_of_noise((x - loc) * root * root, logvar)
+
+
+def nll_of_noise(eps, logvar):
+    """-log p in nats of the x = loc + e^{logvar/2} eps, element by element. A z that is drawn from its eps has no
+    cancellation this way: z - loc would round eps."""
+    return 0.5 * (eps * eps + logvar + math.log(2 * math.pi))
 
 
 def triton_nll(x, loc, logvar):
