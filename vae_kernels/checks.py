@@ -85,6 +85,8 @@ def broadcasts(name, shape, to_name, to):
 
 def parameters(recon, x, likelihood, obs_logvar):
     """The tuple of the likelihood's parameters from recon and obs_logvar, checked against x."""
+    if obs_logvar is None and likelihood in _SINGLE and plain((recon, x)) and recon.shape == x.shape:
+        return (recon,)
     choice("likelihood", likelihood, ALL)
     if likelihood in LEVELS:
         return (_levels(recon, x, likelihood, obs_logvar),)
@@ -113,10 +115,10 @@ def parameters(recon, x, likelihood, obs_logvar):
 
 def _in_order(given, formula, like):
     """The tuple of the parameters up to the last one that is given; one that is left out before it has its default."""
-    if len(given) == 1:
+    names = formula.PARAMETERS
+    if tuple(given) == names[: len(given)]:
         return tuple(given.values())
-    last = max(map(formula.PARAMETERS.index, given))
-    names = formula.PARAMETERS[: last + 1]
+    names = names[: 1 + max(map(names.index, given))]
     return tuple(given[n] if n in given else _number(formula.DEFAULTS[n], like) for n in names)
 
 

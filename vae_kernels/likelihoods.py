@@ -51,7 +51,8 @@ class Likelihood:
         made = classes[state["name"]]
         known = [field.name for field in dataclasses.fields(made)]
         if not options.keys() <= set(known):
-            raise ValueError(f"state: got the options {_listed(options)}, expected those of {made.__name__}: {known}")
+            expected = f"those of {made.__name__}: {_listed(known) or None}"
+            raise ValueError(f"state: got the options {_listed(options)}, expected {expected}")
         return made(**options)
 
 
@@ -77,41 +78,51 @@ if TYPE_CHECKING:
     def __getattr__(name: str) -> type[Likelihood]: ...
 
 
+def name_of(likelihood):
+    """The name of a likelihood, which is given as its name or as its object."""
+    return likelihood if isinstance(likelihood, str) else likelihood.name
+
+
 def formula_of(likelihood):
-    """The module of formulas/ of a likelihood: of its name, or of its object."""
-    return ALL[likelihood if isinstance(likelihood, str) else likelihood.name]
+    """The module of formulas/ of a likelihood, which is given as its name or as its object."""
+    return ALL[name_of(likelihood)]
 
 
-def by_name(recon, name):
-    """{parameter: value}: what a decoder gives to the likelihood `name`, in the likelihood's order of parameters.
+def by_name(recon, likelihood):
+    """{parameter: value}: what a decoder gives to a likelihood, in the likelihood's order of parameters.
 
     recon is the first parameter, a tuple of parameters in the likelihood's order, or a mapping {parameter: value}. A
     mapping may leave out any parameter that has a default, a tuple the last ones; the result has what was given.
     ValueError for an unknown parameter, for too many, and for a missing one.
     """
+    name = name_of(likelihood)
     formula = ALL[name]
     names = formula.PARAMETERS
-    if isinstance(recon, Mapping):
+    if isinstance(recon, (tuple, list)):
+        if not 1 <= len(recon) <= len(names):
+            raise ValueError(f"recon: got {len(recon)} tensors, expected the {name} parameters {', '.join(names)}")
+        given = dict(zip(names, recon))  # noqa: B905 - fewer values than names, where some may be left out
+    elif isinstance(recon, Mapping):
         if not recon or any(key not in names for key in recon):
             came = f"the keys {_listed(recon)}" if recon else "a mapping without keys"
             raise ValueError(f"recon: got {came}, expected the {name} parameters {', '.join(names)}")
         given = {parameter: recon[parameter] for parameter in names if parameter in recon}
     else:
-        values = recon if isinstance(recon, (tuple, list)) else (recon,)
-        if not 1 <= len(values) <= len(names):
-            raise ValueError(f"recon: got {len(values)} tensors, expected the {name} parameters {', '.join(names)}")
-        given = dict(zip(names, values))  # noqa: B905 - fewer values than names, where some may be left out
-    for parameter in names:
-        if parameter not in given and parameter not in formula.DEFAULTS:
-            came = f": got {_listed(recon)}" if isinstance(recon, Mapping) else ""
-            raise ValueError(f"recon: the {name} parameter {parameter} is missing{came}; expected {', '.join(names)}")
+        given = {names[0]: recon}
+    if len(given) < len(names):
+        for parameter in names:
+            if parameter not in given and parameter not in formula.DEFAULTS:
+                came = f": got {_listed(recon)}" if isinstance(recon, Mapping) else ""
+                expected = f"expected {', '.join(names)}"
+                raise ValueError(f"recon: the {name} parameter {parameter} is missing{came}; {expected}")
     return given
 
 
 def labels_of(recon, given):
     """{parameter: what an error calls it}, for what by_name() gives."""
-    if isinstance(recon, Mapping):
+    if isinstance(recon, (tuple, list)):
+        if len(recon) > 1:
+            return {name: f"recon[{i}] ({name})" for i, name in enumerate(given)}
+    elif isinstance(recon, Mapping):
         return {name: f"recon[{name!r}]" for name in given}
-    if len(given) == 1:
-        return dict.fromkeys(given, "recon")
-    return {name: f"recon[{i}] ({name})" for i, name in enumerate(given)}
+    return dict.fromkeys(given, "recon")

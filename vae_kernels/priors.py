@@ -241,16 +241,17 @@ def log_prior(prior, z):
         return prior.log_prob(z)
     z = z if z.dtype == torch.float64 else z.float()
     if prior is None:
-        return log_posterior(z, z.new_zeros(()).expand(z.shape[1:]))
+        return log_posterior(z, z.new_zeros(z.shape[1:]))
     mu, logvar = (part.expand(z.shape[1:]).to(z.dtype) for part in prior)
     return log_posterior((z - mu) * torch.exp(-0.5 * logvar), logvar)
 
 
 def log_posterior(eps, logvar):
     """log q(z|x) of the z = mu + exp(logvar / 2) eps: eps [B, ...] or [K, B, ...] -> [B] or [K, B]."""
-    log_q = -gaussian.nll_of_noise(eps, logvar.to(eps.dtype))
-    dims = tuple(range(-logvar.dim() + 1, 0))
-    return log_q.sum(dims) if dims else log_q
+    squares, logvar, dims = eps * eps, logvar.to(eps.dtype), tuple(range(-logvar.dim() + 1, 0))
+    if not dims:  # sum() over no dims at all would sum over the batch
+        return -gaussian.nll_of_sums(squares, logvar)
+    return -gaussian.nll_of_sums(squares.sum(dims), logvar.sum(dims), math.prod(logvar.shape[1:]))
 
 
 def _normals(shape, like, generator):

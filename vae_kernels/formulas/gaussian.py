@@ -26,13 +26,13 @@ def nll(x, loc, logvar):
     x and loc of one shape; logvar broadcasts to it; all of one floating dtype, which the result has.
     """
     root = torch.exp(logvar * -0.25)
-    return nll_of_noise((x - loc) * root * root, logvar)
+    scaled = (x - loc) * root * root
+    return nll_of_sums(scaled * scaled, logvar)
 
 
-def nll_of_noise(eps, logvar):
-    """-log p in nats of the x = loc + e^{logvar/2} eps, element by element. A z that is drawn from its eps has no
-    cancellation this way: z - loc would round eps."""
-    return 0.5 * (eps * eps + logvar + math.log(2 * math.pi))
+def nll_of_sums(squares, logvar, dims=1):
+    """-log p of so many dims in nats, from the sums over them of ((x - loc) e^{-logvar/2})^2 and of logvar."""
+    return 0.5 * (squares + logvar + dims * math.log(2 * math.pi))
 
 
 def triton_nll(x, loc, logvar):

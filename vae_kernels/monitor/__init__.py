@@ -109,9 +109,7 @@ class Monitor:
     def _read(self, mu=None, logvar=None, logits=None):
         if isinstance(logits, Mapping):
             if "logits" not in logits:
-                raise ValueError(
-                    f"logits: got a mapping with the keys {', '.join(map(repr, logits))}, expected 'logits'"
-                )
+                raise ValueError(f"logits: got the keys {', '.join(map(repr, logits))}, expected 'logits'")
             logits = logits["logits"]
         for name, t in (("mu", mu), ("logvar", logvar), ("logits", logits)):
             if t is not None:
