@@ -2,7 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from . import controls, priors
+from . import controls, likelihoods, priors
 from .audit import audit
 from .backends import available_backends
 from .bounds import LogMarginalLikelihood, iwae, log_marginal_likelihood
@@ -14,6 +14,7 @@ from .mixture import mixture_log_prob
 from .module import FusedELBO
 from .monitor import Monitor
 from .networks import conv_vae, mlp_vae
+from .pairs import FreeBits, Shard
 from .pool import pool_bytes, set_pool_limit
 from .terms import ElboTerms
 from .vae import VAE
@@ -30,10 +31,12 @@ __all__ = [
     "LIKELIHOODS",
     "VAE",
     "ElboTerms",
+    "FreeBits",
     "FusedELBO",
     "KlParts",
     "LogMarginalLikelihood",
     "Monitor",
+    "Shard",
     "audit",
     "available_backends",
     "controls",
@@ -43,6 +46,7 @@ __all__ = [
     "gaussian_kl",
     "iwae",
     "kl_decomposition",
+    "likelihoods",
     "log_marginal_likelihood",
     "mixture_log_prob",
     "mlp_vae",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from . import checks, functional
+from . import checks, functional, layout
 from .core.objective import REDUCTIONS
 from .priors import log_posterior, log_prior
 
@@ -16,9 +16,10 @@ ESTIMATORS = ("standard", "stl", "dreg")
 def iwae(
     decoder,
     x,
-    mu,
-    logvar,
+    mu=None,
+    logvar=None,
     *,
+    moments=None,
     n_samples,
     estimator="standard",
     prior=None,
@@ -37,8 +38,8 @@ def iwae(
         loss = vk.iwae(decoder, x, mu, logvar, n_samples=8, estimator="dreg")
 
     Args:
-        decoder: function or module, z [K B, L, ...] -> recon [K B, ...], as fused_elbo takes it: called once.
-        x, mu, logvar: [B, ...], as in fused_elbo.
+        decoder: function or module, z [K B, L, ...] -> recon as fused_elbo takes it, [K B, ...]: called once.
+        x, mu, logvar, moments: as in fused_elbo.
         n_samples: K.
         estimator: of the gradient of mu and logvar; the loss, and the gradients of the decoder and the prior, are the
             same. "standard": that of the loss, whose signal-to-noise ratio falls with K (Rainforth et al. 2018,
@@ -59,6 +60,8 @@ def iwae(
     checks.choice("estimator", estimator, ESTIMATORS)
     if n_samples is None:
         raise ValueError("n_samples: got None, expected an integer >= 1")
+    if moments is not None:
+        mu, logvar = layout.halves(checks.moments(moments, mu=mu, logvar=logvar))
     posterior = checks.latent(mu, logvar, None, None, checks.tensor("x", x, (*checks.COUNTS, torch.int64)))
     z, log_w = _log_weights(
         decoder,

@@ -3,11 +3,14 @@ and what is expected. They read shapes, dtypes and devices only, so that they co
 
 import math
 import sys
+from difflib import get_close_matches
 
 import torch
 
 from .control import current
 from .formulas import ALL, LEVELS, LIKELIHOODS
+from .likelihoods import Likelihood, by_name, labels_of
+from .pairs import FreeBits, Shard
 
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _TARGETS = (*_FLOATS, torch.uint8)
@@ -28,7 +31,18 @@ def tensor(name, t, dtypes=_FLOATS):
 
 def choice(name, value, choices):
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, choices))}")
+        nearest = get_close_matches(value, choices, 1) if isinstance(value, str) else ()
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, choices))}{hint}")
+
+
+def likelihood(value):
+    """The name of a likelihood, which is given as its name or as an object of vae_kernels.likelihoods."""
+    if isinstance(value, type) and issubclass(value, Likelihood):
+        raise TypeError(f"likelihood: got the class {value.__name__}, expected an object, {value.__name__}()")
+    name = value.name if isinstance(value, Likelihood) else value
+    choice("likelihood", name, ALL)
+    return name
 
 
 # Likelihoods for which one tensor, the first parameter, is enough
@@ -71,33 +85,50 @@ def broadcasts(name, shape, to_name, to):
 
 def parameters(recon, x, likelihood, obs_logvar):
     """The tuple of the likelihood's parameters from recon and obs_logvar, checked against x."""
+    if obs_logvar is None and likelihood in _SINGLE and plain((recon, x)) and recon.shape == x.shape:
+        return (recon,)
     choice("likelihood", likelihood, ALL)
     if likelihood in LEVELS:
         return (_levels(recon, x, likelihood, obs_logvar),)
-    names = LIKELIHOODS[likelihood].PARAMETERS
-    tensor("x", x, COUNTS if LIKELIHOODS[likelihood].SUPPORT == "counts" else _TARGETS)
+    formula = LIKELIHOODS[likelihood]
+    tensor("x", x, COUNTS if formula.SUPPORT == "counts" else _TARGETS)
     if x.dim() == 0:
         raise ValueError("x: got a 0-d tensor, expected the batch as dimension 0")
-    params = tuple(recon) if isinstance(recon, (tuple, list)) else (recon,)
-    if not 1 <= len(params) <= len(names):
-        raise ValueError(f"recon: got {len(params)} tensors, expected the {likelihood} parameters {', '.join(names)}")
-    labels = ("recon",) if len(params) == 1 else [f"recon[{i}] ({n})" for i, n in enumerate(names)]
-    for label, p in zip(labels, params):  # noqa: B905 - fewer parameters than names, where some may be left out
-        tensor(label, p)
-        on_device_of("x", x, label, p)
-    if params[0].shape != x.shape:
+    given = by_name(recon, likelihood)
+    labels = labels_of(recon, given)
+    for name, p in given.items():
+        tensor(labels[name], p)
+        on_device_of("x", x, labels[name], p)
+    first, *others = formula.PARAMETERS
+    if given[first].shape != x.shape:
         raise ValueError(
-            f"{labels[0]}: got shape {tuple(params[0].shape)}, expected that of x, {tuple(x.shape)}: "
+            f"{labels[first]}: got shape {tuple(given[first].shape)}, expected that of x, {tuple(x.shape)}: "
             "nothing is broadcast here"
         )
-    for label, p in zip(labels[1:], params[1:]):  # noqa: B905
-        broadcasts(label, p.shape, "x", x.shape)
+    for name in others:
+        if name in given:
+            broadcasts(labels[name], given[name].shape, "x", x.shape)
     if obs_logvar is not None:
-        params = (*params, _observation(obs_logvar, params, x, likelihood, names))
-    missing = [n for n in names[len(params) :] if n not in LIKELIHOODS[likelihood].DEFAULTS]
-    if missing:
-        raise ValueError(f"recon: the {likelihood} parameter {missing[0]} is missing; expected {', '.join(names)}")
-    return params
+        given["logvar"] = _observation(obs_logvar, given[first], x, likelihood, labels.get("logvar"))
+    return _in_order(given, formula, given[first])
+
+
+def _in_order(given, formula, like):
+    """The tuple of the parameters up to the last one that is given; one that is left out before it has its default."""
+    names = formula.PARAMETERS
+    if tuple(given) == names[: len(given)]:
+        return tuple(given.values())
+    names = names[: 1 + max(map(names.index, given))]
+    return tuple(given[n] if n in given else _number(formula.DEFAULTS[n], like) for n in names)
+
+
+def _number(value, like):
+    """A number as a 0-d tensor, on the device of a parameter and in the dtype that it is computed in."""
+    return torch.full((), value, dtype=_computed(like), device=like.device)
+
+
+def _computed(like):
+    return torch.float64 if like.dtype == torch.float64 else torch.float32
 
 
 def _levels(recon, x, likelihood, obs_logvar):
@@ -105,31 +136,30 @@ def _levels(recon, x, likelihood, obs_logvar):
     tensor("x", x, _LEVELS)
     if x.dim() == 0:
         raise ValueError("x: got a 0-d tensor, expected the batch as dimension 0")
-    params = tuple(recon) if isinstance(recon, (tuple, list)) else (recon,)
-    if len(params) != 1:
-        raise ValueError(f"recon: got {len(params)} tensors, expected the {likelihood} parameters logits")
-    (logits,) = params
-    tensor("recon", logits)
-    on_device_of("x", x, "recon", logits)
+    given = by_name(recon, likelihood)
+    (label,), (logits,) = labels_of(recon, given).values(), given.values()
+    tensor(label, logits)
+    on_device_of("x", x, label, logits)
     batch, *dims = x.shape
     if logits.dim() != x.dim() + 1 or (logits.shape[0], *logits.shape[2:]) != (batch, *dims):
         expected = ", ".join(map(str, (batch, "K", *dims)))
         raise ValueError(
-            f"recon: got shape {tuple(logits.shape)}, expected ({expected}): that of x, {tuple(x.shape)}, with the "
+            f"{label}: got shape {tuple(logits.shape)}, expected ({expected}): that of x, {tuple(x.shape)}, with the "
             "logits of the K levels along dimension 1"
         )
     if logits.shape[1] == 0:
-        raise ValueError(f"recon: got shape {tuple(logits.shape)}, expected at least one level along dimension 1")
+        raise ValueError(f"{label}: got shape {tuple(logits.shape)}, expected at least one level along dimension 1")
     if obs_logvar is not None:
         raise ValueError(f"obs_logvar: has no effect with likelihood={likelihood!r}, which has no variance")
     return logits
 
 
-def _observation(obs_logvar, params, x, likelihood, names):
-    if "logvar" not in names:
+def _observation(obs_logvar, loc, x, likelihood, given):
+    """obs_logvar as a tensor. `given` is what an error calls the logvar of recon; None if recon has no logvar."""
+    if "logvar" not in LIKELIHOODS[likelihood].PARAMETERS:
         raise ValueError(f"obs_logvar: has no effect with likelihood={likelihood!r}, which has no variance")
-    if len(params) >= len(names):
-        raise ValueError("obs_logvar: given beside recon=(loc, logvar); expected one of the two")
+    if given is not None:
+        raise ValueError(f"obs_logvar: given beside {given}; expected one of the two")
     obs_logvar = current(obs_logvar)
     if isinstance(obs_logvar, torch.Tensor):
         tensor("obs_logvar", obs_logvar)
@@ -137,10 +167,9 @@ def _observation(obs_logvar, params, x, likelihood, names):
         broadcasts("obs_logvar", obs_logvar.shape, "x", x.shape)
         return obs_logvar
     number("obs_logvar", obs_logvar)
-    dtype = torch.float64 if params[0].dtype == torch.float64 else torch.float32
-    if abs(obs_logvar) > torch.finfo(dtype).max:
-        raise ValueError(f"obs_logvar: got {obs_logvar}, expected a number that {dtype} holds")
-    return torch.full((), obs_logvar, dtype=dtype, device=x.device)
+    if abs(obs_logvar) > torch.finfo(_computed(loc)).max:
+        raise ValueError(f"obs_logvar: got {obs_logvar}, expected a number that {_computed(loc)} holds")
+    return _number(obs_logvar, loc)
 
 
 def posterior(mu, logvar, prior):
@@ -164,21 +193,25 @@ def posterior(mu, logvar, prior):
     return mu, logvar, *prior
 
 
-def moments(mu):
-    """mu and logvar in one tensor."""
-    tensor("mu", mu)
-    if mu.dim() < 2 or mu.shape[1] % 2:
-        raise ValueError(
-            f"mu: got shape {tuple(mu.shape)} and no logvar, expected [B, 2L, ...]: mu, then logvar, along dimension 1"
-        )
-    return mu
+def moments(t, name="moments", **others):
+    """mu and logvar in one tensor, which stands in the place of `others`."""
+    tensor(name, t)
+    for other, value in others.items():
+        if value is not None:
+            raise ValueError(f"{name}: given beside {other}; expected one or the other")
+    if t.dim() < 2 or t.shape[1] % 2:
+        came = f"shape {tuple(t.shape)}{' and no logvar' if name == 'mu' else ''}"
+        raise ValueError(f"{name}: got {came}, expected [B, 2L, ...]: mu, then logvar, along dimension 1")
+    return t
 
 
 def latent(mu, logvar, kl, prior, batch):
     """The latent term's tensors, from mu and logvar, or from kl."""
     if kl is None:
         if mu is None or logvar is None:
-            raise ValueError("mu, logvar, kl: expected mu and logvar, or kl; for the likelihood alone there is nll()")
+            raise ValueError(
+                "mu, logvar, kl: expected mu and logvar, or kl, or moments; for the likelihood alone there is nll()"
+            )
         tensors = posterior(mu, logvar, prior)
         name = "mu"
     else:
@@ -227,12 +260,12 @@ def weight(name, value, like, dims=()):
 
 
 def free_bits(value, units):
-    """The pair (nats, unit); what is in it is checked where it is used."""
+    """FreeBits(nats, unit) out of a pair; the nats are checked where they are used."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         names = ", ".join(map(repr, units))
         raise TypeError(f"free_bits: got {value!r}, expected None or a pair (nats, unit), unit one of {names}")
     choice("free_bits[1] (unit)", value[1], units)
-    return value
+    return FreeBits(*value)
 
 
 def noise(n_samples, generator, mu):
@@ -247,11 +280,11 @@ def noise(n_samples, generator, mu):
 
 
 def shard(shard, rows):
-    """(first, total), the place of these rows in a batch."""
+    """Shard(first, total), the place of these rows in a batch, out of a pair."""
     ints = isinstance(shard, (tuple, list)) and all(isinstance(n, (int, torch.SymInt)) for n in shard)
     if not ints or len(shard) != 2:
         raise TypeError(f"shard: got {shard!r}, expected None or a pair of integers (first, total)")
     first, total = shard
     if not 0 <= first <= total - rows:
         raise ValueError(f"shard: got {(first, total)}, expected 0 <= first <= total - {rows}, the batch of mu")
-    return first, total
+    return Shard(first, total)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 
 from . import checks
+from .formulas import gaussian
 from .mixture import mixture_log_prob
 
 ESTIMATORS = ("stratified", "weighted")
@@ -82,7 +83,7 @@ def kl_decomposition(z, mu, logvar, *, dataset_size, prior=None, estimator="stra
     dtype = torch.float64 if any(t.dtype == torch.float64 for t in (z, *latent)) else torch.float32
     shape = z.shape
     z, mu, logvar, *prior = (t.double().expand(shape).flatten(1) for t in (z, *latent))
-    own = _log_normal(z, mu, logvar)
+    own = -gaussian.nll(z, mu, logvar)
 
     def log_q(points, mu, logvar, own):
         # [None]: each sample has a weight of its own in what follows, so gradients ahead would be for nothing
@@ -92,7 +93,7 @@ def kl_decomposition(z, mu, logvar, *, dataset_size, prior=None, estimator="stra
     joint = log_q(z, mu, logvar, own.sum(1))
     columns = zip(*(t.split(1, 1) for t in (z, mu, logvar)), own.unbind(1), strict=True)
     each = torch.stack([log_q(*column) for column in columns], 1)
-    log_p = _log_normal(z, *(prior or (torch.zeros_like(z), torch.zeros_like(z))))
+    log_p = -gaussian.nll(z, *(prior or (torch.zeros_like(z), torch.zeros_like(z))))
     parts = own.sum(1) - joint, joint - each.sum(1), (each - log_p).reshape(shape)
     return KlParts(*(part.to(dtype) for part in parts))
 
@@ -104,9 +105,3 @@ def _log_share(log_own, batch, n, estimator):
     of_other = (n - 1) / (n * (batch - 1))
     # of_other * (sum - own) + own / n; at a batch of all data both weights are 1 / n, and nothing is taken out
     return math.log(of_other) + torch.log1p((1 / (n * of_other) - 1) * torch.exp(log_own))
-
-
-def _log_normal(z, mu, logvar):
-    """Element by element."""
-    scaled = (z - mu) * torch.exp(-0.5 * logvar)
-    return -0.5 * (scaled * scaled + logvar + math.log(2 * math.pi))

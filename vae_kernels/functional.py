@@ -4,13 +4,15 @@ All losses are negative objectives in nats, to be minimised; dimension 0 is the 
 DTensors whose samples are shared out over ranks give DTensors: sharded.py.
 """
 
+import math
+
 import torch
 
 from . import backends, checks, layout, philox, sharded
 from .control import current
 from .core.objective import REDUCTIONS, Draw, objective
 from .formulas.elbo import compute_dtype
-from .priors import Prior, moments, monte_carlo_kl
+from .priors import Prior, monte_carlo_kl, pair_of
 from .terms import ElboTerms
 
 
@@ -21,6 +23,7 @@ def fused_elbo(
     logvar=None,
     *,
     kl=None,
+    moments=None,
     likelihood="bernoulli",
     obs_logvar=None,
     prior=None,
@@ -41,12 +44,13 @@ def fused_elbo(
         loss = fused_elbo(decoder(z), x, mu, logvar)
 
     Args:
-        recon: what the decoder puts out, of the shape of x: for "bernoulli" and "continuous_bernoulli" the logits; for
-            "gaussian" loc, or the tuple (loc, logvar); for "laplace" loc, or (loc, logscale); for
-            "discretized_logistic" (loc, logscale). For counts, in natural logarithms: log_rate for "poisson";
-            (log_mean, log_inverse_dispersion) for "negative_binomial", whose variance is mean + mean^2 / inverse
-            dispersion; and dropout_logits as a third for "zinb". All but the first broadcast to x (per gene, per cell,
-            0-d).
+        recon: what the decoder puts out: the likelihood's parameter, a tuple of its parameters, or a mapping by their
+            names, {"loc": loc, "logvar": logvar}, without those that have a default. The first has the shape of x. For
+            "bernoulli" and "continuous_bernoulli" logits; for "gaussian" loc, or (loc, logvar); for "laplace" loc, or
+            (loc, logscale); for "discretized_logistic" (loc, logscale). For counts, in natural logarithms: log_rate for
+            "poisson"; (log_mean, log_inverse_dispersion) for "negative_binomial", whose variance is mean + mean^2 /
+            inverse dispersion; and dropout_logits as a third for "zinb". All but the first broadcast to x (per gene,
+            per cell, 0-d).
             For "categorical" the logits of K levels along dimension 1, [B, K, ...] for x [B, ...], as
             torch.nn.functional.cross_entropy takes them. float32, float64, bfloat16 or float16.
         x: [B, ...] the target; also uint8, which is read as x / 255. "bernoulli" is a likelihood for x in [0, 1].
@@ -56,7 +60,9 @@ def fused_elbo(
             is the gradient of the logits there.
         mu, logvar: [B, ...] the posterior q(z|x) = N(mu, exp(logvar)).
         kl: in place of mu and logvar, the [B] or [B, latent dims] that sample_kl gave.
-        likelihood: a name in vae_kernels.LIKELIHOODS.
+        moments: in place of mu and logvar, both in one tensor [B, 2L, ...]: mu, then logvar, along dimension 1. Its
+            halves are not copied, and it gets its gradient in one piece.
+        likelihood: a name in vae_kernels.LIKELIHOODS, or an object of vae_kernels.likelihoods.
         obs_logvar: the "gaussian" log-variance beside a recon that is loc alone: None is 0 (unit variance), a float, a
             tensor that broadcasts to x (0-d, per channel, per pixel), trained if it requires grad, or a control.
         prior: None for N(0, I), a pair (mu, logvar) that broadcasts to mu, or a module of vae_kernels.priors whose KL
@@ -64,9 +70,9 @@ def fused_elbo(
         beta: float or 0-d tensor, or a tensor that broadcasts to the latent dims. A tensor is read on its device. Or a
             schedule or controller of vae_kernels.controls: then its value at this call.
         rec_weight: float, 0-d tensor or control.
-        free_bits: None, or a pair (nats, unit): below so many nats in each unit the KL costs nothing more. The units of
-            controls.free_bits: "per_dim", "per_sample", "batch_mean", and "per_group" (an index of dimension 1). The
-            terms have the KL as it is. beta is then a number or 0-d.
+        free_bits: None, or vk.FreeBits(nats, unit) or a plain pair: below so many nats in each unit the KL costs
+            nothing more. The units of controls.free_bits: "per_dim", "per_sample", "per_batch_mean", and "per_group"
+            (an index of dimension 1). The terms have the KL as it is. beta is then a number or 0-d.
         reduction: "mean", "sum" or "none".
         return_terms: give ElboTerms in place of the loss, from the same pass.
         backend: "auto", or a name in available_backends(), which is then never replaced by another.
@@ -79,6 +85,10 @@ def fused_elbo(
         TypeError, ValueError: naming the argument, what came, and what is expected.
     """
     checks.flag("return_terms", return_terms)
+    if type(likelihood) is not str:
+        likelihood = checks.likelihood(likelihood)
+    if moments is not None:
+        mu, logvar = layout.halves(checks.moments(moments, mu=mu, logvar=logvar, kl=kl))
     if free_bits is not None:
         latent = mu, logvar, kl, prior
         settings = {"likelihood": likelihood, "obs_logvar": obs_logvar, "beta": beta, "rec_weight": rec_weight}
@@ -90,7 +100,7 @@ def fused_elbo(
         params = (recon,)
     else:
         params = checks.parameters(recon, x, likelihood, obs_logvar)
-        latent = checks.latent(mu, logvar, kl, moments(prior) if kl is None else prior, x)
+        latent = checks.latent(mu, logvar, kl, pair_of(prior) if kl is None else prior, x)
         x, params = layout.likelihood(x, params)
         latent = layout.latent(latent)
     if not checks.plain_weights(rec_weight, beta):
@@ -107,22 +117,42 @@ def nll(recon, x, *, likelihood="bernoulli", obs_logvar=None, reduction="none", 
 
     The arguments are those of fused_elbo, and so are dtypes and errors.
     """
+    if type(likelihood) is not str:
+        likelihood = checks.likelihood(likelihood)
     params = checks.parameters(recon, x, likelihood, obs_logvar)
     x, params = layout.likelihood(x, params)
     return _elbo(x, params, likelihood, (), 1.0, 1.0, reduction, False, backend)
 
 
-def gaussian_kl(mu, logvar, *, prior=None, reduction="none", backend="auto"):
+def gaussian_kl(mu=None, logvar=None, *, moments=None, prior=None, per_dim=False, reduction="none", backend="auto"):
     """KL( N(mu, exp(logvar)) || prior ) in nats, summed over all but dimension 0: [B], or its mean or sum.
 
-    The arguments are those of fused_elbo. Kingma & Welling 2014, arXiv:1312.6114, appendix B.
+    With per_dim=True the KL of each latent dimension, of the shape of mu; "mean" and "sum" are over the batch, and give
+    the shape of a sample of mu. The other arguments are those of fused_elbo. Kingma & Welling 2014, arXiv:1312.6114,
+    appendix B.
     """
-    latent = layout.latent(checks.posterior(mu, logvar, moments(prior)))
-    return _elbo(None, (), "", latent, 1.0, 1.0, reduction, False, backend)
+    checks.flag("per_dim", per_dim)
+    if moments is not None:
+        mu, logvar = layout.halves(checks.moments(moments, mu=mu, logvar=logvar))
+    latent = layout.latent(checks.posterior(mu, logvar, pair_of(prior)))
+    if not per_dim:
+        return _elbo(None, (), "", latent, 1.0, 1.0, reduction, False, backend)
+    checks.choice("reduction", reduction, REDUCTIONS)
+    kl = _elbo(None, (), "", layout.elements(latent), 1.0, 1.0, "none", False, backend).view(mu.shape)
+    return kl if reduction == "none" else getattr(kl, reduction)(0)
 
 
 def sample_kl(
-    mu, logvar=None, *, prior=None, n_samples=None, reduction="none", generator=None, shard=None, backend="auto"
+    mu,
+    logvar=None,
+    *,
+    prior=None,
+    per_dim=False,
+    n_samples=None,
+    reduction="none",
+    generator=None,
+    shard=None,
+    backend="auto",
 ):
     """A reparameterized sample of the posterior and its KL to the prior, from one kernel: (z, kl).
 
@@ -140,25 +170,30 @@ def sample_kl(
         prior: None for N(0, I), a pair (mu, logvar) that broadcasts to [B, L, ...], or a module of vae_kernels.priors;
             all get gradients. Where a module has no closed form, kl is the Monte Carlo estimate from the very z that
             is given, log q(z|x) - log p(z), the mean over its n_samples.
+        per_dim: give the KL of each latent dimension in place of their sum; it must have a closed form.
         n_samples: None, or the number K of samples for each posterior.
         reduction: of the KL over the batch: "none", "mean" or "sum".
         generator: a torch.Generator on the device of mu, or None for the default one.
-        shard: None, or (first, total): mu is the samples first, ..., first + B - 1 of a batch of `total`, and each gets
-            the noise that it has there. So many ranks draw what one would, if their generators agree: seed all alike.
-            Without it ranks differ as their seeds do, as with torch.randn: seed with seed + rank.
+        shard: None, or vk.Shard(first, total) or a plain pair: mu is the samples first, ..., first + B - 1 of a batch
+            of `total`, and each gets the noise that it has there. So many ranks draw what one would, if all are seeded
+            alike. Without it ranks differ as their seeds do, as with torch.randn: seed with seed + rank.
         backend: as in fused_elbo.
 
     Returns:
         z: [B, L, ...], or [K, B, L, ...] with n_samples=K, of the dtype of mu.
-        kl: [B] in nats, summed over the latent dims, or its mean or sum over the batch; float32, or float64 if mu is.
+        kl: [B] in nats, summed over the latent dims, or [B, L, ...] with per_dim=True; or its mean or sum over the
+            batch. float32, or float64 if mu is.
     """
     checks.choice("reduction", reduction, REDUCTIONS)
-    if isinstance(prior, Prior) and not prior.closed_form:
+    checks.flag("per_dim", per_dim)
+    if per_dim:
+        z, kl = _sample_elements(mu, logvar, prior, n_samples, generator, shard, backend)
+    elif isinstance(prior, Prior) and not prior.closed_form:
         z, eps, logvar = sample_and_noise(mu, logvar, n_samples, generator, shard, backend)
         kl = monte_carlo_kl(z, eps, logvar, prior)
     else:
-        z, kl = _sample(mu, logvar, moments(prior), n_samples, True, generator, shard, backend)
-    return z, kl if reduction == "none" else getattr(kl, reduction)()
+        z, kl = _sample(mu, logvar, pair_of(prior), n_samples, True, generator, shard, backend)
+    return z, kl if reduction == "none" else getattr(kl, reduction)(0)
 
 
 def reparameterize(mu, logvar=None, *, n_samples=None, generator=None, shard=None, backend="auto"):
@@ -182,10 +217,10 @@ def _with_free_bits(free_bits, recon, x, latent, return_terms, settings):
 
     nats, unit = checks.free_bits(free_bits, penalty.UNITS)
     mu, logvar, kl, prior = latent
-    prior = moments(prior) if kl is None else prior
+    prior = pair_of(prior) if kl is None else prior
     checks.latent(mu, logvar, kl, prior, x)
     if kl is None:
-        kl = penalty.kl_per_dim(mu, logvar, prior=prior, backend=settings["backend"])
+        kl = gaussian_kl(mu, logvar, prior=prior, per_dim=True, backend=settings["backend"])
     floored = penalty.free_bits(kl, nats, unit=unit)
     out = fused_elbo(recon, x, kl=floored, return_terms=return_terms, **settings)
     if not return_terms:
@@ -223,6 +258,19 @@ def sample_and_noise(mu, logvar, n_samples, generator, shard, backend):
     return z, _sample(zero, zero, *how)[0], logvar
 
 
+def _sample_elements(mu, logvar, prior, n_samples, generator, shard, backend):
+    """z, and the KL of each element of mu. The noise is the noise of _sample, which depends on an element's index."""
+    if isinstance(prior, Prior) and not prior.closed_form:
+        raise TypeError(f"per_dim: got True, expected False with {type(prior).__name__}: its KL has no closed form")
+    mu, logvar = layout.halves(checks.moments(mu, "mu")) if logvar is None else (mu, logvar)
+    latent, shape = checks.posterior(mu, logvar, pair_of(prior)), mu.shape
+    if shard is not None:
+        shard = [n * math.prod(shape[1:]) for n in checks.shard(shard, shape[0])]
+    mu, logvar, *prior = layout.elements(layout.latent(latent))
+    z, kl = _sample(mu, logvar, prior or None, n_samples, True, generator, shard, backend)
+    return z.view(shape if n_samples is None else (n_samples, *shape)), kl.view(shape)
+
+
 def _pair(mu, logvar, prior):
     if prior is None and checks.plain((mu, logvar)) and mu.shape == logvar.shape:
         return mu, logvar, ()
@@ -231,7 +279,7 @@ def _pair(mu, logvar, prior):
 
 
 def _packed(both, prior):
-    both = layout.moments(checks.moments(both))
+    both = layout.moments(checks.moments(both, "mu"))
     if prior is not None:
         _, _, prior = _pair(*both.detach().chunk(2, 1), prior)
     return both, None, prior or ()

@@ -36,6 +36,16 @@ def moments(t):
     return _row_major(t)
 
 
+def halves(t):
+    """mu and logvar out of such a tensor: views, of which no kernel needs a copy."""
+    return _row_major(t).chunk(2, 1)
+
+
+def elements(tensors):
+    """What latent() gives, of mu [B, ...], as [N]: each element is then a sample of one dimension."""
+    return tuple([t.reshape(-1) for t in tensors])
+
+
 def weight(w, shape=()):
     """A weight tensor as float32 or float64, 0-d or of this shape; a number as it is."""
     if not isinstance(w, torch.Tensor):

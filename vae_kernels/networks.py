@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from torch import nn
 
+from . import checks
 from .formulas import LEVELS, LIKELIHOODS
 from .vae import VAE
 
@@ -22,13 +23,13 @@ class _Split(nn.Module):
 
 def _check(likelihood, outputs, sizes):
     """Arguments that the builders share. `sizes`: name -> ints that must all be positive."""
+    likelihood = checks.likelihood(likelihood)
     if likelihood in LEVELS:
         raise ValueError(f"likelihood: {likelihood!r} needs a decoder with levels along dimension 1; expected VAE(...)")
-    if likelihood in LIKELIHOODS:  # an unknown name is VAE's error
-        names = LIKELIHOODS[likelihood].PARAMETERS
-        if not 1 <= outputs <= len(names):
-            expected = f"1 to {len(names)} for {likelihood!r} ({', '.join(names)})"
-            raise ValueError(f"outputs: got {outputs}, expected {expected}")
+    names = LIKELIHOODS[likelihood].PARAMETERS
+    if not 1 <= outputs <= len(names):
+        expected = f"1 to {len(names)} for {likelihood!r} ({', '.join(names)})"
+        raise ValueError(f"outputs: got {outputs}, expected {expected}")
     for name, values in sizes.items():
         if any(not isinstance(v, int) or v < 1 for v in values):
             raise ValueError(f"{name}: got {tuple(values)}, expected positive ints")

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from . import philox
+from .formulas import gaussian
 from .mixture import mixture_log_prob
 
 
@@ -213,7 +214,7 @@ class FlowPrior(Prior):
             return self.sample(n)
 
 
-def moments(prior):
+def pair_of(prior):
     """What the closed form takes for `prior`, None or a pair; TypeError for a prior that has no closed form."""
     if not isinstance(prior, Prior):
         return prior
@@ -228,8 +229,8 @@ def moments(prior):
 def monte_carlo_kl(z, eps, logvar, prior):
     """log q(z|x) - log p(z) [B] in nats, the mean over the samples if z is [K, B, ...]; z = mu + exp(logvar / 2) eps.
 
-    log q is taken of the noise, as (z - mu) would cancel; its gradient is that along the sample's path: -1/2 by logvar
-    and 0 by mu.
+    log q is a function of the noise, because (z - mu) would cancel. Its gradient is the gradient along the path of the
+    sample: -1/2 by logvar, and 0 by mu.
     """
     return (log_posterior(eps, logvar) - prior.log_prob(z)).reshape(-1, len(logvar)).mean(0)
 
@@ -247,11 +248,10 @@ def log_prior(prior, z):
 
 def log_posterior(eps, logvar):
     """log q(z|x) of the z = mu + exp(logvar / 2) eps: eps [B, ...] or [K, B, ...] -> [B] or [K, B]."""
-    dims = tuple(range(-logvar.dim() + 1, 0))
-    if not dims:
-        return -0.5 * (eps * eps + logvar + math.log(2 * math.pi))
-    constant = math.prod(logvar.shape[1:]) * math.log(2 * math.pi)
-    return -0.5 * ((eps * eps).sum(dims) + logvar.to(eps.dtype).sum(dims) + constant)
+    squares, logvar, dims = eps * eps, logvar.to(eps.dtype), tuple(range(-logvar.dim() + 1, 0))
+    if not dims:  # sum() over no dims at all would sum over the batch
+        return -gaussian.nll_of_sums(squares, logvar)
+    return -gaussian.nll_of_sums(squares.sum(dims), logvar.sum(dims), math.prod(logvar.shape[1:]))
 
 
 def _normals(shape, like, generator):

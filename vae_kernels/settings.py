@@ -8,6 +8,7 @@ from torch import nn
 from . import checks
 from .control import Control, refuse_bare_value
 from .controls.penalty import UNITS
+from .pairs import FreeBits
 from .priors import Prior
 
 _OF_LOSS = ("beta", "rec_weight", "free_bits_nats", "obs_logvar")
@@ -42,8 +43,8 @@ class Settings(nn.Module):
 
     @property
     def free_bits(self):
-        """None, or the pair (nats, unit)."""
-        return None if self.free_bits_unit is None else (self.free_bits_nats, self.free_bits_unit)
+        """None, or FreeBits(nats, unit)."""
+        return None if self.free_bits_unit is None else FreeBits(self.free_bits_nats, self.free_bits_unit)
 
     @free_bits.setter
     def free_bits(self, pair):

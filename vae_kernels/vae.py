@@ -5,8 +5,8 @@ Use it as it is, or read it as an example of a training step: every number comes
 
 import torch
 
-from . import functional
-from .formulas import ALL
+from . import checks, functional
+from .likelihoods import by_name, formula_of
 from .priors import Prior
 from .settings import Settings
 
@@ -15,9 +15,9 @@ class VAE(Settings):
     """A variational autoencoder with a diagonal Gaussian posterior.
 
     encoder:      module, x [B, ...] float -> one tensor [B, 2L, ...] (mu, then logvar), or a pair (mu, logvar).
-    decoder:      module, z [B, L, ...] -> the likelihood's parameter of the shape of x, or a tuple of its parameters;
-                  with "categorical" the logits [B, K, ...].
-    likelihood:   a name in `vae_kernels.LIKELIHOODS`.
+    decoder:      module, z [B, L, ...] -> the likelihood's parameter of the shape of x, or a tuple or a mapping of its
+                  parameters, as in `fused_elbo`; with "categorical" the logits [B, K, ...].
+    likelihood:   a name in `vae_kernels.LIKELIHOODS`, or an object of `vae_kernels.likelihoods`; kept as it is given.
     obs_logvar:   as in `fused_elbo`. An `nn.Parameter` is trained, a tensor is kept as a buffer; or a RunningLogvar.
     prior:        None is N(0, I); a pair (mu, logvar) of tensors or Parameters that broadcast to [B, L, ...]; or a
                   module of `vae_kernels.priors`, whose KL may be a Monte Carlo estimate.
@@ -50,8 +50,7 @@ class VAE(Settings):
         autoregressive=False,
         backend="auto",
     ):
-        if likelihood not in ALL:
-            raise ValueError(f"likelihood: got {likelihood!r}, expected one of {', '.join(sorted(ALL))}")
+        checks.likelihood(likelihood)
         for name, weight in (("beta", beta), ("rec_weight", rec_weight)):
             if isinstance(weight, torch.Tensor) and weight.dim():
                 raise ValueError(f"{name}: got shape {tuple(weight.shape)}, expected a float or a 0-d tensor")
@@ -95,11 +94,11 @@ class VAE(Settings):
         """x as the networks take it."""
         if x.is_floating_point():
             return x
-        unit = x.dtype == torch.uint8 and ALL[self.likelihood].SUPPORT != "counts"
+        unit = x.dtype == torch.uint8 and formula_of(self.likelihood).SUPPORT != "counts"
         return x.to(self._like().dtype) / (255 if unit else 1)
 
     def decode(self, z, x=None):
-        """z [B, L, ...] -> what the decoder puts out: a tensor, or a tuple of the likelihood's parameters.
+        """z [B, L, ...] -> what the decoder puts out: a tensor, or a tuple or a mapping of the likelihood's parameters.
 
         x: [B, ...], which only an autoregressive decoder takes, and needs.
         """
@@ -174,8 +173,7 @@ class VAE(Settings):
         return functional.reparameterize(mu, logvar, generator=generator, backend=self.backend)
 
     def _mean(self, recon):
-        parts = recon if isinstance(recon, (tuple, list)) else (recon,)
-        return ALL[self.likelihood].mean(*parts)
+        return formula_of(self.likelihood).mean(**by_name(recon, self.likelihood))
 
     def _like(self):
         """A tensor of the network's dtype and device: its first floating-point parameter or buffer."""

@@ -259,7 +259,7 @@ def needs_grad():
 
 
 ERRORS = {
-    "likelihood": (lambda: small("poison"), ValueError, "likelihood: got 'poison', expected one of bernoulli"),
+    "likelihood": (lambda: small("poison"), ValueError, "likelihood: got 'poison', expected one of 'bernoulli'"),
     "beta shape": (lambda: small(beta=torch.ones(3)), ValueError, r"beta: got shape \(3,\)"),
     "lost gradient": (
         lambda: small("gaussian", obs_logvar=needs_grad()),

@@ -121,10 +121,12 @@ def step(recon, obs, x, mu, logvar, m, v, beta, reduction, seed=9):
     z, kl = vk.sample_kl(mu, logvar, prior=(m, v), n_samples=2)
     settings = {"likelihood": "gaussian", "obs_logvar": obs, "beta": beta, "rec_weight": 0.5, "reduction": reduction}
     terms = vk.fused_elbo(recon, x, mu, logvar, prior=(m, v), return_terms=True, **settings)
-    both = vk.sample_kl(torch.cat((mu, logvar), 1).detach(), n_samples=None)[0]
+    moments = torch.cat((mu, logvar), 1).detach()
+    both = vk.sample_kl(moments, n_samples=None)[0]
     total = terms.loss.sum() * 3 + (z * z).sum() + kl.mean()
     grads = torch.autograd.grad(total, inputs)
-    return [z, kl, terms.loss, terms.nll, terms.kl, terms.kl_per_dim, both, *grads]
+    of_moments = vk.fused_elbo({"loc": recon}, x, moments=moments, prior=(m, v), **settings).sum()
+    return [z, kl, terms.loss, terms.nll, terms.kl, terms.kl_per_dim, both, *grads, of_moments]
 
 
 def check_dtensor():

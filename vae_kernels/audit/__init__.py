@@ -23,8 +23,9 @@ def audit(loss_fn, example, *, seed=0):
     Args:
         loss_fn: a callable (recon, x, mu, logvar) -> loss, 0-d or [B]: without noise, and differentiable. If your loss
             takes other arguments, wrap it in a lambda.
-        example: (recon, x, mu, logvar) of one batch, as the loss gets them; recon may be a tuple. At least two samples,
-            if the batch's part in the weights is to be told from the loss's own.
+        example: (recon, x, mu, logvar) of one batch, as the loss gets them. recon may be a tuple, or a mapping by the
+            names of a likelihood's parameters. At least two samples, if the batch's part in the weights is to be told
+            from the loss's own.
         seed: of the drawn values.
 
     Returns:
@@ -42,7 +43,7 @@ def audit(loss_fn, example, *, seed=0):
     name = reading.likelihood and reading.likelihood.name
     if reading.effective_beta is None:
         return Audit(None, name, calls.reduction(reading), found)
-    equal, meant = (_callable(*make(reading), point.single) for make in (calls.equal, calls.meant))
+    equal, meant = (_callable(*make(reading)) for make in (calls.equal, calls.meant))
     # near the prior and far from it, where another KL would have another weight
     elsewhere = max(_difference(loss_fn, equal, probe.synthetic(point, seed + 1, spread)) for spread in (0.2, 2.0))
     if not elsewhere <= SAME:
@@ -67,13 +68,9 @@ def audit(loss_fn, example, *, seed=0):
 SAME = 1e-3  # relative: ten times what a weight may be off by
 
 
-def _callable(text, names, single):
+def _callable(text, names):
     """A loss function out of the text of a call."""
-
-    def call(recon, x, mu, logvar):
-        return calls.run(text, names, probe.Point((recon,) if single else recon, x, mu, logvar, single))
-
-    return call
+    return lambda recon, x, mu, logvar: calls.run(text, names, recon, x, mu, logvar)
 
 
 def _difference(one, other, at):

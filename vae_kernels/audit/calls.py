@@ -99,8 +99,8 @@ def _options(reading):
         options += ", obs_logvar=obs_logvar"
     elif reading.obs_logvar is not None:
         options += f", obs_logvar={reading.obs_logvar:.12g}"
-    recon = "torch.logit(recon)" if reading.likelihood.of == "probabilities" else "recon"
-    x = "x" if reading.same_shape else "x.reshape(recon.shape)"
+    recon = f"torch.logit({reading.first})" if reading.likelihood.of == "probabilities" else "recon"
+    x = "x" if reading.same_shape else f"x.reshape({reading.first}.shape)"
     return names, options, recon, x, "2 * logvar" if reading.kl.of == "log sigma" else "logvar"
 
 
@@ -113,10 +113,9 @@ def number(value, sizes):
     return f"{float(f'{value:.6g}')}" if abs(value - float(f"{value:.6g}")) <= 1e-9 * abs(value) else f"{value:.12g}"
 
 
-def run(text, names, point):
-    """The value of such a text at a point."""
+def run(text, names, recon, x, mu, logvar):
+    """The value of such a text for these arguments of a loss."""
     import vae_kernels as vk
 
-    recon, x, mu, logvar = point.arguments()
     scope = {"vk": vk, "torch": torch, "recon": recon, "x": x, "mu": mu, "logvar": logvar}
     return eval(text, {"__builtins__": {}}, scope | {k: v.to(mu.dtype) for k, v in names.items()})

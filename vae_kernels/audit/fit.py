@@ -56,15 +56,18 @@ def likelihood(measured, at):
 def candidates(at):
     """(likelihood, what recon is, its element-wise nll of recon), for what recon and x allow."""
     for name, formula in ALL.items():
-        missing = formula.PARAMETERS[len(at.recon) :]
-        if len(at.recon) > len(formula.PARAMETERS) or any(p not in formula.DEFAULTS for p in missing):
+        given = at.names or formula.PARAMETERS[: len(at.recon)]
+        missing = [p for p in formula.PARAMETERS if p not in given]
+        left_out = any(p not in formula.DEFAULTS for p in missing)
+        if left_out or len(given) < len(at.recon) or not set(given) <= set(formula.PARAMETERS):
             continue
         x = target(at, name)
         if x is None:
             continue
 
-        def nll(*recon, formula=formula, x=x, missing=missing):
-            return formula.nll(x, *recon, *(x.new_full((), formula.DEFAULTS[p]) for p in missing))
+        def nll(*recon, formula=formula, x=x, given=given, missing=missing):
+            named = dict(zip(given, recon, strict=True))
+            return formula.nll(x, **named, **{p: x.new_full((), formula.DEFAULTS[p]) for p in missing})
 
         yield name, formula.PARAMETERS[0], nll
         if name == "bernoulli" and all(bool(((r > 0) & (r < 1)).all()) for r in at.recon):

@@ -1,30 +1,46 @@
 """Measuring a loss from outside: its value and its gradients at points of our choice, in float64 where it lets us."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
 from .. import checks
+from ..formulas import ALL
 
 
 @dataclass(frozen=True)
 class Point:
-    """Arguments of a loss: recon (a tuple), x, mu, logvar."""
+    """Arguments of a loss: recon (a tuple), x, mu, logvar. The loss gets recon in the form of the example: a tensor, a
+    tuple, or a mapping by the names of the parameters."""
 
     recon: tuple
     x: torch.Tensor
     mu: torch.Tensor
     logvar: torch.Tensor
-    single: bool  # recon reaches the loss as a tensor, not as a tuple
+    form: type | tuple  # torch.Tensor, tuple, or the names
 
     def __len__(self):
         return len(self.x)
 
     def map(self, f):
-        return Point(tuple(map(f, self.recon)), f(self.x), f(self.mu), f(self.logvar), self.single)
+        return Point(tuple(map(f, self.recon)), f(self.x), f(self.mu), f(self.logvar), self.form)
+
+    @property
+    def names(self):
+        """The names of the parameters in recon, or None where recon is no mapping."""
+        return self.form if isinstance(self.form, tuple) else None
+
+    @property
+    def first(self):
+        """The text of the first parameter."""
+        if self.form is torch.Tensor:
+            return "recon"
+        return f'recon["{self.names[0]}"]' if self.names else "recon[0]"
 
     def arguments(self):
-        return self.recon[0] if self.single else self.recon, self.x, self.mu, self.logvar
+        recon = dict(zip(self.names, self.recon, strict=True)) if self.names else self.recon
+        return self.recon[0] if self.form is torch.Tensor else recon, self.x, self.mu, self.logvar
 
 
 @dataclass(frozen=True)
@@ -44,8 +60,8 @@ def point(example):
         got = f"{len(example)} values" if isinstance(example, (tuple, list)) else type(example).__name__
         raise TypeError(f"example: got {got}, expected (recon, x, mu, logvar) of one batch")
     recon, x, mu, logvar = example
-    single = isinstance(recon, torch.Tensor)
-    for name, t in zip(("recon", "mu", "logvar"), ((recon,) if single else recon, (mu,), (logvar,)), strict=True):
+    recon, form = _parts(recon)
+    for name, t in zip(("recon", "mu", "logvar"), (recon, (mu,), (logvar,)), strict=True):
         for part in t:
             checks.tensor(name, part)
     if not isinstance(x, torch.Tensor) or x.dim() == 0 or len(x) == 0:
@@ -54,7 +70,22 @@ def point(example):
         raise ValueError(f"logvar: got shape {tuple(logvar.shape)}, expected that of mu, {tuple(mu.shape)}")
     if len(mu) != len(x):
         raise ValueError(f"mu: got shape {tuple(mu.shape)}, expected the batch of x, {len(x)}, as dimension 0")
-    return Point((recon,) if single else tuple(recon), x, mu, logvar, single).map(lambda t: t.detach())
+    return Point(tuple(recon), x, mu, logvar, form).map(lambda t: t.detach())
+
+
+def _parts(recon):
+    """The parameters in recon, in the order of a likelihood that has them all if they have names; and their form."""
+    if isinstance(recon, torch.Tensor):
+        return (recon,), torch.Tensor
+    if not isinstance(recon, Mapping):
+        return recon, tuple
+    for formula in ALL.values():
+        names = tuple(name for name in formula.PARAMETERS if name in recon)
+        if len(names) == len(recon) > 0:
+            return tuple(recon[name] for name in names), names
+    known = sorted({name for formula in ALL.values() for name in formula.PARAMETERS})
+    came = ", ".join(map(repr, recon))
+    raise ValueError(f"recon: got the keys {came}, expected the parameters of one likelihood, of {', '.join(known)}")
 
 
 def wide(t):
@@ -78,7 +109,7 @@ def synthetic(example, seed=0, spread=1.0):
         wide(example.x),
         spread * drawn(example.mu, torch.randn),
         spread / 2 * drawn(example.logvar, torch.randn),
-        example.single,
+        example.form,
     )
 
 
@@ -92,7 +123,7 @@ def measure(loss_fn, at):
 
 def _measure(loss_fn, at):
     leaves = [t.clone().requires_grad_() for t in (*at.recon, at.mu, at.logvar)]
-    fresh = Point(tuple(leaves[:-2]), at.x, *leaves[-2:], at.single)
+    fresh = Point(tuple(leaves[:-2]), at.x, *leaves[-2:], at.form)
     with torch.enable_grad():
         loss = loss_fn(*fresh.arguments())
     if not isinstance(loss, torch.Tensor) or loss.dim() > 1:

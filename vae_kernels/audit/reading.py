@@ -23,7 +23,8 @@ class Reading:
 
     sizes: dict
     per_sample: bool
-    same_shape: bool  # of recon and x
+    first: str  # the text of the first parameter in recon
+    same_shape: bool  # of that parameter and x
     likelihood: fit.Fit | None
     kl: fit.Fit | None
     rec_weight: float | None
@@ -62,6 +63,7 @@ def read(loss_fn, example, seed=0):
     return Reading(
         sizes,
         measured.per_sample,
+        at.first,
         at.x.shape == at.recon[0].shape or (likelihood is not None and likelihood.name in LEVELS),
         likelihood,
         kl,

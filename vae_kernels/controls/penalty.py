@@ -1,7 +1,7 @@
 """Functions of the KL that stand in its place: `fused_elbo(recon, x, kl=free_bits(kl, 2.0, unit="per_sample"))`.
 
-Each gives a [B] whose mean over the batch is the paper's term; where the paper averages over the batch first, all its
-elements are equal. reduction="sum" is then B times that, as it is of everything else.
+free_bits and capacity give a [B] whose mean over the batch is the paper's term. Where the paper averages over the batch
+first, all elements of the [B] are equal. With reduction="sum" the term counts B times, as everything else does.
 """
 
 import torch
@@ -10,19 +10,16 @@ from .. import checks, functional
 from ..control import current
 from .ranges import count
 
-UNITS = ("per_dim", "per_group", "per_sample", "batch_mean")
+UNITS = ("per_dim", "per_sample", "per_batch_mean", "per_group", "batch_mean")
+"""The names that `unit=` of free_bits takes. "batch_mean" is another name of "per_batch_mean", as 0.1 had it."""
 
 
 def kl_per_dim(mu, logvar, *, prior=None, backend="auto"):
     """The KL of each sample and latent dimension, in nats, of the shape of mu: what "per_dim" and "per_group" need.
 
-    The arguments, dtypes and errors are those of gaussian_kl, whose value is the sum of this over all but dimension 0.
+    This is gaussian_kl(mu, logvar, prior=prior, per_dim=True), with its arguments, dtypes and errors.
     """
-    mu, logvar, *prior = checks.posterior(mu, logvar, prior)
-    # every element is a sample of one dimension
-    flat = [t.expand(mu.shape).reshape(-1) for t in (mu, logvar, *prior)]
-    kl = functional.gaussian_kl(*flat[:2], prior=tuple(flat[2:]) or None, backend=backend)
-    return kl.view(mu.shape)
+    return functional.gaussian_kl(mu, logvar, prior=prior, per_dim=True, backend=backend)
 
 
 def free_bits(kl, nats, *, unit, groups=None):
@@ -33,20 +30,23 @@ def free_bits(kl, nats, *, unit, groups=None):
                                                         channel, with all that lies behind it; or groups=(4, 12): so
                                                         many indices of dimension 1 each
         "per_sample"  max(nats, kl_b)                   kl [B], of sample_kl or gaussian_kl, or [B, ...], then summed
-        "batch_mean"  max(nats, mean_b kl_b)            the same
+        "per_batch_mean"  max(nats, mean_b kl_b)        the same; "batch_mean" is another name of this unit
 
     "per_group" is Kingma et al. 2016, arXiv:1606.04934, equation 15, and "per_dim" the same with groups of one; the
     minimum of the whole KL, of its mean or of each sample's, is in the code of DreamerV2 (arXiv:2010.02193). The
     objective can be no less than nats per group (so L * nats with "per_dim"): it is no ELBO below that.
 
     Args:
-        kl: float32 or float64 and differentiable; nats as all others.
-        nats: float, 0-d tensor or schedule, >= 0.
-        unit: one of the four words.
-        groups: only for "per_group".
+        kl: nats, of the shape that the unit needs: float32, float64, bfloat16 or float16.
+        nats: float, 0-d tensor or control, >= 0. The values in a tensor are not checked.
+        unit: "per_dim", "per_sample", "per_batch_mean" or "per_group".
+        groups: None, or for "per_group" the sizes of the groups, integers >= 1 that sum to the size of dimension 1.
 
     Returns:
-        [B], for `kl=` of fused_elbo. With data parallelism mean_b is that of each replica.
+        [B], differentiable, for `kl=` of fused_elbo. With data parallelism mean_b is the mean of each replica.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what came, and what is expected.
     """
     checks.choice("unit", unit, UNITS)
     _kl(kl, 2 if unit in ("per_dim", "per_group") else 1, f"unit={unit!r}")
@@ -63,12 +63,13 @@ def free_bits(kl, nats, *, unit, groups=None):
 def capacity(kl, nats, *, unit="per_sample"):
     """|KL - C|: the KL is drawn to C nats from both sides. beta= is the paper's gamma, and a schedule can be the C.
 
-        "per_sample"  |kl_b - C|         Burgess et al. 2018, arXiv:1804.03599, equation 8
-        "batch_mean"  |mean_b kl_b - C|  the same of the mean, as samples may differ in what they need
+        "per_sample"      |kl_b - C|         Burgess et al. 2018, arXiv:1804.03599, equation 8
+        "per_batch_mean"  |mean_b kl_b - C|  the same of the mean, as samples may differ in what they need; "batch_mean"
+                                             is another name of this unit
 
-    kl: [B], or [B, ...], then summed. nats: float, 0-d tensor or schedule, >= 0. Returns [B], for `kl=` of fused_elbo.
+    kl: [B], or [B, ...], then summed. nats: float, 0-d tensor or control, >= 0. Returns [B], for `kl=` of fused_elbo.
     """
-    checks.choice("unit", unit, ("per_sample", "batch_mean"))
+    checks.choice("unit", unit, ("per_sample", "per_batch_mean", "batch_mean"))
     _kl(kl, 1, f"unit={unit!r}")
     nats = _nats("nats", nats, kl)
     kl = _per_sample(kl)

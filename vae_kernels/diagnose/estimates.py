@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from ..formulas import gaussian
 from ..mixture import mixture_log_prob
 
 THIN = 0.05  # of data's own codes lie where the aggregate posterior is called thin
@@ -15,7 +16,7 @@ def mutual_information(mu, logvar, z):
     Hoffman & Johnson 2016, ELBO surgery (the index-code mutual information); the estimate cannot exceed log N.
     mu, logvar, z: [N, L].
     """
-    own = torch.distributions.Normal(mu, torch.exp(logvar / 2)).log_prob(z).sum(1)
+    own = -gaussian.nll(z, mu, logvar).sum(1)
     each = own - mixture_log_prob(z, mu, logvar)
     return each.mean().item(), (each.std() / math.sqrt(len(z))).item()
 

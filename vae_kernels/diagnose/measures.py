@@ -8,10 +8,9 @@ import torch
 from .. import functional
 from ..bounds import log_marginal_likelihood
 from ..control import Control, current
-from ..controls import kl_per_dim
-from ..formulas import ALL
+from ..likelihoods import by_name, formula_of
 from ..monitor import ACTIVE
-from ..priors import Prior, moments
+from ..priors import Prior, pair_of
 from .estimates import aggregate_kl, detail_energy, hole_share, mutual_information
 
 PRIOR_DRAWS = 10_000  # for the moments of a prior that has them in no closed form: 1 % of a standard deviation
@@ -135,7 +134,7 @@ def _batch(model, x, generator):
     z, kl = functional.sample_kl(mu, logvar, prior=model.prior, generator=generator, backend=model.backend)
     dims = None
     if closed_form(model.prior):
-        dims = kl_per_dim(mu, logvar, prior=moments(model.prior), backend=model.backend)
+        dims = functional.gaussian_kl(mu, logvar, prior=model.prior, per_dim=True, backend=model.backend)
     recon = model.decode(z, x) if model.autoregressive else model.decode(z)
     options = {"likelihood": model.likelihood, "obs_logvar": model.obs_logvar, "backend": model.backend}
     nll, data = functional.nll(recon, x, **options), values(model, x)
@@ -152,7 +151,7 @@ def closed_form(prior):
 
 def _pair(prior, like):
     """The (mu, logvar) of a prior in closed form."""
-    return moments(prior) or (torch.zeros_like(like), torch.zeros_like(like))
+    return pair_of(prior) or (torch.zeros_like(like), torch.zeros_like(like))
 
 
 def prior_draws(model, n, like, generator):
@@ -194,9 +193,10 @@ def _log_p(model, x, loss, samples, draws, generator):
 
 def _squares(model, recon, x):
     """[B, 2]: mean of the squared residual over the likelihood's variance, and by itself; None where it has none."""
-    if "logvar" not in ALL[model.likelihood].PARAMETERS:
+    if "logvar" not in formula_of(model.likelihood).PARAMETERS:
         return None
-    loc, logvar = recon if isinstance(recon, (tuple, list)) else (recon, current(model.obs_logvar))
+    given = by_name(recon, model.likelihood)
+    loc, logvar = given["loc"], given.get("logvar", current(model.obs_logvar))
     variance = torch.exp(torch.as_tensor(0.0 if logvar is None else logvar, dtype=loc.dtype, device=loc.device))
     square = (x - loc).square()
     return torch.stack([t.flatten(1).mean(1) for t in (square / variance, square)], 1)
@@ -214,6 +214,6 @@ def _ratio(detail):
 
 def values(model, x):
     """x as the likelihood reads it, in float."""
-    if x.dtype == torch.uint8 and ALL[model.likelihood].SUPPORT not in ("counts", "levels"):
+    if x.dtype == torch.uint8 and formula_of(model.likelihood).SUPPORT not in ("counts", "levels"):
         return x / 255
     return x if x.is_floating_point() else x.float()

@@ -27,7 +27,12 @@ def nll(x, loc, logvar):
     """
     root = torch.exp(logvar * -0.25)
     scaled = (x - loc) * root * root
-    return 0.5 * (scaled * scaled + logvar + math.log(2 * math.pi))
+    return nll_of_sums(scaled * scaled, logvar)
+
+
+def nll_of_sums(squares, logvar, dims=1):
+    """-log p of so many dims in nats, from the sums over them of ((x - loc) e^{-logvar/2})^2 and of logvar."""
+    return 0.5 * (squares + logvar + dims * math.log(2 * math.pi))
 
 
 def triton_nll(x, loc, logvar):

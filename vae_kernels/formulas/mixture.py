@@ -12,9 +12,9 @@ expanded to z^2 - 2 z m + m^2, which a matrix product could compute: that cancel
 The kernels take the log-sum-exp online, a tile of components at a time; here it is written out.
 """
 
-import math
-
 import torch
+
+from . import gaussian
 
 tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
 
@@ -22,13 +22,9 @@ tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is
 def mixture(z, loc, logvar, log_weight, *, ahead=True):
     """log p(z) [N] for z [N, D], loc and logvar [K, D], log_weight [K] (normalised); all of one floating dtype.
 
-    `ahead` is for the kernels (ops/mixture.py). It takes memory for N x K x D numbers. The residual is scaled before it
-    is squared, by two steps of e^{-v/4}, for the reason given in gaussian.py.
+    `ahead` is for the kernels (ops/mixture.py). This takes memory for N x K x D numbers.
     """
-    root = torch.exp(logvar * -0.25)
-    scaled = (z[:, None] - loc) * root * root
-    log_normal = -0.5 * (scaled * scaled + logvar + math.log(2 * math.pi)).sum(-1)
-    return torch.logsumexp(log_weight + log_normal, -1)
+    return torch.logsumexp(log_weight - gaussian.nll(z[:, None], loc, logvar).sum(-1), -1)
 
 
 def triton_root(logvar):

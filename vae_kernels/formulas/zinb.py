@@ -25,6 +25,7 @@ tl = m = c = None  # triton.language, triton/maths.py and triton/counts.py, when
 PARAMETERS = ("log_mean", "log_inverse_dispersion", "dropout_logits")
 DEFAULTS = {}
 SUPPORT = "counts"
+CLASS = "ZeroInflatedNegativeBinomial"  # in vae_kernels.likelihoods
 
 
 def nll(x, log_mean, log_inverse_dispersion, dropout_logits):

@@ -6,6 +6,8 @@ every step lies between its gradients, and malloc then asks the system for those
 and a CUDA graph's replay writes to the same tensor again.
 """
 
+from collections.abc import Mapping
+
 import torch
 
 from .. import checks, sharded
@@ -59,7 +61,10 @@ class Monitor:
         self._others = {}  # place: (kind, terms [1, ...]) of those of another, as an epoch's last may be
 
     def update(self, terms, *, mu=None, logvar=None, logits=None):
-        """One step. terms: ElboTerms; mu, logvar [B, ...] and logits are looked at only where a row is due."""
+        """One step. terms: ElboTerms; mu, logvar [B, ...] and logits are looked at only where a row is due.
+
+        logits: a tensor, or the recon of a likelihood with logits as a mapping, {"logits": tensor}.
+        """
         if not isinstance(terms, ElboTerms):
             raise TypeError(f"terms: got {type(terms).__name__}, expected what return_terms=True gives")
         packed, layout = terms.packed()
@@ -102,6 +107,10 @@ class Monitor:
         return blocks
 
     def _read(self, mu=None, logvar=None, logits=None):
+        if isinstance(logits, Mapping):
+            if "logits" not in logits:
+                raise ValueError(f"logits: got the keys {', '.join(map(repr, logits))}, expected 'logits'")
+            logits = logits["logits"]
         for name, t in (("mu", mu), ("logvar", logvar), ("logits", logits)):
             if t is not None:
                 checks.tensor(name, t)
