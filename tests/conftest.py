@@ -18,7 +18,7 @@ from filelock import FileLock
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read once, when triton is imported
 
-import fused
+import interpreter
 import tiers
 from known import BACKENDS, draw
 from places import CPP, CSRC, SEARCH
@@ -27,7 +27,7 @@ from vae_kernels.formulas import LIKELIHOODS
 
 sys.path[:0] = SEARCH
 if "triton" in BACKENDS:
-    fused.mend_interpreter()
+    interpreter.mend()
 
 
 def pytest_addoption(parser):

@@ -1,4 +1,4 @@
-"""tl.fma in Triton's interpreter, whichever Triton is installed: a b + c rounded once (support/fused.py)."""
+"""tl.fma in Triton's interpreter, whichever Triton is installed: a b + c rounded once (support/interpreter.py)."""
 
 from fractions import Fraction
 

@@ -1,9 +1,4 @@
-"""a b + c rounded once, in numpy, for Triton's interpreter: before Triton 3.9 it rounds the product and then the sum.
-
-The kernels rely on tl.fma: the noise has the same bits on every backend because it rounds once. Compiled code is right
-under every Triton; only the interpreter is not. `mend_interpreter` corrects the interpreter for the tests. The product
-does not change Triton.
-"""
+"""a b + c rounded once, in numpy: for Triton's interpreter (interpreter.py)."""
 
 from fractions import Fraction
 
@@ -74,14 +69,3 @@ def halves(a):
     scaled = a * (2.0**27 + 1)
     high = scaled - (scaled - a)
     return high, a - high
-
-
-def mend_interpreter():
-    """Let tl.fma round once in the interpreter of every Triton; nothing is changed where it already does."""
-    from triton.runtime import interpreter
-
-    builder, handle = interpreter.InterpreterBuilder, interpreter.TensorHandle
-    one, less = (handle(np.array([v], np.float32), interpreter.tl.float32) for v in (1 + 2**-12, -1 - 2**-11))
-    if interpreter.interpreter_builder.create_fma(one, one, less).data[0] != 0:  # 2^-24, which a rounded product lost
-        return
-    builder.create_fma = lambda self, x, y, z: handle(fma(x.data, y.data, z.data), z.dtype.scalar)
