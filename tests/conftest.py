@@ -18,6 +18,7 @@ from filelock import FileLock
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read once, when triton is imported
 
+import interpreter
 import tiers
 from known import BACKENDS, draw
 from places import CPP, CSRC, SEARCH
@@ -25,6 +26,8 @@ from places import CPP, CSRC, SEARCH
 from vae_kernels.formulas import LIKELIHOODS
 
 sys.path[:0] = SEARCH
+if "triton" in BACKENDS:
+    interpreter.mend()
 
 
 def pytest_addoption(parser):

@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from exact import to_float32
 from scipy import stats
 
 from vae_kernels import philox
@@ -162,18 +163,6 @@ def test_traces_without_reading_the_rng():
 
 
 # --- fma
-
-
-def to_float32(exact):
-    """The float32 nearest to a Fraction, ties to even, subnormals and overflow included, in integers alone."""
-    if exact == 0:
-        return 0.0
-    size = abs(exact)
-    exponent = size.numerator.bit_length() - size.denominator.bit_length()
-    exponent -= size < Fraction(2) ** exponent
-    ulp = Fraction(2) ** max(exponent - 23, -149)
-    rounded = round(size / ulp) * ulp  # Python rounds a Fraction's ties to even
-    return math.copysign(float(rounded) if rounded < 2**128 else math.inf, exact)
 
 
 def check_fma(a, b, c):

@@ -4,14 +4,11 @@ Under another Triton than the one installed: TRITON_PATH=<folder that holds it> 
 """
 
 import importlib.util
-import json
 import os
 import re
-import subprocess
-import sys
 
+import other_triton
 import pytest
-from places import SUPPORT
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 
@@ -22,12 +19,7 @@ ELEMENTS_A_THREAD = 8  # of the loop over tiles of 1024 elements by 4 warps
 
 def compile_for(arch, *names):
     """What triton_aot.py says of these kernels, or of all."""
-    path = [p for p in (os.environ.get("TRITON_PATH"), os.environ.get("PYTHONPATH")) if p]
-    env = os.environ | {"TRITON_INTERPRET": "0", "PYTHONPATH": os.pathsep.join(path)}
-    command = [sys.executable, str(SUPPORT / "triton_aot.py"), str(arch), *names]
-    done = subprocess.run(command, cwd=SUPPORT, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
+    return other_triton.run("triton_aot.py", arch, *names)
 
 
 @pytest.fixture(scope="module", params=ARCHS, ids="sm_{}".format)

@@ -1,23 +1,16 @@
 """The host's side of a Triton launch, with a driver that is not there: see triton_host.py."""
 
 import importlib.util
-import json
-import os
-import subprocess
-import sys
 
+import other_triton
 import pytest
-from places import SUPPORT
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 
 
 @pytest.fixture(scope="module")
 def host():
-    env = os.environ | {"TRITON_INTERPRET": "0", "PYTHONPATH": os.environ.get("TRITON_PATH", "")}
-    done = subprocess.run([sys.executable, "triton_host.py"], cwd=SUPPORT, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
+    return other_triton.run("triton_host.py")
 
 
 def test_each_op_is_one_launch(host):

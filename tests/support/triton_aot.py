@@ -44,6 +44,11 @@ def recorded(call):
 
 
 def compiled(kernel, arguments, options, arch):
+    return triton.compile(source_of(kernel, arguments), target=GPUTarget("cuda", arch, 32), options=options)
+
+
+def source_of(kernel, arguments):
+    """The kernel as Triton would specialize it for these arguments."""
     unspecialized, unaligned = set(kernel.do_not_specialize), set(kernel.do_not_specialize_on_alignment)
     constants = {parameter.name for parameter in kernel.params if parameter.is_constexpr}
     signature, fixed, attributes = {}, {}, {}
@@ -61,8 +66,7 @@ def compiled(kernel, arguments, options, arch):
             signature[name] = "i64" if value.bit_length() > 31 else "i32"
             if value % 16 == 0 and name not in unspecialized:
                 attributes[(i,)] = [["tt.divisibility", 16]]
-    source = ASTSource(kernel, signature=signature, constexprs=fixed, attrs=attributes)
-    return triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
+    return ASTSource(kernel, signature=signature, constexprs=fixed, attrs=attributes)
 
 
 def tool(name):

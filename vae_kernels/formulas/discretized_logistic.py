@@ -93,7 +93,7 @@ def triton_nll(x, loc, logscale):
     spread = tl.fma(nearer * more, more, tl.where(inside, outer, whole) * less * less)
     spread = 0.5 * inverse * (1.0 + rest) * spread
 
-    edge = tl.abs(x - 0.5) > 0.49803921568627451
+    edge = tl.abs(x - 0.5) > tl.full([], 0.49803921568627451, x.dtype)  # else a float32 beside Triton before 3.9
     side = tl.where(x < 0.5, 1.0, -1.0)
     towards = side * residual
     inward = towards >= 0.0

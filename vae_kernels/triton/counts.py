@@ -1,7 +1,6 @@
 """What the likelihoods of counts share, for a tile: what csrc/counts.h is for C++. Their Triton twins call it as `c`.
 
-vae_kernels/formulas/counts.py has the maths. tl.full gives a coefficient the type of the tile: beside a float64 a
-Python number is still a float32.
+vae_kernels/formulas/counts.py has the maths. m.step and tl.full give a coefficient the type of the tile.
 """
 
 import triton
@@ -11,24 +10,19 @@ from . import maths as m
 
 
 @triton.jit
-def _step(p, v, c: tl.constexpr):
-    return tl.fma(p, v, tl.full([], c, v.dtype))
-
-
-@triton.jit
 def _atanh_tail(z):
     """(atanh(s) / s - 1) / s^2 in powers of z = s^2 <= 1/9."""
     if z.dtype == tl.float64:
         p = z * 0.0 + tl.full([], 0.080820228059717661105, tl.float64)
-        p = _step(p, z, 0.044003692430723369411)
-        p = _step(p, z, 0.060005364047953562676)
-        p = _step(p, z, 0.066570721048274680752)
-        p = _step(p, z, 0.076927850324793115517)
-        p = _step(p, z, 0.090908947180664290846)
-        p = _step(p, z, 0.11111111358713931495)
-        p = _step(p, z, 0.14285714283554378581)
-        p = _step(p, z, 0.20000000000007291337)
-        p = _step(p, z, 0.33333333333333329281)
+        p = m.step(p, z, 0.044003692430723369411)
+        p = m.step(p, z, 0.060005364047953562676)
+        p = m.step(p, z, 0.066570721048274680752)
+        p = m.step(p, z, 0.076927850324793115517)
+        p = m.step(p, z, 0.090908947180664290846)
+        p = m.step(p, z, 0.11111111358713931495)
+        p = m.step(p, z, 0.14285714283554378581)
+        p = m.step(p, z, 0.20000000000007291337)
+        p = m.step(p, z, 0.33333333333333329281)
     else:
         p = tl.fma(z, 0.116121646, 0.108532876)
         p = tl.fma(p, z, 0.14296179)

@@ -108,21 +108,27 @@ def log1p(x):
 
 
 @triton.jit
+def step(p, v, c: tl.constexpr):
+    """p v + c, a step of a polynomial. c has the type of v; Triton before 3.9 reads a number in tl.fma as a float32."""
+    return tl.fma(p, v, tl.full([], c, v.dtype))
+
+
+@triton.jit
 def truncated_mean(a):
     """1 / (1 - e^-a) - 1 / a for |a| <= 1: csrc/truncated_mean.h."""
     z = a * a
     if a.dtype == tl.float64:
-        p = tl.fma(z, -2.174868698558061873e-16, 8.5860620562778445641e-15)
-        p = tl.fma(p, z, -3.3896802963225828668e-13)
-        p = tl.fma(p, z, 1.3382536530684678833e-11)
-        p = tl.fma(p, z, -5.2841901386874931848e-10)
-        p = tl.fma(p, z, 2.0876756987868098979e-08)
-        p = tl.fma(p, z, -8.2671957671957671958e-07)
+        p = step(tl.full([], -2.174868698558061873e-16, tl.float64), z, 8.5860620562778445641e-15)
+        p = step(p, z, -3.3896802963225828668e-13)
+        p = step(p, z, 1.3382536530684678833e-11)
+        p = step(p, z, -5.2841901386874931848e-10)
+        p = step(p, z, 2.0876756987868098979e-08)
+        p = step(p, z, -8.2671957671957671958e-07)
     else:
         p = tl.fma(z, 2.0876756987868098979e-08, -8.2671957671957671958e-07)
-    p = tl.fma(p, z, 3.3068783068783068783e-05)
-    p = tl.fma(p, z, -0.001388888888888889)
-    p = tl.fma(p, z, 0.08333333333333333)
+    p = step(p, z, 3.3068783068783068783e-05)
+    p = step(p, z, -0.001388888888888889)
+    p = step(p, z, 0.08333333333333333)
     return tl.fma(p, a, 0.5)
 
 

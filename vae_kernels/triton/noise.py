@@ -29,7 +29,7 @@ def _minus_log(u):
     p = tl.fma(p, t, -0.25001755356788635)
     p = tl.fma(p, t, 0.33333951234817505)
     p = tl.fma(p, t, -0.49999991059303284)
-    return -tl.fma(k.to(tl.float32), 0.6931471805599453, tl.fma(p * t, t, t))
+    return -tl.fma(k.to(tl.float32), 0.693147182464599609375, tl.fma(p * t, t, t))
 
 
 @triton.jit

@@ -1,0 +1,71 @@
+"""a b + c rounded once, in numpy: for Triton's interpreter (interpreter.py)."""
+
+from fractions import Fraction
+
+import numpy as np
+from exact import to_float64
+
+
+def fma(a, b, c):
+    """The element-wise a b + c of arrays that broadcast to one another, of the type of c, rounded once to nearest.
+
+    All types are float16, float32 or float64. Zeros, subnormals, infinities and NaN are as IEEE 754 has them.
+    """
+    arrays = np.broadcast_arrays(a, b, c)
+    shape, dtype = arrays[2].shape, arrays[2].dtype
+    a, b, c = (t.ravel().astype(np.float64) for t in arrays)
+    with np.errstate(all="ignore"):
+        # The product of two numbers of 24 bits is exact in float64. Rounding the sum to odd makes the second rounding
+        # harmless, as 53 >= 24 + 2: Boldo & Melquiond 2008 (vae_kernels/philox.py).
+        fused = fma_float64(a, b, c) if dtype == np.float64 else sum_to_odd(a * b, c)
+        return fused.astype(dtype).reshape(shape)
+
+
+def fma_float64(a, b, c):
+    """The emulated FMA of the same paper, for arrays of one dimension.
+
+    It is right where no step overflows or underflows. The few other elements are taken one by one, as fractions.
+    """
+    plain = a * b + c
+    high, low = exact_product(a, b)
+    upper, lower = exact_sum(c, low)
+    upper, rest = exact_sum(high, upper)
+    fused = upper + sum_to_odd(rest, lower)
+    fused = np.where(fused == 0, plain, fused)  # plain has the sign of an exact 0
+    size = np.abs([a, b, c])
+    safe = (size < 2.0**500).all(0) & ((size[:2] == 0).any(0) | (np.abs(high) > 2.0**-900))
+    fused = np.where(safe, fused, plain)
+    for at in np.flatnonzero(~safe & np.isfinite(size).all(0)):
+        exact = Fraction(a[at]) * Fraction(b[at]) + Fraction(c[at])
+        fused[at] = to_float64(exact) if exact else plain[at]
+    return fused
+
+
+def sum_to_odd(a, b):
+    """a + b in float64; an inexact sum is the one of its two neighbours whose last bit is 1."""
+    total, error = exact_sum(a, b)
+    bits = total.view(np.int64)
+    even_and_inexact = (bits & 1 == 0) & (error != 0) & np.isfinite(total)
+    away_from_zero = np.where(np.signbit(error) == np.signbit(total), 1, -1)
+    return np.where(even_and_inexact, bits + away_from_zero, bits).view(np.float64)
+
+
+def exact_sum(a, b):
+    """(s, e) with s the rounded a + b and s + e = a + b (Knuth's TwoSum)."""
+    total = a + b
+    back = total - a
+    return total, (a - (total - back)) + (b - back)
+
+
+def exact_product(a, b):
+    """(p, e) with p the rounded a b and p + e = a b (Dekker's product)."""
+    product = a * b
+    (a1, a2), (b1, b2) = halves(a), halves(b)
+    return product, ((a1 * b1 - product) + a1 * b2 + a2 * b1) + a2 * b2
+
+
+def halves(a):
+    """Two numbers of at most 26 bits whose sum is a (Veltkamp)."""
+    scaled = a * (2.0**27 + 1)
+    high = scaled - (scaled - a)
+    return high, a - high
