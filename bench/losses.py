@@ -57,9 +57,9 @@ def ways(comparison):
     return [Way(comparison.what, mine, duel(mine, eager), duel(mine, compiled)) for mine in comparison.ways]
 
 
-def losses(comparisons):
-    """How many comparisons we lose; then every way to write a case that somebody beats, the worst first, and the
-    closest of the rest, so that the table is never empty."""
+def losses(comparisons, missing=()):
+    """The cases that are missing; how many comparisons we lose; then every way to write a case that somebody beats, the
+    worst first, and the closest of the rest, so that the table is never empty."""
     found = sorted((way for c in comparisons for way in ways(c)), key=Way.order)
     duels = [duel for way in found for duel in way.duels]
     lost, ties = sum(duel.lost for duel in duels), sum(not duel.told for duel in duels)
@@ -68,6 +68,8 @@ def losses(comparisons):
         f"compiled one, we lose {lost}, and {ties} are ties: within the noise. Here are all ways that a rival is "
         f"faster than, the worst loss first, and the {CLOSEST} closest of the others; a loss is bold:"
     )
+    if missing:
+        said = f"Not measured yet, and so not counted: {'; '.join(missing)}.\n\n{said}"
     head = ["case", "written as", "ours", "best eager", "we are faster by", "best compiled", "we are faster by"]
     shown = found[: sum(way.slower for way in found) + CLOSEST]
     return f"{said}\n\n{tables.markdown(head, [way.cells() for way in shown])}"

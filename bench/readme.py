@@ -4,7 +4,7 @@ import re
 
 from . import tables
 from .losses import losses
-from .rows import ROOT, comparisons, devices
+from .rows import ROOT, comparisons, devices, missing
 
 BEGIN, END = "<!-- python -m bench.readme -->\n", "<!-- end -->"
 FIGURES = ROOT / "docs" / "bench"
@@ -78,7 +78,7 @@ def section(path, rows):
     text.append(tables.speeds(comparisons(rows, *SHAPES)))
     if steps := comparisons(rows, "steps"):
         text += ["Whole training steps, Adam included:", tables.steps(steps)]
-    text += ["**Where we lose.** " + losses(comparisons(rows, *CASES, "steps"))]
+    text += ["**Where we lose.** " + losses(comparisons(rows, *CASES, "steps"), missing(rows))]
     return "\n\n".join(text)
 
 
@@ -144,7 +144,7 @@ def device_page(path, rows):
                 *([note] if note else []),
                 TABLES.get(suite, tables.speeds)(found),
             ]
-    text += ["### Where we lose", losses(comparisons(rows, *CASES, "steps"))]
+    text += ["### Where we lose", losses(comparisons(rows, *CASES, "steps"), missing(rows))]
     text += [
         "### Every contender",
         tables.contenders(comparisons(rows, *IN_FULL)),

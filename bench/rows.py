@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from vae_kernels.bench import results
+from vae_kernels.bench import results, steps, suites
 from vae_kernels.bench.case import shown
 from vae_kernels.bench.contenders import COMPILE, COPY, EAGER, OURS
 from vae_kernels.bench.measure import AGAIN
@@ -48,17 +48,8 @@ class Comparison:
 
     @property
     def what(self):
-        """The case in words, shape first."""
-        r = self.first
-        shape = shown(r["batch"], r["dims"], r["latents"], " x ", " / ")
-        if r["model"]:
-            return f"{r['model']}, batch {r['batch']}"
-        parts = [_likelihood(r)] if r["dims"] else []
-        parts += [PARTS[r["part"]]] if PARTS[r["part"]] else []
-        parts += [] if (r["dtype"], r["x"]) == ("float32", "float32") else [f"{r['dtype']}, x {r['x']}"]
-        parts += [] if r["direction"] == "both" else [r["direction"]]
-        parts += [] if r["incoming"] == 1 else [f"gradient {r['incoming']:g}"]
-        return ", ".join([shape, *parts])
+        """The case in words."""
+        return in_words(self.first)
 
     def faster(self, row, other):
         """(how many times faster the row is than the other, whether that can be told from noise): it is more than two
@@ -73,6 +64,19 @@ class Comparison:
         return row["least_bytes"] / row["copy_bytes_per_s"] * 1e6 if row["least_bytes"] else None
 
 
+def in_words(row):
+    """The case of a row, shape first."""
+    shape = shown(row["batch"], row["dims"], row["latents"], " x ", " / ")
+    if row["model"]:
+        return f"{row['model']}, batch {row['batch']}"
+    parts = [_likelihood(row)] if row["dims"] else []
+    parts += [PARTS[row["part"]]] if PARTS[row["part"]] else []
+    parts += [] if (row["dtype"], row["x"]) == ("float32", "float32") else [f"{row['dtype']}, x {row['x']}"]
+    parts += [] if row["direction"] == "both" else [row["direction"]]
+    parts += [] if row["incoming"] == 1 else [f"gradient {row['incoming']:g}"]
+    return ", ".join([shape, *parts])
+
+
 def _likelihood(row):
     return row["likelihood"] + (f" of {row['outputs']} parameters" if row["outputs"] > "1" else "")
 
@@ -80,6 +84,20 @@ def _likelihood(row):
 def devices():
     """{path of a results file: its rows, numbers as numbers}"""
     return {path: [_numbers(row) for row in results.read(path)] for path in sorted(RESULTS.glob("*.csv"))}
+
+
+def missing(rows):
+    """The cases of today's suites that these rows lack, in words. Not those of other numbers of threads, which are a
+    machine's own affair; and a file of a GPU, whose suite is another, lacks none."""
+    if {row["suite"] for row in rows} == {"gpu"}:
+        return []
+    columns = [name for name in results.CASE if name != "threads"]
+    key = lambda row: tuple(row[name] for name in columns)  # noqa: E731
+    cases = [case for made in suites.CASES.values() for case in made()]
+    cases = [_numbers({name: results.shown(getattr(case, name)) for name in columns}) for case in cases]
+    found, models = {key(row) for row in rows}, {row["model"] for row in rows}
+    lacking = dict.fromkeys(in_words(row | {"model": ""}) for row in cases if key(row) not in found)
+    return [*lacking, *(f"{m.name}, batch {m.case.batch}" for m in steps.MODELS if m.name not in models)]
 
 
 def _numbers(row):

@@ -9,7 +9,7 @@ import pytest
 from places import ROOT
 
 import vae_kernels as vk
-from vae_kernels.bench import suites
+from vae_kernels.bench import results, steps, suites
 
 README = ROOT / "README.md"
 
@@ -53,6 +53,26 @@ def test_the_figures_are_those_of_the_results(bench):
     sums = [bench.plots.digest(path) for path in bench.rows.devices()]
     for name in shown:
         assert any(found in (bench.readme.FIGURES / name).read_text() for found in sums), "python -m bench.readme"
+
+
+def test_what_is_not_measured_is_said(bench):
+    """Where a suite has got a case since a file was measured, its "we lose 0" is not of that case."""
+    columns = dict.fromkeys(results.COLUMNS, "")
+    whole = [
+        columns | {name: results.shown(getattr(case, name)) for name in results.CASE} | {"suite": suite}
+        for suite, cases in suites.CASES.items()
+        for case in cases()
+    ]
+    whole = [bench.rows._numbers(row) for row in whole]
+    whole += [columns | {"suite": "steps", "model": model.name} for model in steps.MODELS]
+    assert bench.rows.missing(whole) == []
+    partly = [row for row in whole if row["suite"] not in ("narrow", "steps")]
+    lacking = bench.rows.missing(partly)
+    assert len(lacking) == len(suites.NARROW) + len(steps.MODELS)
+    assert {"8192 x 5 / 2, bernoulli", "65536 x 1, bernoulli, nll alone", "MLP 784-400-20, batch 128"} <= {*lacking}
+    assert bench.rows.missing([columns | {"suite": "gpu"}]) == []
+    said = bench.losses.losses([comparison(bench, (100,), 50, 50)], ["4 x 5 / 6", "7 x 8 / 9"])
+    assert said.startswith("Not measured yet, and so not counted: 4 x 5 / 6; 7 x 8 / 9.\n\nIn 1 comparisons")
 
 
 def test_every_suite_is_shown(bench):
