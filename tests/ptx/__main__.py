@@ -85,6 +85,7 @@ def environment(command):
     """Of a run: the Triton that is asked for comes first, then the folders of the tests' modules."""
     cache = WORK / ("triton_launch" if command == "launch" else "triton")
     env = child(PTXSIM_WORK=str(WORK), PYTHONUNBUFFERED="1", TRITON_CACHE_DIR=str(cache))
+    env.pop("TRITON_INTERPRET", None)  # the compiler is wanted, not the interpreter
     path = [os.environ.get("TRITON_PATH"), str(TESTS), env["PYTHONPATH"]]
     return env | {"PYTHONPATH": os.pathsep.join(filter(None, path))}
 

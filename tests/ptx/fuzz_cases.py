@@ -11,6 +11,7 @@ from oracles import ORACLES
 
 import vae_kernels as vk
 from vae_kernels import backends, ops
+from vae_kernels.core.objective import Draw
 from vae_kernels.formulas import LIKELIHOODS
 from vae_kernels.formulas import elbo as reference
 
@@ -118,7 +119,7 @@ def sample(name, r, g, seed):
     def run(who, to):
         given = [to(t).detach().requires_grad_() for t in (*moments, *given_prior)]
         mu, logvar = (given[0], None) if packed == "one" else given[:2]
-        out = who.sample_kl(mu, logvar, tuple(given[len(moments) :]), rng, draws, with_kl)
+        out = who.sample_kl(Draw(mu, logvar, tuple(given[len(moments) :]), rng, draws, with_kl))
         out = [t for t in out if t is not None]
         incoming = torch.Generator().manual_seed(3)
         grads = [torch.randn(t.shape, generator=incoming).to(t) for t in out]

@@ -39,7 +39,7 @@ def mutants(machine, run):
     modules = [*{id(m): m for m in machine.modules.values()}.values()]
     for module, hits in [(module, module.hits()) for module in modules]:
         lines = module.text.splitlines()
-        for insn, count in zip(module.code, hits, strict=True):
+        for at, (insn, count) in enumerate(zip(module.code, hits, strict=True)):
             line = lines[insn.line - 1] if insn.line else ""
             without = weaker(OPS[insn.op], line)
             if count and without is not None:
@@ -47,7 +47,7 @@ def mutants(machine, run):
                 machine.swap = {module.text: swapped}
                 seen, wrong = attempts(machine, run, before)
                 machine.swap = {}
-                yield f"{OPS[insn.op]} at line {insn.line} of {function_at(module, insn)}", seen, wrong
+                yield f"{OPS[insn.op]} at line {insn.line} of {function_at(module, at)}", seen, wrong
 
 
 def weaker(op, line):
@@ -81,9 +81,9 @@ def start(machine):
     machine.reset_tickets()
 
 
-def function_at(module, insn):
-    line = max((f.line, name) for name, f in module.functions.items() if f.pc is not None and f.line <= insn.line)
-    return line[1][:60]
+def function_at(module, at):
+    """The name of the function that has the instruction of this number."""
+    return next(n for n, f in module.functions.items() if f.pc is not None and f.pc <= at < f.end)[:60]
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ os.environ.pop("TRITON_INTERPRET", None)
 
 import torch
 import triton
-import triton_aot
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 
 import vae_kernels.layout
 from vae_kernels import backends, ops
@@ -25,6 +23,16 @@ from .module import Module, SimError
 ARCH = int(os.environ.get("ARCH", "90"))
 # The parameters of kernels that are written to; all others are inputs.
 WRITTEN = ("ticket", "t0", "t1", "t2", "t3", "g0", "g1", "g2", "g3")
+LETTERS = {"i32": "i", "i64": "q", "fp32": "f", "fp64": "d"}  # of the struct module
+
+
+class NoDriver:
+    """A GPU for Triton to compile for. Nothing is launched on it."""
+
+    get_current_target = staticmethod(lambda: GPUTarget("cuda", ARCH, 32))
+    get_current_device = staticmethod(lambda: 0)
+    get_current_stream = staticmethod(lambda device: 0)
+    get_active_torch_device = staticmethod(lambda: torch.device("cpu"))
 
 
 class Triton(Machine):
@@ -33,10 +41,11 @@ class Triton(Machine):
     def __init__(self):
         super().__init__(triton=triton.__version__, arch=ARCH)
         self.modules, self.swap = {}, {}
-        self._compiled, self._tickets = {}, {}
+        self._tickets = {}
 
     def attach(self):
         """The product's backend "triton" launches here, on CPU tensors."""
+        triton.runtime.driver.set_active(NoDriver())
         self.watch(Torch(self))
         launch.Launch.__call__ = lambda launched, *given: self.run(launched, given)
         kernels._ticket = self._ticket
@@ -60,15 +69,17 @@ class Triton(Machine):
         for place, value in zip(launched.places, given, strict=True):
             arguments[place] = value
         arguments = dict(zip(launched.kernel.arg_names, arguments, strict=True))
-        ptx, metadata, packed = self._compile(launched.kernel, arguments, launched.options)
+        # As a launch on a GPU compiles: for these types and, as Triton does it, these alignments and numbers.
+        compiled = launched.kernel.warmup(*arguments.values(), grid=launched.grid, **launched.options)
+        ptx, metadata = compiled.asm["ptx"], compiled.metadata
         ptx = self.swap.get(ptx, ptx)
         module = self.modules[metadata.name, ptx] = Module(ptx)
         for name, value in arguments.items():
-            if isinstance(value, torch.Tensor) and value.numel() and not self._is_known(value):
+            if is_tensor(value) and value.numel() and not self._is_known(value):
                 self.memory.tensor(value, name, name not in WRITTEN)
-        size = module.functions[metadata.name].param_bytes
+        passed = [(kind, arguments[name]) for name, kind in compiled.src.signature.items() if kind != "constexpr"]
+        parameters = pack(passed, module.functions[metadata.name].param_bytes)
         threads, numbers = 32 * metadata.num_warps, {k: str(v)[:40] for k, v in arguments.items() if not is_tensor(v)}
-        parameters = pack(packed, size)
         error = self.launch(
             module, metadata.name, launched.grid, threads, parameters, shared=metadata.shared, fixed=numbers
         )
@@ -82,18 +93,6 @@ class Triton(Machine):
 
     def _is_known(self, tensor):
         return self.is_fresh(tensor) and self.memory.knows(tensor.untyped_storage().data_ptr())
-
-    def _compile(self, kernel, arguments, options):
-        """(PTX, metadata, the values to pass); what has been compiled once is kept."""
-        signature, fixed, attributes, packed = specialized(kernel, arguments)
-        names = {k: (v.fn.__module__, v.fn.__name__) if hasattr(v, "fn") else v for k, v in fixed.items()}
-        key = kernel.fn.__name__, str(signature), str(names), str(attributes), str(options)
-        if key not in self._compiled:
-            source = ASTSource(kernel, signature=signature, constexprs=fixed, attrs=attributes)
-            code = triton.compile(source, target=GPUTarget("cuda", ARCH, 32), options=options)
-            self._compiled[key] = code.asm["ptx"], code.metadata
-            self.stats["compiled"] += 1
-        return *self._compiled[key], packed
 
     def _ticket(self, device):
         if device not in self._tickets:
@@ -127,37 +126,11 @@ def is_tensor(value):
     return isinstance(value, torch.Tensor)
 
 
-def specialized(kernel, arguments):
-    """As Triton 3.x specializes for the alignment of pointers, and for integers that are 1 or divisible by 16:
-    (signature, constants, attributes, [(struct's letter, value)])."""
-    unspecialized = set(kernel.do_not_specialize)
-    constants = {p.name for p in kernel.params if p.is_constexpr}
-    signature, fixed, attributes, packed = {}, {}, {}, []
-    for i, (name, value) in enumerate(arguments.items()):
-        signature[name] = "constexpr"
-        if name in constants or value is None or (type(value) is int and value == 1 and name not in unspecialized):
-            fixed[(i,)] = value
-        elif is_tensor(value):
-            signature[name] = "*" + triton_aot.TYPES[value.dtype]
-            if value.data_ptr() % 16 == 0:
-                attributes[(i,)] = [["tt.divisibility", 16]]
-            packed.append(("Q", value.data_ptr()))
-        elif isinstance(value, float):
-            signature[name] = "fp32"
-            packed.append(("f", value))
-        else:
-            assert type(value) is int, (name, value)
-            signature[name] = "i64" if not -(2**31) <= value < 2**31 else "i32"
-            packed.append(("q" if signature[name] == "i64" else "i", value))
-            if value % 16 == 0 and name not in unspecialized:
-                attributes[(i,)] = [["tt.divisibility", 16]]
-    return signature, fixed, attributes, packed
-
-
-def pack(packed, size):
+def pack(passed, size):
     """The bytes of a kernel's parameters: two pointers to scratch memory, which no kernel of ours uses, come last."""
     out = b""
-    for kind, value in (*packed, ("Q", 0), ("Q", 0)):
-        width = struct.calcsize(kind)
-        out += b"\0" * (-len(out) % width) + struct.pack("<" + kind, value)
+    for kind, value in (*passed, ("*i8", 0), ("*i8", 0)):
+        value = value.data_ptr() if is_tensor(value) else value
+        letter = "Q" if kind.startswith("*") else LETTERS[kind]
+        out += b"\0" * (-len(out) % struct.calcsize(letter)) + struct.pack("<" + letter, value)
     return out[:size]
