@@ -32,7 +32,6 @@
 namespace vk::cuda {
 
 constexpr int kThreads = 256;
-constexpr const char* kTooManyBlocks = "it takes more blocks than a grid has: split the batch";
 
 struct Place {
   int64_t block, blocks;
@@ -74,8 +73,7 @@ __global__ void __launch_bounds__(kThreads, K::blocks_per_sm) kernel(const __gri
 
 // Null, or what went wrong.
 template <class K>
-const char* launch(const typename K::Job& job, int64_t blocks, void* stream) {
-  if (blocks > kMostBlocks) return kTooManyBlocks;
+const char* launch_grid(const typename K::Job& job, int64_t blocks, void* stream) {
   void* arguments[] = {const_cast<typename K::Job*>(&job)};
   const cudaError_t error = cudaLaunchKernel(reinterpret_cast<const void*>(kernel<K>), dim3(unsigned(blocks)),
                                              dim3(kThreads), arguments, 0, static_cast<cudaStream_t>(stream));
@@ -113,7 +111,7 @@ VK_GPU uint32_t pack_bfloats(float low, float high) {
 const char* launch_by_name(const char* kernel, const void* job, size_t bytes, int64_t blocks);
 
 template <class K>
-const char* launch(const typename K::Job& job, int64_t blocks, void*) {
+const char* launch_grid(const typename K::Job& job, int64_t blocks, void*) {
   return launch_by_name(typeid(K).name(), &job, sizeof job, blocks);
 }
 
@@ -131,8 +129,7 @@ void run_phases(const typename K::Job& job, Place at, typename K::Local* locals,
 }
 
 template <class K>
-const char* launch(const typename K::Job& job, int64_t blocks, void*) {
-  if (blocks > kMostBlocks) return kTooManyBlocks;
+const char* launch_grid(const typename K::Job& job, int64_t blocks, void*) {
   struct Memory {
     typename K::Shared shared;
     typename K::Local locals[kThreads];
@@ -173,5 +170,12 @@ inline uint32_t bfloat_bits(float v) {  // to nearest, ties to even
 inline uint32_t pack_bfloats(float low, float high) { return bfloat_bits(low) | bfloat_bits(high) << 16; }
 
 #endif
+
+// Null, or what went wrong.
+template <class K>
+const char* launch(const typename K::Job& job, int64_t blocks, void* stream) {
+  if (blocks > kMostBlocks) return "it takes more blocks than a grid has: split the batch";
+  return launch_grid<K>(job, blocks, stream);
+}
 
 }  // namespace vk::cuda

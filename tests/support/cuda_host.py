@@ -20,7 +20,7 @@ OPS = ("elbo", "elbo_backward", "sample", "sample_backward", "levels", "levels_b
 def compile_commands(csrc, folder, likelihoods, optimize, flags=()):
     """As setup.py compiles csrc/cuda, but with a loop for a launch; cuda_host.cpp stands in for runtime.cpp."""
     flags = [optimize, "-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-DVK_CUDA_ON_HOST", *flags]
-    flags.append("-DVK_MOST_BLOCKS=65536")  # a GPU's grid has 2^31 - 1, which take too long here
+    flags.append("-DVK_MOST_BLOCKS=2048")  # a GPU's grid has 2^31 - 1, which take too long here
     flags += ["-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-maybe-uninitialized", "-iquote", str(csrc)]
     if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
         flags.append("-mfma")  # as the GPU has it

@@ -142,10 +142,10 @@ def captured():
     said = []
     for warm_up in (False, False, True):
         if warm_up:
-            objective(9, features=48)
+            objective(9, likelihood="poisson")
         torch.cuda.is_current_stream_capturing = lambda: True
         try:
-            objective(8, features=48)
+            objective(8, likelihood="poisson")
             said.append("")
         except RuntimeError as error:
             said.append(str(error))

@@ -74,7 +74,7 @@ def _sample_launch(rows, cols, strides, dtype, shard, draws, with_kl):
         f"{n}_row": s for n, s in zip(_LATENTS, strides, strict=True)
     }
     fixed |= {"rows": rows, "cols": cols, "pieces": tiles.pieces, "row_blocks": tiles.row_blocks}
-    fixed |= {"PIECES": pieces, "BLOCK": block}
+    fixed |= {"PIECES": pieces, "BLOCK": block, "SEVERAL": draws > 1}
     programs = tiles.blocks * (draws if rows * cols else 1)  # of no element one draw is as many as all
     launch = Launch(sample_kernel, programs, fixed, (*_LATENTS, "rng", "z", "kl", "partial", "ticket"))
     return launch, rows * tiles.pieces if with_kl and tiles.pieces > 1 else 0

@@ -33,11 +33,14 @@ def _noise(
 def sample_kernel(
     mu, logvar, prior_mu, prior_logvar, mu_row, logvar_row, prior_mu_row, prior_logvar_row, rng, z, kl, partial, ticket,
     rows, cols, pieces, row_blocks,
-    SAMPLE: tl.constexpr, KL: tl.constexpr, R: tl.constexpr, C: tl.constexpr, GROUPED: tl.constexpr,
-    SHARD: tl.constexpr, PIECES: tl.constexpr, BLOCK: tl.constexpr, DTYPE: tl.constexpr,
+    SEVERAL: tl.constexpr, SAMPLE: tl.constexpr, KL: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
+    GROUPED: tl.constexpr, SHARD: tl.constexpr, PIECES: tl.constexpr, BLOCK: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
-    program, blocks = tl.program_id(0), row_blocks * pieces  # 32 bits: a division of 64 is a call
-    block, draw = program % blocks, (program // blocks).to(tl.int64)
+    block, blocks = tl.program_id(0), row_blocks * pieces  # 32 bits: a division of 64 is a call
+    draw = tl.zeros([], tl.int64)
+    if SEVERAL:
+        draw += block // blocks
+        block = block % blocks
     row = (block // pieces).to(tl.int64) * R + tl.arange(0, R)
     piece = (block % pieces).to(tl.int64)
     col = piece * C + tl.arange(0, C)
