@@ -214,7 +214,7 @@ def _expm1_pair_float32(x):
     tail = r * r * _exp_tail(r)  # e^r - 1 - r
     power_minus_1 = half * 2.0 - 1.0
     value = tl.fma(half, 2.0 * (r + tail), power_minus_1)
-    minus_x = tl.fma(half, 2.0 * tail, tl.fma(half, 2.0 * r, power_minus_1 - within))
+    minus_x = tl.fma(half, 2.0 * tail, tl.fma(half, 2.0 * r, power_minus_1 - x))
     large = half * (2.0 * (r + tail + 1.0))  # 2^k is infinite before e^x is
     return tl.where(x > 88.0, large, value), tl.where(x > 88.0, large, minus_x)
 
