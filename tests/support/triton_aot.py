@@ -96,6 +96,7 @@ def report(code):
         "stores": count("STG"),
         "stores_128": sum(op.startswith("STG") and ".128" in op for op in ops),
         "loop": _busiest_loop(lines),
+        "approximate": sorted({*re.findall(r"\b[a-z0-9]+\.(?:approx|full)[a-z0-9.]*", code.asm["ptx"])}),
     }
 
 

@@ -46,7 +46,7 @@ def triton_nll(x, logits):
     size = tl.abs(logits)
     against = tl.where(logits > 0.0, 1.0 - x, x)
     large = m.at_least(size, 1.0)
-    e = m.exp_nonpositive(-large)
+    e = m.exp_nonpositive_to_an_ulp(-large)
     both = m.reciprocal(large * (1.0 - e))
     far = tl.fma(both, 1.0 - e, -e * both * large)  # 1 / large - e / (1 - e)
     rest = tl.where(size < 1.0, m.truncated_mean(-m.at_most(size, 1.0)), far)

@@ -78,7 +78,7 @@ def triton_none(log_mean, log_inverse_dispersion):
     moved = excess - log_mean
     lost = (log_mean - (excess - moved)) - (log_inverse_dispersion + moved)  # what rounding took from it (Knuth)
     over = excess > 0.0
-    e = m.exp(-tl.abs(excess))
+    e = m.exp_nonpositive_to_an_ulp(-tl.abs(excess))
     e = tl.fma(e, tl.where(over, -lost, lost), e)
     smaller, r = m.exp(tl.where(over, log_inverse_dispersion, log_mean)), m.reciprocal(1.0 + e)
     tail = c.log1p_tail(e)
@@ -91,14 +91,14 @@ def triton_none(log_mean, log_inverse_dispersion):
 def triton_some(x, log_mean, log_inverse_dispersion):
     """triton_nll for x > 0."""
     a, t = m.at_most(m.at_least(log_mean, -60.0), 60.0), log_inverse_dispersion
-    mu, s = m.exp(a), m.exp(m.at_most(m.at_least(t, -60.0), 60.0))
-    of_total, of_x, n = 1.0 / (s + mu), 1.0 / x, x + s
-    of_n, ratio = 1.0 / n, n * of_total
+    mu, s = m.exp_within(a), m.exp_within(m.at_most(m.at_least(t, -60.0), 60.0))
+    of_total, of_x, n = m.reciprocal(s + mu), m.reciprocal(x), x + s
+    of_n, ratio = m.reciprocal(n), n * of_total
     slope = (mu - x) * (s * of_total)
     of_s = s * c.log1p_rest((x - mu) * of_total, ratio)
     deviance = tl.fma(slope, log_mean - a, tl.fma(x, c.log1p_rest(slope * of_x, ratio * (mu * of_x)), of_s))
     small = s < 1.0
-    inverse, step = 1.0 / tl.where(small, s + 1.0, s), m.log1p_unit(m.at_most(s, 1.0)) - t
+    inverse, step = m.reciprocal(tl.where(small, s + 1.0, s)), m.log1p_unit(m.at_most(s, 1.0)) - t
     error, by_t = c.stirling(inverse)
     error_n, slope_n = c.stirling(m.at_most(of_n, 1.0))
     error_x, _ = c.stirling(m.at_most(of_x, 1.0))

@@ -34,7 +34,7 @@ def triton_nll(x, log_rate):
     none = x == 0.0
     rate, k = m.exp(log_rate), tl.where(none, 1.0, x)
     low = m.at_least(log_rate, -60.0)
-    r, inverse = m.exp(low), 1.0 / k
+    r, inverse = m.exp(low), m.reciprocal(k)
     slope = r - k
     deviance = tl.fma(-k, log_rate - low, k * c.log1p_rest(slope * inverse, r * inverse))
     error, _ = c.stirling(m.at_most(inverse, 1.0))

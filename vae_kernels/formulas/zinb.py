@@ -61,12 +61,12 @@ def triton_nll(x, log_mean, log_inverse_dispersion, dropout_logits):
     other_by_d = tl.where(over, 1.0, e) * m.reciprocal(1.0 + e)
     # x = 0
     far = m.at_least(m.at_most(-d, n) - 60.0, 0.0)
-    e = m.exp(-tl.abs(d) + far)
+    e = m.exp_nonpositive_to_an_ulp(-tl.abs(d) + far)
     power, minus_1 = c.exp_pair(far - n)
     mine, rest = tl.where(over, e, 1.0), tl.where(over, 1.0, e)
-    inverse = 1.0 / tl.where(over, tl.fma(power, e, 1.0), e + power)
+    inverse = m.reciprocal(tl.where(over, tl.fma(power, e, 1.0), e + power))
     share = power * mine * inverse
-    by_d = minus_1 * (rest * inverse) * (mine / (1.0 + e))
+    by_d = minus_1 * (rest * inverse) * m.quotient(mine, 1.0 + e)
     value = tl.where(none, c.log1p(-minus_1 * mine * inverse) + far, other)
     by_mean = tl.where(none, share * by_mean, other_by_mean)
     return value, by_mean, tl.where(none, share * by_t, other_by_t), tl.where(none, by_d, other_by_d)

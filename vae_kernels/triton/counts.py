@@ -49,7 +49,7 @@ def _split(x):
 def log(x):
     """log(x), for a normal x > 0; finite for infinity and NaN."""
     k, part = _split(x)
-    s = (part - 1.0) / (part + 1.0)
+    s = m.quotient(part - 1.0, part + 1.0)
     z = s * s
     return tl.fma(k, tl.full([], 0.6931471805599453, x.dtype), 2.0 * tl.fma(s * z, _atanh_tail(z), s))
 
@@ -73,7 +73,7 @@ def log1p_rest(e, ratio):
     near = (ratio > 0.5) & (ratio < 2.0)
     k, part = _split(ratio)
     f = tl.where(near, e, part - 1.0)
-    s = f / (2.0 + f)
+    s = m.quotient(f, 2.0 + f)
     z = s * s
     tail = _atanh_tail(z)
     far = e - tl.fma(k, tl.full([], 0.6931471805599453, e.dtype), 2.0 * tl.fma(s * z, tail, s))
@@ -147,10 +147,11 @@ def stirling(v):
 def exp_pair(x):
     """e^x and e^x - 1 for x <= 0, each to full relative accuracy; e^x is 0 where it is no normal number."""
     value, _ = m.expm1_pair(x)
+    power = m.exp_nonpositive_to_an_ulp(x)
     if x.dtype == tl.float64:
-        return tl.exp(x), value
+        return power, value
     else:
-        return tl.where(x < -87.0, 0.0, m.exp(x)), value
+        return tl.where(x < -87.0, 0.0, power), value
 
 
 @triton.jit

@@ -1,8 +1,11 @@
 """Functions of a tile, float32 or float64: what csrc/scalar.h is for C++. The formulas' Triton twins call them as `m`.
 
-float32 goes through the exp2 instruction and polynomials of fused multiply-adds, which the interpreter runs too (it has
-no libdevice); float64, which nobody trains in, through Triton's own functions. No function loses a NaN: a comparison
-with it is false, and `where` then takes it. Triton compiles what follows a `return` too: hence each `else`.
+float32 goes through polynomials of fused multiply-adds, which the interpreter runs too (it has no libdevice); float64,
+which nobody trains in, through Triton's own functions. The exp2 instruction and the division of a GPU are off by up to
+2 ulp. They stand only where the error budget allows that: tests/gpu/test_approximate.py.
+
+No function loses a NaN: a comparison with it is false, and `where` then takes it. Triton compiles what follows a
+`return` too: hence each `else`.
 """
 
 import triton
@@ -20,17 +23,40 @@ def at_most(x, high):
 
 
 @triton.jit
-def _exp(x):
-    """e^x where neither it nor x log2 e overflows: 2^t, corrected for what was rounded off t."""
-    t = x * 1.4426950408889634
-    rest = tl.fma(x, 1.9259629911266175e-8, tl.fma(x, 1.4426950216293335, -t))  # log2 e in two float32 parts
-    e = tl.exp2(t)
-    return tl.fma(e, rest * 0.6931471805599453, e)
+def _reduce(x):
+    """x = k ln 2 + r with |r| <= ln 2 / 2: k + 1.5 2^23 + 127, whose low bits are the exponent of 2^k, and r."""
+    magic = tl.fma(x, 1.4426950408889634, 12583039.0)
+    k = magic - 12583039.0
+    return magic, tl.fma(k, 2.12194440e-4, tl.fma(k, -0.693359375, x))
+
+
+@triton.jit
+def _exp_tail(r):
+    """(e^r - 1 - r) / r^2 for |r| <= ln 2 / 2."""
+    p = tl.fma(r, 1.3813144760206342e-03, 8.369418792426586e-03)
+    p = tl.fma(p, r, 4.166845604777336e-02)
+    p = tl.fma(p, r, 0.16666515171527863)
+    return tl.fma(p, r, 0.4999999403953552)
+
+
+@triton.jit
+def _power_of_two(magic):
+    return (magic.to(tl.int32, bitcast=True) << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def exp_within(x):
+    """e^x for -87 <= x <= 88, to an ulp."""
+    if x.dtype == tl.float64:
+        return tl.exp(x)
+    else:
+        magic, r = _reduce(x)
+        return _power_of_two(magic) * (tl.fma(r * r, _exp_tail(r), r) + 1.0)
 
 
 @triton.jit
 def exp_nonpositive(x):
-    """e^x for x <= 0, to |x| 2^-24 of itself: what is lost where e^x is small does not show beside 1."""
+    """e^x for x <= 0, to |x| 2^-24 of itself and the 2 ulp of the exp2 instruction: for where it is added to 1."""
     if x.dtype == tl.float64:
         return tl.exp(x)
     else:
@@ -38,21 +64,37 @@ def exp_nonpositive(x):
 
 
 @triton.jit
-def exp(x):
-    """e^x over the whole range, infinity included."""
+def exp_nonpositive_to_an_ulp(x):
+    """e^x for x <= 0; in float32 it stays at e^-87 below."""
     if x.dtype == tl.float64:
         return tl.exp(x)
     else:
-        return 2.0 * _exp(at_most(at_least(x, -103.0), 89.0) - 0.6931471805599453)
+        return exp_within(at_least(x, -87.0))
+
+
+@triton.jit
+def exp(x):
+    """e^x over the whole range, infinity included; in float32 it stays at e^-87 below."""
+    if x.dtype == tl.float64:
+        return tl.exp(x)
+    else:
+        magic, r = _reduce(at_most(at_least(x, -87.0), 89.0))
+        # 2^k in two steps: where it is too large itself, e^x need not be
+        return _power_of_two(magic - 1.0) * (2.0 * (tl.fma(r * r, _exp_tail(r), r) + 1.0))
 
 
 @triton.jit
 def exp_or_zero(x):
-    """e^x for x <= 0, -inf included: what is too small for a number is 0."""
+    """e^x for x <= 0, -inf included: what is too small for a number is 0. By the exp2 instruction, to some ulp: it runs
+    for each level and each component."""
     if x.dtype == tl.float64:
         return tl.exp(x)
     else:
-        return _exp(at_least(x, -200.0))
+        x = at_least(x, -200.0)
+        t = x * 1.4426950408889634
+        rest = tl.fma(x, 1.9259629911266175e-8, tl.fma(x, 1.4426950216293335, -t))  # log2 e in two float32 parts
+        e = tl.exp2(t)
+        return tl.fma(e, rest * 0.6931471805599453, e)
 
 
 @triton.jit
@@ -61,18 +103,27 @@ def exp_saturated(x):
     if x.dtype == tl.float64:
         return tl.exp(at_most(x, 709.0))
     else:
-        return _exp(at_most(at_least(x, -103.0), 88.0))
+        return exp_within(at_most(at_least(x, -87.0), 88.0))
 
 
 @triton.jit
 def reciprocal(x):
-    """1 / x for x in [1/2, 2^100]."""
+    """1 / x for x in [2^-100, 2^100], to an ulp; a division of float32, on a GPU, is off by up to 2."""
     if x.dtype == tl.float64:
         return 1.0 / x
     else:
         root = tl.rsqrt(x)
         r = root * root
-        return tl.fma(r, tl.fma(-x, r, 1.0), r)  # a Newton step: to an ulp
+        return tl.fma(r, tl.fma(-x, r, 1.0), r)  # a Newton step
+
+
+@triton.jit
+def quotient(y, x):
+    """y / x for such x."""
+    if x.dtype == tl.float64:
+        return y / x
+    else:
+        return y * reciprocal(x)
 
 
 @triton.jit
@@ -151,29 +202,19 @@ def expm1_nonpositive(x):
             tail = (1.0 + tail) * near / (20.0 - i)
         return tl.where(x > -1.0, tail, tl.exp(x) - 1.0)
     else:
-        p = tl.fma(x, 1.3813144760206342e-03, 8.369418792426586e-03)
-        p = tl.fma(p, x, 4.166845604777336e-02)
-        p = tl.fma(p, x, 0.16666515171527863)
-        p = tl.fma(p, x, 0.4999999403953552)
-        return tl.where(x > -0.34657359, tl.fma(p * x, x, x), tl.exp2(x * 1.4426950408889634) - 1.0)
+        return tl.where(x > -0.34657359, tl.fma(_exp_tail(x) * x, x, x), tl.exp2(x * 1.4426950408889634) - 1.0)
 
 
 @triton.jit
 def _expm1_pair_float32(x):
     """csrc/scalar.h has the derivation."""
     within = at_most(at_least(x, -87.0), 89.0)
-    magic = tl.fma(within, 1.4426950408889634, 12582912.0)  # k + 1.5 * 2^23
-    k = magic - 12582912.0
-    r = tl.fma(k, 2.12194440e-4, tl.fma(k, -0.693359375, within))
-    p = tl.fma(r, 1.3813144760206342e-03, 8.369418792426586e-03)
-    p = tl.fma(p, r, 4.166845604777336e-02)
-    p = tl.fma(p, r, 0.16666515171527863)
-    p = tl.fma(p, r, 0.4999999403953552)
-    half = (((magic - 1.0).to(tl.int32, bitcast=True) << 23) + 0x3F800000).to(tl.float32, bitcast=True)  # 2^(k-1)
-    tail = r * r * p  # e^r - 1 - r
+    magic, r = _reduce(within)
+    half = _power_of_two(magic - 1.0)  # 2^(k-1)
+    tail = r * r * _exp_tail(r)  # e^r - 1 - r
     power_minus_1 = half * 2.0 - 1.0
     value = tl.fma(half, 2.0 * (r + tail), power_minus_1)
-    minus_x = tl.fma(half, 2.0 * tail, tl.fma(half, 2.0 * r, power_minus_1 - within))
+    minus_x = tl.fma(half, 2.0 * tail, tl.fma(half, 2.0 * r, power_minus_1 - x))
     large = half * (2.0 * (r + tail + 1.0))  # 2^k is infinite before e^x is
     return tl.where(x > 88.0, large, value), tl.where(x > 88.0, large, minus_x)
 
