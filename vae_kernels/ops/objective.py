@@ -7,7 +7,7 @@ import torch
 from ..core.objective import Objective, Reduction, restored, weight
 from ..formulas import LEVELS, LIKELIHOODS
 from ..formulas import elbo as reference
-from ..terms import ElboTerms, PackedTerms
+from ..terms import ElboTerms
 from .levels import levels
 from .schemas import KERNELS, flat, in_place
 
@@ -31,7 +31,7 @@ def elbo(objective, kernels="compiled"):
     if not settings.terms:
         return out
     shape = latent[0].shape if latent else x.shape[:1]
-    return PackedTerms(*out, (len(params) > 0, len(latent) > 0, shape))
+    return ElboTerms.of_packed(*out, (len(params) > 0, len(latent) > 0, shape))
 
 
 def _with_defaults(settings, params):
