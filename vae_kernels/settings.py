@@ -10,6 +10,7 @@ from .control import Control, refuse_bare_value
 from .controls.penalty import UNITS
 from .pairs import FreeBits
 from .priors import Prior
+from .typing import FreeBitsLike, FreeBitsUnit, Number, PriorLike
 
 _OF_LOSS = ("beta", "rec_weight", "free_bits_nats", "obs_logvar")
 _KEPT = (*_OF_LOSS, "prior_mu", "prior_logvar")
@@ -25,7 +26,24 @@ class Settings(nn.Module):
     or a control, or the reverse, this module keeps what it was made with. A Parameter must be in the checkpoint.
     """
 
-    def __init__(self, *, obs_logvar, prior, beta, rec_weight, free_bits):
+    beta: Number
+    rec_weight: Number
+    obs_logvar: Number | None
+    prior_mu: torch.Tensor | None
+    prior_logvar: torch.Tensor | None
+    prior_module: Prior | None
+    free_bits_nats: Number | None
+    free_bits_unit: FreeBitsUnit | None
+
+    def __init__(
+        self,
+        *,
+        obs_logvar: Number | None,
+        prior: PriorLike,
+        beta: Number,
+        rec_weight: Number,
+        free_bits: FreeBitsLike | None,
+    ) -> None:
         super().__init__()
         self.free_bits = free_bits
         self._keep("obs_logvar", obs_logvar)
@@ -37,17 +55,19 @@ class Settings(nn.Module):
         self._keep("prior_logvar", prior_logvar)
 
     @property
-    def prior(self):
+    def prior(self) -> PriorLike:
         """None for N(0, I), the pair (mu, logvar), or the module."""
-        return self.prior_module if self.prior_mu is None else (self.prior_mu, self.prior_logvar)
+        mu, logvar = self.prior_mu, self.prior_logvar
+        return self.prior_module if mu is None or logvar is None else (mu, logvar)
 
     @property
-    def free_bits(self):
+    def free_bits(self) -> FreeBitsLike | None:
         """None, or FreeBits(nats, unit)."""
-        return None if self.free_bits_unit is None else FreeBits(self.free_bits_nats, self.free_bits_unit)
+        nats, unit = self.free_bits_nats, self.free_bits_unit
+        return None if nats is None or unit is None else FreeBits(nats, unit)
 
     @free_bits.setter
-    def free_bits(self, pair):
+    def free_bits(self, pair: FreeBitsLike | None) -> None:
         nats, unit = (None, None) if pair is None else checks.free_bits(pair, UNITS)
         self._keep("free_bits_nats", nats)
         self.free_bits_unit = unit

@@ -37,10 +37,14 @@ class ElboTerms:
     # compute what is in it. So the terms are cut out of the one tensor when somebody first asks for one of them.
     _packed: ClassVar[tuple[torch.Tensor, Layout] | None] = None
 
+    if TYPE_CHECKING:  # a backend has None for a term that a request lacks, and tree_map puts anything here
+
+        def __init__(self, loss: Any, nll: Any, kl: Any, kl_per_dim: Any) -> None: ...
+
     def __post_init__(self) -> None:
         for name in _CUT:
             term = self.__dict__[name]
-            if isinstance(term, torch.Tensor) and term.requires_grad:  # tree_map puts anything here
+            if isinstance(term, torch.Tensor) and term.requires_grad:
                 object.__setattr__(self, name, term.detach())
 
     @staticmethod
