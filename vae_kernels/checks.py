@@ -3,8 +3,8 @@ and what is expected. They read shapes, dtypes and devices only, so that they co
 
 import math
 import sys
-from typing import Any
 from difflib import get_close_matches
+from typing import Any
 
 import torch
 

@@ -38,6 +38,9 @@ class Control(nn.Module):
     SAVED: tuple[str, ...] = ()
     """The tensors that state_dict() has beside the steps. The other tensors follow from the steps."""
 
+    SHOWN: tuple[str, ...] = ()
+    """The settings that repr() shows: names of attributes that are numbers."""
+
     steps: int
     value: torch.Tensor
     _starts: dict[str, float]
@@ -61,6 +64,12 @@ class Control(nn.Module):
         self._starts = {name: float(start) for name, start in tensors.items()}
         for name, start in self._starts.items():
             setattr(self, name, torch.full((), start, device=device, dtype=dtype))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._settings()}steps={self.steps})"
+
+    def _settings(self):
+        return "".join([f"{name}={getattr(self, name):g}, " for name in self.SHOWN])
 
     # --- the value as a number
 

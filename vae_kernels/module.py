@@ -71,4 +71,5 @@ class FusedELBO(Settings):
         )
 
     def extra_repr(self) -> str:
-        return f"likelihood={self.likelihood!r}, reduction={self.reduction!r}, backend={self.backend!r}"
+        kept = f"likelihood={self.likelihood!r}, {self.shown()}"
+        return f"{kept}, reduction={self.reduction!r}, backend={self.backend!r}"

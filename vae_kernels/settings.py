@@ -72,6 +72,15 @@ class Settings(nn.Module):
         self._keep("free_bits_nats", nats)
         self.free_bits_unit = unit
 
+    def shown(self) -> str:
+        """The settings in a few words, for extra_repr(). A setting of None is left out, but for the prior."""
+        nats = None if self.free_bits is None else f"({_shown(self.free_bits[0])}, {self.free_bits[1]!r})"
+        prior = self.prior
+        words = {"beta": _shown(self.beta), "rec_weight": _shown(self.rec_weight)}
+        words["prior"] = "N(0, I)" if prior is None else _shown(prior)
+        words |= {"obs_logvar": None if self.obs_logvar is None else _shown(self.obs_logvar), "free_bits": nats}
+        return ", ".join(f"{name}={word}" for name, word in words.items() if word is not None)
+
     def _keep(self, name, value):
         """Set an attribute; a tensor becomes a buffer."""
         if isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter):
@@ -126,6 +135,19 @@ class Settings(nn.Module):
             state_dict.setdefault(key, held)
         else:
             state_dict.pop(key, None)
+
+
+def _shown(setting):
+    """A setting in a few words. Of a child module it is the kind, because repr() has a line of its own for each."""
+    if isinstance(setting, tuple):
+        return f"({', '.join(map(_shown, setting))})"
+    if isinstance(setting, (Control, Prior)):
+        return type(setting).__name__
+    if not isinstance(setting, torch.Tensor):
+        return f"{setting:g}"
+    kind = "Parameter" if isinstance(setting, nn.Parameter) else "tensor"
+    one = setting.numel() == 1 and setting.is_cpu  # the number of another device would be waited for
+    return f"{kind}({setting.item():g})" if one else f"{kind}(shape={tuple(setting.shape)})"
 
 
 def _pair(prior):

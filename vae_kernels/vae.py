@@ -231,4 +231,6 @@ class VAE(Settings):
         return torch.empty(())
 
     def extra_repr(self) -> str:
-        return f"likelihood={self.likelihood!r}, latent_shape={self.latent_shape}, backend={self.backend!r}"
+        shape = f", latent_shape={self.latent_shape}" if self.latent_shape else ""
+        autoregressive = ", autoregressive=True" if self.autoregressive else ""
+        return f"likelihood={self.likelihood!r}, {self.shown()}{shape}{autoregressive}, backend={self.backend!r}"

@@ -30,6 +30,13 @@ vk.fused_elbo((recon, recon), x, mu, logvar, likelihood="gaussian", free_bits=(0
 vk.fused_elbo(recon.chunk(2, 1), x, mu, logvar, likelihood="laplace", beta=torch.rand(20))
 vk.fused_elbo(recon, x, mu, logvar, likelihood="gaussian", obs_logvar=vk.controls.RunningLogvar())
 vk.fused_elbo(recon, x, mu, logvar, prior=(mu, logvar), beta=vk.controls.LinearWarmup(100))
+warm = vk.controls.Constant(0.5)
+both = torch.cat((mu, logvar), 1)
+vk.fused_elbo(
+    {"loc": recon}, x, moments=both, likelihood=vk.likelihoods.Gaussian(), free_bits=vk.FreeBits(1.0, "per_sample")
+)
+vk.sample_kl(both, per_dim=True, shard=vk.Shard(0, 8))
+vk.gaussian_kl(moments=both, per_dim=True, reduction="sum")
 vk.gaussian_kl(mu, logvar, prior=vk.priors.DiagonalGaussian(20), reduction="mean")
 vk.nll(recon, x, likelihood="poisson").mean().backward()
 assert_type(vk.reparameterize(mu, logvar, n_samples=3), torch.Tensor)
@@ -40,6 +47,7 @@ loss_of = vk.FusedELBO(
     likelihood=name, reduction=how, beta=vk.controls.Cosine(10), free_bits=(torch.tensor(1.0), "batch_mean")
 )
 assert_type(loss_of(recon, x, mu, logvar), torch.Tensor)
+assert_type(loss_of(recon, x, moments=both), torch.Tensor)
 assert_type(loss_of(recon, x, kl=kl, return_terms=True), vk.ElboTerms)
 
 
@@ -63,6 +71,8 @@ small = vk.mlp_vae(
 )
 images = vk.conv_vae([3, 32, 32], channels=[16], likelihood="gaussian", obs_logvar=nn.Parameter(torch.zeros(())))
 
+objects = vk.VAE(Encoder(), nn.Linear(20, 784), likelihood=vk.likelihoods.Likelihood.from_dict({"name": "poisson"}))
+
 # Bounds, parts, controls
 bound = vk.iwae(nn.Linear(20, 784), x, mu, logvar, n_samples=8, estimator="dreg")
 bound.backward()
@@ -78,7 +88,7 @@ print(f"{float(warmup):.3f} {warmup.value.item()} {warmup.at(10)}")
 vk.controls.free_bits(vk.controls.kl_per_dim(mu, logvar), warmup, unit="per_group", groups=(4, 16))
 vk.controls.capacity(kl, 25.0, unit="batch_mean")
 with vk.Monitor(every=10, to=["metrics.csv", print]) as monitor:
-    monitor.update(terms, mu=mu, logits=recon)
+    monitor.update(terms, mu=mu, logits={"logits": recon})
 report = vk.diagnose(vae, x, log_p=None)
 print(
     report.level, report["posterior collapse"].evidence, vk.audit(lambda *batch: batch[0].sum(), (recon, x, mu, logvar))

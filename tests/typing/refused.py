@@ -19,6 +19,7 @@ vk.fused_elbo(recon, x, mu, logvar, reduction="batchmean")  # expect: error
 vk.gaussian_kl(mu, logvar, reduction="average")  # expect: error
 vk.fused_elbo(recon, x, mu, logvar, backend="gpu")  # expect: error
 vk.fused_elbo(recon, x, mu, logvar, free_bits=(0.5, "per_dimension"))  # expect: error
+vk.FreeBits(0.5, "per_dims")  # expect: error
 vk.controls.free_bits(mu, 0.5, unit="per-dim")  # expect: error
 vk.controls.capacity(mu, 25.0, unit="per_dim")  # expect: error
 vk.iwae(vae.decode, x, mu, logvar, n_samples=8, estimator="DReG")  # expect: error
@@ -34,7 +35,11 @@ vk.fused_elbo(recon, x, mu, logvar, beta="0.5")  # expect: error
 vk.fused_elbo(recon, x, mu, logvar, prior=mu)  # expect: error
 vk.fused_elbo(recon, x, mu, logvar, free_bits=0.5)  # expect: error
 vk.fused_elbo(recon, x, (mu, logvar))  # expect: error
+vk.fused_elbo(recon, x, moments=(mu, logvar))  # expect: error
+vk.fused_elbo({"loc": 0.5}, x, mu, logvar)  # expect: error
+vk.fused_elbo(recon, x, mu, logvar, likelihood=vk.likelihoods)  # expect: error
 vk.sample_kl(mu, logvar, n_samples=2.0)  # expect: error
+vk.sample_kl(mu, logvar, shard=vk.Shard(0.5, 1.0))  # expect: error
 vk.sample_kl((mu, logvar))  # expect: error
 vk.conv_vae((3, 32, 32), betta=2.0)  # expect: error
 vk.mlp_vae(784)  # expect: error

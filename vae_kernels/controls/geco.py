@@ -25,6 +25,7 @@ class Geco(Control):
     """
 
     SAVED = ("value", "violation")
+    SHOWN = ("target", "speed", "momentum")
     violation: torch.Tensor
 
     def __init__(
@@ -63,6 +64,3 @@ class Geco(Control):
         self.value.mul_(torch.exp(self.speed * self.violation))
         self.steps += 1
         self._end()
-
-    def __repr__(self):
-        return f"Geco(target={self.target:g}, speed={self.speed:g}, momentum={self.momentum:g}, steps={self.steps})"

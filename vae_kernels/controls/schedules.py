@@ -63,12 +63,14 @@ class Schedule(Control):
     def __float__(self):
         return float(self.at(self.steps))
 
-    def __repr__(self):
-        return f"{type(self).__name__}(steps={self.steps}, at={self.at(self.steps):g})"
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._settings()}steps={self.steps}, at={self.at(self.steps):g})"
 
 
 class _Ramp(Schedule):
     """From start to end in `steps` steps, then end; a subclass says how."""
+
+    SHOWN: tuple[str, ...] = ("length", "start", "end", "delay")
 
     def __init__(
         self,
@@ -97,6 +99,8 @@ class _Ramp(Schedule):
 
 class Constant(Schedule):
     """The same value at every step."""
+
+    SHOWN = ("level",)
 
     def __init__(
         self,
@@ -142,6 +146,8 @@ class Cyclical(_Ramp):
     Fu et al. 2019, arXiv:1903.10145, equations 6 and 7, with T = steps, M = cycles, R = ratio; the defaults of M and R
     are theirs. steps >= cycles, 0 < ratio <= 1.
     """
+
+    SHOWN = ("length", "cycles", "ratio", "start", "end", "delay")
 
     def __init__(
         self,

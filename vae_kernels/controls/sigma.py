@@ -54,6 +54,7 @@ class RunningLogvar(Control):
     """
 
     SAVED = ("value", "average", "share")
+    SHOWN = ("momentum",)
     average: torch.Tensor
     share: torch.Tensor
 
@@ -101,9 +102,6 @@ class RunningLogvar(Control):
     def _complete(self, steps, found):
         """A state of 0.1 has no share."""
         return {"share": torch.tensor(1 - self.momentum**steps, device="cpu")} | found
-
-    def __repr__(self):
-        return f"RunningLogvar(momentum={self.momentum:g}, steps={self.steps})"
 
 
 def _squares(loc, x):
