@@ -56,7 +56,7 @@ _MISSING["cuda"] = _cuda(_MISSING["cpu"])
 _MISSING["triton"] = None if importlib.util.find_spec("triton") else "triton is not installed"
 
 
-def available_backends():
+def available_backends() -> dict[str, str | None]:
     """The names that `backend=` takes besides "auto", each with None if it works here, or with the reason why not.
 
     >>> vae_kernels.available_backends()
@@ -156,7 +156,7 @@ def _cpu_takes(tensors):
 # both side by side at every size: where that shows another order, write it here. Neither has run on a GPU yet, so each
 # must show once, on the very device, that it agrees with the formulas.
 _ON_GPU = ("cuda", "triton")
-_proofs = {}  # (name, device): whether it does
+_proofs: dict[tuple[str, int], bool] = {}  # (name, device): whether it does
 
 
 def _on_gpu(tensors):

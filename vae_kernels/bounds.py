@@ -1,34 +1,37 @@
 """Bounds and estimates of log p(x) by importance sampling from the posterior q(z|x). In nats."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 
 from . import checks, functional, layout
 from .core.objective import REDUCTIONS
 from .priors import log_posterior, log_prior
+from .typing import Backend, IwaeEstimator, LikelihoodLike, Model, Number, PriorLike, Recon, Reduction
 
-ESTIMATORS = ("standard", "stl", "dreg")
+ESTIMATORS: tuple[IwaeEstimator, ...] = get_args(IwaeEstimator)
 """The names that `estimator=` of iwae takes."""
 
 
 def iwae(
-    decoder,
-    x,
-    mu=None,
-    logvar=None,
+    decoder: Callable[[torch.Tensor], Recon],
+    x: torch.Tensor,
+    mu: torch.Tensor | None = None,
+    logvar: torch.Tensor | None = None,
     *,
-    moments=None,
-    n_samples,
-    estimator="standard",
-    prior=None,
-    likelihood="bernoulli",
-    obs_logvar=None,
-    reduction="mean",
-    generator=None,
-    backend="auto",
-):
+    moments: torch.Tensor | None = None,
+    n_samples: int,
+    estimator: IwaeEstimator = "standard",
+    prior: PriorLike = None,
+    likelihood: LikelihoodLike = "bernoulli",
+    obs_logvar: Number | None = None,
+    reduction: Reduction = "mean",
+    generator: torch.Generator | None = None,
+    backend: Backend = "auto",
+) -> torch.Tensor:
     """The importance-weighted bound as a loss, in nats (Burda et al. 2016, arXiv:1509.00519):
 
         loss_b = -log 1/K sum_k w_bk,      w_bk = p(x_b|z_bk) p(z_bk) / q(z_bk|x_b),      z_bk ~ q(z|x_b)
@@ -63,18 +66,8 @@ def iwae(
     if moments is not None:
         mu, logvar = layout.halves(checks.moments(moments, mu=mu, logvar=logvar))
     posterior = checks.latent(mu, logvar, None, None, checks.tensor("x", x, (*checks.COUNTS, torch.int64)))
-    z, log_w = _log_weights(
-        decoder,
-        x,
-        posterior,
-        n_samples,
-        prior,
-        likelihood,
-        obs_logvar,
-        generator,
-        backend,
-        score=estimator == "standard",
-    )
+    settings = prior, likelihood, obs_logvar, generator, backend
+    z, log_w = _log_weights(decoder, x, posterior, n_samples, settings, score=estimator == "standard")
     if estimator == "dreg" and z.requires_grad:
         share = log_w.detach().softmax(0)
         z.register_hook(lambda grad: grad * share.reshape(*share.shape, *[1] * (z.dim() - 2)).to(grad.dtype))
@@ -97,7 +90,14 @@ class LogMarginalLikelihood:
 
 
 @torch.no_grad()
-def log_marginal_likelihood(model, x, n_samples=5000, *, chunk=None, generator=None):
+def log_marginal_likelihood(
+    model: Model,
+    x: torch.Tensor,
+    n_samples: int = 5000,
+    *,
+    chunk: int | None = None,
+    generator: torch.Generator | None = None,
+) -> LogMarginalLikelihood:
     """log p(x) in nats for each x, from n_samples of q(z|x): log 1/N sum_n p(x|z_n) p(z_n) / q(z_n|x).
 
     The estimator of Rezende et al. 2014 (arXiv:1401.4082) and Burda et al. 2016, whose tables take 5000.
@@ -119,25 +119,28 @@ def log_marginal_likelihood(model, x, n_samples=5000, *, chunk=None, generator=N
             raise ValueError(f"{name}: got {value!r}, expected an integer >= {least}")
     chunk = min(n_samples, chunk or max(1, 4096 // max(1, len(x))))
     posterior = model.encode(x)
-    decode = model.decode
+    decode: Callable[..., Recon] = model.decode
     if getattr(model, "autoregressive", False):
-        decode = lambda z: model.decode(z, _copies(x, len(z) // len(x)))  # noqa: E731
+        with_x: Callable[..., Recon] = model.decode
+        decode = lambda z: with_x(z, _copies(x, len(z) // len(x)))  # noqa: E731
     settings = model.prior, model.likelihood, model.obs_logvar, generator, model.backend
-    first = second = None  # log sum w, log sum w^2
+    first = second = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)  # log sum w, log sum w^2
     for done in range(0, n_samples, chunk):
         k = min(chunk, n_samples - done)
-        log_w = _log_weights(decode, x, posterior, k, *settings, score=True)[1].double()
-        parts = torch.logsumexp(log_w, 0), torch.logsumexp(2 * log_w, 0)
-        first, second = parts if first is None else map(torch.logaddexp, (first, second), parts)
+        log_w = _log_weights(decode, x, posterior, k, settings, score=True)[1].double()
+        first = torch.logaddexp(first, torch.logsumexp(log_w, 0))
+        second = torch.logaddexp(second, torch.logsumexp(2 * log_w, 0))
     effective = torch.exp(2 * first - second)
     # the variance of the mean of w over the square of that mean; rounding may take it below 0 where all w are equal
     variance = (n_samples / effective - 1).clamp(min=0) / (n_samples - 1)
     return LogMarginalLikelihood(first - math.log(n_samples), variance.sqrt(), effective)
 
 
-def _log_weights(decoder, x, posterior, k, prior, likelihood, obs_logvar, generator, backend, score):
+def _log_weights(decoder, x, posterior, k, settings, score):
     """z [K, B, ...] and log p(x|z) + log p(z) - log q(z|x) [K, B]; without `score`, log q has a gradient of z alone."""
-    z, eps, logvar = functional.sample_and_noise(*posterior, k, generator, None, backend)
+    mu, logvar = posterior
+    prior, likelihood, obs_logvar, generator, backend = settings
+    z, eps, logvar = functional.sample_and_noise(mu, logvar, k, generator, None, backend)
     flat = z.flatten(0, 1)
     recon = decoder(flat)
     copies = _copies(x, k)

@@ -4,6 +4,7 @@ and what is expected. They read shapes, dtypes and devices only, so that they co
 import math
 import sys
 from difflib import get_close_matches
+from typing import Any
 
 import torch
 
@@ -36,7 +37,7 @@ def choice(name, value, choices):
         raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(map(repr, choices))}{hint}")
 
 
-def likelihood(value):
+def likelihood(value: Any) -> Any:
     """The name of a likelihood, which is given as its name or as an object of vae_kernels.likelihoods."""
     if isinstance(value, type) and issubclass(value, Likelihood):
         raise TypeError(f"likelihood: got the class {value.__name__}, expected an object, {value.__name__}()")
@@ -172,7 +173,7 @@ def _observation(obs_logvar, loc, x, likelihood, given):
     return _number(obs_logvar, loc)
 
 
-def posterior(mu, logvar, prior):
+def posterior(mu: Any, logvar: Any, prior: Any) -> tuple[torch.Tensor, ...]:
     """(mu, logvar) or (mu, logvar, prior_mu, prior_logvar), checked against each other."""
     tensor("mu", mu)
     tensor("logvar", logvar)

@@ -2,14 +2,17 @@
 moved, copied and saved. This file stands below the functions, because they take a control wherever a number would do.
 """
 
+from __future__ import annotations
+
 import copy
 import math
 import weakref
+from typing import Any
 
 import torch
 from torch import nn
 
-_ALIVE = weakref.WeakSet()  # every control of this process
+_ALIVE: weakref.WeakSet[Control] = weakref.WeakSet()  # every control of this process
 
 
 class Control(nn.Module):
@@ -32,8 +35,17 @@ class Control(nn.Module):
     AveragedModel(use_buffers=True) averages buffers. FSDP's mixed precision converts buffers to 16 bits.
     """
 
-    SAVED = ()
+    SAVED: tuple[str, ...] = ()
     """The tensors that state_dict() has beside the steps. The other tensors follow from the steps."""
+
+    SHOWN: tuple[str, ...] = ()
+    """The settings that repr() shows: names of attributes that are numbers."""
+
+    steps: int
+    value: torch.Tensor
+    _starts: dict[str, float]
+    _copies: weakref.WeakSet[Control]
+    _own: Any
 
     def __new__(cls, *args, **kwargs):
         # Every control comes this way, also a copy and a pickled one. A subclass may set attributes before it calls
@@ -45,22 +57,30 @@ class Control(nn.Module):
         return self
 
     @torch.inference_mode(False)  # else nobody could write the tensors outside inference mode; so it is below
-    def __init__(self, device=None, dtype=torch.float32, **tensors):
+    def __init__(
+        self, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32, **tensors: float
+    ) -> None:
         self.steps = 0
         self._starts = {name: float(start) for name, start in tensors.items()}
         for name, start in self._starts.items():
             setattr(self, name, torch.full((), start, device=device, dtype=dtype))
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._settings()}steps={self.steps})"
+
+    def _settings(self):
+        return "".join([f"{name}={getattr(self, name):g}, " for name in self.SHOWN])
+
     # --- the value as a number
 
-    def __float__(self):
+    def __float__(self) -> float:
         return self.value.item()
 
-    def item(self):
+    def item(self) -> float:
         """The value at this step as a Python number. For a schedule this reads no tensor."""
         return float(self)
 
-    def __format__(self, form):
+    def __format__(self, form: str) -> str:
         return format(float(self), form) if form else str(self)
 
     # --- advancing

@@ -17,14 +17,16 @@ taken out of them again.
 
 import math
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 
 from . import checks
 from .formulas import gaussian
 from .mixture import mixture_log_prob
+from .typing import Backend, KlEstimator
 
-ESTIMATORS = ("stratified", "weighted")
+ESTIMATORS: tuple[KlEstimator, ...] = get_args(KlEstimator)
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,21 @@ class KlParts:
     dimension_wise_kl: torch.Tensor
 
     @property
-    def kl(self):
+    def kl(self) -> torch.Tensor:
         """[B]: the sum of all terms, log q(z|x) - log p(z)."""
         return self.mutual_information + self.total_correlation + self.dimension_wise_kl.flatten(1).sum(1)
 
 
-def kl_decomposition(z, mu, logvar, *, dataset_size, prior=None, estimator="stratified", backend="auto"):
+def kl_decomposition(
+    z: torch.Tensor,
+    mu: torch.Tensor,
+    logvar: torch.Tensor,
+    *,
+    dataset_size: int,
+    prior: tuple[torch.Tensor, torch.Tensor] | None = None,
+    estimator: KlEstimator = "stratified",
+    backend: Backend = "auto",
+) -> KlParts:
     """The terms of the KL by one batch (Chen et al. 2018, arXiv:1802.04942), differentiable. The beta-TCVAE is
 
         z = vk.reparameterize(mu, logvar)
@@ -82,7 +93,7 @@ def kl_decomposition(z, mu, logvar, *, dataset_size, prior=None, estimator="stra
         raise ValueError(f"dataset_size: got {dataset_size!r}, expected an integer, at least the batch size {len(mu)}")
     dtype = torch.float64 if any(t.dtype == torch.float64 for t in (z, *latent)) else torch.float32
     shape = z.shape
-    z, mu, logvar, *prior = (t.double().expand(shape).flatten(1) for t in (z, *latent))
+    z, mu, logvar, *of_prior = (t.double().expand(shape).flatten(1) for t in (z, *latent))
     own = -gaussian.nll(z, mu, logvar)
 
     def log_q(points, mu, logvar, own):
@@ -93,7 +104,7 @@ def kl_decomposition(z, mu, logvar, *, dataset_size, prior=None, estimator="stra
     joint = log_q(z, mu, logvar, own.sum(1))
     columns = zip(*(t.split(1, 1) for t in (z, mu, logvar)), own.unbind(1), strict=True)
     each = torch.stack([log_q(*column) for column in columns], 1)
-    log_p = -gaussian.nll(z, *(prior or (torch.zeros_like(z), torch.zeros_like(z))))
+    log_p = -gaussian.nll(z, *(of_prior or (torch.zeros_like(z), torch.zeros_like(z))))
     parts = own.sum(1) - joint, joint - each.sum(1), (each - log_p).reshape(shape)
     return KlParts(*(part.to(dtype) for part in parts))
 

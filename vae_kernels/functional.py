@@ -5,8 +5,10 @@ DTensors whose samples are shared out over ranks give DTensors: sharded.py.
 """
 
 import math
+from typing import Any, Literal, overload
 
 import torch
+from typing_extensions import Unpack
 
 from . import backends, checks, layout, philox, sharded
 from .control import current
@@ -14,26 +16,49 @@ from .core.objective import REDUCTIONS, Draw, objective
 from .formulas.elbo import compute_dtype
 from .priors import Prior, monte_carlo_kl, pair_of
 from .terms import ElboTerms
+from .typing import Backend, ElboSettings, FreeBitsLike, LikelihoodLike, Number, PriorLike, Recon, Reduction, ShardLike
+
+
+# fmt: off
+@overload
+def fused_elbo(
+    recon: Recon, x: torch.Tensor, mu: torch.Tensor | None = None, logvar: torch.Tensor | None = None, *,
+    kl: torch.Tensor | None = None, moments: torch.Tensor | None = None,
+    return_terms: Literal[False] = False, **settings: Unpack[ElboSettings],
+) -> torch.Tensor: ...
+@overload
+def fused_elbo(
+    recon: Recon, x: torch.Tensor, mu: torch.Tensor | None = None, logvar: torch.Tensor | None = None, *,
+    kl: torch.Tensor | None = None, moments: torch.Tensor | None = None,
+    return_terms: Literal[True], **settings: Unpack[ElboSettings],
+) -> ElboTerms: ...
+@overload
+def fused_elbo(
+    recon: Recon, x: torch.Tensor, mu: torch.Tensor | None = None, logvar: torch.Tensor | None = None, *,
+    kl: torch.Tensor | None = None, moments: torch.Tensor | None = None,
+    return_terms: bool, **settings: Unpack[ElboSettings],
+) -> torch.Tensor | ElboTerms: ...
+# fmt: on
 
 
 def fused_elbo(
-    recon,
-    x,
-    mu=None,
-    logvar=None,
+    recon: Recon,
+    x: torch.Tensor,
+    mu: torch.Tensor | None = None,
+    logvar: torch.Tensor | None = None,
     *,
-    kl=None,
-    moments=None,
-    likelihood="bernoulli",
-    obs_logvar=None,
-    prior=None,
-    beta=1.0,
-    rec_weight=1.0,
-    free_bits=None,
-    reduction="mean",
-    return_terms=False,
-    backend="auto",
-):
+    kl: torch.Tensor | None = None,
+    moments: torch.Tensor | None = None,
+    likelihood: LikelihoodLike = "bernoulli",
+    obs_logvar: Number | None = None,
+    prior: PriorLike = None,
+    beta: Number = 1.0,
+    rec_weight: Number = 1.0,
+    free_bits: FreeBitsLike | None = None,
+    reduction: Reduction = "mean",
+    return_terms: bool = False,
+    backend: Backend = "auto",
+) -> torch.Tensor | ElboTerms:
     """The loss of a variational autoencoder, in nats:
 
         loss_b = rec_weight * (-log p(x_b | z_b)) + sum_d beta_d KL_d( N(mu_b, exp(logvar_b)) || prior )
@@ -90,11 +115,16 @@ def fused_elbo(
     if moments is not None:
         mu, logvar = layout.halves(checks.moments(moments, mu=mu, logvar=logvar, kl=kl))
     if free_bits is not None:
-        latent = mu, logvar, kl, prior
-        settings = {"likelihood": likelihood, "obs_logvar": obs_logvar, "beta": beta, "rec_weight": rec_weight}
+        given = mu, logvar, kl, prior
+        settings: dict[str, Any] = {
+            "likelihood": likelihood,
+            "obs_logvar": obs_logvar,
+            "beta": beta,
+            "rec_weight": rec_weight,
+        }
         settings |= {"reduction": reduction, "backend": backend}
-        return _with_free_bits(free_bits, recon, x, latent, return_terms, settings)
-    latent = (mu, logvar) if kl is None else (kl,)
+        return _with_free_bits(free_bits, recon, x, given, return_terms, settings)
+    latent: Any = (mu, logvar) if kl is None else (kl,)
     alone = kl is None or (mu is None and logvar is None)
     if obs_logvar is None and prior is None and alone and checks.plain_objective(likelihood, recon, x, latent):
         params = (recon,)
@@ -112,7 +142,15 @@ def fused_elbo(
     return _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, return_terms, backend)
 
 
-def nll(recon, x, *, likelihood="bernoulli", obs_logvar=None, reduction="none", backend="auto"):
+def nll(
+    recon: Recon,
+    x: torch.Tensor,
+    *,
+    likelihood: LikelihoodLike = "bernoulli",
+    obs_logvar: Number | None = None,
+    reduction: Reduction = "none",
+    backend: Backend = "auto",
+) -> torch.Tensor:
     """-log p(x | recon) in nats, with its constants, summed over all but dimension 0: [B], or its mean or sum.
 
     The arguments are those of fused_elbo, and so are dtypes and errors.
@@ -124,7 +162,16 @@ def nll(recon, x, *, likelihood="bernoulli", obs_logvar=None, reduction="none", 
     return _elbo(x, params, likelihood, (), 1.0, 1.0, reduction, False, backend)
 
 
-def gaussian_kl(mu=None, logvar=None, *, moments=None, prior=None, per_dim=False, reduction="none", backend="auto"):
+def gaussian_kl(
+    mu: torch.Tensor | None = None,
+    logvar: torch.Tensor | None = None,
+    *,
+    moments: torch.Tensor | None = None,
+    prior: PriorLike = None,
+    per_dim: bool = False,
+    reduction: Reduction = "none",
+    backend: Backend = "auto",
+) -> torch.Tensor:
     """KL( N(mu, exp(logvar)) || prior ) in nats, summed over all but dimension 0: [B], or its mean or sum.
 
     With per_dim=True the KL of each latent dimension, of the shape of mu; "mean" and "sum" are over the batch, and give
@@ -138,22 +185,22 @@ def gaussian_kl(mu=None, logvar=None, *, moments=None, prior=None, per_dim=False
     if not per_dim:
         return _elbo(None, (), "", latent, 1.0, 1.0, reduction, False, backend)
     checks.choice("reduction", reduction, REDUCTIONS)
-    kl = _elbo(None, (), "", layout.elements(latent), 1.0, 1.0, "none", False, backend).view(mu.shape)
+    kl = _elbo(None, (), "", layout.elements(latent), 1.0, 1.0, "none", False, backend).view(latent[0].shape)
     return kl if reduction == "none" else getattr(kl, reduction)(0)
 
 
 def sample_kl(
-    mu,
-    logvar=None,
+    mu: torch.Tensor,
+    logvar: torch.Tensor | None = None,
     *,
-    prior=None,
-    per_dim=False,
-    n_samples=None,
-    reduction="none",
-    generator=None,
-    shard=None,
-    backend="auto",
-):
+    prior: PriorLike = None,
+    per_dim: bool = False,
+    n_samples: int | None = None,
+    reduction: Reduction = "none",
+    generator: torch.Generator | None = None,
+    shard: ShardLike | None = None,
+    backend: Backend = "auto",
+) -> tuple[torch.Tensor, torch.Tensor]:
     """A reparameterized sample of the posterior and its KL to the prior, from one kernel: (z, kl).
 
         z = mu + exp(logvar / 2) * eps,  eps ~ N(0, I)        (Kingma & Welling 2014, arXiv:1312.6114, section 2.4)
@@ -196,12 +243,20 @@ def sample_kl(
     return z, kl if reduction == "none" else getattr(kl, reduction)(0)
 
 
-def reparameterize(mu, logvar=None, *, n_samples=None, generator=None, shard=None, backend="auto"):
+def reparameterize(
+    mu: torch.Tensor,
+    logvar: torch.Tensor | None = None,
+    *,
+    n_samples: int | None = None,
+    generator: torch.Generator | None = None,
+    shard: ShardLike | None = None,
+    backend: Backend = "auto",
+) -> torch.Tensor:
     """z = mu + exp(logvar / 2) * eps, eps ~ N(0, I): the sample of sample_kl without the KL; the same noise."""
     return _sample(mu, logvar, None, n_samples, False, generator, shard, backend)[0]
 
 
-def _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms, backend):
+def _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms, backend) -> Any:
     """Make the request, and give it to the backend."""
     checks.choice("reduction", reduction, REDUCTIONS)
     request = objective(x, params, likelihood, latent, rec_weight, beta, reduction, terms)
@@ -229,7 +284,7 @@ def _with_free_bits(free_bits, recon, x, latent, return_terms, settings):
     return ElboTerms(out.loss, out.nll, per_sample, per_dim)
 
 
-def _sample(mu, logvar, prior, n_samples, with_kl, generator, shard, backend, rng=None):
+def _sample(mu, logvar, prior, n_samples, with_kl, generator, shard, backend, rng=None) -> Any:
     mu, logvar, prior = _packed(mu, prior) if logvar is None else _pair(mu, logvar, prior)
     checks.noise(n_samples, generator, mu)
     whole = None

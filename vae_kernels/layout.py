@@ -21,7 +21,7 @@ def likelihood(x, params):
     return _in_order(x, like, 1), (like, *(_parameter(p, like) for p in params[1:]))
 
 
-def latent(tensors):
+def latent(tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     """mu, logvar and the prior with samples in row-major order, the prior expanded to mu; or the one KL."""
     mu = tensors[0]
     if len(tensors) == 2 and mu.is_contiguous() and tensors[1].is_contiguous():  # nearly always

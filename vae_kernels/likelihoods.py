@@ -10,10 +10,14 @@ What the decoder gives is no option. by_name() reads what the decoder gives, `re
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterable, Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from typing_extensions import Self
 
 from .formulas import ALL
+from .typing import LikelihoodLike, Recon
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -28,16 +32,16 @@ class Likelihood:
     name: ClassVar[str] = ""
     """The name that `likelihood=` takes in place of the object with default options."""
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         options = ", ".join(f"{option}={value!r}" for option, value in dataclasses.asdict(self).items())
         return f"vk.likelihoods.{type(self).__name__}({options})"
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """The name and the options, {"name": "gaussian"}: a dict for json, which from_dict() takes."""
         return {"name": self.name, **dataclasses.asdict(self)}
 
     @classmethod
-    def from_dict(cls, state):
+    def from_dict(cls, state: Mapping[str, Any]) -> Self:
         """The object that to_dict() was called on: Likelihood.from_dict({"name": "gaussian"}) is Gaussian().
 
         ValueError, which says what came and what is expected, for an unknown name and for an unknown option. A class of
@@ -78,17 +82,17 @@ if TYPE_CHECKING:
     def __getattr__(name: str) -> type[Likelihood]: ...
 
 
-def name_of(likelihood):
+def name_of(likelihood: LikelihoodLike) -> str:
     """The name of a likelihood, which is given as its name or as its object."""
     return likelihood if isinstance(likelihood, str) else likelihood.name
 
 
-def formula_of(likelihood):
+def formula_of(likelihood: LikelihoodLike) -> ModuleType:
     """The module of formulas/ of a likelihood, which is given as its name or as its object."""
     return ALL[name_of(likelihood)]
 
 
-def by_name(recon, likelihood):
+def by_name(recon: Recon, likelihood: LikelihoodLike) -> dict[str, Any]:
     """{parameter: value}: what a decoder gives to a likelihood, in the likelihood's order of parameters.
 
     recon is the first parameter, a tuple of parameters in the likelihood's order, or a mapping {parameter: value}. A
@@ -118,7 +122,7 @@ def by_name(recon, likelihood):
     return given
 
 
-def labels_of(recon, given):
+def labels_of(recon: Recon, given: Iterable[str]) -> dict[str, str]:
     """{parameter: what an error calls it}, for what by_name() gives."""
     if isinstance(recon, (tuple, list)):
         if len(recon) > 1:

@@ -6,9 +6,17 @@ import torch
 
 from . import backends, checks
 from .formulas.elbo import compute_dtype
+from .typing import Backend
 
 
-def mixture_log_prob(z, loc, logvar, logits=None, *, backend="auto"):
+def mixture_log_prob(
+    z: torch.Tensor,
+    loc: torch.Tensor,
+    logvar: torch.Tensor,
+    logits: torch.Tensor | None = None,
+    *,
+    backend: Backend = "auto",
+) -> torch.Tensor:
     """log p(z) in nats of a mixture of K diagonal Gaussians, without memory of the size N x K or N x K x D:
 
         log p(z) = logsumexp_k [ log w_k + log N(z; loc_k, diag exp(logvar_k)) ],      w = softmax(logits)
@@ -42,10 +50,10 @@ def mixture_log_prob(z, loc, logvar, logits=None, *, backend="auto"):
         log_weight = torch.full((components,), -math.log(components), dtype=dtype, device=loc.device)
     else:
         log_weight = logits.to(dtype).log_softmax(0)
-    inputs = [t.to(dtype).contiguous() for t in (points, loc, logvar.expand_as(loc))]
+    points, loc, logvar = (t.to(dtype).contiguous() for t in (points, loc, logvar.expand_as(loc)))
     # samples in more dims than the batch's are weighted one by one, as in an importance-weighted bound
     module = backends.choose(backend, tensors)
-    log_p = module.mixture(*inputs, log_weight.contiguous(), ahead=z.dim() <= 2)
+    log_p = module.mixture(points, loc, logvar, log_weight.contiguous(), ahead=z.dim() <= 2)
     return log_p.reshape(z.shape[:-1])
 
 

@@ -1,7 +1,13 @@
 """The objective as an nn.Module, for those who keep their losses in modules."""
 
+from typing import TYPE_CHECKING
+
+import torch
+
 from . import functional
 from .settings import Settings
+from .terms import ElboTerms
+from .typing import Backend, ElboCall, FreeBitsLike, LikelihoodLike, Number, PriorLike, Recon, Reduction
 
 
 class FusedELBO(Settings):
@@ -14,22 +20,37 @@ class FusedELBO(Settings):
     as it would be cut off. load_state_dict takes these settings as VAE does.
     """
 
+    if TYPE_CHECKING:
+        __call__: ElboCall
+
     def __init__(
         self,
         *,
-        likelihood="bernoulli",
-        obs_logvar=None,
-        prior=None,
-        beta=1.0,
-        rec_weight=1.0,
-        free_bits=None,
-        reduction="mean",
-        backend="auto",
-    ):
+        likelihood: LikelihoodLike = "bernoulli",
+        obs_logvar: Number | None = None,
+        prior: PriorLike = None,
+        beta: Number = 1.0,
+        rec_weight: Number = 1.0,
+        free_bits: FreeBitsLike | None = None,
+        reduction: Reduction = "mean",
+        backend: Backend = "auto",
+    ) -> None:
         super().__init__(obs_logvar=obs_logvar, prior=prior, beta=beta, rec_weight=rec_weight, free_bits=free_bits)
-        self.likelihood, self.reduction, self.backend = likelihood, reduction, backend
+        self.likelihood: LikelihoodLike = likelihood
+        self.reduction: Reduction = reduction
+        self.backend: Backend = backend
 
-    def forward(self, recon, x, mu=None, logvar=None, *, kl=None, moments=None, return_terms=False):
+    def forward(
+        self,
+        recon: Recon,
+        x: torch.Tensor,
+        mu: torch.Tensor | None = None,
+        logvar: torch.Tensor | None = None,
+        *,
+        kl: torch.Tensor | None = None,
+        moments: torch.Tensor | None = None,
+        return_terms: bool = False,
+    ) -> torch.Tensor | ElboTerms:
         """The loss, or ElboTerms, as fused_elbo gives them."""
         return functional.fused_elbo(
             recon,
@@ -49,5 +70,6 @@ class FusedELBO(Settings):
             backend=self.backend,
         )
 
-    def extra_repr(self):
-        return f"likelihood={self.likelihood!r}, reduction={self.reduction!r}, backend={self.backend!r}"
+    def extra_repr(self) -> str:
+        kept = f"likelihood={self.likelihood!r}, {self.shown()}"
+        return f"{kept}, reduction={self.reduction!r}, backend={self.backend!r}"

@@ -1,12 +1,15 @@
 """Small VAEs ready to train: of fully connected layers, and of convolutions."""
 
 import math
+from collections.abc import Iterable
 from itertools import pairwise
 
 from torch import nn
+from typing_extensions import Unpack
 
 from . import checks
 from .formulas import LEVELS, LIKELIHOODS
+from .typing import LikelihoodLike, ModelSettings
 from .vae import VAE
 
 
@@ -35,7 +38,15 @@ def _check(likelihood, outputs, sizes):
             raise ValueError(f"{name}: got {tuple(values)}, expected positive ints")
 
 
-def mlp_vae(input_shape, latent_dim=20, hidden=(400,), likelihood="bernoulli", *, outputs=1, **kwargs):
+def mlp_vae(
+    input_shape: Iterable[int],
+    latent_dim: int = 20,
+    hidden: Iterable[int] = (400,),
+    likelihood: LikelihoodLike = "bernoulli",
+    *,
+    outputs: int = 1,
+    **kwargs: Unpack[ModelSettings],
+) -> VAE:
     """A VAE of fully connected layers with ReLU: the standard small model, for data of any shape.
 
     input_shape: shape of one x, without the batch.
@@ -62,7 +73,15 @@ def _mlp(widths):
     return layers[:-1]
 
 
-def conv_vae(input_shape, latent_dim=20, channels=(32, 64), likelihood="bernoulli", *, outputs=1, **kwargs):
+def conv_vae(
+    input_shape: Iterable[int],
+    latent_dim: int = 20,
+    channels: Iterable[int] = (32, 64),
+    likelihood: LikelihoodLike = "bernoulli",
+    *,
+    outputs: int = 1,
+    **kwargs: Unpack[ModelSettings],
+) -> VAE:
     """A small convolutional VAE for images of any height and width.
 
     input_shape: (C, H, W).
@@ -77,7 +96,9 @@ def conv_vae(input_shape, latent_dim=20, channels=(32, 64), likelihood="bernoull
             f"input_shape, channels: got {input_shape}, {channels}, expected (C, H, W) and at least one width"
         )
     c, h, w = input_shape
-    down, up, narrow = [], [], outputs * c
+    down: list[nn.Module] = []
+    up: list[nn.Module] = []
+    narrow = outputs * c
     for before, after in zip((c, *channels), channels, strict=False):
         down += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.ReLU()]
         # A stride-2 convolution sends n to ceil(n/2) =: m; the transposed one gives 2m - 1, plus 1 if n was even.

@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     import torch
 
     from .control import Control
+    from .typing import FreeBitsUnit
 
 
 class FreeBits(NamedTuple):
@@ -18,7 +19,7 @@ class FreeBits(NamedTuple):
     """
 
     nats: "float | torch.Tensor | Control"
-    unit: str
+    unit: "FreeBitsUnit"
 
 
 class Shard(NamedTuple):

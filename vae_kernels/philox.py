@@ -17,6 +17,7 @@ noise that it has there, which is how many ranks draw what one would.
 """
 
 import math
+from typing import Any
 
 import torch
 
@@ -42,9 +43,9 @@ _SIN = (
 _COS = (-83.59261322021484, 64.92124938964844, -19.739152908325195, 1.0)  # cos(2 pi r) in r^2
 
 
-def new_rng(generator=None, device="cpu"):
+def new_rng(generator: torch.Generator | None = None, device: torch.device | str = "cpu") -> torch.Tensor:
     """A fresh (seed, offset), int64 [2], from the generator or the device's default, which torch.manual_seed rules."""
-    how = {"dtype": torch.int64, "generator": generator, "device": device}
+    how: Any = {"dtype": torch.int64, "generator": generator, "device": device}
     if generator is None:
         return torch.randint(-(2**63), 2**63 - 1, (2,), **how)
     try:

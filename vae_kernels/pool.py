@@ -5,7 +5,7 @@ import torch
 from .backends import available_backends
 
 
-def set_pool_limit(limit):
+def set_pool_limit(limit: int) -> None:
     """Keep at most `limit` bytes in blocks whose tensors have died; 0 keeps none. It is 1 GiB until this is called.
 
     Results of a megabyte or more come from the pool (with torch >= 2.11), because fresh memory costs several times what
@@ -19,7 +19,7 @@ def set_pool_limit(limit):
     _op("set_pool_limit")(limit)
 
 
-def pool_bytes():
+def pool_bytes() -> int:
     """Bytes in blocks that are kept and free now."""
     return _op("pool_bytes")()
 

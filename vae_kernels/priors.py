@@ -14,6 +14,8 @@ a prior, and fused_elbo takes the kl that it gives. Every prior has log_prob(z) 
 """
 
 import math
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,6 +23,10 @@ from torch import nn
 from . import philox
 from .formulas import gaussian
 from .mixture import mixture_log_prob
+from .typing import PriorLike
+
+Shape = int | Iterable[int]
+Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 class Prior(nn.Module):
@@ -29,31 +35,35 @@ class Prior(nn.Module):
     shape: of one z, without the batch: an int or a tuple.
     """
 
-    closed_form = False
-    """Whether the KL has a closed form: then moments() gives None for N(0, I), or the pair (mu, logvar)."""
+    closed_form: bool = False
+    """Whether the KL has a closed form, which moments() then gives."""
 
-    def __init__(self, shape):
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = (shape,) if isinstance(shape, int) else tuple(shape)
         if any(not isinstance(n, int) or n < 1 for n in self.shape):
             raise ValueError(f"shape: got {shape!r}, expected a positive int or a tuple of them: that of one z")
 
-    def log_prob(self, z):
+    def moments(self) -> Pair | None:
+        """Where the KL has a closed form: None for N(0, I), or the pair (mu, logvar)."""
+        raise NotImplementedError
+
+    def log_prob(self, z: torch.Tensor) -> torch.Tensor:
         """log p(z) in nats: z [..., *shape] -> [...]."""
         raise NotImplementedError
 
-    def sample(self, n, *, generator=None):
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
         """n draws [n, *shape], without gradient; torch.manual_seed and `generator` rule them."""
         raise NotImplementedError
 
-    def flat(self, z):
+    def flat(self, z: torch.Tensor) -> torch.Tensor:
         """z [..., *shape] -> [..., D]."""
         dims = len(self.shape)
         if tuple(z.shape[z.dim() - dims :]) != self.shape:
             raise ValueError(f"z: got shape {tuple(z.shape)}, expected [..., {', '.join(map(str, self.shape))}]")
         return z.flatten(z.dim() - dims) if dims else z.unsqueeze(-1)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"shape={self.shape}"
 
 
@@ -62,18 +72,20 @@ class StandardNormal(Prior):
 
     closed_form = True
 
-    def __init__(self, shape):
+    zero: torch.Tensor
+
+    def __init__(self, shape: Shape) -> None:
         super().__init__(shape)
         self.register_buffer("zero", torch.zeros(1, math.prod(self.shape)), persistent=False)
 
-    def moments(self):
+    def moments(self) -> None:
         return None
 
-    def log_prob(self, z):
+    def log_prob(self, z: torch.Tensor) -> torch.Tensor:
         return mixture_log_prob(self.flat(z), self.zero, self.zero)
 
     @torch.no_grad()
-    def sample(self, n, *, generator=None):
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
         return _normals((n, *self.shape), self.zero, generator)
 
 
@@ -82,19 +94,19 @@ class DiagonalGaussian(Prior):
 
     closed_form = True
 
-    def __init__(self, shape):
+    def __init__(self, shape: Shape) -> None:
         super().__init__(shape)
         self.mu = nn.Parameter(torch.zeros(self.shape))
         self.logvar = nn.Parameter(torch.zeros(self.shape))
 
-    def moments(self):
+    def moments(self) -> Pair:
         return self.mu, self.logvar
 
-    def log_prob(self, z):
+    def log_prob(self, z: torch.Tensor) -> torch.Tensor:
         return mixture_log_prob(self.flat(z), self.mu.reshape(1, -1), self.logvar.reshape(1, -1))
 
     @torch.no_grad()
-    def sample(self, n, *, generator=None):
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
         return self.mu + torch.exp(0.5 * self.logvar) * _normals((n, *self.shape), self.mu, generator)
 
 
@@ -106,29 +118,34 @@ class ConditionalGaussian(nn.Module):
     network: module, c -> a tensor [B, 2L, ...]: mu, then logvar; or the pair of them.
     """
 
-    def __init__(self, network):
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, context):
+    def forward(self, context: Any) -> Pair:
         """The pair (mu, logvar), each [B, L, ...]."""
-        return _halves(self.network(context), "network")
+        mu, logvar = _halves(self.network(context), "network")
+        return mu, logvar
 
     @torch.no_grad()
-    def sample(self, context, *, generator=None):
+    def sample(self, context: Any, *, generator: torch.Generator | None = None) -> torch.Tensor:
         """A draw [B, L, ...] for each context."""
         mu, logvar = self(context)
         return mu + torch.exp(0.5 * logvar) * _normals(mu.shape, mu, generator)
 
 
 class _Mixture(Prior):
-    """A prior that is a mixture: components() gives loc [K, D], logvar [K, D] and logits [K] or None."""
+    """A prior that is a mixture."""
 
-    def log_prob(self, z):
+    def components(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """loc [K, D], logvar [K, D], and logits [K] or None."""
+        raise NotImplementedError
+
+    def log_prob(self, z: torch.Tensor) -> torch.Tensor:
         return mixture_log_prob(self.flat(z), *self.components())
 
     @torch.no_grad()
-    def sample(self, n, *, generator=None):
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
         loc, logvar, logits = self.components()
         weights = torch.ones(len(loc), device=loc.device) if logits is None else logits.float().softmax(0)
         k = torch.multinomial(weights, n, replacement=True, generator=generator)
@@ -142,7 +159,7 @@ class MixtureOfGaussians(_Mixture):
     Its KL is the Monte Carlo estimate.
     """
 
-    def __init__(self, n_components, shape):
+    def __init__(self, n_components: int, shape: Shape) -> None:
         super().__init__(shape)
         if not isinstance(n_components, int) or n_components < 1:
             raise ValueError(f"n_components: got {n_components!r}, expected a positive int")
@@ -150,10 +167,10 @@ class MixtureOfGaussians(_Mixture):
         self.logvar = nn.Parameter(torch.zeros(n_components, *self.shape))
         self.logits = nn.Parameter(torch.zeros(n_components))
 
-    def components(self):
+    def components(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         return self.loc.flatten(1), self.logvar.flatten(1), self.logits
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"n_components={len(self.loc)}, {super().extra_repr()}"
 
 
@@ -168,7 +185,14 @@ class VampPrior(_Mixture):
     transform:     function of the pseudo-inputs before they are encoded, or None: torch.sigmoid for pixels in [0, 1].
     """
 
-    def __init__(self, pseudo_inputs, encoder, shape, *, transform=None):
+    def __init__(
+        self,
+        pseudo_inputs: torch.Tensor,
+        encoder: nn.Module,
+        shape: Shape,
+        *,
+        transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> None:
         super().__init__(shape)
         if not isinstance(pseudo_inputs, torch.Tensor) or not pseudo_inputs.is_floating_point():
             raise TypeError(f"pseudo_inputs: got {_describe(pseudo_inputs)}, expected a tensor of a floating dtype")
@@ -176,12 +200,12 @@ class VampPrior(_Mixture):
         self.transform = transform
         self._encoder = (encoder,)  # in a tuple it is not registered
 
-    def components(self):
+    def components(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         u = self.pseudo_inputs if self.transform is None else self.transform(self.pseudo_inputs)
         mu, logvar = _halves(self._encoder[0](u), "encoder")
         return self.flat(mu), self.flat(logvar), None
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"n_components={len(self.pseudo_inputs)}, {super().extra_repr()}"
 
 
@@ -194,17 +218,17 @@ class FlowPrior(Prior):
     Monte Carlo estimate.
     """
 
-    def __init__(self, flow, shape):
+    def __init__(self, flow: nn.Module, shape: Shape) -> None:
         super().__init__(shape)
         self.flow = flow
 
-    def log_prob(self, z):
+    def log_prob(self, z: torch.Tensor) -> torch.Tensor:
         z = self.flat(z)
         # in float32 at least: a density is a sum over dims
         return self.flow().log_prob(z if z.dtype == torch.float64 else z.float())
 
     @torch.no_grad()
-    def sample(self, n, *, generator=None):
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
         if generator is None:
             return self.flow().sample((n,)).reshape(n, *self.shape)
         # torch's distributions take no generator: a seed drawn from it rules the default ones for this call alone
@@ -214,7 +238,7 @@ class FlowPrior(Prior):
             return self.sample(n)
 
 
-def pair_of(prior):
+def pair_of(prior: PriorLike) -> Pair | None:
     """What the closed form takes for `prior`, None or a pair; TypeError for a prior that has no closed form."""
     if not isinstance(prior, Prior):
         return prior
@@ -226,7 +250,7 @@ def pair_of(prior):
     return prior.moments()
 
 
-def monte_carlo_kl(z, eps, logvar, prior):
+def monte_carlo_kl(z: torch.Tensor, eps: torch.Tensor, logvar: torch.Tensor, prior: Prior) -> torch.Tensor:
     """log q(z|x) - log p(z) [B] in nats, the mean over the samples if z is [K, B, ...]; z = mu + exp(logvar / 2) eps.
 
     log q is a function of the noise, because (z - mu) would cancel. Its gradient is the gradient along the path of the
@@ -235,7 +259,7 @@ def monte_carlo_kl(z, eps, logvar, prior):
     return (log_posterior(eps, logvar) - prior.log_prob(z)).reshape(-1, len(logvar)).mean(0)
 
 
-def log_prior(prior, z):
+def log_prior(prior: PriorLike, z: torch.Tensor) -> torch.Tensor:
     """log p(z) for what `prior=` takes: z [K, B, ...] -> [K, B]."""
     if isinstance(prior, Prior):
         return prior.log_prob(z)
@@ -246,7 +270,7 @@ def log_prior(prior, z):
     return log_posterior((z - mu) * torch.exp(-0.5 * logvar), logvar)
 
 
-def log_posterior(eps, logvar):
+def log_posterior(eps: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
     """log q(z|x) of the z = mu + exp(logvar / 2) eps: eps [B, ...] or [K, B, ...] -> [B] or [K, B]."""
     squares, logvar, dims = eps * eps, logvar.to(eps.dtype), tuple(range(-logvar.dim() + 1, 0))
     if not dims:  # sum() over no dims at all would sum over the batch

@@ -21,9 +21,9 @@ def disagreement(module, device):
     except Exception as error:  # whatever is wrong with it, the reference works
         return f"it does not run: {type(error).__name__}: {error}"
     for name in truth:
-        error = (ours[name].double() - truth[name]).abs().max()
-        if not error <= 1e-4 * truth[name].abs().max():  # also where it is NaN
-            return f"its {name} is wrong by {error:.3g}, where the largest value is {truth[name].abs().max():.3g}"
+        off = (ours[name].double() - truth[name]).abs().max()
+        if not off <= 1e-4 * truth[name].abs().max():  # also where it is NaN
+            return f"its {name} is wrong by {off:.3g}, where the largest value is {truth[name].abs().max():.3g}"
     return None
 
 

@@ -1,3 +1,4 @@
+# pyright: reportMissingImports=false, reportOptionalMemberAccess=false
 """scvi-tools' SCVI trained with the likelihood, the sample and the KL of this package.
 
     from vae_kernels.scvi import attach, detach
@@ -22,11 +23,12 @@ from torch.nn.functional import linear, one_hot, softplus
 from .backends import available_backends
 from .checks import choice
 from .functional import fused_elbo, sample_kl
+from .typing import Backend, LikelihoodName
 
 VERSIONS = ("1.4.0.post1", "1.4.1", "1.4.2")
 """The versions of scvi-tools that the tests of this module have passed with."""
 
-LIKELIHOODS = {"zinb": "zinb", "nb": "negative_binomial", "poisson": "poisson"}
+LIKELIHOODS: dict[str, LikelihoodName] = {"zinb": "zinb", "nb": "negative_binomial", "poisson": "poisson"}
 """gene_likelihood of scvi-tools -> likelihood of this package. "normal" is not among them."""
 
 
@@ -48,7 +50,7 @@ from scvi.module.base import LossOutput  # noqa: E402
 from scvi.utils import unsupported_if_adata_minified  # noqa: E402
 
 
-def attach(model, *, backend="auto"):
+def attach(model: SCVI, *, backend: Backend = "auto") -> SCVI:
     """Let this SCVI model train with our likelihood, sample and KL, until detach(model). Attaching again is allowed.
 
     Files that model.save writes, copies and pickles are plain scvi-tools, attached or not.
@@ -71,7 +73,7 @@ def attach(model, *, backend="auto"):
     return model
 
 
-def detach(model):
+def detach(model: SCVI) -> SCVI:
     """Undo attach(model): the model computes scvi-tools' own loss again. Returns the same model."""
     _check(model)
     if type(model.module) is not _FusedVAE:

@@ -10,6 +10,7 @@ from .control import Control, refuse_bare_value
 from .controls.penalty import UNITS
 from .pairs import FreeBits
 from .priors import Prior
+from .typing import FreeBitsLike, FreeBitsUnit, Number, PriorLike
 
 _OF_LOSS = ("beta", "rec_weight", "free_bits_nats", "obs_logvar")
 _KEPT = (*_OF_LOSS, "prior_mu", "prior_logvar")
@@ -25,7 +26,24 @@ class Settings(nn.Module):
     or a control, or the reverse, this module keeps what it was made with. A Parameter must be in the checkpoint.
     """
 
-    def __init__(self, *, obs_logvar, prior, beta, rec_weight, free_bits):
+    beta: Number
+    rec_weight: Number
+    obs_logvar: Number | None
+    prior_mu: torch.Tensor | None
+    prior_logvar: torch.Tensor | None
+    prior_module: Prior | None
+    free_bits_nats: Number | None
+    free_bits_unit: FreeBitsUnit | None
+
+    def __init__(
+        self,
+        *,
+        obs_logvar: Number | None,
+        prior: PriorLike,
+        beta: Number,
+        rec_weight: Number,
+        free_bits: FreeBitsLike | None,
+    ) -> None:
         super().__init__()
         self.free_bits = free_bits
         self._keep("obs_logvar", obs_logvar)
@@ -37,20 +55,31 @@ class Settings(nn.Module):
         self._keep("prior_logvar", prior_logvar)
 
     @property
-    def prior(self):
+    def prior(self) -> PriorLike:
         """None for N(0, I), the pair (mu, logvar), or the module."""
-        return self.prior_module if self.prior_mu is None else (self.prior_mu, self.prior_logvar)
+        mu, logvar = self.prior_mu, self.prior_logvar
+        return self.prior_module if mu is None or logvar is None else (mu, logvar)
 
     @property
-    def free_bits(self):
+    def free_bits(self) -> FreeBitsLike | None:
         """None, or FreeBits(nats, unit)."""
-        return None if self.free_bits_unit is None else FreeBits(self.free_bits_nats, self.free_bits_unit)
+        nats, unit = self.free_bits_nats, self.free_bits_unit
+        return None if nats is None or unit is None else FreeBits(nats, unit)
 
     @free_bits.setter
-    def free_bits(self, pair):
+    def free_bits(self, pair: FreeBitsLike | None) -> None:
         nats, unit = (None, None) if pair is None else checks.free_bits(pair, UNITS)
         self._keep("free_bits_nats", nats)
         self.free_bits_unit = unit
+
+    def shown(self) -> str:
+        """The settings in a few words, for extra_repr(). A setting of None is left out, but for the prior."""
+        nats = None if self.free_bits is None else f"({_shown(self.free_bits[0])}, {self.free_bits[1]!r})"
+        prior = self.prior
+        words = {"beta": _shown(self.beta), "rec_weight": _shown(self.rec_weight)}
+        words["prior"] = "N(0, I)" if prior is None else _shown(prior)
+        words |= {"obs_logvar": None if self.obs_logvar is None else _shown(self.obs_logvar), "free_bits": nats}
+        return ", ".join(f"{name}={word}" for name, word in words.items() if word is not None)
 
     def _keep(self, name, value):
         """Set an attribute; a tensor becomes a buffer."""
@@ -106,6 +135,19 @@ class Settings(nn.Module):
             state_dict.setdefault(key, held)
         else:
             state_dict.pop(key, None)
+
+
+def _shown(setting):
+    """A setting in a few words. Of a child module it is the kind, because repr() has a line of its own for each."""
+    if isinstance(setting, tuple):
+        return f"({', '.join(map(_shown, setting))})"
+    if isinstance(setting, (Control, Prior)):
+        return type(setting).__name__
+    if not isinstance(setting, torch.Tensor):
+        return f"{setting:g}"
+    kind = "Parameter" if isinstance(setting, nn.Parameter) else "tensor"
+    one = setting.numel() == 1 and setting.is_cpu  # the number of another device would be waited for
+    return f"{kind}({setting.item():g})" if one else f"{kind}(shape={tuple(setting.shape)})"
 
 
 def _pair(prior):

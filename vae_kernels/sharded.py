@@ -120,7 +120,8 @@ def _whole(batch, own, settings, out):
     nll, kl, per_dim = out.parts()
     if per_dim is not None:  # the mean over this rank's samples; over none of them it is nan
         per_dim = batch.sum_of(per_dim * (own / batch.rows) if own else torch.zeros_like(per_dim))
-    return ElboTerms(loss, *(None if t is None else batch.of_samples(t, (batch.rows,)) for t in (nll, kl)), per_dim)
+    nll, kl = (None if t is None else batch.of_samples(t, (batch.rows,)) for t in (nll, kl))
+    return ElboTerms(loss, nll, kl, per_dim)
 
 
 def own_samples(mu, logvar, prior, n_samples):

@@ -3,12 +3,32 @@
 Use it as it is, or read it as an example of a training step: every number comes from the public functions.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal, overload
+
 import torch
+from torch import nn
+from typing_extensions import Unpack
 
 from . import checks, functional
 from .likelihoods import by_name, formula_of
 from .priors import Prior
 from .settings import Settings
+from .terms import ElboTerms
+from .typing import (
+    Backend,
+    FreeBitsLike,
+    LikelihoodLike,
+    Number,
+    PriorLike,
+    Recon,
+    Reduction,
+    ShardLike,
+    StepCall,
+    StepSettings,
+)
 
 
 class VAE(Settings):
@@ -35,21 +55,24 @@ class VAE(Settings):
     reverse, loads all the same: this VAE keeps its own. A Parameter that is missing there is an error.
     """
 
+    if TYPE_CHECKING:
+        __call__: StepCall
+
     def __init__(
         self,
-        encoder,
-        decoder,
+        encoder: nn.Module,
+        decoder: nn.Module,
         *,
-        likelihood="bernoulli",
-        obs_logvar=None,
-        prior=None,
-        beta=1.0,
-        rec_weight=1.0,
-        free_bits=None,
-        latent_shape=None,
-        autoregressive=False,
-        backend="auto",
-    ):
+        likelihood: LikelihoodLike = "bernoulli",
+        obs_logvar: Number | None = None,
+        prior: PriorLike = None,
+        beta: Number = 1.0,
+        rec_weight: Number = 1.0,
+        free_bits: FreeBitsLike | None = None,
+        latent_shape: int | Iterable[int] | None = None,
+        autoregressive: bool = False,
+        backend: Backend = "auto",
+    ) -> None:
         checks.likelihood(likelihood)
         for name, weight in (("beta", beta), ("rec_weight", rec_weight)):
             if isinstance(weight, torch.Tensor) and weight.dim():
@@ -57,19 +80,20 @@ class VAE(Settings):
         super().__init__(obs_logvar=obs_logvar, prior=prior, beta=beta, rec_weight=rec_weight, free_bits=free_bits)
         self.encoder = encoder
         self.decoder = decoder
-        self.likelihood = likelihood
+        self.likelihood: LikelihoodLike = likelihood
         self.autoregressive = autoregressive
         self.latent_shape = (latent_shape,) if isinstance(latent_shape, int) else latent_shape and tuple(latent_shape)
-        self.backend = backend
+        self.backend: Backend = backend
 
-    def encode(self, x):
+    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """x [B, ...] (float, uint8 read as x/255, or counts as they are) -> posterior (mu, logvar), each [B, L, ...].
 
         Counts reach the encoder as they come: one that wants log(1 + x) takes it itself. So do levels of "categorical"
         that are no uint8; uint8 is x/255 to the encoder, and the level itself to the loss.
         """
         moments = self._moments(x)
-        return moments[0].chunk(2, dim=1) if len(moments) == 1 else moments
+        mu, logvar = moments[0].chunk(2, dim=1) if len(moments) == 1 else moments
+        return mu, logvar
 
     def _moments(self, x):
         """(mu, logvar), or both in one tensor [B, 2L, ...], as the encoder gives them."""
@@ -97,7 +121,7 @@ class VAE(Settings):
         unit = x.dtype == torch.uint8 and formula_of(self.likelihood).SUPPORT != "counts"
         return x.to(self._like().dtype) / (255 if unit else 1)
 
-    def decode(self, z, x=None):
+    def decode(self, z: torch.Tensor, x: torch.Tensor | None = None) -> Recon:
         """z [B, L, ...] -> what the decoder puts out: a tensor, or a tuple or a mapping of the likelihood's parameters.
 
         x: [B, ...], which only an autoregressive decoder takes, and needs.
@@ -107,11 +131,35 @@ class VAE(Settings):
             raise ValueError(f"x: got {came}, expected {expected} with autoregressive={self.autoregressive}")
         return self.decoder(z) if x is None else self.decoder(z, self._read(x))
 
-    def forward(self, x, **settings):
+    def forward(self, x: torch.Tensor, **settings: Any) -> torch.Tensor | ElboTerms:
         """The loss, so that wrappers (DDP, torch.compile, torch.func) see the whole step in one call."""
         return self.loss(x, **settings)
 
-    def loss(self, x, *, beta=None, reduction="mean", generator=None, shard=None, return_terms=False):
+    # fmt: off
+    @overload
+    def loss(
+        self, x: torch.Tensor, *, return_terms: Literal[False] = False, **settings: Unpack[StepSettings],
+    ) -> torch.Tensor: ...
+    @overload
+    def loss(
+        self, x: torch.Tensor, *, return_terms: Literal[True], **settings: Unpack[StepSettings],
+    ) -> ElboTerms: ...
+    @overload
+    def loss(
+        self, x: torch.Tensor, *, return_terms: bool, **settings: Unpack[StepSettings],
+    ) -> torch.Tensor | ElboTerms: ...
+    # fmt: on
+
+    def loss(
+        self,
+        x: torch.Tensor,
+        *,
+        beta: Number | None = None,
+        reduction: Reduction = "mean",
+        generator: torch.Generator | None = None,
+        shard: ShardLike | None = None,
+        return_terms: bool = False,
+    ) -> torch.Tensor | ElboTerms:
         """The objective of a batch in nats, of one posterior sample each: the mean over the batch, a scalar.
 
         x:            [B, ...], float or uint8; uint8 goes to the loss as it is and is read as x/255 there. Counts: also
@@ -123,7 +171,7 @@ class VAE(Settings):
                       None where the KL is a Monte Carlo estimate.
         """
         beta = self.beta if beta is None else beta
-        shared = {
+        shared: dict[str, Any] = {
             "likelihood": self.likelihood,
             "obs_logvar": self.obs_logvar,
             "beta": beta,
@@ -132,7 +180,7 @@ class VAE(Settings):
             "reduction": reduction,
             "backend": self.backend,
         }
-        draw = {"generator": generator, "shard": shard, "backend": self.backend}
+        draw: dict[str, Any] = {"generator": generator, "shard": shard, "backend": self.backend}
         given = x if self.autoregressive else None
         closed_form = not isinstance(self.prior, Prior) or self.prior.closed_form
         if (return_terms or self.free_bits is not None) and closed_form:
@@ -145,7 +193,7 @@ class VAE(Settings):
         return functional.fused_elbo(self.decode(z, given), x, kl=kl, return_terms=return_terms, **shared)
 
     @torch.no_grad()
-    def reconstruct(self, x):
+    def reconstruct(self, x: torch.Tensor) -> torch.Tensor:
         """x [B, ...] -> the likelihood's mean at the posterior's mean, of the shape of x. Carries no gradient.
 
         With "categorical" it is the mean level, between 0 and K-1.
@@ -154,12 +202,12 @@ class VAE(Settings):
         return self._mean(self.decode(mu))
 
     @torch.no_grad()
-    def sample(self, n, *, generator=None):
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
         """n means [n, ...] of the likelihood, decoded from draws of the prior. Carries no gradient."""
         return self._mean(self.decode(self.sample_prior(n, generator=generator)))
 
     @torch.no_grad()
-    def sample_prior(self, n, *, generator=None):
+    def sample_prior(self, n: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
         """n draws of the prior, [n, L, ...]. Carries no gradient."""
         if isinstance(self.prior, Prior):
             return self.prior.sample(n, generator=generator)
@@ -182,5 +230,7 @@ class VAE(Settings):
                 return tensor
         return torch.empty(())
 
-    def extra_repr(self):
-        return f"likelihood={self.likelihood!r}, latent_shape={self.latent_shape}, backend={self.backend!r}"
+    def extra_repr(self) -> str:
+        shape = f", latent_shape={self.latent_shape}" if self.latent_shape else ""
+        autoregressive = ", autoregressive=True" if self.autoregressive else ""
+        return f"likelihood={self.likelihood!r}, {self.shown()}{shape}{autoregressive}, backend={self.backend!r}"

@@ -51,7 +51,7 @@ def test_a_number_of_that_step():
         geco(weight, step)
     assert [beta for beta, *_ in history] == [0.0, 0.25, 0.5] and history[1][2] == "0.25"
     assert all(type(number) is float for row in history for number in row[:2]) and len({w for _, w, _ in history}) == 3
-    assert "(beta): LinearWarmup(steps=3, at=0.75)" in repr(mlp(beta=warmup))
+    assert "(beta): LinearWarmup(length=4, start=0, end=1, delay=0, steps=3, at=0.75)" in repr(mlp(beta=warmup))
     assert f"{weight}" == "Geco(target=1, speed=0.1, momentum=0.99, steps=3)"
 
 

@@ -114,7 +114,7 @@ def test_without_a_compiler_the_package_is_pure_python(checkout):
     assert "-py3-none-" in wheel.name
     with zipfile.ZipFile(wheel) as z:
         names = z.namelist()
-        assert "vae_kernels/_C.so" not in names
+        assert "vae_kernels/_C.so" not in names and "vae_kernels/py.typed" in names
         assert "/nonexistent/g++" in z.read("vae_kernels/_C.reason.txt").decode()
     packages = {p.parent.relative_to(ROOT).as_posix() for p in (ROOT / "vae_kernels").rglob("*.py")}
     assert packages == {str(Path(name).parent) for name in names if name.endswith(".py")}

@@ -11,7 +11,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from typer.testing import CliRunner
@@ -53,11 +53,17 @@ def one_process(model):
     return loss.detach(), {name: p.grad for name, p in model.named_parameters()}
 
 
-def of_this_rank(model):
+def of_this_rank(model, **settings):
     """This rank's part of that loss, so that the mean over the ranks, which DDP and FSDP take, is that loss."""
     own, first = rows()
     torch.manual_seed(5)
-    return model(data()[own], reduction="sum", shard=(first, BATCH)) * dist.get_world_size() / BATCH
+    out = model(data()[own], reduction="sum", shard=(first, BATCH), **settings)
+    if settings:
+        assert out.loss.requires_grad and not any(t.requires_grad for t in out.parts())
+        assert out.nll.shape == out.kl.shape == (len(own),) and out.kl_per_dim.shape == (LATENTS,)
+        close((out.nll + 0.5 * out.kl).sum(), out.loss.detach())
+        close(out.packed()[0], torch.cat([out.loss.detach()[None], *out.parts()]))
+    return (out.loss if settings else out) * dist.get_world_size() / BATCH
 
 
 def check_ddp():
@@ -69,6 +75,22 @@ def check_ddp():
     part = part.detach()
     dist.all_reduce(part)
     close(part / dist.get_world_size(), loss)
+
+
+def check_ddp_finds_the_loss_among_the_terms():
+    """DDP looks through the output for the parameters that the loss depends on, and calls all others unused."""
+    _, expected = one_process(vae())
+    for settings in ({"find_unused_parameters": True}, {"static_graph": True}):
+        model = vae()
+        model.unused = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
+        model = DistributedDataParallel(model, **settings)
+        for _ in range(2):
+            model.zero_grad()
+            of_this_rank(model, return_terms=True).backward()
+            grads = {name: p.grad for name, p in model.module.named_parameters()}
+            unused = grads.pop("unused")
+            assert unused is None or not unused.any()
+            close(grads, expected)
 
 
 def check_ddp_with_two_forwards_before_a_backward():
@@ -96,6 +118,18 @@ def check_fsdp2():
     fully_shard(model, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
     of_this_rank(model).backward()
     close({name: p.grad.full_tensor() for name, p in model.named_parameters()}, expected)
+
+
+def check_fsdp2_finds_the_loss_among_the_terms():
+    """FSDP2 gathers the parameters again when the backward pass reaches a tensor that it has found in the output."""
+    _, expected = one_process(vae())
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    for settings in ({}, {"mp_policy": MixedPrecisionPolicy(output_dtype=torch.float64)}):
+        model = fully_shard(vae(), mesh=mesh, reshard_after_forward=True, **settings)
+        for _ in range(2):
+            model.zero_grad()
+            of_this_rank(model, return_terms=True).backward()
+            close({name: p.grad.full_tensor() for name, p in model.named_parameters()}, expected)
 
 
 def check_noise_of_ranks():

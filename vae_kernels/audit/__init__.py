@@ -1,13 +1,16 @@
 """`vk.audit(loss_fn, example)`: what a loss that somebody wrote by hand really is."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 
+from ..typing import Recon
 from . import calls, findings, probe
 from .reading import read
 from .report import Audit
 
 
-def audit(loss_fn, example, *, seed=0):
+def audit(loss_fn: Callable[..., torch.Tensor], example: Sequence[Recon], *, seed: int = 0) -> Audit:
     """Probe a loss of a variational autoencoder from outside, and say what it is:
 
         print(vk.audit(my_loss, (recon, x, mu, logvar)))
@@ -43,7 +46,7 @@ def audit(loss_fn, example, *, seed=0):
     name = reading.likelihood and reading.likelihood.name
     if reading.effective_beta is None:
         return Audit(None, name, calls.reduction(reading), found)
-    equal, meant = (_callable(*make(reading)) for make in (calls.equal, calls.meant))
+    equal, meant = (_callable(make(reading)) for make in (calls.equal, calls.meant))
     # near the prior and far from it, where another KL would have another weight
     elsewhere = max(_difference(loss_fn, equal, probe.synthetic(point, seed + 1, spread)) for spread in (0.2, 2.0))
     if not elsewhere <= SAME:
@@ -68,8 +71,9 @@ def audit(loss_fn, example, *, seed=0):
 SAME = 1e-3  # relative: ten times what a weight may be off by
 
 
-def _callable(text, names):
-    """A loss function out of the text of a call."""
+def _callable(call):
+    """A loss function out of a call: its text, and the tensors that it names."""
+    text, names = call
     return lambda recon, x, mu, logvar: calls.run(text, names, recon, x, mu, logvar)
 
 

@@ -107,6 +107,7 @@ def _recon(reading, point):
 def _targets(reading, point):
     name = reading.likelihood.name
     support, x = ALL[name].SUPPORT, target(point, name)
+    assert x is not None, "a likelihood was found, so x is a target of it"
     if support == "levels":
         bad, what = (x < 0) | (x >= point.recon[0].shape[1]), f"outside 0..{point.recon[0].shape[1] - 1}"
     elif support == "counts":

@@ -123,7 +123,8 @@ def measure(loss_fn, at):
 
 def _measure(loss_fn, at):
     leaves = [t.clone().requires_grad_() for t in (*at.recon, at.mu, at.logvar)]
-    fresh = Point(tuple(leaves[:-2]), at.x, *leaves[-2:], at.form)
+    *recon, mu, logvar = leaves
+    fresh = Point(tuple(recon), at.x, mu, logvar, at.form)
     with torch.enable_grad():
         loss = loss_fn(*fresh.arguments())
     if not isinstance(loss, torch.Tensor) or loss.dim() > 1:

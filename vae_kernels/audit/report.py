@@ -47,7 +47,7 @@ class Audit:
     def _headline(self):
         if self.effective_beta is None:
             return "This is no weighted sum of a negative log-likelihood and a KL."
-        name = self.likelihood.replace("_", " ")
+        name = (self.likelihood or "").replace("_", " ")
         if not isinstance(self.effective_beta, torch.Tensor) and self.effective_beta == 0:
             return f"This is a {name} likelihood without a KL: effective beta = 0."
         return f"This is -ELBO of a {name} likelihood with effective beta = {shown(self.effective_beta)}."

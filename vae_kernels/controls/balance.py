@@ -1,12 +1,22 @@
 """KL balancing, which in two papers is two things: between posterior and prior, and between latent groups."""
 
+from collections.abc import Sequence
+
 import torch
 
 from .. import checks, functional
+from ..typing import Backend
 from .ranges import fraction, positive
 
 
-def balanced_kl(mu, logvar, *, prior, alpha=0.8, backend="auto"):
+def balanced_kl(
+    mu: torch.Tensor,
+    logvar: torch.Tensor,
+    *,
+    prior: tuple[torch.Tensor, torch.Tensor],
+    alpha: float = 0.8,
+    backend: Backend = "auto",
+) -> torch.Tensor:
     """The KL [B] in nats, with alpha of its gradient for the prior and 1 - alpha for the posterior:
 
         alpha KL( sg(q) || p ) + (1 - alpha) KL( q || sg(p) ),    sg = stop gradient
@@ -21,11 +31,11 @@ def balanced_kl(mu, logvar, *, prior, alpha=0.8, backend="auto"):
         raise ValueError("prior: got None, expected a pair of tensors (mu, logvar): N(0, I) has nothing to train")
     checks.posterior(mu, logvar, prior)
     of_prior = functional.gaussian_kl(mu.detach(), logvar.detach(), prior=prior, backend=backend)
-    of_posterior = functional.gaussian_kl(mu, logvar, prior=tuple(p.detach() for p in prior), backend=backend)
+    of_posterior = functional.gaussian_kl(mu, logvar, prior=(prior[0].detach(), prior[1].detach()), backend=backend)
     return alpha * of_prior + (1 - alpha) * of_posterior
 
 
-def balance_groups(kl, sizes=None):
+def balance_groups(kl: torch.Tensor, sizes: Sequence[float] | None = None) -> torch.Tensor:
     """The weighted KL [B] of latent groups, the groups with a large KL weighing more:
 
         sum_g gamma_g kl_bg,   gamma_g = sg( (mean_b |kl_bg| + 0.01) / sizes_g ), scaled to a mean of 1 over the groups

@@ -25,8 +25,19 @@ class Geco(Control):
     """
 
     SAVED = ("value", "violation")
+    SHOWN = ("target", "speed", "momentum")
+    violation: torch.Tensor
 
-    def __init__(self, target, *, speed, momentum=0.99, weight=1.0, device=None, dtype=torch.float32):
+    def __init__(
+        self,
+        target: float,
+        *,
+        speed: float,
+        momentum: float = 0.99,
+        weight: float = 1.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         checks.number("target", target)
         positive("speed", speed)
         positive("weight", weight)
@@ -35,7 +46,7 @@ class Geco(Control):
         super().__init__(device, dtype, value=weight, violation=0.0)
 
     @torch.no_grad()
-    def update(self, nll):
+    def update(self, nll: torch.Tensor) -> None:
         """nll: [B] or its mean, in nats, unweighted: `terms.nll`. In place, without a sync; after the backward pass."""
         checks.tensor("nll", nll)
         checks.on_device_of("value", self.value, "nll", nll)
@@ -53,6 +64,3 @@ class Geco(Control):
         self.value.mul_(torch.exp(self.speed * self.violation))
         self.steps += 1
         self._end()
-
-    def __repr__(self):
-        return f"Geco(target={self.target:g}, speed={self.speed:g}, momentum={self.momentum:g}, steps={self.steps})"

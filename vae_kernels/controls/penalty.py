@@ -4,17 +4,23 @@ free_bits and capacity give a [B] whose mean over the batch is the paper's term.
 first, all elements of the [B] are equal. With reduction="sum" the term counts B times, as everything else does.
 """
 
+from collections.abc import Iterable
+from typing import get_args
+
 import torch
 
 from .. import checks, functional
 from ..control import current
+from ..typing import Backend, CapacityUnit, FreeBitsUnit, Number, PriorLike
 from .ranges import count
 
-UNITS = ("per_dim", "per_sample", "per_batch_mean", "per_group", "batch_mean")
+UNITS: tuple[FreeBitsUnit, ...] = get_args(FreeBitsUnit)
 """The names that `unit=` of free_bits takes. "batch_mean" is another name of "per_batch_mean", as 0.1 had it."""
 
 
-def kl_per_dim(mu, logvar, *, prior=None, backend="auto"):
+def kl_per_dim(
+    mu: torch.Tensor, logvar: torch.Tensor, *, prior: PriorLike = None, backend: Backend = "auto"
+) -> torch.Tensor:
     """The KL of each sample and latent dimension, in nats, of the shape of mu: what "per_dim" and "per_group" need.
 
     This is gaussian_kl(mu, logvar, prior=prior, per_dim=True), with its arguments, dtypes and errors.
@@ -22,7 +28,9 @@ def kl_per_dim(mu, logvar, *, prior=None, backend="auto"):
     return functional.gaussian_kl(mu, logvar, prior=prior, per_dim=True, backend=backend)
 
 
-def free_bits(kl, nats, *, unit, groups=None):
+def free_bits(
+    kl: torch.Tensor, nats: Number, *, unit: FreeBitsUnit, groups: Iterable[int] | None = None
+) -> torch.Tensor:
     """The KL, but no less than `nats` in each unit: below that it costs nothing more, and has no gradient.
 
         "per_dim"     sum_d max(nats, mean_b kl_bd)     kl [B, L, ...]: kl_per_dim(mu, logvar)
@@ -60,7 +68,7 @@ def free_bits(kl, nats, *, unit, groups=None):
     return _floor(units.mean(0), nats).sum().expand(len(kl))
 
 
-def capacity(kl, nats, *, unit="per_sample"):
+def capacity(kl: torch.Tensor, nats: Number, *, unit: CapacityUnit = "per_sample") -> torch.Tensor:
     """|KL - C|: the KL is drawn to C nats from both sides. beta= is the paper's gamma, and a schedule can be the C.
 
         "per_sample"      |kl_b - C|         Burgess et al. 2018, arXiv:1804.03599, equation 8
@@ -69,11 +77,10 @@ def capacity(kl, nats, *, unit="per_sample"):
 
     kl: [B], or [B, ...], then summed. nats: float, 0-d tensor or control, >= 0. Returns [B], for `kl=` of fused_elbo.
     """
-    checks.choice("unit", unit, ("per_sample", "per_batch_mean", "batch_mean"))
+    checks.choice("unit", unit, get_args(CapacityUnit))
     _kl(kl, 1, f"unit={unit!r}")
-    nats = _nats("nats", nats, kl)
-    kl = _per_sample(kl)
-    return (kl - nats).abs() if unit == "per_sample" else (kl.mean() - nats).abs().expand(len(kl))
+    level, kl = _nats("nats", nats, kl), _per_sample(kl)
+    return (kl - level).abs() if unit == "per_sample" else (kl.mean() - level).abs().expand(len(kl))
 
 
 def _kl(kl, least, why):

@@ -18,19 +18,25 @@ class Schedule(Control):
     sync. The state is the integer step: state_dict() is {"steps": an int64 tensor}.
     """
 
-    def __init__(self, *, delay=0, device=None, dtype=torch.float32):
+    def __init__(
+        self,
+        *,
+        delay: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.delay = count("delay", delay)
         super().__init__(device, dtype, value=self.at(0))
 
-    def curve(self, step):
+    def curve(self, step: int) -> float:
         """The value at a step >= 0, a Python number, if there were no delay."""
         raise NotImplementedError
 
-    def at(self, step):
+    def at(self, step: int) -> float:
         """The value at a step, a Python number; steps are counted from 0."""
         return self.curve(max(0, count("step", step) - self.delay))
 
-    def step(self):
+    def step(self) -> None:
         """Go to the next step. Call it after the backward pass, and between the replays of a CUDA graph."""
         if self.value.is_cuda and torch.cuda.is_current_stream_capturing():
             raise RuntimeError(
@@ -57,20 +63,35 @@ class Schedule(Control):
     def __float__(self):
         return float(self.at(self.steps))
 
-    def __repr__(self):
-        return f"{type(self).__name__}(steps={self.steps}, at={self.at(self.steps):g})"
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._settings()}steps={self.steps}, at={self.at(self.steps):g})"
 
 
 class _Ramp(Schedule):
-    """From start to end in `steps` steps, then end; a subclass says how: `rise` takes a step to [0, 1]."""
+    """From start to end in `steps` steps, then end; a subclass says how."""
 
-    def __init__(self, steps, start=0.0, end=1.0, *, delay=0, device=None, dtype=torch.float32):
+    SHOWN: tuple[str, ...] = ("length", "start", "end", "delay")
+
+    def __init__(
+        self,
+        steps: int,
+        start: float = 0.0,
+        end: float = 1.0,
+        *,
+        delay: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         checks.number("start", start)
         checks.number("end", end)
         self.length, self.start, self.end = count("steps", steps, 1), start, end
         super().__init__(delay=delay, device=device, dtype=dtype)
 
-    def curve(self, step):
+    def rise(self, step: int) -> float:
+        """How far the ramp is at a step, in [0, 1]."""
+        raise NotImplementedError
+
+    def curve(self, step: int) -> float:
         # written so that 0 gives exactly start, and 1 exactly end
         rise = self.rise(step)
         return (1 - rise) * self.start + rise * self.end
@@ -79,12 +100,20 @@ class _Ramp(Schedule):
 class Constant(Schedule):
     """The same value at every step."""
 
-    def __init__(self, level=1.0, *, device=None, dtype=torch.float32):
+    SHOWN = ("level",)
+
+    def __init__(
+        self,
+        level: float = 1.0,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         checks.number("level", level)
         self.level = level
         super().__init__(device=device, dtype=dtype)
 
-    def curve(self, step):
+    def curve(self, step: int) -> float:
         return self.level
 
 
@@ -95,7 +124,7 @@ class LinearWarmup(_Ramp):
     arXiv:1602.02282.
     """
 
-    def rise(self, step):
+    def rise(self, step: int) -> float:
         return min(1.0, step / self.length)
 
 
@@ -105,7 +134,7 @@ class Cosine(_Ramp):
     The half-cosine of Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5, which there lowers a step size.
     """
 
-    def rise(self, step):
+    def rise(self, step: int) -> float:
         return (1 - math.cos(math.pi * min(1.0, step / self.length))) / 2
 
 
@@ -118,7 +147,20 @@ class Cyclical(_Ramp):
     are theirs. steps >= cycles, 0 < ratio <= 1.
     """
 
-    def __init__(self, steps, cycles=4, ratio=0.5, start=0.0, end=1.0, *, delay=0, device=None, dtype=torch.float32):
+    SHOWN = ("length", "cycles", "ratio", "start", "end", "delay")
+
+    def __init__(
+        self,
+        steps: int,
+        cycles: int = 4,
+        ratio: float = 0.5,
+        start: float = 0.0,
+        end: float = 1.0,
+        *,
+        delay: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.cycles, self.ratio = count("cycles", cycles, 1), ratio
         checks.number("ratio", ratio)
         if not 0 < ratio <= 1:
@@ -126,7 +168,7 @@ class Cyclical(_Ramp):
         count("steps", steps, cycles)
         super().__init__(steps, start, end, delay=delay, device=device, dtype=dtype)
 
-    def rise(self, step):
+    def rise(self, step: int) -> float:
         if step >= self.length:
             return 1.0
         tau = step % math.ceil(self.length / self.cycles) / (self.length / self.cycles)

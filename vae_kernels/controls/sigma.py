@@ -8,17 +8,19 @@ logarithm is -inf: that is the maximum likelihood, and nothing is clamped.
 """
 
 import math
+from typing import get_args
 
 import torch
 
 from .. import checks
 from ..control import Control
+from ..typing import VarianceOver
 from .ranges import fraction
 
-OVER = ("batch", "sample", "element")
+OVER: tuple[VarianceOver, ...] = get_args(VarianceOver)
 
 
-def optimal_logvar(loc, x, *, over="batch"):
+def optimal_logvar(loc: torch.Tensor, x: torch.Tensor, *, over: VarianceOver = "batch") -> torch.Tensor:
     """log mean (x - loc)^2, for `fused_elbo(loc, x, ..., likelihood="gaussian", obs_logvar=optimal_logvar(loc, x))`.
 
     Detached: at the optimum the derivative of the likelihood by sigma is 0, so the gradient of loc is the same either
@@ -52,15 +54,25 @@ class RunningLogvar(Control):
     """
 
     SAVED = ("value", "average", "share")
+    SHOWN = ("momentum",)
+    average: torch.Tensor
+    share: torch.Tensor
 
-    def __init__(self, momentum=0.99, *, logvar=0.0, device=None, dtype=torch.float32):
+    def __init__(
+        self,
+        momentum: float = 0.99,
+        *,
+        logvar: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         fraction("momentum", momentum, most_included=False)
         checks.number("logvar", logvar)
         self.momentum = momentum
         super().__init__(device, dtype, value=logvar, average=0.0, share=0.0)
 
     @torch.no_grad()
-    def update(self, loc, x):
+    def update(self, loc: torch.Tensor, x: torch.Tensor) -> None:
         """One batch, as in optimal_logvar. In place, without a sync; after the backward pass."""
         squares = _squares(loc, x)
         checks.on_device_of("value", self.value, "loc", loc)
@@ -90,9 +102,6 @@ class RunningLogvar(Control):
     def _complete(self, steps, found):
         """A state of 0.1 has no share."""
         return {"share": torch.tensor(1 - self.momentum**steps, device="cpu")} | found
-
-    def __repr__(self):
-        return f"RunningLogvar(momentum={self.momentum:g}, steps={self.steps})"
 
 
 def _squares(loc, x):

@@ -5,7 +5,8 @@ because a schema of torch.library has no tuples of tuples (ops/schemas.py). A ba
 the protocol `Backend`.
 """
 
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 import torch
 
@@ -63,12 +64,21 @@ class Objective(NamedTuple):
     params: tuple[torch.Tensor, ...]
     latent: tuple[torch.Tensor, ...]
 
-    def tensors(self):
+    def tensors(self) -> tuple[torch.Tensor | None, ...]:
         """Every tensor that may get a gradient, or None in its place, in the order in which `restored` takes them."""
         return self.x, self.rec_weight, self.beta, *self.params, *self.latent
 
 
-def objective(x, params, likelihood, latent, rec_weight=1.0, beta=1.0, reduction="mean", terms=False):
+def objective(
+    x: torch.Tensor | None,
+    params: tuple[torch.Tensor, ...],
+    likelihood: str,
+    latent: tuple[torch.Tensor, ...],
+    rec_weight: Any = 1.0,
+    beta: Any = 1.0,
+    reduction: str = "mean",
+    terms: bool = False,
+) -> Objective:
     """The request, from weights that are floats or tensors and the name of a reduction."""
     factor, rec_weight = (rec_weight, None) if type(rec_weight) is float else (1.0, rec_weight)
     beta_factor, beta = (beta, None) if type(beta) is float else (1.0, beta)
@@ -76,14 +86,14 @@ def objective(x, params, likelihood, latent, rec_weight=1.0, beta=1.0, reduction
     return Objective(settings, x, rec_weight, beta, params, latent)
 
 
-def weight(factor, tensor):
+def weight(factor: float, tensor: torch.Tensor | None) -> Any:
     """A weight of a request, as a number or a tensor."""
     if tensor is None:
         return factor
     return tensor if factor == 1 else factor * tensor
 
 
-def restored(settings, tensors):
+def restored(settings: Settings, tensors: Sequence[Any]) -> Objective:
     """The request of these settings whose `tensors()` these are."""
     x, rec_weight, beta, *others = tensors
     n = settings.parameters
@@ -113,9 +123,14 @@ class Backend(Protocol):
 
     def elbo(self, objective: Objective) -> torch.Tensor | ElboTerms:
         """The loss, 0-d or [B], or the loss with its terms."""
+        ...
 
     def sample_kl(self, draw: Draw) -> tuple[torch.Tensor, torch.Tensor | None]:
         """z, [B, ...] or [n_samples, B, ...]; and the KL [B], or None."""
+        ...
 
-    def mixture(self, z, loc, logvar, log_weight, ahead: bool) -> torch.Tensor:
+    def mixture(
+        self, z: torch.Tensor, loc: torch.Tensor, logvar: torch.Tensor, log_weight: torch.Tensor, ahead: bool
+    ) -> torch.Tensor:
         """log p(z) of a mixture of diagonal Gaussians, [N]."""
+        ...

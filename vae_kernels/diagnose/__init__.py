@@ -1,6 +1,8 @@
 """`vk.diagnose(model, data)`: does a trained VAE use its latents, and can it be sampled from?"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -18,33 +20,33 @@ class Diagnosis:
     """measures: the numbers; verdicts: a Verdict for each symptom; views: for html(); str() of it is a report."""
 
     measures: Measures
-    verdicts: list
+    verdicts: list[Verdict]
     views: Views
 
     @property
-    def level(self):
+    def level(self) -> str:
         """The worst of the verdicts: "healthy", "watch" or "ill"."""
         return worst(*(verdict.level for verdict in self.verdicts))
 
     @property
-    def change(self):
+    def change(self) -> dict[str, Any]:
         """What the advice on all that is ill begins with: keyword arguments of a VAE, to train anew with."""
-        change = {}
+        change: dict[str, Any] = {}
         for verdict in self.verdicts:
             change = (verdict.change if verdict.level == "ill" else {}) | change
         return change
 
-    def __getitem__(self, symptom):
+    def __getitem__(self, symptom: str) -> Verdict:
         return {verdict.symptom: verdict for verdict in self.verdicts}[symptom]
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [f"{self.level}: {self.measures.samples} samples, {self.measures.latents} latents"]
         for verdict in self.verdicts:
             lines += ["", f"{verdict.level:8} {verdict.symptom}", f"         {verdict.evidence}"]
             lines += [f"         cause: {verdict.cause}", f"         try: {verdict.advice}"] if verdict.cause else []
         return "\n".join(lines)
 
-    def html(self, title="Diagnosis of a VAE"):
+    def html(self, title: str = "Diagnosis of a VAE") -> str:
         """The report with its figures as one HTML page, a str that needs no other file, no network and no script.
 
         It needs matplotlib and jinja2: ImportError says so where they are missing.
@@ -54,7 +56,17 @@ class Diagnosis:
         return page(self, title)
 
 
-def diagnose(model, data, *, labels=None, classes=None, samples=1024, batch_size=256, log_p=OF_LOG_P, seed=0):
+def diagnose(
+    model: VAE,
+    data: torch.Tensor,
+    *,
+    labels: torch.Tensor | None = None,
+    classes: Sequence[str] | None = None,
+    samples: int = 1024,
+    batch_size: int = 256,
+    log_p: tuple[int, int] | None = OF_LOG_P,
+    seed: int = 0,
+) -> Diagnosis:
     """Look at a trained model through data that it was not trained on:
 
         print(vk.diagnose(model, x_test))

@@ -28,7 +28,7 @@ def axes(height=3.2):
 
 def svg(figure, text):
     """The figure as an <svg> element to put into a page: what is black takes the page's colour; `text` is its alt."""
-    with matplotlib.rc_context(SVG):
+    with matplotlib.rc_context(SVG):  # pyright: ignore[reportArgumentType] - which lists the keys anew in each version
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, dpi=160, metadata={"Date": None, "Creator": None})
     source = buffer.getvalue()

@@ -117,7 +117,7 @@ def measure(model, x, batch_size=256, generator=None, log_p=OF_LOG_P):
         hole_share=hole_share(mu, logvar, z, draws),
         round_trip_data=trips[0],
         round_trip_prior=trips[1],
-        log_p=log_p and _log_p(model, x, nll + kl, *log_p, generator),
+        log_p=log_p and _log_p(model, x, nll + kl, log_p, generator),
         beta=float(beta) if torch.as_tensor(beta).dim() == 0 else None,
         square_ratio=square_ratio,
         residual=residual,
@@ -177,7 +177,8 @@ def round_trip(model, z):
     return ((z - mu).square() * torch.exp(-logvar)).flatten(1).mean(1)
 
 
-def _log_p(model, x, loss, samples, draws, generator):
+def _log_p(model, x, loss, counts, generator):
+    samples, draws = counts
     found = log_marginal_likelihood(model, x[:samples], draws, generator=generator)
     gap, n = found.value + loss[:samples], len(found.value)
     return LogP(

@@ -38,7 +38,7 @@ def draw(diagnosis, figures):
         caption = f"{caption[:-1]} (blue); the others (orange) say nothing of x."
     if m.kl_per_dim is None:
         caption += " This prior has no KL by dimension: it is the variance of the mean."
-    drawn = [(name, 3.2, figures.spectrum, (m,), caption)]
+    drawn: list[tuple] = [(name, 3.2, figures.spectrum, (m,), caption)]
     caption = f"{len(views.means)} posterior means and {len(views.draws)} draws of the prior (grey)."
     caption += " Grey without dots: samples are drawn there and no data lie, as far as a plane shows it."
     on_map = views.means, views.labels, views.classes, views.draws

@@ -10,19 +10,10 @@ dimension more than x, [B, K, ...]. Its kernels are ops of their own, vae_kernel
 """
 
 from importlib import import_module
+from typing import get_args
 
-LIKELIHOODS = {
-    name: import_module(f"{__name__}.{name}")
-    for name in (
-        "bernoulli",
-        "gaussian",
-        "poisson",
-        "negative_binomial",
-        "zinb",
-        "laplace",
-        "continuous_bernoulli",
-        "discretized_logistic",
-    )
-}
-LEVELS = {name: import_module(f"{__name__}.{name}") for name in ("categorical",)}
+from ..typing import ElementName, LevelsName
+
+LIKELIHOODS = {name: import_module(f"{__name__}.{name}") for name in get_args(ElementName)}
+LEVELS = {name: import_module(f"{__name__}.{name}") for name in get_args(LevelsName)}
 ALL = LIKELIHOODS | LEVELS

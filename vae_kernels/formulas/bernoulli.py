@@ -13,9 +13,16 @@ where, for x in [0, 1], both terms are >= 0: nothing overflows, nothing cancels.
     d/dl = sigmoid(l) - x        d/dx = -l        d2/dl2 = sigmoid(l) (1 - sigmoid(l))
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 
-tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
+if TYPE_CHECKING:
+    import triton.language as tl
+
+    from ..triton import maths as m
+else:
+    tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
 
 PARAMETERS = ("logits",)
 DEFAULTS = {}

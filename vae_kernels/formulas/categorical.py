@@ -14,9 +14,16 @@ The sum is of e^{logits - top}, top being the largest logit, and the value is (t
 value and its gradient are NaN.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 
-tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
+if TYPE_CHECKING:
+    import triton.language as tl
+
+    from ..triton import maths as m
+else:
+    tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
 
 PARAMETERS = ("logits",)
 DEFAULTS = {}

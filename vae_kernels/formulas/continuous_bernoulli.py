@@ -16,11 +16,18 @@ r is the mean of x for logits a, 1/2 at a = 0; for a < 1 it is taken by its seri
 A density, so -log p is negative where it is above 1: about -log a at the end that the logits point to.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from . import series
 
-tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
+if TYPE_CHECKING:
+    import triton.language as tl
+
+    from ..triton import maths as m
+else:
+    tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
 
 PARAMETERS = ("logits",)
 DEFAULTS = {}

@@ -30,12 +30,18 @@ Values of x between the levels are not checked: x is given the bin around it, an
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 
 from . import series
 
-tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
+if TYPE_CHECKING:
+    import triton.language as tl
+
+    from ..triton import maths as m
+else:
+    tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
 
 PARAMETERS = ("loc", "logscale")
 DEFAULTS = {}

@@ -10,10 +10,12 @@ lower precision is converted on entry. The requests (core/objective.py) are take
 backend has a file of its own.
 """
 
+from typing import Any
+
 import torch
 
 from .. import philox
-from ..core.objective import Reduction, weight
+from ..core.objective import Objective, Reduction, weight
 from ..terms import ElboTerms
 from . import ALL, LEVELS
 from .kl import gaussian_kl
@@ -23,7 +25,7 @@ from .reparameterize import reparameterize
 __all__ = ["elbo", "mixture", "sample_kl"]
 
 
-def elbo(objective):
+def elbo(objective: Objective) -> Any:
     """The loss, or with its terms as ElboTerms, of the compute dtype: what `objective` asks."""
     settings, x, rec_weight, beta, params, latent = objective
     dtype = compute_dtype(*params, *latent)
@@ -35,11 +37,12 @@ def elbo(objective):
         kl_bd = _kl(latent, dtype)
         kl = _sum_events(kl_bd)
         by_dim = beta is not None and beta.dim() > 0
-        beta = weight(settings.beta, beta)
-        weighted = _sum_events(beta.to(dtype) * kl_bd) if by_dim else beta * kl
+        factor = weight(settings.beta, beta)
+        weighted = _sum_events(factor.to(dtype) * kl_bd) if by_dim else factor * kl
         loss = weighted if loss is None else loss + weighted
         if settings.terms and kl_bd.dim() > 1:
             kl_per_dim = kl_bd.mean(0)
+    assert loss is not None, "a request has a likelihood term, a latent term, or both"
     if settings.reduction == Reduction.MEAN:
         loss = loss.mean()
     elif settings.reduction == Reduction.SUM:

@@ -10,10 +10,16 @@ v = -4 log(largest float), -354 in float32 and -2839 in float64; below, x != loc
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 
-tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
+if TYPE_CHECKING:
+    import triton.language as tl
+
+    from ..triton import maths as m
+else:
+    tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
 
 PARAMETERS = ("loc", "logvar")
 DEFAULTS = {"logvar": 0.0}

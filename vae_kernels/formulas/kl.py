@@ -9,9 +9,16 @@ its error is the rounding of t, not of 1, so a posterior close to its prior has 
 The residual is scaled before it is squared, by two steps of e^{-v/4}, for the reason given in gaussian.py.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 
-tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
+if TYPE_CHECKING:
+    import triton.language as tl
+
+    from ..triton import maths as m
+else:
+    tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
 
 
 def gaussian_kl(mu, logvar, prior_mu=None, prior_logvar=None):
@@ -19,7 +26,7 @@ def gaussian_kl(mu, logvar, prior_mu=None, prior_logvar=None):
 
     mu and logvar of one shape; the prior, two tensors or None for N(0, 1), broadcasts to it; all of one floating dtype.
     """
-    if prior_mu is None:
+    if prior_mu is None or prior_logvar is None:
         return 0.5 * (mu * mu + (torch.expm1(logvar) - logvar))
     root = torch.exp(prior_logvar * -0.25)
     scaled = (mu - prior_mu) * root * root

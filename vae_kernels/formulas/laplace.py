@@ -10,10 +10,16 @@ still has a value. scale = e^s is that of torch.distributions.Laplace; the varia
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 
-tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
+if TYPE_CHECKING:
+    import triton.language as tl
+
+    from ..triton import maths as m
+else:
+    tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
 
 PARAMETERS = ("loc", "logscale")
 DEFAULTS = {"logscale": 0.0}

@@ -12,11 +12,18 @@ expanded to z^2 - 2 z m + m^2, which a matrix product could compute: that cancel
 The kernels take the log-sum-exp online, a tile of components at a time; here it is written out.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from . import gaussian
 
-tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
+if TYPE_CHECKING:
+    import triton.language as tl
+
+    from ..triton import maths as m
+else:
+    tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
 
 
 def mixture(z, loc, logvar, log_weight, *, ahead=True):

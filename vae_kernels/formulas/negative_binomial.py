@@ -22,11 +22,19 @@ Every term above is large where s or x is. So for x > 0 it is taken as in counts
 x is not checked: negative or fractional counts have no likelihood. x = 0 is a case of its own, with no derivative by x.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from . import counts
 
-tl = m = c = None  # triton.language, triton/maths.py and triton/counts.py, when vae_kernels/triton is loaded
+if TYPE_CHECKING:
+    import triton.language as tl
+
+    from ..triton import counts as c
+    from ..triton import maths as m
+else:
+    tl = m = c = None  # triton.language, triton/maths.py and triton/counts.py, when vae_kernels/triton is loaded
 
 PARAMETERS = ("log_mean", "log_inverse_dispersion")
 DEFAULTS = {}

@@ -10,11 +10,19 @@ where S is what Stirling's formula lacks (counts.py). x is not checked: a negati
 x = 0 is a case of its own, with no derivative by x.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from . import counts
 
-tl = m = c = None  # triton.language, triton/maths.py and triton/counts.py, when vae_kernels/triton is loaded
+if TYPE_CHECKING:
+    import triton.language as tl
+
+    from ..triton import counts as c
+    from ..triton import maths as m
+else:
+    tl = m = c = None  # triton.language, triton/maths.py and triton/counts.py, when vae_kernels/triton is loaded
 
 PARAMETERS = ("log_rate",)
 DEFAULTS = {}

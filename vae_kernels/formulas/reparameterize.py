@@ -5,9 +5,16 @@
 (Kingma & Welling 2014, arXiv:1312.6114, section 2.4.)
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 
-tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
+if TYPE_CHECKING:
+    import triton.language as tl
+
+    from ..triton import maths as m
+else:
+    tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
 
 
 def reparameterize(mu, logvar, eps):

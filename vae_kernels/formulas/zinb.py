@@ -16,11 +16,19 @@ y is positive: where all but a part of p(0) is 1, log(1 + y) is that part to ful
 is taken where y may be large. x is not checked: negative or fractional counts have no likelihood.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from . import negative_binomial as nb
 
-tl = m = c = None  # triton.language, triton/maths.py and triton/counts.py, when vae_kernels/triton is loaded
+if TYPE_CHECKING:
+    import triton.language as tl
+
+    from ..triton import counts as c
+    from ..triton import maths as m
+else:
+    tl = m = c = None  # triton.language, triton/maths.py and triton/counts.py, when vae_kernels/triton is loaded
 
 PARAMETERS = ("log_mean", "log_inverse_dispersion", "dropout_logits")
 DEFAULTS = {}

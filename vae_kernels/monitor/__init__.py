@@ -6,14 +6,17 @@ every step lies between its gradients, and malloc then asks the system for those
 and a CUDA graph's replay writes to the same tensor again.
 """
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
 from .. import checks, sharded
 from ..terms import ElboTerms
 from .reading import ACTIVE, SATURATED, Reading
-from .sinks import sinks
+from .sinks import Sink, sinks
 
 __all__ = ["ACTIVE", "SATURATED", "Monitor"]
 
@@ -50,17 +53,25 @@ class Monitor:
         row; or a list of these.
     """
 
-    def __init__(self, every=100, to=(), *, step=0):
+    def __init__(self, every: int = 100, to: Sink | Sequence[Sink] = (), *, step: int = 0) -> None:
         for name, value, least in (("every", every, 1), ("step", step, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name}: got {value!r}, expected an integer >= {least}")
         self.every, self.step = every, step
         self._sinks, self._reading = sinks(to), None
         self._steps = 0  # since the last row; each has its place in
-        self._kind, self._buffer, self._rows = None, None, ()  # the packed terms of steps of one kind, and
-        self._others = {}  # place: (kind, terms [1, ...]) of those of another, as an epoch's last may be
+        self._buffer: Any = None
+        self._kind, self._rows = None, ()  # the packed terms of steps of one kind, and
+        self._others: dict = {}  # place: (kind, terms [1, ...]) of those of another, as an epoch's last may be
 
-    def update(self, terms, *, mu=None, logvar=None, logits=None):
+    def update(
+        self,
+        terms: ElboTerms,
+        *,
+        mu: torch.Tensor | None = None,
+        logvar: torch.Tensor | None = None,
+        logits: torch.Tensor | Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
         """One step. terms: ElboTerms; mu, logvar [B, ...] and logits are looked at only where a row is due.
 
         logits: a tensor, or the recon of a likelihood with logits as a mapping, {"logits": tensor}.
@@ -130,14 +141,14 @@ class Monitor:
         for sink in self._sinks:
             sink(row)
 
-    def close(self):
+    def close(self) -> None:
         """Hand over what there is, also of fewer than `every` steps."""
         if self._steps:
             self._read()
         self._deliver(wait=True)
 
-    def __enter__(self):
+    def __enter__(self) -> Monitor:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -1,7 +1,18 @@
 """Where rows go: a CSV file, TensorBoard, a callable. A sink is a function of a row."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Protocol
+
+
+class Writer(Protocol):
+    """A SummaryWriter of TensorBoard, or what has its function."""
+
+    def add_scalar(self, tag: str, scalar_value: Any, global_step: int | None = None) -> object: ...
+
+
+Sink = str | Path | Writer | Callable[[dict[str, Any]], object]
 
 
 def sinks(to):

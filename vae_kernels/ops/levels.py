@@ -35,4 +35,4 @@ class _Levels(torch.autograd.Function):
         return None, None, None, of_logits
 
 
-_apply_levels = super(torch.autograd.Function, _Levels).apply  # as _apply_elbo
+_apply_levels = super(torch.autograd.Function, _Levels).apply  # as _apply_elbo  # pyright: ignore

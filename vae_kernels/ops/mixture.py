@@ -55,4 +55,4 @@ def _is_one_number(grad):
     return grad.stride() == (0,) or torch.equal(grad, grad[:1].expand_as(grad))
 
 
-_apply_mixture = super(torch.autograd.Function, _Mixture).apply  # as _apply_elbo
+_apply_mixture = super(torch.autograd.Function, _Mixture).apply  # as _apply_elbo  # pyright: ignore

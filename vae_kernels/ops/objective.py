@@ -7,7 +7,7 @@ import torch
 from ..core.objective import Objective, Reduction, restored, weight
 from ..formulas import LEVELS, LIKELIHOODS
 from ..formulas import elbo as reference
-from ..terms import ElboTerms, PackedTerms
+from ..terms import ElboTerms
 from .levels import levels
 from .schemas import KERNELS, flat, in_place
 
@@ -31,7 +31,8 @@ def elbo(objective, kernels="compiled"):
     if not settings.terms:
         return out
     shape = latent[0].shape if latent else x.shape[:1]
-    return PackedTerms(*out, (len(params) > 0, len(latent) > 0, shape))
+    loss, packed = out
+    return ElboTerms.of_packed(loss, packed, (len(params) > 0, len(latent) > 0, shape))
 
 
 def _with_defaults(settings, params):
@@ -101,7 +102,7 @@ class _Elbo(torch.autograd.Function):
 
 _NO_TENSORS = 2  # arguments of _Elbo before the tensors
 # In eager mode without the part of apply that serves torch.func, where these functions are never used: a quarter of it.
-_apply_elbo = super(torch.autograd.Function, _Elbo).apply
+_apply_elbo = super(torch.autograd.Function, _Elbo).apply  # pyright: ignore
 
 
 def _rescaled(ctx, grad):
@@ -112,7 +113,8 @@ def _rescaled(ctx, grad):
     grads = ctx.grads
     if grads is None:
         ctx.saved_tensors  # noqa: B018 - freed with them: this raises what autograd says of a second backward pass
-    keep = torch._C._autograd._get_current_graph_task_keep_graph()
+        raise AssertionError("autograd kept the tensors of a graph whose gradients are gone")
+    keep = torch._C._autograd._get_current_graph_task_keep_graph()  # pyright: ignore
     if type(grad) is not torch.Tensor:  # one of torch's fake tensors, which have no value to read
         return [g * grad for g in grads]
     if grad.is_cuda:  # never a sync: a second rounding of a bfloat16 is less than that costs
@@ -141,7 +143,7 @@ def _reference_gradients(settings, tensors, grad, needed):
         tensors = [t if t is None else t.detach().requires_grad_(wanted) for t, wanted in pairs]
     with torch.enable_grad():
         loss = reference.elbo(restored(settings._replace(terms=False), tensors))
-    wanted = [t for t, n in zip(tensors, needed, strict=True) if n]
+    wanted = [t for t, n in zip(tensors, needed, strict=True) if n and t is not None]
     grads = iter(torch.autograd.grad(loss, wanted, grad, create_graph=create_graph, allow_unused=True))
     return [next(grads) if n else None for n in needed]
 
@@ -149,7 +151,8 @@ def _reference_gradients(settings, tensors, grad, needed):
 def _elbo_of_levels(objective, kernels):
     """The loss of two ops: that of a likelihood over levels, and that of the latent term."""
     settings, x, rec_weight, beta, params, latent = objective
-    nll, kl, kl_per_dim = levels(x, *params, settings.likelihood, kernels), None, None
+    (logits,) = params
+    nll, kl, kl_per_dim = levels(x, logits, settings.likelihood, kernels), None, None
     loss = weight(settings.rec_weight, rec_weight) * nll
     if latent:
         alone = settings._replace(likelihood="", parameters=0, reduction=Reduction.NONE)

@@ -51,4 +51,4 @@ class _Sample(torch.autograd.Function):
         return None, None, None, None, *in_place(grads, needed)
 
 
-_apply_sample = super(torch.autograd.Function, _Sample).apply  # as _apply_elbo
+_apply_sample = super(torch.autograd.Function, _Sample).apply  # as _apply_elbo  # pyright: ignore

@@ -1,0 +1,148 @@
+"""The types of the arguments, for annotations: `from vae_kernels.typing import LikelihoodName`.
+
+A literal type lets an editor and a type checker refuse a misspelt name. Nothing here is needed to call a function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypedDict, overload
+
+import torch
+from typing_extensions import Unpack
+
+from .control import Control
+
+if TYPE_CHECKING:
+    from .likelihoods import Likelihood
+    from .priors import Prior
+    from .terms import ElboTerms
+
+# The only list of the likelihoods. formulas/__init__.py imports a module for each name.
+ElementName = Literal[
+    "bernoulli",
+    "gaussian",
+    "poisson",
+    "negative_binomial",
+    "zinb",
+    "laplace",
+    "continuous_bernoulli",
+    "discretized_logistic",
+]
+LevelsName = Literal["categorical"]
+
+LikelihoodName = Literal[ElementName, LevelsName]
+LikelihoodLike: TypeAlias = "LikelihoodName | Likelihood"
+"""What `likelihood=` takes: a name, or an object of vae_kernels.likelihoods."""
+
+Backend = Literal["auto", "torch", "cpu", "cuda", "triton"]
+Reduction = Literal["none", "mean", "sum"]
+FreeBitsUnit = Literal["per_dim", "per_sample", "per_batch_mean", "per_group", "batch_mean"]
+CapacityUnit = Literal["per_sample", "per_batch_mean", "batch_mean"]
+IwaeEstimator = Literal["standard", "stl", "dreg"]
+KlEstimator = Literal["stratified", "weighted"]
+VarianceOver = Literal["batch", "sample", "element"]
+
+Number: TypeAlias = float | torch.Tensor | Control
+"""What `beta=`, `rec_weight=` and nats take: a number, a tensor, or a control, which stands for its value."""
+
+Recon: TypeAlias = torch.Tensor | Sequence[torch.Tensor] | Mapping[str, torch.Tensor]
+"""What a decoder puts out: the first parameter of the likelihood, several in their order, or several by their names."""
+
+PriorLike: TypeAlias = "Prior | tuple[torch.Tensor, torch.Tensor] | None"
+"""What `prior=` takes: None for N(0, I), the pair (mu, logvar), or a module of vae_kernels.priors."""
+
+FreeBitsLike: TypeAlias = tuple[Number, FreeBitsUnit]
+"""What `free_bits=` takes besides None: vk.FreeBits(nats, unit), or a plain pair."""
+
+ShardLike: TypeAlias = tuple[int, int]
+"""What `shard=` takes besides None: vk.Shard(first, total), or a plain pair."""
+
+
+class LossSettings(TypedDict, total=False):
+    """The settings of the loss that VAE, FusedELBO and fused_elbo share, but for the likelihood."""
+
+    obs_logvar: Number | None
+    prior: PriorLike
+    beta: Number
+    rec_weight: Number
+    free_bits: FreeBitsLike | None
+    backend: Backend
+
+
+class ElboSettings(LossSettings, total=False):
+    """The settings of fused_elbo."""
+
+    likelihood: LikelihoodLike
+    reduction: Reduction
+
+
+class ModelSettings(LossSettings, total=False):
+    """The settings of VAE that mlp_vae and conv_vae hand on."""
+
+    autoregressive: bool
+
+
+class StepSettings(TypedDict, total=False):
+    """The settings of one call of VAE.loss."""
+
+    beta: Number | None
+    reduction: Reduction
+    generator: torch.Generator | None
+    shard: ShardLike | None
+
+
+# fmt: off
+class ElboCall(Protocol):
+    """A call of FusedELBO: torch.nn.Module says of a call only that it gives anything."""
+
+    @overload
+    def __call__(
+        self, recon: Recon, x: torch.Tensor, mu: torch.Tensor | None = None, logvar: torch.Tensor | None = None, *,
+        kl: torch.Tensor | None = None, moments: torch.Tensor | None = None, return_terms: Literal[False] = False,
+    ) -> torch.Tensor: ...
+    @overload
+    def __call__(
+        self, recon: Recon, x: torch.Tensor, mu: torch.Tensor | None = None, logvar: torch.Tensor | None = None, *,
+        kl: torch.Tensor | None = None, moments: torch.Tensor | None = None, return_terms: Literal[True],
+    ) -> ElboTerms: ...
+    @overload
+    def __call__(
+        self, recon: Recon, x: torch.Tensor, mu: torch.Tensor | None = None, logvar: torch.Tensor | None = None, *,
+        kl: torch.Tensor | None = None, moments: torch.Tensor | None = None, return_terms: bool,
+    ) -> torch.Tensor | ElboTerms: ...
+
+
+class StepCall(Protocol):
+    """A call of VAE."""
+
+    @overload
+    def __call__(
+        self, x: torch.Tensor, *, return_terms: Literal[False] = False, **settings: Unpack[StepSettings],
+    ) -> torch.Tensor: ...
+    @overload
+    def __call__(
+        self, x: torch.Tensor, *, return_terms: Literal[True], **settings: Unpack[StepSettings],
+    ) -> ElboTerms: ...
+    @overload
+    def __call__(
+        self, x: torch.Tensor, *, return_terms: bool, **settings: Unpack[StepSettings],
+    ) -> torch.Tensor | ElboTerms: ...
+# fmt: on
+
+
+class Model(Protocol):
+    """What log_marginal_likelihood needs of a model; a VAE has all of it."""
+
+    likelihood: LikelihoodLike
+    backend: Backend
+
+    @property
+    def obs_logvar(self) -> Number | None: ...
+
+    @property
+    def prior(self) -> PriorLike: ...
+
+    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]: ...
+
+    def decode(self, z: torch.Tensor) -> Recon: ...
