@@ -1,6 +1,6 @@
-// csrc/cuda without a GPU, for tests/gpu/test_cuda_host.py: the ops' glue and the kernels' source, compiled by a plain C++
-// compiler, where a launch is a loop over blocks, phases and threads. The ops are those of vae_kernels, registered for
-// CPU tensors under a name of their own.
+// csrc/cuda without a GPU, for tests/gpu/test_cuda_host.py: the ops' glue and the kernels' source, compiled by a plain
+// C++ compiler, where a launch is a loop over blocks, phases and threads. The ops are those of vae_kernels, registered
+// for CPU tensors under a name of their own.
 #include "cuda/launch.h"
 #include "cuda/ops.h"
 #include "cuda/plan.h"

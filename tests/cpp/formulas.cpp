@@ -1,5 +1,5 @@
-// csrc/scalar.h, csrc/philox.h and csrc/formulas element by element for tests/formulas/test_elementwise.py: no loop of ours in
-// between. likelihoods.h is written by the test: an #include of every likelihood's header.
+// csrc/scalar.h, csrc/philox.h and csrc/formulas element by element for tests/formulas/test_elementwise.py: no loop of
+// ours in between. likelihoods.h is written by the test: an #include of every likelihood's header.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 

@@ -1,6 +1,6 @@
 // The ops through a table of shapes, storage types, layouts and reductions, with no torch and no Python, to be compiled
-// with sanitizers: tests/support/sanitizers.py. Every element of every result must have been written, and two threads must give
-// the bits of one. With VK_CUDA_ON_HOST, the ops of csrc/cuda in place of those of csrc/cpu.
+// with sanitizers: tests/support/sanitizers.py. Every element of every result must have been written, and two threads
+// must give the bits of one. With VK_CUDA_ON_HOST, the ops of csrc/cuda in place of those of csrc/cpu.
 #include <atomic>
 #include <chrono>
 #include <cmath>
