@@ -14,7 +14,7 @@ from places import ROOT
 from vae_kernels.formulas import LEVELS, LIKELIHOODS
 
 FORMULAS, HEADERS, ORACLES = "vae_kernels/formulas", "csrc/formulas", "tests/support/oracles.py"
-PYTHON_LIST, CPP_LIST = f"{FORMULAS}/__init__.py", f"{HEADERS}/all.h"
+PYTHON_LIST, CPP_LIST = "vae_kernels/typing.py", f"{HEADERS}/all.h"
 # The files that must serve every likelihood alike.
 NEUTRAL = (
     "csrc/cpu",
@@ -61,8 +61,7 @@ def strings(expression):
 
 def listed(root, name):
     """The names of the likelihoods in this list."""
-    expression = assigned(root / PYTHON_LIST, name)
-    return {name for node in ast.walk(expression) if isinstance(node, ast.Tuple) for name in strings(node)}
+    return strings(assigned(root / PYTHON_LIST, name))
 
 
 def lists(root):
@@ -70,9 +69,9 @@ def lists(root):
     modules = {f.stem for f in (root / FORMULAS).glob("*.py") if defined(f) & {"PARAMETERS", "nll"}}
     headers = {f.stem for f in (root / HEADERS).glob("*.h") if re.search(r"\bnll\(", f.read_text())}
     return {
-        f"{FORMULAS}/<name>.py": modules - listed(root, "LEVELS"),
-        f"{HEADERS}/<name>.h": headers - listed(root, "LEVELS"),
-        PYTHON_LIST: listed(root, "LIKELIHOODS"),
+        f"{FORMULAS}/<name>.py": modules - listed(root, "LevelsName"),
+        f"{HEADERS}/<name>.h": headers - listed(root, "LevelsName"),
+        PYTHON_LIST: listed(root, "ElementName"),
         CPP_LIST: set(re.findall(r"\bX\((\w+)\)", (root / CPP_LIST).read_text())),
         ORACLES: {key.value for key in assigned(root / ORACLES, "ORACLES").keys},
     }
@@ -87,7 +86,7 @@ def problems(root):
         found += [f"{name} is missing in {place}" for place, there in places.items() if name not in there]
         found += parts(root, name, ELEMENTWISE)
     oracles = {key.value for key in assigned(root / ORACLES, "LEVELS").keys}
-    levels = {PYTHON_LIST: listed(root, "LEVELS"), ORACLES: oracles}
+    levels = {PYTHON_LIST: listed(root, "LevelsName"), ORACLES: oracles}
     for name in sorted(set().union(*levels.values())):
         found += parts(root, name, OVER_LEVELS)
         found += [f"{name} is missing in {place}" for place, there in levels.items() if name not in there]
