@@ -161,7 +161,7 @@ def test_noise_is_that_of_the_place(backend, data):
     expected = philox.normals(rng, shape if n is None else (n, *shape))
     try:
         torch.set_num_threads(data.draw(st.sampled_from([1, 2, 5])))
-        whole = vk.functional._sample(*zeros, None, n, False, None, None, backend, rng)[0]
+        whole = vk.sampling._sample(*zeros, None, n, False, None, None, backend, rng)[0]
         ends = sorted({0, shape[0], *data.draw(st.lists(st.integers(0, shape[0]), max_size=3))})
         parts = [
             module.sample_kl(Draw(part, part, (), philox.of_shard(rng, a, shape[0]), n, False))[0]

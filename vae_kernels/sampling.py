@@ -1,0 +1,135 @@
+"""The public functions of the sample: check the arguments, choose the backend, call it. functional.py has the rest."""
+
+import math
+from typing import Any
+
+import torch
+
+from . import backends, checks, layout, philox, sharded
+from .core.objective import REDUCTIONS, Draw
+from .formulas.elbo import compute_dtype
+from .priors import Prior, monte_carlo_kl, pair_of
+from .typing import Backend, PriorLike, Reduction, ShardLike
+
+
+def sample_kl(
+    mu: torch.Tensor,
+    logvar: torch.Tensor | None = None,
+    *,
+    prior: PriorLike = None,
+    per_dim: bool = False,
+    n_samples: int | None = None,
+    reduction: Reduction = "none",
+    generator: torch.Generator | None = None,
+    shard: ShardLike | None = None,
+    backend: Backend = "auto",
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A reparameterized sample of the posterior and its KL to the prior, from one kernel: (z, kl).
+
+        z = mu + exp(logvar / 2) * eps,  eps ~ N(0, I)        (Kingma & Welling 2014, arXiv:1312.6114, section 2.4)
+
+        z, kl = sample_kl(encoder(x));  loss = fused_elbo(decoder(z), x, kl=kl)
+
+    is a step with the least work and memory: mu and logvar get one gradient from one kernel. The noise is not stored;
+    the backward pass draws it again. torch.manual_seed and `generator` rule it.
+
+    Args:
+        mu, logvar: [B, L, ...] float32, float64, bfloat16 or float16. Or mu alone, [B, 2L, ...]: what an encoder puts
+            out, mu and then logvar along dimension 1. It is not split, and gets its gradient in one piece; to hand over
+            its halves (chunk) costs no copy either, but autograd joins their gradients.
+        prior: None for N(0, I), a pair (mu, logvar) that broadcasts to [B, L, ...], or a module of vae_kernels.priors;
+            all get gradients. Where a module has no closed form, kl is the Monte Carlo estimate from the very z that
+            is given, log q(z|x) - log p(z), the mean over its n_samples.
+        per_dim: give the KL of each latent dimension in place of their sum; it must have a closed form.
+        n_samples: None, or the number K of samples for each posterior.
+        reduction: of the KL over the batch: "none", "mean" or "sum".
+        generator: a torch.Generator on the device of mu, or None for the default one.
+        shard: None, or vk.Shard(first, total) or a plain pair: mu is the samples first, ..., first + B - 1 of a batch
+            of `total`, and each gets the noise that it has there. So many ranks draw what one would, if all are seeded
+            alike. Without it ranks differ as their seeds do, as with torch.randn: seed with seed + rank.
+        backend: as in fused_elbo.
+
+    Returns:
+        z: [B, L, ...], or [K, B, L, ...] with n_samples=K, of the dtype of mu.
+        kl: [B] in nats, summed over the latent dims, or [B, L, ...] with per_dim=True; or its mean or sum over the
+            batch. float32, or float64 if mu is.
+    """
+    checks.choice("reduction", reduction, REDUCTIONS)
+    checks.flag("per_dim", per_dim)
+    if per_dim:
+        z, kl = _sample_elements(mu, logvar, prior, n_samples, generator, shard, backend)
+    elif isinstance(prior, Prior) and not prior.closed_form:
+        z, eps, logvar = sample_and_noise(mu, logvar, n_samples, generator, shard, backend)
+        kl = monte_carlo_kl(z, eps, logvar, prior)
+    else:
+        z, kl = _sample(mu, logvar, pair_of(prior), n_samples, True, generator, shard, backend)
+    return z, kl if reduction == "none" else getattr(kl, reduction)(0)
+
+
+def reparameterize(
+    mu: torch.Tensor,
+    logvar: torch.Tensor | None = None,
+    *,
+    n_samples: int | None = None,
+    generator: torch.Generator | None = None,
+    shard: ShardLike | None = None,
+    backend: Backend = "auto",
+) -> torch.Tensor:
+    """z = mu + exp(logvar / 2) * eps, eps ~ N(0, I): the sample of sample_kl without the KL; the same noise."""
+    return _sample(mu, logvar, None, n_samples, False, generator, shard, backend)[0]
+
+
+def _sample(mu, logvar, prior, n_samples, with_kl, generator, shard, backend, rng=None) -> Any:
+    mu, logvar, prior = _packed(mu, prior) if logvar is None else _pair(mu, logvar, prior)
+    checks.noise(n_samples, generator, mu)
+    whole = None
+    if sharded.any_of((mu, logvar, *prior)):
+        if shard is not None:
+            raise ValueError("shard: has no effect with DTensors, which know their place in the batch")
+        (mu, logvar, prior), shard, whole = sharded.own_samples(mu, logvar, prior, n_samples)
+    module = backends.choose(backend, (mu, *prior) if logvar is None else (mu, logvar, *prior))
+    rng = philox.new_rng(generator, mu.device) if rng is None else rng
+    if shard is not None:
+        rng = philox.of_shard(rng, *checks.shard(shard, mu.shape[0]))
+    out = module.sample_kl(Draw(mu, logvar, prior, rng, n_samples, with_kl))
+    return out if whole is None else whole(*out)
+
+
+def sample_and_noise(mu, logvar, n_samples, generator, shard, backend):
+    """z, the eps it was made of, and logvar by itself. The noise is drawn again, as in a backward pass."""
+    checks.tensor("mu", mu)
+    checks.noise(n_samples, generator, mu)
+    if sharded.any_of((mu, logvar)):
+        raise TypeError("prior: one whose KL is an estimate takes no DTensors; each rank can draw its own with shard=")
+    how = None, n_samples, False, generator, shard, backend, philox.new_rng(generator, mu.device)
+    z = _sample(mu, logvar, *how)[0]
+    logvar = mu.chunk(2, 1)[1] if logvar is None else logvar
+    zero = torch.zeros(logvar.shape, dtype=compute_dtype(mu, logvar), device=mu.device)
+    return z, _sample(zero, zero, *how)[0], logvar
+
+
+def _sample_elements(mu, logvar, prior, n_samples, generator, shard, backend):
+    """z, and the KL of each element of mu. The noise is the noise of _sample, which depends on an element's index."""
+    if isinstance(prior, Prior) and not prior.closed_form:
+        raise TypeError(f"per_dim: got True, expected False with {type(prior).__name__}: its KL has no closed form")
+    mu, logvar = layout.halves(checks.moments(mu, "mu")) if logvar is None else (mu, logvar)
+    latent, shape = checks.posterior(mu, logvar, pair_of(prior)), mu.shape
+    if shard is not None:
+        shard = [n * math.prod(shape[1:]) for n in checks.shard(shard, shape[0])]
+    mu, logvar, *prior = layout.elements(layout.latent(latent))
+    z, kl = _sample(mu, logvar, prior or None, n_samples, True, generator, shard, backend)
+    return z.view(shape if n_samples is None else (n_samples, *shape)), kl.view(shape)
+
+
+def _pair(mu, logvar, prior):
+    if prior is None and checks.plain((mu, logvar)) and mu.shape == logvar.shape:
+        return mu, logvar, ()
+    mu, logvar, *prior = layout.latent(checks.posterior(mu, logvar, prior))
+    return mu, logvar, tuple(prior)
+
+
+def _packed(both, prior):
+    both = layout.moments(checks.moments(both, "mu"))
+    if prior is not None:
+        _, _, prior = _pair(*both.detach().chunk(2, 1), prior)
+    return both, None, prior or ()
