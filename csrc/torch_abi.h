@@ -1,6 +1,6 @@
 // The part of libtorch's stable C ABI (torch >= 2.10) that this extension uses, declared by hand, so that building
-// needs no torch at all and one binary serves every torch. tests/pytorch/test_abi.py compiles this file together with torch's
-// own headers: a declaration that differs is a compile error. torch_library.h attaches C++ functions to ops.
+// needs no torch at all and one binary serves every torch. tests/pytorch/test_abi.py compiles this file together with
+// torch's own headers: a declaration that differs is a compile error. torch_library.h attaches C++ functions to ops.
 #pragma once
 #include <atomic>
 #include <cstddef>

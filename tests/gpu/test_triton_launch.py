@@ -5,7 +5,10 @@ import importlib.util
 import other_triton
 import pytest
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed"),
+    pytest.mark.full,
+]
 
 
 @pytest.fixture(scope="module")
