@@ -7,6 +7,7 @@ import importlib.util
 import os
 import re
 
+import approximate
 import other_triton
 import pytest
 
@@ -42,9 +43,8 @@ def old(compiled):
 @pytest.mark.full
 def test_no_register_is_spilled(compiled):
     spilled = {name: k["local_bytes"] for name, k in compiled["kernels"].items() if k["local_bytes"]}
-    if old(compiled):  # at most eight registers of the longest formulas, of hundreds of instructions
-        longest = ("counts 2", "counts 3")
-        spilled = {name: n for name, n in spilled.items() if n > 32 or not name.startswith(longest)}
+    if old(compiled):  # two registers of what adds up, once a launch
+        spilled = {name: n for name, n in spilled.items() if n > 8 or not name.endswith("finish_kernel")}
     assert spilled == {}
 
 
@@ -65,7 +65,7 @@ def test_registers_leave_room_for_other_programs(compiled):
     # 80 on sm_80, where 8 warps a program make three programs of it: as many threads as six of 4 warps
     assert registers.pop("levels backward inner: levels_backward_kernel") <= 80, registers
     many = {name for name, n in registers.items() if n > 64}
-    seven = {"many rows", "continuous_bernoulli large"}
+    seven = {"many rows", "continuous_bernoulli large"} | ({"gaussian large element"} if old(compiled) else set())
     three = {"discretized_logistic large number", "discretized_logistic large element"}
     assert many <= {f"{name}: elbo_kernel" for name in {"bernoulli fp64"} | seven | three}, registers
     assert all(registers[f"{name}: elbo_kernel"] <= 72 for name in seven)
@@ -124,19 +124,19 @@ INSTRUCTIONS = {  # an element, in the loop over full tiles; under Triton before
     "bernoulli large bf16 x u8": (34, 39),
     "gaussian large": (12, 14),
     "gaussian large number": (20, 22),
-    "gaussian large element": (27, 30),
-    "laplace large element": (29, 32),
-    "continuous_bernoulli large": (52, 58),
-    "discretized_logistic large element": (148, 152),
-    "discretized_logistic large number": (116, 119),
+    "gaussian large element": (33, 35),
+    "laplace large element": (35, 36),
+    "continuous_bernoulli large": (64, 69),
+    "discretized_logistic large element": (153, 156),
+    "discretized_logistic large number": (116, 121),
 }
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", INSTRUCTIONS)
 def test_instructions_an_element(compiled, name):
-    """At 3 TB/s an H100 has time for 118 at 12 bytes an element, for 59 at 6 and for 49 at 5; with 8-bit x the
-    discretized_logistic moves 17 bytes, or 9 with one logscale, and has time for 167 or 88."""
+    """At 3 TB/s an H100 has time for 196 at 20 bytes an element, 118 at 12, 59 at 6 and 49 at 5. With 8-bit x
+    the discretized_logistic moves 17 bytes, or 9 with one logscale, and has time for 167 or 88."""
     kernel = compiled["kernels"][f"{name}: elbo_kernel"]
     assert 0 < kernel["loop"] / ELEMENTS_A_THREAD <= INSTRUCTIONS[name][old(compiled)], kernel
 
@@ -145,4 +145,11 @@ def test_instructions_an_element(compiled, name):
 def test_the_noise_costs_few_instructions(compiled):
     """Everything included: Philox, Box-Muller, exp, the KL, addresses and sums. tl.randn alone is 170 to 220."""
     for name in ("sample: sample_kernel", "sample bf16: sample_kernel", "sample backward: sample_backward_kernel"):
-        assert compiled["kernels"][name]["instructions"] / 4 <= 140, name
+        assert compiled["kernels"][name]["instructions"] / 4 <= 150, name
+
+
+@pytest.mark.full
+def test_approximate_instructions_are_those_whose_error_is_known(compiled):
+    """tests/gpu/test_approximate.py holds the kernels to their budget under the errors of these, in float32."""
+    found = {name for kernel in compiled["kernels"].values() for name in kernel["approximate"]}
+    assert {name for name in found if not name.endswith("f64")} <= {*approximate.INSTRUCTIONS}
