@@ -67,7 +67,9 @@ def test_registers_leave_room_for_other_programs(compiled):
     many = {name for name, n in registers.items() if n > 64}
     seven = {"many rows", "continuous_bernoulli large"} | ({"gaussian large element"} if old(compiled) else set())
     three = {"discretized_logistic large number", "discretized_logistic large element"}
-    assert many <= {f"{name}: elbo_kernel" for name in {"bernoulli fp64"} | seven | three}, registers
+    six = {"gaussian row"} if old(compiled) else set()  # of 4 warps, where 80 registers leave room for six
+    assert many <= {f"{name}: elbo_kernel" for name in {"bernoulli fp64"} | seven | six | three}, registers
+    assert all(registers[f"{name}: elbo_kernel"] <= 80 for name in six)
     assert all(registers[f"{name}: elbo_kernel"] <= 72 for name in seven)
     assert all(registers[f"{name}: elbo_kernel"] <= 168 for name in three)
 
