@@ -65,7 +65,11 @@ def test_registers_leave_room_for_other_programs(compiled):
     # 80 on sm_80, where 8 warps a program make three programs of it: as many threads as six of 4 warps
     assert registers.pop("levels backward inner: levels_backward_kernel") <= 80, registers
     many = {name for name, n in registers.items() if n > 64}
-    seven = {"many rows", "continuous_bernoulli large"} | ({"gaussian large element"} if old(compiled) else set())
+    seven = {"many rows", "continuous_bernoulli large"}
+    if old(compiled):  # one program fewer than under 3.9
+        seven |= {"gaussian large element", "bernoulli 785"}
+        assert registers["levels backward bf16: levels_backward_kernel"] <= 72, registers
+        many -= {"levels backward bf16: levels_backward_kernel"}
     three = {"discretized_logistic large number", "discretized_logistic large element"}
     six = {"gaussian row"} if old(compiled) else set()  # of 4 warps, where 80 registers leave room for six
     assert many <= {f"{name}: elbo_kernel" for name in {"bernoulli fp64"} | seven | six | three}, registers
