@@ -1,7 +1,8 @@
 // Loads, stores, atomics and fences, and what threads have seen of one another.
 #include "step.h"
 
-static void release(Warp& w, int lane, Clock& into) {  // all that this thread has done and seen
+// All that this thread has done and seen.
+static void release(Warp& w, int lane, Clock& into) {
   Block& b = *w.block;
   s32 t = w.index * 32 + lane;
   into.any = true;

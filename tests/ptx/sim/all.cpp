@@ -10,6 +10,7 @@
 #include "matrix.cpp"
 #include "mem.cpp"
 #include "move.cpp"
+#include "race.cpp"
 #include "schedule.cpp"
 #include "step.cpp"
 #include "together.cpp"

@@ -1,4 +1,4 @@
-// A module that instructions.py has parsed: its instructions, and the numbers that executor.py has for the same names.
+// A module that parser.py has made: its instructions, and the numbers that executor.py has for the same names.
 #pragma once
 #include <vector>
 
@@ -59,18 +59,21 @@ enum Cmp {
 enum BoolOp { B_NONE, B_AND, B_OR, B_XOR };
 enum Atom { A_NONE, A_ADD, A_MIN, A_MAX, A_EXCH, A_CAS, A_AND, A_OR, A_XOR, A_INC, A_DEC };
 
+// kind: 0 none, 1 register, 2 number, 3 register negated (a predicate), 4 an address among a lane's parameters.
 struct Opnd {
   s32 kind, reg;
   u64 imm;
-};  // kind 0 none, 1 register, 2 immediate, 3 register negated (predicates), 4 lane-param address
+};
+// d: where results go; s: the sources. guard: the predicate that lets a lane take part, or -1; gneg: it is negated.
 struct Insn {
   s32 op, ty, ty2, guard, gneg, flags, round, cmp, boolop, space, vec, atom, nd, ns, target, line, func, aux;
   s64 off;
   Opnd d[8], s[10];
 };
+// A parameter of a call: from one place among a lane's parameters to another.
 struct Arg {
   s32 from, to, size;
-};  // between lane-param slots
+};
 struct Call {
   s32 args_begin, args_end, rets_begin, rets_end;
 };
@@ -81,6 +84,6 @@ struct Module {
   std::vector<Call> calls;
   int n_regs = 0;
   u32 lane_param_bytes = 0, local_bytes = 0;
-  std::vector<std::vector<u64>> consts;
-  std::vector<u64> hits;
+  std::vector<std::vector<u64>> consts;  // each of them for all lanes
+  std::vector<u64> hits;                 // how often each instruction ran
 };

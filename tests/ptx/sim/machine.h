@@ -12,10 +12,12 @@
 #include "numbers.h"
 #include "report.h"
 
+// What somebody has seen of other blocks. view: for each block, the epoch before which all of its threads' accesses are
+// seen. extra: {block, {thread, epoch}}, the single threads of which all accesses up to this epoch are seen as well.
 struct Clock {
   std::vector<u32> view;
   std::set<std::pair<s32, std::pair<s32, u32>>> extra;
-  bool any = false;
+  bool any = false;  // whether it has seen anything
   void join(const Clock& o) {
     if (!o.any) return;
     any = true;
@@ -31,29 +33,34 @@ struct Clock {
     return false;
   }
 };
-inline std::unordered_map<u64, Clock> location;  // of atomics
+// For each address of atomics: what those who have written there had seen; and {block, thread} of its users.
+inline std::unordered_map<u64, Clock> location;
 inline std::unordered_map<u64, std::set<std::pair<s32, s32>>> atomic_users;
 
 struct Frame {
-  s32 ret, call;
+  s32 ret, call;  // where the call returns to; the call
 };
-enum LaneState : u8 { RUN, BARRIER, WAIT, DONE };
+enum LaneState : u8 { RUN, BARRIER, WAIT, DONE };  // WAIT: for other lanes of the warp
 struct Block;
 struct Warp {
   Block* block;
   int index;
-  u32 live;  // lanes that exist
-  std::vector<u64> regs;
-  std::vector<u8> lparam, local;
+  u32 live;                       // lanes that exist
+  std::vector<u64> regs;          // [register, lane]
+  std::vector<u8> lparam, local;  // [lane, byte]: parameters of functions, local memory
   s32 pc[32];
   LaneState state[32];
   std::vector<Frame> stack[32];
   s32 bar_id[32];
   u32 wait_mask[32];
 };
+// view: what the thread has seen. fence: what it had done and seen at its last fence, which its next atomic gives to
+// the others. pending: what its atomics have found, which its next fence makes seen.
 struct Thread {
   Clock view, fence, pending;
 };
+// The last write and the last read of a byte of shared memory. r_many: 1 several threads of a warp have read it in that
+// epoch, 2 threads of several warps.
 struct SharedShadow {
   s32 w_thread = -1, r_thread = -1;
   u32 w_epoch = 0, r_epoch = 0;
@@ -61,17 +68,17 @@ struct SharedShadow {
 };
 struct Block {
   s32 id;
-  u32 cx, cy, cz;
+  u32 cx, cy, cz;  // its place in the grid
   std::vector<std::unique_ptr<Warp>> warps;
   std::vector<u8> shared;
   std::vector<SharedShadow> sh;
-  u32 epoch = 1;
-  Clock view;
+  u32 epoch = 1;  // one more at each barrier
+  Clock view;     // what all of its threads have seen
   std::vector<Thread> threads;
   int threads_n;
   u32 alive;
 };
-struct Config {
+struct Config {  // executor.py says what each is
   u32 grid[3], block[3];
   u32 shared_bytes;
   s32 entry;
@@ -99,8 +106,11 @@ inline void lanes(u32 m, F f) {
     for (; m; m &= m - 1) f(__builtin_ctz(m));
 }
 
+// A check of an access of n bytes. data: what is written.
 void check_shared(Warp& w, int lane, const Insn& in, u64 off, int n, bool write, const u8* data);
 void check_global(Warp& w, int lane, const Insn& in, u64 a, int n, bool write, bool atomic, const u8* data);
+// A race of one byte of global memory.
+void check_race(Warp& w, int lane, const Insn& in, Region& r, u64 offset, bool write, bool atomic, const u8* data);
 // A load or a store of n bytes of one lane, by the space of the instruction or of the address.
 void mem(Warp& w, int lane, const Insn& in, u64 addr, int n, bool write, u8* data);
 

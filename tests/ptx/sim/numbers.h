@@ -28,10 +28,9 @@ inline u64 bits(double f) {
   memcpy(&u, &f, 8);
   return u;
 }
+// All NaN are one, as a GPU makes them.
 inline u64 nan_or(float f) { return f != f ? 0x7fffffffu : bits(f); }
-inline u64 nan_or(double f) {
-  return f != f ? 0x7fffffffffffffffull : bits(f);
-}  // HW: 0x7ff8...; the sign is unspecified
+inline u64 nan_or(double f) { return f != f ? 0x7fffffffffffffffull : bits(f); }
 inline float ftz(float f) { return std::fabs(f) < 1.17549435e-38f ? std::copysign(0.f, f) : f; }
 inline float half_to_f(u64 v) {
   u16 u = u16(v);
@@ -60,6 +59,7 @@ inline u16 f_to_bf(float f, int round = RN) {
   if (round == RZ) return u16(u >> 16);
   return u16((u + 0x7fff + ((u >> 16) & 1)) >> 16);
 }
+// Rounds in this way as long as it lives.
 struct RoundGuard {
   int old;
   RoundGuard(int r) {
@@ -69,7 +69,7 @@ struct RoundGuard {
   ~RoundGuard() { fesetround(old); }
 };
 
-inline int ulp_mode = 0;  // 0 exact, 1 random, 2 up, 3 down: the approximate instructions
+inline int ulp_mode = 0;  // the error of approximate instructions: SIM_ULP of README.md
 inline u64 rng_state = 1;
 inline u64 rnd() {
   rng_state ^= rng_state << 13;

@@ -19,6 +19,7 @@ struct Report {
   u64 count;
 };
 inline std::map<std::pair<std::string, s32>, Report> reports;
+
 inline void note(const char* kind, s32 line, const std::string& text) {
   auto& r = reports[{kind, line}];
   if (!r.count) {
@@ -28,6 +29,8 @@ inline void note(const char* kind, s32 line, const std::string& text) {
   }
   r.count++;
 }
+
+// As printf.
 template <class... A>
 std::string str(const char* f, A... a) {
   char b[512];

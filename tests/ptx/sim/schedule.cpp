@@ -1,7 +1,9 @@
 // Who goes on: which blocks are resident, which warp is next, and which of its lanes.
 #include "machine.h"
 
-static u32 group_of(Warp& w, bool random) {  // the lanes that go on now: at one pc, and of one depth of calls
+// The lanes that go on now: at one place, and of one depth of calls. Those of a lane that is drawn, or else of the lane
+// that is deepest in calls and then has the first place: so lanes that have parted come together again.
+static u32 group_of(Warp& w, bool random) {
   s32 best = -1;
   u32 m = 0;
   if (random) {
@@ -26,7 +28,8 @@ static u32 group_of(Warp& w, bool random) {  // the lanes that go on now: at one
   return m;
 }
 
-static bool barrier_done(Block& b) {  // all that are alive wait: open it
+// Where all threads that are alive wait, they go on.
+static bool barrier_done(Block& b) {
   u32 waiting = 0;
   s32 id = -1;
   for (auto& w : b.warps)
@@ -58,13 +61,11 @@ static bool barrier_done(Block& b) {  // all that are alive wait: open it
         w->state[l] = RUN;
         w->pc[l]++;
       }
-  {
-    for (auto& t : b.threads)
-      if (t.view.any) {
-        b.view.join(t.view);
-        t.view = Clock();
-      }
-  }
+  for (auto& t : b.threads)
+    if (t.view.any) {
+      b.view.join(t.view);
+      t.view = Clock();
+    }
   b.epoch++;
   return true;
 }
