@@ -82,7 +82,7 @@ def find_nvcc():
     nvcc = next((found for place in places if (found := shutil.which("nvcc", path=place))), None)
     error, flags = "no nvcc: set CUDA_HOME, or put nvcc on the PATH", []
     # The best flags that nvcc knows. Code that is compressed by size (12.8 and later) is a third as large, and needs a
-    # driver of CUDA 12.4. vae_kernels/backends.py says what helps with an older driver.
+    # driver of CUDA 12.4. vae_kernels/backends/choice.py says what helps with an older driver.
     if nvcc:
         for flags in (["-std=c++20", "--compress-mode=size"], ["-std=c++20"], ["-std=c++17"]):
             error = probe([nvcc, *flags, "-x", "cu", "-c"], "__global__ void f() {}\n")

@@ -11,7 +11,7 @@ import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 import vae_kernels as vk
-from vae_kernels.bench import clock, results
+from vae_kernels.timing import clock, results
 
 SHAPES = [(128, 10, 20), (512, 500, 40)]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 import vae_kernels as vk
-from vae_kernels.bench import clock, results
-from vae_kernels.bench.case import Case, draw, parse_shape
+from vae_kernels.timing import clock, results
+from vae_kernels.timing.case import Case, draw, parse_shape
 
 SHAPES = {"128x784/20": 100, "512x3072/128": 100, "1024x49152/256": 20}  # shape: every
 NAMES = ("loss", "return_terms", "Monitor")

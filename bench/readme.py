@@ -117,7 +117,7 @@ machine quiet):
   inputs, by the system's own count, the results included.
 - "best eager" is the fastest of all eager forms: that of pytorch/examples (sigmoid, then cross-entropy), the one with
   logits, `F.mse_loss`, `F.gaussian_nll_loss`, torch.distributions, Pyro's TraceMeanField_ELBO. Each is in
-  `vae_kernels/bench/rivals.py`. The KL and the sample by hand are in their fastest eager forms.
+  `vae_kernels/timing/rivals.py`. The KL and the sample by hand are in their fastest eager forms.
 - "vae_kernels" is the way to write it that the README shows first. The others compete too: "Where we lose" compares
   every way, and the table of contenders has its time.
 """

@@ -3,10 +3,10 @@
 import math
 from pathlib import Path
 
-from vae_kernels.bench import results, steps, suites
-from vae_kernels.bench.case import shown
-from vae_kernels.bench.contenders import COMPILE, COPY, EAGER, OURS
-from vae_kernels.bench.measure import AGAIN
+from vae_kernels.timing import results, steps, suites
+from vae_kernels.timing.case import shown
+from vae_kernels.timing.contenders import COMPILE, COPY, EAGER, OURS
+from vae_kernels.timing.measure import AGAIN
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"

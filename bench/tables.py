@@ -3,7 +3,7 @@
 import math
 import statistics
 
-from vae_kernels.bench.contenders import EAGER, OURS
+from vae_kernels.timing.contenders import EAGER, OURS
 
 FUSED, ADDED = "sample_kl + fused_elbo", "(nll + kl).mean()"  # two ways to write a step
 NOISE = "noise"  # in the place of a ratio that cannot be told from it

@@ -7,10 +7,10 @@ since `--benchmark-autosave` (`--benchmark-compare-fail=median:20%`), also on a 
 
 import pytest
 
-from vae_kernels.bench.case import Case
-from vae_kernels.bench.clock import CPU
-from vae_kernels.bench.contenders import EAGER, OURS
-from vae_kernels.bench.measure import AGAIN, Options, line_up
+from vae_kernels.timing.case import Case
+from vae_kernels.timing.clock import CPU
+from vae_kernels.timing.contenders import EAGER, OURS
+from vae_kernels.timing.measure import AGAIN, Options, line_up
 
 CASES = [
     Case(128, 784, 20),

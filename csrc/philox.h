@@ -1,5 +1,5 @@
 // The noise: standard normals as a function of (seed, offset, element) alone, the same bits in C++, CUDA, Triton and
-// plain torch (vae_kernels/philox.py, where the whole specification stands).
+// plain torch (vae_kernels/core/noise.py, where the whole specification stands).
 // Philox4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 // Every float operation below is one IEEE operation: compile with -ffp-contract=off.
 #pragma once

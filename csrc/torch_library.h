@@ -140,7 +140,7 @@ struct Boxed<F> {
   }
 };
 
-// Attaches kernels to ops that vae_kernels/ops/schemas.py has declared, for one dispatch key ("CPU", "CUDA", ...).
+// Attaches kernels to ops that backends/compiled/schemas.py has declared, for one dispatch key ("CPU", "CUDA", ...).
 class Library {
  public:
   Library(const char* ns, const char* key, const char* file, uint32_t line) {

@@ -153,7 +153,7 @@ def draw(stages, path):
     """A row of figures a stage: KL of each latent, the map, pictures; rate and distortion where there are none."""
     from matplotlib.figure import Figure
 
-    from vae_kernels.diagnose import figures
+    from vae_kernels.doctor import figures
 
     figure = Figure(figsize=(13, 3.6 * len(stages)), layout="constrained")
     for (row, found), page in zip(stages, figure.subfigures(len(stages), 1, squeeze=False)[:, 0], strict=True):

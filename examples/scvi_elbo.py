@@ -20,7 +20,7 @@ from pbmc68k import pbmc68k
 from scipy import stats
 from splatter import simulate
 
-from vae_kernels.scvi import attach
+from vae_kernels.integrations.scvi import attach
 
 DATA = {
     "simulated": lambda: simulate(1000, 300, seed=0, library=(7.0, 0.4)).x,

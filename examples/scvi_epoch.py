@@ -22,7 +22,7 @@ import typer
 from splatter import simulate
 
 import vae_kernels as vk
-from vae_kernels.scvi import attach, detach
+from vae_kernels.integrations.scvi import attach, detach
 
 
 def adam(parameters):

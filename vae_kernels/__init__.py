@@ -1,30 +1,30 @@
 """The fused ELBO for PyTorch: sampling, likelihood, KL and their gradients in single passes."""
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError as _NoPackage
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from . import controls, likelihoods, priors
-from .audit import audit
+from . import controls, likelihoods, models, priors
+from .auditing import audit
 from .backends import available_backends
-from .bounds import LogMarginalLikelihood, iwae, log_marginal_likelihood
-from .decomposition import KlParts, kl_decomposition
-from .diagnose import diagnose
+from .backends.pool import pool_bytes, set_pool_limit
+from .core import moved as _moved
+from .core.pairs import FreeBits, Shard
+from .core.terms import ElboTerms
+from .doctor import diagnose
+from .estimators import KlParts, LogMarginalLikelihood, iwae, kl_decomposition, log_marginal_likelihood
 from .formulas import ALL as _FORMULAS
 from .functional import fused_elbo, gaussian_kl, nll, reparameterize, sample_kl
 from .mixture import mixture_log_prob
-from .module import FusedELBO
+from .models import VAE, FusedELBO, conv_vae, mlp_vae
 from .monitor import Monitor
-from .networks import conv_vae, mlp_vae
-from .pairs import FreeBits, Shard
-from .pool import pool_bytes, set_pool_limit
-from .terms import ElboTerms
-from .vae import VAE
 
 LIKELIHOODS = tuple(_FORMULAS)
 """The names that `likelihood=` takes."""
 
 try:
-    __version__ = version("vae-kernels")
-except PackageNotFoundError:  # run from a source tree that was never installed
+    __version__ = _version("vae-kernels")
+except _NoPackage:  # run from a source tree that was never installed
     __version__ = "0+unknown"
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "log_marginal_likelihood",
     "mixture_log_prob",
     "mlp_vae",
+    "models",
     "nll",
     "pool_bytes",
     "priors",
@@ -57,3 +58,12 @@ __all__ = [
     "sample_kl",
     "set_pool_limit",
 ]
+
+for _name in __all__:  # a pickle and a repr then have the public name, which stays where files move
+    if isinstance(_public := globals()[_name], type):
+        _public.__module__ = __name__
+
+_moved.keep_old_paths()
+
+if not _TYPE_CHECKING:  # a type checker that sees this function takes every misspelt name for an attribute
+    __getattr__ = _moved.at_old_path

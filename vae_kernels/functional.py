@@ -1,7 +1,7 @@
 """The public functions of the objective: check the arguments, choose the backend, call it. sampling.py has the samples.
 
 All losses are negative objectives in nats, to be minimised; dimension 0 is the batch, every other one is summed over.
-DTensors whose samples are shared out over ranks give DTensors: sharded.py.
+DTensors whose samples are shared out over ranks give DTensors: core/dtensor.py.
 """
 
 from typing import Any, Literal, overload
@@ -9,12 +9,13 @@ from typing import Any, Literal, overload
 import torch
 from typing_extensions import Unpack
 
-from . import backends, checks, layout, sharded
-from .control import current
+from . import backends
+from .core import checks, dtensor, layout
+from .core.control import current
 from .core.objective import REDUCTIONS, objective
+from .core.terms import ElboTerms
 from .priors import pair_of
 from .sampling import reparameterize, sample_and_noise, sample_kl
-from .terms import ElboTerms
 from .typing import Backend, ElboSettings, FreeBitsLike, LikelihoodLike, Number, PriorLike, Recon, Reduction
 
 __all__ = ["fused_elbo", "gaussian_kl", "nll", "reparameterize", "sample_and_noise", "sample_kl"]
@@ -194,9 +195,9 @@ def _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms, bac
     """Make the request, and give it to the backend."""
     checks.choice("reduction", reduction, REDUCTIONS)
     request = objective(x, params, likelihood, latent, rec_weight, beta, reduction, terms)
-    if not sharded.any_of((x, *params, *latent)):
+    if not dtensor.any_of((x, *params, *latent)):
         return backends.choose(backend, (*params, *latent)).elbo(request)
-    own, whole = sharded.own_part(request)
+    own, whole = dtensor.own_part(request)
     return whole(backends.choose(backend, (*own.params, *own.latent)).elbo(own))
 
 

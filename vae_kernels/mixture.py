@@ -4,8 +4,9 @@ import math
 
 import torch
 
-from . import backends, checks
-from .formulas.elbo import compute_dtype
+from . import backends
+from .backends.reference import compute_dtype
+from .core import checks
 from .typing import Backend
 
 

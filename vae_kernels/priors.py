@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from . import philox
+from .core import noise
 from .formulas import gaussian
 from .mixture import mixture_log_prob
 from .typing import PriorLike
@@ -279,7 +279,7 @@ def log_posterior(eps: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
 
 
 def _normals(shape, like, generator):
-    return philox.normals(philox.new_rng(generator, like.device), shape, like.device).to(like.dtype)
+    return noise.normals(noise.new_rng(generator, like.device), shape, like.device).to(like.dtype)
 
 
 def _halves(out, name):

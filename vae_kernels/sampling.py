@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 
-from . import backends, checks, layout, philox, sharded
+from . import backends
+from .backends.reference import compute_dtype
+from .core import checks, dtensor, layout, noise
 from .core.objective import REDUCTIONS, Draw
-from .formulas.elbo import compute_dtype
 from .priors import Prior, monte_carlo_kl, pair_of
 from .typing import Backend, PriorLike, Reduction, ShardLike
 
@@ -83,14 +84,14 @@ def _sample(mu, logvar, prior, n_samples, with_kl, generator, shard, backend, rn
     mu, logvar, prior = _packed(mu, prior) if logvar is None else _pair(mu, logvar, prior)
     checks.noise(n_samples, generator, mu)
     whole = None
-    if sharded.any_of((mu, logvar, *prior)):
+    if dtensor.any_of((mu, logvar, *prior)):
         if shard is not None:
             raise ValueError("shard: has no effect with DTensors, which know their place in the batch")
-        (mu, logvar, prior), shard, whole = sharded.own_samples(mu, logvar, prior, n_samples)
+        (mu, logvar, prior), shard, whole = dtensor.own_samples(mu, logvar, prior, n_samples)
     module = backends.choose(backend, (mu, *prior) if logvar is None else (mu, logvar, *prior))
-    rng = philox.new_rng(generator, mu.device) if rng is None else rng
+    rng = noise.new_rng(generator, mu.device) if rng is None else rng
     if shard is not None:
-        rng = philox.of_shard(rng, *checks.shard(shard, mu.shape[0]))
+        rng = noise.of_shard(rng, *checks.shard(shard, mu.shape[0]))
     out = module.sample_kl(Draw(mu, logvar, prior, rng, n_samples, with_kl))
     return out if whole is None else whole(*out)
 
@@ -99,9 +100,9 @@ def sample_and_noise(mu, logvar, n_samples, generator, shard, backend):
     """z, the eps it was made of, and logvar by itself. The noise is drawn again, as in a backward pass."""
     checks.tensor("mu", mu)
     checks.noise(n_samples, generator, mu)
-    if sharded.any_of((mu, logvar)):
+    if dtensor.any_of((mu, logvar)):
         raise TypeError("prior: one whose KL is an estimate takes no DTensors; each rank can draw its own with shard=")
-    how = None, n_samples, False, generator, shard, backend, philox.new_rng(generator, mu.device)
+    how = None, n_samples, False, generator, shard, backend, noise.new_rng(generator, mu.device)
     z = _sample(mu, logvar, *how)[0]
     logvar = mu.chunk(2, 1)[1] if logvar is None else logvar
     zero = torch.zeros(logvar.shape, dtype=compute_dtype(mu, logvar), device=mu.device)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypedDict, overl
 import torch
 from typing_extensions import Unpack
 
-from .control import Control
+from .core.control import Control
 
 if TYPE_CHECKING:
+    from .core.terms import ElboTerms
     from .likelihoods import Likelihood
     from .priors import Prior
-    from .terms import ElboTerms
 
 # The only list of the likelihoods. formulas/__init__.py imports a module for each name.
 ElementName = Literal[

@@ -1,5 +1,5 @@
 // The objective on the CPU: loss_b = rec_weight * nll_b + sum_d beta_d * kl_bd, its terms and its gradients.
-// vae_kernels/ops/schemas.py has the schemas and says what each argument is; arguments were checked in functional.py.
+// backends/compiled/schemas.py has the schemas and says what each argument is; arguments were checked in functional.py.
 #include "ops.h"
 
 #include "tensors.h"

@@ -1,4 +1,4 @@
-// The ops on the CPU, as ops.cpp registers them; vae_kernels/ops/schemas.py has their schemas.
+// The ops on the CPU, as ops.cpp registers them; backends/compiled/schemas.py has their schemas.
 #pragma once
 #include "arguments.h"
 

@@ -1,4 +1,4 @@
-// z = mu + exp(logvar / 2) eps and the KL of q(z|x), forward and backward, on the CPU. vae_kernels/ops/schemas.py has
+// z = mu + exp(logvar / 2) eps and the KL of q(z|x), forward and backward, on the CPU. backends/compiled/schemas.py has
 // the schemas.
 #include "ops.h"
 

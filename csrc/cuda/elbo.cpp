@@ -1,5 +1,5 @@
 // The objective on the GPU: loss_b = rec_weight * nll_b + sum_d beta_d * kl_bd, its terms and its gradients, in one
-// launch where little is left to add up at its end. vae_kernels/ops/schemas.py has the schemas.
+// launch where little is left to add up at its end. backends/compiled/schemas.py has the schemas.
 #include "ops.h"
 #include "plan.h"
 

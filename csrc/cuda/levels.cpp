@@ -1,4 +1,4 @@
-// The likelihood over levels on the GPU, forward and backward. vae_kernels/ops/schemas.py has the schemas.
+// The likelihood over levels on the GPU, forward and backward. backends/compiled/schemas.py has the schemas.
 #include "ops.h"
 #include "plan.h"
 

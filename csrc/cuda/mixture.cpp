@@ -1,4 +1,4 @@
-// log p(z) of a mixture of diagonal Gaussians and its gradients, on the GPU. vae_kernels/ops/schemas.py has the
+// log p(z) of a mixture of diagonal Gaussians and its gradients, on the GPU. backends/compiled/schemas.py has the
 // schemas.
 #include "ops.h"
 #include "plan.h"

@@ -1,5 +1,5 @@
 // z = mu + exp(logvar / 2) eps and the KL of q(z|x), forward and backward, on the GPU; and the gradient times the
-// incoming one. vae_kernels/ops/schemas.py has the schemas.
+// incoming one. backends/compiled/schemas.py has the schemas.
 #include "ops.h"
 #include "plan.h"
 

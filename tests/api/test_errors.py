@@ -14,7 +14,8 @@ import pytest
 import torch
 
 import vae_kernels as vk
-from vae_kernels import backends, checks
+from vae_kernels import backends
+from vae_kernels.core import checks
 
 PACKAGE = Path(vk.__file__).parent
 X, MU, NUMBER = torch.rand(4, 3, 2), torch.randn(4, 6), torch.tensor(1.0)
@@ -240,7 +241,7 @@ ERRORS = [
 
 @pytest.mark.parametrize("call, kind, words", ERRORS, ids=[words for _, _, words in ERRORS])
 def test_error(call, kind, words, monkeypatch):
-    for module in (backends.ops, backends.reference):
+    for module in (backends.compiled, backends.reference):
         for name in ("elbo", "sample_kl"):
             monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("something was computed before the check"))
     with pytest.raises(kind, match=re.escape(words)):
@@ -291,7 +292,7 @@ def test_an_explicit_backend_is_not_replaced():
 
 
 def test_without_the_library(monkeypatch):
-    monkeypatch.setitem(backends._MISSING, "cpu", "the compiled library was not built")
+    monkeypatch.setitem(backends.choice._MISSING, "cpu", "the compiled library was not built")
     expected = elbo(backend="torch")
     assert torch.equal(elbo(), expected)  # "auto"
     for call in (elbo, gaussian, lambda **k: vk.sample_kl(MU, MU, **k)):
@@ -300,25 +301,25 @@ def test_without_the_library(monkeypatch):
 
 
 def test_reasons(monkeypatch, tmp_path):
-    monkeypatch.setattr(backends, "_LIBRARY", tmp_path / "_C.so")
-    monkeypatch.setattr(backends, "_REASON", tmp_path / "_C.reason.txt")
-    assert backends._load() == "the compiled library was not built"
+    monkeypatch.setattr(backends.choice, "_LIBRARY", tmp_path / "_C.so")
+    monkeypatch.setattr(backends.choice, "_REASON", tmp_path / "_C.reason.txt")
+    assert backends.choice._load() == "the compiled library was not built"
     (tmp_path / "_C.reason.txt").write_text("no working C++20 compiler: g++\n")
-    assert backends._load() == "no working C++20 compiler: g++"
+    assert backends.choice._load() == "no working C++20 compiler: g++"
     (tmp_path / "_C.so").write_text("not a library")
-    assert backends._load().startswith("the compiled library does not load: ")
+    assert backends.choice._load().startswith("the compiled library does not load: ")
 
 
 @pytest.mark.skipif(not (PACKAGE / "_C.so").exists(), reason="the compiled library was not built")
 def test_no_gil_is_a_reason(monkeypatch):
     monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
-    assert backends._load() == "the compiled library was not tried without the GIL, which PYTHON_GIL=1 keeps"
+    assert backends.choice._load() == "the compiled library was not tried without the GIL, which PYTHON_GIL=1 keeps"
 
 
 @pytest.mark.skipif(not (PACKAGE / "_C.so").exists(), reason="the compiled library was not built")
 def test_a_wrong_instruction_set_is_a_reason(monkeypatch):
     monkeypatch.setenv("VAE_KERNELS_ISA", "avx3")
-    assert backends._load() == "VAE_KERNELS_ISA=avx3: expected base, avx2 or avx512"
+    assert backends.choice._load() == "VAE_KERNELS_ISA=avx3: expected base, avx2 or avx512"
 
 
 def test_a_package_without_its_library_imports_and_works(tmp_path):

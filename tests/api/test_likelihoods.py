@@ -14,7 +14,8 @@ from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import vae_kernels as vk
-from vae_kernels import checks, formulas, likelihoods
+from vae_kernels import formulas, likelihoods
+from vae_kernels.core import checks
 from vae_kernels.likelihoods import Likelihood
 
 CLASSES = {made.name: made for made in likelihoods._CLASSES}

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 import vae_kernels as vk
 from vae_kernels import cli
-from vae_kernels.bench import check, clock, contenders, counts, measure, results, rivals, steps, suites
-from vae_kernels.bench.case import Case, draw, least_bytes, needed, parse_shape
-from vae_kernels.bench.table import table
 from vae_kernels.formulas import ALL
+from vae_kernels.timing import check, clock, contenders, counts, measure, results, rivals, steps, suites
+from vae_kernels.timing.case import Case, draw, least_bytes, needed, parse_shape
+from vae_kernels.timing.table import table
 
 FAST = measure.Options(seconds=0.0, least=1, modes=(), memory=False)
 FORMS = [(name, n) for name in vk.LIKELIHOODS for n in sorted({needed(name), len(ALL[name].PARAMETERS)})]

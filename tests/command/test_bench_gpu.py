@@ -8,7 +8,7 @@ import time
 import pytest
 from places import ROOT, child
 
-from vae_kernels.bench import gpu, results
+from vae_kernels.timing import gpu, results
 
 pytest.importorskip("triton")
 if not (ROOT / "bench").is_dir():

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 import vae_kernels as vk
-from vae_kernels.diagnose.estimates import aggregate_kl, hole_share, mutual_information
-from vae_kernels.diagnose.verdicts import alarm
+from vae_kernels.doctor.estimates import aggregate_kl, hole_share, mutual_information
+from vae_kernels.doctor.verdicts import alarm
 
 D, L, N = 12, 3, 1024
 EIGENVALUES, NOISE = torch.tensor([3.0, 1.5, 0.8]), 0.1

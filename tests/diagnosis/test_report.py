@@ -114,7 +114,7 @@ def test_other_models_have_a_page():
 
 
 def test_traversals_move_one_latent_each():
-    from vae_kernels.diagnose.views import STEPS, traversals
+    from vae_kernels.doctor.views import STEPS, traversals
 
     means = torch.randn(50, 4)
     z = traversals(means, [2, 0]).view(2, STEPS, 4)

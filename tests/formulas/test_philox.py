@@ -1,4 +1,4 @@
-"""The noise of vae_kernels/philox.py: published vectors, golden values, an exact fma, and the statistics."""
+"""The noise of vae_kernels/core/noise.py: published vectors, golden values, an exact fma, and the statistics."""
 
 import math
 import zlib
@@ -10,7 +10,7 @@ import torch
 from exact import to_float32
 from scipy import stats
 
-from vae_kernels import philox
+from vae_kernels.core import noise
 
 MASK = 0xFFFFFFFF
 
@@ -34,7 +34,7 @@ VECTORS = [
 def test_random123_vectors(counter, key, result):
     counter, key, result = ([int(word, 16) for word in text.split()] for text in (counter, key, result))
     as_tensors = [[torch.tensor([w]) for w in words] for words in (counter, key)]
-    assert [w.item() for w in philox.philox4x32(*as_tensors)] == result
+    assert [w.item() for w in noise.philox4x32(*as_tensors)] == result
 
 
 def philox_of_integers(seed, offset, group):
@@ -52,7 +52,7 @@ def philox_of_integers(seed, offset, group):
     "seed, offset", [(0, 0), (1, 0), (0, 1), (2**63, 2**32), (2**64 - 1, 2**64 - 1), (0x1234567890AB, 5 << 32 | 7)]
 )
 def test_words_are_philox_of_seed_offset_and_group(seed, offset):
-    words = torch.stack(philox.words(rng_of(seed, offset), 50), dim=1)
+    words = torch.stack(noise.words(rng_of(seed, offset), 50), dim=1)
     assert words.tolist() == [philox_of_integers(seed, offset, group) for group in range(50)]
 
 
@@ -74,13 +74,13 @@ GOLDEN = [
 
 @pytest.mark.parametrize("seed, offset, group, expected", GOLDEN)
 def test_golden_normals(seed, offset, group, expected):
-    z = philox.normals(rng_of(seed, offset), (4 * (group + 1),))[4 * group :]
+    z = noise.normals(rng_of(seed, offset), (4 * (group + 1),))[4 * group :]
     assert z.tolist() == [float.fromhex(text) for text in expected.split()]
 
 
 def test_golden_checksum():
     """65 536 normals of that program at once: a wrong rounding shows in few of them."""
-    z = philox.normals(rng_of(0x9E3779B97F4A7C15, 0x8000000000000003), (1 << 16,))
+    z = noise.normals(rng_of(0x9E3779B97F4A7C15, 0x8000000000000003), (1 << 16,))
     assert zlib.crc32(z.numpy().astype("<f4").tobytes()) == 0x1A29A930
 
 
@@ -93,10 +93,10 @@ def box_muller_float64(x, y):
 
 def test_normals_are_box_muller_of_the_words():
     rng, n = rng_of(7, 11), 1 << 18
-    w = [word.numpy().astype(np.float64) for word in philox.words(rng, n // 4)]
+    w = [word.numpy().astype(np.float64) for word in noise.words(rng, n // 4)]
     expected = np.stack((*box_muller_float64(w[0], w[1]), *box_muller_float64(w[2], w[3])), axis=1).reshape(-1)
     # r <= 6.77 times the error of the float32 polynomials and roundings, about 1.5 ulp = 9e-8 in sin and cos
-    np.testing.assert_allclose(philox.normals(rng, (n,)).numpy(), expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(noise.normals(rng, (n,)).numpy(), expected, rtol=0, atol=1e-6)
 
 
 def test_extreme_words():
@@ -107,7 +107,7 @@ def test_extreme_words():
         | {MASK - 127, MASK - 128}
     )
     x, y = (w.reshape(-1) for w in np.meshgrid(np.array(ends), np.array(ends)))
-    sin, cos = philox._box_muller(torch.tensor(x), torch.tensor(y))
+    sin, cos = noise._box_muller(torch.tensor(x), torch.tensor(y))
     for z, expected in zip((sin, cos), box_muller_float64(x.astype(np.float64), y.astype(np.float64)), strict=True):
         np.testing.assert_allclose(z.numpy(), expected, rtol=0, atol=1e-6)
         assert z.abs().max() <= math.sqrt(66 * math.log(2)) + 1e-6
@@ -118,7 +118,7 @@ def test_extreme_words():
 def test_statistics():
     """Four standard errors each, and Kolmogorov-Smirnov; the seed is fixed, so this passes always or never."""
     n = 1 << 20
-    z = philox.normals(rng_of(2024, 0), (n,)).double().numpy()
+    z = noise.normals(rng_of(2024, 0), (n,)).double().numpy()
     for power, expected, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):  # E z^2p - (E z^p)^2
         assert abs((z**power).mean() - expected) < 4 * math.sqrt(variance / n)
     assert stats.kstest(z, "norm").pvalue > 0.01
@@ -129,37 +129,37 @@ def test_statistics():
 
 def test_an_element_does_not_depend_on_the_shape():
     rng = rng_of(3, 5)
-    long = philox.normals(rng, (1000,))
+    long = noise.normals(rng, (1000,))
     for shape in ((1000,), (10, 100), (2, 5, 100), (7,), (1,), (3, 3), (0,), (4, 0), ()):
-        z = philox.normals(rng, shape)
+        z = noise.normals(rng, shape)
         assert z.shape == shape and z.dtype == torch.float32
         assert torch.equal(z.reshape(-1), long[: z.numel()])
 
 
 @pytest.mark.parametrize("bit", [0, 31, 32, 63])
 def test_every_bit_of_seed_and_offset_counts(bit):
-    base = philox.normals(rng_of(9, 9), (4000,))
+    base = noise.normals(rng_of(9, 9), (4000,))
     for other in (rng_of(9 ^ 1 << bit, 9), rng_of(9, 9 ^ 1 << bit)):
-        assert (philox.normals(other, (4000,)) == base).float().mean() < 0.01
+        assert (noise.normals(other, (4000,)) == base).float().mean() < 0.01
 
 
 def test_new_rng_obeys_torch_manual_seed_and_generators():
     torch.manual_seed(1)
-    first, second = philox.new_rng(), philox.new_rng()
+    first, second = noise.new_rng(), noise.new_rng()
     torch.manual_seed(1)
-    assert torch.equal(first, philox.new_rng()) and not torch.equal(first, second)
+    assert torch.equal(first, noise.new_rng()) and not torch.equal(first, second)
     assert first.dtype == torch.int64 and first.shape == (2,)
     state = torch.get_rng_state()
-    one, two = (philox.new_rng(torch.Generator().manual_seed(5)) for _ in range(2))
+    one, two = (noise.new_rng(torch.Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(one, two) and torch.equal(torch.get_rng_state(), state)
-    many = torch.stack([philox.new_rng() for _ in range(200)])
+    many = torch.stack([noise.new_rng() for _ in range(200)])
     assert (many < 0).any() and (many >> 62 == -2).any() and (many >> 62 == 1).any()  # the whole range
 
 
 def test_traces_without_reading_the_rng():
-    compiled = torch.compile(lambda rng: philox.normals(rng, (5, 7)), fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(lambda rng: noise.normals(rng, (5, 7)), fullgraph=True, backend="aot_eager")
     for rng in (rng_of(1, 2), rng_of(3, 4)):
-        assert torch.equal(compiled(rng), philox.normals(rng, (5, 7)))
+        assert torch.equal(compiled(rng), noise.normals(rng, (5, 7)))
 
 
 # --- fma
@@ -167,7 +167,7 @@ def test_traces_without_reading_the_rng():
 
 def check_fma(a, b, c):
     a, b, c = (np.asarray(v, dtype=np.float32) for v in (a, b, c))
-    fused = philox._fma(*(torch.tensor(v) for v in (a, b, c)))
+    fused = noise._fma(*(torch.tensor(v) for v in (a, b, c)))
     assert fused.dtype == torch.float32
     exact = [Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z)) for x, y, z in zip(a, b, c, strict=True)]
     assert fused.tolist() == [to_float32(e) for e in exact]
@@ -204,7 +204,7 @@ def test_fma_is_exact_where_rounding_twice_is_not(beside):
     c = np.copysign(rng.integers(2**23, 2**24, size=len(a)) * 2.0**8, a)
     check_fma(a, b, c)
     twice = (a * b + c).astype(np.float32)  # a b is exact
-    wrong = twice != philox._fma(*(torch.tensor(v.astype(np.float32)) for v in (a, b, c))).numpy()
+    wrong = twice != noise._fma(*(torch.tensor(v.astype(np.float32)) for v in (a, b, c))).numpy()
     assert len(a) > 500 and wrong.any() == (beside == 0)  # the case that this function exists for is among them
 
 
@@ -216,5 +216,5 @@ def test_fma_is_exact_among_subnormals():
 
 
 def test_constants_are_float32_numbers():
-    for value in (*philox._LOG, philox._LOG2, *philox._SIN, *philox._COS):
+    for value in (*noise._LOG, noise._LOG2, *noise._SIN, *noise._COS):
         assert float(np.float32(value)) == value

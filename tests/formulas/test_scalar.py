@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vae_kernels import philox
+from vae_kernels.core import noise
 
 DTYPES = {"float32": np.float32, "float64": np.float64}
 
@@ -80,10 +80,10 @@ def test_words_and_normals_bit_by_bit(cpp, seed, offset):
     groups = 25000
     group = np.arange(groups, dtype=np.uint64)
     words = [cpp.word(np.uint64(seed), np.uint64(offset), group, lane) for lane in range(4)]
-    for actual, expected in zip(words, philox.words(rng, groups), strict=True):
+    for actual, expected in zip(words, noise.words(rng, groups), strict=True):
         np.testing.assert_array_equal(actual.astype(np.int64), expected.numpy())
     pairs = (f(words[i], words[i + 1]) for i in (0, 2) for f in (cpp.sine, cpp.cosine))
-    expected = philox.normals(rng, (groups, 4)).numpy()
+    expected = noise.normals(rng, (groups, 4)).numpy()
     np.testing.assert_array_equal(np.stack(list(pairs), axis=1).view(np.int32), expected.view(np.int32))
 
 
@@ -91,14 +91,14 @@ def test_a_group_beyond_32_bits(cpp):
     """The torch side would have to draw 2^34 elements to come here: its bijection, with the counter by hand."""
     group, low, high = 2**32 + 3, torch.tensor([3]), torch.tensor([1])
     zero = torch.tensor([0])
-    expected = philox.philox4x32((zero + 9, zero, low, high), (zero + 7, zero))
+    expected = noise.philox4x32((zero + 9, zero, low, high), (zero + 7, zero))
     assert [cpp.word(7, 9, group, lane) for lane in range(4)] == [w.item() for w in expected]
 
 
 def test_normals_of_extreme_words_bit_by_bit(cpp):
     ends = sorted({(k * 2**29 + d) & 0xFFFFFFFF for k in range(8) for d in (-1, 0, 1)} | {2**k for k in range(32)})
     x, y = (w.reshape(-1) for w in np.meshgrid(*2 * [np.array([*ends, 2**32 - 128, 2**32 - 129], dtype=np.uint32)]))
-    expected = philox._box_muller(torch.tensor(x.astype(np.int64)), torch.tensor(y.astype(np.int64)))
+    expected = noise._box_muller(torch.tensor(x.astype(np.int64)), torch.tensor(y.astype(np.int64)))
     for f, e in zip((cpp.sine, cpp.cosine), expected, strict=True):
         np.testing.assert_array_equal(f(x, y).view(np.int32), e.numpy().view(np.int32))
 

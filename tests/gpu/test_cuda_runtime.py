@@ -62,11 +62,11 @@ def test_the_user_reads_what_cuda_says_and_what_helps(monkeypatch):
 
     monkeypatch.setattr(torch.ops.vae_kernels, "check_device", check_device)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    backends._asked_of.cache_clear()
-    reason = backends._not_built_for(3)
-    compiled = torch.compile(lambda x: x + (backends._not_built_for(3) is None), fullgraph=True, backend="eager")
+    backends.choice._asked_of.cache_clear()
+    reason = backends.choice._not_built_for(3)
+    compiled = torch.compile(lambda x: x + (backends.choice._not_built_for(3) is None), fullgraph=True, backend="eager")
     assert torch.equal(compiled(torch.zeros(2)), torch.zeros(2))
-    backends._asked_of.cache_clear()
+    backends.choice._asked_of.cache_clear()
     assert calls == [3]
     for part in (NO_CODE, "CUDA 12.2", "device 3", "7.5", "Update the NVIDIA driver", "VAE_KERNELS_CUDA_ARCHS=75"):
         assert part in reason

@@ -8,9 +8,9 @@ import torch
 from known import BACKENDS
 
 from vae_kernels import backends
-from vae_kernels.formulas import elbo as reference
-from vae_kernels.proof import disagreement
-from vae_kernels.terms import ElboTerms
+from vae_kernels.backends import reference
+from vae_kernels.backends.self_test import disagreement
+from vae_kernels.core.terms import ElboTerms
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -68,11 +68,11 @@ class Cuda(SimpleNamespace):
 def verdicts(monkeypatch):
     """What "auto" is told of each backend on device 3, in the order in which it asks."""
     verdicts, asked = {}, []
-    monkeypatch.setattr(backends, "_proofs", {})
-    monkeypatch.setattr(backends, "_MISSING", dict.fromkeys(backends._MISSING))
-    monkeypatch.setattr(backends, "_triton", lambda: "triton")
+    monkeypatch.setattr(backends.choice, "_proofs", {})
+    monkeypatch.setattr(backends.choice, "_MISSING", dict.fromkeys(backends.choice._MISSING))
+    monkeypatch.setattr(backends.choice, "_triton", lambda: "triton")
     monkeypatch.setattr(
-        backends, "_disagreement", lambda name, device: (asked.append((name, device)), verdicts[name])[1]
+        backends.choice, "_disagreement", lambda name, device: (asked.append((name, device)), verdicts[name])[1]
     )
     return verdicts, asked
 
@@ -80,7 +80,7 @@ def verdicts(monkeypatch):
 def test_the_rule_on_a_gpu(verdicts):
     verdicts, asked = verdicts
     verdicts |= {"cuda": None}
-    assert backends.choose("auto", (Cuda(), Cuda())) is backends.ops and asked == [("cuda", 3)]
+    assert backends.choose("auto", (Cuda(), Cuda())) is backends.compiled and asked == [("cuda", 3)]
     backends.choose("auto", (Cuda(),))
     assert asked == [("cuda", 3)]  # once
     assert backends.choose("auto", (Cuda(), torch.zeros(1))) is reference  # devices that differ: an error of the checks
@@ -116,8 +116,10 @@ def test_a_compiler_asks_with_real_tensors(verdicts, monkeypatch):
         seen.append((name, device, torch.autograd.grad((leaf * leaf).sum(), leaf)[0].tolist()))
         return "no" if name == "cuda" else None
 
-    monkeypatch.setattr(backends, "_disagreement", disagreement)
-    f = torch.compile(lambda t: t * (2 if backends._proved("cuda", 3) else 3), fullgraph=True, backend="aot_eager")
+    monkeypatch.setattr(backends.choice, "_disagreement", disagreement)
+    f = torch.compile(
+        lambda t: t * (2 if backends.choice._proved("cuda", 3) else 3), fullgraph=True, backend="aot_eager"
+    )
     with torch.no_grad(), pytest.warns(UserWarning, match="does not take 'cuda'"):
         assert f(torch.ones(2)).tolist() == [3, 3]
     assert f(torch.ones(3)).tolist() == [3, 3, 3] and seen == [("cuda", 3, [2.0, 2.0])]
@@ -128,4 +130,4 @@ def test_nothing_is_tried_while_a_graph_is_captured(verdicts, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     assert backends.choose("auto", (Cuda(),)) is reference
     verdicts, asked = verdicts
-    assert asked == [] == [*backends._proofs]  # and it is asked again afterwards
+    assert asked == [] == [*backends.choice._proofs]  # and it is asked again afterwards

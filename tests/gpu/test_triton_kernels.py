@@ -15,10 +15,10 @@ triton = pytest.importorskip("triton")
 import triton.language as tl  # noqa: E402
 
 from vae_kernels import backends, gaussian_kl  # noqa: E402
+from vae_kernels.backends.triton import launch  # noqa: E402
+from vae_kernels.backends.triton.noise import words  # noqa: E402
+from vae_kernels.core.noise import philox4x32  # noqa: E402
 from vae_kernels.core.objective import Draw  # noqa: E402
-from vae_kernels.philox import philox4x32  # noqa: E402
-from vae_kernels.triton import launch  # noqa: E402
-from vae_kernels.triton.noise import words  # noqa: E402
 
 pytestmark = pytest.mark.skipif("triton" not in BACKENDS, reason="triton cannot be run here")
 BACKEND = "triton"
@@ -28,7 +28,7 @@ BACKEND = "triton"
 def tickets_are_taken_back():
     """Every launch leaves the counter as it found it."""
     yield
-    from vae_kernels.triton import kernels
+    from vae_kernels.backends.triton import kernels
 
     assert all(int(ticket) == 0 for ticket in kernels._tickets.values())
 
@@ -77,7 +77,7 @@ def test_several_tiles_a_program():
 @pytest.mark.parametrize("cols", [1, 20, 512, 513, 2048, 16_384])
 def test_one_tile_of_latents_a_program(rows, cols):
     """The kernels of latents go through no second one."""
-    from vae_kernels.triton.plan import latent_tiles
+    from vae_kernels.backends.triton.plan import latent_tiles
 
     tiles = latent_tiles(rows, cols)
     assert tiles.pieces * tiles.c >= cols and tiles.row_blocks * tiles.r >= rows
@@ -103,7 +103,7 @@ def test_many_latents():
 )
 def test_samples_up_to_what_the_arguments_allow(latents):
     """Or up to 10^11 elements, which no GPU holds. A grid ends at 2^31 - 1 programs along x, and at 65,535 along y."""
-    from vae_kernels.triton import kernels
+    from vae_kernels.backends.triton import kernels
 
     rows, cols = latents
     most = 2**31 - 1 if rows * cols <= 512 else 10**11 // (rows * cols)
@@ -115,8 +115,8 @@ def test_samples_up_to_what_the_arguments_allow(latents):
 
 
 def test_a_grid_that_is_too_long_is_an_error():
-    from vae_kernels.triton.launch import Launch
-    from vae_kernels.triton.rescale_kernel import rescale_kernel
+    from vae_kernels.backends.triton.launch import Launch
+    from vae_kernels.backends.triton.rescale_kernel import rescale_kernel
 
     Launch(rescale_kernel, 2**31 - 1, {}, ())
     with pytest.raises(ValueError, match="2147483648 programs, expected fewer than 2\\^31: split the batch"):
@@ -134,7 +134,7 @@ def test_no_kernel_has_a_second_dimension():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("factor", [1.0, -2.5, 0.0])
 def test_rescale(dtype, factor):
-    from vae_kernels.triton import kernels
+    from vae_kernels.backends.triton import kernels
 
     tensors = [torch.randn(n).to(dtype) for n in (1, 1024, 1025, 5000, 0, 37)]
     wide = torch.float64 if dtype == torch.float64 else torch.float32

@@ -12,7 +12,7 @@ from oracles import LEVELS as ORACLES
 from torch.autograd import gradcheck, gradgradcheck
 
 import vae_kernels as vk
-from vae_kernels import layout
+from vae_kernels.core import layout
 from vae_kernels.formulas import categorical
 
 close = torch.testing.assert_close

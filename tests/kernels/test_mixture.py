@@ -99,7 +99,7 @@ def test_triton_in_float64():
 @pytest.mark.skipif("triton" not in KERNELS, reason="triton cannot be run here")
 def test_a_program_of_triton_with_many_tiles(monkeypatch):
     """As where samples and components are many: they are not shared out to programs, but taken one after another."""
-    of_triton = importlib.import_module("vae_kernels.triton.mixture")
+    of_triton = importlib.import_module("vae_kernels.backends.triton.mixture")
     monkeypatch.setattr(of_triton, "PROGRAMS", 1)
     of_triton.Plan.cache_clear()
     compare(draw(130, 140, 2), backend="triton")

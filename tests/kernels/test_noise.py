@@ -1,4 +1,4 @@
-"""The noise of the compiled backends: the bits of philox.py, drawn again by the backward pass, ruled by the seed."""
+"""The noise of the compiled backends: the bits of core/noise.py, drawn again in a backward pass, ruled by the seed."""
 
 import itertools
 import subprocess
@@ -11,7 +11,8 @@ from known import BACKENDS, compiled
 from places import TESTS, child
 
 import vae_kernels as vk
-from vae_kernels import backends, philox
+from vae_kernels import backends
+from vae_kernels.core import noise
 from vae_kernels.core.objective import Draw
 
 MODULES = {name: backends.choose(name, ()) for name in BACKENDS if name != "torch"}
@@ -30,15 +31,15 @@ def normals(backend, rng, shape, n_samples=None):
 @pytest.mark.parametrize("rng", RNGS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_bits(backend, shape, rng):
-    assert torch.equal(normals(backend, rng, shape), philox.normals(torch.tensor(rng), shape))
-    assert torch.equal(normals(backend, rng, shape, 3), philox.normals(torch.tensor(rng), (3, *shape)))
+    assert torch.equal(normals(backend, rng, shape), noise.normals(torch.tensor(rng), shape))
+    assert torch.equal(normals(backend, rng, shape, 3), noise.normals(torch.tensor(rng), (3, *shape)))
 
 
 @pytest.mark.parametrize("backend", MANY)
 def test_bits_of_many(backend):
     """Rounding differs in one of some ten thousand if a single operation is contracted: a short draw may miss it."""
     shape = (1 << 10, 1 << 10) if backend == "cpu" else (1 << 9, 1 << 9)  # the interpreter takes its time
-    assert torch.equal(normals(backend, RNGS[2], shape), philox.normals(torch.tensor(RNGS[2]), shape))
+    assert torch.equal(normals(backend, RNGS[2], shape), noise.normals(torch.tensor(RNGS[2]), shape))
 
 
 @pytest.mark.full

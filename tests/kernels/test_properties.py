@@ -19,7 +19,8 @@ from test_objective import compare, outcome, poisoned, posterior  # noqa: F401 -
 from torch.distributions import MultivariateNormal, kl_divergence
 
 import vae_kernels as vk
-from vae_kernels import backends, philox
+from vae_kernels import backends
+from vae_kernels.core import noise
 from vae_kernels.core.objective import Draw
 
 settings.register_profile("quick", max_examples=40, derandomize=True, database=None, deadline=None)
@@ -158,13 +159,13 @@ def test_noise_is_that_of_the_place(backend, data):
     rng = torch.tensor(data.draw(st.tuples(*[st.integers(-(2**63), 2**63 - 1)] * 2)))
     module, before = backends.choose(backend, ()), torch.get_num_threads()
     zeros = [lie(torch.zeros(shape), data.draw(layouts(len(shape)))) for _ in range(2)]
-    expected = philox.normals(rng, shape if n is None else (n, *shape))
+    expected = noise.normals(rng, shape if n is None else (n, *shape))
     try:
         torch.set_num_threads(data.draw(st.sampled_from([1, 2, 5])))
         whole = vk.sampling._sample(*zeros, None, n, False, None, None, backend, rng)[0]
         ends = sorted({0, shape[0], *data.draw(st.lists(st.integers(0, shape[0]), max_size=3))})
         parts = [
-            module.sample_kl(Draw(part, part, (), philox.of_shard(rng, a, shape[0]), n, False))[0]
+            module.sample_kl(Draw(part, part, (), noise.of_shard(rng, a, shape[0]), n, False))[0]
             for a, part in ((a, torch.zeros(b - a, *shape[1:])) for a, b in pairwise(ends))
         ]
     finally:

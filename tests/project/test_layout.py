@@ -20,9 +20,9 @@ NEUTRAL = (
     "csrc/cpu",
     "csrc/cuda",
     "csrc/ops.cpp",
-    "vae_kernels/ops",
-    "vae_kernels/triton",
-    *(f"vae_kernels/{f}.py" for f in ("backends", "layout", "checks")),
+    "vae_kernels/backends/compiled",
+    "vae_kernels/backends/triton",
+    *(f"vae_kernels/{f}.py" for f in ("backends/choice", "core/layout", "core/checks")),
 )
 SOURCE = {".py", ".h", ".cpp", ".cu", ".cuh"}
 MAX_LINES = 300
@@ -198,7 +198,7 @@ def test_a_likelihood_in_one_list_alone_is_told_the_others(tree):
         assert f"toy is missing in {place}" in said
 
 
-@pytest.mark.parametrize("path", ["csrc/cpu/kernels/likelihood.cpp", "csrc/ops.cpp", "vae_kernels/checks.py"])
+@pytest.mark.parametrize("path", ["csrc/cpu/kernels/likelihood.cpp", "csrc/ops.cpp", "vae_kernels/core/checks.py"])
 def test_a_file_that_names_a_likelihood_is_named(tree, path):
     name = next(iter(LIKELIHOODS))
     with open(tree / path, "a") as f:

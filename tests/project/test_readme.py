@@ -9,7 +9,7 @@ import pytest
 from places import ROOT
 
 import vae_kernels as vk
-from vae_kernels.bench import results, steps, suites
+from vae_kernels.timing import results, steps, suites
 
 README = ROOT / "README.md"
 

@@ -33,9 +33,10 @@ class Cuda(Machine):
 
     def attach(self):
         """The product's backend "cpu" calls these ops."""
-        from vae_kernels import backends, ops
+        from vae_kernels import backends
+        from vae_kernels.backends import compiled as ops
 
-        backends._MISSING["cpu"] = None
+        backends.choice._MISSING["cpu"] = None
         for name in cuda_host.OPS:
             ops.KERNELS["compiled"][name] = getattr(self.host, name).default
 

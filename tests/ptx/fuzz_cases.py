@@ -10,10 +10,11 @@ import torch
 from oracles import ORACLES
 
 import vae_kernels as vk
-from vae_kernels import backends, ops
+from vae_kernels import backends
+from vae_kernels.backends import compiled as ops
+from vae_kernels.backends import reference
 from vae_kernels.core.objective import Draw
 from vae_kernels.formulas import LIKELIHOODS
-from vae_kernels.formulas import elbo as reference
 
 FLOATS = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 EPS = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 0.03, torch.float16: 0.01}

@@ -1,5 +1,5 @@
-"""vae_kernels/proof.py, which asks a GPU's kernels whether they are right before "auto" takes them, asks the simulated
-kernels.
+"""backends/self_test.py asks the simulated kernels whether they are right. "auto" takes a GPU's kernels only
+after this test.
 
     python -m ptx.proof cuda|triton
 """
@@ -12,7 +12,7 @@ from .open import open_machine
 
 def main(backend):
     from vae_kernels import backends
-    from vae_kernels.proof import disagreement
+    from vae_kernels.backends.self_test import disagreement
 
     machine, name = open_machine(backend)
     machine.case = "proof"

@@ -1,4 +1,4 @@
-"""The host code of vae_kernels/triton on CPU tensors. A launch runs the PTX of Triton's compiler in the simulator.
+"""The host code of backends/triton on CPU tensors. A launch runs the PTX of Triton's compiler in the simulator.
 
 To be imported before vae_kernels.triton, and not under TRITON_INTERPRET."""
 
@@ -12,10 +12,11 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 
-import vae_kernels.layout
-from vae_kernels import backends, ops
-from vae_kernels import triton as product
-from vae_kernels.triton import kernels, launch
+import vae_kernels.core.layout
+from vae_kernels import backends
+from vae_kernels.backends import compiled as ops
+from vae_kernels.backends import triton as product
+from vae_kernels.backends.triton import kernels, launch
 
 from .machine import Machine
 from .module import Module, SimError
@@ -53,15 +54,15 @@ class Triton(Machine):
     def watch(self, mine):
         """Tensors that the backend makes are known to be new; the product takes the backend for CPU tensors. mine: the
         Torch that its modules see."""
-        vae_kernels.layout.torch = mine
+        vae_kernels.core.layout.torch = mine
         for name, module in list(sys.modules.items()):
-            if name.startswith("vae_kernels.triton") and getattr(module, "torch", None) is torch:
+            if name.startswith("vae_kernels.backends.triton") and getattr(module, "torch", None) is torch:
                 module.torch = mine
         if not product.INTERPRETED:
             ops.attach_triton(kernels, "CPU")
-        refusal = backends._refusal
-        backends._no_triton = lambda: None
-        backends._refusal = lambda name, tensors: None if name == "triton" else refusal(name, tensors)
+        refusal = backends.choice._refusal
+        backends.choice._no_triton = lambda: None
+        backends.choice._refusal = lambda name, tensors: None if name == "triton" else refusal(name, tensors)
 
     def run(self, launched, given):
         """A launch of the product: compiled for ARCH, and run."""

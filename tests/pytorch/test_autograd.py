@@ -5,7 +5,7 @@ import torch
 from known import B, assert_grads, compiled, draw, elbo, exact
 
 import vae_kernels as vk
-from vae_kernels import ops
+from vae_kernels.backends import compiled as ops
 
 close = torch.testing.assert_close
 

@@ -7,7 +7,7 @@ import torch
 from known import BACKENDS
 from torch.library import opcheck
 
-from vae_kernels import layout
+from vae_kernels.core import layout
 
 OPS = torch.ops.vae_kernels
 PREFIXES = [prefix for prefix, backend in (("", "cpu"), ("triton_", "triton")) if backend in BACKENDS]

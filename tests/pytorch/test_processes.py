@@ -115,6 +115,6 @@ def test_a_fork_while_another_thread_is_in_the_pool():
 def test_the_library_has_no_symbol_of_python():
     """So there is no GIL that it holds or needs: free-threaded Python loads it as any other does. The same wheel's
     Python files were not run there."""
-    symbols = backends._LIBRARY.read_bytes()
+    symbols = backends.choice._LIBRARY.read_bytes()
     assert b"aoti_torch_empty_strided" in symbols
     assert b"PyObject" not in symbols and b"Py_" not in symbols and b"PyGIL" not in symbols

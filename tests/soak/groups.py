@@ -48,7 +48,7 @@ REFERENCE = "not cpu and not triton and not fma and not base and not compile and
 GROUPS = {
     "reference": Group(
         22,
-        ("vae_kernels/formulas/[a-z]*.py", "vae_kernels/philox.py"),
+        ("vae_kernels/formulas/[a-z]*.py", "vae_kernels/core/noise.py"),
         "",
         (
             tests(REFERENCE, "formulas", "philox", "levels", "mixture"),
@@ -80,7 +80,7 @@ GROUPS = {
     "noise": Group(6, ("csrc/philox.h",), "cpu", (tests(f"cpu and {SLOW}", "noise"), [test("scalar")])),
     "Triton": Group(
         24,
-        ("vae_kernels/triton/*.py", "vae_kernels/formulas/[a-z]*.py"),
+        ("vae_kernels/backends/triton/*.py", "vae_kernels/formulas/[a-z]*.py"),
         "",
         (
             tests(

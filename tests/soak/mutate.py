@@ -36,7 +36,7 @@ def mutants_of(group, tried):
     """The first ones by the seed: as many as the group has, less those that were tried and are not among them."""
     found = []
     for file in files_of(group):
-        functions = None if file.startswith("vae_kernels/triton") else group.functions
+        functions = None if file.startswith("vae_kernels/backends/triton") else group.functions
         found += make.of_file(ROOT, file, functions)
     old = [m for m in found if key_of(m) in tried]
     new = [m for m in make.chosen(found, group.number, SEED) if key_of(m) not in tried]

@@ -16,7 +16,7 @@ def fma(a, b, c):
     a, b, c = (t.ravel().astype(np.float64) for t in arrays)
     with np.errstate(all="ignore"):
         # The product of two numbers of 24 bits is exact in float64. Rounding the sum to odd makes the second rounding
-        # harmless, as 53 >= 24 + 2: Boldo & Melquiond 2008 (vae_kernels/philox.py).
+        # harmless, as 53 >= 24 + 2: Boldo & Melquiond 2008 (vae_kernels/core/noise.py).
         fused = fma_float64(a, b, c) if dtype == np.float64 else sum_to_odd(a * b, c)
         return fused.astype(dtype).reshape(shape)
 

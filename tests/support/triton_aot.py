@@ -18,8 +18,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from vae_kernels.backends.triton import kernels, launch
 from vae_kernels.formulas import LIKELIHOODS
-from vae_kernels.triton import kernels, launch
 
 TYPES = {
     torch.float32: "fp32", torch.float64: "fp64", torch.bfloat16: "bf16", torch.float16: "fp16", torch.uint8: "u8",

@@ -21,8 +21,8 @@ from triton.compiler.compiler import make_backend
 from triton_aot import F64, U8, levels, mixture, objective, recorded, sample, source_of
 
 import vae_kernels
+from vae_kernels.backends.triton import kernels
 from vae_kernels.formulas import LIKELIHOODS
-from vae_kernels.triton import kernels
 
 CONSTANT = re.compile(r"arith\.constant (?:dense<)?([-+.\dEe]+)>? : (?:tensor<[\dx]+x)?f(32|64)")
 CASES = {f"objective {name}": objective(F64, likelihood=name, form="element") for name in LIKELIHOODS} | {

@@ -47,8 +47,8 @@ def least_us(f, n=200, rounds=15):
 
 def objective(batch, features=64, dims=4, likelihood="bernoulli", form=None, reduction=1, terms=False, backward=False):
     """The objective of a batch, with all gradients; form: of the parameters beside the first."""
+    from vae_kernels.backends.triton import kernels
     from vae_kernels.formulas import LIKELIHOODS
-    from vae_kernels.triton import kernels
 
     shape = (batch, features)
     other = {None: [], "number": [torch.zeros(())], "row": [torch.zeros(shape[1:])], "element": [torch.zeros(shape)]}
@@ -62,7 +62,7 @@ def objective(batch, features=64, dims=4, likelihood="bernoulli", form=None, red
 
 
 def sample(batch, dims=20, draws=0):
-    from vae_kernels.triton import kernels
+    from vae_kernels.backends.triton import kernels
 
     mu, logvar, rng = torch.zeros(batch, dims), torch.zeros(batch, dims), torch.zeros(2, dtype=torch.int64)
     z, _ = kernels.sample(mu, logvar, [], rng, draws, True)
@@ -70,7 +70,7 @@ def sample(batch, dims=20, draws=0):
 
 
 def levels(batch, positions=(), n=10):
-    from vae_kernels.triton import kernels
+    from vae_kernels.backends.triton import kernels
 
     x, logits = torch.zeros(batch, *positions, dtype=torch.int64), torch.zeros(batch, n, *positions)
     _, top_and_total = kernels.levels(x, logits)
@@ -78,7 +78,7 @@ def levels(batch, positions=(), n=10):
 
 
 def mixture(batch):
-    from vae_kernels.triton import kernels
+    from vae_kernels.backends.triton import kernels
 
     inputs = [torch.zeros(batch, 3), torch.zeros(70, 3), torch.zeros(70, 3), torch.zeros(70)]
     _, *sums = kernels.mixture(*inputs, 0)
@@ -86,7 +86,7 @@ def mixture(batch):
 
 
 def rescale(batch):
-    from vae_kernels.triton import kernels
+    from vae_kernels.backends.triton import kernels
 
     kernels.rescale_([torch.zeros(batch, 37), torch.zeros(batch)], torch.ones(()))
 
@@ -117,7 +117,7 @@ BATCHES = (128, 37, 36, 1, 2, 3, 100, 127, 250)
 
 def compiled():
     """How many kernels Triton has compiled for this device, all of ours together."""
-    from vae_kernels.triton import elbo_kernel, levels_kernel, mixture_kernel, rescale_kernel, sample_kernel
+    from vae_kernels.backends.triton import elbo_kernel, levels_kernel, mixture_kernel, rescale_kernel, sample_kernel
 
     modules = elbo_kernel, levels_kernel, mixture_kernel, rescale_kernel, sample_kernel
     kernels = [k for module in modules for k in vars(module).values() if isinstance(k, triton.runtime.JITFunction)]
@@ -155,7 +155,7 @@ def captured():
 
 def main():
     torch.set_num_threads(1)
-    from vae_kernels.triton import kernels, launch
+    from vae_kernels.backends.triton import kernels, launch
 
     def elbo(x, recon):
         latent = [torch.zeros(8, 4), torch.zeros(8, 4)]

@@ -2,9 +2,9 @@
 
 import torch
 
-from ..diagnose.verdicts import alarm
+from ..core.modes import evaluating
+from ..doctor.verdicts import alarm
 from ..functional import sample_kl
-from ..modes import evaluating
 from ..monitor import ACTIVE
 
 LOOKED_AT = 256  # samples

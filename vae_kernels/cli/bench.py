@@ -1,4 +1,4 @@
-"""`vae-kernels bench`: options in, a table out, and with --out a results file. What measures is vae_kernels/bench."""
+"""`vae-kernels bench`: options in, a table out, and with --out a results file. What measures is vae_kernels/timing."""
 
 import sys
 import warnings
@@ -11,14 +11,14 @@ import torch
 import typer
 from rich.console import Console
 
-from ..bench import results, suites
-from ..bench.case import DIRECTIONS as WAYS
-from ..bench.case import DTYPES, PARTS, Case, needed, parse_shape
-from ..bench.check import WrongResult
-from ..bench.clock import CPU, Gpu
-from ..bench.measure import Options, measure
-from ..bench.table import table
 from ..formulas import ALL
+from ..timing import results, suites
+from ..timing.case import DIRECTIONS as WAYS
+from ..timing.case import DTYPES, PARTS, Case, needed, parse_shape
+from ..timing.check import WrongResult
+from ..timing.clock import CPU, Gpu
+from ..timing.measure import Options, measure
+from ..timing.table import table
 from . import UserError
 
 Suite = Enum("Suite", {name: name for name in (*suites.SUITES, "all")}, type=str)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ..formulas import LIKELIHOODS
-from ..networks import conv_vae, mlp_vae
+from ..models.networks import conv_vae, mlp_vae
 from . import UserError
 from .prior import build_prior
 

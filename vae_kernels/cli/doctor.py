@@ -10,7 +10,7 @@ from rich.table import Table
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ..diagnose import diagnose
+from ..doctor import diagnose
 from . import UserError, checkpoint
 from .build import build
 from .data import load

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from ..modes import evaluating
+from ..core.modes import evaluating
 from ..monitor import ACTIVE
 from . import ranks
 from .eager_loss import eager_loss

@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..diagnose import figures
+from ..doctor import figures
 
 INK = {"train": "#8da0cb", "test": "#1f3a93", "reconstruction": "#d95f02", "KL": "#1b9e77", "grey": "#666666"}
 

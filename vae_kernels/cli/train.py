@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import __version__
+from ..core.modes import evaluating
 from ..formulas import LIKELIHOODS
-from ..modes import evaluating
 from . import UserError, checkpoint, plots, ranks
 from .alarm import glance, warning
 from .build import build, learned_scale

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
-from .. import checks, functional
+from .. import functional
+from ..core import checks
 from ..typing import Backend
 from .ranges import fraction, positive
 

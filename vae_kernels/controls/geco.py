@@ -2,8 +2,8 @@
 
 import torch
 
-from .. import checks
-from ..control import Control
+from ..core import checks
+from ..core.control import Control
 from .ranges import fraction, positive
 
 

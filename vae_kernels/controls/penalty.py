@@ -9,8 +9,9 @@ from typing import get_args
 
 import torch
 
-from .. import checks, functional
-from ..control import current
+from .. import functional
+from ..core import checks
+from ..core.control import current
 from ..typing import Backend, CapacityUnit, FreeBitsUnit, Number, PriorLike
 from .ranges import count
 

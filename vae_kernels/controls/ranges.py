@@ -1,6 +1,6 @@
 """Checks of the numbers that controls are made with: each raises ValueError or TypeError that names the argument."""
 
-from .. import checks
+from ..core import checks
 
 
 def count(name, value, least=0):

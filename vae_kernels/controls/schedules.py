@@ -5,8 +5,8 @@ import warnings
 
 import torch
 
-from .. import checks
-from ..control import Control
+from ..core import checks
+from ..core.control import Control
 from .ranges import count
 
 

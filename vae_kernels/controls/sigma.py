@@ -12,8 +12,8 @@ from typing import get_args
 
 import torch
 
-from .. import checks
-from ..control import Control
+from ..core import checks
+from ..core.control import Control
 from ..typing import VarianceOver
 from .ranges import fraction
 

@@ -1,1 +1,13 @@
-"""What all backends share: the request that functional.py makes and that every backend takes."""
+"""What all backends share.
+
+objective.py  the request that functional.py makes and that every backend takes
+checks.py     bad input is an error here
+layout.py     tensors in the layouts that the kernels read
+noise.py      the noise, as a function of seed, offset and element
+control.py    numbers that change while a model trains: the base of vae_kernels/controls
+terms.py      ElboTerms
+pairs.py      FreeBits and Shard
+dtensor.py    batches that are shared out over ranks
+modes.py      a model's training flags
+moved.py      the module paths of version 0.1
+"""

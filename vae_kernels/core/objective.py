@@ -1,8 +1,8 @@
 """The request: what a call of the objective, or of a sample, asks of a backend.
 
 functional.py makes the request once. Every backend takes the request, and autograd keeps it. Only the ops flatten it,
-because a schema of torch.library has no tuples of tuples (ops/schemas.py). A backend is a module with the functions of
-the protocol `Backend`.
+because a schema of torch.library has no tuples of tuples (backends/compiled/schemas.py). A backend is a module with the
+functions of the protocol `Backend`.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import torch
 
-from ..terms import ElboTerms
+from .terms import ElboTerms
 
 
 class Reduction:
@@ -47,7 +47,7 @@ class Settings(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """The loss of a batch: rec_weight * nll_b + sum_d beta_d kl_bd for each sample b, reduced (formulas/elbo.py).
+    """The loss of a batch: rec_weight * nll_b + sum_d beta_d kl_bd for each sample b, reduced (backends/reference.py).
 
     x           [B, ...] target; None where there is no likelihood term
     rec_weight  0-d or None. beta: 0-d, one for each latent dimension, or None
@@ -105,7 +105,7 @@ class Draw(NamedTuple):
 
     mu, logvar  [B, ...]; or logvar None and mu both, [B, 2L, ...]: mu, then logvar, along dimension 1
     prior       () for N(0, I), or (mu, logvar) of the shape of the posterior's
-    rng         int64: seed and offset of the noise, and the place of a shard (philox.py)
+    rng         int64: seed and offset of the noise, and the place of a shard (core/noise.py)
     n_samples   how many of each posterior, or None for one without a dimension of its own
     with_kl     whether the KL [B] is wanted
     """
@@ -119,7 +119,7 @@ class Draw(NamedTuple):
 
 
 class Backend(Protocol):
-    """What computes: formulas/elbo.py ("torch"), ops ("cpu", "cuda") and triton."""
+    """What computes: backends/reference.py ("torch"), compiled ("cpu", "cuda") and triton."""
 
     def elbo(self, objective: Objective) -> torch.Tensor | ElboTerms:
         """The loss, 0-d or [B], or the loss with its terms."""

@@ -6,7 +6,7 @@ also read from integers as they are), ``nll(x, *parameters)`` and ``mean(*parame
 ``OPTIONS`` and ``CLASS``: those of its class in vae_kernels/likelihoods.py.
 
 One in LEVELS is a distribution over levels 0..K-1 (SUPPORT "levels", integers as they are): its one parameter has a
-dimension more than x, [B, K, ...]. Its kernels are ops of their own, vae_kernels/ops/levels.py.
+dimension more than x, [B, K, ...]. Its kernels are ops of their own, vae_kernels/backends/compiled/levels.py.
 """
 
 from importlib import import_module

@@ -17,9 +17,9 @@ import torch
 if TYPE_CHECKING:
     import triton.language as tl
 
-    from ..triton import maths as m
+    from ..backends.triton import maths as m
 else:
-    tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
+    tl = m = None  # backends/triton/plan.py sets these names: triton_* run nowhere else
 
 PARAMETERS = ("loc", "logscale")
 DEFAULTS = {"logscale": 0.0}

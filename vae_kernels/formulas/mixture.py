@@ -21,15 +21,15 @@ from . import gaussian
 if TYPE_CHECKING:
     import triton.language as tl
 
-    from ..triton import maths as m
+    from ..backends.triton import maths as m
 else:
-    tl = m = None  # triton.language and triton/maths.py, when vae_kernels/triton is loaded: triton_* run nowhere else
+    tl = m = None  # backends/triton/plan.py sets these names: triton_* run nowhere else
 
 
 def mixture(z, loc, logvar, log_weight, *, ahead=True):
     """log p(z) [N] for z [N, D], loc and logvar [K, D], log_weight [K] (normalised); all of one floating dtype.
 
-    `ahead` is for the kernels (ops/mixture.py). This takes memory for N x K x D numbers.
+    `ahead` is for the kernels (backends/compiled/mixture.py). This takes memory for N x K x D numbers.
     """
     return torch.logsumexp(log_weight - gaussian.nll(z[:, None], loc, logvar).sum(-1), -1)
 

@@ -31,10 +31,10 @@ from . import counts
 if TYPE_CHECKING:
     import triton.language as tl
 
-    from ..triton import counts as c
-    from ..triton import maths as m
+    from ..backends.triton import counts as c
+    from ..backends.triton import maths as m
 else:
-    tl = m = c = None  # triton.language, triton/maths.py and triton/counts.py, when vae_kernels/triton is loaded
+    tl = m = c = None  # backends/triton/plan.py sets these names
 
 PARAMETERS = ("log_mean", "log_inverse_dispersion")
 DEFAULTS = {}

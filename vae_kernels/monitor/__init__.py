@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from .. import checks, sharded
-from ..terms import ElboTerms
+from ..core import checks, dtensor
+from ..core.terms import ElboTerms
 from .reading import ACTIVE, SATURATED, Reading
 from .sinks import Sink, sinks
 
@@ -93,7 +93,7 @@ class Monitor:
 
     def _make_room(self, packed, kind):
         """For a copy of these terms, and copy them."""
-        if sharded.any_of((packed,)):
+        if dtensor.any_of((packed,)):
             raise TypeError("terms: got DTensors, expected plain tensors, as each rank has of its own samples")
         self._kind = self._kind or kind
         if kind != self._kind:

@@ -1,0 +1,143 @@
+"""Measuring a loss from outside: its value and its gradients at points of our choice, in float64 where it lets us."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from ..core import checks
+from ..formulas import ALL
+
+
+@dataclass(frozen=True)
+class Point:
+    """Arguments of a loss: recon (a tuple), x, mu, logvar. The loss gets recon in the form of the example: a tensor, a
+    tuple, or a mapping by the names of the parameters."""
+
+    recon: tuple
+    x: torch.Tensor
+    mu: torch.Tensor
+    logvar: torch.Tensor
+    form: type | tuple  # torch.Tensor, tuple, or the names
+
+    def __len__(self):
+        return len(self.x)
+
+    def map(self, f):
+        return Point(tuple(map(f, self.recon)), f(self.x), f(self.mu), f(self.logvar), self.form)
+
+    @property
+    def names(self):
+        """The names of the parameters in recon, or None where recon is no mapping."""
+        return self.form if isinstance(self.form, tuple) else None
+
+    @property
+    def first(self):
+        """The text of the first parameter."""
+        if self.form is torch.Tensor:
+            return "recon"
+        return f'recon["{self.names[0]}"]' if self.names else "recon[0]"
+
+    def arguments(self):
+        recon = dict(zip(self.names, self.recon, strict=True)) if self.names else self.recon
+        return self.recon[0] if self.form is torch.Tensor else recon, self.x, self.mu, self.logvar
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a loss is at a point: summed to a number, and the gradients of that by recon, mu and logvar, in float64."""
+
+    value: float
+    per_sample: bool
+    recon: tuple
+    mu: torch.Tensor
+    logvar: torch.Tensor
+
+
+def point(example):
+    """The example, checked, detached, on the CPU."""
+    if not isinstance(example, (tuple, list)) or len(example) != 4:
+        got = f"{len(example)} values" if isinstance(example, (tuple, list)) else type(example).__name__
+        raise TypeError(f"example: got {got}, expected (recon, x, mu, logvar) of one batch")
+    recon, x, mu, logvar = example
+    recon, form = _parts(recon)
+    for name, t in zip(("recon", "mu", "logvar"), (recon, (mu,), (logvar,)), strict=True):
+        for part in t:
+            checks.tensor(name, part)
+    if not isinstance(x, torch.Tensor) or x.dim() == 0 or len(x) == 0:
+        raise ValueError("x: expected a tensor with a batch as dimension 0, and at least one sample in it")
+    if mu.shape != logvar.shape:
+        raise ValueError(f"logvar: got shape {tuple(logvar.shape)}, expected that of mu, {tuple(mu.shape)}")
+    if len(mu) != len(x):
+        raise ValueError(f"mu: got shape {tuple(mu.shape)}, expected the batch of x, {len(x)}, as dimension 0")
+    return Point(tuple(recon), x, mu, logvar, form).map(lambda t: t.detach())
+
+
+def _parts(recon):
+    """The parameters in recon, in the order of a likelihood that has them all if they have names; and their form."""
+    if isinstance(recon, torch.Tensor):
+        return (recon,), torch.Tensor
+    if not isinstance(recon, Mapping):
+        return recon, tuple
+    for formula in ALL.values():
+        names = tuple(name for name in formula.PARAMETERS if name in recon)
+        if len(names) == len(recon) > 0:
+            return tuple(recon[name] for name in names), names
+    known = sorted({name for formula in ALL.values() for name in formula.PARAMETERS})
+    came = ", ".join(map(repr, recon))
+    raise ValueError(f"recon: got the keys {came}, expected the parameters of one likelihood, of {', '.join(known)}")
+
+
+def wide(t):
+    return t.double() if t.is_floating_point() else t
+
+
+def synthetic(example, seed=0, spread=1.0):
+    """A point of the example's shapes, drawn but for x, so that no gradient vanishes by accident."""
+    generator = torch.Generator().manual_seed(seed)
+    in_unit = all(bool(((r >= 0) & (r <= 1)).all()) for r in example.recon)
+
+    def drawn(like, of):
+        return of(like.shape, generator=generator, dtype=torch.float64).to(like.device)
+
+    def recon(like):
+        # probabilities stay what they are; the same values serve as logits or means
+        return 0.1 + 0.8 * drawn(like, torch.rand) if in_unit else drawn(like, torch.randn)
+
+    return Point(
+        tuple(map(recon, example.recon)),
+        wide(example.x),
+        spread * drawn(example.mu, torch.randn),
+        spread / 2 * drawn(example.logvar, torch.randn),
+        example.form,
+    )
+
+
+def measure(loss_fn, at):
+    """Measured, in float64; in float32 if the loss refuses that. What it raises then is the caller's to see."""
+    try:
+        return _measure(loss_fn, at.map(wide))
+    except (RuntimeError, TypeError, ValueError):
+        return _measure(loss_fn, at.map(lambda t: t.float() if t.is_floating_point() else t))
+
+
+def _measure(loss_fn, at):
+    leaves = [t.clone().requires_grad_() for t in (*at.recon, at.mu, at.logvar)]
+    *recon, mu, logvar = leaves
+    fresh = Point(tuple(recon), at.x, mu, logvar, at.form)
+    with torch.enable_grad():
+        loss = loss_fn(*fresh.arguments())
+    if not isinstance(loss, torch.Tensor) or loss.dim() > 1:
+        got = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+        raise TypeError(f"loss_fn: gave {got}, expected a 0-d tensor, or one [B]")
+    if not loss.requires_grad:
+        raise ValueError("loss_fn: gave a tensor without a gradient, expected one that depends on its arguments")
+    grads = torch.autograd.grad(loss.sum(), leaves, allow_unused=True, materialize_grads=True)
+    *recon, mu, logvar = (g.double() for g in grads)
+    return Measured(loss.sum().double().item(), loss.dim() == 1, tuple(recon), mu, logvar)
+
+
+def resized(at):
+    """The same point with half the batch, or twice the only sample."""
+    n = len(at)
+    return at.map(lambda t: t[: n // 2] if n > 1 else torch.cat([t, t]))

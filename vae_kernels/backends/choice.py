@@ -1,0 +1,212 @@
+"""What can compute, and what "auto" takes.
+
+A backend is a module with the functions of the protocol `Backend` (core/objective.py). "torch" is the formulas
+themselves, on any device; "cpu" is the compiled C++, "cuda" the compiled CUDA, "triton" the Triton kernels.
+"""
+
+import functools
+import importlib.util
+import os
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from torch.autograd import forward_ad
+
+from . import compiled as ops
+from . import reference
+from .self_test import disagreement
+
+_PACKAGE = Path(__file__).parents[1]
+_LIBRARY = _PACKAGE / "_C.so"
+_REASON = _PACKAGE / "_C.reason.txt"
+
+
+def _load():
+    """Load the compiled library: None, or the reason why there is none."""
+    if not _LIBRARY.exists():
+        if _REASON.exists():
+            return _REASON.read_text().strip()
+        if (_PACKAGE.parent / "setup.py").exists():
+            return "this is the source tree, which has no compiled library: leave its folder, or pip install -e ."
+        return "the compiled library was not built"
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():  # since Python 3.13
+        return "the compiled library was not tried without the GIL, which PYTHON_GIL=1 keeps"
+    try:
+        torch.ops.load_library(str(_LIBRARY))
+    except OSError as error:
+        return f"the compiled library does not load: {error}"
+    isa = os.environ.get("VAE_KERNELS_ISA", "")
+    return None if isa in ("", "base", "avx2", "avx512") else f"VAE_KERNELS_ISA={isa}: expected base, avx2 or avx512"
+
+
+def _cuda(cpu):
+    """None if the library and torch have CUDA, or the reason why not; `cpu` is why there is no library, or None."""
+    if cpu is not None:
+        return cpu
+    if not torch._C._dispatch_has_kernel_for_dispatch_key("vae_kernels::elbo", "CUDA"):
+        return "the compiled library was built without CUDA"
+    return None if torch.version.cuda else "this torch was built without CUDA"
+
+
+# name -> None if it works here, else why not; whether there is a GPU is asked when it matters, and not at import
+_MISSING = {"torch": None, "cpu": _load()}
+_MISSING["cuda"] = _cuda(_MISSING["cpu"])
+_MISSING["triton"] = None if importlib.util.find_spec("triton") else "triton is not installed"
+
+
+def available_backends() -> dict[str, str | None]:
+    """The names that `backend=` takes besides "auto", each with None if it works here, or with the reason why not.
+
+    >>> vae_kernels.available_backends()
+    {'torch': None, 'cpu': None, 'cuda': 'the compiled library was built without CUDA', 'triton': 'torch finds no ...'}
+    """
+    return {name: _missing(name) for name in _MISSING}
+
+
+def _missing(name):
+    if _MISSING[name] is not None or name in ("torch", "cpu"):
+        return _MISSING[name]
+    if name == "triton":  # a compiler must not trace the probe: what is wrong shows when its graph runs
+        return None if torch.compiler.is_compiling() else _no_triton()
+    if not torch.cuda.is_available():
+        return "torch finds no CUDA device"
+    return _not_built_for(torch.cuda.current_device())
+
+
+def _triton():
+    """The Triton backend; importing it imports triton, which takes a quarter of a second."""
+    from . import triton
+
+    return triton
+
+
+@functools.cache
+def _no_triton():
+    """Why Triton cannot be used, or None. That it can be imported says little: it needs a compiler for its launches,
+    and a GPU that it knows. So a kernel is compiled and launched, once."""
+    try:
+        if _triton().INTERPRETED:
+            return None
+        if not torch.cuda.is_available():
+            return "torch finds no CUDA device; TRITON_INTERPRET=1 runs the kernels on the CPU, slowly, to test them"
+        one = torch.ones((), device="cuda")
+        _triton().kernels.rescale_([torch.ones(1, device="cuda")], one)
+        torch.cuda.synchronize()
+    except Exception as error:  # whatever is wrong with an installation of it, the other backends work
+        return f"triton does not run a kernel here: {type(error).__name__}: {error}"
+    return None
+
+
+@torch.compiler.assume_constant_result  # a compiler must not trace the question: the answer is no tensor
+def _not_built_for(device):
+    """Why the compiled library does not run on this CUDA device, or None."""
+    return _asked_of(device)
+
+
+@functools.cache
+def _asked_of(device):
+    try:
+        torch.ops.vae_kernels.check_device(device)
+    except RuntimeError as error:
+        said = str(error).strip().splitlines()[0].removeprefix("vae_kernels: ")
+        major, minor = torch.cuda.get_device_capability(device)
+        return (
+            f"the compiled library does not run on CUDA device {device}, of compute capability {major}.{minor}. CUDA "
+            f"says: {said}. Update the NVIDIA driver. Or build the library again with VAE_KERNELS_CUDA_ARCHS="
+            f"{major}{minor} and a CUDA toolkit that is not newer than the driver. For a driver before CUDA 12.4 also "
+            "set NVCC_APPEND_FLAGS=--compress-mode=none"
+        )
+    return None
+
+
+def choose(name, tensors):
+    """The module for `backend=name`, for these tensors; ValueError if that backend cannot take them.
+
+    "auto" takes the compiled kernels on the CPU; on a GPU what _ON_GPU says; else plain torch. An explicit choice is
+    never replaced.
+    """
+    named = isinstance(name, str)
+    if named and name == "auto":
+        return ops if _cpu_takes(tensors) else _on_gpu(tensors) or reference
+    if not named or name not in _MISSING:
+        raise ValueError(f'backend: got {name!r}, expected "auto" or one of {sorted(_MISSING)}')
+    reason = _missing(name) or _refusal(name, tensors)
+    if reason is not None:
+        raise ValueError(f"backend={name!r} cannot be used: {reason}")
+    return reference if name == "torch" else _triton() if name == "triton" else ops
+
+
+def _transformed():
+    """Whether torch.func or forward-mode differentiation wants what plain operations alone give it."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def _cpu_takes(tensors):
+    """Whether _refusal("cpu", tensors) is None: the question of nearly every call."""
+    for t in tensors:
+        if not t.is_cpu:
+            return False
+    return _MISSING["cpu"] is None and not _transformed()
+
+
+# The rule of "auto" on a GPU: the first of these that works there. CUDA C++ comes first because a call of it costs the
+# host less: where the time goes at small sizes. At large ones both are bound by memory. `python -m bench.gpu` times
+# both side by side at every size: where that shows another order, write it here. Neither has run on a GPU yet, so each
+# must show once, on the very device, that it agrees with the formulas.
+_ON_GPU = ("cuda", "triton")
+_proofs: dict[tuple[str, int], bool] = {}  # (name, device): whether it does
+
+
+def _on_gpu(tensors):
+    """The module that "auto" takes for these tensors on a GPU, or None."""
+    for t in tensors:
+        if not t.is_cuda:
+            return None
+    if _transformed():
+        return None
+    for name in _ON_GPU:
+        if _proved(name, tensors[0].get_device()):
+            return _triton() if name == "triton" else ops
+    return None
+
+
+@torch.compiler.assume_constant_result
+def _proved(name, device):
+    proved = _proofs.get((name, device))
+    if proved is None:
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            return False  # a graph that is captured without a step before it gets plain torch
+        # In a thread of its own, without the modes of this one: a compiler's tensors without values, no_grad, autocast
+        with ThreadPoolExecutor(1) as thread:
+            reason = thread.submit(_disagreement, name, device).result()
+        if reason is not None and _MISSING[name] is None:
+            warnings.warn(f'backend="auto" does not take {name!r} on CUDA device {device}: {reason}', stacklevel=5)
+        proved = _proofs[name, device] = reason is None
+    return proved
+
+
+def _disagreement(name, device):
+    """Why "auto" must not take this backend on this CUDA device, or None."""
+    reason = _MISSING[name] or (_no_triton() if name == "triton" else _not_built_for(device))
+    module = _triton() if reason is None and name == "triton" else ops
+    return reason or disagreement(module, torch.device("cuda", device))
+
+
+def _refusal(name, tensors):
+    """Why this backend cannot compute with these tensors, or None."""
+    if name == "torch":
+        return None
+    if _MISSING[name] is not None:
+        return _MISSING[name]
+    on_cpu = name == "cpu" or (name == "triton" and _triton().INTERPRETED)
+    for t in tensors:
+        if not (t.is_cpu if on_cpu else t.is_cuda):
+            return f"a tensor is on {t.device}"
+    if name == "cuda" and (reason := _not_built_for(tensors[0].get_device())) is not None:
+        return reason
+    if _transformed():
+        return "inside a torch.func transform, and in forward mode, only backend='torch' differentiates"
+    return None

@@ -1,0 +1,84 @@
+"""Fakes: shapes, dtypes and strides of the results, without the work."""
+
+import math
+
+import torch
+
+from ...core.layout import empty_in_order, empty_packed
+from ...core.objective import Reduction
+from .. import reference
+from .schemas import library
+
+
+def _fake_gradients(params, latent, need):
+    dtype = reference.compute_dtype(*params, *latent)
+    for i, t in enumerate((*params, *latent)):
+        if need >> i & 1:
+            summed = i < len(params) and t.dim() < params[0].dim()
+            yield t.new_empty_strided(t.shape, t.stride(), dtype=dtype) if summed else empty_in_order(t)
+
+
+@torch.library.register_fake("vae_kernels::elbo", lib=library)
+@torch.library.register_fake("vae_kernels::triton_elbo", lib=library)
+def _(x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, reduction, need, terms):
+    like = (*params, *latent)[0]
+    dtype = reference.compute_dtype(*params, *latent)
+    out = [like.new_empty(like.shape[:1] if reduction == Reduction.NONE else (), dtype=dtype)]
+    if terms:
+        dims = math.prod(latent[0].shape[1:]) if latent and latent[0].dim() > 1 else 0
+        size = 1 + like.shape[0] * (bool(params) + bool(latent)) + dims
+        out.append(like.new_empty(size, dtype=dtype))
+    return [*out, *_fake_gradients(params, latent, need)]
+
+
+@torch.library.register_fake("vae_kernels::elbo_backward", lib=library)
+@torch.library.register_fake("vae_kernels::triton_elbo_backward", lib=library)
+def _(grad, x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, reduction, need):
+    return list(_fake_gradients(params, latent, need))
+
+
+@torch.library.register_fake("vae_kernels::sample", lib=library)
+@torch.library.register_fake("vae_kernels::triton_sample", lib=library)
+def _(mu, logvar, prior, rng, n_samples, with_kl):
+    out = [mu.new_empty((n_samples, *mu.shape) if n_samples else mu.shape)]
+    if with_kl:
+        out.append(mu.new_empty(mu.shape[:1], dtype=reference.compute_dtype(mu, logvar, *prior)))
+    return out
+
+
+@torch.library.register_fake("vae_kernels::sample_backward", lib=library)
+@torch.library.register_fake("vae_kernels::triton_sample_backward", lib=library)
+def _(grad_z, grad_kl, mu, logvar, prior, rng, n_samples, need, packed):
+    inputs = (mu, logvar, *prior)
+    both = [empty_packed(mu)[0]] if packed else []
+    return both + [empty_in_order(t) for i, t in enumerate(inputs) if need >> i & 1 and not (packed and i < 2)]
+
+
+@torch.library.register_fake("vae_kernels::levels", lib=library)
+@torch.library.register_fake("vae_kernels::triton_levels", lib=library)
+def _(x, logits):
+    nll = logits.new_empty(logits.shape[:1], dtype=reference.compute_dtype(logits))
+    return [nll, nll.new_empty((2, x.shape[0], math.prod(x.shape[1:])))]
+
+
+@torch.library.register_fake("vae_kernels::levels_backward", lib=library)
+@torch.library.register_fake("vae_kernels::triton_levels_backward", lib=library)
+def _(grad, x, logits, top_and_total):
+    return empty_in_order(logits)
+
+
+def _fake_mixture_gradients(inputs, need):
+    return [torch.empty_like(t) for i, t in enumerate(inputs) if need >> i & 1]
+
+
+@torch.library.register_fake("vae_kernels::mixture", lib=library)
+@torch.library.register_fake("vae_kernels::triton_mixture", lib=library)
+def _(z, loc, logvar, log_weight, need):
+    out = [z.new_empty(z.shape[:1]), *(z.new_empty(z.shape[:1], dtype=torch.float64) for _ in range(2))]
+    return out + _fake_mixture_gradients((z, loc, logvar, log_weight), need)
+
+
+@torch.library.register_fake("vae_kernels::mixture_backward", lib=library)
+@torch.library.register_fake("vae_kernels::triton_mixture_backward", lib=library)
+def _(grad, z, loc, logvar, log_weight, peak, log_sum, need):
+    return _fake_mixture_gradients((z, loc, logvar, log_weight), need)

@@ -1,0 +1,58 @@
+"""The mixture's log density with autograd."""
+
+import torch
+
+from ...formulas.mixture import mixture as reference
+from .schemas import KERNELS, in_place
+
+
+def mixture(z, loc, logvar, log_weight, *, ahead=True, kernels="compiled"):
+    """The arguments and results of formulas.mixture.mixture, with the ops; all contiguous.
+
+    `ahead` says that the gradients may be computed while log p is, as if its sum were differentiated: the scores, half
+    of the work, are not computed twice. In the backward pass they are multiplied, if all samples have one incoming
+    gradient (a mean, a sum), and computed anew if not: which of the two it is, a GPU would have to be waited for.
+    """
+    compiling = torch.compiler.is_compiling()
+    few = len(loc) <= _MOST_COMPONENTS and loc.numel() <= _MOST_NUMBERS
+    on_cpu = z.is_cpu and kernels == "compiled"
+    ahead = ahead and few and on_cpu and not compiling and torch.is_grad_enabled()
+    if compiling and kernels == "triton":
+        kernels = "triton ops"
+    return (_Mixture.apply if compiling else _apply_mixture)(kernels, ahead, z, loc, logvar, log_weight)
+
+
+# One tile of components: csrc/cpu/mixture.h
+_MOST_COMPONENTS, _MOST_NUMBERS = 512, 1 << 15
+
+
+class _Mixture(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, *arguments):  # as in objective.py
+        kernels, ahead, *inputs = arguments
+        need = sum([1 << i for i, wanted in enumerate(ctx.needs_input_grad[2:]) if wanted])
+        log_p, peak, log_sum, *grads = KERNELS[kernels]["mixture"](*inputs, need if ahead else 0)
+        ctx.kernels, ctx.need, ctx.ahead = kernels, need, bool(grads)
+        ctx.save_for_backward(*inputs, peak, log_sum, *grads)
+        return log_p
+
+    @staticmethod
+    def backward(ctx, grad):
+        z, loc, logvar, log_weight, peak, log_sum, *ahead = ctx.saved_tensors
+        inputs, needed = (z, loc, logvar, log_weight), ctx.needs_input_grad[2:]
+        if torch.is_grad_enabled():  # a gradient of this gradient may be wanted
+            wanted = [t for t, n in zip(inputs, needed, strict=True) if n]
+            grads = torch.autograd.grad(reference(*inputs), wanted, grad, create_graph=True)
+        elif ctx.ahead and _is_one_number(grad):
+            grads = [g * grad[0] for g in ahead] if len(grad) else ahead
+        else:
+            mixture_backward = KERNELS[ctx.kernels]["mixture_backward"]
+            grads = mixture_backward(grad, *inputs, peak, log_sum, ctx.need)
+        return None, None, *in_place(grads, needed)
+
+
+def _is_one_number(grad):
+    return grad.stride() == (0,) or torch.equal(grad, grad[:1].expand_as(grad))
+
+
+_apply_mixture = super(torch.autograd.Function, _Mixture).apply  # as _apply_elbo  # pyright: ignore

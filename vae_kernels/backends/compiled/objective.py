@@ -1,0 +1,167 @@
+"""The objective with autograd: the gradients are computed while the loss is."""
+
+import math
+
+import torch
+
+from ...core.objective import Objective, Reduction, restored, weight
+from ...core.terms import ElboTerms
+from ...formulas import LEVELS, LIKELIHOODS
+from .. import reference
+from .levels import levels
+from .schemas import KERNELS, flat, in_place
+
+
+def elbo(objective, kernels="compiled"):
+    """The loss that the request asks for, or its terms, by the ops; shapes and layouts are those of the schema."""
+    settings, x, rec_weight, beta, params, latent = objective
+    if settings.likelihood in LEVELS:
+        return _elbo_of_levels(objective, kernels)
+    if params:
+        settings, params = _with_defaults(settings, params)
+    compiling = torch.compiler.is_compiling()
+    never = _NEVER_AHEAD[compiling]
+    ahead = settings.reduction != Reduction.NONE
+    for t in (*params, *latent):
+        ahead = ahead and t.dtype not in never
+    if compiling and kernels == "triton":
+        kernels = "triton ops"
+    how = kernels, ahead, compiling
+    out = (_Elbo.apply if compiling else _apply_elbo)(how, settings, x, rec_weight, beta, *params, *latent)
+    if not settings.terms:
+        return out
+    shape = latent[0].shape if latent else x.shape[:1]
+    loss, packed = out
+    return ElboTerms.of_packed(loss, packed, (len(params) > 0, len(latent) > 0, shape))
+
+
+def _with_defaults(settings, params):
+    """The kernels read 0 for a parameter that is left out. Any other default of the formula is handed to them."""
+    formula = LIKELIHOODS[settings.likelihood]
+    if len(params) == len(formula.PARAMETERS):
+        return settings, params
+    defaults = [formula.DEFAULTS[name] for name in formula.PARAMETERS[len(params) :]]
+    if not any(defaults):
+        return settings, params
+    dtype, device = reference.compute_dtype(*params), params[0].device
+    params = *params, *(torch.full((), value, dtype=dtype, device=device) for value in defaults)
+    return settings._replace(parameters=len(params)), params
+
+
+# Storage types whose gradients are never computed ahead, in eager mode and while compiling. In eager mode a bfloat16
+# gradient is, because an incoming gradient of 1, or of another power of two, does not round it again.
+_NEVER_AHEAD = {False: (torch.float16,), True: (torch.float16, torch.bfloat16)}
+
+
+class _Elbo(torch.autograd.Function):
+    """With a scalar loss the gradients are computed while the loss is, for an incoming gradient of 1, and rescaled
+    in the backward pass if it is another. Else they are computed in the backward pass: with a loss per sample; with
+    float16 storage, where an unscaled gradient underflows; with bfloat16 storage, where rescaling would round twice."""
+
+    @staticmethod
+    def forward(ctx, *arguments):
+        # Not by name: without a gradient to compute, dynamo leaves ctx out where a signature has one name fewer than
+        # there are arguments (torch 2.13, AutogradFunctionVariable.call_apply).
+        (kernels, ahead, compiling), settings, *tensors = arguments
+        _, _, of_x, of_rec_weight, of_beta, *wanted = ctx.needs_input_grad
+        need = 0
+        for of_input in reversed(wanted):
+            need += need + of_input
+        if of_x or of_rec_weight or of_beta:  # those gradients come through the reference, and so may the others
+            ahead = False
+        terms = settings.terms
+        out = KERNELS[kernels]["elbo"](*flat(settings, tensors), need if ahead else 0, terms)
+        # Saved tensors are not given up before the graph is; attributes can be, so that in eager mode the gradient that
+        # leaves the backward pass has one owner, who need not copy it.
+        grads = out[1 + terms :]
+        ctx.kernels, ctx.settings, ctx.need, ctx.ahead, ctx.compiling = kernels, settings, need, bool(grads), compiling
+        if compiling:
+            ctx.save_for_backward(*tensors, *grads)
+        else:
+            ctx.save_for_backward(*tensors)
+            ctx.grads = grads
+        if not terms:
+            return out[0]
+        ctx.mark_non_differentiable(out[1])
+        if not compiling:
+            ctx.set_materialize_grads(False)  # else zeros are made for them in the backward pass
+        return out[0], out[1]
+
+    @staticmethod
+    def backward(ctx, grad, *_):
+        create_graph = torch.is_grad_enabled()
+        grads = _rescaled(ctx, grad) if ctx.ahead and not create_graph else None
+        needed = ctx.needs_input_grad
+        if grads is None:
+            tensors = ctx.saved_tensors[: len(needed) - _NO_TENSORS]
+            if create_graph or any(needed[_NO_TENSORS : _NO_TENSORS + 3]):  # x and the weights
+                return None, None, *_reference_gradients(ctx.settings, tensors, grad, needed[_NO_TENSORS:])
+            grads = KERNELS[ctx.kernels]["elbo_backward"](grad, *flat(ctx.settings, tensors), ctx.need)
+        return in_place(grads, needed)
+
+
+_NO_TENSORS = 2  # arguments of _Elbo before the tensors
+# In eager mode without the part of apply that serves torch.func, where these functions are never used: a quarter of it.
+_apply_elbo = super(torch.autograd.Function, _Elbo).apply  # pyright: ignore
+
+
+def _rescaled(ctx, grad):
+    """The gradients that forward() computed, times the incoming one; None if that would round a bfloat16 twice."""
+    if ctx.compiling:
+        saved = ctx.saved_tensors[len(ctx.needs_input_grad) - _NO_TENSORS :]
+        return [(grad * g).to(g.dtype) for g in saved]
+    grads = ctx.grads
+    if grads is None:
+        ctx.saved_tensors  # noqa: B018 - freed with them: this raises what autograd says of a second backward pass
+        raise AssertionError("autograd kept the tensors of a graph whose gradients are gone")
+    keep = torch._C._autograd._get_current_graph_task_keep_graph()  # pyright: ignore
+    if type(grad) is not torch.Tensor:  # one of torch's fake tensors, which have no value to read
+        return [g * grad for g in grads]
+    if grad.is_cuda:  # never a sync: a second rounding of a bfloat16 is less than that costs
+        if keep:
+            return [g * grad for g in grads]
+        ctx.grads = None
+        KERNELS[ctx.kernels]["rescale_"](grads, grad)
+        return grads
+    scale = grad.item()
+    if scale != 1:
+        power_of_two = math.frexp(scale)[0] in (0.0, 0.5)
+        if not power_of_two and any(g.dtype == torch.bfloat16 for g in grads):
+            return None
+    if keep:
+        return [g * scale for g in grads]
+    ctx.grads = None
+    return grads if scale == 1 else [g.mul_(scale) for g in grads]
+
+
+def _reference_gradients(settings, tensors, grad, needed):
+    """The gradients of a request's tensors() through the plain-torch formulas: for x and the weights, and for a
+    gradient of a gradient."""
+    create_graph = torch.is_grad_enabled()
+    if not create_graph:
+        pairs = zip(tensors, needed, strict=True)
+        tensors = [t if t is None else t.detach().requires_grad_(wanted) for t, wanted in pairs]
+    with torch.enable_grad():
+        loss = reference.elbo(restored(settings._replace(terms=False), tensors))
+    wanted = [t for t, n in zip(tensors, needed, strict=True) if n and t is not None]
+    grads = iter(torch.autograd.grad(loss, wanted, grad, create_graph=create_graph, allow_unused=True))
+    return [next(grads) if n else None for n in needed]
+
+
+def _elbo_of_levels(objective, kernels):
+    """The loss of two ops: that of a likelihood over levels, and that of the latent term."""
+    settings, x, rec_weight, beta, params, latent = objective
+    (logits,) = params
+    nll, kl, kl_per_dim = levels(x, logits, settings.likelihood, kernels), None, None
+    loss = weight(settings.rec_weight, rec_weight) * nll
+    if latent:
+        alone = settings._replace(likelihood="", parameters=0, reduction=Reduction.NONE)
+        of_latent = elbo(Objective(alone, None, None, beta, (), latent), kernels)
+        if settings.terms:
+            _, kl, kl_per_dim = of_latent.parts()
+            of_latent = of_latent.loss
+        loss = loss + of_latent
+    nll = nll.to(loss.dtype)
+    if settings.reduction != Reduction.NONE:
+        loss = loss.mean() if settings.reduction == Reduction.MEAN else loss.sum()
+    return ElboTerms(loss, nll, kl, kl_per_dim) if settings.terms else loss

@@ -1,0 +1,98 @@
+"""The ops: what they take and give, and who computes them.
+
+csrc/ops.cpp attaches the C++ kernels when the compiled library is loaded. Ops are pure:
+they mutate nothing, draw nothing, and read weights on the device. Their arguments were checked by functional.py.
+
+    elbo             the loss, its terms, and the gradients that `need` asks for, in one pass:
+                     [loss, terms if terms, *gradients]. The terms are one flat tensor, as a tensor costs more than what
+                     is in it: the loss, or its mean where it is [B]; nll if params; kl if latent; kl_per_dim if it has
+                     dims
+    elbo_backward    those gradients alone, for an incoming gradient of the shape of the loss
+    sample           [z, kl if with_kl]
+    sample_backward  the gradients that `need` asks for
+    levels           [nll, top_and_total] of a distribution over levels
+    levels_backward  the gradient of its logits
+    mixture          [log_p, peak, log_sum, *gradients of log_p.sum() that `need` asks for]: log p(z) of a mixture, and
+                     in float64 the two numbers whose sum it is; on the CPU, gradients of few components alone
+    mixture_backward the gradients that `need` asks for
+
+x           [B, ...] target, or None with params = []: no likelihood term
+params      the likelihood's parameters: of the shape of x, or x.shape[1:] (one row for all samples), or 0-d; the first
+            has the shape of x; trailing ones that are left out are 0. All in one dense order of their dimensions.
+latent      [], [kl], [mu, logvar] or [mu, logvar, prior_mu, prior_logvar]
+rec_weight  0-d, or None; the weight is this times rec_weight_factor. Likewise beta, also one for each latent dimension.
+need        bit i: the gradient of input i of (*params, *latent); in sample: of (mu, logvar, *prior); in
+            mixture: of (z, loc, logvar, log_weight)
+packed      mu and logvar are the halves of one tensor, [B, 2L, ...], and get one gradient, of its shape
+z, loc, logvar, log_weight
+            [N, D], [K, D], [K, D], [K]: contiguous, all float32 or all float64
+rng         int64 [2]: seed and offset of the noise; or [4], for the samples of a shard (core/noise.py)
+logits      [B, K, ...], x [B, ...] integers, levels 0..K-1: each sample dense, the levels outermost or innermost, and x
+            in the order of the other dimensions.
+top_and_total  [2, B, positions], in the order of x: each position's largest logit, and the sum of e^{logit - top},
+            which is NaN where x is no level: so are the value then, and the gradient.
+"""
+
+import torch
+
+library = torch.library.Library("vae_kernels", "DEF")
+_OBJECTIVE = (
+    "Tensor? x, Tensor[] params, str likelihood, Tensor[] latent, Tensor? rec_weight, Tensor? beta, "
+    "float rec_weight_factor, float beta_factor, int reduction, int need"
+)
+_SAMPLE = "Tensor mu, Tensor logvar, Tensor[] prior, Tensor rng, int n_samples"
+_MIXTURE = "Tensor z, Tensor loc, Tensor logvar, Tensor log_weight"
+_SCHEMAS = {
+    "elbo": f"({_OBJECTIVE}, bool terms) -> Tensor[]",
+    "elbo_backward": f"(Tensor grad, {_OBJECTIVE}) -> Tensor[]",
+    "sample": f"({_SAMPLE}, bool with_kl) -> Tensor[]",
+    "levels": "(Tensor x, Tensor logits) -> Tensor[]",
+    "levels_backward": "(Tensor grad, Tensor x, Tensor logits, Tensor top_and_total) -> Tensor",
+    "sample_backward": f"(Tensor? grad_z, Tensor? grad_kl, {_SAMPLE}, int need, bool packed) -> Tensor[]",
+    "mixture": f"({_MIXTURE}, int need) -> Tensor[]",
+    "mixture_backward": f"(Tensor grad, {_MIXTURE}, Tensor peak, Tensor log_sum, int need) -> Tensor[]",
+}
+for _prefix in ("", "triton_"):  # C++, by the device; Triton
+    for _name, _schema in _SCHEMAS.items():
+        # exact strides: the kernels run in storage order, which Inductor must not change behind their back
+        tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
+        library.define(f"{_prefix}{_name}{_schema}", tags=tags)
+
+# CUDA alone. rescale_: times the 0-d factor, in place; the kernel reads it, and does nothing if it is 1
+library.define("rescale_(Tensor(a!)[] tensors, Tensor factor) -> ()")
+# raises RuntimeError with what CUDA says, where the compiled kernels do not run on this device
+library.define("check_device(int device) -> ()")
+library.define("set_pool_limit(int bytes) -> ()")
+library.define("pool_bytes() -> int")
+
+
+def flat(settings, tensors):
+    """The arguments of _OBJECTIVE, but for need, from the settings of a request and its tensors()."""
+    likelihood, n, rec_weight_factor, beta_factor, reduction, _ = settings
+    x, rec_weight, beta, *tensors = tensors
+    return x, tensors[:n], likelihood, tensors[n:], rec_weight, beta, rec_weight_factor, beta_factor, reduction
+
+
+def _overloads(prefix):
+    return {name: getattr(torch.ops.vae_kernels, prefix + name).default for name in _SCHEMAS}
+
+
+# Who computes. "triton" is its functions, without the dispatcher, which takes longer than a launch, and "triton ops"
+# what a compiler may see of them.
+KERNELS = {
+    "compiled": _overloads("") | {"rescale_": torch.ops.vae_kernels.rescale_.default},
+    "triton ops": _overloads("triton_"),
+}
+
+
+def attach_triton(kernels, key):
+    """The functions of vae_kernels/backends/triton/kernels.py, for tensors of this dispatch key."""
+    KERNELS["triton"] = {name: getattr(kernels, name) for name in (*_SCHEMAS, "rescale_")}
+    for name in _SCHEMAS:
+        library.impl(f"triton_{name}", getattr(kernels, name), key)
+
+
+def in_place(grads, needed):
+    """The gradients at the places where one is needed, None at the others."""
+    grads = iter(grads)
+    return tuple([next(grads) if wanted else None for wanted in needed])

@@ -1,0 +1,31 @@
+"""How much memory of large results is kept for the next ones. The pool itself is csrc/cpu/pool.cpp."""
+
+import torch
+
+from .choice import available_backends
+
+
+def set_pool_limit(limit: int) -> None:
+    """Keep at most `limit` bytes in blocks whose tensors have died; 0 keeps none. It is 1 GiB until this is called.
+
+    Results of a megabyte or more come from the pool (with torch >= 2.11), because fresh memory costs several times what
+    filling it does: the operating system clears every page at its first touch. Raises TypeError or ValueError for
+    anything but an integer >= 0, and RuntimeError where the compiled library is missing.
+    """
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise TypeError(f"limit: got {type(limit).__name__}, expected an integer number of bytes")
+    if limit < 0:
+        raise ValueError(f"limit: got {limit}, expected a number of bytes >= 0")
+    _op("set_pool_limit")(limit)
+
+
+def pool_bytes() -> int:
+    """Bytes in blocks that are kept and free now."""
+    return _op("pool_bytes")()
+
+
+def _op(name):
+    reason = available_backends()["cpu"]
+    if reason is not None:
+        raise RuntimeError(f"the pool is part of the compiled library, and {reason}")
+    return getattr(torch.ops.vae_kernels, name).default

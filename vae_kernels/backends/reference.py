@@ -1,0 +1,93 @@
+"""The objective in plain PyTorch, composed of the formulas; this is backend "torch". Per sample b, in nats:
+
+    nll_b  = - sum over event dims of log p(x_b | parameters_b)
+    kl_b   = sum over latent dims d of kl_bd
+    loss_b = rec_weight nll_b + sum_d beta_d kl_bd
+
+minimised; -ELBO of Kingma & Welling 2014 (arXiv:1312.6114, equation 3) at rec_weight = beta = 1; beta is that of
+Higgins et al. 2017 (beta-VAE, equation 4). Computed in float32, or in float64 if a parameter or a latent is float64;
+lower precision is converted on entry. The requests (core/objective.py) are taken as checked. The function mixture of a
+backend has a file of its own.
+"""
+
+from typing import Any
+
+import torch
+
+from ..core import noise
+from ..core.objective import Objective, Reduction, weight
+from ..core.terms import ElboTerms
+from ..formulas import ALL, LEVELS
+from ..formulas.kl import gaussian_kl
+from ..formulas.mixture import mixture
+from ..formulas.reparameterize import reparameterize
+
+__all__ = ["elbo", "mixture", "sample_kl"]
+
+
+def elbo(objective: Objective) -> Any:
+    """The loss, or with its terms as ElboTerms, of the compute dtype: what `objective` asks."""
+    settings, x, rec_weight, beta, params, latent = objective
+    dtype = compute_dtype(*params, *latent)
+    loss = nll = kl = kl_per_dim = None
+    if x is not None:
+        nll = _sum_events(_nll(x, params, settings.likelihood, dtype))
+        loss = weight(settings.rec_weight, rec_weight) * nll
+    if latent:
+        kl_bd = _kl(latent, dtype)
+        kl = _sum_events(kl_bd)
+        by_dim = beta is not None and beta.dim() > 0
+        factor = weight(settings.beta, beta)
+        weighted = _sum_events(factor.to(dtype) * kl_bd) if by_dim else factor * kl
+        loss = weighted if loss is None else loss + weighted
+        if settings.terms and kl_bd.dim() > 1:
+            kl_per_dim = kl_bd.mean(0)
+    assert loss is not None, "a request has a likelihood term, a latent term, or both"
+    if settings.reduction == Reduction.MEAN:
+        loss = loss.mean()
+    elif settings.reduction == Reduction.SUM:
+        loss = loss.sum()
+    return ElboTerms(loss, nll, kl, kl_per_dim) if settings.terms else loss
+
+
+def sample_kl(draw):
+    """z of the dtype of mu, and the KL of the compute dtype or None: what `draw` asks."""
+    mu, logvar = halves(draw.mu, draw.logvar)
+    latent = (mu, logvar, *draw.prior)
+    dtype = compute_dtype(*latent)
+    shape = mu.shape if draw.n_samples is None else (draw.n_samples, *mu.shape)
+    eps = noise.normals(draw.rng, shape, mu.device, draw.n_samples)
+    z = reparameterize(mu.to(dtype), logvar.to(dtype), eps).to(mu.dtype)
+    return z, _sum_events(_kl(latent, dtype)) if draw.with_kl else None
+
+
+def halves(mu, logvar):
+    """mu and logvar, also where mu holds both."""
+    return mu.chunk(2, 1) if logvar is None else (mu, logvar)
+
+
+def compute_dtype(*tensors):
+    """float64 if one of the tensors is float64, else float32."""
+    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+
+
+def _nll(x, params, likelihood, dtype):
+    """-log p of each element of x, of the shape of x."""
+    formula = ALL[likelihood]
+    if likelihood in LEVELS:
+        return formula.nll(x, *(p.to(dtype) for p in params))
+    levels = x.dtype == torch.uint8 and formula.SUPPORT != "counts"
+    x = x.to(dtype) / 255 if levels else x.to(dtype)
+    missing = (x.new_full((), formula.DEFAULTS[name]) for name in formula.PARAMETERS[len(params) :])
+    return formula.nll(x, *(p.to(dtype) for p in params), *missing)
+
+
+def _kl(latent, dtype):
+    """Element-wise KL, [B, latent dims], or the one that was given."""
+    latent = tuple(t.to(dtype) for t in latent)
+    return latent[0] if len(latent) == 1 else gaussian_kl(*latent)
+
+
+def _sum_events(t):
+    """[B, ...] -> [B]; sum() over no dims at all would sum over the batch."""
+    return t.sum(tuple(range(1, t.dim()))) if t.dim() > 1 else t

@@ -1,0 +1,55 @@
+"""Whether a backend agrees with the formulas on a device: what "auto" asks of a GPU's kernels before it takes them."""
+
+import functools
+
+import torch
+
+from ..core import noise
+from ..core.objective import Draw, objective
+from . import reference
+
+
+def disagreement(module, device):
+    """None if a small objective, a sample, a mixture and their gradients are the reference's in float64; else a text
+    that says what is not. It waits for the device, and takes what a first launch takes.
+
+    A guard against kernels that are wrong on a machine, not a measurement: the tests know what rounding allows, and it
+    is far less than the 1e-4 of the largest value that is asked here.
+    """
+    try:
+        ours, truth = (_results(who, device, to) for who, to in ((module, torch.float32), (reference, torch.float64)))
+    except Exception as error:  # whatever is wrong with it, the reference works
+        return f"it does not run: {type(error).__name__}: {error}"
+    for name in truth:
+        off = (ours[name].double() - truth[name]).abs().max()
+        if not off <= 1e-4 * truth[name].abs().max():  # also where it is NaN
+            return f"its {name} is wrong by {off:.3g}, where the largest value is {truth[name].abs().max():.3g}"
+    return None
+
+
+def _results(module, device, dtype):
+    draw = functools.partial(torch.randn, generator=torch.Generator().manual_seed(0))
+    rows, pixels, latents = 9, 1030, 21  # no multiple of any tile
+    x = draw(rows, pixels).sigmoid().to(device, dtype)
+    tensors = draw(rows, pixels), draw(rows, latents), draw(rows, latents)
+    logits, mu, logvar = inputs = [t.to(device, dtype).requires_grad_() for t in tensors]
+    rng = torch.tensor((1, 2), device=device)
+    terms = module.elbo(objective(x, (logits,), "bernoulli", (mu, logvar), 1.0, 0.5, "mean", True))
+    z, kl_of_z = module.sample_kl(Draw(mu, logvar, (), rng, None, True))
+    eps, _ = module.sample_kl(Draw(torch.zeros_like(mu), torch.zeros_like(mu), (), rng, None, False))
+    if not torch.equal(eps.float().cpu(), noise.normals(rng.cpu(), eps.shape)):
+        raise ArithmeticError("its noise is not that of the other backends")
+    grads = torch.autograd.grad(3 * terms.loss + (z * z).sum() + kl_of_z.sum(), inputs)
+    names = "loss", "nll", "kl", "KL of each dim", "z", "KL of z", "gradient of recon", "gradient of mu"
+    out = dict(zip((*names, "gradient of logvar"), (terms.loss, *terms.parts(), z, kl_of_z, *grads), strict=True))
+    log_p, *grads = _mixture(module, device, dtype, draw)
+    names = [f"mixture's gradient of {name}" for name in ("z", "loc", "logvar", "log weight")]
+    return out | {"log p of a mixture": log_p} | dict(zip(names, grads, strict=True))
+
+
+def _mixture(module, device, dtype, draw):
+    """log p and its gradients, under another incoming gradient for each of a few tiles of samples and components."""
+    shapes = (150, 5), (70, 5), (70, 5), (70,)
+    tensors = [draw(*shape).to(device, dtype).requires_grad_() for shape in shapes]
+    log_p = module.mixture(*tensors, ahead=False)
+    return log_p, *torch.autograd.grad(log_p, tensors, draw(150).to(log_p))

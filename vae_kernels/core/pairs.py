@@ -1,0 +1,34 @@
+"""The pairs that arguments take, with names for their parts. A plain tuple of the same parts does as well."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..typing import FreeBitsUnit
+    from .control import Control
+
+
+class FreeBits(NamedTuple):
+    """For `free_bits=`: below so many nats in each unit the KL costs nothing more, and has no gradient.
+
+        vk.fused_elbo(recon, x, mu, logvar, free_bits=vk.FreeBits(0.5, "per_dim"))
+
+    nats: a float, a 0-d tensor or a schedule, >= 0.
+    unit: "per_dim", "per_sample", "per_batch_mean" or "per_group": controls.free_bits has their formulas.
+    """
+
+    nats: "float | torch.Tensor | Control"
+    unit: "FreeBitsUnit"
+
+
+class Shard(NamedTuple):
+    """For `shard=`: which samples of a batch these are: first, ..., first + B - 1 of `total`.
+
+        z, kl = vk.sample_kl(mu, logvar, shard=vk.Shard(rank * len(mu), world_size * len(mu)))
+
+    Each sample then gets the noise that it has in the whole batch.
+    """
+
+    first: int
+    total: int

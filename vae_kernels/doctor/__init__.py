@@ -1,0 +1,114 @@
+"""`vk.diagnose(model, data)`: does a trained VAE use its latents, and can it be sampled from?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..core.modes import evaluating
+from ..models.vae import VAE
+from .measures import OF_LOG_P, LogP, Measures, measure
+from .verdicts import Verdict, verdicts, worst
+from .views import Views, look
+
+__all__ = ["Diagnosis", "LogP", "Measures", "Verdict", "Views", "diagnose"]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """measures: the numbers; verdicts: a Verdict for each symptom; views: for html(); str() of it is a report."""
+
+    measures: Measures
+    verdicts: list[Verdict]
+    views: Views
+
+    @property
+    def level(self) -> str:
+        """The worst of the verdicts: "healthy", "watch" or "ill"."""
+        return worst(*(verdict.level for verdict in self.verdicts))
+
+    @property
+    def change(self) -> dict[str, Any]:
+        """What the advice on all that is ill begins with: keyword arguments of a VAE, to train anew with."""
+        change: dict[str, Any] = {}
+        for verdict in self.verdicts:
+            change = (verdict.change if verdict.level == "ill" else {}) | change
+        return change
+
+    def __getitem__(self, symptom: str) -> Verdict:
+        return {verdict.symptom: verdict for verdict in self.verdicts}[symptom]
+
+    def __str__(self) -> str:
+        lines = [f"{self.level}: {self.measures.samples} samples, {self.measures.latents} latents"]
+        for verdict in self.verdicts:
+            lines += ["", f"{verdict.level:8} {verdict.symptom}", f"         {verdict.evidence}"]
+            lines += [f"         cause: {verdict.cause}", f"         try: {verdict.advice}"] if verdict.cause else []
+        return "\n".join(lines)
+
+    def html(self, title: str = "Diagnosis of a VAE") -> str:
+        """The report with its figures as one HTML page, a str that needs no other file, no network and no script.
+
+        It needs matplotlib and jinja2: ImportError says so where they are missing.
+        """
+        from .report import page
+
+        return page(self, title)
+
+
+def diagnose(
+    model: VAE,
+    data: torch.Tensor,
+    *,
+    labels: torch.Tensor | None = None,
+    classes: Sequence[str] | None = None,
+    samples: int = 1024,
+    batch_size: int = 256,
+    log_p: tuple[int, int] | None = OF_LOG_P,
+    seed: int = 0,
+) -> Diagnosis:
+    """Look at a trained model through data that it was not trained on:
+
+        print(vk.diagnose(model, x_test))
+
+    Judged are posterior collapse (active units: Burda et al. 2016; mutual information: Hoffman & Johnson 2016), holes
+    in the latent space, rate and distortion (Alemi et al. 2018), the effective beta, the variance of a Gaussian
+    likelihood (Rybkin et al. 2021), and, of images, blur. `Measures` has the numbers, verdicts.py the thresholds.
+
+    model: a VAE with any prior; a model that is no VAE is a TypeError.
+    data: [N, ...], as the model takes it; the first `samples` of it are looked at, at least two.
+    labels: [N] integers >= 0, the colours of the map of latents; or None. classes: their names; None for the numbers.
+    log_p: (samples, draws): log p(x) is estimated of so many samples, from so many draws of the posterior for each,
+        which decodes samples * draws z. None: it is left out.
+    The model is looked at in evaluation mode. Afterwards each of its modules has its own flag of training again. The
+    global noise is not touched.
+    """
+    if not isinstance(model, VAE):
+        raise TypeError(f"model: got {type(model).__name__}, expected a vae_kernels.VAE")
+    if not isinstance(data, torch.Tensor):
+        raise TypeError(f"data: got {type(data).__name__}, expected a tensor [N, ...]")
+    counts = [("samples", samples, 2), ("batch_size", batch_size, 1)]
+    if log_p is not None:
+        if not isinstance(log_p, (tuple, list)) or len(log_p) != 2:
+            raise TypeError(f"log_p: got {log_p!r}, expected None or a pair (samples, draws)")
+        counts += [("log_p[0] (samples)", log_p[0], 2), ("log_p[1] (draws)", log_p[1], 2)]
+    for name, value, least in counts:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name}: got {value!r}, expected an integer >= {least}")
+    if data.dim() < 2 or len(data) < 2:
+        raise ValueError(f"data: got shape {tuple(data.shape)}, expected [N, ...] with at least two samples")
+    if labels is not None and (not isinstance(labels, torch.Tensor) or labels.shape != data.shape[:1]):
+        came = tuple(labels.shape) if isinstance(labels, torch.Tensor) else type(labels).__name__
+        raise ValueError(f"labels: got {came}, expected a tensor ({len(data)},): one for each sample of data")
+    if classes is not None and labels is None:
+        raise ValueError("classes: has no effect without labels")
+    with evaluating(model), torch.no_grad():
+        labels = None if labels is None else labels[:samples]
+        return _diagnose(model, data[:samples], labels, classes, batch_size, log_p, seed)
+
+
+def _diagnose(model, x, labels, classes, batch_size, log_p, seed):
+    x = x.to(next((t.device for t in (*model.parameters(), *model.buffers())), x.device))
+    generator = torch.Generator(x.device).manual_seed(seed)
+    measures, means, draws = measure(model, x, batch_size, generator, log_p)
+    return Diagnosis(measures, verdicts(measures), look(model, x, labels, classes, measures, means, draws))

@@ -1,0 +1,173 @@
+"""Bounds and estimates of log p(x) by importance sampling from the posterior q(z|x). In nats."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import get_args
+
+import torch
+
+from .. import functional
+from ..core import checks, layout
+from ..core.objective import REDUCTIONS
+from ..priors import log_posterior, log_prior
+from ..typing import Backend, IwaeEstimator, LikelihoodLike, Model, Number, PriorLike, Recon, Reduction
+
+ESTIMATORS: tuple[IwaeEstimator, ...] = get_args(IwaeEstimator)
+"""The names that `estimator=` of iwae takes."""
+
+
+def iwae(
+    decoder: Callable[[torch.Tensor], Recon],
+    x: torch.Tensor,
+    mu: torch.Tensor | None = None,
+    logvar: torch.Tensor | None = None,
+    *,
+    moments: torch.Tensor | None = None,
+    n_samples: int,
+    estimator: IwaeEstimator = "standard",
+    prior: PriorLike = None,
+    likelihood: LikelihoodLike = "bernoulli",
+    obs_logvar: Number | None = None,
+    reduction: Reduction = "mean",
+    generator: torch.Generator | None = None,
+    backend: Backend = "auto",
+) -> torch.Tensor:
+    """The importance-weighted bound as a loss, in nats (Burda et al. 2016, arXiv:1509.00519):
+
+        loss_b = -log 1/K sum_k w_bk,      w_bk = p(x_b|z_bk) p(z_bk) / q(z_bk|x_b),      z_bk ~ q(z|x_b)
+
+    K = 1 is -ELBO, in a Monte Carlo estimate; its expectation falls with K, down to -log p(x).
+
+        loss = vk.iwae(decoder, x, mu, logvar, n_samples=8, estimator="dreg")
+
+    Args:
+        decoder: function or module, z [K B, L, ...] -> recon as fused_elbo takes it, [K B, ...]: called once.
+        x, mu, logvar, moments: as in fused_elbo.
+        n_samples: K.
+        estimator: of the gradient of mu and logvar; the loss, and the gradients of the decoder and the prior, are the
+            same. "standard": that of the loss, whose signal-to-noise ratio falls with K (Rainforth et al. 2018,
+            arXiv:1802.04537). "stl": without the score of log q(z|x), whose expectation is 0 at K = 1 alone: for larger
+            K it has a bias (Roeder et al. 2017, arXiv:1703.09194). "dreg": doubly reparameterized, without bias at
+            every K, and better the larger K is (Tucker et al. 2019, arXiv:1810.04152). The last two vanish
+            where q(z|x) is the true posterior.
+        prior: None for N(0, I), a pair (mu, logvar) that broadcasts to mu, or a module of vae_kernels.priors.
+        likelihood, obs_logvar, reduction, generator, backend: as in fused_elbo and sample_kl.
+
+    Returns:
+        The loss: 0-d, or [B] with reduction="none".
+
+    Raises:
+        TypeError, ValueError: naming the argument, what came, and what is expected.
+    """
+    checks.choice("reduction", reduction, REDUCTIONS)
+    checks.choice("estimator", estimator, ESTIMATORS)
+    if n_samples is None:
+        raise ValueError("n_samples: got None, expected an integer >= 1")
+    if moments is not None:
+        mu, logvar = layout.halves(checks.moments(moments, mu=mu, logvar=logvar))
+    posterior = checks.latent(mu, logvar, None, None, checks.tensor("x", x, (*checks.COUNTS, torch.int64)))
+    settings = prior, likelihood, obs_logvar, generator, backend
+    z, log_w = _log_weights(decoder, x, posterior, n_samples, settings, score=estimator == "standard")
+    if estimator == "dreg" and z.requires_grad:
+        share = log_w.detach().softmax(0)
+        z.register_hook(lambda grad: grad * share.reshape(*share.shape, *[1] * (z.dim() - 2)).to(grad.dtype))
+    loss = math.log(n_samples) - torch.logsumexp(log_w, 0)
+    return loss if reduction == "none" else getattr(loss, reduction)()
+
+
+@dataclass(frozen=True)
+class LogMarginalLikelihood:
+    """What log_marginal_likelihood gives for each x, all [B] float64.
+
+    value              the estimate of log p(x) in nats: a lower bound in expectation
+    standard_error     of value, by the delta method: to be believed where effective_samples is not small
+    effective_samples  (sum w)^2 / sum w^2, of n_samples (Kong 1992)
+    """
+
+    value: torch.Tensor
+    standard_error: torch.Tensor
+    effective_samples: torch.Tensor
+
+
+@torch.no_grad()
+def log_marginal_likelihood(
+    model: Model,
+    x: torch.Tensor,
+    n_samples: int = 5000,
+    *,
+    chunk: int | None = None,
+    generator: torch.Generator | None = None,
+) -> LogMarginalLikelihood:
+    """log p(x) in nats for each x, from n_samples of q(z|x): log 1/N sum_n p(x|z_n) p(z_n) / q(z_n|x).
+
+    The estimator of Rezende et al. 2014 (arXiv:1401.4082) and Burda et al. 2016, whose tables take 5000.
+    The sum is taken online, a chunk of samples at a time: memory is that of decoding one chunk. No gradients. Call
+    model.eval() first, if it has dropout or batch normalization.
+
+    Args:
+        model: a VAE, or what has its encode, decode, likelihood, obs_logvar, prior and backend.
+        x: [B, ...] as the model takes it.
+        n_samples: N, at least 2.
+        chunk: how many samples of each x to decode at once; None for as many as make 4096 rows.
+        generator: a torch.Generator on the device of x, or None for the default one.
+
+    Returns:
+        LogMarginalLikelihood
+    """
+    for name, value, least in (("n_samples", n_samples, 2), ("chunk", chunk, 1)):
+        if (value is not None or name == "n_samples") and (not isinstance(value, int) or value < least):
+            raise ValueError(f"{name}: got {value!r}, expected an integer >= {least}")
+    chunk = min(n_samples, chunk or max(1, 4096 // max(1, len(x))))
+    posterior = model.encode(x)
+    decode: Callable[..., Recon] = model.decode
+    if getattr(model, "autoregressive", False):
+        with_x: Callable[..., Recon] = model.decode
+        decode = lambda z: with_x(z, _copies(x, len(z) // len(x)))  # noqa: E731
+    settings = model.prior, model.likelihood, model.obs_logvar, generator, model.backend
+    first = second = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)  # log sum w, log sum w^2
+    for done in range(0, n_samples, chunk):
+        k = min(chunk, n_samples - done)
+        log_w = _log_weights(decode, x, posterior, k, settings, score=True)[1].double()
+        first = torch.logaddexp(first, torch.logsumexp(log_w, 0))
+        second = torch.logaddexp(second, torch.logsumexp(2 * log_w, 0))
+    effective = torch.exp(2 * first - second)
+    # the variance of the mean of w over the square of that mean; rounding may take it below 0 where all w are equal
+    variance = (n_samples / effective - 1).clamp(min=0) / (n_samples - 1)
+    return LogMarginalLikelihood(first - math.log(n_samples), variance.sqrt(), effective)
+
+
+def _log_weights(decoder, x, posterior, k, settings, score):
+    """z [K, B, ...] and log p(x|z) + log p(z) - log q(z|x) [K, B]; without `score`, log q has a gradient of z alone."""
+    mu, logvar = posterior
+    prior, likelihood, obs_logvar, generator, backend = settings
+    z, eps, logvar = functional.sample_and_noise(mu, logvar, k, generator, None, backend)
+    flat = z.flatten(0, 1)
+    recon = decoder(flat)
+    copies = _copies(x, k)
+    if isinstance(obs_logvar, torch.Tensor) and obs_logvar.dim() == x.dim() and len(obs_logvar) == len(x) != 1:
+        obs_logvar = obs_logvar.expand(k, *obs_logvar.shape).flatten(0, 1)
+    nll = functional.nll(recon, copies, likelihood=likelihood, obs_logvar=obs_logvar, backend=backend).reshape(k, -1)
+    log_q = log_posterior(eps, logvar) if score else _PathOnly.apply(z, eps, logvar.detach())
+    return z, log_prior(prior, z) - log_q - nll
+
+
+def _copies(x, k):
+    """k times x, one after the other: [k B, ...]."""
+    return x.expand(k, *x.shape).reshape(-1, *x.shape[1:])
+
+
+class _PathOnly(torch.autograd.Function):
+    """log q(z|x) whose gradient is that of z, -eps / sd, as if mu and logvar were constants."""
+
+    @staticmethod
+    def forward(ctx, z, eps, logvar):
+        ctx.save_for_backward(eps, logvar)
+        ctx.dtype = z.dtype
+        return log_posterior(eps, logvar)
+
+    @staticmethod
+    def backward(ctx, grad):
+        eps, logvar = ctx.saved_tensors
+        pull = -eps * torch.exp(-0.5 * logvar.to(eps.dtype))
+        return (grad.reshape(*grad.shape, *[1] * (eps.dim() - grad.dim())) * pull).to(ctx.dtype), None, None

@@ -1,0 +1,75 @@
+"""The objective as an nn.Module, for those who keep their losses in modules."""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from .. import functional
+from ..core.terms import ElboTerms
+from ..typing import Backend, ElboCall, FreeBitsLike, LikelihoodLike, Number, PriorLike, Recon, Reduction
+from .settings import Settings
+
+
+class FusedELBO(Settings):
+    """fused_elbo with its settings kept: `FusedELBO(likelihood="gaussian")(recon, x, mu, logvar)`.
+
+    The settings and the call are those of fused_elbo. `FusedELBO.likelihood` is what was given, a name or an object.
+    Tensors and controls among the settings move with the module and are saved with it: an nn.Parameter as obs_logvar,
+    or in prior=(mu, logvar), is trained; any other tensor is a buffer; a control,
+    `beta=vk.controls.LinearWarmup(1000)`, is a child module. Give the control itself: its bare `value` is a TypeError,
+    as it would be cut off. load_state_dict takes these settings as VAE does.
+    """
+
+    if TYPE_CHECKING:
+        __call__: ElboCall
+
+    def __init__(
+        self,
+        *,
+        likelihood: LikelihoodLike = "bernoulli",
+        obs_logvar: Number | None = None,
+        prior: PriorLike = None,
+        beta: Number = 1.0,
+        rec_weight: Number = 1.0,
+        free_bits: FreeBitsLike | None = None,
+        reduction: Reduction = "mean",
+        backend: Backend = "auto",
+    ) -> None:
+        super().__init__(obs_logvar=obs_logvar, prior=prior, beta=beta, rec_weight=rec_weight, free_bits=free_bits)
+        self.likelihood: LikelihoodLike = likelihood
+        self.reduction: Reduction = reduction
+        self.backend: Backend = backend
+
+    def forward(
+        self,
+        recon: Recon,
+        x: torch.Tensor,
+        mu: torch.Tensor | None = None,
+        logvar: torch.Tensor | None = None,
+        *,
+        kl: torch.Tensor | None = None,
+        moments: torch.Tensor | None = None,
+        return_terms: bool = False,
+    ) -> torch.Tensor | ElboTerms:
+        """The loss, or ElboTerms, as fused_elbo gives them."""
+        return functional.fused_elbo(
+            recon,
+            x,
+            mu,
+            logvar,
+            kl=kl,
+            moments=moments,
+            likelihood=self.likelihood,
+            obs_logvar=self.obs_logvar,
+            prior=self.prior,
+            beta=self.beta,
+            rec_weight=self.rec_weight,
+            free_bits=self.free_bits,
+            reduction=self.reduction,
+            return_terms=return_terms,
+            backend=self.backend,
+        )
+
+    def extra_repr(self) -> str:
+        kept = f"likelihood={self.likelihood!r}, {self.shown()}"
+        return f"{kept}, reduction={self.reduction!r}, backend={self.backend!r}"

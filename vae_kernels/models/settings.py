@@ -1,0 +1,161 @@
+"""How VAE and FusedELBO keep the settings of fused_elbo: numbers, tensors, parameters and controls."""
+
+import warnings
+
+import torch
+from torch import nn
+
+from ..controls.penalty import UNITS
+from ..core import checks
+from ..core.control import Control, refuse_bare_value
+from ..core.pairs import FreeBits
+from ..priors import Prior
+from ..typing import FreeBitsLike, FreeBitsUnit, Number, PriorLike
+
+_OF_LOSS = ("beta", "rec_weight", "free_bits_nats", "obs_logvar")
+_KEPT = (*_OF_LOSS, "prior_mu", "prior_logvar")
+
+
+class Settings(nn.Module):
+    """Keeps the settings so that `.to(device)`, copies and state_dict carry them along.
+
+    A number stays an attribute. An nn.Parameter is trained. Another tensor is a buffer. A control is a child module:
+    what this module reads is the control's value at that moment.
+
+    The weights of the loss do not stop weights from loading. Where a checkpoint has a number and this module a tensor
+    or a control, or the reverse, this module keeps what it was made with. A Parameter must be in the checkpoint.
+    """
+
+    beta: Number
+    rec_weight: Number
+    obs_logvar: Number | None
+    prior_mu: torch.Tensor | None
+    prior_logvar: torch.Tensor | None
+    prior_module: Prior | None
+    free_bits_nats: Number | None
+    free_bits_unit: FreeBitsUnit | None
+
+    def __init__(
+        self,
+        *,
+        obs_logvar: Number | None,
+        prior: PriorLike,
+        beta: Number,
+        rec_weight: Number,
+        free_bits: FreeBitsLike | None,
+    ) -> None:
+        super().__init__()
+        self.free_bits = free_bits
+        self._keep("obs_logvar", obs_logvar)
+        self._keep("beta", beta)
+        self._keep("rec_weight", rec_weight)
+        self.prior_module = prior if isinstance(prior, Prior) else None
+        prior_mu, prior_logvar = (None, None) if prior is self.prior_module else _pair(prior)
+        self._keep("prior_mu", prior_mu)
+        self._keep("prior_logvar", prior_logvar)
+
+    @property
+    def prior(self) -> PriorLike:
+        """None for N(0, I), the pair (mu, logvar), or the module."""
+        mu, logvar = self.prior_mu, self.prior_logvar
+        return self.prior_module if mu is None or logvar is None else (mu, logvar)
+
+    @property
+    def free_bits(self) -> FreeBitsLike | None:
+        """None, or FreeBits(nats, unit)."""
+        nats, unit = self.free_bits_nats, self.free_bits_unit
+        return None if nats is None or unit is None else FreeBits(nats, unit)
+
+    @free_bits.setter
+    def free_bits(self, pair: FreeBitsLike | None) -> None:
+        nats, unit = (None, None) if pair is None else checks.free_bits(pair, UNITS)
+        self._keep("free_bits_nats", nats)
+        self.free_bits_unit = unit
+
+    def shown(self) -> str:
+        """The settings in a few words, for extra_repr(). A setting of None is left out, but for the prior."""
+        nats = None if self.free_bits is None else f"({_shown(self.free_bits[0])}, {self.free_bits[1]!r})"
+        prior = self.prior
+        words = {"beta": _shown(self.beta), "rec_weight": _shown(self.rec_weight)}
+        words["prior"] = "N(0, I)" if prior is None else _shown(prior)
+        words |= {"obs_logvar": None if self.obs_logvar is None else _shown(self.obs_logvar), "free_bits": nats}
+        return ", ".join(f"{name}={word}" for name, word in words.items() if word is not None)
+
+    def _keep(self, name, value):
+        """Set an attribute; a tensor becomes a buffer."""
+        if isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter):
+            refuse_bare_value(name.removesuffix("_nats"), value)
+            if value.requires_grad:
+                # As a buffer it would be missing from parameters(): "learned" by name and constant in fact.
+                raise ValueError(f"{name}: got a tensor that requires grad, expected an nn.Parameter (to train it)")
+            self.__dict__.pop(name, None)
+            self._modules.pop(name, None)
+            self.register_buffer(name, value)
+        else:
+            setattr(self, name, value)
+
+    def __setattr__(self, name, value):
+        if name in _KEPT:
+            refuse_bare_value(name.removesuffix("_nats"), value)
+            if value is None or isinstance(value, (int, float, Control)):  # may take the place of another kind
+                self._buffers.pop(name, None)
+                self._modules.pop(name, None)
+        super().__setattr__(name, value)
+
+    def __setstate__(self, state):
+        pair = state.pop("free_bits", None)  # an attribute in what 0.1 pickled
+        super().__setstate__(state)
+        if "free_bits_unit" not in self.__dict__:
+            self.free_bits = pair
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        for name in _OF_LOSS:
+            if name not in self._parameters:
+                self._reconcile(state_dict, name, prefix + name)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _reconcile(self, state_dict, name, key):
+        """Make of what a checkpoint has of one setting what this module expects. state_dict is torch's own copy."""
+        there, held = state_dict.get(key), getattr(self, name)
+        of_control = [k for k in state_dict if k.startswith(key + ".")]
+        if isinstance(held, Control):
+            if not of_control:  # none, or the bare value, as in a checkpoint of 0.1
+                if there is not None and not held._take(key, there):
+                    return
+                state_dict |= {f"{key}.{part}": value for part, value in held.state_dict().items()}
+            state_dict.pop(key, None)
+            return
+        if name == "obs_logvar" and not isinstance(held, torch.Tensor) and (of_control or there is not None):
+            if held is None:  # the decoder of the checkpoint is another model: an unexpected key, as everywhere
+                return
+            warnings.warn(f"{key}: the checkpoint has a variance, and this module keeps its own, {held}", stacklevel=2)
+        for k in of_control:
+            del state_dict[k]
+        if name in self._buffers:
+            state_dict.setdefault(key, held)
+        else:
+            state_dict.pop(key, None)
+
+
+def _shown(setting):
+    """A setting in a few words. Of a child module it is the kind, because repr() has a line of its own for each."""
+    if isinstance(setting, tuple):
+        return f"({', '.join(map(_shown, setting))})"
+    if isinstance(setting, (Control, Prior)):
+        return type(setting).__name__
+    if not isinstance(setting, torch.Tensor):
+        return f"{setting:g}"
+    kind = "Parameter" if isinstance(setting, nn.Parameter) else "tensor"
+    one = setting.numel() == 1 and setting.is_cpu  # the number of another device would be waited for
+    return f"{kind}({setting.item():g})" if one else f"{kind}(shape={tuple(setting.shape)})"
+
+
+def _pair(prior):
+    """prior as a pair (mu, logvar) of tensors, checked."""
+    if not isinstance(prior, (tuple, list)) or len(prior) != 2:
+        expected = "None or a pair (mu, logvar) of tensors, or a module of vae_kernels.priors"
+        raise TypeError(f"prior: got {type(prior).__name__}, expected {expected}")
+    for i, part in enumerate(prior):
+        if not isinstance(part, torch.Tensor):
+            raise TypeError(f"prior[{i}]: got {type(part).__name__}, expected a tensor or nn.Parameter")
+    return prior

@@ -1,0 +1,237 @@
+"""The thin VAE: an encoder, a decoder and the objective, and nothing else.
+
+Use it as it is, or read it as an example of a training step: every number comes from the public functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import torch
+from torch import nn
+from typing_extensions import Unpack
+
+from .. import functional
+from ..core import checks
+from ..core.terms import ElboTerms
+from ..likelihoods import by_name, formula_of
+from ..priors import Prior
+from ..typing import (
+    Backend,
+    FreeBitsLike,
+    LikelihoodLike,
+    Number,
+    PriorLike,
+    Recon,
+    Reduction,
+    ShardLike,
+    StepCall,
+    StepSettings,
+)
+from .settings import Settings
+
+
+class VAE(Settings):
+    """A variational autoencoder with a diagonal Gaussian posterior.
+
+    encoder:      module, x [B, ...] float -> one tensor [B, 2L, ...] (mu, then logvar), or a pair (mu, logvar).
+    decoder:      module, z [B, L, ...] -> the likelihood's parameter of the shape of x, or a tuple or a mapping of its
+                  parameters, as in `fused_elbo`; with "categorical" the logits [B, K, ...].
+    likelihood:   a name in `vae_kernels.LIKELIHOODS`, or an object of `vae_kernels.likelihoods`; kept as it is given.
+    obs_logvar:   as in `fused_elbo`. An `nn.Parameter` is trained, a tensor is kept as a buffer; or a RunningLogvar.
+    prior:        None is N(0, I); a pair (mu, logvar) of tensors or Parameters that broadcast to [B, L, ...]; or a
+                  module of `vae_kernels.priors`, whose KL may be a Monte Carlo estimate.
+    beta, rec_weight: float, 0-d tensor or control (`beta=vk.controls.LinearWarmup(1000)`), the weights of the KL and of
+                  the negative log-likelihood. A control is a child module: it moves, is copied and is saved with this
+                  one. Give the control itself; its bare `value` is an error, as it would be cut off.
+    free_bits:    as in `fused_elbo`.
+    latent_shape: shape of one z, an int or a tuple without the batch; only `sample` needs it.
+    autoregressive: the decoder is called with (z, x), x as the encoder has it, and gives the parameters of
+                  p(x_i | x_before_i, z) for all i at once. Without an x there is then no `sample` and no `reconstruct`.
+    backend:      as in `fused_elbo`.
+
+    Losses are in nats per sample, minimised: -ELBO where both weights are 1. Bad arguments: ValueError or TypeError.
+    A checkpoint whose beta, rec_weight or free_bits is a number where this one is a tensor or a control, or the
+    reverse, loads all the same: this VAE keeps its own. A Parameter that is missing there is an error.
+    """
+
+    if TYPE_CHECKING:
+        __call__: StepCall
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        *,
+        likelihood: LikelihoodLike = "bernoulli",
+        obs_logvar: Number | None = None,
+        prior: PriorLike = None,
+        beta: Number = 1.0,
+        rec_weight: Number = 1.0,
+        free_bits: FreeBitsLike | None = None,
+        latent_shape: int | Iterable[int] | None = None,
+        autoregressive: bool = False,
+        backend: Backend = "auto",
+    ) -> None:
+        checks.likelihood(likelihood)
+        for name, weight in (("beta", beta), ("rec_weight", rec_weight)):
+            if isinstance(weight, torch.Tensor) and weight.dim():
+                raise ValueError(f"{name}: got shape {tuple(weight.shape)}, expected a float or a 0-d tensor")
+        super().__init__(obs_logvar=obs_logvar, prior=prior, beta=beta, rec_weight=rec_weight, free_bits=free_bits)
+        self.encoder = encoder
+        self.decoder = decoder
+        self.likelihood: LikelihoodLike = likelihood
+        self.autoregressive = autoregressive
+        self.latent_shape = (latent_shape,) if isinstance(latent_shape, int) else latent_shape and tuple(latent_shape)
+        self.backend: Backend = backend
+
+    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """x [B, ...] (float, uint8 read as x/255, or counts as they are) -> posterior (mu, logvar), each [B, L, ...].
+
+        Counts reach the encoder as they come: one that wants log(1 + x) takes it itself. So do levels of "categorical"
+        that are no uint8; uint8 is x/255 to the encoder, and the level itself to the loss.
+        """
+        moments = self._moments(x)
+        mu, logvar = moments[0].chunk(2, dim=1) if len(moments) == 1 else moments
+        return mu, logvar
+
+    def _moments(self, x):
+        """(mu, logvar), or both in one tensor [B, 2L, ...], as the encoder gives them."""
+        out = self.encoder(self._read(x))
+        if isinstance(out, torch.Tensor):
+            if out.dim() < 2 or out.shape[1] % 2:
+                shape = tuple(out.shape)
+                raise ValueError(f"encoder: gave shape {shape}, expected [B, 2L, ...]: mu, then logvar, along dim 1")
+            return (out,)
+        if not (isinstance(out, (tuple, list)) and len(out) == 2):
+            raise TypeError(
+                f"encoder: gave {type(out).__name__}, expected a tensor [B, 2L, ...] or a pair (mu, logvar)"
+            )
+        mu, logvar = out
+        if mu.shape != logvar.shape:
+            raise ValueError(
+                f"encoder: gave mu {tuple(mu.shape)} and logvar {tuple(logvar.shape)}, expected equal shapes"
+            )
+        return mu, logvar
+
+    def _read(self, x):
+        """x as the networks take it."""
+        if x.is_floating_point():
+            return x
+        unit = x.dtype == torch.uint8 and formula_of(self.likelihood).SUPPORT != "counts"
+        return x.to(self._like().dtype) / (255 if unit else 1)
+
+    def decode(self, z: torch.Tensor, x: torch.Tensor | None = None) -> Recon:
+        """z [B, L, ...] -> what the decoder puts out: a tensor, or a tuple or a mapping of the likelihood's parameters.
+
+        x: [B, ...], which only an autoregressive decoder takes, and needs.
+        """
+        if self.autoregressive != (x is not None):
+            came, expected = ("none", "[B, ...]") if x is None else ("a tensor", "none")
+            raise ValueError(f"x: got {came}, expected {expected} with autoregressive={self.autoregressive}")
+        return self.decoder(z) if x is None else self.decoder(z, self._read(x))
+
+    def forward(self, x: torch.Tensor, **settings: Any) -> torch.Tensor | ElboTerms:
+        """The loss, so that wrappers (DDP, torch.compile, torch.func) see the whole step in one call."""
+        return self.loss(x, **settings)
+
+    # fmt: off
+    @overload
+    def loss(
+        self, x: torch.Tensor, *, return_terms: Literal[False] = False, **settings: Unpack[StepSettings],
+    ) -> torch.Tensor: ...
+    @overload
+    def loss(
+        self, x: torch.Tensor, *, return_terms: Literal[True], **settings: Unpack[StepSettings],
+    ) -> ElboTerms: ...
+    @overload
+    def loss(
+        self, x: torch.Tensor, *, return_terms: bool, **settings: Unpack[StepSettings],
+    ) -> torch.Tensor | ElboTerms: ...
+    # fmt: on
+
+    def loss(
+        self,
+        x: torch.Tensor,
+        *,
+        beta: Number | None = None,
+        reduction: Reduction = "mean",
+        generator: torch.Generator | None = None,
+        shard: ShardLike | None = None,
+        return_terms: bool = False,
+    ) -> torch.Tensor | ElboTerms:
+        """The objective of a batch in nats, of one posterior sample each: the mean over the batch, a scalar.
+
+        x:            [B, ...], float or uint8; uint8 goes to the loss as it is and is read as x/255 there. Counts: also
+                      int16 and int32, all read as they are.
+        beta:         None for the module's own; float, 0-d tensor or control.
+        reduction:    as in `fused_elbo`.
+        shard:        as in `sample_kl`: the place of x in a batch that ranks share.
+        return_terms: give the dataclass of `fused_elbo` instead, with nll [B], kl [B] and kl_per_dim [L, ...], which is
+                      None where the KL is a Monte Carlo estimate.
+        """
+        beta = self.beta if beta is None else beta
+        shared: dict[str, Any] = {
+            "likelihood": self.likelihood,
+            "obs_logvar": self.obs_logvar,
+            "beta": beta,
+            "rec_weight": self.rec_weight,
+            "free_bits": self.free_bits,
+            "reduction": reduction,
+            "backend": self.backend,
+        }
+        draw: dict[str, Any] = {"generator": generator, "shard": shard, "backend": self.backend}
+        given = x if self.autoregressive else None
+        closed_form = not isinstance(self.prior, Prior) or self.prior.closed_form
+        if (return_terms or self.free_bits is not None) and closed_form:
+            mu, logvar = self.encode(x)
+            recon = self.decode(functional.reparameterize(mu, logvar, **draw), given)
+            shared |= {"prior": self.prior, "return_terms": return_terms}
+            return functional.fused_elbo(recon, x, mu, logvar, **shared)
+        # The noise and the KL together: mu and logvar are read once, and get one gradient from one kernel.
+        z, kl = functional.sample_kl(*self._moments(x), prior=self.prior, **draw)
+        return functional.fused_elbo(self.decode(z, given), x, kl=kl, return_terms=return_terms, **shared)
+
+    @torch.no_grad()
+    def reconstruct(self, x: torch.Tensor) -> torch.Tensor:
+        """x [B, ...] -> the likelihood's mean at the posterior's mean, of the shape of x. Carries no gradient.
+
+        With "categorical" it is the mean level, between 0 and K-1.
+        """
+        mu, _ = self.encode(x)
+        return self._mean(self.decode(mu))
+
+    @torch.no_grad()
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
+        """n means [n, ...] of the likelihood, decoded from draws of the prior. Carries no gradient."""
+        return self._mean(self.decode(self.sample_prior(n, generator=generator)))
+
+    @torch.no_grad()
+    def sample_prior(self, n: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
+        """n draws of the prior, [n, L, ...]. Carries no gradient."""
+        if isinstance(self.prior, Prior):
+            return self.prior.sample(n, generator=generator)
+        if self.latent_shape is None:
+            raise ValueError("sample: the latent shape is not known; give VAE(..., latent_shape=) the shape of one z")
+        like, shape = self._like(), (n, *self.latent_shape)
+        if self.prior is None:
+            mu = logvar = like.new_zeros(shape)
+        else:
+            mu, logvar = (part.expand(shape) for part in self.prior)
+        return functional.reparameterize(mu, logvar, generator=generator, backend=self.backend)
+
+    def _mean(self, recon):
+        return formula_of(self.likelihood).mean(**by_name(recon, self.likelihood))
+
+    def _like(self):
+        """A tensor of the network's dtype and device: its first floating-point parameter or buffer."""
+        for tensor in (*self.parameters(), *self.buffers()):
+            if tensor.is_floating_point():
+                return tensor
+        return torch.empty(())
+
+    def extra_repr(self) -> str:
+        shape = f", latent_shape={self.latent_shape}" if self.latent_shape else ""
+        autoregressive = ", autoregressive=True" if self.autoregressive else ""
+        return f"likelihood={self.likelihood!r}, {self.shown()}{shape}{autoregressive}, backend={self.backend!r}"
