@@ -56,7 +56,7 @@ class Machine:
         ctypes.memset(address, 0xFF, size)
 
     def freed_all_but(self, tensors):
-        """Of the tensors that the backend has made, these are left. The memory of the others may come again, written."""
+        """Of the tensors that the backend has made, these are left. The memory of the others may come again."""
         left = {tensor.untyped_storage().data_ptr() for tensor in tensors}
         self._fresh = {address: size for address, size in self._fresh.items() if address in left}
 
