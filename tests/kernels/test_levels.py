@@ -71,6 +71,14 @@ def test_dtypes(backend, case, inner):
     levels.compare(backend, levels.LAYOUTS["levels innermost"](logits) if inner else logits, x)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", [(1, 2, (70,), 92), (1, 2, (3, 5), 43), (3, 8, (2, 7, 3), 53)], ids=str)
+def test_a_gradient_halfway_between_two_16_bit_numbers(backend, case):
+    """Rounding may go either way there. Both ways are right."""
+    *shape, seed = case
+    levels.compare(backend, *levels.draw(*shape, torch.float16, seed=seed))
+
+
 @pytest.mark.parametrize(("backend", "name"), few(levels.LAYOUTS, some=(0, 1, 2, 5)))
 @pytest.mark.parametrize("of", ["logits", "x", "both"])
 def test_layouts(backend, name, of):

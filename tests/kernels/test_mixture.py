@@ -51,18 +51,31 @@ def outcome(inputs, backend, dtype=None, uniform=False):
     return dict(zip(("log_p", *NAMES), (log_p, *grads), strict=True))
 
 
+def magnitudes(inputs, uniform):
+    """For each gradient of the mixture the largest sum over the samples of |the gradient of one sample|.
+
+    A sum's rounding error is relative to this number, and not to the sum, which is small where its terms cancel.
+    """
+    z, *mixture = (t.detach().double() for t in inputs)
+    weight = torch.full(z.shape[:1], 0.7, dtype=torch.float64) if uniform else incoming(*z.shape[:1])
+    of_one = torch.func.grad(lambda m, z, w: w * vk.mixture_log_prob(z[None], *m, backend="torch")[0])
+    grads = torch.func.vmap(of_one, (None, 0, 0))(tuple(mixture), z, weight)
+    return {name: grad.abs().sum(0).max() for name, grad in zip(NAMES[1:], grads, strict=True)}
+
+
 def compare(inputs, uniform=False, backend="cpu"):
     """float32: twice torch's own error, and the rounding that is left where torch happens to have none: that of a score
     s, which is one of the responsibilities' e^s, and that of the result's storage. float64, where the truth has the
-    error of float64 too: what the sum of a score's dims can round, at most."""
+    error of float64 too: what the sum of a score's dims can round, at most, and the sum over the samples."""
     dtype, dims = inputs[0].dtype, inputs[0].shape[-1]
     ours, theirs = (outcome(inputs, who, uniform=uniform) for who in (backend, "torch"))
     truth = outcome(inputs, "torch", torch.float64, uniform)
     compute = torch.float64 if dtype == torch.float64 else torch.float32
     assert ours["log_p"].dtype == compute
     of_score = torch.finfo(compute).eps * (3 + min(dims, 32) if dtype == torch.float64 else 1)
+    sums = magnitudes(inputs, uniform) if dtype == torch.float64 else {}
     for name, value in truth.items():
-        scale = value.abs().max()
+        scale = max(value.abs().max(), sums.get(name, 0))
         error, torchs = ((o[name].double() - value).abs().max() for o in (ours, theirs))
         rounding = of_score
         if name != "log_p":
@@ -82,6 +95,12 @@ SIZES = [
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_sizes(size, dtype):
     compare(draw(*size, dtype))
+
+
+@compiled
+@pytest.mark.parametrize("size, seed", [((33, 1, 1), 84), ((70, 1, 1), 51)], ids=str)
+def test_a_sum_over_samples_that_cancels(size, seed):
+    compare(draw(*size, torch.float64, seed=seed))
 
 
 # as many as one program takes, and not; several of each; more dims than one chain of sums: few, for the interpreter

@@ -4,6 +4,8 @@ import ctypes
 import re
 
 import cuda_host
+import torch
+from torch.utils._pytree import tree_leaves
 
 from . import targets
 from .machine import Machine
@@ -21,7 +23,7 @@ class Cuda(Machine):
         super().__init__()
         files = sorted((folder or targets.ptx()).glob("*.ptx"))
         self.sources = {name: text for file in files for name, text in entries(file.read_text())}
-        self.modules, self.swap = {}, {}
+        self.modules, self.swap, self._results = {}, {}, []
         library = targets.host()
         self._ops = cuda_host.load(library)
         self._hooks = ON_EMPTY(self.fresh), ON_LAUNCH(self._on_launch)
@@ -30,6 +32,10 @@ class Cuda(Machine):
         handle.ptx_counter.restype = ctypes.c_void_p
         self._counter = handle.ptx_counter()
         self.host = Host(self)
+
+    def forget(self):
+        super().forget()
+        self._results.clear()
 
     def attach(self):
         """The product's backend "cpu" calls these ops."""
@@ -49,6 +55,8 @@ class Cuda(Machine):
             self.give(arguments, "input", readonly=True)
         out = getattr(self._ops, name)(*arguments)
         self.keep(arguments, out)
+        self._results += [tensor for tensor in tree_leaves(out) if isinstance(tensor, torch.Tensor)]
+        self.freed_all_but(self._results)
         self.stats["calls of " + name] += 1
         return out
 

@@ -55,6 +55,11 @@ class Machine:
         self.memory.raw(address, size, "fresh", init=False)
         ctypes.memset(address, 0xFF, size)
 
+    def freed_all_but(self, tensors):
+        """Of the tensors that the backend has made, these are left. The memory of the others may come again."""
+        left = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+        self._fresh = {address: size for address, size in self._fresh.items() if address in left}
+
     def is_fresh(self, tensor):
         storage = tensor.untyped_storage()
         return self._fresh.get(storage.data_ptr()) == storage.nbytes()

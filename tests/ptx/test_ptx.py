@@ -16,7 +16,10 @@ if platform.machine().lower() not in ("x86_64", "amd64"):
 if not shutil.which(targets.CXX[0]):
     pytest.skip(f"no C++ compiler ({targets.CXX[0]}) to compile the simulator with", allow_module_level=True)
 
+import torch
+
 from . import arithmetic, planted, small
+from .machine import Machine
 from .work import ROOT
 
 SCHEDULES = [{"seed": s, "order": s % 3, "policy": s % 3, "resident": 1 + s, "diverge": int(s == 4)} for s in range(6)]
@@ -39,6 +42,15 @@ def test_a_planted_fault_is_found(fault):
     assert small.KERNEL.count(there) == 1
     found = set().union(*(small.run(small.KERNEL.replace(there, wrong), **s)[0] for s in SCHEDULES))
     assert any(k.startswith(kind) for k in found), found
+
+
+def test_memory_that_comes_again_is_not_taken_for_new():
+    """An op frees its scratch memory when it ends. A tensor of the caller that gets this memory is written to."""
+    machine, result, scratch = Machine(), torch.zeros(3), torch.zeros(3)
+    for tensor in (result, scratch):
+        machine.fresh(tensor.data_ptr(), tensor.nbytes)
+    machine.freed_all_but([result])
+    assert machine.is_fresh(result) and not machine.is_fresh(scratch)
 
 
 @pytest.fixture
