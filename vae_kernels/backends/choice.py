@@ -29,7 +29,7 @@ def _load():
     if not _LIBRARY.exists():
         if _REASON.exists():
             return _REASON.read_text().strip()
-        if (_PACKAGE.parent / "setup.py").exists():
+        if (_LIBRARY.parent.parent / "setup.py").exists():
             return "this is the source tree, which has no compiled library: leave its folder, or pip install -e ."
         return "the compiled library was not built"
     if not getattr(sys, "_is_gil_enabled", lambda: True)():  # since Python 3.13
