@@ -10,7 +10,7 @@ import torch
 from typing_extensions import Unpack
 
 from . import backends
-from .core import checks, dtensor, layout
+from .core import checks, dtensor, layout, penalty
 from .core.control import current
 from .core.objective import REDUCTIONS, objective
 from .core.terms import ElboTerms
@@ -116,16 +116,6 @@ def fused_elbo(
         likelihood = checks.likelihood(likelihood)
     if moments is not None:
         mu, logvar = layout.halves(checks.moments(moments, mu=mu, logvar=logvar, kl=kl))
-    if free_bits is not None:
-        given = mu, logvar, kl, prior
-        settings: dict[str, Any] = {
-            "likelihood": likelihood,
-            "obs_logvar": obs_logvar,
-            "beta": beta,
-            "rec_weight": rec_weight,
-        }
-        settings |= {"reduction": reduction, "backend": backend}
-        return _with_free_bits(free_bits, recon, x, given, return_terms, settings)
     latent: Any = (mu, logvar) if kl is None else (kl,)
     alone = kl is None or (mu is None and logvar is None)
     if obs_logvar is None and prior is None and alone and checks.plain_objective(likelihood, recon, x, latent):
@@ -135,13 +125,19 @@ def fused_elbo(
         latent = checks.latent(mu, logvar, kl, pair_of(prior) if kl is None else prior, x)
         x, params = layout.likelihood(x, params)
         latent = layout.latent(latent)
+    kl_without_floor = None
+    if free_bits is not None:
+        nats, unit = checks.free_bits(free_bits, penalty.UNITS)
+        kl_without_floor = latent[0] if len(latent) == 1 else _kl_per_dim(latent, backend)
+        latent = layout.latent((penalty.free_bits(kl_without_floor, nats, unit=unit),))
     if not checks.plain_weights(rec_weight, beta):
         dims = latent[0].shape[1:]
         rec_weight, beta = current(rec_weight), current(beta)
         checks.weight("rec_weight", rec_weight, x)
         checks.weight("beta", beta, x, dims)
         rec_weight, beta = layout.weight(rec_weight), layout.weight(beta, dims)
-    return _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, return_terms, backend)
+    out = _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, return_terms, backend)
+    return out if kl_without_floor is None or not return_terms else _with_kl(out, kl_without_floor)
 
 
 def nll(
@@ -187,8 +183,19 @@ def gaussian_kl(
     if not per_dim:
         return _elbo(None, (), "", latent, 1.0, 1.0, reduction, False, backend)
     checks.choice("reduction", reduction, REDUCTIONS)
-    kl = _elbo(None, (), "", layout.elements(latent), 1.0, 1.0, "none", False, backend).view(latent[0].shape)
+    kl = _kl_per_dim(latent, backend)
     return kl if reduction == "none" else getattr(kl, reduction)(0)
+
+
+def _kl_per_dim(latent, backend) -> torch.Tensor:
+    """The KL of each element of mu: each element is a sample of one latent dimension to the backend."""
+    return _elbo(None, (), "", layout.elements(latent), 1.0, 1.0, "none", False, backend).view(latent[0].shape)
+
+
+def _with_kl(terms: ElboTerms, kl: torch.Tensor) -> ElboTerms:
+    """The terms, with this KL in place of the KL that free bits have raised to their floor."""
+    per_sample, per_dim = (kl.flatten(1).sum(1), kl.mean(0)) if kl.dim() > 1 else (kl, None)
+    return ElboTerms(terms.loss, terms.nll, per_sample, per_dim)
 
 
 def _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms, backend) -> Any:
@@ -199,21 +206,3 @@ def _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms, bac
         return backends.choose(backend, (*params, *latent)).elbo(request)
     own, whole = dtensor.own_part(request)
     return whole(backends.choose(backend, (*own.params, *own.latent)).elbo(own))
-
-
-def _with_free_bits(free_bits, recon, x, latent, return_terms, settings):
-    """fused_elbo whose KL has a floor; that of the terms has none."""
-    from .controls import penalty  # which is made of the functions of this file
-
-    nats, unit = checks.free_bits(free_bits, penalty.UNITS)
-    mu, logvar, kl, prior = latent
-    prior = pair_of(prior) if kl is None else prior
-    checks.latent(mu, logvar, kl, prior, x)
-    if kl is None:
-        kl = gaussian_kl(mu, logvar, prior=prior, per_dim=True, backend=settings["backend"])
-    floored = penalty.free_bits(kl, nats, unit=unit)
-    out = fused_elbo(recon, x, kl=floored, return_terms=return_terms, **settings)
-    if not return_terms:
-        return out
-    per_sample, per_dim = (kl.flatten(1).sum(1), kl.mean(0)) if kl.dim() > 1 else (kl, None)
-    return ElboTerms(out.loss, out.nll, per_sample, per_dim)

@@ -6,8 +6,8 @@ import torch
 
 from .. import functional
 from ..core import checks
+from ..core.ranges import fraction, positive
 from ..typing import Backend
-from .ranges import fraction, positive
 
 
 def balanced_kl(

@@ -4,7 +4,7 @@ import torch
 
 from ..core import checks
 from ..core.control import Control
-from .ranges import fraction, positive
+from ..core.ranges import fraction, positive
 
 
 class Geco(Control):

@@ -7,7 +7,7 @@ import torch
 
 from ..core import checks
 from ..core.control import Control
-from .ranges import count
+from ..core.ranges import count
 
 
 class Schedule(Control):

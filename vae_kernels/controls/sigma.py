@@ -14,8 +14,8 @@ import torch
 
 from ..core import checks
 from ..core.control import Control
+from ..core.ranges import fraction
 from ..typing import VarianceOver
-from .ranges import fraction
 
 OVER: tuple[VarianceOver, ...] = get_args(VarianceOver)
 

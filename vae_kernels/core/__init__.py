@@ -2,10 +2,12 @@
 
 objective.py  the request that functional.py makes and that every backend takes
 checks.py     bad input is an error here
+ranges.py     checks of Python numbers
 layout.py     tensors in the layouts that the kernels read
 noise.py      the noise, as a function of seed, offset and element
 control.py    numbers that change while a model trains: the base of vae_kernels/controls
 terms.py      ElboTerms
+penalty.py    free bits and a capacity: functions of the KL
 pairs.py      FreeBits and Shard
 dtensor.py    batches that are shared out over ranks
 modes.py      a model's training flags

@@ -5,10 +5,10 @@ import warnings
 import torch
 from torch import nn
 
-from ..controls.penalty import UNITS
 from ..core import checks
 from ..core.control import Control, refuse_bare_value
 from ..core.pairs import FreeBits
+from ..core.penalty import UNITS
 from ..priors import Prior
 from ..typing import FreeBitsLike, FreeBitsUnit, Number, PriorLike
 

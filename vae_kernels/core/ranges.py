@@ -1,6 +1,6 @@
-"""Checks of the numbers that controls are made with: each raises ValueError or TypeError that names the argument."""
+"""Checks of Python numbers: each raises ValueError or TypeError that names the argument."""
 
-from ..core import checks
+from . import checks
 
 
 def count(name, value, least=0):
