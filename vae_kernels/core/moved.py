@@ -87,7 +87,10 @@ def _warn(old, new, stacklevel):
 def keep_old_paths() -> None:
     """Once, when the package is imported."""
     for old, new in MOVED.items():
-        sys.modules[f"{_PACKAGE}.{old}"] = _Moved(f"{_PACKAGE}.{old}", f"{_PACKAGE}.{new}")
+        moved = sys.modules[f"{_PACKAGE}.{old}"] = _Moved(f"{_PACKAGE}.{old}", f"{_PACKAGE}.{new}")
+        folder, _, name = old.rpartition(".")
+        if folder:  # vae_kernels.formulas.elbo, as an attribute of a folder that is still there
+            setattr(sys.modules[f"{_PACKAGE}.{folder}"], name, moved)
     sys.meta_path.append(_Inside())
 
 
