@@ -1,6 +1,7 @@
 """The ops. The only folder that knows torch.library; a backend (core/objective.py).
 
 schemas.py      what each op takes and gives, and who computes it
+autograd.py     how the ops with autograd are called, in eager mode and while compiling
 fakes.py        shapes, dtypes and strides of the results, without the work
 objective.py    elbo, with autograd
 sample.py       sample_kl, with autograd

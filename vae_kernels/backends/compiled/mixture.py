@@ -3,7 +3,8 @@
 import torch
 
 from ...formulas.mixture import mixture as reference
-from .schemas import KERNELS, in_place
+from .autograd import Function, apply, in_place, mask, mode_of
+from .schemas import KERNELS
 
 
 def mixture(z, loc, logvar, log_weight, *, ahead=True, kernels="compiled"):
@@ -13,26 +14,24 @@ def mixture(z, loc, logvar, log_weight, *, ahead=True, kernels="compiled"):
     of the work, are not computed twice. In the backward pass they are multiplied, if all samples have one incoming
     gradient (a mean, a sum), and computed anew if not: which of the two it is, a GPU would have to be waited for.
     """
-    compiling = torch.compiler.is_compiling()
+    mode = mode_of(kernels)
     few = len(loc) <= _MOST_COMPONENTS and loc.numel() <= _MOST_NUMBERS
     on_cpu = z.is_cpu and kernels == "compiled"
-    ahead = ahead and few and on_cpu and not compiling and torch.is_grad_enabled()
-    if compiling and kernels == "triton":
-        kernels = "triton ops"
-    return (_Mixture.apply if compiling else _apply_mixture)(kernels, ahead, z, loc, logvar, log_weight)
+    ahead = ahead and few and on_cpu and not mode.compiling and torch.is_grad_enabled()
+    return apply(_Mixture, mode, ahead, z, loc, logvar, log_weight)
 
 
 # One tile of components: csrc/cpu/mixture.h
 _MOST_COMPONENTS, _MOST_NUMBERS = 512, 1 << 15
 
 
-class _Mixture(torch.autograd.Function):
+class _Mixture(Function):
     @staticmethod
-    def forward(ctx, *arguments):  # as in objective.py
-        kernels, ahead, *inputs = arguments
-        need = sum([1 << i for i, wanted in enumerate(ctx.needs_input_grad[2:]) if wanted])
-        log_p, peak, log_sum, *grads = KERNELS[kernels]["mixture"](*inputs, need if ahead else 0)
-        ctx.kernels, ctx.need, ctx.ahead = kernels, need, bool(grads)
+    def forward(ctx, *arguments):
+        mode, ahead, *inputs = arguments
+        need = mask(ctx.needs_input_grad[2:])
+        log_p, peak, log_sum, *grads = KERNELS[mode.kernels]["mixture"](*inputs, need if ahead else 0)
+        ctx.mode, ctx.need, ctx.ahead = mode, need, bool(grads)
         ctx.save_for_backward(*inputs, peak, log_sum, *grads)
         return log_p
 
@@ -46,13 +45,10 @@ class _Mixture(torch.autograd.Function):
         elif ctx.ahead and _is_one_number(grad):
             grads = [g * grad[0] for g in ahead] if len(grad) else ahead
         else:
-            mixture_backward = KERNELS[ctx.kernels]["mixture_backward"]
+            mixture_backward = KERNELS[ctx.mode.kernels]["mixture_backward"]
             grads = mixture_backward(grad, *inputs, peak, log_sum, ctx.need)
         return None, None, *in_place(grads, needed)
 
 
 def _is_one_number(grad):
     return grad.stride() == (0,) or torch.equal(grad, grad[:1].expand_as(grad))
-
-
-_apply_mixture = super(torch.autograd.Function, _Mixture).apply  # as _apply_elbo  # pyright: ignore

@@ -8,8 +8,9 @@ from ...core.objective import Objective, Reduction, restored, weight
 from ...core.terms import ElboTerms
 from ...formulas import LEVELS, LIKELIHOODS
 from .. import reference
+from .autograd import Function, apply, in_place, mask, mode_of
 from .levels import levels
-from .schemas import KERNELS, flat, in_place
+from .schemas import KERNELS, flat
 
 
 def elbo(objective, kernels="compiled"):
@@ -19,15 +20,12 @@ def elbo(objective, kernels="compiled"):
         return _elbo_of_levels(objective, kernels)
     if params:
         settings, params = _with_defaults(settings, params)
-    compiling = torch.compiler.is_compiling()
-    never = _NEVER_AHEAD[compiling]
+    mode = mode_of(kernels)
+    never = _NEVER_AHEAD[mode.compiling]
     ahead = settings.reduction != Reduction.NONE
     for t in (*params, *latent):
         ahead = ahead and t.dtype not in never
-    if compiling and kernels == "triton":
-        kernels = "triton ops"
-    how = kernels, ahead, compiling
-    out = (_Elbo.apply if compiling else _apply_elbo)(how, settings, x, rec_weight, beta, *params, *latent)
+    out = apply(_Elbo, mode, (settings, ahead), x, rec_weight, beta, *params, *latent)
     if not settings.terms:
         return out
     shape = latent[0].shape if latent else x.shape[:1]
@@ -53,29 +51,25 @@ def _with_defaults(settings, params):
 _NEVER_AHEAD = {False: (torch.float16,), True: (torch.float16, torch.bfloat16)}
 
 
-class _Elbo(torch.autograd.Function):
+class _Elbo(Function):
     """With a scalar loss the gradients are computed while the loss is, for an incoming gradient of 1, and rescaled
     in the backward pass if it is another. Else they are computed in the backward pass: with a loss per sample; with
     float16 storage, where an unscaled gradient underflows; with bfloat16 storage, where rescaling would round twice."""
 
     @staticmethod
     def forward(ctx, *arguments):
-        # Not by name: without a gradient to compute, dynamo leaves ctx out where a signature has one name fewer than
-        # there are arguments (torch 2.13, AutogradFunctionVariable.call_apply).
-        (kernels, ahead, compiling), settings, *tensors = arguments
-        _, _, of_x, of_rec_weight, of_beta, *wanted = ctx.needs_input_grad
-        need = 0
-        for of_input in reversed(wanted):
-            need += need + of_input
-        if of_x or of_rec_weight or of_beta:  # those gradients come through the reference, and so may the others
+        mode, (settings, ahead), *tensors = arguments
+        _, _, x_needs, rec_weight_needs, beta_needs, *needed = ctx.needs_input_grad
+        need = mask(needed)
+        if x_needs or rec_weight_needs or beta_needs:  # their gradients come from the reference, as do then all others
             ahead = False
         terms = settings.terms
-        out = KERNELS[kernels]["elbo"](*flat(settings, tensors), need if ahead else 0, terms)
+        out = KERNELS[mode.kernels]["elbo"](*flat(settings, tensors), need if ahead else 0, terms)
         # Saved tensors are not given up before the graph is; attributes can be, so that in eager mode the gradient that
         # leaves the backward pass has one owner, who need not copy it.
         grads = out[1 + terms :]
-        ctx.kernels, ctx.settings, ctx.need, ctx.ahead, ctx.compiling = kernels, settings, need, bool(grads), compiling
-        if compiling:
+        ctx.mode, ctx.settings, ctx.need, ctx.ahead = mode, settings, need, bool(grads)
+        if mode.compiling:
             ctx.save_for_backward(*tensors, *grads)
         else:
             ctx.save_for_backward(*tensors)
@@ -83,7 +77,7 @@ class _Elbo(torch.autograd.Function):
         if not terms:
             return out[0]
         ctx.mark_non_differentiable(out[1])
-        if not compiling:
+        if not mode.compiling:
             ctx.set_materialize_grads(False)  # else zeros are made for them in the backward pass
         return out[0], out[1]
 
@@ -96,18 +90,16 @@ class _Elbo(torch.autograd.Function):
             tensors = ctx.saved_tensors[: len(needed) - _NO_TENSORS]
             if create_graph or any(needed[_NO_TENSORS : _NO_TENSORS + 3]):  # x and the weights
                 return None, None, *_reference_gradients(ctx.settings, tensors, grad, needed[_NO_TENSORS:])
-            grads = KERNELS[ctx.kernels]["elbo_backward"](grad, *flat(ctx.settings, tensors), ctx.need)
+            grads = KERNELS[ctx.mode.kernels]["elbo_backward"](grad, *flat(ctx.settings, tensors), ctx.need)
         return in_place(grads, needed)
 
 
 _NO_TENSORS = 2  # arguments of _Elbo before the tensors
-# In eager mode without the part of apply that serves torch.func, where these functions are never used: a quarter of it.
-_apply_elbo = super(torch.autograd.Function, _Elbo).apply  # pyright: ignore
 
 
 def _rescaled(ctx, grad):
     """The gradients that forward() computed, times the incoming one; None if that would round a bfloat16 twice."""
-    if ctx.compiling:
+    if ctx.mode.compiling:
         saved = ctx.saved_tensors[len(ctx.needs_input_grad) - _NO_TENSORS :]
         return [(grad * g).to(g.dtype) for g in saved]
     grads = ctx.grads
@@ -121,7 +113,7 @@ def _rescaled(ctx, grad):
         if keep:
             return [g * grad for g in grads]
         ctx.grads = None
-        KERNELS[ctx.kernels]["rescale_"](grads, grad)
+        KERNELS[ctx.mode.kernels]["rescale_"](grads, grad)
         return grads
     scale = grad.item()
     if scale != 1:

@@ -4,30 +4,28 @@ import torch
 
 from ...core.objective import Draw
 from .. import reference
-from .schemas import KERNELS, in_place
+from .autograd import Function, apply, in_place, mask, mode_of
+from .schemas import KERNELS
 
 
 def sample_kl(draw, kernels="compiled"):
     """z and the KL that the request asks for, by the ops; shapes and layouts are those of the schema."""
     mu, logvar, prior, rng, n_samples, with_kl = draw
-    compiling = torch.compiler.is_compiling()
-    if compiling and kernels == "triton":
-        kernels = "triton ops"
-    z, *kl = (_Sample.apply if compiling else _apply_sample)(kernels, rng, n_samples or 0, with_kl, mu, logvar, *prior)
+    z, *kl = apply(_Sample, mode_of(kernels), rng, n_samples or 0, with_kl, mu, logvar, *prior)
     return z, kl[0] if with_kl else None
 
 
-class _Sample(torch.autograd.Function):
+class _Sample(Function):
     """The noise is not stored: the backward pass draws it again."""
 
     @staticmethod
-    def forward(ctx, *arguments):  # as in objective.py
-        kernels, rng, n_samples, with_kl, mu, logvar, *prior = arguments
-        ctx.kernels, ctx.n_samples = kernels, n_samples
+    def forward(ctx, *arguments):
+        mode, rng, n_samples, with_kl, mu, logvar, *prior = arguments
+        ctx.mode, ctx.n_samples = mode, n_samples
         ctx.save_for_backward(rng, mu, logvar, *prior)
         ctx.set_materialize_grads(False)
         mu, logvar = reference.halves(mu, logvar)
-        return tuple(KERNELS[kernels]["sample"](mu, logvar, prior, rng, n_samples, with_kl))
+        return tuple(KERNELS[mode.kernels]["sample"](mu, logvar, prior, rng, n_samples, with_kl))
 
     @staticmethod
     def backward(ctx, grad_z, grad_kl=None):
@@ -42,13 +40,9 @@ class _Sample(torch.autograd.Function):
             wanted = [t for t, n in zip((mu, logvar, *prior), needed, strict=True) if n]
             grads = torch.autograd.grad(outputs, wanted, incoming, create_graph=True, allow_unused=True)
         else:
-            need = sum([1 << i for i, n in enumerate(needed) if n])
             packed = logvar is None and needed[0]
             mu, logvar = reference.halves(mu, logvar)
             grad_z = None if grad_z is None else grad_z.contiguous()
-            sample_backward = KERNELS[ctx.kernels]["sample_backward"]
-            grads = sample_backward(grad_z, grad_kl, mu, logvar, prior, rng, ctx.n_samples, need, packed)
+            sample_backward = KERNELS[ctx.mode.kernels]["sample_backward"]
+            grads = sample_backward(grad_z, grad_kl, mu, logvar, prior, rng, ctx.n_samples, mask(needed), packed)
         return None, None, None, None, *in_place(grads, needed)
-
-
-_apply_sample = super(torch.autograd.Function, _Sample).apply  # as _apply_elbo  # pyright: ignore

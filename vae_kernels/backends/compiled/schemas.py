@@ -90,9 +90,3 @@ def attach_triton(kernels, key):
     KERNELS["triton"] = {name: getattr(kernels, name) for name in (*_SCHEMAS, "rescale_")}
     for name in _SCHEMAS:
         library.impl(f"triton_{name}", getattr(kernels, name), key)
-
-
-def in_place(grads, needed):
-    """The gradients at the places where one is needed, None at the others."""
-    grads = iter(grads)
-    return tuple([next(grads) if wanted else None for wanted in needed])

@@ -1,0 +1,55 @@
+"""What the autograd functions of the ops share: how they are called, and which gradients they give."""
+
+from typing import NamedTuple
+
+import torch
+
+
+class Mode(NamedTuple):
+    """How an op is called.
+
+    kernels    a key of schemas.KERNELS: who computes
+    compiling  whether torch.compile traces the call
+    """
+
+    kernels: str
+    compiling: bool
+
+
+_EAGER = {name: Mode(name, False) for name in ("compiled", "triton")}
+_COMPILING = {"compiled": Mode("compiled", True), "triton": Mode("triton ops", True)}
+
+
+def mode_of(backend: str) -> Mode:
+    """The mode of this call: the one place where eager mode and a compiler part."""
+    return (_COMPILING if torch.compiler.is_compiling() else _EAGER)[backend]
+
+
+class Function(torch.autograd.Function):
+    """An autograd function whose first argument is a Mode.
+
+    The arguments are one tuple, `forward(ctx, *arguments)`: where no gradient is needed, dynamo leaves ctx out
+    if the signature has one name fewer than there are arguments (torch 2.13, AutogradFunctionVariable.call_apply).
+    """
+
+    def __init_subclass__(cls):
+        # Without the part of apply that serves torch.func, where these functions are never used: a quarter of the time.
+        cls.apply_eager = super(torch.autograd.Function, cls).apply  # pyright: ignore
+
+
+def apply(function, mode: Mode, *arguments):
+    return function.apply(mode, *arguments) if mode.compiling else function.apply_eager(mode, *arguments)
+
+
+def mask(needed) -> int:
+    """The number whose bit i says that input i needs a gradient."""
+    bits = 0
+    for wanted in reversed(needed):
+        bits += bits + wanted
+    return bits
+
+
+def in_place(grads, needed):
+    """The gradients at the places where one is needed, None at the others."""
+    grads = iter(grads)
+    return tuple([next(grads) if wanted else None for wanted in needed])
