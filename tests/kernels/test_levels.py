@@ -230,6 +230,7 @@ def test_a_float64_posterior_makes_a_float64_loss(backend):
     assert terms.loss.dtype == terms.nll.dtype == torch.float64
 
 
+@pytest.mark.full("triton")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_to_second_order(backend):
     x = torch.tensor([[0, 2], [3, 1]])

@@ -191,6 +191,7 @@ def test_moments_get_one_gradient_from_one_kernel():
         assert torch.equal(packed, halves)
 
 
+@pytest.mark.full("triton")
 def test_second_derivatives_of_moments(backend):
     both = torch.randn(3, 8, dtype=torch.float64, requires_grad=True)
     sample = lambda t: vk.sample_kl(t, generator=torch.Generator().manual_seed(3), backend=backend)  # noqa: E731

@@ -133,6 +133,7 @@ def test_noise_bits():
     assert torch.equal(first, expected[0]) and torch.equal(second, expected[1])
 
 
+@pytest.mark.full("triton")
 @pytest.mark.parametrize("order", [None, channels_last], ids=["contiguous", "channels_last"])
 @pytest.mark.parametrize("f", [two_calls, one_call, gaussian])
 def test_a_dynamic_batch_is_compiled_once(f, order):
@@ -145,6 +146,7 @@ def test_a_dynamic_batch_is_compiled_once(f, order):
     assert len(graphs) == 1
 
 
+@pytest.mark.full("triton")
 def test_a_batch_that_changes_is_compiled_twice_at_most():
     """As users have it, with the smaller last batch of an epoch: static first, then dynamic for all."""
     step, counter = counted(two_calls)
@@ -179,6 +181,7 @@ def test_a_thousand_betas_are_compiled_once():
     torch.testing.assert_close(losses, at_0 + betas.double() * (at_1 - at_0))
 
 
+@pytest.mark.full("triton")
 def test_train_and_eval_in_turns_are_compiled_once_each():
     """A network has its own two modes, which torch compiles apart. Nothing is compiled anew for the last, smaller batch
     of an epoch, nor when a mode comes again."""

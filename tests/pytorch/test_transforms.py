@@ -34,6 +34,7 @@ def all_inputs():
     return [t.requires_grad_() for t in (*named.values(), torch.tensor(0.7, dtype=torch.float64))]
 
 
+@pytest.mark.full("triton")
 @pytest.mark.parametrize("reduction", ["mean", pytest.param("none", marks=pytest.mark.full)])
 def test_every_input_to_second_order(backend, reduction):
     def f(loc, obs, x, mu, logvar, m, v, beta, rec_weight):
@@ -46,6 +47,7 @@ def test_every_input_to_second_order(backend, reduction):
     assert gradgradcheck(f, all_inputs())
 
 
+@pytest.mark.full("triton")
 def test_a_sample_to_second_order(backend):
     def f(mu, logvar, m, v):
         gen = torch.Generator().manual_seed(3)

@@ -1,9 +1,9 @@
 """The two tiers of the tests: plain `pytest` is the quick one, `pytest --full` is everything.
 
-The quick tier leaves out what is marked `full`. Of a test with many cases it takes as few as give every value of every
-argument at least once, and every likelihood on every backend. A table of 11 shapes, 3 reductions and 10 pairs of
-backend and likelihood has 330 cases, of which the quick tier takes some 12. The choice depends on nothing but the list
-of cases: two machines choose the same.
+The quick tier leaves out what is marked `full`. Of a test that is marked `full("triton")` it leaves out the cases of
+"triton". Of a test with many cases it takes as few as give every value of every argument at least once, and every
+likelihood on every backend. A table of 11 shapes, 3 reductions and 10 pairs of backend and likelihood has 330 cases, of
+which the quick tier takes some 12. The choice depends on nothing but the list of cases: two machines choose the same.
 """
 
 import itertools
@@ -19,10 +19,19 @@ def choose(config, items):
     """Take the tests out of `items` that do not belong to the tier that was asked for."""
     if config.getoption(FLAG):
         return
-    kept = set(quick([item for item in items if item.get_closest_marker("full") is None]))
+    kept = set(quick([item for item in items if not is_full(item)]))
     kept |= {item for item in items if is_named(config, item)}
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]
+
+
+def is_full(item):
+    """Whether a test is marked `full`, or marked `full("triton")` and "triton" is one of its arguments."""
+    marker = item.get_closest_marker("full")
+    arguments = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return marker is not None and (
+        not marker.args or any(isinstance(value, str) and value in marker.args for value in arguments)
+    )
 
 
 def is_named(config, item):
