@@ -147,7 +147,7 @@ def test_rescale(dtype, factor):
 
 @pytest.mark.full
 def test_the_latent_term_alone_and_given():
-    from vae_kernels import fused_elbo
+    from vae_kernels import fused_elbo, gaussian_kl
 
     mu, logvar = posterior(70, (2500,), torch.float32)
     for reduction in ("none", "mean"):
