@@ -20,3 +20,4 @@ soak-mutants:
 	$(PYTHON) tests/soak/mutate.py
 soak-triton: # all kernels for three architectures, by the Triton that is installed or the one in TRITON_PATH
 	TRITON_ARCHS=80,90,100 pytest --full tests/gpu/test_triton_aot.py
+	VAE_KERNELS_SLOW=1 pytest tests/gpu/test_triton_kernels.py::test_many_latents

@@ -1,6 +1,7 @@
 """What the tables of the other files do not reach in the Triton kernels: many rows, long runs, the second launch, the
 factor in the backward pass, the ticket. In the interpreter; on a GPU, test_gpu.py."""
 
+import os
 import re
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from test_objective import compare, posterior
 triton = pytest.importorskip("triton")
 import triton.language as tl  # noqa: E402
 
-from vae_kernels import backends, gaussian_kl  # noqa: E402
+from vae_kernels import backends  # noqa: E402
 from vae_kernels.backends.triton import launch  # noqa: E402
 from vae_kernels.backends.triton.noise import words  # noqa: E402
 from vae_kernels.core.noise import philox4x32  # noqa: E402
@@ -83,7 +84,8 @@ def test_one_tile_of_latents_a_program(rows, cols):
     assert tiles.pieces * tiles.c >= cols and tiles.row_blocks * tiles.r >= rows
 
 
-@pytest.mark.full  # half a minute, of the interpreter
+@pytest.mark.full
+@pytest.mark.skipif("VAE_KERNELS_SLOW" not in os.environ, reason="two minutes of the interpreter: VAE_KERNELS_SLOW=1")
 def test_many_latents():
     """2^20 latents, 2048 of a sample: each is drawn, counts in the KL, and has its gradient."""
     mu, logvar = posterior(512, (2048,), torch.float32)
@@ -91,9 +93,7 @@ def test_many_latents():
     for backend in (BACKEND, "torch"):
         inputs = [t.clone().requires_grad_() for t in (mu, logvar)]
         z, kl_of_z = backends.choose(backend, inputs).sample_kl(Draw(*inputs, (), rng, None, True))
-        kl = gaussian_kl(*inputs, reduction="mean", backend=backend)
-        grads = torch.autograd.grad([z, kl_of_z, kl], inputs, [mu, mu[:, 0], torch.ones(())])
-        results.append([z, kl_of_z, kl, *grads])
+        results.append([z, kl_of_z, *torch.autograd.grad([z, kl_of_z], inputs, [mu, mu[:, 0]])])
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs)
 
