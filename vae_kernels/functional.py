@@ -1,7 +1,8 @@
-"""The public functions of the objective: check the arguments, choose the backend, call it. sampling.py has the samples.
+"""The public functions of the objective. sampling.py has the public functions of the samples.
 
-All losses are negative objectives in nats, to be minimised; dimension 0 is the batch, every other one is summed over.
-DTensors whose samples are shared out over ranks give DTensors: core/dtensor.py.
+Each function checks its arguments, lays the tensors out in memory, makes a request and gives the request to a backend.
+All losses are negative objectives in nats, and training minimises them. Dimension 0 is the batch. A function sums over
+all other dimensions. DTensors whose samples are shared out over ranks give DTensors (core/dtensor.py).
 """
 
 from typing import Any, Literal, overload
@@ -65,48 +66,50 @@ def fused_elbo(
 
         loss_b = rec_weight * (-log p(x_b | z_b)) + sum_d beta_d KL_d( N(mu_b, exp(logvar_b)) || prior )
 
-    which is -ELBO at rec_weight = beta = 1 (Kingma & Welling 2014, arXiv:1312.6114, equation 3; beta: Higgins et al.
-    2017, beta-VAE, equation 4). Everything but dimension 0 is summed; reduction="mean" is the mean over the batch.
+    This is -ELBO at rec_weight = beta = 1 (Kingma & Welling 2014, arXiv:1312.6114, equation 3; beta: Higgins et al.
+    2017, beta-VAE, equation 4). All dimensions but dimension 0 are summed. reduction="mean" is the mean over the batch.
 
         loss = fused_elbo(decoder(z), x, mu, logvar)
 
     Args:
-        recon: what the decoder puts out: the likelihood's parameter, a tuple of its parameters, or a mapping by their
-            names, {"loc": loc, "logvar": logvar}, without those that have a default. The first has the shape of x. For
-            "bernoulli" and "continuous_bernoulli" logits; for "gaussian" loc, or (loc, logvar); for "laplace" loc, or
-            (loc, logscale); for "discretized_logistic" (loc, logscale). For counts, in natural logarithms: log_rate for
-            "poisson"; (log_mean, log_inverse_dispersion) for "negative_binomial", whose variance is mean + mean^2 /
-            inverse dispersion; and dropout_logits as a third for "zinb". All but the first broadcast to x (per gene,
-            per cell, 0-d).
-            For "categorical" the logits of K levels along dimension 1, [B, K, ...] for x [B, ...], as
-            torch.nn.functional.cross_entropy takes them. float32, float64, bfloat16 or float16.
-        x: [B, ...] the target; also uint8, which is read as x / 255. "bernoulli" is a likelihood for x in [0, 1].
-            Counts are also read from uint8 (as they are), int16 and int32. Values outside, and negative or fractional
-            counts, are not checked, as that would read the whole target. "categorical" takes levels 0..K-1, as they
-            are, from uint8, int16, int32 or int64 and no floats; the nll of a sample with another level is NaN, and so
-            is the gradient of the logits there.
+        recon: the output of the decoder: the likelihood's parameter, a tuple of its parameters, or a mapping by their
+            names, {"loc": loc, "logvar": logvar}. A parameter that has a default may be left out. The parameters are:
+            "bernoulli", "continuous_bernoulli": logits. "gaussian": loc, or (loc, logvar). "laplace": loc, or
+            (loc, logscale). "discretized_logistic": (loc, logscale). "poisson": log_rate. "negative_binomial":
+            (log_mean, log_inverse_dispersion), with the variance mean + mean^2 / inverse dispersion. "zinb": the same
+            and dropout_logits. Logarithms are natural. The first parameter has the shape of x. The others broadcast to
+            x (per gene, per cell, 0-d). "categorical": the logits of K levels along dimension 1, [B, K, ...] for
+            x [B, ...], as torch.nn.functional.cross_entropy takes logits. float32, float64, bfloat16 or float16.
+        x: [B, ...] the target: float32, float64, bfloat16, float16 or uint8. uint8 is read as x / 255. "bernoulli" is a
+            likelihood for x in [0, 1]. Counts may be uint8, int16 or int32 too, and are read as they are. Values
+            outside of the support are not checked, because the check would read the whole target. "categorical" takes
+            the levels 0..K-1 from uint8, int16, int32 or int64, and takes no floats. Where x is another level, the nll
+            of the sample and the gradient of the logits are NaN.
         mu, logvar: [B, ...] the posterior q(z|x) = N(mu, exp(logvar)).
         kl: in place of mu and logvar, the [B] or [B, latent dims] that sample_kl gave.
-        moments: in place of mu and logvar, both in one tensor [B, 2L, ...]: mu, then logvar, along dimension 1. Its
-            halves are not copied, and it gets its gradient in one piece.
+        moments: in place of mu and logvar, both in one tensor [B, 2L, ...]: mu, then logvar, along dimension 1. The
+            halves are not copied. The tensor gets its gradient in one piece.
         likelihood: a name in vae_kernels.LIKELIHOODS, or an object of vae_kernels.likelihoods.
-        obs_logvar: the "gaussian" log-variance beside a recon that is loc alone: None is 0 (unit variance), a float, a
-            tensor that broadcasts to x (0-d, per channel, per pixel), trained if it requires grad, or a control.
+        obs_logvar: the log-variance of "gaussian", where recon is loc alone. None is 0 (unit variance). Or a float, a
+            control, or a tensor that broadcasts to x (0-d, per channel, per pixel). A tensor that requires grad is
+            trained.
         prior: None for N(0, I), a pair (mu, logvar) that broadcasts to mu, or a module of vae_kernels.priors whose KL
-            has a closed form; all get gradients. For the others: sample_kl, and kl= here.
-        beta: float or 0-d tensor, or a tensor that broadcasts to the latent dims. A tensor is read on its device. Or a
-            schedule or controller of vae_kernels.controls: then its value at this call.
+            has a closed form. All of these get gradients. For a prior without a closed form call sample_kl, and give
+            its KL as kl=.
+        beta: a float, a 0-d tensor, or a tensor that broadcasts to the latent dims. A tensor is read on its device. A
+            schedule or controller of vae_kernels.controls has its value at this call.
         rec_weight: float, 0-d tensor or control.
-        free_bits: None, or vk.FreeBits(nats, unit) or a plain pair: below so many nats in each unit the KL costs
-            nothing more. The units of controls.free_bits: "per_dim", "per_sample", "per_batch_mean", and "per_group"
-            (an index of dimension 1). The terms have the KL as it is. beta is then a number or 0-d.
+        free_bits: None, vk.FreeBits(nats, unit), or a plain pair. In each unit the KL costs no more once it is below so
+            many nats. The units are those of controls.free_bits: "per_dim", "per_sample", "per_batch_mean" and
+            "per_group" (an index of dimension 1). The terms have the KL without this floor. beta is then a number or
+            0-d.
         reduction: "mean", "sum" or "none".
-        return_terms: give ElboTerms in place of the loss, from the same pass.
-        backend: "auto", or a name in available_backends(), which is then never replaced by another.
+        return_terms: give ElboTerms in place of the loss. Loss and terms come from the same pass.
+        backend: "auto", or a name in available_backends(). A name is never replaced by another backend.
 
     Returns:
-        The loss: 0-d, or [B] with reduction="none"; float32, or float64 if recon or the posterior is. Differentiable in
-        every tensor argument, to any order.
+        The loss: 0-d, or [B] with reduction="none". float32, or float64 if recon or the posterior is float64. It is
+        differentiable in every tensor argument, to any order.
 
     Raises:
         TypeError, ValueError: naming the argument, what came, and what is expected.
@@ -149,9 +152,9 @@ def nll(
     reduction: Reduction = "none",
     backend: Backend = "auto",
 ) -> torch.Tensor:
-    """-log p(x | recon) in nats, with its constants, summed over all but dimension 0: [B], or its mean or sum.
+    """-log p(x | recon) in nats, with its constants, summed over all dimensions but dimension 0: [B], or mean or sum.
 
-    The arguments are those of fused_elbo, and so are dtypes and errors.
+    Arguments, dtypes and errors are those of fused_elbo.
     """
     if type(likelihood) is not str:
         likelihood = checks.likelihood(likelihood)
@@ -170,11 +173,11 @@ def gaussian_kl(
     reduction: Reduction = "none",
     backend: Backend = "auto",
 ) -> torch.Tensor:
-    """KL( N(mu, exp(logvar)) || prior ) in nats, summed over all but dimension 0: [B], or its mean or sum.
+    """KL( N(mu, exp(logvar)) || prior ) in nats, summed over all dimensions but dimension 0: [B], or its mean or sum.
 
-    With per_dim=True the KL of each latent dimension, of the shape of mu; "mean" and "sum" are over the batch, and give
-    the shape of a sample of mu. The other arguments are those of fused_elbo. Kingma & Welling 2014, arXiv:1312.6114,
-    appendix B.
+    With per_dim=True the result is the KL of each latent dimension, in the shape of mu. "mean" and "sum" are then over
+    the batch, and the result has the shape of one sample of mu. The other arguments are those of fused_elbo. Source:
+    Kingma & Welling 2014, arXiv:1312.6114, appendix B.
     """
     checks.flag("per_dim", per_dim)
     if moments is not None:

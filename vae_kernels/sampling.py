@@ -1,4 +1,7 @@
-"""The public functions of the sample: check the arguments, choose the backend, call it. functional.py has the rest."""
+"""The public functions of the sample. functional.py has the public functions of the objective.
+
+Each function checks its arguments, draws the seed of the noise, makes a request and gives the request to a backend.
+"""
 
 import math
 from typing import Any
@@ -31,29 +34,30 @@ def sample_kl(
 
         z, kl = sample_kl(encoder(x));  loss = fused_elbo(decoder(z), x, kl=kl)
 
-    is a step with the least work and memory: mu and logvar get one gradient from one kernel. The noise is not stored;
-    the backward pass draws it again. torch.manual_seed and `generator` rule it.
+    This is the step with the least work and memory, because mu and logvar get one gradient from one kernel. The noise
+    is not stored: the backward pass draws the same noise again. torch.manual_seed and `generator` rule the noise.
 
     Args:
-        mu, logvar: [B, L, ...] float32, float64, bfloat16 or float16. Or mu alone, [B, 2L, ...]: what an encoder puts
-            out, mu and then logvar along dimension 1. It is not split, and gets its gradient in one piece; to hand over
-            its halves (chunk) costs no copy either, but autograd joins their gradients.
-        prior: None for N(0, I), a pair (mu, logvar) that broadcasts to [B, L, ...], or a module of vae_kernels.priors;
-            all get gradients. Where a module has no closed form, kl is the Monte Carlo estimate from the very z that
-            is given, log q(z|x) - log p(z), the mean over its n_samples.
-        per_dim: give the KL of each latent dimension in place of their sum; it must have a closed form.
+        mu, logvar: [B, L, ...] float32, float64, bfloat16 or float16. Or mu alone, [B, 2L, ...]: the output of an
+            encoder, mu and then logvar along dimension 1. This tensor is not split, and gets its gradient in one piece.
+            Its halves (chunk) may be given too and are not copied, but autograd then joins two gradients.
+        prior: None for N(0, I), a pair (mu, logvar) that broadcasts to [B, L, ...], or a module of vae_kernels.priors.
+            All of these get gradients. Where a module has no closed form, kl is a Monte Carlo estimate from the z of
+            this call, log q(z|x) - log p(z), and the mean over the n_samples.
+        per_dim: give the KL of each latent dimension in place of the sum. The KL must have a closed form.
         n_samples: None, or the number K of samples for each posterior.
         reduction: of the KL over the batch: "none", "mean" or "sum".
         generator: a torch.Generator on the device of mu, or None for the default one.
-        shard: None, or vk.Shard(first, total) or a plain pair: mu is the samples first, ..., first + B - 1 of a batch
-            of `total`, and each gets the noise that it has there. So many ranks draw what one would, if all are seeded
-            alike. Without it ranks differ as their seeds do, as with torch.randn: seed with seed + rank.
+        shard: None, or vk.Shard(first, total) or a plain pair: mu has the samples first, ..., first + B - 1 of a batch
+            of `total` samples. Each sample gets the noise that it has in the whole batch. If all ranks have one seed,
+            they draw what one rank would draw. Without shard, the noise of two ranks differs if their seeds differ, as
+            with torch.randn: use seed + rank.
         backend: as in fused_elbo.
 
     Returns:
         z: [B, L, ...], or [K, B, L, ...] with n_samples=K, of the dtype of mu.
-        kl: [B] in nats, summed over the latent dims, or [B, L, ...] with per_dim=True; or its mean or sum over the
-            batch. float32, or float64 if mu is.
+        kl: [B] in nats, summed over the latent dims, or [B, L, ...] with per_dim=True. Or the mean or sum of this over
+            the batch. float32, or float64 if mu is float64.
     """
     checks.choice("reduction", reduction, REDUCTIONS)
     checks.flag("per_dim", per_dim)
@@ -76,7 +80,7 @@ def reparameterize(
     shard: ShardLike | None = None,
     backend: Backend = "auto",
 ) -> torch.Tensor:
-    """z = mu + exp(logvar / 2) * eps, eps ~ N(0, I): the sample of sample_kl without the KL; the same noise."""
+    """z = mu + exp(logvar / 2) * eps, eps ~ N(0, I): the sample of sample_kl, with its noise and without the KL."""
     return _sample(mu, logvar, None, n_samples, False, generator, shard, backend)[0]
 
 
@@ -97,7 +101,7 @@ def _sample(mu, logvar, prior, n_samples, with_kl, generator, shard, backend, rn
 
 
 def sample_and_noise(mu, logvar, n_samples, generator, shard, backend):
-    """z, the eps it was made of, and logvar by itself. The noise is drawn again, as in a backward pass."""
+    """z, the eps in z, and logvar as a tensor of its own. The noise is drawn a second time, as in a backward pass."""
     checks.tensor("mu", mu)
     checks.noise(n_samples, generator, mu)
     if dtensor.any_of((mu, logvar)):
@@ -110,7 +114,7 @@ def sample_and_noise(mu, logvar, n_samples, generator, shard, backend):
 
 
 def _sample_elements(mu, logvar, prior, n_samples, generator, shard, backend):
-    """z, and the KL of each element of mu. The noise is the noise of _sample, which depends on an element's index."""
+    """z, and the KL of each element of mu. The noise of an element depends on its index alone: z is that of _sample."""
     if isinstance(prior, Prior) and not prior.closed_form:
         raise TypeError(f"per_dim: got True, expected False with {type(prior).__name__}: its KL has no closed form")
     mu, logvar = layout.halves(checks.moments(mu, "mu")) if logvar is None else (mu, logvar)

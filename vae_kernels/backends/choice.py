@@ -1,7 +1,7 @@
-"""What can compute, and what "auto" takes.
+"""Which backends work here, and which of them "auto" takes.
 
-A backend is a module with the functions of the protocol `Backend` (core/objective.py). "torch" is the formulas
-themselves, on any device; "cpu" is the compiled C++, "cuda" the compiled CUDA, "triton" the Triton kernels.
+A backend is a module with the functions of the protocol `Backend` (core/objective.py). "torch" is the formulas in plain
+PyTorch, on any device. "cpu" is the compiled C++, "cuda" the compiled CUDA C++, and "triton" the Triton kernels.
 """
 
 import functools
@@ -43,7 +43,7 @@ def _load():
 
 
 def _cuda(cpu):
-    """None if the library and torch have CUDA, or the reason why not; `cpu` is why there is no library, or None."""
+    """None if the library and torch have CUDA, else the reason why not. `cpu` is the reason why "cpu" does not work."""
     if cpu is not None:
         return cpu
     if not torch._C._dispatch_has_kernel_for_dispatch_key("vae_kernels::elbo", "CUDA"):
@@ -51,14 +51,14 @@ def _cuda(cpu):
     return None if torch.version.cuda else "this torch was built without CUDA"
 
 
-# name -> None if it works here, else why not; whether there is a GPU is asked when it matters, and not at import
+# name -> None if the backend works here, else the reason. Whether there is a GPU is asked later, and not at import.
 _MISSING = {"torch": None, "cpu": _load()}
 _MISSING["cuda"] = _cuda(_MISSING["cpu"])
 _MISSING["triton"] = None if importlib.util.find_spec("triton") else "triton is not installed"
 
 
 def available_backends() -> dict[str, str | None]:
-    """The names that `backend=` takes besides "auto", each with None if it works here, or with the reason why not.
+    """The names that `backend=` takes besides "auto". Each has None if it works here, or the reason why it does not.
 
     >>> vae_kernels.available_backends()
     {'torch': None, 'cpu': None, 'cuda': 'the compiled library was built without CUDA', 'triton': 'torch finds no ...'}
@@ -69,7 +69,7 @@ def available_backends() -> dict[str, str | None]:
 def _missing(name):
     if _MISSING[name] is not None or name in ("torch", "cpu"):
         return _MISSING[name]
-    if name == "triton":  # a compiler must not trace the probe: what is wrong shows when its graph runs
+    if name == "triton":  # a compiler must not trace the probe: an error shows when the compiled graph runs
         return None if torch.compiler.is_compiling() else _no_triton()
     if not torch.cuda.is_available():
         return "torch finds no CUDA device"
@@ -77,7 +77,7 @@ def _missing(name):
 
 
 def _triton():
-    """The Triton backend; importing it imports triton, which takes a quarter of a second."""
+    """The Triton backend. Its import imports triton, which takes a quarter of a second."""
     from . import triton
 
     return triton
@@ -85,8 +85,11 @@ def _triton():
 
 @functools.cache
 def _no_triton():
-    """Why Triton cannot be used, or None. That it can be imported says little: it needs a compiler for its launches,
-    and a GPU that it knows. So a kernel is compiled and launched, once."""
+    """Why Triton cannot be used, or None.
+
+    Triton needs a compiler for its launches, and a GPU that it knows. An import does not show whether both are there.
+    So a kernel is compiled and launched once.
+    """
     try:
         if _triton().INTERPRETED:
             return None
@@ -95,12 +98,12 @@ def _no_triton():
         one = torch.ones((), device="cuda")
         _triton().kernels.rescale_([torch.ones(1, device="cuda")], one)
         torch.cuda.synchronize()
-    except Exception as error:  # whatever is wrong with an installation of it, the other backends work
+    except Exception as error:  # whatever is wrong with Triton, the other backends work
         return f"triton does not run a kernel here: {type(error).__name__}: {error}"
     return None
 
 
-@torch.compiler.assume_constant_result  # a compiler must not trace the question: the answer is no tensor
+@torch.compiler.assume_constant_result  # a compiler must not trace this call: the result is no tensor
 def _not_built_for(device):
     """Why the compiled library does not run on this CUDA device, or None."""
     return _asked_of(device)
@@ -123,10 +126,10 @@ def _asked_of(device):
 
 
 def choose(name, tensors):
-    """The module for `backend=name`, for these tensors; ValueError if that backend cannot take them.
+    """The module for `backend=name` and these tensors. ValueError if this backend cannot compute with the tensors.
 
-    "auto" takes the compiled kernels on the CPU; on a GPU what _ON_GPU says; else plain torch. An explicit choice is
-    never replaced.
+    On the CPU "auto" takes the compiled kernels, on a GPU the first backend of _ON_GPU that works, else plain torch.
+    An explicit choice is never replaced.
     """
     named = isinstance(name, str)
     if named and name == "auto":
@@ -140,24 +143,24 @@ def choose(name, tensors):
 
 
 def _transformed():
-    """Whether torch.func or forward-mode differentiation wants what plain operations alone give it."""
+    """Whether torch.func or forward-mode differentiation is active. Both need plain operations."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def _cpu_takes(tensors):
-    """Whether _refusal("cpu", tensors) is None: the question of nearly every call."""
+    """Whether _refusal("cpu", tensors) is None. Nearly every call asks this, so it has a fast function of its own."""
     for t in tensors:
         if not t.is_cpu:
             return False
     return _MISSING["cpu"] is None and not _transformed()
 
 
-# The rule of "auto" on a GPU: the first of these that works there. CUDA C++ comes first because a call of it costs the
-# host less: where the time goes at small sizes. At large ones both are bound by memory. `python -m bench.gpu` times
-# both side by side at every size: where that shows another order, write it here. Neither has run on a GPU yet, so each
-# must show once, on the very device, that it agrees with the formulas.
+# On a GPU "auto" takes the first of these backends that works there. CUDA C++ comes first, because its calls take less
+# time of the host, and at small sizes the host takes most of the time. At large sizes memory limits both. `python -m
+# bench.gpu` times both at every size. If it shows another order, write that order here. Neither has run on a GPU yet.
+# So each must show once, on the device itself, that it agrees with the formulas.
 _ON_GPU = ("cuda", "triton")
-_proofs: dict[tuple[str, int], bool] = {}  # (name, device): whether it does
+_proofs: dict[tuple[str, int], bool] = {}  # (name, device): whether this backend agrees there
 
 
 def _on_gpu(tensors):
@@ -179,7 +182,7 @@ def _proved(name, device):
     if proved is None:
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             return False  # a graph that is captured without a step before it gets plain torch
-        # In a thread of its own, without the modes of this one: a compiler's tensors without values, no_grad, autocast
+        # In a thread of its own, because this thread may be in a mode: fake tensors, no_grad, autocast
         with ThreadPoolExecutor(1) as thread:
             reason = thread.submit(_disagreement, name, device).result()
         if reason is not None and _MISSING[name] is None:

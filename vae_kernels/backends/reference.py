@@ -4,10 +4,10 @@
     kl_b   = sum over latent dims d of kl_bd
     loss_b = rec_weight nll_b + sum_d beta_d kl_bd
 
-minimised; -ELBO of Kingma & Welling 2014 (arXiv:1312.6114, equation 3) at rec_weight = beta = 1; beta is that of
-Higgins et al. 2017 (beta-VAE, equation 4). Computed in float32, or in float64 if a parameter or a latent is float64;
-lower precision is converted on entry. The requests (core/objective.py) are taken as checked. The function mixture of a
-backend has a file of its own.
+Training minimises the loss. At rec_weight = beta = 1 it is -ELBO of Kingma & Welling 2014 (arXiv:1312.6114, equation
+3). beta is that of Higgins et al. 2017 (beta-VAE, equation 4). The computation is in float32, or in float64 if a
+parameter or a latent is float64. Lower precision is converted first. The requests (core/objective.py) have been checked
+by functional.py. formulas/mixture.py has the function `mixture`.
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ __all__ = ["elbo", "mixture", "sample_kl"]
 
 
 def elbo(objective: Objective) -> Any:
-    """The loss, or with its terms as ElboTerms, of the compute dtype: what `objective` asks."""
+    """The loss that `objective` asks for, or ElboTerms. The dtype is the compute dtype."""
     settings, x, rec_weight, beta, params, latent = objective
     dtype = compute_dtype(*params, *latent)
     loss = nll = kl = kl_per_dim = None
@@ -51,7 +51,7 @@ def elbo(objective: Objective) -> Any:
 
 
 def sample_kl(draw):
-    """z of the dtype of mu, and the KL of the compute dtype or None: what `draw` asks."""
+    """z in the dtype of mu, and the KL in the compute dtype, or None, as `draw` asks."""
     mu, logvar = halves(draw.mu, draw.logvar)
     latent = (mu, logvar, *draw.prior)
     dtype = compute_dtype(*latent)
@@ -62,7 +62,7 @@ def sample_kl(draw):
 
 
 def halves(mu, logvar):
-    """mu and logvar, also where mu holds both."""
+    """mu and logvar as two tensors, also where one tensor mu has both."""
     return mu.chunk(2, 1) if logvar is None else (mu, logvar)
 
 
@@ -72,7 +72,7 @@ def compute_dtype(*tensors):
 
 
 def _nll(x, params, likelihood, dtype):
-    """-log p of each element of x, of the shape of x."""
+    """-log p of each element of x, in the shape of x."""
     formula = ALL[likelihood]
     if likelihood in LEVELS:
         return formula.nll(x, *(p.to(dtype) for p in params))
@@ -83,11 +83,11 @@ def _nll(x, params, likelihood, dtype):
 
 
 def _kl(latent, dtype):
-    """Element-wise KL, [B, latent dims], or the one that was given."""
+    """The KL of each latent dimension, [B, latent dims], or the KL that was given."""
     latent = tuple(t.to(dtype) for t in latent)
     return latent[0] if len(latent) == 1 else gaussian_kl(*latent)
 
 
 def _sum_events(t):
-    """[B, ...] -> [B]; sum() over no dims at all would sum over the batch."""
+    """[B, ...] -> [B]. Without the condition, the sum over no dimension would be a sum over the batch."""
     return t.sum(tuple(range(1, t.dim()))) if t.dim() > 1 else t

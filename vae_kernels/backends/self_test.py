@@ -1,4 +1,4 @@
-"""Whether a backend agrees with the formulas on a device: what "auto" asks of a GPU's kernels before it takes them."""
+"""Whether a backend agrees with the formulas on a device. "auto" takes a GPU's kernels only if they agree."""
 
 import functools
 
@@ -10,15 +10,17 @@ from . import reference
 
 
 def disagreement(module, device):
-    """None if a small objective, a sample, a mixture and their gradients are the reference's in float64; else a text
-    that says what is not. It waits for the device, and takes what a first launch takes.
+    """None if the backend agrees with the reference in float64, else a text that says what is wrong.
 
-    A guard against kernels that are wrong on a machine, not a measurement: the tests know what rounding allows, and it
-    is far less than the 1e-4 of the largest value that is asked here.
+    Compared are a small objective, a sample, a mixture and their gradients. The function waits for the device and takes
+    the time of the first launches. It guards against kernels that are wrong on a machine. It does not measure rounding:
+    the tests do, and allow far less than the 1e-4 of the largest value that is allowed here.
     """
     try:
-        ours, truth = (_results(who, device, to) for who, to in ((module, torch.float32), (reference, torch.float64)))
-    except Exception as error:  # whatever is wrong with it, the reference works
+        ours, truth = (
+            _results(backend, device, dtype) for backend, dtype in ((module, torch.float32), (reference, torch.float64))
+        )
+    except Exception as error:  # whatever is wrong with the backend, the reference works
         return f"it does not run: {type(error).__name__}: {error}"
     for name in truth:
         off = (ours[name].double() - truth[name]).abs().max()

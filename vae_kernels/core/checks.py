@@ -1,5 +1,8 @@
-"""The checks of the public functions' arguments: each raises ValueError or TypeError that names the argument, what came
-and what is expected. They read shapes, dtypes and devices only, so that they cost no synchronisation and trace."""
+"""The checks of the public functions' arguments.
+
+A check raises ValueError or TypeError. The error names the argument, what came, and what is expected. The checks read
+shapes, dtypes and devices only. So they never wait for a device, and a compiler can trace them.
+"""
 
 import math
 import sys
@@ -54,7 +57,7 @@ _Tensor, _float32, _strided = torch.Tensor, torch.float32, torch.strided
 
 
 def plain(tensors):
-    """What nearly all tensors look like: contiguous float32 on the CPU, with a batch. Written to be quick."""
+    """Whether all tensors are contiguous float32 on the CPU, with a batch, as nearly all are. Written to be fast."""
     for t in tensors:
         if type(t) is not _Tensor or t.dtype is not _float32 or not t.is_cpu or t.layout is not _strided or t.is_nested:
             return False
@@ -64,8 +67,10 @@ def plain(tensors):
 
 
 def plain_objective(likelihood, recon, x, latent):
-    """Whether parameters() and latent() have nothing to say, and layout.py nothing to do: at small sizes, the calls to
-    them are what costs."""
+    """Whether parameters() and latent() would find no error, and layout.py would change nothing.
+
+    For small tensors the calls to these functions take most of the time.
+    """
     if likelihood not in _SINGLE or not plain((recon, x, *latent)):
         return False
     shape, latents = x.shape, latent[0].shape
@@ -115,7 +120,7 @@ def parameters(recon, x, likelihood, obs_logvar):
 
 
 def _in_order(given, formula, like):
-    """The tuple of the parameters up to the last one that is given; one that is left out before it has its default."""
+    """The tuple of the parameters up to the last one that is given. A parameter that is missing has its default."""
     names = formula.PARAMETERS
     if tuple(given) == names[: len(given)]:
         return tuple(given.values())
@@ -155,12 +160,12 @@ def _levels(recon, x, likelihood, obs_logvar):
     return logits
 
 
-def _observation(obs_logvar, loc, x, likelihood, given):
-    """obs_logvar as a tensor. `given` is what an error calls the logvar of recon; None if recon has no logvar."""
+def _observation(obs_logvar, loc, x, likelihood, label):
+    """obs_logvar as a tensor. `label` is the name of recon's logvar in an error; None if recon has no logvar."""
     if "logvar" not in LIKELIHOODS[likelihood].PARAMETERS:
         raise ValueError(f"obs_logvar: has no effect with likelihood={likelihood!r}, which has no variance")
-    if given is not None:
-        raise ValueError(f"obs_logvar: given beside {given}; expected one of the two")
+    if label is not None:
+        raise ValueError(f"obs_logvar: given beside {label}; expected one of the two")
     obs_logvar = current(obs_logvar)
     if isinstance(obs_logvar, torch.Tensor):
         tensor("obs_logvar", obs_logvar)
@@ -195,7 +200,7 @@ def posterior(mu: Any, logvar: Any, prior: Any) -> tuple[torch.Tensor, ...]:
 
 
 def moments(t, name="moments", **others):
-    """mu and logvar in one tensor, which stands in the place of `others`."""
+    """mu and logvar in one tensor, which takes the place of the arguments `others`."""
     tensor(name, t)
     for other, value in others.items():
         if value is not None:
@@ -244,12 +249,12 @@ def flag(name, value):
 
 
 def plain_weights(rec_weight, beta):
-    """Whether weight() has nothing to say, and layout.py nothing to do."""
+    """Whether weight() would find no error, and layout.py would change nothing."""
     return type(rec_weight) is type(beta) is float and 0 <= rec_weight < math.inf and 0 <= beta < math.inf
 
 
 def weight(name, value, like, dims=()):
-    """A number >= 0, or a tensor that broadcasts to `dims` (whose values are not read: that would synchronise)."""
+    """A number >= 0, or a tensor that broadcasts to `dims`. Values are not read: that would wait for a device."""
     if isinstance(value, torch.Tensor):
         tensor(name, value)
         on_device_of("x", like, name, value)
@@ -261,7 +266,7 @@ def weight(name, value, like, dims=()):
 
 
 def free_bits(value, units):
-    """FreeBits(nats, unit) out of a pair; the nats are checked where they are used."""
+    """FreeBits(nats, unit) from a pair. core/penalty.py checks the nats."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         names = ", ".join(map(repr, units))
         raise TypeError(f"free_bits: got {value!r}, expected None or a pair (nats, unit), unit one of {names}")
@@ -281,7 +286,7 @@ def noise(n_samples, generator, mu):
 
 
 def shard(shard, rows):
-    """Shard(first, total), the place of these rows in a batch, out of a pair."""
+    """Shard(first, total), the place of these rows in a batch, from a pair."""
     ints = isinstance(shard, (tuple, list)) and all(isinstance(n, (int, torch.SymInt)) for n in shard)
     if not ints or len(shard) != 2:
         raise TypeError(f"shard: got {shard!r}, expected None or a pair of integers (first, total)")

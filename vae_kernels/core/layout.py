@@ -1,7 +1,8 @@
-"""Tensors into the layouts that the kernels read: as they are wherever that is possible, else one copy, differentiable.
+"""Tensors in the layouts that the kernels read. A tensor is copied only where the kernels cannot read it as it is.
 
-A sample must fill one gapless run of memory, in any order of its dimensions (contiguous, channels_last, ...); samples
-may lie apart (a slice of a wider tensor), or on each other (an expanded one).
+A kernel reads a dense sample: the sample fills one run of memory without gaps, in any order of its dimensions
+(contiguous, channels_last, ...). Samples may lie apart (a slice of a wider tensor) or on each other (an expanded
+tensor). The copies are differentiable.
 """
 
 import math
@@ -10,7 +11,7 @@ import torch
 
 
 def likelihood(x, params):
-    """x and the parameters in the order of params[0]; a parameter that broadcasts becomes 0-d, or one row, or full."""
+    """x and the parameters in the order of params[0]. A parameter that broadcasts becomes 0-d, one row, or full."""
     like = params[0]
     if len(params) == 1 and like.is_contiguous() and x.is_contiguous():  # nearly always
         return x, params
@@ -22,32 +23,32 @@ def likelihood(x, params):
 
 
 def latent(tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    """mu, logvar and the prior with samples in row-major order, the prior expanded to mu; or the one KL."""
+    """mu, logvar and the prior in row-major order, the prior expanded to mu; or the KL that was given."""
     mu = tensors[0]
     if len(tensors) == 2 and mu.is_contiguous() and tensors[1].is_contiguous():  # nearly always
         return tensors
-    if len(tensors) == 1:  # a KL is no storage: the kernels read it as a weight
+    if len(tensors) == 1:  # a KL has a compute dtype, float32 or float64, and no storage dtype
         return (mu.contiguous() if mu.dtype in (torch.float32, torch.float64) else mu.float().contiguous(),)
     return tuple(_row_major(_expanded(t, mu.shape)) for t in tensors)
 
 
 def moments(t):
-    """mu and logvar in one, [B, 2L, ...], in row-major order: then its halves are as latent() gives them."""
+    """mu and logvar in one tensor, [B, 2L, ...], in row-major order. Its halves are then as latent() gives them."""
     return _row_major(t)
 
 
 def halves(t):
-    """mu and logvar out of such a tensor: views, of which no kernel needs a copy."""
+    """mu and logvar as views of the one tensor. No kernel needs a copy of these views."""
     return _row_major(t).chunk(2, 1)
 
 
 def elements(tensors):
-    """What latent() gives, of mu [B, ...], as [N]: each element is then a sample of one dimension."""
+    """The tensors of latent() as [N]: each element becomes a sample with one latent dimension."""
     return tuple([t.reshape(-1) for t in tensors])
 
 
 def weight(w, shape=()):
-    """A weight tensor as float32 or float64, 0-d or of this shape; a number as it is."""
+    """A weight: a tensor becomes float32 or float64, 0-d or of this shape; a number becomes a float."""
     if not isinstance(w, torch.Tensor):
         return w if type(w) is float else float(w)
     w = w if w.dtype in (torch.float32, torch.float64) else w.float()
@@ -55,19 +56,19 @@ def weight(w, shape=()):
 
 
 def empty_in_order(t):
-    """What a kernel writes the gradient of t into: the order of t, its samples one after another."""
+    """A new tensor for the gradient of t: in the memory order of t, its samples without gaps between them."""
     strides = (math.prod(t.shape[1:]), *t.stride()[1:]) if t.dim() else ()
     return torch.empty_strided(t.shape, strides, dtype=t.dtype, device=t.device)
 
 
 def empty_packed(mu):
-    """A new gradient of a tensor [B, 2L, ...] whose halves are mu and logvar, and its halves."""
+    """A new gradient for a tensor [B, 2L, ...] whose halves are mu and logvar; and the two halves of the gradient."""
     both = mu.new_empty((mu.shape[0], 2 * mu.shape[1], *mu.shape[2:]))
     return both, *both.chunk(2, 1)
 
 
 def _levels(x, logits):
-    """x [B, ...] and logits [B, K, ...] in one order of their positions, the levels outermost or innermost."""
+    """x [B, ...] and logits [B, K, ...] with their positions in one order. The levels lie outermost or innermost."""
     sizes, strides = logits.shape[1:], logits.stride()[1:]
     order = [d for d in _outer_first(strides) if sizes[d] > 1]
     if not _is_dense(logits) or (0 in order[1:-1]):
@@ -85,16 +86,19 @@ def _parameter(p, like):
         return p.reshape(())
     if p.dim() == like.dim() and p.shape[0] == 1:
         p = p[0]
-    if p.dim() < like.dim():  # one row for all samples: its gradient is summed over them in the kernel
+    if p.dim() < like.dim():  # one row for all samples: the kernel sums its gradient over the samples
         return _in_order(_expanded(p, like.shape[1:]), like, 0)
     return _in_order(_expanded(p, like.shape), like, 1)
 
 
 def _expanded(t, shape):
-    """t broadcast to this shape, 16 bits widened before: else each term of the sum that is its gradient is rounded to
-    them, and where large terms cancel nothing is right."""
-    as_it_is = t.shape == shape or t.dtype in (torch.float32, torch.float64)
-    return (t if as_it_is else t.float()).expand(shape)
+    """t broadcast to this shape. A 16-bit tensor becomes float32 before.
+
+    The gradient of t is a sum of terms. In 16 bits each term would be rounded, and large terms that cancel would leave
+    nothing but rounding.
+    """
+    wide = t.shape == shape or t.dtype in (torch.float32, torch.float64)
+    return (t if wide else t.float()).expand(shape)
 
 
 def _is_dense(t):
@@ -110,7 +114,7 @@ def _is_dense(t):
 
 
 def _outer_first(strides):
-    """The dimensions by falling stride. Not by sorted(), through which symbolic strides do not trace."""
+    """The dimensions by falling stride. sorted() would not do: a compiler cannot trace it with symbolic strides."""
     order = []
     for i, stride in enumerate(strides):
         order.insert(sum([strides[j] >= stride for j in order]), i)
@@ -123,12 +127,12 @@ def _in_order(t, like, first):
 
 
 def _row_major_strides(shape):
-    """Those of an empty tensor lead to nothing, and may be any."""
+    """The strides of an empty tensor may be any numbers, because nobody follows them."""
     return [math.prod(shape[i + 1 :]) for i in range(len(shape))]
 
 
 def _to_order(t, wanted, first):
-    """t with its dimensions from `first` on in the order of these strides; as it is if it has them."""
+    """t with its dimensions from `first` on in the order of these strides. t itself, if t has this order."""
     if all(a == b or n <= 1 for a, b, n in zip(t.stride()[first:], wanted, t.shape[first:], strict=True)):
         return t
     order = [*range(first), *(i + first for i in _outer_first(wanted))]

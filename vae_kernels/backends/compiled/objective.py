@@ -1,4 +1,4 @@
-"""The objective with autograd: the gradients are computed while the loss is."""
+"""The objective with autograd. With a scalar loss one pass computes the loss and the gradients."""
 
 import math
 
@@ -14,18 +14,18 @@ from .schemas import KERNELS, flat
 
 
 def elbo(objective, kernels="compiled"):
-    """The loss that the request asks for, or its terms, by the ops; shapes and layouts are those of the schema."""
+    """The loss that the request asks for, or ElboTerms, by the ops. Shapes and layouts are those of the schema."""
     settings, x, rec_weight, beta, params, latent = objective
     if settings.likelihood in LEVELS:
         return _elbo_of_levels(objective, kernels)
     if params:
         settings, params = _with_defaults(settings, params)
     mode = mode_of(kernels)
-    never = _NEVER_AHEAD[mode.compiling]
-    ahead = settings.reduction != Reduction.NONE
+    never = _NEVER_ONE_PASS[mode.compiling]
+    one_pass = settings.reduction != Reduction.NONE
     for t in (*params, *latent):
-        ahead = ahead and t.dtype not in never
-    out = apply(_Elbo, mode, (settings, ahead), x, rec_weight, beta, *params, *latent)
+        one_pass = one_pass and t.dtype not in never
+    out = apply(_Elbo, mode, (settings, one_pass), x, rec_weight, beta, *params, *latent)
     if not settings.terms:
         return out
     shape = latent[0].shape if latent else x.shape[:1]
@@ -34,7 +34,7 @@ def elbo(objective, kernels="compiled"):
 
 
 def _with_defaults(settings, params):
-    """The kernels read 0 for a parameter that is left out. Any other default of the formula is handed to them."""
+    """The kernels read 0 for a parameter that is left out. Another default of the formula is given as a tensor."""
     formula = LIKELIHOODS[settings.likelihood]
     if len(params) == len(formula.PARAMETERS):
         return settings, params
@@ -46,29 +46,32 @@ def _with_defaults(settings, params):
     return settings._replace(parameters=len(params)), params
 
 
-# Storage types whose gradients are never computed ahead, in eager mode and while compiling. In eager mode a bfloat16
-# gradient is, because an incoming gradient of 1, or of another power of two, does not round it again.
-_NEVER_AHEAD = {False: (torch.float16,), True: (torch.float16, torch.bfloat16)}
+# {compiling: storage types whose gradients are never computed in the pass of the loss}. In eager mode bfloat16 is not
+# among them: an incoming gradient of 1, or of another power of two, does not round the bfloat16 a second time.
+_NEVER_ONE_PASS = {False: (torch.float16,), True: (torch.float16, torch.bfloat16)}
 
 
 class _Elbo(Function):
-    """With a scalar loss the gradients are computed while the loss is, for an incoming gradient of 1, and rescaled
-    in the backward pass if it is another. Else they are computed in the backward pass: with a loss per sample; with
-    float16 storage, where an unscaled gradient underflows; with bfloat16 storage, where rescaling would round twice."""
+    """With a scalar loss the forward pass computes the gradients too, for an incoming gradient of 1. The backward pass
+    multiplies them if the incoming gradient is not 1.
+
+    In three cases the backward pass computes the gradients: for a loss per sample; with float16 storage, where an
+    unscaled gradient underflows; and with bfloat16 storage, where the product would be rounded a second time.
+    """
 
     @staticmethod
     def forward(ctx, *arguments):
-        mode, (settings, ahead), *tensors = arguments
+        mode, (settings, one_pass), *tensors = arguments
         _, _, x_needs, rec_weight_needs, beta_needs, *needed = ctx.needs_input_grad
         need = mask(needed)
         if x_needs or rec_weight_needs or beta_needs:  # their gradients come from the reference, as do then all others
-            ahead = False
+            one_pass = False
         terms = settings.terms
-        out = KERNELS[mode.kernels]["elbo"](*flat(settings, tensors), need if ahead else 0, terms)
-        # Saved tensors are not given up before the graph is; attributes can be, so that in eager mode the gradient that
-        # leaves the backward pass has one owner, who need not copy it.
+        out = KERNELS[mode.kernels]["elbo"](*flat(settings, tensors), need if one_pass else 0, terms)
+        # A saved tensor lives as long as the graph. An attribute can be given away earlier: in eager mode the gradient
+        # that leaves the backward pass then has one owner, and autograd need not copy it.
         grads = out[1 + terms :]
-        ctx.mode, ctx.settings, ctx.need, ctx.ahead = mode, settings, need, bool(grads)
+        ctx.mode, ctx.settings, ctx.need, ctx.one_pass = mode, settings, need, bool(grads)
         if mode.compiling:
             ctx.save_for_backward(*tensors, *grads)
         else:
@@ -78,13 +81,13 @@ class _Elbo(Function):
             return out[0]
         ctx.mark_non_differentiable(out[1])
         if not mode.compiling:
-            ctx.set_materialize_grads(False)  # else zeros are made for them in the backward pass
+            ctx.set_materialize_grads(False)  # else the backward pass makes zeros for the terms
         return out[0], out[1]
 
     @staticmethod
     def backward(ctx, grad, *_):
         create_graph = torch.is_grad_enabled()
-        grads = _rescaled(ctx, grad) if ctx.ahead and not create_graph else None
+        grads = _rescaled(ctx, grad) if ctx.one_pass and not create_graph else None
         needed = ctx.needs_input_grad
         if grads is None:
             tensors = ctx.saved_tensors[: len(needed) - _NO_TENSORS]
@@ -98,18 +101,18 @@ _NO_TENSORS = 2  # arguments of _Elbo before the tensors
 
 
 def _rescaled(ctx, grad):
-    """The gradients that forward() computed, times the incoming one; None if that would round a bfloat16 twice."""
+    """The gradients of forward() times the incoming gradient. None if the product would round a bfloat16 twice."""
     if ctx.mode.compiling:
         saved = ctx.saved_tensors[len(ctx.needs_input_grad) - _NO_TENSORS :]
         return [(grad * g).to(g.dtype) for g in saved]
     grads = ctx.grads
     if grads is None:
-        ctx.saved_tensors  # noqa: B018 - freed with them: this raises what autograd says of a second backward pass
+        ctx.saved_tensors  # noqa: B018 - freed as the gradients: this raises autograd's error on a second backward pass
         raise AssertionError("autograd kept the tensors of a graph whose gradients are gone")
     keep = torch._C._autograd._get_current_graph_task_keep_graph()  # pyright: ignore
-    if type(grad) is not torch.Tensor:  # one of torch's fake tensors, which have no value to read
+    if type(grad) is not torch.Tensor:  # a fake tensor of torch, which has no value to read
         return [g * grad for g in grads]
-    if grad.is_cuda:  # never a sync: a second rounding of a bfloat16 is less than that costs
+    if grad.is_cuda:  # never wait for the device: this would cost more than a second rounding of a bfloat16
         if keep:
             return [g * grad for g in grads]
         ctx.grads = None
@@ -127,8 +130,7 @@ def _rescaled(ctx, grad):
 
 
 def _reference_gradients(settings, tensors, grad, needed):
-    """The gradients of a request's tensors() through the plain-torch formulas: for x and the weights, and for a
-    gradient of a gradient."""
+    """The gradients of a request's tensors() by the reference: for x and the weights, and for second derivatives."""
     create_graph = torch.is_grad_enabled()
     if not create_graph:
         pairs = zip(tensors, needed, strict=True)
@@ -141,7 +143,7 @@ def _reference_gradients(settings, tensors, grad, needed):
 
 
 def _elbo_of_levels(objective, kernels):
-    """The loss of two ops: that of a likelihood over levels, and that of the latent term."""
+    """The loss from two ops: one for the likelihood over levels, and one for the latent term."""
     settings, x, rec_weight, beta, params, latent = objective
     (logits,) = params
     nll, kl, kl_per_dim = levels(x, logits, settings.likelihood, kernels), None, None

@@ -1,4 +1,4 @@
-"""The sample and its KL with autograd: the noise is drawn again."""
+"""The sample and its KL with autograd. The backward pass draws the noise again."""
 
 import torch
 
@@ -9,14 +9,14 @@ from .schemas import KERNELS
 
 
 def sample_kl(draw, kernels="compiled"):
-    """z and the KL that the request asks for, by the ops; shapes and layouts are those of the schema."""
+    """z and the KL that the request asks for, by the ops. Shapes and layouts are those of the schema."""
     mu, logvar, prior, rng, n_samples, with_kl = draw
     z, *kl = apply(_Sample, mode_of(kernels), rng, n_samples or 0, with_kl, mu, logvar, *prior)
     return z, kl[0] if with_kl else None
 
 
 class _Sample(Function):
-    """The noise is not stored: the backward pass draws it again."""
+    """The noise is not stored. The backward pass draws the noise again from the seed and the offset."""
 
     @staticmethod
     def forward(ctx, *arguments):
