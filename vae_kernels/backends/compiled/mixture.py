@@ -11,9 +11,9 @@ def mixture(z, loc, logvar, log_weight, *, ahead=True, kernels="compiled"):
     """The arguments and results of formulas.mixture.mixture, by the ops. All tensors are contiguous.
 
     `ahead` says that the forward pass may compute the gradients of log_p.sum() too. The scores are half of the work,
-    and are then not computed twice. The backward pass multiplies these gradients if all samples have one incoming gradient
-    (a mean, a sum). Else it computes the gradients anew. On a GPU the forward pass computes no gradients, because the
-    question which case this is would have to wait for the device.
+    and are then not computed twice. The backward pass multiplies these gradients if all samples have one incoming
+    gradient (a mean, a sum). Else it computes the gradients anew. On a GPU the forward pass computes no gradients,
+    because the question which case this is would have to wait for the device.
     """
     mode = mode_of(kernels)
     few = len(loc) <= _MOST_COMPONENTS and loc.numel() <= _MOST_NUMBERS
