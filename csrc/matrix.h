@@ -2,8 +2,6 @@
 #pragma once
 #include <cstdint>
 
-#include "formulas/all.h"
-
 namespace vk {
 
 enum class DType : int32_t { float32, float64, bfloat16, float16, uint8, int16, int32, int64 };
@@ -20,12 +18,13 @@ struct Sink {
   DType dtype = DType::float32;
 };
 
-constexpr int kMaxParameters = 3;
-#define VK_COUNT(name) +1
-constexpr int kLikelihoods = 0 VK_LIKELIHOODS(VK_COUNT);
-#undef VK_COUNT
+constexpr int kMaxParameters = 3;  // of a likelihood
 
-// How a likelihood's parameter lies against x [rows, cols]
-enum class Layout { element, row, scalar };  // one a element, one row for all samples, one number
+// How a parameter of a likelihood lies against x [rows, cols].
+enum class Layout {
+  full,         // [rows, cols]: one number for each element
+  per_feature,  // [cols]: one row for all samples
+  number,       // 0-d: one number for all
+};
 
 }  // namespace vk

@@ -1,32 +1,36 @@
-// Chooses the loops' instruction set once, at the first call. Compiled for the base instruction set.
+// Chooses the loops' instruction set once, at the first call, and finds a likelihood's loops by its name. Compiled for
+// the base instruction set.
 #include <cstdlib>
 #include <cstring>
 #include <stdexcept>
-#include <string>
 
+#include "formulas/all.h"
 #include "kernels.h"
 #include "mixture.h"
+#include "request.h"
 
 namespace vk {
 
+// What the objects of one instruction set define
 #define VK_DECLARE(name) extern const LikelihoodLoop likelihood_##name[2];
-#define VK_NAMESPACE(isa)                     \
-  namespace isa {                             \
-  VK_LIKELIHOODS(VK_DECLARE)                  \
-  extern const LatentLoops latent_loops[2];   \
-  extern const LevelsLoops levels_loops[2];   \
-  extern const MixtureLoops mixture_loops[2]; \
+#define VK_ROW(name) {#name, likelihood_##name},
+#define VK_NAMESPACE(isa)                                                                    \
+  namespace isa {                                                                            \
+  VK_LIKELIHOODS(VK_DECLARE)                                                                 \
+  extern const LatentLoops latent_loops[2];                                                  \
+  extern const LevelsLoops levels_loops[2];                                                  \
+  extern const MixtureLoops mixture_loops[2];                                                \
+  static const LikelihoodLoop* likelihood(const char* name) {                                \
+    static constexpr Named<const LikelihoodLoop*> table[] = {VK_LIKELIHOODS(VK_ROW)};        \
+    return of_likelihood(table, name);                                                       \
+  }                                                                                          \
+  constexpr Kernels kernels = {#isa, likelihood, latent_loops, levels_loops, mixture_loops}; \
   }
 VK_NAMESPACE(base)
 #if defined(__x86_64__)
 VK_NAMESPACE(avx2)
 VK_NAMESPACE(avx512)
 #endif
-
-#define VK_LOOPS(isa) isa::latent_loops, isa::levels_loops, isa::mixture_loops
-#define VK_BASE(name) base::likelihood_##name,
-#define VK_AVX2(name) avx2::likelihood_##name,
-#define VK_AVX512(name) avx512::likelihood_##name,
 
 static Kernels choose() {
   const char* asked = std::getenv("VAE_KERNELS_ISA");
@@ -36,10 +40,10 @@ static Kernels choose() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  if (wanted("avx512", avx512)) return {"avx512", {VK_LIKELIHOODS(VK_AVX512)}, VK_LOOPS(avx512)};
-  if (wanted("avx2", avx2)) return {"avx2", {VK_LIKELIHOODS(VK_AVX2)}, VK_LOOPS(avx2)};
+  if (wanted("avx512", avx512)) return avx512::kernels;
+  if (wanted("avx2", avx2)) return avx2::kernels;
 #endif
-  if (wanted("base", true)) return {"base", {VK_LIKELIHOODS(VK_BASE)}, VK_LOOPS(base)};
+  if (wanted("base", true)) return base::kernels;
   throw std::runtime_error(std::string("VAE_KERNELS_ISA=") + asked +
                            " is not base, avx2 or avx512, or this processor does not run it");
 }

@@ -35,10 +35,10 @@ constexpr int64_t kTask = 4096;  // elements of a task, about
 
 struct Parameter {
   Source in;
-  Layout layout = Layout::element;
-  Sink grad;                 // Layout::element: [rows, cols]
-  void* row_sums = nullptr;  // Layout::row: [row_tasks, cols] of the compute type, zeroed
-  double* sums = nullptr;    // Layout::scalar: [rows, col_tasks]
+  Layout layout = Layout::full;
+  Sink grad;                 // Layout::full: [rows, cols]
+  void* row_sums = nullptr;  // Layout::per_feature: [row_tasks, cols] of the compute type, zeroed
+  double* sums = nullptr;    // Layout::number: [rows, col_tasks]
 };
 
 struct LikelihoodJob {
@@ -115,7 +115,7 @@ struct MixtureLoops;  // mixture.h
 // The loops of one instruction set; index 0: computed in float32, 1: in float64.
 struct Kernels {
   const char* isa;
-  const LikelihoodLoop* likelihoods[kLikelihoods];
+  const LikelihoodLoop* (*likelihood)(const char* name);  // throws where no formula has this name
   const LatentLoops* latents;
   const LevelsLoops* levels;
   const MixtureLoops* mixtures;

@@ -1,5 +1,4 @@
-// log p(z) of a mixture of diagonal Gaussians and its gradients, on the CPU. backends/compiled/schemas.py has the
-// schemas.
+// log p(z) of a mixture of diagonal Gaussians and its gradients, on the CPU.
 #include "mixture.h"
 
 #include <algorithm>
@@ -54,28 +53,28 @@ Tensor convert(const Tensor& t, bool float64) {
 
 // A mixture whose tensors are in the type of the loops
 struct Mixture {
+  const MixtureRequest& request;
   bool float64;
   Tensor wide[4], packed;
   const MixtureLoops* loops;
   MixtureJob job;
 
-  Mixture(const Tensor& z, const Tensor& loc, const Tensor& logvar, const Tensor& log_weight)
-      : float64(dtype_of(z) == DType::float64 || beyond_float(z, loc, logvar)),
+  explicit Mixture(const MixtureRequest& r)
+      : request(r),
+        float64(r.float64 || beyond_float(*r.inputs[0], *r.inputs[1], *r.inputs[2])),
         loops(&mixture_loops(float64)),
-        job{.tiles = Tiles(loc.size(0), loc.size(1), loops->lanes), .grid = {}} {
-    const Tensor* const inputs[] = {&z, &loc, &logvar, &log_weight};
+        job{.tiles = Tiles(r.components, r.dims, loops->lanes), .grid = {}} {
     const void** places[] = {&job.z, &job.loc, &job.logvar, &job.log_weight};
-    check_mixture(inputs);
     for (int i = 0; i < 4; ++i) {
-      if (float64 && dtype_of(z) == DType::float32) wide[i] = convert<double, float>(*inputs[i], true);
-      *places[i] = (wide[i] ? wide[i] : *inputs[i]).data<void>();
+      if (float64 && !r.float64) wide[i] = convert<double, float>(*r.inputs[i], true);
+      *places[i] = (wide[i] ? wide[i] : *r.inputs[i]).data<void>();
     }
-    packed = buffer(job.tiles.size(), z);
+    packed = buffer(job.tiles.size());
     job.packed = packed.mut<void>();
-    job.grid = {z.size(0), job.tiles.count()};
+    job.grid = {r.samples, job.tiles.count()};
     run_tasks(loops->pack, job, by_tile());
   }
-  Tensor buffer(int64_t n, const Tensor& like) const { return empty({n}, torch_dtype(float64), like); }
+  Tensor buffer(int64_t n) const { return empty({n}, torch_dtype(float64), *request.inputs[0]); }
   int64_t bytes() const { return float64 ? 8 : 4; }
   Grid by_tile() const { return {1, job.tiles.count()}; }
 };
@@ -104,12 +103,13 @@ void add_parts(const T* parts, int64_t count, int64_t n, T* out) {
   }
 }
 
-void backward(Mixture& mixture, const Tensor& like, int64_t rows, char* grad_z) {
+void backward(Mixture& mixture, char* grad_z) {
   MixtureJob job = mixture.job;
+  const int64_t rows = mixture.request.samples;
   const Grid wave = cut(job.tiles, rows);
   const int64_t dims = job.tiles.dims, row_bytes = dims * mixture.bytes();
-  const Tensor sums = mixture.buffer(wave.row_tasks() * job.tiles.size(), like);
-  const Tensor parts = mixture.buffer(wave.col_tasks() > 1 ? wave.col_tasks() * wave.rows * dims : 0, like);
+  const Tensor sums = mixture.buffer(wave.row_tasks() * job.tiles.size());
+  const Tensor parts = mixture.buffer(wave.col_tasks() > 1 ? wave.col_tasks() * wave.rows * dims : 0);
   job.sums = sums.mut<void>();
   for (int64_t row = 0; row < rows; row += wave.rows) {
     job.grid = wave;
@@ -131,12 +131,12 @@ void backward(Mixture& mixture, const Tensor& like, int64_t rows, char* grad_z) 
 }
 
 // The gradients that are needed, each row's under its weight
-Tensors gradients(Mixture& m, const Tensor* const (&inputs)[4], const std::vector<double>& weights, int64_t need) {
+Tensors gradients(Mixture& m, const std::vector<double>& weights, Need need) {
   Tensors grads;
   void* places[4] = {};
   for (int i = 0; i < 4; ++i) {
-    if (i && !(need >> i & 1)) continue;  // that of z is always computed
-    grads.push_back(empty_like(*inputs[i], torch_dtype(m.float64)));
+    if (i && !need[i]) continue;  // that of z is always computed
+    grads.push_back(empty_like(*m.request.inputs[i], torch_dtype(m.float64)));
     places[i] = grads.back().mut<void>();
   }
   std::vector<double> totals(m.job.tiles.size());
@@ -145,44 +145,42 @@ Tensors gradients(Mixture& m, const Tensor* const (&inputs)[4], const std::vecto
   m.job.grad_loc = places[1];
   m.job.grad_logvar = places[2];
   m.job.grad_log_weight = places[3];
-  backward(m, *inputs[0], inputs[0]->size(0), static_cast<char*>(places[0]));
-  if (!(need & 1)) grads.erase(grads.begin());
-  if (m.float64 && dtype_of(*inputs[0]) == DType::float32)
+  backward(m, static_cast<char*>(places[0]));
+  if (!need[0]) grads.erase(grads.begin());
+  if (m.float64 && !m.request.float64)
     for (Tensor& g : grads) g = convert<float, double>(g, false);
   return grads;
 }
 
 }  // namespace
 
-Tensors mixture(const Tensor& z, const Tensor& loc, const Tensor& logvar, const Tensor& log_weight, int64_t need) {
-  Mixture m(z, loc, logvar, log_weight);
-  const int64_t rows = z.size(0);
-  Tensors out, grads;
-  out.push_back(empty({rows}, z.dtype(), z));
-  for (int i = 0; i < 2; ++i) out.push_back(empty({rows}, torch_dtype(true), z));
+Tensors mixture(const MixtureRequest& r, Need need) {
+  Mixture m(r);
+  const int64_t rows = r.samples;
+  Tensors out = r.empty_results(), grads;
   m.job.peak = out[1].mut<double>();
   m.job.log_sum = out[2].mut<double>();
-  if (need) {
+  if (need.bits) {
     VK_CHECK(m.job.tiles.count() == 1, "gradients with the value: more than one tile of components");
     m.job.together = true;
-    grads = gradients(m, {&z, &loc, &logvar, &log_weight}, std::vector<double>(rows, 1.), need);
+    grads = gradients(m, std::vector<double>(rows, 1.), need);
   } else {
     run_tasks(m.loops->forward, m.job, Grid{rows, 1, clamp((rows / kTasks + 15) / 16 * 16, 16, 64), 1});
   }
   for (int64_t i = 0; i < rows; ++i) {
     const double log_p = m.job.peak[i] + m.job.log_sum[i];
-    dtype_of(z) == DType::float64 ? out[0].mut<double>()[i] = log_p : out[0].mut<float>()[i] = float(log_p);
+    r.float64 ? out[0].mut<double>()[i] = log_p : out[0].mut<float>()[i] = float(log_p);
   }
   for (Tensor& g : grads) out.push_back(std::move(g));
   return out;
 }
 
-Tensors mixture_backward(const Tensor& grad, const Tensor& z, const Tensor& loc, const Tensor& logvar,
-                         const Tensor& log_weight, const Tensor& peak, const Tensor& log_sum, int64_t need) {
-  Mixture m(z, loc, logvar, log_weight);
+Tensors mixture_backward(const Tensor& grad, const MixtureRequest& r, const Tensor& peak, const Tensor& log_sum,
+                         Need need) {
+  Mixture m(r);
   m.job.peak = peak.mut<double>();
   m.job.log_sum = log_sum.mut<double>();
-  return gradients(m, {&z, &loc, &logvar, &log_weight}, doubles(grad), need);
+  return gradients(m, doubles(grad), need);
 }
 
 }  // namespace vk

@@ -1,19 +1,10 @@
 // Between torch's tensors and the loops' matrices.
 #pragma once
-#include "arguments.h"
 #include "kernels.h"
 #include "pool.h"
+#include "request.h"
 
 namespace vk {
-
-// A new tensor in the order of `t`, its samples one after another.
-inline Tensor empty_in_order(const Tensor& t, int64_t cols, Sink& sink) {
-  std::vector<int64_t> strides(t.strides(), t.strides() + t.dim());
-  if (t.dim()) strides[0] = cols;
-  Tensor out = empty_pooled(t.sizes(), strides.data(), t.dim(), t.dtype(), t.numel() * bytes_of(dtype_of(t)), t);
-  sink = {out.mut<void>(), cols, dtype_of(t)};
-  return out;
-}
 
 // the values of a [n] or 0-d tensor of float32 or float64
 inline std::vector<double> doubles(const Tensor& t) {
@@ -35,18 +26,18 @@ inline std::vector<double> doubles(const Tensor& t) {
   return out;
 }
 
-template <class To, class From>
-void copy_to(To* out, const std::vector<From>& values) {
-  for (size_t i = 0; i < values.size(); ++i) out[i] = To(values[i]);
-}
+// values[i] as the compute type
 template <class From>
-Tensor tensor(const std::vector<From>& values, const int64_t* sizes, int64_t dim, bool float64, const Tensor& like) {
-  std::vector<int64_t> strides(dim);
-  int64_t stride = 1;
-  for (int64_t i = dim; i-- > 0; stride *= sizes[i] > 0 ? sizes[i] : 1) strides[i] = stride;
-  Tensor out = empty(sizes, strides.data(), dim, torch_dtype(float64), like);
-  void* const data = out.mut<void>();
-  float64 ? copy_to(static_cast<double*>(data), values) : copy_to(static_cast<float*>(data), values);
+void copy_to(void* out, bool float64, const std::vector<From>& values) {
+  for (size_t i = 0; i < values.size(); ++i)
+    float64 ? static_cast<double*>(out)[i] = values[i] : static_cast<float*>(out)[i] = float(values[i]);
+}
+// A new tensor [n] or 0-d
+template <class From>
+Tensor tensor(const std::vector<From>& values, int64_t dim, bool float64, const Tensor& like) {
+  const int64_t n = int64_t(values.size());
+  Tensor out = empty_contiguous(&n, dim, torch_dtype(float64), like);
+  copy_to(out.mut<void>(), float64, values);
   return out;
 }
 

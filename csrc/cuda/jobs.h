@@ -37,9 +37,9 @@ struct Parameter {
   Source in;
   Layout layout;
   bool wanted;         // its gradient
-  Sink grad;           // Layout::element: [rows, cols]
-  void* columns;       // Layout::row: [row_blocks, cols] sums, of the compute type
-  double* block_sums;  // Layout::scalar: [blocks]
+  Sink grad;           // Layout::full: [rows, cols]
+  void* columns;       // Layout::per_feature: [row_blocks, cols] sums, of the compute type
+  double* block_sums;  // Layout::number: [blocks]
 };
 
 struct LikelihoodJob {
@@ -180,12 +180,7 @@ using Launched = const char*;
 // is one row for all samples, whose gradient is summed over them, and for all that is computed in float64: that is
 // there to be right, and each variant takes seconds to compile.
 enum class Variant { float32, any, columns };
-using LikelihoodLaunch = Launched (*)(const ElboJob<LikelihoodJob>&, Variant, bool float64, int64_t blocks,
-                                      void* stream);
-#define VK_DECLARE(name) \
-  Launched elbo_kernel_##name(const ElboJob<LikelihoodJob>&, Variant, bool float64, int64_t blocks, void* stream);
-VK_LIKELIHOODS(VK_DECLARE)
-#undef VK_DECLARE
+using LikelihoodLaunch = Launched(const ElboJob<LikelihoodJob>&, Variant, bool float64, int64_t blocks, void* stream);
 
 Launched latent_kernel(const ElboJob<SampleJob>&, bool float64, int64_t blocks, void* stream);
 Launched sample_backward_kernel(const SampleBackwardJob&, bool float64, int64_t blocks, void* stream);

@@ -27,7 +27,7 @@ struct LikelihoodSums {
   static constexpr int N = F::parameters, rows_each = ROWS;
 
   VK_GPU static T read_number(const Parameter& p) {  // left out: 0
-    if (p.layout != Layout::scalar || !p.in.data) return 0;
+    if (p.layout != Layout::number || !p.in.data) return 0;
     return load_one<T>(static_cast<const char*>(p.in.data), p.in.dtype);
   }
 
@@ -108,7 +108,7 @@ struct Likelihood : LikelihoodSums<F, T, 1> {
         x[u] = fetch<T, V, F32, is_counts<F>>(row.x, first, mask);
 #pragma unroll
         for (int k = 0; k < N; ++k)
-          if (job.p[k].layout != Layout::scalar) p[u][k] = fetch<T, V, F32>(row.p[k], first, mask);
+          if (job.p[k].layout != Layout::number) p[u][k] = fetch<T, V, F32>(row.p[k], first, mask);
       }
 #pragma unroll
       for (int u = 0; u < unroll; ++u) {
@@ -125,7 +125,7 @@ struct Likelihood : LikelihoodSums<F, T, 1> {
     unpack<is_counts<F>>(packed_x, x);
 #pragma unroll
     for (int k = 0; k < N; ++k) {
-      if (job.p[k].layout != Layout::scalar) {
+      if (job.p[k].layout != Layout::number) {
         unpack(packed_p[k], p[k]);
       } else {
 #pragma unroll
@@ -184,7 +184,7 @@ struct LikelihoodColumns : LikelihoodSums<F, T, kRowsEach> {
       const T number = Base::read_number(job.p[k]);
 #pragma unroll
       for (int j = 0; j < V; ++j) p[k][j] = number, local.columns[k][j] = 0;
-      if (job.p[k].layout == Layout::row) gather(job.p[k].in.data, col, job.p[k].in.dtype, t.lanes, n, p[k]);
+      if (job.p[k].layout == Layout::per_feature) gather(job.p[k].in.data, col, job.p[k].in.dtype, t.lanes, n, p[k]);
     }
 #pragma unroll 1
     for (int r = 0; r < kRowsEach; ++r) {
@@ -197,7 +197,7 @@ struct LikelihoodColumns : LikelihoodSums<F, T, kRowsEach> {
         gather<T, is_counts<F>>(job.x.data, i * job.x.stride + col, job.x.dtype, t.lanes, n, x);
 #pragma unroll
         for (int k = 0; k < N; ++k)
-          if (job.p[k].layout == Layout::element)
+          if (job.p[k].layout == Layout::full)
             gather(job.p[k].in.data, i * job.p[k].in.stride + col, job.p[k].in.dtype, t.lanes, n, p[k]);
 #pragma unroll(kUnrolled<F, V>)
         for (int j = 0; j < V; ++j) {

@@ -1,5 +1,4 @@
-// log p(z) of a mixture of diagonal Gaussians and its gradients, on the GPU. backends/compiled/schemas.py has the
-// schemas.
+// log p(z) of a mixture of diagonal Gaussians and its gradients, on the GPU.
 #include "ops.h"
 #include "plan.h"
 
@@ -14,22 +13,19 @@ int64_t splits_of(int64_t owners, int64_t others) {
 }
 
 struct Mixture {
+  const MixtureRequest& request;
   bool float64;
   int64_t tile;
   MixtureJob job{};
 
-  Mixture(const Tensor& z, const Tensor& loc, const Tensor& logvar, const Tensor& log_weight)
-      : float64(dtype_of(z) == DType::float64), tile(kSide * 16 / bytes_of(dtype_of(z))) {
-    check_mixture({&z, &loc, &logvar, &log_weight});
-    job.samples = z.size(0);
-    job.components = loc.size(0);
-    job.dims = loc.size(1);
+  explicit Mixture(const MixtureRequest& r) : request(r), float64(r.float64), tile(kSide * 16 / (float64 ? 8 : 4)) {
+    job.samples = r.samples;
+    job.components = r.components;
+    job.dims = r.dims;
     job.wide_samples = divide_up(job.samples, tile) * tile;
     job.wide_components = divide_up(job.components, tile) * tile;
-    job.z = z.data<void>();
-    job.loc = loc.data<void>();
-    job.logvar = logvar.data<void>();
-    job.log_weight = log_weight.data<void>();
+    const void** places[] = {&job.z, &job.loc, &job.logvar, &job.log_weight};
+    for (int i = 0; i < 4; ++i) *places[i] = r.inputs[i]->data<void>();
     job.along = int32_t(power_of_two(divide_up(job.dims, 8), kBlockThreads));
     job.constant_blocks = divide_up(job.wide_components, kBlockThreads / job.along);
   }
@@ -50,14 +46,16 @@ struct Mixture {
 };
 
 // The gradients that are needed; the log-sum-exps are known.
-Tensors gradients(Mixture& m, const Tensor* const (&inputs)[4], int64_t need) {
+Tensors gradients(Mixture& m, Need need) {
   MixtureJob& job = m.job;
+  const Tensor* const(&inputs)[4] = m.request.inputs;
+  const bool of_samples = need[0], of_components = need[1] || need[2] || need[3];
   const int64_t sample_tiles = m.sample_tiles(), component_tiles = m.component_tiles();
-  if (need & 1) job.of_samples.splits = splits_of(sample_tiles, component_tiles);
-  if (need & ~1) job.of_components.splits = splits_of(component_tiles, sample_tiles);
+  if (of_samples) job.of_samples.splits = splits_of(sample_tiles, component_tiles);
+  if (of_components) job.of_components.splits = splits_of(component_tiles, sample_tiles);
   Tensors grads;
   for (int i = 0; i < 4; ++i) {
-    if (!(need >> i & 1)) continue;
+    if (!need[i]) continue;
     grads.push_back(empty_like(*inputs[i]));
     job.grads[i] = grads.back().mut<void>();
   }
@@ -72,19 +70,18 @@ Tensors gradients(Mixture& m, const Tensor* const (&inputs)[4], int64_t need) {
   m.pack(stream);
   const int64_t blocks = sample_tiles * job.of_samples.splits + component_tiles * job.of_components.splits;
   if (blocks > 0) check(mixture_backward_kernel(job, m.float64, blocks, stream.get()));
-  const int64_t n = (need & 1 ? job.samples : 0) + (need & ~1 ? job.components : 0);
+  const int64_t n = (of_samples ? job.samples : 0) + (of_components ? job.components : 0);
   if (n > 0) check(mixture_finish_kernel(job, m.float64, divide_up(n * job.dims, kBlockThreads), stream.get()));
   return grads;
 }
 
 }  // namespace
 
-Tensors mixture(const Tensor& z, const Tensor& loc, const Tensor& logvar, const Tensor& log_weight, int64_t need) {
-  Mixture m(z, loc, logvar, log_weight);
+Tensors mixture(const MixtureRequest& r, Need need) {
+  Mixture m(r);
   MixtureJob& job = m.job;
-  Tensors out;
-  out.push_back(empty({job.samples}, z.dtype(), z));
-  for (int i = 0; i < 2; ++i) out.push_back(empty({job.samples}, torch_dtype(true), z));
+  const Tensor& z = *r.inputs[0];
+  Tensors out = r.empty_results();
   job.log_p = out[0].mut<void>();
   job.peak = out[1].mut<double>();
   job.log_sum = out[2].mut<double>();
@@ -101,18 +98,18 @@ Tensors mixture(const Tensor& z, const Tensor& loc, const Tensor& logvar, const 
     if (job.splits > 1) check(mixture_join_kernel(job, m.float64, divide_up(job.samples, kBlockThreads), stream.get()));
   }
   job.incoming = kOne;
-  if (need)
-    for (Tensor& g : gradients(m, {&z, &loc, &logvar, &log_weight}, need)) out.push_back(std::move(g));
+  if (need.bits)
+    for (Tensor& g : gradients(m, need)) out.push_back(std::move(g));
   return out;
 }
 
-Tensors mixture_backward(const Tensor& grad, const Tensor& z, const Tensor& loc, const Tensor& logvar,
-                         const Tensor& log_weight, const Tensor& peak, const Tensor& log_sum, int64_t need) {
-  Mixture m(z, loc, logvar, log_weight);
+Tensors mixture_backward(const Tensor& grad, const MixtureRequest& r, const Tensor& peak, const Tensor& log_sum,
+                         Need need) {
+  Mixture m(r);
   m.job.incoming = weight(grad);
   m.job.peak = peak.mut<double>();
   m.job.log_sum = log_sum.mut<double>();
-  return gradients(m, {&z, &loc, &logvar, &log_weight}, need);
+  return gradients(m, need);
 }
 
 }  // namespace vk::cuda

@@ -1,9 +1,9 @@
-// From tensors to jobs: how blocks cover a matrix, where partial sums go, and who adds them up.
+// From requests to launches: how blocks cover a matrix, where partial sums go, and who adds them up.
 #pragma once
 #include <optional>
 
-#include "arguments.h"
 #include "jobs.h"
+#include "request.h"
 
 namespace vk::cuda {
 
@@ -54,20 +54,13 @@ inline Weight weight(const Tensor& t) {
 }
 constexpr Weight kOne = {nullptr, 0, false, 1};
 
-// A new tensor in the order of `t`, its samples one after another.
-inline Tensor empty_in_order(const Tensor& t, int64_t cols, Sink& sink) {
-  std::vector<int64_t> strides(t.strides(), t.strides() + t.dim());
-  if (t.dim()) strides[0] = cols;
-  Tensor out = empty(t.sizes(), strides.data(), t.dim(), t.dtype(), t);
-  sink = {out.mut<void>(), cols, dtype_of(t)};
-  return out;
+// The Allocate of a GPU
+inline Tensor allocate(const int64_t* sizes, const int64_t* strides, int64_t dim, int32_t dtype, int64_t,
+                       const Tensor& like) {
+  return empty(sizes, strides, dim, dtype, like);
 }
-inline Tensor empty_contiguous(const int64_t* sizes, int64_t dim, int32_t dtype, const Tensor& like) {
-  std::vector<int64_t> strides(dim);
-  int64_t stride = 1;
-  for (int64_t i = dim; i-- > 0; stride *= at_least_one(sizes[i])) strides[i] = stride;
-  return empty(sizes, strides.data(), dim, dtype, like);
-}
+
+LikelihoodLaunch* likelihood_launch(const std::string& name);  // dispatch.cpp
 
 inline void check(Launched error) { VK_CHECK(!error, "a CUDA kernel could not be launched: ", error); }
 

@@ -4,7 +4,7 @@
 #include "cuda/launch.h"
 #include "cuda/ops.h"
 #include "cuda/plan.h"
-#include "torch_library.h"
+#include "ops.h"
 
 namespace vk::cuda {
 
@@ -29,14 +29,14 @@ static void set_mode(bool run_backwards, bool with_tickets) {
 
 namespace {
 const vk::Library library = vk::Library("vae_kernels_cuda_host", "CPU", __FILE__, __LINE__)
-                                .impl<&vk::cuda::elbo>("elbo")
-                                .impl<&vk::cuda::elbo_backward>("elbo_backward")
-                                .impl<&vk::cuda::sample>("sample")
-                                .impl<&vk::cuda::sample_backward>("sample_backward")
-                                .impl<&vk::cuda::levels>("levels")
-                                .impl<&vk::cuda::levels_backward>("levels_backward")
-                                .impl<&vk::cuda::mixture>("mixture")
-                                .impl<&vk::cuda::mixture_backward>("mixture_backward")
+                                .impl<&vk::elbo_op<&vk::cuda::elbo>>("elbo")
+                                .impl<&vk::elbo_backward_op<&vk::cuda::elbo_backward>>("elbo_backward")
+                                .impl<&vk::sample_op<&vk::cuda::sample>>("sample")
+                                .impl<&vk::sample_backward_op<&vk::cuda::sample_backward>>("sample_backward")
+                                .impl<&vk::levels_op<&vk::cuda::levels>>("levels")
+                                .impl<&vk::levels_backward_op<&vk::cuda::levels_backward>>("levels_backward")
+                                .impl<&vk::mixture_op<&vk::cuda::mixture>>("mixture")
+                                .impl<&vk::mixture_backward_op<&vk::cuda::mixture_backward>>("mixture_backward")
                                 .impl<&vk::cuda::rescale_>("rescale_");
 const vk::Library any = vk::Library("vae_kernels_cuda_host", "CompositeExplicitAutograd", __FILE__, __LINE__)
                             .impl<&vk::cuda::set_mode>("set_mode");

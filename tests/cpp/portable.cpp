@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "cpu/kernels.h"
+#include "formulas/all.h"
 
 namespace vk {
 #define VK_DECLARE(name) extern const LikelihoodLoop likelihood_##name[2];

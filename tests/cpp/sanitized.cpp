@@ -13,6 +13,7 @@
 #include "cpu/pool.h"
 #include "fake_torch.h"
 #include "formula.h"
+#include "formulas/all.h"
 #include "likelihoods.h"
 #ifdef VK_CUDA_ON_HOST
 #include "cuda/ops.h"
@@ -30,7 +31,7 @@ unsigned* ticket(int, void*) {
 namespace ops = vk;
 namespace vk {
 #define VK_DECLARE(name) extern const LikelihoodLoop likelihood_##name[2];
-#define VK_BASE(name) base::likelihood_##name,
+#define VK_ROW(name) {#name, base::likelihood_##name},
 namespace base {
 VK_LIKELIHOODS(VK_DECLARE)
 extern const LatentLoops latent_loops[2];
@@ -38,10 +39,12 @@ extern const LevelsLoops levels_loops[2];
 extern const MixtureLoops mixture_loops[2];
 }  // namespace base
 const Kernels& kernels() {  // in place of dispatch.cpp: one instruction set
-  static const Kernels one = {
-      "base", {VK_LIKELIHOODS(VK_BASE)}, base::latent_loops, base::levels_loops, base::mixture_loops};
+  static constexpr Named<const LikelihoodLoop*> table[] = {VK_LIKELIHOODS(VK_ROW)};
+  static constexpr Kernels one = {"base", [](const char* name) { return of_likelihood(table, name); },
+                                  base::latent_loops, base::levels_loops, base::mixture_loops};
   return one;
 }
+#undef VK_ROW
 const MixtureLoops& mixture_loops(bool float64) { return base::mixture_loops[float64]; }
 }  // namespace vk
 #endif
@@ -139,7 +142,7 @@ static const Likelihood kAll[] = {
     VK_LIKELIHOODS(VK_ROW)};
 
 static void objective(const Likelihood& l, const Sizes& shape, DType type, DType of_x, int form, int64_t apart,
-                      int64_t reduction, int latent_kind) {
+                      Reduction reduction, int latent_kind) {
   const int64_t rows = shape[0];
   const Sizes row(shape.begin() + 1, shape.end()), latents = {rows, 33};
   const OptionalTensor x = fill(shape, of_x, 0, of_x == DType::uint8 ? 255 : l.counts ? 4 : 1, apart, l.counts);
@@ -150,15 +153,15 @@ static void objective(const Likelihood& l, const Sizes& shape, DType type, DType
   if (latent_kind == 1) latent.push_back(fill(latents, type == F64 ? F64 : F32, 0, 2));
   if (latent_kind > 1)
     for (int k = 0; k < (latent_kind == 2 ? 2 : 4); ++k) latent.push_back(fill(latents, type, -2, 2, apart));
-  const int64_t need = (int64_t(1) << (params.size() + latent.size())) - 1;
+  const Need need{(int64_t(1) << (params.size() + latent.size())) - 1};
   const OptionalTensor none, weight = fill({}, F32, 0.5, 0.5),
                              beta = latent_kind > 1 ? fill({33}, F64, 0, 2) : Tensor();
   const OptionalTensor& of_beta = latent_kind > 1 ? beta : none;
-  const Tensors out =
-      ops::elbo(x, params, l.name, latent, weight, of_beta, 1, 0.7, reduction, need, reduction != kMean);
+  const std::string name = l.name;
+  const Objective asked{x, params, name, latent, weight, of_beta, 1, 0.7, reduction, need};
+  const Tensors out = ops::elbo(asked, reduction != Reduction::mean);
   if (rows) finite(out, l.name);
-  const Tensor grad = incoming(out[0]);
-  const Tensors grads = ops::elbo_backward(grad, x, params, l.name, latent, weight, of_beta, 1, 0.7, reduction, need);
+  const Tensors grads = ops::elbo_backward(incoming(out[0]), asked);
   if (rows) finite(grads, l.name);
   ++cases;
 }
@@ -174,12 +177,12 @@ static void objectives() {
       for (const auto& type : types) {
         if (few && (product(shape) < 900 || type[0] != F32)) continue;
         const int form = turn % 3, latent = turn % 4;  // 3, 4 and 5 have no common factor: all meet
-        objective(l, shape, type[0], type[1], form, turn % 2 * 3, turn % 3, latent);
+        objective(l, shape, type[0], type[1], form, turn % 2 * 3, Reduction(turn % 3), latent);
         ++turn;
       }
     if (l.counts)
       for (const DType of_x : {DType::int16, DType::int32, DType::uint8})
-        objective(l, {5, 1100}, F32, of_x, 0, 3, kMean, 2);
+        objective(l, {5, 1100}, F32, of_x, 0, 3, Reduction::mean, 2);
   }
 }
 
@@ -195,13 +198,14 @@ static void samples() {
           Tensors prior;
           for (int k = 0; with_prior && k < 2; ++k) prior.push_back(fill(shape, type, -1, 1));
           const Tensor rng = fill({with_prior ? 4 : 2}, DType::int64, 3, 900, 0, true);
-          const Tensors out = ops::sample(mu, logvar, prior, rng, draws, true);
+          const Draw draw{mu, logvar, prior, rng, draws};
+          const Tensors out = ops::sample(draw, true);
           finite(out, "sample");
           const OptionalTensor of_z = incoming(out[0]), of_kl = incoming(out[1]), none;
-          const int64_t need = with_prior ? 15 : 3;
-          finite(ops::sample_backward(of_z, of_kl, mu, logvar, prior, rng, draws, need, false), "sample");
-          finite(ops::sample_backward(of_z, none, mu, logvar, prior, rng, draws, 3, true), "sample");
-          finite(ops::sample_backward(none, of_kl, mu, logvar, prior, rng, draws, need, false), "sample");
+          const Need all{with_prior ? 15 : 3};
+          finite(ops::sample_backward(of_z, of_kl, draw, all, false), "sample");
+          finite(ops::sample_backward(of_z, none, draw, Need{3}, true), "sample");
+          finite(ops::sample_backward(none, of_kl, draw, all, false), "sample");
           ++cases;
         }
 }
@@ -217,9 +221,9 @@ static void over_levels() {
           if (product(with_levels) > 100000 && (type != F32 || (few && of_x != DType::uint8))) continue;
           const Tensor logits = fill(with_levels, type, -9, 9, 2);
           const Tensor x = fill(shape, of_x, 0, double(levels < 250 ? levels : 250) - 0.5, 1, true);
-          const Tensors out = ops::levels(x, logits);
+          const Tensors out = ops::levels({x, logits});
           finite(out, "levels");
-          finite(ops::levels_backward(incoming(out[0]), x, logits, out[1]), "levels");
+          finite(ops::levels_backward(incoming(out[0]), {x, logits}, out[1]), "levels");
           ++cases;
         }
 }
@@ -233,10 +237,10 @@ static void mixtures() {
         if (far > 2 && type == F64) continue;
         const Tensor z = fill({rows, dims}, type, -far, far), loc = fill({components, dims}, type, -2, 2);
         const Tensor logvar = fill({components, dims}, type, -1, 1), weight = fill({components}, type, -9, -1);
-        const Tensors out = mixture(z, loc, logvar, weight, 0);
+        const Tensors out = mixture({z, loc, logvar, weight}, Need{});
         finite(out, "mixture");
-        finite(mixture_backward(incoming(out[0]), z, loc, logvar, weight, out[1], out[2], 15), "mixture");
-        if (components < 64) finite(mixture(z, loc, logvar, weight, 15), "mixture");
+        finite(mixture_backward(incoming(out[0]), {z, loc, logvar, weight}, out[1], out[2], Need{15}), "mixture");
+        if (components < 64) finite(mixture({z, loc, logvar, weight}, Need{15}), "mixture");
         ++cases;
       }
 }

@@ -11,6 +11,7 @@ import shutil
 import pytest
 from places import ROOT
 
+from vae_kernels.core.objective import REDUCTIONS
 from vae_kernels.formulas import LEVELS, LIKELIHOODS
 
 FORMULAS, HEADERS, ORACLES = "vae_kernels/formulas", "csrc/formulas", "tests/support/oracles.py"
@@ -127,6 +128,17 @@ def test_the_tree_is_whole():
 def test_the_tree_is_read_as_it_is_imported():
     assert all(names == set(LIKELIHOODS) for names in lists(ROOT).values())
     assert len(files(ROOT, *NEUTRAL)) > 10  # else the search for names above has searched nothing
+
+
+def test_cpp_and_python_have_the_same_numbers_for_the_reductions():
+    body = re.search(r"enum class Reduction : int64_t {(.*)};", (ROOT / "csrc/request.h").read_text())[1]
+    assert {name: int(number) for name, number in re.findall(r"(\w+) = (\d)", body)} == REDUCTIONS
+
+
+def test_only_the_dispatch_of_each_device_includes_the_list_of_likelihoods():
+    """Each other file that did would be compiled anew, for every instruction set, when a likelihood is added."""
+    including = [path for path in files(ROOT, "csrc") if '#include "formulas/all.h"' in (ROOT / path).read_text()]
+    assert including == ["csrc/cpu/dispatch.cpp", "csrc/cuda/dispatch.cpp"]
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ FAULTS = {
         "heap-buffer-overflow",
     ),
     "a shift by more than there are bits": (
-        *("address", "cpu/elbo.cpp", "job.grad |= wanted;", "job.grad |= need >> (k + 64) & 1;"),
+        *("address", "cpu/elbo.cpp", "job.grad = term.any_wanted;", "job.grad = o.need[o.rows + 64];"),
         "shift exponent",
     ),
     "two tasks that add to one sum": (

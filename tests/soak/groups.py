@@ -69,7 +69,7 @@ GROUPS = {
         28,
         (
             *("csrc/cpu/kernels/*", "csrc/cpu/elbo.cpp", "csrc/cpu/levels.cpp", "csrc/cpu/mixture.cpp"),
-            *("csrc/cpu/sample.cpp", "csrc/cpu/pool.cpp", "csrc/cpu/*.h", "csrc/arguments.h"),
+            *("csrc/cpu/sample.cpp", "csrc/cpu/pool.cpp", "csrc/cpu/*.h", "csrc/layout.h", "csrc/request.h"),
         ),
         "cpu",
         (

@@ -25,7 +25,16 @@ def compile_commands(csrc, folder, likelihoods, optimize, flags=()):
     if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
         flags.append("-mfma")  # as the GPU has it
     sources = {f"likelihood.{name}": (csrc / "cuda/likelihood.cu", [f"-DVK_LIKELIHOOD={name}"]) for name in likelihoods}
-    others = ("latent.cu", "levels.cu", "mixture.cu", "elbo.cpp", "sample.cpp", "levels.cpp", "mixture.cpp")
+    others = (
+        "latent.cu",
+        "levels.cu",
+        "mixture.cu",
+        "dispatch.cpp",
+        "elbo.cpp",
+        "sample.cpp",
+        "levels.cpp",
+        "mixture.cpp",
+    )
     sources |= {name: (csrc / f"cuda/{name}", []) for name in others}
     sources["host"] = CPP / "cuda_host.cpp", []
     return [

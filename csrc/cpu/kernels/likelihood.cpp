@@ -220,7 +220,7 @@ static void run(const LikelihoodJob& job, const Task& task) {
   T scalar_sums[kMaxParameters];
   unsigned scalars = 0;
   for (int k = 0; k < N; ++k) {
-    if (job.p[k].layout != Layout::scalar) continue;
+    if (job.p[k].layout != Layout::number) continue;
     scalars |= 1u << k;
     load_into(job.p[k].in, 0, 0, 1, p_buffer[k]);
     for (int i = 1; is_counts<VK_LIKELIHOOD> && i < kBlock; ++i) p_buffer[k][i] = p_buffer[k][0];

@@ -1,0 +1,61 @@
+// The ops as vae_kernels/ops/schemas.py defines them. A schema has flat arguments: here they become a request. F is the
+// same op of a device, which takes the request (cpu/ops.h, cuda/ops.h).
+#pragma once
+#include "request.h"
+#include "torch_library.h"
+
+namespace vk {
+
+template <auto F>
+Tensors elbo_op(const OptionalTensor& x, const Tensors& params, const std::string& likelihood, const Tensors& latent,
+                const OptionalTensor& rec_weight, const OptionalTensor& beta, double rec_weight_factor,
+                double beta_factor, int64_t reduction, int64_t need, bool terms) {
+  return F({x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, Reduction(reduction),
+            Need{need}},
+           terms);
+}
+
+template <auto F>
+Tensors elbo_backward_op(const Tensor& grad, const OptionalTensor& x, const Tensors& params,
+                         const std::string& likelihood, const Tensors& latent, const OptionalTensor& rec_weight,
+                         const OptionalTensor& beta, double rec_weight_factor, double beta_factor, int64_t reduction,
+                         int64_t need) {
+  return F(grad, {x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, Reduction(reduction),
+                  Need{need}});
+}
+
+template <auto F>
+Tensors sample_op(const Tensor& mu, const Tensor& logvar, const Tensors& prior, const Tensor& rng, int64_t n_samples,
+                  bool with_kl) {
+  return F({mu, logvar, prior, rng, n_samples}, with_kl);
+}
+
+template <auto F>
+Tensors sample_backward_op(const OptionalTensor& grad_z, const OptionalTensor& grad_kl, const Tensor& mu,
+                           const Tensor& logvar, const Tensors& prior, const Tensor& rng, int64_t n_samples,
+                           int64_t need, bool packed) {
+  return F(grad_z, grad_kl, {mu, logvar, prior, rng, n_samples}, Need{need}, packed);
+}
+
+template <auto F>
+Tensors levels_op(const Tensor& x, const Tensor& logits) {
+  return F({x, logits});
+}
+
+template <auto F>
+Tensor levels_backward_op(const Tensor& grad, const Tensor& x, const Tensor& logits, const Tensor& top_and_total) {
+  return F(grad, {x, logits}, top_and_total);
+}
+
+template <auto F>
+Tensors mixture_op(const Tensor& z, const Tensor& loc, const Tensor& logvar, const Tensor& log_weight, int64_t need) {
+  return F({z, loc, logvar, log_weight}, Need{need});
+}
+
+template <auto F>
+Tensors mixture_backward_op(const Tensor& grad, const Tensor& z, const Tensor& loc, const Tensor& logvar,
+                            const Tensor& log_weight, const Tensor& peak, const Tensor& log_sum, int64_t need) {
+  return F(grad, {z, loc, logvar, log_weight}, peak, log_sum, Need{need});
+}
+
+}  // namespace vk

@@ -1,0 +1,230 @@
+// The request: what an op is asked for. Here tensors become what the kernels read and write, once for every device; the
+// ops of cpu/ and cuda/ add how the work is cut into tasks or blocks. vae_kernels/core/objective.py is the same for
+// Python.
+#pragma once
+#include <cstring>
+
+#include "layout.h"
+
+namespace vk {
+
+// What becomes of the losses of the samples: the numbers of `Reduction` in vae_kernels/core/objective.py.
+enum class Reduction : int64_t { none = 0, mean = 1, sum = 2 };
+
+// The gradient mask: bit i says whether input i of the op needs a gradient.
+struct Need {
+  int64_t bits = 0;
+  bool operator[](size_t i) const { return bits >> i & 1; }
+};
+
+// What a device has for each likelihood, by the name that the op takes.
+template <class F>
+struct Named {
+  const char* name;
+  F function;
+};
+template <class F, size_t N>
+F of_likelihood(const Named<F> (&table)[N], const char* name) {
+  for (const Named<F>& row : table)
+    if (!std::strcmp(name, row.name)) return row.function;
+  fail("likelihood \"", name, "\" has no C++ formula");
+}
+
+// ---------------------------------------------------------------- the objective
+
+// The loss of a batch: rec_weight * nll_b + sum_d beta_d * kl_bd for each sample b, reduced. vae_kernels/ops/schemas.py
+// says what each field is.
+struct Objective {
+  const OptionalTensor& x;
+  const Tensors& params;
+  const std::string& likelihood;
+  const Tensors& latent;
+  const OptionalTensor &rec_weight, &beta;
+  double rec_weight_factor, beta_factor;
+  Reduction reduction;
+  Need need;  // of the parameters, then of the latents
+
+  const Tensor& like = params.empty() ? latent[0] : params[0];  // all tensors are on its device
+  int64_t rows = like.size(0);
+  bool float64 = any_float64(params) || any_float64(latent);  // computed in float64, or else in float32
+  int32_t dtype = torch_dtype(float64);
+
+  bool has_likelihood() const { return !params.empty(); }
+  bool has_latent() const { return !latent.empty(); }
+  bool kl_is_given() const { return latent.size() == 1; }
+  bool has_kl_dims() const { return has_latent() && latent[0].dim() > 1; }
+  bool beta_by_dim() const { return beta && beta->dim() > 0; }
+
+  // The losses of the samples times this are what is differentiated.
+  double scale() const { return reduction == Reduction::mean ? 1 / double(rows) : 1; }
+  // The sum of the losses over this is the loss of the batch. Of an empty batch the mean is 0 / 0, as in torch.mean.
+  double divisor() const { return reduction == Reduction::sum ? 1 : double(rows); }
+};
+
+// The terms of an objective in one flat tensor: where each part begins. A part that is not there is empty.
+struct PackedTerms {
+  int64_t loss, nll, kl, kl_per_dim, size;
+
+  explicit PackedTerms(const Objective& o)
+      : loss(0),
+        nll(loss + 1),
+        kl(nll + (o.has_likelihood() ? o.rows : 0)),
+        kl_per_dim(kl + (o.has_latent() ? o.rows : 0)),
+        size(kl_per_dim + (o.has_kl_dims() ? elements_after_batch(o.latent[0]) : 0)) {}
+};
+
+// A parameter of a likelihood.
+struct ParameterOfRequest {
+  Source in;  // null: left out, the number 0
+  Layout layout = Layout::number;
+  bool wanted = false;   // its gradient
+  Sink grad;             // Layout::full: the gradient
+  void* sums = nullptr;  // else the gradient is a sum: one of the compute type for each element of the parameter
+};
+
+inline Layout layout_of(const Tensor& parameter, const Tensor& x) {
+  return parameter.dim() == x.dim() ? Layout::full : parameter.dim() == 0 ? Layout::number : Layout::per_feature;
+}
+
+// The likelihood term. Gradients that are needed are new tensors at the end of `grads`.
+struct LikelihoodTerm {
+  int64_t cols;
+  Source x;
+  ParameterOfRequest params[kMaxParameters];
+  bool any_wanted = false, sums_over_rows = false;  // sums_over_rows: for a gradient per feature
+
+  LikelihoodTerm(const Objective& o, Tensors& grads, Allocate allocate)
+      : cols(elements_after_batch(*o.x)), x(source(*o.x)) {
+    const Tensor& like = o.params[0];
+    VK_CHECK(dense_after_batch(like) && same_order(*o.x, 1, like), "recon and x are not dense in the same order");
+    VK_CHECK(o.params.size() <= kMaxParameters, "a likelihood has at most ", kMaxParameters, " parameters");
+    for (size_t k = 0; k < o.params.size(); ++k) {
+      const Tensor& t = o.params[k];
+      ParameterOfRequest& p = params[k];
+      p.in = source(t);
+      p.layout = layout_of(t, *o.x);
+      p.wanted = o.need[k];
+      const bool full = p.layout == Layout::full;
+      if (p.layout == Layout::per_feature) p.in.stride = 0;
+      VK_CHECK(p.layout == Layout::number || same_order(t, full, like), "parameter ", k,
+               " is not in the order of recon");
+      if (!p.wanted) continue;
+      any_wanted = true;
+      sums_over_rows |= p.layout == Layout::per_feature;
+      grads.push_back(full ? empty_in_order(t, cols, allocate, p.grad)
+                           : empty(t.sizes(), t.strides(), t.dim(), o.dtype, like));
+      if (!full) p.sums = grads.back().mut<void>();
+    }
+  }
+};
+
+// The latent term, from mu, logvar and the prior's, or from a KL that is given. Gradients as above.
+struct LatentTerm {
+  int64_t cols;
+  Source inputs[4];  // mu, logvar, prior_mu, prior_logvar, the prior null for N(0, I); or the KL
+  Sink grads[4];
+
+  LatentTerm(const Objective& o, Tensors& new_grads, Allocate allocate) : cols(elements_after_batch(o.latent[0])) {
+    VK_CHECK(!o.beta_by_dim() || o.beta->numel() == cols, "beta has ", o.beta->numel(), " values for ", cols,
+             " latents");
+    for (size_t k = 0; k < o.latent.size(); ++k) {
+      const Tensor& t = o.latent[k];
+      VK_CHECK(dense_after_batch(t) && same_order(t, 1, o.latent[0]), "latent ", k, " is not in order");
+      inputs[k] = source(t);
+      if (o.need[o.params.size() + k]) new_grads.push_back(empty_in_order(t, cols, allocate, grads[k]));
+    }
+  }
+};
+
+// ---------------------------------------------------------------- the sample
+
+// Samples of the posterior: `Draw` in vae_kernels/core/objective.py.
+struct Draw {
+  const Tensor &mu, &logvar;
+  const Tensors& prior;
+  const Tensor& rng;
+  int64_t n_samples;  // 0: one sample, without a dimension of its own
+
+  int64_t rows = mu.size(0), cols = elements_after_batch(mu), draws = n_samples ? n_samples : 1;
+  bool float64 = is_float64(mu) || is_float64(logvar) || any_float64(prior);
+  bool shard = rng.numel() == 4;
+
+  size_t inputs() const { return 2 + prior.size(); }
+  const Tensor& input(size_t k) const { return k == 0 ? mu : k == 1 ? logvar : prior[k - 2]; }
+  // seed, offset, and of a shard: the first row, and the rows of a draw
+  const int64_t* words() const {
+    VK_CHECK(rng.contiguous(), "rng is not contiguous");
+    return rng.data<int64_t>();
+  }
+  Source source_of(size_t k) const {
+    VK_CHECK(dense_after_batch(input(k)), "latent ", k, " is not dense");
+    return source(input(k));
+  }
+  // The gradients that are needed; packed: those of mu and logvar are the halves of one tensor.
+  Tensors gradients(Need need, bool packed, Allocate allocate, Sink (&to)[4]) const {
+    Tensors grads;
+    if (packed) grads.push_back(empty_packed(mu, to[0], to[1]));
+    for (size_t k = packed ? 2 : 0; k < inputs(); ++k)
+      if (need[k]) grads.push_back(empty_in_order(input(k), cols, allocate, to[k]));
+    return grads;
+  }
+};
+
+// ---------------------------------------------------------------- a likelihood over levels
+
+// x [B, ...] and logits [B, K, ...]: each sample is dense, its levels outermost or innermost.
+struct LevelsRequest {
+  const Tensor &x, &logits;
+  int64_t rows, cols, levels;  // cols: positions of a sample
+  bool inner, float64;         // inner: the levels of a position lie side by side, else `cols` apart
+
+  LevelsRequest(const Tensor& x, const Tensor& logits)
+      : x(x),
+        logits(logits),
+        rows(x.size(0)),
+        cols(elements_after_batch(x)),
+        levels(logits.size(1)),
+        inner(levels * logits.size(0) >= logits.numel() || (levels > 1 && logits.stride(1) == 1)),
+        float64(is_float64(logits)) {
+    bool same = levels == 1 || cols <= 1 || logits.stride(1) == (inner ? 1 : cols);
+    for (int64_t i = 1; i < x.dim(); ++i)
+      same &= x.size(i) <= 1 || logits.stride(i + 1) == x.stride(i) * (inner ? levels : 1);
+    VK_CHECK(logits.numel() == 0 || (same && dense_after_batch(logits)),
+             "logits and x are not dense in the same order");
+  }
+  // What the forward pass keeps for the backward pass, [2, rows, cols]: the largest logit of each position, and the
+  // sum of e^(logit - largest)
+  Tensor empty_top_and_total() const { return empty({2, rows, cols}, torch_dtype(float64), logits); }
+  void* top(const Tensor& kept) const { return kept.mut<void>(); }
+  void* total(const Tensor& kept) const { return kept.mut<char>() + rows * cols * (float64 ? 8 : 4); }
+};
+
+// ---------------------------------------------------------------- a mixture
+
+// log p(z) under a mixture of diagonal Gaussians: z [N, D], loc and logvar [K, D], log_weight [K].
+struct MixtureRequest {
+  const Tensor* inputs[4];  // z, loc, logvar, log_weight
+  int64_t samples, components, dims;
+  bool float64;  // how the inputs are stored
+
+  MixtureRequest(const Tensor& z, const Tensor& loc, const Tensor& logvar, const Tensor& log_weight)
+      : inputs{&z, &loc, &logvar, &log_weight},
+        samples(z.size(0)),
+        components(loc.size(0)),
+        dims(loc.size(1)),
+        float64(is_float64(z)) {
+    for (const Tensor* t : inputs)
+      VK_CHECK(t->contiguous() && t->dtype() == z.dtype(),
+               "the tensors of a mixture are not contiguous, or not of one dtype");
+  }
+  // log p [N]; and in float64 the two numbers [N] whose sum log p is: peak and log_sum
+  Tensors empty_results() const {
+    const Tensor& z = *inputs[0];
+    Tensors out;
+    out.push_back(empty({samples}, z.dtype(), z));
+    for (int i = 0; i < 2; ++i) out.push_back(empty({samples}, torch_dtype(true), z));
+    return out;
+  }
+};
+
+}  // namespace vk
