@@ -2,7 +2,7 @@
 #pragma once
 #include <type_traits>
 
-#include "scalar.h"
+#include "special.h"
 
 namespace vk {
 

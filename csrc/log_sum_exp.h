@@ -1,6 +1,6 @@
 // The log-sum-exp of numbers that come by and by (Milakov and Gimelshein 2018, arXiv:1805.02867).
 #pragma once
-#include "scalar.h"
+#include "special.h"
 
 namespace vk {
 

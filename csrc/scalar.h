@@ -1,5 +1,7 @@
-// Element-wise functions for host and device, float and double, written so that a plain loop over them vectorises:
-// no branch, no call, no table. The polynomials are minimax fits; "to 0.06" is their error in units of the last place.
+// What the formulas and special.h are made of, for host and device, float and double: the bits of a number, a fused
+// multiplication, bounds, and what each type has of its own. All of it is without a branch, a call or a table, so that
+// a plain loop over it is vectorised. The polynomials are minimax fits; "to 0.06" is their error in units of the last
+// place.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -188,103 +190,6 @@ struct Real<double> {
 constinit const Bounds<float> Real<float>::kOpaque = kRange;
 constinit const Bounds<double> Real<double>::kOpaque = kRange;
 #endif
-
-// x = k ln 2 + r with |r| <= ln 2 / 2 (Cody and Waite, 1980)
-template <class T>
-struct Reduced {
-  T magic, r;  // k + kMagic, r
-};
-template <class T>
-VK_FN Reduced<T> reduce_ln2(T x) {
-  using R = Real<T>;
-  T magic = fma(x, T(1.4426950408889634), R::kMagic), k = magic - R::kMagic;
-  return {magic, fma(k, -R::kLn2Low, fma(k, -R::kLn2High, x))};
-}
-
-// 2^k from the low bits of `magic`, where it is a normal number. A multiplication by it (not an addition to the
-// exponent bits of the other factor) keeps NaN a NaN.
-template <class T>
-VK_FN T exp2_integer(T magic) {
-  return bits_to_float(float_to_bits(magic) << Real<T>::kMantissa);
-}
-
-// e^x for a reduced x, where 2^k is a normal number or 0
-template <class T>
-VK_FN T exp_reduced(Reduced<T> a) {
-  return exp2_integer(a.magic) * (fma(a.r * a.r, Real<T>::exp_tail(a.r), a.r) + 1);
-}
-
-// e^x for x <= 0; below kLow it stays at e^kLow
-template <class T>
-VK_FN T exp_nonpositive(T x) {
-  return exp_reduced(reduce_ln2(at_least(x, Real<T>::kLow)));
-}
-
-// e^x for x <= 0, and 0 where that is no normal number: at -kHigh, 2^k is 0
-template <class T>
-VK_FN T exp_or_zero(T x) {
-  return exp_reduced(reduce_ln2(at_least(x, -Real<T>::kHigh)));
-}
-
-// e^x for kLow <= x <= kInfinite. 2^k is taken in two steps: where it is too large itself, e^x need not be.
-template <class T>
-VK_FN T exp_within(T x) {
-  Reduced<T> a = reduce_ln2(x);
-  return exp2_integer(a.magic - 1) * (2 * (fma(a.r * a.r, Real<T>::exp_tail(a.r), a.r) + 1));
-}
-
-// e^x over the whole range: 0 and infinity where there is no such number
-template <class T>
-VK_FN T exp(T x) {
-  return exp_within(at_most(at_least(x, Real<T>::kLow), Real<T>::kInfinite));
-}
-
-// e^x that stops at e^kHigh instead of becoming infinite: for a factor that meets an exact zero, where infinity would
-// make a NaN of a finite result
-template <class T>
-VK_FN T exp_saturated(T x) {
-  return exp_within(at_most(at_least(x, Real<T>::kLow), Real<T>::kHigh));
-}
-
-// e^x as a product, first * second, for x up to 2 kHigh: second is a power of two, and 1 where first need not be
-// infinite
-template <class T>
-struct Factors {
-  T first, second;
-};
-template <class T>
-VK_FN Factors<T> exp_factors(T x) {
-  using R = Real<T>;
-  Reduced<T> a = reduce_ln2(at_most(at_least(x, R::kLow), 2 * R::kHigh));
-  T low = at_most(a.magic, R::kMagic + (sizeof(T) == 4 ? 127 : 1023));
-  return {exp2_integer(low) * (fma(a.r * a.r, R::exp_tail(a.r), a.r) + 1), exp2_integer(a.magic - low + R::kMagic)};
-}
-
-// log(1 + e) for 0 <= e <= 1
-template <class T>
-VK_FN T log1p_unit(T e) {
-  return Real<T>::log1p(e);
-}
-
-// 1 + x = 2^k (1 + e), 0 <= e < 1, for 0 <= x < 2^100
-template <class T>
-struct OnePlus {
-  T k, e;
-};
-template <class T>
-VK_FN OnePlus<T> one_plus(T x) {
-  constexpr auto bias = Real<T>::kOne >> Real<T>::kMantissa;
-  const auto exponent = float_to_bits(1 + x) >> Real<T>::kMantissa;
-  const T inverse = bits_to_float((2 * bias - exponent) << Real<T>::kMantissa);  // 2^-k
-  return {T(int(exponent) - int(bias)), fma(x, inverse, inverse - 1)};
-}
-
-// log(1 + x), for the same x: k ln 2 + log(1 + e), a sum of what is not negative
-template <class T>
-VK_FN T log1p(T x) {
-  const OnePlus<T> a = one_plus(x);
-  return fma(a.k, T(0.6931471805599453), log1p_unit(a.e));
-}
 
 // x / 255, rounded once (Markstein 1990), where a division costs as much as ten multiplications
 template <class T>

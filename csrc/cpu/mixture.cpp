@@ -2,8 +2,8 @@
 #include "mixture.h"
 
 #include <algorithm>
-#include <cmath>
 
+#include "formulas/mixture.h"
 #include "ops.h"
 #include "tensors.h"
 
@@ -20,6 +20,7 @@ void run_tasks(MixtureLoop loop, const MixtureJob& job, const Grid& grid) {
   small ? some(0, grid.tasks()) : parallel_for(0, grid.tasks(), 1, some);
 }
 
+// The smallest and the largest number, and 0
 struct Range {
   double low, high;
 };
@@ -35,13 +36,10 @@ Range range(const Tensor& t) {
   return {low, high};
 }
 
-// Whether float32's squares of differences, or their product with a precision, may leave its range: then the loops of
-// float64 are taken, which have room for all that float32 can hold.
 bool beyond_float(const Tensor& z, const Tensor& loc, const Tensor& logvar) {
   const Range of_z = range(z), of_loc = range(loc), of_logvar = range(logvar);
   const double farthest = std::max(of_z.high - of_loc.low, of_loc.high - of_z.low);
-  return of_logvar.low < -40 || of_logvar.high > 80 || farthest > 1e15 ||
-         2 * std::log(farthest) - of_logvar.low > std::log(1e34);
+  return gaussian_mixture::beyond_float(farthest, of_logvar.low, of_logvar.high);
 }
 
 template <class To, class From>

@@ -106,7 +106,7 @@ struct MixtureTile {
         for (int i = 0; i < V; ++i)
 #pragma unroll
           for (int j = 0; j < V; ++j) {
-            const T u = gaussian_mixture::deviations(of_sample[i], of_component[2 * j], of_component[2 * j + 1]);
+            const T u = gaussian_mixture::in_deviations(of_sample[i] - of_component[2 * j], of_component[2 * j + 1]);
             sum[i][j] = fma(u, u, sum[i][j]);
           }
         z += job.wide_samples;

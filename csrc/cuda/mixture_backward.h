@@ -87,7 +87,7 @@ struct MixtureBackward {
           read(&shared.r[other + o][own], r);
 #pragma unroll
           for (int j = 0; j < V; ++j) {
-            const T u = gaussian_mixture::within(gaussian_mixture::deviations(z[j], loc, root));
+            const T u = gaussian_mixture::within(gaussian_mixture::in_deviations(z[j] - loc, root));
             sum[j] = fma(r[j] * u * root, root, sum[j]);
           }
         }
@@ -114,7 +114,7 @@ struct MixtureBackward {
           read(&shared.r[other + o][own], r);
 #pragma unroll
           for (int j = 0; j < V; ++j) {
-            const T u = gaussian_mixture::deviations(z[o], pairs[2 * j], pairs[2 * j + 1]);
+            const T u = gaussian_mixture::in_deviations(z[o] - pairs[2 * j], pairs[2 * j + 1]);
             const T moment = r[j] * gaussian_mixture::within(u);
             first[j] += moment;
             second[j] = fma(moment, gaussian_mixture::within(u), second[j]);
@@ -164,9 +164,11 @@ struct MixtureFinish {
     const double of_all = total(sums.first, sums, rows, job.dims, wide, k);
     if (job.grads[1]) {
       const T first = T(total(sums.first, sums, rows, d, wide, k));
-      static_cast<T*>(job.grads[1])[i] = first * root * root;
+      static_cast<T*>(job.grads[1])[i] = gaussian_mixture::in_deviations(first, root);
     }
-    if (job.grads[2]) static_cast<T*>(job.grads[2])[i] = T(0.5 * (total(sums.second, sums, rows, d, wide, k) - of_all));
+    if (job.grads[2])
+      static_cast<T*>(job.grads[2])[i] =
+          T(gaussian_mixture::by_logvar(total(sums.second, sums, rows, d, wide, k), of_all));
     if (job.grads[3] && d == 0) static_cast<T*>(job.grads[3])[k] = T(of_all);
   }
 

@@ -1,6 +1,6 @@
 // -log ContinuousBernoulli(x; sigmoid(logits)): vae_kernels/formulas/continuous_bernoulli.py has the maths.
 #pragma once
-#include "truncated_mean.h"
+#include "special.h"
 
 namespace vk {
 

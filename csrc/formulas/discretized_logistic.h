@@ -1,8 +1,7 @@
 // -log of the discretized logistic's mass, 8 bits: vae_kernels/formulas/discretized_logistic.py has the maths.
 #pragma once
-#include "expm1.h"
 #include "formula.h"
-#include "truncated_mean.h"
+#include "special.h"
 
 namespace vk {
 

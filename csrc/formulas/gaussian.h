@@ -1,6 +1,6 @@
 // -log N(x; loc, exp(logvar)): vae_kernels/formulas/gaussian.py has the maths.
 #pragma once
-#include "scalar.h"
+#include "special.h"
 
 namespace vk {
 

@@ -1,6 +1,6 @@
 // KL( N(mu, e^logvar) || N(prior_mu, e^prior_logvar) ): vae_kernels/formulas/kl.py has the maths.
 #pragma once
-#include "expm1.h"
+#include "special.h"
 
 namespace vk {
 

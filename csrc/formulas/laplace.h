@@ -1,6 +1,6 @@
 // -log Laplace(x; loc, exp(logscale)): vae_kernels/formulas/laplace.py has the maths.
 #pragma once
-#include "scalar.h"
+#include "special.h"
 
 namespace vk {
 

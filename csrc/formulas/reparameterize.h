@@ -1,6 +1,6 @@
 // z = mu + exp(logvar / 2) eps: vae_kernels/formulas/reparameterize.py has the maths.
 #pragma once
-#include "scalar.h"
+#include "special.h"
 
 namespace vk {
 

@@ -1,19 +1,17 @@
-// csrc/scalar.h, csrc/philox.h and csrc/formulas element by element for tests/formulas/test_elementwise.py: no loop of
+// csrc/special.h, csrc/philox.h and csrc/formulas element by element for tests/formulas/test_elementwise.py: no loop of
 // ours in between. likelihoods.h is written by the test: an #include of every likelihood's header.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
 #include <utility>
 
-#include "expm1.h"
 #include "formula.h"
 #include "formulas/all.h"
 #include "formulas/kl.h"
 #include "formulas/reparameterize.h"
 #include "likelihoods.h"
 #include "philox.h"
-#include "scalar.h"
-#include "truncated_mean.h"
+#include "special.h"
 
 namespace py = pybind11;
 

@@ -49,8 +49,7 @@ static void pack(const MixtureJob& job, const Task& task) {
 #pragma omp simd
       for (int i = 0; i < lanes; ++i) {
         logvars[i] += precision[i];
-        // e^-logvar stops before its product with the square of any float would be infinite
-        precision[i] = exp_within(at_most(at_least(-precision[i], Real<T>::kLow), Real<T>::kHigh * T(0.75)));
+        precision[i] = gaussian_mixture::precision(precision[i]);
       }
     }
     for (int lane = 0; lane < lanes; ++lane) {
@@ -99,7 +98,7 @@ static void score(const Samples<T>& samples, int64_t dims, const Tile<T>& tile, 
     }
     const Vector<T> constant = load_lanes(tile.constants + v * kLanes<T>);
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) store_lanes(constant - T(0.5) * total[r], scores[r] + v * kLanes<T>);
+    for (int r = 0; r < kRows; ++r) store_lanes(gaussian_mixture::score(constant, total[r]), scores[r] + v * kLanes<T>);
   }
 }
 
@@ -143,8 +142,7 @@ static void forward(const MixtureJob& job, const Task& task) {
   for (int64_t row = task.row; row < end; ++row) job.log_sum[row] = gaussian_mixture::log_total(job.log_sum[row]);
 }
 
-// The scores become weight_n times the responsibilities. The difference to the peak is exact where it matters; that to
-// the rounded log p is not: far from all components log p has no digits after the point.
+// The scores become weight_n times the responsibilities.
 template <class T>
 static void respond(const MixtureJob& job, const Samples<T>& samples, const Tile<T>& tile, Scores<T>& scores) {
   const int n = int(tile.vectors) * kLanes<T>;
@@ -157,7 +155,7 @@ static void respond(const MixtureJob& job, const Samples<T>& samples, const Tile
     }
     const T peak = T(job.peak[row]), log_sum = T(job.log_sum[row]), weight = T(job.weight[row]);
 #pragma omp simd
-    for (int i = 0; i < n; ++i) s[i] = weight * exp_or_zero((s[i] - peak) - log_sum);
+    for (int i = 0; i < n; ++i) s[i] = weight * gaussian_mixture::responsibility(s[i], peak, log_sum);
   }
 }
 
@@ -262,7 +260,7 @@ static void finish(const MixtureJob& job, const Task& task) {
 #pragma omp simd
       for (int i = 0; i < lanes; ++i) {
         of_loc[i] = T(precision[i] * moments[i]);
-        of_logvar[i] = T(0.5 * (precision[i] * moments[lanes + i] - sum[i]));
+        of_logvar[i] = T(gaussian_mixture::by_logvar(precision[i] * moments[lanes + i], sum[i]));
       }
       for (int i = 0; grad_loc && i < real; ++i) grad_loc[row + i * dims + d] = of_loc[i];
       for (int i = 0; grad_logvar && i < real; ++i) grad_logvar[row + i * dims + d] = of_logvar[i];

@@ -1,4 +1,4 @@
-"""Functions of a tile, float32 or float64: what csrc/scalar.h is for C++. The formulas' Triton twins call them as `m`.
+"""Functions of a tile, float32 or float64: what csrc/special.h is for C++. The formulas' Triton twins call them as `m`.
 
 float32 goes through polynomials of fused multiply-adds, which the interpreter runs too (it has no libdevice); float64,
 which nobody trains in, through Triton's own functions. The exp2 instruction and the division of a GPU are off by up to
@@ -147,7 +147,7 @@ def log1p_unit(e):
 
 @triton.jit
 def log1p(x):
-    """log(1 + x) for 0 <= x < 2^100: with 1 + x = 2^k (1 + e) it is k ln 2 + log(1 + e), as in csrc/scalar.h."""
+    """log(1 + x) for 0 <= x < 2^100: with 1 + x = 2^k (1 + e) it is k ln 2 + log(1 + e), as in csrc/special.h."""
     if x.dtype == tl.float64:
         u = 1.0 + x
         return tl.log(u) + (x - (u - 1.0)) / u
@@ -166,7 +166,7 @@ def step(p, v, c: tl.constexpr):
 
 @triton.jit
 def truncated_mean(a):
-    """1 / (1 - e^-a) - 1 / a for |a| <= 1: csrc/truncated_mean.h."""
+    """1 / (1 - e^-a) - 1 / a for |a| <= 1: csrc/special.h."""
     z = a * a
     if a.dtype == tl.float64:
         p = step(tl.full([], -2.174868698558061873e-16, tl.float64), z, 8.5860620562778445641e-15)
@@ -207,7 +207,7 @@ def expm1_nonpositive(x):
 
 @triton.jit
 def _expm1_pair_float32(x):
-    """csrc/scalar.h has the derivation."""
+    """csrc/special.h has the derivation."""
     within = at_most(at_least(x, -87.0), 89.0)
     magic, r = _reduce(within)
     half = _power_of_two(magic - 1.0)  # 2^(k-1)
