@@ -1,13 +1,14 @@
 // How a kernel is written and run. A kernel is a struct K with
-//   Job            its arguments, passed by value
-//   Shared, Local  memory of a block, and of a thread across its phases
-//   phases         their number, and blocks_per_sm, which bounds the registers to 65536 / (256 blocks_per_sm)
+//   Job            the arguments of the kernel, passed by value
+//   Shared, Local  the memory of a block; the memory that a thread keeps from phase to phase
+//   phases         the number of phases
+//   blocks_per_sm  bounds the registers of a thread to 65536 / (256 blocks_per_sm)
 //   phase<P>       a static function of (const Job&, Place, Local&, Shared&)
-//   turns         where there is one: a static function of (const Job&, Place) that says how often the block goes
-//                  through its phases; Place has the turn
+//   turns          optional: a static function of (const Job&, Place) that says how often the block goes through its
+//                  phases; Place has the turn
 //
-// Between two phases, and two turns, all threads of a block wait for each other. So the same source also runs without a
-// GPU: with a plain C++ compiler launch() below is a loop over the blocks, the phases and the threads
+// Between two phases, and between two turns, all threads of a block wait for each other. So the same source also runs
+// without a GPU: for a plain C++ compiler launch() below is a loop over the blocks, the phases and the threads
 // (tests/cpp/cuda_host.cpp).
 #pragma once
 #include <cstdint>
@@ -20,7 +21,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #define VK_GPU __device__ __forceinline__
-#define VK_GPU_ONCE __device__ __noinline__  // not hot: compiled once, not once in each kernel
+#define VK_GPU_ONCE __device__ __noinline__  // for code that takes little of the time: it is compiled once
 #else
 #include <memory>
 #include <stdexcept>
@@ -80,8 +81,9 @@ const char* launch_grid(const typename K::Job& job, int64_t blocks, void* stream
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
-// The value before the addition. What the block wrote before is seen by whoever takes a later number, and the other way
-// turn. Called by one thread, after the others have met it at the end of a phase.
+// Adds 1 to the counter, and returns the number that was there before. A block that takes a later number sees all that
+// this block has written before the call: the first fence is for the writes before it, the second for the reads after
+// it. One thread of the block calls this function, after a phase in which the others have written.
 VK_GPU unsigned take_ticket(unsigned* counter) {
   __threadfence();
   const unsigned number = atomicAdd(counter, 1u);
@@ -105,7 +107,7 @@ VK_GPU uint32_t pack_bfloats(float low, float high) {
 
 #else
 
-#ifdef VK_LAUNCH_BY_NAME  // tests/ptx: the host code is this, and the kernels are nvcc's
+#ifdef VK_LAUNCH_BY_NAME  // tests/ptx: this is the host code, and nvcc has compiled the kernels
 
 // Null, or what went wrong.
 const char* launch_by_name(const char* kernel, const void* job, size_t bytes, int64_t blocks);
@@ -117,7 +119,8 @@ const char* launch_grid(const typename K::Job& job, int64_t blocks, void*) {
 
 #else
 
-extern bool backwards;  // run the last block first, and in each phase the last thread first: no result may depend on it
+extern bool
+    backwards;  // run the last block first, and in each phase the last thread: no result may depend on the order
 
 template <class K, int P>
 void run_phases(const typename K::Job& job, Place at, typename K::Local* locals, typename K::Shared& shared) {
@@ -139,7 +142,8 @@ const char* launch_grid(const typename K::Job& job, int64_t blocks, void*) {
   size_t space = sizeof(Memory) + alignof(Memory);
   Memory* m = static_cast<Memory*>(std::align(alignof(Memory), sizeof(Memory), aligned, space));
   for (int64_t i = 0; i < blocks; ++i) {
-    std::memset(static_cast<void*>(m), 0xff, sizeof(Memory));  // NaN, or a negative number: what nobody wrote shows
+    std::memset(static_cast<void*>(m), 0xff,
+                sizeof(Memory));  // NaN, or a negative number: memory that nobody wrote shows
     Place at{backwards ? blocks - 1 - i : i, blocks, 0, 0};
     int64_t turns = 1;
     if constexpr (has_turns<K>) turns = K::turns(job, at);

@@ -79,17 +79,10 @@ VK_GPU void to_words(double v, uint32_t* w) {
   w[0] = uint32_t(u), w[1] = uint32_t(u >> 32);
 }
 
-// a byte / 255, rounded once: Markstein's correction of the product with 1 / 255
-VK_GPU float unit(uint32_t byte, float) {
-  const float v = float(byte), q = v * (1.f / 255);
-  return fma_exact(fma_exact(-q, 255.f, v), 1.f / 255, q);
-}
-VK_GPU double unit(uint32_t byte, double) { return double(byte) / 255; }
-
 // COUNTS: integers are counts; else bytes are levels, and there are no other integers
 template <bool COUNTS, class T>
 VK_GPU T byte_value(uint32_t byte) {
-  return COUNTS ? T(byte) : unit(byte, T());
+  return COUNTS ? T(byte) : divided_by_255(T(byte));
 }
 
 template <class T, bool COUNTS = false>

@@ -1,4 +1,4 @@
-"""What the likelihoods of counts share, for a tile: what the last part of csrc/special.h is for C++. Their Triton twins call it as `c`.
+"""What the likelihoods of counts share, for a tile; csrc/special.h has it for C++. Their Triton twins call it as `c`.
 
 vae_kernels/formulas/counts.py has the maths. m.step and tl.full give a coefficient the type of the tile.
 """
