@@ -122,10 +122,14 @@ def find_ninja():
         return shutil.which("ninja") or sys.exit("vae_kernels: no ninja: pip install ninja")
 
 
-def likelihoods():
-    """The names in the list VK_LIKELIHOODS of csrc/formulas/all.h."""
+# The kinds of formula: the source of a kind's loop or kernel -> what chooses the formula, and the list in all.h
+KINDS = {"likelihood": ("VK_LIKELIHOOD", "VK_LIKELIHOODS"), "position": ("VK_POSITION", "VK_POSITIONS")}
+
+
+def likelihoods(kind="likelihood"):
+    """The names in a kind's list in csrc/formulas/all.h."""
     text = (ROOT / "csrc/formulas/all.h").read_text()
-    body = re.search(r"#define VK_LIKELIHOODS\(X\)((?:.*\\\n)*.*)", text)[1]
+    body = re.search(rf"#define {KINDS[kind][1]}\(X\)((?:.*\\\n)*.*)", text)[1]
     return re.findall(r"\bX\((\w+)\)", body)
 
 
@@ -134,11 +138,12 @@ def sources(folder, pattern):
 
 
 def each_likelihood(source, suffix, flags):
-    """(source, object, flags): likelihood.cpp and likelihood.cu are compiled once per likelihood, others once."""
+    """(source, object, flags): the source of a kind is compiled once for each formula of the kind, others once."""
     stem = Path(source).stem
-    if stem != "likelihood":
+    if stem not in KINDS:
         return [(source, f"{stem}.{suffix}", flags)]
-    return [(source, f"{stem}.{name}.{suffix}", [*flags, f"-DVK_LIKELIHOOD={name}"]) for name in likelihoods()]
+    names, choose = likelihoods(stem), KINDS[stem][0]
+    return [(source, f"{stem}.{name}.{suffix}", [*flags, f"-D{choose}={name}"]) for name in names]
 
 
 def kernel_units():

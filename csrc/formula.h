@@ -1,4 +1,14 @@
-// What the loops and kernels know of a formula besides its function: what it leaves to be done, and what it takes.
+// What the loops and kernels know of a formula besides its function.
+//
+// There are kinds of formula. Each kind has one loop on the CPU and one kernel on the GPU, and a list in
+// formulas/all.h.
+//
+// Element: one term for each element, nll(x, p, grad). The loop is cpu/kernels/likelihood.cpp, the kernel
+// cuda/likelihood.h.
+//
+// Position: the K logits of a position become one term, nll(log-sum-exp of the logits, the logit that x names). The
+// gradient of a logit is made of weight(logit, largest logit). The loop is cpu/kernels/position.cpp, the kernel
+// cuda/position.h.
 #pragma once
 #include <type_traits>
 

@@ -37,14 +37,17 @@ Tensors sample_backward_op(const OptionalTensor& grad_z, const OptionalTensor& g
   return F(grad_z, grad_kl, {mu, logvar, prior, rng, n_samples}, Need{need}, packed);
 }
 
+// The schema of this op names no likelihood: the position kind has one.
+constexpr const char* kPosition = "categorical";
+
 template <auto F>
-Tensors levels_op(const Tensor& x, const Tensor& logits) {
-  return F({x, logits});
+Tensors position_op(const Tensor& x, const Tensor& logits) {
+  return F({kPosition, x, logits});
 }
 
 template <auto F>
-Tensor levels_backward_op(const Tensor& grad, const Tensor& x, const Tensor& logits, const Tensor& top_and_total) {
-  return F(grad, {x, logits}, top_and_total);
+Tensor position_backward_op(const Tensor& grad, const Tensor& x, const Tensor& logits, const Tensor& top_and_total) {
+  return F(grad, {kPosition, x, logits}, top_and_total);
 }
 
 template <auto F>

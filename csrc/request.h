@@ -170,16 +170,18 @@ struct Draw {
   }
 };
 
-// ---------------------------------------------------------------- a likelihood over levels
+// ---------------------------------------------------------------- a likelihood of the position kind
 
-// x [B, ...] and logits [B, K, ...]: each sample is dense, its levels outermost or innermost.
-struct LevelsRequest {
+// x [B, ...] and logits [B, K, ...]: each sample is dense, its levels (K) outermost or innermost.
+struct PositionRequest {
+  const char* likelihood;
   const Tensor &x, &logits;
   int64_t rows, cols, levels;  // cols: positions of a sample
   bool inner, float64;         // inner: the levels of a position lie side by side, else `cols` apart
 
-  LevelsRequest(const Tensor& x, const Tensor& logits)
-      : x(x),
+  PositionRequest(const char* likelihood, const Tensor& x, const Tensor& logits)
+      : likelihood(likelihood),
+        x(x),
         logits(logits),
         rows(x.size(0)),
         cols(elements_after_batch(x)),

@@ -13,18 +13,24 @@ namespace vk {
 
 // What the objects of one instruction set define
 #define VK_DECLARE(name) extern const LikelihoodLoop likelihood_##name[2];
+#define VK_DECLARE_POSITION(name) extern const PositionLoops position_##name[2];
 #define VK_ROW(name) {#name, likelihood_##name},
-#define VK_NAMESPACE(isa)                                                                    \
-  namespace isa {                                                                            \
-  VK_LIKELIHOODS(VK_DECLARE)                                                                 \
-  extern const LatentLoops latent_loops[2];                                                  \
-  extern const LevelsLoops levels_loops[2];                                                  \
-  extern const MixtureLoops mixture_loops[2];                                                \
-  static const LikelihoodLoop* likelihood(const char* name) {                                \
-    static constexpr Named<const LikelihoodLoop*> table[] = {VK_LIKELIHOODS(VK_ROW)};        \
-    return of_likelihood(table, name);                                                       \
-  }                                                                                          \
-  constexpr Kernels kernels = {#isa, likelihood, latent_loops, levels_loops, mixture_loops}; \
+#define VK_POSITION_ROW(name) {#name, position_##name},
+#define VK_NAMESPACE(isa)                                                                   \
+  namespace isa {                                                                           \
+  VK_LIKELIHOODS(VK_DECLARE)                                                                \
+  VK_POSITIONS(VK_DECLARE_POSITION)                                                         \
+  extern const LatentLoops latent_loops[2];                                                 \
+  extern const MixtureLoops mixture_loops[2];                                               \
+  static const LikelihoodLoop* likelihood(const char* name) {                               \
+    static constexpr Named<const LikelihoodLoop*> table[] = {VK_LIKELIHOODS(VK_ROW)};       \
+    return of_likelihood(table, name);                                                      \
+  }                                                                                         \
+  static const PositionLoops* position(const char* name) {                                  \
+    static constexpr Named<const PositionLoops*> table[] = {VK_POSITIONS(VK_POSITION_ROW)}; \
+    return of_likelihood(table, name);                                                      \
+  }                                                                                         \
+  constexpr Kernels kernels = {#isa, likelihood, position, latent_loops, mixture_loops};    \
   }
 VK_NAMESPACE(base)
 #if defined(__x86_64__)

@@ -86,9 +86,9 @@ struct SampleBackwardJob {
   Sink grad[4];
 };
 
-// Levels of [rows, cols] positions: forward and backward. The levels of a position are `cols` apart, or inner: side by
-// side.
-struct LevelsJob {
+// [rows, cols] positions, each with a logit for each level, forward and backward. The levels of a position are `cols`
+// apart, or inner: side by side.
+struct PositionJob {
   Grid grid;
   int64_t levels;
   bool inner;
@@ -106,18 +106,18 @@ struct LatentLoops {
   void (*sample_backward)(const SampleBackwardJob&, const Task&);
 };
 
-struct LevelsLoops {
-  void (*forward)(const LevelsJob&, const Task&);
-  void (*backward)(const LevelsJob&, const Task&);
+struct PositionLoops {
+  void (*forward)(const PositionJob&, const Task&);
+  void (*backward)(const PositionJob&, const Task&);
 };
 struct MixtureLoops;  // mixture.h
 
 // The loops of one instruction set; index 0: computed in float32, 1: in float64.
 struct Kernels {
   const char* isa;
-  const LikelihoodLoop* (*likelihood)(const char* name);  // throws where no formula has this name
+  const LikelihoodLoop* (*likelihood)(const char* name);  // these two throw where no formula has this name
+  const PositionLoops* (*position)(const char* name);
   const LatentLoops* latents;
-  const LevelsLoops* levels;
   const MixtureLoops* mixtures;
 };
 const Kernels& kernels();  // the best that this processor runs; VAE_KERNELS_ISA=base|avx2|avx512 asks for another

@@ -8,8 +8,8 @@ Tensors elbo(const Objective&, bool terms);
 Tensors elbo_backward(const Tensor& grad, const Objective&);
 Tensors sample(const Draw&, bool with_kl);
 Tensors sample_backward(const OptionalTensor& grad_z, const OptionalTensor& grad_kl, const Draw&, Need, bool packed);
-Tensors levels(const LevelsRequest&);
-Tensor levels_backward(const Tensor& grad, const LevelsRequest&, const Tensor& top_and_total);
+Tensors position(const PositionRequest&);
+Tensor position_backward(const Tensor& grad, const PositionRequest&, const Tensor& top_and_total);
 Tensors mixture(const MixtureRequest&, Need);
 Tensors mixture_backward(const Tensor& grad, const MixtureRequest&, const Tensor& peak, const Tensor& log_sum, Need);
 

@@ -31,7 +31,7 @@ VK_GPU void gather(const void* data, int64_t first, DType type, I lanes, I n, T 
     case DType::int32:
       if constexpr (COUNTS) gather_as<uint32_t>(p, lanes, n, out, [](uint32_t v) { return T(int32_t(v)); });
       return;
-    case DType::int64:  // levels alone, levels.h
+    case DType::int64:  // the position kind alone
       return;
   }
 }

@@ -119,9 +119,9 @@ struct SampleBackwardJob {
   Sink grad[4];
 };
 
-// Levels of [rows, cols] positions, side by side where they are inner, else `cols` apart. A block has `across`
-// positions, with `along` threads each.
-struct LevelsJob {
+// [rows, cols] positions, each with a logit for each level. The levels of a position lie side by side where they are
+// inner, else `cols` apart. A block has `across` positions, with `along` threads each.
+struct PositionJob {
   int64_t rows, cols, levels;
   bool inner;
   int32_t across, along;
@@ -180,13 +180,12 @@ using Launched = const char*;
 // is one row for all samples, whose gradient is summed over them, and for all that is computed in float64: that is
 // there to be right, and each variant takes seconds to compile.
 enum class Variant { float32, any, columns };
+using PositionLaunch = Launched(const PositionJob&, bool backward, bool float64, int64_t blocks, void* stream);
 using LikelihoodLaunch = Launched(const ElboJob<LikelihoodJob>&, Variant, bool float64, int64_t blocks, void* stream);
 
 Launched latent_kernel(const ElboJob<SampleJob>&, bool float64, int64_t blocks, void* stream);
 Launched sample_backward_kernel(const SampleBackwardJob&, bool float64, int64_t blocks, void* stream);
 Launched finish_kernel(const FinishJob&, int64_t blocks, void* stream);
-Launched levels_kernel(const LevelsJob&, bool float64, int64_t blocks, void* stream);
-Launched levels_backward_kernel(const LevelsJob&, bool float64, int64_t blocks, void* stream);
 Launched rows_sum_kernel(const RowsJob&, bool float64, int64_t blocks, void* stream);
 Launched mixture_pack_kernel(const MixtureJob&, bool float64, int64_t blocks, void* stream);
 Launched mixture_forward_kernel(const MixtureJob&, bool float64, int64_t blocks, void* stream);

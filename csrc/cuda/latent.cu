@@ -1,4 +1,5 @@
-// The kernels that no likelihood has a part in: KL and sample, forward and backward; the finish; the rescaled gradient.
+// The kernels that no likelihood has a part in: KL and sample, forward and backward; the finish; the sums of rows; the
+// rescaled gradient.
 #include "elbo.h"
 
 namespace vk::cuda {
@@ -40,6 +41,33 @@ struct Rescale {
     }
   }
 };
+
+// The sums of rows, a block each, in a fixed order.
+template <class T>
+struct RowsSum {
+  using Job = RowsJob;
+  static constexpr int phases = 3, blocks_per_sm = 4;
+  struct Local {};
+  struct Shared {
+    double of[kThreads];
+  };
+
+  template <int P>
+  VK_GPU static void phase(const Job& job, Place at, Local&, Shared& shared) {
+    if constexpr (P == 0) {
+      double sum = 0;
+      for (int64_t i = at.thread; i < job.cols; i += kThreads) sum += job.values[at.block * job.cols + i];
+      shared.of[at.thread] = sum;
+    }
+    if constexpr (P == 1) fold(shared.of, 1, kThreads, at.thread);
+    if constexpr (P == 2)
+      if (at.thread == 0) static_cast<T*>(job.out)[at.block] = T(folded(shared.of, 0, kThreads));
+  }
+};
+
+Launched rows_sum_kernel(const RowsJob& job, bool float64, int64_t blocks, void* stream) {
+  return float64 ? launch<RowsSum<double>>(job, blocks, stream) : launch<RowsSum<float>>(job, blocks, stream);
+}
 
 Launched rescale_kernel(const RescaleJob& job, int64_t blocks, void* stream) {
   return job.dtype == DType::float64 ? launch<Rescale<double>>(job, blocks, stream)

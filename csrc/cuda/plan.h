@@ -60,7 +60,9 @@ inline Tensor allocate(const int64_t* sizes, const int64_t* strides, int64_t dim
   return empty(sizes, strides, dim, dtype, like);
 }
 
-LikelihoodLaunch* likelihood_launch(const std::string& name);  // dispatch.cpp
+// The kernels of a formula, by its name: dispatch.cpp
+LikelihoodLaunch* likelihood_launch(const std::string& name);
+PositionLaunch* position_launch(const char* name);
 
 inline void check(Launched error) { VK_CHECK(!error, "a CUDA kernel could not be launched: ", error); }
 

@@ -6,7 +6,7 @@
 
 namespace vk::cuda {
 
-VK_GPU int size_of(DType t) {  // but of int64, which is for levels alone
+VK_GPU int size_of(DType t) {  // of all but int64, which is for the position kind alone
   return t == DType::uint8 ? 1 : t == DType::float64 ? 8 : t == DType::float32 || t == DType::int32 ? 4 : 2;
 }
 template <class T>
@@ -79,7 +79,7 @@ VK_GPU void to_words(double v, uint32_t* w) {
   w[0] = uint32_t(u), w[1] = uint32_t(u >> 32);
 }
 
-// COUNTS: integers are counts; else bytes are levels, and there are no other integers
+// COUNTS: integers are counts; else bytes are those of an image, and there are no other integers
 template <bool COUNTS, class T>
 VK_GPU T byte_value(uint32_t byte) {
   return COUNTS ? T(byte) : divided_by_255(T(byte));

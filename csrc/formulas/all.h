@@ -1,6 +1,8 @@
-// The likelihoods, one line each: csrc/formulas/<name>.h holds struct vk::<name>. setup.py reads this list too. Only
-// cpu/dispatch.cpp and cuda/dispatch.cpp include the list, so that a new line rebuilds no kernel of another likelihood.
+// The likelihoods, one line each: csrc/formulas/<name>.h holds struct vk::<name>. formula.h says what a kind is.
+// setup.py reads these lists too. Only cpu/dispatch.cpp and cuda/dispatch.cpp include this file, so that a new line
+// rebuilds no kernel of another likelihood.
 #pragma once
+// the element kind
 #define VK_LIKELIHOODS(X) \
   X(bernoulli)            \
   X(gaussian)             \
@@ -10,3 +12,6 @@
   X(laplace)              \
   X(continuous_bernoulli) \
   X(discretized_logistic)
+
+// the position kind
+#define VK_POSITIONS(X) X(categorical)

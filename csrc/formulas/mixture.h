@@ -5,6 +5,8 @@
 //   CPU  (z - m)^2 times precision(v): one multiplication less, but float32 has room for fewer numbers: beyond_float()
 //   GPU  the square of deviations(z, m, root(v)): in the range of a float wherever the score is
 #pragma once
+#include <type_traits>
+
 #include "log_sum_exp.h"
 
 namespace vk {
@@ -51,10 +53,13 @@ struct gaussian_mixture {
   VK_FN double constant(double log_weight, double sum_of_logvar, double dims) {
     return log_weight - 0.5 * (sum_of_logvar + dims * 1.8378770664093454836);  // log 2 pi
   }
-  // V: a number, or a vector of numbers (cpu/kernels/lanes.h)
+  // V: a number, or a vector of numbers (cpu/kernels/lanes.h). Both ways give the same bits: half of a number is exact.
   template <class V>
   VK_FN V score(V constant, V squares) {
-    return constant - 0.5f * squares;
+    if constexpr (std::is_floating_point_v<V>)
+      return fma(V(-0.5), squares, constant);
+    else
+      return constant - 0.5f * squares;
   }
   // The log of LogSumExp::total, which is 0 where no number is more than -inf, and else at least 1
   template <class T>

@@ -11,7 +11,8 @@ namespace vk {
 namespace base {
 VK_LIKELIHOODS(VK_DECLARE)
 extern const LatentLoops latent_loops[2];
-extern const LevelsLoops levels_loops[2];
+#define VK_DECLARE_POSITION(name) extern const PositionLoops position_##name[2];
+VK_POSITIONS(VK_DECLARE_POSITION)
 }  // namespace base
 }  // namespace vk
 
@@ -104,7 +105,7 @@ void latent(const LatentLoops& loops) {
 }
 
 template <class T>
-void levels(const LevelsLoops& loops) {
+void position(const char* name, const PositionLoops& loops) {
   constexpr int64_t kLevels = 61, kPositions = kCols / kLevels;
   const Array<T> logits = spread<T>(kCount, -9, 9, 1009);
   Array<int16_t> x(kRows * kPositions);
@@ -112,7 +113,7 @@ void levels(const LevelsLoops& loops) {
   for (const bool inner : {false, true}) {
     Array<T> top(x.size()), total(x.size()), grad(kCount);
     Array<double> nll(kRows);
-    LevelsJob job{};
+    PositionJob job{};
     job.grid = {kRows, kPositions, 1, kPositions};
     job.levels = kLevels, job.inner = inner;
     job.x = {x.data(), kPositions, DType::int16};
@@ -122,8 +123,8 @@ void levels(const LevelsLoops& loops) {
     job.weight = {&kOne, 0, 1};
     run(loops.forward, job);
     run(loops.backward, job);
-    print<T>("levels", "nll", nll);
-    print<T>("levels", "gradient", grad);
+    print<T>(name, "nll", nll);
+    print<T>(name, "gradient", grad);
   }
 }
 
@@ -134,6 +135,8 @@ int main() {
   VK_LIKELIHOODS(VK_RUN)
   latent<float>(base::latent_loops[0]);
   latent<double>(base::latent_loops[1]);
-  levels<float>(base::levels_loops[0]);
-  levels<double>(base::levels_loops[1]);
+#define VK_RUN_POSITION(name)                       \
+  position<float>(#name, base::position_##name[0]); \
+  position<double>(#name, base::position_##name[1]);
+  VK_POSITIONS(VK_RUN_POSITION)
 }

@@ -15,6 +15,7 @@
 #include "formula.h"
 #include "formulas/all.h"
 #include "likelihoods.h"
+#include "ops.h"
 #ifdef VK_CUDA_ON_HOST
 #include "cuda/ops.h"
 namespace ops = vk::cuda;
@@ -31,17 +32,21 @@ unsigned* ticket(int, void*) {
 namespace ops = vk;
 namespace vk {
 #define VK_DECLARE(name) extern const LikelihoodLoop likelihood_##name[2];
+#define VK_DECLARE_POSITION(name) extern const PositionLoops position_##name[2];
 #define VK_ROW(name) {#name, base::likelihood_##name},
+#define VK_POSITION_ROW(name) {#name, base::position_##name},
 namespace base {
 VK_LIKELIHOODS(VK_DECLARE)
 extern const LatentLoops latent_loops[2];
-extern const LevelsLoops levels_loops[2];
+VK_POSITIONS(VK_DECLARE_POSITION)
 extern const MixtureLoops mixture_loops[2];
 }  // namespace base
 const Kernels& kernels() {  // in place of dispatch.cpp: one instruction set
   static constexpr Named<const LikelihoodLoop*> table[] = {VK_LIKELIHOODS(VK_ROW)};
+  static constexpr Named<const PositionLoops*> positions[] = {VK_POSITIONS(VK_POSITION_ROW)};
   static constexpr Kernels one = {"base", [](const char* name) { return of_likelihood(table, name); },
-                                  base::latent_loops, base::levels_loops, base::mixture_loops};
+                                  [](const char* name) { return of_likelihood(positions, name); }, base::latent_loops,
+                                  base::mixture_loops};
   return one;
 }
 #undef VK_ROW
@@ -210,7 +215,7 @@ static void samples() {
         }
 }
 
-static void over_levels() {
+static void positions() {
   for (const Sizes& shape : {Sizes{1, 1}, {3, 0}, {2, 5, 7}, {3, 700}})
     for (const int64_t levels : {1, 2, 9, 1031})
       for (const DType type : {F32, F64, BF16, F16})
@@ -221,9 +226,9 @@ static void over_levels() {
           if (product(with_levels) > 100000 && (type != F32 || (few && of_x != DType::uint8))) continue;
           const Tensor logits = fill(with_levels, type, -9, 9, 2);
           const Tensor x = fill(shape, of_x, 0, double(levels < 250 ? levels : 250) - 0.5, 1, true);
-          const Tensors out = ops::levels({x, logits});
-          finite(out, "levels");
-          finite(ops::levels_backward(incoming(out[0]), {x, logits}, out[1]), "levels");
+          const Tensors out = ops::position({kPosition, x, logits});
+          finite(out, kPosition);
+          finite(ops::position_backward(incoming(out[0]), {kPosition, x, logits}, out[1]), kPosition);
           ++cases;
         }
 }
@@ -281,7 +286,7 @@ int main(int, char** arguments) {
     hash = 14695981039346656037u;
     objectives();
     samples();
-    over_levels();
+    positions();
 #ifndef VK_CUDA_ON_HOST
     mixtures();
     if (threads == 2) pool();

@@ -12,8 +12,9 @@ if not (ROOT / "csrc").is_dir():
 
 ARCHS = ("80", "90", "100")
 # The kernel where all is stored as float32, the one that most users meet: 4 blocks of 256 threads have room on an SM.
-# So it is with levels in float32. All others: 2 blocks. (A mangled name: struct Likelihood<formula, float, 4, true>.)
-FLOAT32 = re.compile(r"10LikelihoodIN?S?.*?fLi4ELb1E|(6Levels|14LevelsBackward)If")
+# So it is with the position kind in float32. All others: 2 blocks. (Mangled names: struct Likelihood<formula, float, 4,
+# true> and struct Position<formula, float>.)
+FLOAT32 = re.compile(r"10LikelihoodIN?S?.*?fLi4ELb1E|(8Position|16PositionBackward)I\w*?EfE")
 MOST_REGISTERS = {True: 64, False: 128}
 # Two deviances and Stirling's formula three times hold more numbers than that in float64: 1 block.
 LONG = re.compile("(negative_binomial|zinb)Ed")
@@ -72,7 +73,7 @@ def test_every_kernel_is_there(report, setup_py):
     for name in setup_py.likelihoods():
         assert len([k for k in kernels if f"{len(name)}{name}" in k]) >= 2, name
     assert len([k for k in kernels if FLOAT32.search(k)]) > 1
-    assert len([k for k in kernels if "Levels" in k]) == 4  # forward and backward, in float32 and float64
+    assert len([k for k in kernels if "Position" in k]) == 4  # forward and backward, in float32 and float64
     assert len([k for k in kernels if "Mixture" in k]) == 10  # five, in float32 and float64
     assert len(report) == len(ARCHS) * len(kernels)
 

@@ -28,7 +28,8 @@ FAULTS = {
     "the ticket is not reset": ("elbo.h", "if (shared.last) *job.finish.ticket = 0;", "", "shapes"),
     "a barrier is missing": ("elbo.h", "(P == 2) Main::write_sums", "(P == 1) Main::write_sums", "shapes"),
     "a row of the next block is written": ("tile.h", "if (row < t.rows) out[", "if (row <= t.rows) out[", "shapes"),
-    "levels that are not there": ("levels.h", "some.n ? logits[j] : T(-INFINITY)", "some.n ? logits[j] : 0", "levels"),
+    "levels that are not there": (
+        "position.h", "some.n ? logits[j] : T(-INFINITY)", "some.n ? logits[j] : 0", "levels"),
     "a mixture's last sample": (
         "mixture_backward.h", "sample + i < job.samples", "sample + i + 1 < job.samples", "test_mixture"),
     "a mixture's last component": ("mixture.h", "!more && k < job.c", "!more && k + 1 < job.c", "test_mixture"),
@@ -39,7 +40,8 @@ FAULTS = {
     "the noise of a neighbour": ("latent.h", "= uint64_t(first) >> 2", "= uint64_t(first + 1) >> 2", "noise"),
 }  # fmt: skip
 NO_FAULT = "nothing is wrong"
-ONE_UNIT = {"mixture.h": "mixture.cu", "mixture_backward.h": "mixture.cu", "levels.h": "levels.cu"}  # includes it
+# a header -> the object that includes it
+ONE_UNIT = {"mixture.h": "mixture.cu", "mixture_backward.h": "mixture.cu", "position.h": "position.categorical"}
 FEW = ("bernoulli", "gaussian")  # the likelihoods that these libraries have: a fault is in what all share
 
 

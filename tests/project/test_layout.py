@@ -1,5 +1,5 @@
 """A likelihood is two files and three lines, and nothing else names it: says which piece is missing. One over levels
-(LEVELS) is two files and two lines beside kernels of its own, and these may name it.
+(LEVELS, which is the position kind in C++) is two files and three lines too.
 
 The tree is read, not imported, so that the check itself can be tried on copies of it with a piece removed.
 """
@@ -65,6 +65,12 @@ def listed(root, name):
     return strings(assigned(root / PYTHON_LIST, name))
 
 
+def cpp_list(root, name):
+    """The names of the likelihoods in this list of all.h."""
+    body = re.search(rf"#define {name}\(X\)((?:.*\\\n)*.*)", (root / CPP_LIST).read_text())[1]
+    return set(re.findall(r"\bX\((\w+)\)", body))
+
+
 def lists(root):
     """Where a likelihood must stand -> the names that stand there, but for those of LEVELS."""
     modules = {f.stem for f in (root / FORMULAS).glob("*.py") if defined(f) & {"PARAMETERS", "nll"}}
@@ -73,7 +79,7 @@ def lists(root):
         f"{FORMULAS}/<name>.py": modules - listed(root, "LevelsName"),
         f"{HEADERS}/<name>.h": headers - listed(root, "LevelsName"),
         PYTHON_LIST: listed(root, "ElementName"),
-        CPP_LIST: set(re.findall(r"\bX\((\w+)\)", (root / CPP_LIST).read_text())),
+        CPP_LIST: cpp_list(root, "VK_LIKELIHOODS"),
         ORACLES: {key.value for key in assigned(root / ORACLES, "ORACLES").keys},
     }
 
@@ -87,7 +93,11 @@ def problems(root):
         found += [f"{name} is missing in {place}" for place, there in places.items() if name not in there]
         found += parts(root, name, ELEMENTWISE)
     oracles = {key.value for key in assigned(root / ORACLES, "LEVELS").keys}
-    levels = {PYTHON_LIST: listed(root, "LevelsName"), ORACLES: oracles}
+    levels = {
+        PYTHON_LIST: listed(root, "LevelsName"),
+        CPP_LIST: cpp_list(root, "VK_POSITIONS"),
+        ORACLES: oracles,
+    }
     for name in sorted(set().union(*levels.values())):
         found += parts(root, name, OVER_LEVELS)
         found += [f"{name} is missing in {place}" for place, there in levels.items() if name not in there]
@@ -188,7 +198,7 @@ def test_a_missing_piece_is_named(tree, name, removed):
 
 
 @pytest.mark.parametrize("name", LEVELS)
-@pytest.mark.parametrize("removed", ["oracle", "SUPPORT", "nll", "mean", "struct", "pointer"])
+@pytest.mark.parametrize("removed", ["c++ list", "oracle", "SUPPORT", "nll", "mean", "struct", "pointer"])
 def test_a_missing_piece_over_levels_is_named(tree, name, removed):
     path, pattern, replacement, said = (part.replace("{name}", name) for part in REMOVED[removed])
     edit(tree / path, pattern, replacement)

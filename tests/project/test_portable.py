@@ -55,7 +55,7 @@ def test_values_and_gradients_differ_by_rounding(results, build):  # noqa: F811
     """One processor fuses a * b + c, the other does not: each is within 4 units in the last place of the truth (that is
     tested elsewhere), so that they are within 8 of each other; of the largest value of an array."""
     here, there = results
-    assert {name for (name, *_), _ in here} >= {*build.likelihoods(), "kl", "sample", "levels"}
+    assert {name for (name, *_), _ in here} >= {*build.likelihoods(), *build.likelihoods("position"), "kl", "sample"}
     for (name, ours), (other_name, theirs) in zip(here, there, strict=True):
         assert name == other_name and np.isfinite(ours).all()
         eps = np.finfo(name[2]).eps

@@ -11,16 +11,16 @@ from . import product, targets
 from .cuda import Cuda
 from .work import CSRC, work
 
-UNIT = "levels.cu"
+UNITS = ("position.cu", "latent.cu")
 # name -> file, what stands there, the fault in its place, the kind of what is found
 FAULTS = {
-    "nothing": ("levels.h", "struct Levels {", "struct Levels {", None),
+    "nothing": ("position.h", "struct Position {", "struct Position {", None),
     "a bound": ("gather.h", "out[j] = j * lanes < n ?", "out[j] = j * lanes <= n ?", "fatal"),
-    "a race": ("levels.h", "static_cast<T*>(job.out)[at.block] =", "static_cast<T*>(job.out)[0] =", "global-race-waw"),
+    "a race": ("latent.cu", "static_cast<T*>(job.out)[at.block] =", "static_cast<T*>(job.out)[0] =", "global-race-waw"),
     "a missing barrier": (
         "launch.h", "    __syncthreads();\n    run_phases<K, P + 1>", "    run_phases<K, P + 1>", "shared-race"),
     "an uninitialised read": (
-        "levels.h", "shared.of[at.thread] = sum;", "if (at.thread < job.cols) shared.of[at.thread] = sum;",
+        "latent.cu", "shared.of[at.thread] = sum;", "if (at.thread < job.cols) shared.of[at.thread] = sum;",
         "shared-uninitialised-read"),
 }  # fmt: skip
 
@@ -52,7 +52,7 @@ def planted(fault, name):
     text = source.read_text()
     assert text.count(there) == 1, f"{there} is not once in {file}"
     source.write_text(text.replace(there, wrong))
-    return targets.ptx(csrc, name, UNIT)
+    return targets.ptx(csrc, name, UNITS)
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ def nvcc_command():
     return [f for f in found[0] if not f.startswith(("-gencode", "-Xptxas", "--compress"))], setup.cuda_units()
 
 
-def ptx(csrc=CSRC, name="ptx", only=""):
-    """The folder with nvcc's PTX of csrc/cuda/*.cu, or of the one file of this name. csrc may be a copy."""
+def ptx(csrc=CSRC, name="ptx", only=()):
+    """The folder with nvcc's PTX of csrc/cuda/*.cu, or of the files of these names. csrc may be a copy."""
     command, units = nvcc_command()
     if command is None:
         sys.exit("ptxsim: no nvcc: set CUDA_HOME, or put nvcc on the PATH")
@@ -48,7 +48,7 @@ def ptx(csrc=CSRC, name="ptx", only=""):
     units = [
         ([*command, *flags], csrc.parent / source, folder / f"{obj.removesuffix('.cu.o')}.ptx")
         for source, obj, flags in units
-        if Path(source).name == only or not only
+        if Path(source).name in only or not only
     ]
     for old in set(folder.glob("*.ptx")) - {out for _, _, out in units}:
         old.unlink()

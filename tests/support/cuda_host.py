@@ -9,12 +9,22 @@ from pathlib import Path
 import torch
 from places import CPP, CSRC  # noqa: F401 - CSRC is for who imports this
 
-from vae_kernels.formulas import LIKELIHOODS
+from vae_kernels.formulas import LEVELS, LIKELIHOODS
 
 LIBRARY = "VAE_KERNELS_TEST_CUDA_HOST"  # the variable with a library that was built already, to plant a fault
 CXX = shlex.split(os.environ.get("CXX", "g++"))
 OPS = ("elbo", "elbo_backward", "sample", "sample_backward", "levels", "levels_backward", "mixture", "mixture_backward",
        "rescale_")  # fmt: skip
+
+
+HOST_CODE = ("dispatch", "elbo", "sample", "position", "mixture")
+
+
+def write_list(csrc, likelihoods):
+    """Cut the lists of this copy of csrc down to these likelihoods."""
+    lists = {"VK_LIKELIHOODS": likelihoods, "VK_POSITIONS": LEVELS}
+    text = "".join(f"#define {name}(X) {' '.join(f'X({n})' for n in names)}\n" for name, names in lists.items())
+    (csrc / "formulas/all.h").write_text(text)
 
 
 def compile_commands(csrc, folder, likelihoods, optimize, flags=()):
@@ -25,16 +35,8 @@ def compile_commands(csrc, folder, likelihoods, optimize, flags=()):
     if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
         flags.append("-mfma")  # as the GPU has it
     sources = {f"likelihood.{name}": (csrc / "cuda/likelihood.cu", [f"-DVK_LIKELIHOOD={name}"]) for name in likelihoods}
-    others = (
-        "latent.cu",
-        "levels.cu",
-        "mixture.cu",
-        "dispatch.cpp",
-        "elbo.cpp",
-        "sample.cpp",
-        "levels.cpp",
-        "mixture.cpp",
-    )
+    sources |= {f"position.{name}": (csrc / "cuda/position.cu", [f"-DVK_POSITION={name}"]) for name in LEVELS}
+    others = ("latent.cu", "mixture.cu", *(f"{name}.cpp" for name in HOST_CODE))
     sources |= {name: (csrc / f"cuda/{name}", []) for name in others}
     sources["host"] = CPP / "cuda_host.cpp", []
     return [
@@ -47,7 +49,7 @@ def build(csrc, folder, likelihoods=tuple(LIKELIHOODS), optimize="-O1", threads=
     """Compile and link: the path of the library. Where it has not all likelihoods, csrc is cut down to these. With a
     unit, it alone is compiled: the objects of the others are there."""
     if len(likelihoods) < len(LIKELIHOODS):
-        (csrc / "formulas/all.h").write_text("#define VK_LIKELIHOODS(X) " + " ".join(f"X({n})" for n in likelihoods))
+        write_list(csrc, likelihoods)
     folder.mkdir(parents=True, exist_ok=True)
     commands = compile_commands(csrc, folder, likelihoods, optimize)
     with ThreadPoolExecutor(threads) as pool:

@@ -13,10 +13,10 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cuda_host import compile_commands
+from cuda_host import compile_commands, write_list
 from places import CPP, CSRC
 
-from vae_kernels.formulas import LIKELIHOODS
+from vae_kernels.formulas import LEVELS, LIKELIHOODS
 
 CXX = shlex.split(os.environ.get("CXX", "g++"))
 UNDEFINED = "undefined,float-cast-overflow"
@@ -36,10 +36,11 @@ def commands(csrc, folder, flags, likelihoods, cuda):
     if cuda:
         shared += ["-DVK_CUDA_ON_HOST", "-Wno-unknown-pragmas"]
     else:
-        sources += [(csrc / f"cpu/{name}.cpp", name, []) for name in ("elbo", "sample", "levels", "mixture")]
+        sources += [(csrc / f"cpu/{name}.cpp", name, []) for name in ("elbo", "sample", "position", "mixture")]
         kernels = csrc / "cpu/kernels"
         isa = ["-DVK_ISA=base"]
-        sources += [(kernels / f"{name}.cpp", f"k.{name}", isa) for name in ("latent", "levels", "mixture")]
+        sources += [(kernels / f"{name}.cpp", f"k.{name}", isa) for name in ("latent", "mixture")]
+        sources += [(kernels / "position.cpp", f"k.{n}", [*isa, f"-DVK_POSITION={n}"]) for n in LEVELS]
         sources += [(kernels / "likelihood.cpp", f"k.{n}", [*isa, f"-DVK_LIKELIHOOD={n}"]) for n in likelihoods]
     made = [[*CXX, *shared, *more, "-c", str(s), "-o", str(folder / f"{name}.o")] for s, name, more in sources]
     if cuda:
@@ -53,7 +54,7 @@ def build(folder, sanitizer, likelihoods=tuple(LIKELIHOODS), cuda=False, more=()
     csrc, flags = folder / "csrc", [*FLAGS[sanitizer], *more]
     if not csrc.exists():
         shutil.copytree(CSRC, csrc)
-        (csrc / "formulas/all.h").write_text("#define VK_LIKELIHOODS(X) " + " ".join(f"X({n})" for n in likelihoods))
+        write_list(csrc, likelihoods)
         (folder / "likelihoods.h").write_text("".join(f'#include "formulas/{name}.h"\n' for name in likelihoods))
     made = commands(csrc, folder, flags, likelihoods, cuda)
     if plant:

@@ -86,7 +86,7 @@ static void convert_in(const void* from, int64_t at, int n, T* to) {
   for (int i = 0; i < n; ++i) to[i] = T(widen(p[i]));
 }
 template <class T>
-static void convert_levels(const void* from, int64_t at, int n, T* to) {  // 8-bit levels: x / 255
+static void convert_bytes(const void* from, int64_t at, int n, T* to) {  // of an image: x / 255
   const uint8_t* p = static_cast<const uint8_t*>(from) + at;
 #pragma omp simd
   for (int i = 0; i < n; ++i) to[i] = divided_by_255(T(p[i]));
@@ -101,7 +101,7 @@ static void convert_out(const T* from, int n, void* to, int64_t at) {
 template <class T>
 constexpr DType dtype_of = sizeof(T) == 4 ? DType::float32 : DType::float64;
 
-// n elements of `row` from column `col` on, converted into `buffer`; integers are COUNTS, or levels
+// n elements of `row` from column `col` on, converted into `buffer`; integers are COUNTS, or bytes of an image
 template <class T, bool COUNTS = false>
 static void load_into(const Source& s, int64_t row, int64_t col, int n, T* buffer) {
   int64_t at = row * s.stride + col;
@@ -115,14 +115,14 @@ static void load_into(const Source& s, int64_t row, int64_t col, int n, T* buffe
     case DType::float16:
       return convert_in<float16>(s.data, at, n, buffer);
     case DType::uint8:
-      return COUNTS ? convert_in<uint8_t>(s.data, at, n, buffer) : convert_levels(s.data, at, n, buffer);
+      return COUNTS ? convert_in<uint8_t>(s.data, at, n, buffer) : convert_bytes(s.data, at, n, buffer);
     case DType::int16:
       if constexpr (COUNTS) return convert_in<int16_t>(s.data, at, n, buffer);
       break;
     case DType::int32:
       if constexpr (COUNTS) return convert_in<int32_t>(s.data, at, n, buffer);
       break;
-    case DType::int64:  // levels alone, levels.cpp
+    case DType::int64:  // the position kind alone
       break;
   }
 }

@@ -1,12 +1,12 @@
-// The likelihood over levels on the GPU, forward and backward.
+// The position kind on the GPU, forward and backward.
 #include "ops.h"
 #include "plan.h"
 
 namespace vk::cuda {
 namespace {
 
-LevelsJob job_of(const LevelsRequest& r, const Tensor& top_and_total) {
-  LevelsJob job{};
+PositionJob job_of(const PositionRequest& r, const Tensor& top_and_total) {
+  PositionJob job{};
   job.rows = r.rows;
   job.cols = r.cols;
   job.levels = r.levels;
@@ -24,19 +24,19 @@ LevelsJob job_of(const LevelsRequest& r, const Tensor& top_and_total) {
   return job;
 }
 
-int64_t blocks_of(const LevelsJob& job) { return divide_up(job.rows * job.cols, job.across); }
+int64_t blocks_of(const PositionJob& job) { return divide_up(job.rows * job.cols, job.across); }
 
 }  // namespace
 
-Tensors levels(const LevelsRequest& r) {
+Tensors position(const PositionRequest& r) {
   const int64_t rows = r.rows, cols = r.cols;
   Tensors out;
   out.push_back(empty({rows}, torch_dtype(r.float64), r.logits));
   out.push_back(r.empty_top_and_total());
-  LevelsJob job = job_of(r, out[1]);
+  PositionJob job = job_of(r, out[1]);
   const Workspace workspace(r.logits, [&](Workspace& w) { job.values = w.take(rows * cols); });
   const Stream stream(r.logits);
-  if (rows * cols > 0) check(levels_kernel(job, r.float64, blocks_of(job), stream.get()));
+  if (rows * cols > 0) check(position_launch(r.likelihood)(job, false, r.float64, blocks_of(job), stream.get()));
   for (int64_t first = 0; first < rows; first += kMostBlocks) {  // a block a row: there may be more than a grid has
     const int64_t n = rows - first < kMostBlocks ? rows - first : kMostBlocks;
     void* const sums = out[0].mut<char>() + first * (r.float64 ? 8 : 4);
@@ -45,12 +45,12 @@ Tensors levels(const LevelsRequest& r) {
   return out;
 }
 
-Tensor levels_backward(const Tensor& grad, const LevelsRequest& r, const Tensor& top_and_total) {
-  LevelsJob job = job_of(r, top_and_total);
+Tensor position_backward(const Tensor& grad, const PositionRequest& r, const Tensor& top_and_total) {
+  PositionJob job = job_of(r, top_and_total);
   job.incoming = weight(grad);
   Tensor out = empty_in_order(r.logits, elements_after_batch(r.logits), allocate, job.grad);
   const Stream stream(r.logits);
-  if (job.rows * job.cols > 0) check(levels_backward_kernel(job, r.float64, blocks_of(job), stream.get()));
+  if (job.rows * job.cols > 0) check(position_launch(r.likelihood)(job, true, r.float64, blocks_of(job), stream.get()));
   return out;
 }
 

@@ -1,6 +1,11 @@
-// The loops over levels: log-sum-exp and value of each position, and the gradient of its logits. Compiled once per
-// instruction set (VK_ISA); the maths is in formulas/categorical.h.
-#include "formulas/categorical.h"
+// The loop of the position kind: the log-sum-exp and the value of each position, and the gradient of its logits.
+// Compiled once for each formula of the kind (VK_POSITION) and instruction set (VK_ISA); the maths is in
+// formulas/<name>.h.
+// clang-format off: a path is not a division
+#define VK_TEXT(x) #x
+#define VK_HEADER(name) VK_TEXT(formulas/name.h)
+// clang-format on
+#include VK_HEADER(VK_POSITION)
 
 #include <type_traits>
 
@@ -8,6 +13,8 @@
 
 namespace vk::VK_ISA {
 namespace {  // as in likelihood.cpp: nothing here is for the linker to share
+
+using Formula = VK_POSITION;
 
 constexpr int kPositions = 512;  // side by side, whose levels are read before those of the next: two kilobytes
 constexpr int kChunk = 8;        // levels at once: one more exponential for eight
@@ -67,7 +74,7 @@ static void add_chunk(const T* logits, int64_t pitch, int n, T* top, T* total) {
 
 // N levels from `level` on, of n positions from `col` on
 template <int N, class T>
-static void add_levels(const LevelsJob& job, int64_t row, int64_t col, int64_t level, int n, Positions<T>& p) {
+static void add_levels(const PositionJob& job, int64_t row, int64_t col, int64_t level, int n, Positions<T>& p) {
   const int64_t pitch = job.grid.cols, at = level * pitch + col;
   if (job.logits.dtype == dtype_of<T>)
     return add_chunk<N>(static_cast<const T*>(job.logits.data) + row * job.logits.stride + at, pitch, n, p.top,
@@ -77,7 +84,7 @@ static void add_levels(const LevelsJob& job, int64_t row, int64_t col, int64_t l
 }
 
 template <class T>
-static void outer_levels(const LevelsJob& job, int64_t row, int64_t col, int n, Positions<T>& p) {
+static void outer_levels(const PositionJob& job, int64_t row, int64_t col, int n, Positions<T>& p) {
   int64_t level = 0;
   for (; level + kChunk <= job.levels; level += kChunk) add_levels<kChunk>(job, row, col, level, n, p);
   for (; level < job.levels; ++level) add_levels<1>(job, row, col, level, n, p);
@@ -96,7 +103,7 @@ static LogSumExp<T> add_run(LogSumExp<T> s, const T* logits, int n) {
 }
 
 template <class T>
-static void inner_levels(const LevelsJob& job, int64_t row, int64_t col, int n, Positions<T>& p) {
+static void inner_levels(const PositionJob& job, int64_t row, int64_t col, int n, Positions<T>& p) {
   for (int i = 0; i < n; ++i) {
     LogSumExp<T> s = lse_none<T>();
     for (int64_t level = 0; level < job.levels; level += kBlock) {
@@ -117,13 +124,13 @@ static T sum_values(int n, Positions<T>& p) {
 #pragma omp simd reduction(+ : sum)
   for (int i = 0; i < n; ++i) {
     p.total[i] = p.level[i] < 0 ? T(NAN) : p.total[i];
-    sum += categorical::nll(LogSumExp<T>{p.top[i], p.total[i]}, p.logit[i]);
+    sum += Formula::nll(LogSumExp<T>{p.top[i], p.total[i]}, p.logit[i]);
   }
   return sum;
 }
 
 template <class T>
-static void forward(const LevelsJob& job, const Task& task) {
+static void forward(const PositionJob& job, const Task& task) {
   FlushDenormals guard;
   Positions<T> p;
   const int64_t partial = task.col / job.grid.task_cols, partials = job.grid.col_tasks();
@@ -151,16 +158,16 @@ static void outer_gradient(const T* logits, const T* top, const T* scaled, const
                            int n, T* grad) {
 #pragma omp simd
   for (int i = 0; i < n; ++i)
-    grad[i] = categorical::weight(logits[i], top[i]) * scaled[i] - (of_x[i] == level ? weight : T(0));
+    grad[i] = Formula::weight(logits[i], top[i]) * scaled[i] - (of_x[i] == level ? weight : T(0));
 }
 template <class T>
 static void inner_gradient(const T* logits, T top, T scaled, int n, T* grad) {
 #pragma omp simd
-  for (int i = 0; i < n; ++i) grad[i] = categorical::weight(logits[i], top) * scaled;
+  for (int i = 0; i < n; ++i) grad[i] = Formula::weight(logits[i], top) * scaled;
 }
 
 template <class T>
-static void backward(const LevelsJob& job, const Task& task) {
+static void backward(const PositionJob& job, const Task& task) {
   FlushDenormals guard;
   Positions<T> p;
   alignas(64) T grad_buffer[kBlock];
@@ -197,6 +204,9 @@ static void backward(const LevelsJob& job, const Task& task) {
 
 }  // namespace
 
-extern const LevelsLoops levels_loops[2] = {{forward<float>, backward<float>}, {forward<double>, backward<double>}};
+#define VK_JOIN(a, b) a##b
+#define VK_NAME(name) VK_JOIN(position_, name)
+extern const PositionLoops VK_NAME(VK_POSITION)[2] = {{forward<float>, backward<float>},
+                                                      {forward<double>, backward<double>}};
 
 }  // namespace vk::VK_ISA

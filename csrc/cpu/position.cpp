@@ -1,12 +1,12 @@
-// The likelihood over levels on the CPU, forward and backward.
+// The position kind on the CPU, forward and backward.
 #include "ops.h"
 #include "tensors.h"
 
 namespace vk {
 namespace {
 
-LevelsJob job_of(const LevelsRequest& r, const Tensor& top_and_total) {
-  LevelsJob job{};
+PositionJob job_of(const PositionRequest& r, const Tensor& top_and_total) {
+  PositionJob job{};
   // a task has many positions where they are small, and many rows where the rows are small
   const int64_t some = 512 * (1 + kTask / (512 * r.levels)), task_cols = r.cols < some ? r.cols : some;
   job.grid = {r.rows, r.cols, 1 + kTask / (r.levels * r.cols + 1), task_cols ? task_cols : 1};
@@ -20,7 +20,7 @@ LevelsJob job_of(const LevelsRequest& r, const Tensor& top_and_total) {
   return job;
 }
 
-void run(void (*loop)(const LevelsJob&, const Task&), const LevelsJob& job) {
+void run(void (*loop)(const PositionJob&, const Task&), const PositionJob& job) {
   const auto some = [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) loop(job, job.grid[i]);
   };
@@ -30,23 +30,23 @@ void run(void (*loop)(const LevelsJob&, const Task&), const LevelsJob& job) {
 
 }  // namespace
 
-Tensors levels(const LevelsRequest& r) {
+Tensors position(const PositionRequest& r) {
   Tensors out(2);
   out[1] = r.empty_top_and_total();
-  LevelsJob job = job_of(r, out[1]);
+  PositionJob job = job_of(r, out[1]);
   std::vector<double> partial(r.rows * job.grid.col_tasks());
   job.nll = partial.data();
-  run(kernels().levels[r.float64].forward, job);
+  run(kernels().position(r.likelihood)[r.float64].forward, job);
   out[0] = tensor(add_up(partial, r.rows, job.grid.col_tasks()), 1, r.float64, r.logits);
   return out;
 }
 
-Tensor levels_backward(const Tensor& grad, const LevelsRequest& r, const Tensor& top_and_total) {
-  LevelsJob job = job_of(r, top_and_total);
+Tensor position_backward(const Tensor& grad, const PositionRequest& r, const Tensor& top_and_total) {
+  PositionJob job = job_of(r, top_and_total);
   const std::vector<double> incoming = doubles(grad);
   job.weight = {incoming.data(), 1, 1};
   Tensor out = empty_in_order(r.logits, elements_after_batch(r.logits), empty_pooled, job.grad);
-  run(kernels().levels[r.float64].backward, job);
+  run(kernels().position(r.likelihood)[r.float64].backward, job);
   return out;
 }
 

@@ -1,7 +1,7 @@
-// The likelihood over levels: log-sum-exp and value of each position, and the gradient of its logits. Several threads
-// share a position: they take its levels by turns. The maths is in formulas/categorical.h.
+// The kernels of the position kind: the log-sum-exp and the value of each position, and the gradient of its logits.
+// Several threads share a position: they take its levels by turns. The maths is in formulas/<name>.h.
 #pragma once
-#include "formulas/categorical.h"
+#include "log_sum_exp.h"
 #include "tile.h"
 
 namespace vk::cuda {
@@ -12,7 +12,7 @@ struct Spot {
   int lane, apart;  // the threads of one position are `apart` in the block
   bool inside;
 
-  VK_GPU Spot(const LevelsJob& job, int64_t block, int thread) {
+  VK_GPU Spot(const PositionJob& job, int64_t block, int thread) {
     lane = job.inner ? thread % job.along : thread / job.across;
     apart = job.inner ? 1 : job.across;
     const int64_t position = block * job.across + (job.inner ? thread / job.along : thread % job.across);
@@ -20,11 +20,11 @@ struct Spot {
     col = position - row * job.cols;
     inside = row < job.rows;
   }
-  VK_GPU int64_t element(const LevelsJob& job, int64_t row_stride, int64_t level) const {
+  VK_GPU int64_t element(const PositionJob& job, int64_t row_stride, int64_t level) const {
     return row * row_stride + (job.inner ? col * job.levels + level : level * job.cols + col);
   }
   // -1 where x is no level
-  VK_GPU int64_t level(const LevelsJob& job) const {
+  VK_GPU int64_t level(const PositionJob& job) const {
     const int size = job.x.dtype == DType::int64 ? 8 : size_of(job.x.dtype);
     const char* p = static_cast<const char*>(job.x.data) + (row * job.x.stride + col) * size;
     int64_t level;
@@ -49,16 +49,16 @@ struct Spot {
 // there whose offset is less.
 struct Some {
   int64_t pitch, n;
-  VK_GPU Some(const LevelsJob& job, int64_t level) {
+  VK_GPU Some(const PositionJob& job, int64_t level) {
     const int64_t each = job.inner ? 1 : job.cols;
     pitch = job.along * each;
     n = (job.levels - level) * each;
   }
 };
 
-template <class T>
-struct Levels {
-  using Job = LevelsJob;
+template <class F, class T>
+struct Position {
+  using Job = PositionJob;
   static constexpr int V = sizeof(T) == 4 ? 8 : 4, blocks_per_sm = sizeof(T) == 4 ? 4 : 2;
   // 0: the levels; then the threads of a position join by halves, from 256 to 1; at last the value
   static constexpr int joins = 8, phases = joins + 2;
@@ -84,7 +84,7 @@ struct Levels {
       if (level < 0) s.total = T(NAN);
       const int64_t e = spot.element(job, job.logits.stride, level < 0 ? 0 : level);
       const char* p = static_cast<const char*>(job.logits.data) + e * size_of(job.logits.dtype);
-      job.values[i] = categorical::nll(s, load_one<T>(p, job.logits.dtype));
+      job.values[i] = F::nll(s, load_one<T>(p, job.logits.dtype));
       static_cast<T*>(job.top)[i] = s.top;
       static_cast<T*>(job.total)[i] = s.total;
     }
@@ -113,10 +113,10 @@ struct Levels {
   }
 };
 
-template <class T>
-struct LevelsBackward {
-  using Job = LevelsJob;
-  static constexpr int V = Levels<T>::V, phases = 1, blocks_per_sm = Levels<T>::blocks_per_sm;
+template <class F, class T>
+struct PositionBackward {
+  using Job = PositionJob;
+  static constexpr int V = Position<F, T>::V, phases = 1, blocks_per_sm = Position<F, T>::blocks_per_sm;
   struct Local {};
   struct Shared {};
 
@@ -134,32 +134,9 @@ struct LevelsBackward {
       gather(job.logits.data, spot.element(job, job.logits.stride, level), job.logits.dtype, some.pitch, some.n, v);
 #pragma unroll
       for (int j = 0; j < V; ++j)
-        v[j] = categorical::weight(v[j], top) * scaled - (level + j * job.along == of_x ? weight : T(0));
+        v[j] = F::weight(v[j], top) * scaled - (level + j * job.along == of_x ? weight : T(0));
       scatter(job.grad.data, spot.element(job, job.grad.stride, level), job.grad.dtype, some.pitch, some.n, v);
     }
-  }
-};
-
-// The sums of rows, a block each, in a fixed order.
-template <class T>
-struct RowsSum {
-  using Job = RowsJob;
-  static constexpr int phases = 3, blocks_per_sm = 4;
-  struct Local {};
-  struct Shared {
-    double of[kThreads];
-  };
-
-  template <int P>
-  VK_GPU static void phase(const Job& job, Place at, Local&, Shared& shared) {
-    if constexpr (P == 0) {
-      double sum = 0;
-      for (int64_t i = at.thread; i < job.cols; i += kThreads) sum += job.values[at.block * job.cols + i];
-      shared.of[at.thread] = sum;
-    }
-    if constexpr (P == 1) fold(shared.of, 1, kThreads, at.thread);
-    if constexpr (P == 2)
-      if (at.thread == 0) static_cast<T*>(job.out)[at.block] = T(folded(shared.of, 0, kThreads));
   }
 };
 
