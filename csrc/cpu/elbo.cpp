@@ -8,8 +8,8 @@
 namespace vk {
 namespace {
 
-// What an objective comes to. First the jobs are made, then all of their tasks run side by side, then the sums of the
-// tasks are added up.
+// The evaluation of an objective: first the jobs are made, then all of their tasks run side by side, then the sums of
+// the tasks are added up.
 struct Evaluation {
   const Objective& o;
   Weights weight;  // of a row in the loss that is differentiated

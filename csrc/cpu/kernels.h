@@ -5,8 +5,8 @@
 
 namespace vk {
 
-// The unit of work. Its size is a function of the shapes alone, and each task's sums are added up in the order of
-// the tasks: results are the same for any number of threads.
+// The unit of work. The size of a task is a function of the shapes alone, and the sums of the tasks are added up in the
+// order of the tasks: results are the same for any number of threads.
 struct Task {
   int64_t row, rows, col, cols;
 };
@@ -22,7 +22,7 @@ struct Grid {
   }
 };
 
-// One weight a row, times a factor: what the row's gradients are multiplied by.
+// One weight for each row, times a factor. The gradients of the row are multiplied by both.
 struct Weights {
   const double* data = nullptr;
   int64_t stride = 0;  // 0: the same for all rows

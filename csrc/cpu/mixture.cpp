@@ -13,11 +13,8 @@ namespace {
 using MixtureLoop = void (*)(const MixtureJob&, const Task&);
 
 void run_tasks(MixtureLoop loop, const MixtureJob& job, const Grid& grid) {
-  auto some = [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) loop(job, grid[i]);
-  };
   const bool small = job.grid.rows * job.tiles.components * job.tiles.dims <= 4 * kTask;
-  small ? some(0, grid.tasks()) : parallel_for(0, grid.tasks(), 1, some);
+  each_task(grid.tasks(), small, [&](int64_t i) { loop(job, grid[i]); });
 }
 
 // The smallest and the largest number, and 0

@@ -8,7 +8,7 @@ namespace {
 PositionJob job_of(const PositionRequest& r, const Tensor& top_and_total) {
   PositionJob job{};
   // a task has many positions where they are small, and many rows where the rows are small
-  const int64_t some = 512 * (1 + kTask / (512 * r.levels)), task_cols = r.cols < some ? r.cols : some;
+  const int64_t most = 512 * (1 + kTask / (512 * r.levels)), task_cols = r.cols < most ? r.cols : most;
   job.grid = {r.rows, r.cols, 1 + kTask / (r.levels * r.cols + 1), task_cols ? task_cols : 1};
   job.levels = r.levels;
   job.inner = r.inner;
@@ -21,11 +21,8 @@ PositionJob job_of(const PositionRequest& r, const Tensor& top_and_total) {
 }
 
 void run(void (*loop)(const PositionJob&, const Task&), const PositionJob& job) {
-  const auto some = [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) loop(job, job.grid[i]);
-  };
-  const int64_t tasks = job.grid.tasks();
-  job.grid.elements() * job.levels <= 2 * kTask ? some(0, tasks) : parallel_for(0, tasks, 1, some);
+  const bool small = job.grid.elements() * job.levels <= 2 * kTask;
+  each_task(job.grid.tasks(), small, [&](int64_t i) { loop(job, job.grid[i]); });
 }
 
 }  // namespace

@@ -53,16 +53,22 @@ inline std::vector<double> add_up(const std::vector<double>& partial, int64_t ro
 template <class Job>
 using Loop = void (*)(const Job&, const Task&);
 
-// The tasks of two jobs; a job without a row has none. Threads only where they pay: a hot parallel region costs 1 us,
-// about what 8192 elements take.
+// visit(i) for each of these tasks; on threads if the work is not small. A parallel region costs 1 us, which is about
+// what 8192 elements of a cheap formula take.
+template <class Visit>
+void each_task(int64_t tasks, bool small, const Visit& visit) {
+  const auto range = [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) visit(i);
+  };
+  small ? range(0, tasks) : parallel_for(0, tasks, 1, range);
+}
+
+// The tasks of two jobs, side by side. A job without a row has no task.
 template <class A, class B>
 void run(Loop<A> loop, const A& job, Loop<B> other_loop, const B& other) {
   const int64_t first = job.grid.tasks(), tasks = first + other.grid.tasks();
-  auto some = [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) i < first ? loop(job, job.grid[i]) : other_loop(other, other.grid[i - first]);
-  };
-  const bool small = job.grid.elements() + other.grid.elements() <= 2 * kTask;
-  small ? some(0, tasks) : parallel_for(0, tasks, 1, some);
+  each_task(tasks, job.grid.elements() + other.grid.elements() <= 2 * kTask,
+            [&](int64_t i) { i < first ? loop(job, job.grid[i]) : other_loop(other, other.grid[i - first]); });
 }
 template <class Job>
 void run(Loop<Job> loop, const Job& job) {

@@ -6,7 +6,7 @@
 namespace vk::cuda {
 namespace {
 
-// What an objective comes to: the jobs of one launch, and where the results go.
+// The evaluation of an objective: the jobs of one launch, and where the results go.
 struct Launch {
   const Objective& o;
   Weight incoming, rec_weight, beta;  // the gradients of a row are multiplied by all three

@@ -24,9 +24,9 @@ struct Weight {
   }
 };
 
-// How blocks of threads cover [rows, cols]. A row is cut into pieces of `piece` columns, one block each; in a block,
-// `lanes` threads side by side share a row, and each takes `rows_each` rows. It follows from the shape alone, and sums
-// are added up in the order of the blocks: results are the same on every GPU, run after run.
+// How blocks of threads cover [rows, cols]. A row is cut into pieces of `piece` columns, one block each. In a block,
+// `lanes` threads side by side share a row, and each thread takes `rows_each` rows. A tiling follows from the shape
+// alone, and sums are added up in the order of the blocks: results are the same on every GPU, run after run.
 struct Tiling {
   int64_t rows, cols, pieces, row_blocks;
   int32_t piece, lanes, rows_each, block_rows;
@@ -63,7 +63,8 @@ struct KlJob {
   void* columns;     // [row_blocks, cols] sums over rows, of the compute type; or null
 };
 
-// From the blocks' partial sums to the results: by the last block of the launch that made them, or by one of its own.
+// From the blocks' partial sums to the results. The last block of the launch that made the partial sums does this work,
+// or a second launch.
 struct RowSums {
   double* partial;  // [rows, pieces] or null
   int64_t pieces;
@@ -176,9 +177,10 @@ struct RescaleJob {
 // Each launches one kernel and returns null, or what went wrong.
 using Launched = const char*;
 
-// The variants of a likelihood: where all is stored as float32; any storage; and down the columns, for a parameter that
-// is one row for all samples, whose gradient is summed over them, and for all that is computed in float64: that is
-// there to be right, and each variant takes seconds to compile.
+// The variants of a likelihood's kernel. float32: x and all parameters are stored as float32. any: any storage type.
+// columns: a thread goes down its columns, which is for a parameter per feature, whose gradient is a sum over samples,
+// and for all that is computed in float64. (float64 is there to be right and not fast, and each variant takes seconds
+// to compile.)
 enum class Variant { float32, any, columns };
 using PositionLaunch = Launched(const PositionJob&, bool backward, bool float64, int64_t blocks, void* stream);
 using LikelihoodLaunch = Launched(const ElboJob<LikelihoodJob>&, Variant, bool float64, int64_t blocks, void* stream);
@@ -194,7 +196,7 @@ Launched mixture_backward_kernel(const MixtureJob&, bool float64, int64_t blocks
 Launched mixture_finish_kernel(const MixtureJob&, bool float64, int64_t blocks, void* stream);
 Launched rescale_kernel(const RescaleJob&, int64_t blocks, void* stream);
 
-// A counter on this device that is 0 and that no kernel running beside this one has; null if none is left.
+// A counter on this device that is 0, and that no kernel has which runs beside this one; null if none is left.
 unsigned* ticket(int device, void* stream);
 
 constexpr int kRowsEach = 4;   // of a thread in Variant::columns

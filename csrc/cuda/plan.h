@@ -29,8 +29,8 @@ inline Tiling tiling(int64_t rows, int64_t cols, int64_t lanes, int64_t piece, i
   t.row_blocks = divide_up(rows, t.block_rows);
   return t;
 }
-// Threads of a row walk along it: 8 elements each where there is little, so that all of the GPU has work, 64 where
-// there is much, so that there are few partial sums.
+// The threads of a row walk along the row. Each has 8 elements where the matrix is small, so that all of the GPU has
+// work, and 64 where the matrix is large, so that there are few partial sums.
 inline Tiling walking_tiling(int64_t rows, int64_t cols) {
   const int64_t n = rows * cols, each = n < int64_t(1) << 20 ? 8 : n < int64_t(1) << 24 ? 16 : 64;
   const int64_t whole = kBlockThreads * each;
@@ -87,7 +87,7 @@ class Stream {
   void* stream_ = nullptr;
 };
 
-// Memory for the partial sums: handed out twice, first to count, then for good.
+// Memory for the partial sums. `place` takes its parts twice: first to count them, then for use.
 class Workspace {
  public:
   template <class Place>
@@ -109,7 +109,8 @@ class Workspace {
   int64_t used_ = 0;
 };
 
-// Who adds up: 1 block is the last of the launch that made the partial sums, more are a launch of their own.
+// How many blocks add up the partial sums. One block: the last block of the launch that made them. More: a second
+// launch.
 inline int64_t finish_blocks(const FinishJob& f) {
   const auto partials = [&](const RowSums& s) { return s.partial ? f.rows * s.pieces : 0; };
   int64_t n = partials(f.nll) + partials(f.kl) + partials(f.weighted);
@@ -121,12 +122,12 @@ inline int64_t finish_blocks(const FinishJob& f) {
   return blocks < 4 ? 1 : blocks < 256 ? blocks : 256;
 }
 inline RowSums row_sums(double* partial, const Tiling& t) {
-  int32_t lanes = 1;  // so that neither of the two steps is long
+  int32_t lanes = 1;  // about the root of the pieces / 4, so that neither of the two steps is long
   while (int64_t(lanes) * lanes * 4 <= t.pieces) lanes *= 2;
   return {partial, t.pieces, lanes};
 }
 
-// Launch `kernel(blocks)`, which makes the partial sums, and see to it that they are added up.
+// Launch the kernel, which makes the partial sums, and have them added up.
 template <class Kernel>
 void launch_and_finish(FinishJob& kernel_finish, bool wanted, bool float64, int64_t blocks, const Tensor& like,
                        const Kernel& kernel) {

@@ -45,11 +45,11 @@ struct Spot {
   }
 };
 
-// V levels of a thread: those from `level` on, `along` apart. `pitch` of their elements, and `n` such that those are
-// there whose offset is less.
-struct Some {
+// V levels of a thread: from `level` on, `along` apart. `pitch` is the distance between their elements. Those elements
+// are there whose offset is less than `n`.
+struct Run {
   int64_t pitch, n;
-  VK_GPU Some(const PositionJob& job, int64_t level) {
+  VK_GPU Run(const PositionJob& job, int64_t level) {
     const int64_t each = job.inner ? 1 : job.cols;
     pitch = job.along * each;
     n = (job.levels - level) * each;
@@ -101,12 +101,11 @@ struct Position {
     LogSumExp<T> s = lse_none<T>();
 #pragma unroll 1
     for (int64_t level = spot.lane; level < job.levels; level += job.along * V) {
-      const Some some(job, level);
+      const Run run(job, level);
       T logits[V];
-      gather(job.logits.data, spot.element(job, job.logits.stride, level), job.logits.dtype, some.pitch, some.n,
-             logits);
+      gather(job.logits.data, spot.element(job, job.logits.stride, level), job.logits.dtype, run.pitch, run.n, logits);
 #pragma unroll
-      for (int j = 0; j < V; ++j) logits[j] = j * some.pitch < some.n ? logits[j] : T(-INFINITY);
+      for (int j = 0; j < V; ++j) logits[j] = j * run.pitch < run.n ? logits[j] : T(-INFINITY);
       s = lse_add(s, logits);
     }
     return s;
@@ -124,18 +123,18 @@ struct PositionBackward {
   VK_GPU static void phase(const Job& job, Place at, Local&, Shared&) {
     const Spot spot(job, at.block, at.thread);
     if (!spot.inside) return;
-    const int64_t i = spot.row * job.cols + spot.col, of_x = spot.level(job);
+    const int64_t i = spot.row * job.cols + spot.col, chosen = spot.level(job);
     const T weight = T(job.incoming(spot.row)), top = static_cast<const T*>(job.top)[i];
     const T scaled = weight / static_cast<const T*>(job.total)[i];
 #pragma unroll 1
     for (int64_t level = spot.lane; level < job.levels; level += job.along * V) {
-      const Some some(job, level);
+      const Run run(job, level);
       T v[V];
-      gather(job.logits.data, spot.element(job, job.logits.stride, level), job.logits.dtype, some.pitch, some.n, v);
+      gather(job.logits.data, spot.element(job, job.logits.stride, level), job.logits.dtype, run.pitch, run.n, v);
 #pragma unroll
       for (int j = 0; j < V; ++j)
-        v[j] = F::weight(v[j], top) * scaled - (level + j * job.along == of_x ? weight : T(0));
-      scatter(job.grad.data, spot.element(job, job.grad.stride, level), job.grad.dtype, some.pitch, some.n, v);
+        v[j] = F::weight(v[j], top) * scaled - (level + j * job.along == chosen ? weight : T(0));
+      scatter(job.grad.data, spot.element(job, job.grad.stride, level), job.grad.dtype, run.pitch, run.n, v);
     }
   }
 };

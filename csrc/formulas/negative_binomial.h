@@ -10,12 +10,12 @@ struct negative_binomial {
 
   template <class T>
   VK_FN T nll(T x, const T (&p)[2], T (&grad)[2]) {
-    return x == 0 ? none(p, grad) : some(x, p, grad);
+    return x == 0 ? at_zero(p, grad) : above_zero(x, p, grad);
   }
 
   template <class T>
-  VK_FN T none(const T (&p)[2], T (&grad)[2]) {  // x = 0
-    return none(p, powers(p), grad);
+  VK_FN T at_zero(const T (&p)[2], T (&grad)[2]) {  // x = 0
+    return at_zero(p, powers(p), grad);
   }
 
   // in two steps: this is the first
@@ -32,7 +32,7 @@ struct negative_binomial {
     return {fma(e, over ? -lost : lost, e), exp(over ? p[1] : p[0])};
   }
   template <class T>
-  VK_FN T none(const T (&p)[2], const Powers<T>& q, T (&grad)[2]) {
+  VK_FN T at_zero(const T (&p)[2], const Powers<T>& q, T (&grad)[2]) {
     const T excess = p[0] - p[1], e = q.ratio, r = 1 / (1 + e);
     const bool over = excess > 0;
     const T tail = Real<T>::log1p_tail(e), per_e = fma(tail, e, T(1));  // log(1 + e) / e
@@ -43,26 +43,26 @@ struct negative_binomial {
   }
 
   template <class T>
-  VK_FN T some(T x, const T (&p)[2], T (&grad)[2]) {  // x > 0
+  VK_FN T above_zero(T x, const T (&p)[2], T (&grad)[2]) {  // x > 0
     // beyond e^60 and e^-60 the mean is everything or nothing, and the value is linear; of s only its logarithm is left
     const T a = at_most(at_least(p[0], T(-60)), T(60)), t = p[1];
     const T mean = exp_reduced(reduce_ln2(a)), s = exp_reduced(reduce_ln2(at_most(at_least(t, T(-60)), T(60))));
-    const T of_total = 1 / (s + mean), of_x = 1 / x, n = x + s, of_n = 1 / n;
-    const T slope = (mean - x) * (s * of_total), ratio = n * of_total;
-    const T of_s = s * log1p_rest((x - mean) * of_total, ratio);
-    const T deviance = fma(slope, p[0] - a, fma(x, log1p_rest(slope * of_x, ratio * (mean * of_x)), of_s));
+    const T inverse_total = 1 / (s + mean), inverse_x = 1 / x, n = x + s, inverse_n = 1 / n;
+    const T slope = (mean - x) * (s * inverse_total), ratio = n * inverse_total;
+    const T of_s = s * log1p_rest((x - mean) * inverse_total, ratio);
+    const T deviance = fma(slope, p[0] - a, fma(x, log1p_rest(slope * inverse_x, ratio * (mean * inverse_x)), of_s));
 
     // Stirling's formula for s, from 1 + s where s < 1
     const bool small = s < 1;
     const T inverse = 1 / (small ? s + 1 : s), step = log1p_unit(at_most(s, T(1))) - t;  // log((1 + s) / s)
-    const Stirling<T> at_s = stirling(inverse), at_n = stirling(at_most(of_n, T(1)));
+    const Stirling<T> at_s = stirling(inverse), at_n = stirling(at_most(inverse_n, T(1)));
     const T error = at_s.error + (small ? fma(s + T(0.5), step, T(-1)) : T(0));
     const T by_t = small ? fma(s, step, -(s + T(0.5) + at_s.slope * s) * inverse) : -at_s.slope;
 
     grad[0] = slope;
-    grad[1] = of_s + fma(fma(at_n.slope, s, T(-0.5) * x), of_n, by_t);
+    grad[1] = of_s + fma(fma(at_n.slope, s, T(-0.5) * x), inverse_n, by_t);
     const T root = log(x * (small ? n : fma(x, inverse, T(1)))) - (small ? t : T(0));  // log(x n / s)
-    return deviance + (stirling(at_most(of_x, T(1))).error + error - at_n.error) +
+    return deviance + (stirling(at_most(inverse_x, T(1))).error + error - at_n.error) +
            fma(T(0.5), root, T(0.9189385332046727));  // 1/2 log 2 pi
   }
 };

@@ -10,16 +10,16 @@ struct poisson {
 
   template <class T>
   VK_FN T nll(T x, const T (&p)[1], T (&grad)[1]) {
-    return x == 0 ? none(p, grad) : some(x, p, grad);
+    return x == 0 ? at_zero(p, grad) : above_zero(x, p, grad);
   }
 
   template <class T>
-  VK_FN T none(const T (&p)[1], T (&grad)[1]) {  // x = 0
+  VK_FN T at_zero(const T (&p)[1], T (&grad)[1]) {  // x = 0
     return grad[0] = exp(p[0]);
   }
 
   template <class T>
-  VK_FN T some(T x, const T (&p)[1], T (&grad)[1]) {  // x > 0
+  VK_FN T above_zero(T x, const T (&p)[1], T (&grad)[1]) {  // x > 0
     // below e^-60 the rate is nothing beside x, and the value is linear
     const T a = at_least(p[0], T(-60)), rate = exp(a), inverse = 1 / x, slope = rate - x;
     grad[0] = slope;

@@ -11,18 +11,18 @@ struct zinb {
 
   template <class T>
   VK_FN PlusLog1p<T> nll(T x, const T (&p)[3], T (&grad)[3]) {
-    return x == 0 ? none(p, grad) : some(x, p, grad);
+    return x == 0 ? at_zero(p, grad) : above_zero(x, p, grad);
   }
 
   using not_dropped = negative_binomial;
 
   template <class T>
-  VK_FN PlusLog1p<T> none(const T (&p)[3], T (&grad)[3]) {  // x = 0
+  VK_FN PlusLog1p<T> at_zero(const T (&p)[3], T (&grad)[3]) {  // x = 0
     T by[2];
-    const T q[2] = {p[0], p[1]}, d = p[2], n = negative_binomial::none(q, by);
+    const T q[2] = {p[0], p[1]}, d = p[2], n = negative_binomial::at_zero(q, by);
     // p(0) is about e^-(kFar + far): both of its terms times e^far
     const T far = at_least(at_most(-d, n) - kFar, T(0));
-    PlusLog1p<T> value = none(powers(far - n, minus_absolute(d) + far), by, d, grad);
+    PlusLog1p<T> value = at_zero(powers(far - n, minus_absolute(d) + far), by, d, grad);
     value.value += far;
     return value;
   }
@@ -40,7 +40,7 @@ struct zinb {
     return {n.power, n.minus_1, exp_nonpositive(minus_d)};
   }
   template <class T>
-  VK_FN PlusLog1p<T> none(const Powers<T>& q, const T (&by)[2], T d, T (&grad)[3]) {
+  VK_FN PlusLog1p<T> at_zero(const Powers<T>& q, const T (&by)[2], T d, T (&grad)[3]) {
     const bool over = d > 0;
     const T e = q.d, mine = over ? e : T(1), sum = over ? fma(q.n, e, T(1)) : e + q.n;
     const T of_both = 1 / (sum * (1 + e)), inverse = of_both * (1 + e) * mine;
@@ -52,9 +52,9 @@ struct zinb {
   }
 
   template <class T>
-  VK_FN PlusLog1p<T> some(T x, const T (&p)[3], T (&grad)[3]) {  // x > 0
+  VK_FN PlusLog1p<T> above_zero(T x, const T (&p)[3], T (&grad)[3]) {  // x > 0
     T by[2];
-    const T q[2] = {p[0], p[1]}, d = p[2], n = negative_binomial::some(x, q, by);
+    const T q[2] = {p[0], p[1]}, d = p[2], n = negative_binomial::above_zero(x, q, by);
     const T e = exp_nonpositive(minus_absolute(d));
     grad[0] = by[0];
     grad[1] = by[1];

@@ -29,7 +29,7 @@ FAULTS = {
     "a barrier is missing": ("elbo.h", "(P == 2) Main::write_sums", "(P == 1) Main::write_sums", "shapes"),
     "a row of the next block is written": ("tile.h", "if (row < t.rows) out[", "if (row <= t.rows) out[", "shapes"),
     "levels that are not there": (
-        "position.h", "some.n ? logits[j] : T(-INFINITY)", "some.n ? logits[j] : 0", "levels"),
+        "position.h", "run.n ? logits[j] : T(-INFINITY)", "run.n ? logits[j] : 0", "levels"),
     "a mixture's last sample": (
         "mixture_backward.h", "sample + i < job.samples", "sample + i + 1 < job.samples", "test_mixture"),
     "a mixture's last component": ("mixture.h", "!more && k < job.c", "!more && k + 1 < job.c", "test_mixture"),

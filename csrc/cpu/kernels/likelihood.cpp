@@ -17,27 +17,29 @@ namespace {  // each likelihood has a Block<float, 0, true> of its own: the link
 
 constexpr int N = VK_LIKELIHOOD::parameters;
 template <class F, class T>
-constexpr bool kLog1p = requires(T x, T (&p)[N]) { F::nll(x, p, p).e; };  // the formula leaves a logarithm to be taken
+constexpr bool kLog1p = requires(T x, T (&p)[N]) { F::nll(x, p, p).e; };  // the formula leaves a logarithm to the loop
 
-// A formula of counts is two: of 0, which most of them are, and of the others, which are brought together for it.
+// A count likelihood has two formulas: one for x = 0 (most elements) and one for x > 0. The loop for x > 0 is short,
+// because the elements with x > 0 are brought together before it.
 template <class F>
-struct None {
+struct AtZero {
   template <class T>
-  VK_FN auto nll(T x, const T (&p)[N], T (&grad)[N]) {  // 0 for the others, whose gradient is overwritten later
-    auto value = F::none(p, grad);
+  VK_FN auto nll(T x, const T (&p)[N], T (&grad)[N]) {  // 0 where x > 0; the gradient there is overwritten later
+    auto value = F::at_zero(p, grad);
     return x == 0 ? value : decltype(value){};
   }
 };
 template <class F>
-struct Some {
+struct AboveZero {
   template <class T>
-  VK_FN auto nll(T x, const T (&p)[N], T (&grad)[N]) {  // 0 for x = 0, which a vector is filled up with
-    auto value = F::some(x, p, grad);
+  VK_FN auto nll(T x, const T (&p)[N], T (&grad)[N]) {  // 0 for x = 0: the last vector is filled up with zeros
+    auto value = F::above_zero(x, p, grad);
     return x == 0 ? decltype(value){} : value;
   }
 };
 
-// Columns of a block: of counts fewer, as what stands between their loops is to stay in the first-level cache.
+// Columns of a block. Blocks of counts have fewer: what one of their loops leaves for the next must stay in the
+// first-level cache.
 constexpr int kBlockCols = is_counts<VK_LIKELIHOOD> && kSum > 512 ? 512 : kSum;
 
 // The sum of log(1 + e[i]), n <= kSum; e is overwritten. Quarters are joined, in whole vectors, until one is left.
@@ -111,20 +113,21 @@ struct Block {
   }
 };
 
-// The zeros of a block, in their places.
+// The elements of a block with x = 0, in their places.
 template <class F, class T, bool GRAD>
-struct Nones : Block<None<F>, T, 0, GRAD> {};
+struct Zeros : Block<AtZero<F>, T, 0, GRAD> {};
 
-// A formula that takes the value of another one is four loops: a processor has so many instructions under way, and of a
-// short loop more elements, whose chains of dependent operations are short too.
+// A formula that takes the value of another formula is four loops. A processor has a limited number of instructions
+// under way. Of a short loop these instructions belong to more elements, and more chains of dependent operations
+// overlap.
 template <class F, class T, bool GRAD>
   requires requires { typename F::not_dropped; }
-struct Nones<F, T, GRAD> {
+struct Zeros<F, T, GRAD> {
   static T run(const T* x, const T* const* p, T* const* g, T* scalar_sums, T weight, int n) {
     using Kept = typename F::not_dropped;
     alignas(64) T between[7][kBlockCols];
     auto& [ratio, smaller, by0, by1, value, minus_1, e] = between;
-    T *power_of_n = ratio, *power_of_d = smaller;  // once they are read
+    T *power_of_n = ratio, *power_of_d = smaller;  // take the memory of what has been read
     const T *p0 = p[0], *p1 = p[1], *p2 = p[2];
     T *g0 = g[0], *g1 = g[1], *g2 = g[2];
 #pragma omp simd
@@ -136,7 +139,7 @@ struct Nones<F, T, GRAD> {
 #pragma omp simd
     for (int i = 0; i < n; ++i) {
       T by[2];
-      value[i] = Kept::none({p0[i], p1[i]}, {ratio[i], smaller[i]}, by);
+      value[i] = Kept::at_zero({p0[i], p1[i]}, {ratio[i], smaller[i]}, by);
       if constexpr (GRAD) by0[i] = by[0], by1[i] = by[1];
     }
 #pragma omp simd
@@ -151,7 +154,7 @@ struct Nones<F, T, GRAD> {
     for (int i = 0; i < n; ++i) {
       const T by[2] = {GRAD ? by0[i] : T(0), GRAD ? by1[i] : T(0)};
       T d[3];
-      const PlusLog1p<T> nll = F::none({power_of_n[i], minus_1[i], power_of_d[i]}, by, p2[i], d);
+      const PlusLog1p<T> nll = F::at_zero({power_of_n[i], minus_1[i], power_of_d[i]}, by, p2[i], d);
       const bool here = x[i] == 0;
       least = at_most(least, power_of_n[i] + power_of_d[i]);
       sum += here ? nll.value : T(0);
@@ -162,19 +165,20 @@ struct Nones<F, T, GRAD> {
         g2[i] = weight * d[2];
       }
     }
-    if (least < T(F::kNear)) return Block<None<F>, T, 0, GRAD>::run(x, p, g, scalar_sums, weight, n);
+    if (least < T(F::kNear)) return Block<AtZero<F>, T, 0, GRAD>::run(x, p, g, scalar_sums, weight, n);
     return sum + sum_log1p(e, n);
   }
 };
 
-// A block of counts: the zeros where they lie, then the others as a block of their own. A parameter that is one number
-// is repeated in p: beside this arithmetic its reading is nothing, and a loop of its own would take long to compile.
+// A block of counts: the elements with x = 0 where they lie, then the others as a block of their own. A parameter that
+// is one number is repeated in p. To read it costs little beside this arithmetic, and a loop for such parameters would
+// take long to compile.
 template <class F, class T, bool GRAD>
 struct Counts {
   static T run(const T* x, const T* const* p, T* const* g, T* scalar_sums, T weight, int n) {
-    const T sum = Nones<F, T, GRAD>::run(x, p, g, scalar_sums, weight, n);
-    const NotZero<T> some(x, n);
-    if (!some.number) return sum;
+    const T sum = Zeros<F, T, GRAD>::run(x, p, g, scalar_sums, weight, n);
+    const NotZero<T> positive(x, n);
+    if (!positive.number) return sum;
     alignas(64) T in[N + 1][kBlockCols], out[N][kBlockCols];
     const T* from[N + 1] = {x};
     T *to[N + 1] = {in[N]}, *d[N];
@@ -183,11 +187,11 @@ struct Counts {
       to[k + 1] = in[k];
       d[k] = out[k];
     }
-    some.template gather<N + 1>(from, to);
-    const T of_some =
-        Block<Some<F>, T, 0, GRAD>::run(in[N], to + 1, d, scalar_sums, weight, whole_vectors(some.number));
-    if (GRAD) some.template scatter<N>(d, g);
-    return sum + of_some;
+    positive.template gather<N + 1>(from, to);
+    const T of_positive =
+        Block<AboveZero<F>, T, 0, GRAD>::run(in[N], to + 1, d, scalar_sums, weight, whole_vectors(positive.number));
+    if (GRAD) positive.template scatter<N>(d, g);
+    return sum + of_positive;
   }
 };
 

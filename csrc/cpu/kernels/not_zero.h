@@ -1,4 +1,4 @@
-// Counts are mostly zeros: the others are brought together, so that their longer formula runs on whole vectors.
+// Most counts are 0. The others are brought together, so that their longer formula runs on whole vectors.
 #pragma once
 #include "block.h"
 #if defined(__AVX2__) && defined(VK_COUNTS)
@@ -46,8 +46,8 @@ static int not_zero(const float* x, int n, int* at) {
 }
 #endif
 
-// Where x is not 0: N arrays of a block are brought together there, filled up with zeros to whole vectors, as what is
-// left of one takes as long as ten of them; and spread out again.
+// The elements of a block where x is not 0. gather() brings them together, of N arrays, and fills them up with zeros to
+// whole vectors: a rest of a vector would take as long as ten vectors. scatter() spreads them out again.
 template <class T>
 class NotZero {
   int at[kSum + 8];
@@ -71,7 +71,7 @@ class NotZero {
 template <>
 class NotZero<float> {
   int n;
-  __mmask16 some[kSum / 16];
+  __mmask16 mask[kSum / 16];
 
   __mmask16 inside(int i) const { return n - i < 16 ? __mmask16((1u << (n - i)) - 1) : __mmask16(0xffff); }
 
@@ -81,8 +81,8 @@ class NotZero<float> {
   NotZero(const float* x, int n) : n(n) {
     for (int i = 0; i < n; i += 16) {
       const __m512 v = _mm512_maskz_loadu_ps(inside(i), x + i);
-      some[i / 16] = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
-      number += __builtin_popcount(some[i / 16]);
+      mask[i / 16] = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+      number += __builtin_popcount(mask[i / 16]);
     }
   }
   template <int N>
@@ -97,13 +97,13 @@ class NotZero<float> {
  private:
   void compress(const float* from, float* to) const {
     // whole vectors are written: no more than i are there before
-    for (int i = 0; i < n; to += __builtin_popcount(some[i / 16]), i += 16)
-      _mm512_storeu_ps(to, _mm512_maskz_compress_ps(some[i / 16], _mm512_maskz_loadu_ps(inside(i), from + i)));
+    for (int i = 0; i < n; to += __builtin_popcount(mask[i / 16]), i += 16)
+      _mm512_storeu_ps(to, _mm512_maskz_compress_ps(mask[i / 16], _mm512_maskz_loadu_ps(inside(i), from + i)));
     _mm512_mask_storeu_ps(to, __mmask16((1u << (whole_vectors(number) - number)) - 1), _mm512_setzero_ps());
   }
   void expand(const float* from, float* to) const {
-    for (int i = 0; i < n; from += __builtin_popcount(some[i / 16]), i += 16)
-      _mm512_mask_storeu_ps(to + i, some[i / 16], _mm512_maskz_expand_ps(some[i / 16], _mm512_loadu_ps(from)));
+    for (int i = 0; i < n; from += __builtin_popcount(mask[i / 16]), i += 16)
+      _mm512_mask_storeu_ps(to + i, mask[i / 16], _mm512_maskz_expand_ps(mask[i / 16], _mm512_loadu_ps(from)));
   }
 };
 #endif

@@ -154,11 +154,11 @@ static void forward(const PositionJob& job, const Task& task) {
 
 // The gradient of one level's logits; scaled: the incoming gradient over the total.
 template <class T, class Level>
-static void outer_gradient(const T* logits, const T* top, const T* scaled, const Level* of_x, Level level, T weight,
+static void outer_gradient(const T* logits, const T* top, const T* scaled, const Level* chosen, Level level, T weight,
                            int n, T* grad) {
 #pragma omp simd
   for (int i = 0; i < n; ++i)
-    grad[i] = Formula::weight(logits[i], top[i]) * scaled[i] - (of_x[i] == level ? weight : T(0));
+    grad[i] = Formula::weight(logits[i], top[i]) * scaled[i] - (chosen[i] == level ? weight : T(0));
 }
 template <class T>
 static void inner_gradient(const T* logits, T top, T scaled, int n, T* grad) {
@@ -192,10 +192,10 @@ static void backward(const PositionJob& job, const Task& task) {
     for (int i = 0; i < n; ++i) {
       for (int64_t level = 0; level < job.levels; level += kBlock) {
         const int run = int(job.levels - level < kBlock ? job.levels - level : kBlock);
-        const int64_t at = (col + i) * job.levels + level, of_x = p.level[i] - level;
+        const int64_t at = (col + i) * job.levels + level, chosen = p.level[i] - level;
         T* grad = target(job.grad, row, at, grad_buffer);
         inner_gradient(load(job.logits, row, at, run, p.buffer), top[i], scaled[i], run, grad);
-        if (of_x >= 0 && of_x < run) grad[of_x] -= weight;
+        if (chosen >= 0 && chosen < run) grad[chosen] -= weight;
         store(grad, job.grad, row, at, run);
       }
     }
