@@ -1,9 +1,9 @@
 // The KL of the latents, or a KL that was given: its sums over rows and columns, and its gradient; and the sample. The
-// maths is in formulas/kl.h and formulas/reparameterize.h, the noise in philox.h.
+// maths is in formulas/kl.h and formulas/reparameterize.h, the noise in noise.h.
 #pragma once
 #include "formulas/kl.h"
 #include "formulas/reparameterize.h"
-#include "philox.h"
+#include "noise.h"
 #include "tile.h"
 
 namespace vk::cuda {

@@ -1,4 +1,4 @@
-// csrc/special.h, csrc/philox.h and csrc/formulas element by element for tests/formulas/test_elementwise.py: no loop of
+// csrc/special.h, csrc/noise.h and csrc/formulas element by element for tests/formulas/test_elementwise.py: no loop of
 // ours in between. likelihoods.h is written by the test: an #include of every likelihood's header.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -10,7 +10,7 @@
 #include "formulas/kl.h"
 #include "formulas/reparameterize.h"
 #include "likelihoods.h"
-#include "philox.h"
+#include "noise.h"
 #include "special.h"
 
 namespace py = pybind11;

@@ -1,4 +1,4 @@
-"""csrc/special.h to a few units in the last place, and csrc/philox.h bit by bit, without our loops (conftest.py)."""
+"""csrc/special.h to a few units in the last place, and csrc/noise.h bit by bit, without our loops (conftest.py)."""
 
 import numpy as np
 import pytest

@@ -77,7 +77,7 @@ GROUPS = {
             tests(f"{SLOW} and not triton", "autograd", "counts", "ops"),
         ),
     ),
-    "noise": Group(6, ("csrc/philox.h",), "cpu", (tests(f"cpu and {SLOW}", "noise"), [test("scalar")])),
+    "noise": Group(6, ("csrc/noise.h",), "cpu", (tests(f"cpu and {SLOW}", "noise"), [test("scalar")])),
     "Triton": Group(
         24,
         ("vae_kernels/backends/triton/*.py", "vae_kernels/formulas/[a-z]*.py"),

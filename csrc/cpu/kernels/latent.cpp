@@ -1,9 +1,9 @@
 // The latent loops: KL of diagonal Gaussians, and the reparameterized sample, forward and backward.
-// Compiled once per instruction set (VK_ISA); the maths is in formulas/kl.h, formulas/reparameterize.h and philox.h.
+// Compiled once per instruction set (VK_ISA); the maths is in formulas/kl.h, formulas/reparameterize.h and noise.h.
 #include "block.h"
 #include "formulas/kl.h"
 #include "formulas/reparameterize.h"
-#include "philox.h"
+#include "noise.h"
 
 namespace vk::VK_ISA {
 namespace {  // as in likelihood.cpp: nothing here is for the linker to share
