@@ -1,6 +1,6 @@
-// The request: what an op is asked for. Here tensors become what the kernels read and write, once for every device; the
-// ops of cpu/ and cuda/ add how the work is cut into tasks or blocks. vae_kernels/core/objective.py is the same for
-// Python.
+// The request: what an op is asked for. Here tensors become what the kernels read and write: this is done once, for
+// every device. The ops of cpu/ and cuda/ add how the work is cut into tasks or blocks. vae_kernels/core/objective.py
+// has the request in Python.
 #pragma once
 #include <cstring>
 
@@ -55,9 +55,10 @@ struct Objective {
   bool has_kl_dims() const { return has_latent() && latent[0].dim() > 1; }
   bool beta_by_dim() const { return beta && beta->dim() > 0; }
 
-  // The losses of the samples times this are what is differentiated.
+  // What is differentiated is the loss of each sample times this factor.
   double scale() const { return reduction == Reduction::mean ? 1 / double(rows) : 1; }
-  // The sum of the losses over this is the loss of the batch. Of an empty batch the mean is 0 / 0, as in torch.mean.
+  // The loss of the batch is the sum of the losses divided by this. The mean of an empty batch is 0 / 0, as in
+  // torch.mean.
   double divisor() const { return reduction == Reduction::sum ? 1 : double(rows); }
 };
 
@@ -75,18 +76,18 @@ struct PackedTerms {
 
 // A parameter of a likelihood.
 struct ParameterOfRequest {
-  Source in;  // null: left out, the number 0
+  Source in;  // null: the parameter was left out, and is the number 0
   Layout layout = Layout::number;
-  bool wanted = false;   // its gradient
-  Sink grad;             // Layout::full: the gradient
-  void* sums = nullptr;  // else the gradient is a sum: one of the compute type for each element of the parameter
+  bool wanted = false;   // whether its gradient is needed
+  Sink grad;             // where the gradient of a full parameter goes
+  void* sums = nullptr;  // where the gradient of another one goes: sums, of the compute type
 };
 
 inline Layout layout_of(const Tensor& parameter, const Tensor& x) {
   return parameter.dim() == x.dim() ? Layout::full : parameter.dim() == 0 ? Layout::number : Layout::per_feature;
 }
 
-// The likelihood term. Gradients that are needed are new tensors at the end of `grads`.
+// The likelihood term. For each gradient that is needed, a new tensor is added to `grads`.
 struct LikelihoodTerm {
   int64_t cols;
   Source x;
@@ -118,7 +119,8 @@ struct LikelihoodTerm {
   }
 };
 
-// The latent term, from mu, logvar and the prior's, or from a KL that is given. Gradients as above.
+// The latent term: of mu, logvar and the prior, or of a KL that is given. For each gradient that is needed, a new
+// tensor is added to `new_grads`.
 struct LatentTerm {
   int64_t cols;
   Source inputs[4];  // mu, logvar, prior_mu, prior_logvar, the prior null for N(0, I); or the KL

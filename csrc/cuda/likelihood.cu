@@ -1,8 +1,5 @@
 // The kernels of one likelihood. Compiled once per likelihood (VK_LIKELIHOOD); the maths is in formulas/<name>.h.
-// clang-format off: a path is not a division
-#define VK_TEXT(x) #x
-#define VK_HEADER(name) VK_TEXT(formulas/name.h)
-// clang-format on
+#include "per_formula.h"
 #include VK_HEADER(VK_LIKELIHOOD)
 
 #include "elbo.h"
@@ -10,10 +7,8 @@
 
 namespace vk::cuda {
 
-#define VK_JOIN(a, b) a##b
-#define VK_NAME(name) VK_JOIN(elbo_kernel_, name)
-Launched VK_NAME(VK_LIKELIHOOD)(const ElboJob<LikelihoodJob>& job, Variant variant, bool float64, int64_t blocks,
-                                void* stream) {
+Launched VK_SYMBOL(elbo_kernel_, VK_LIKELIHOOD)(const ElboJob<LikelihoodJob>& job, Variant variant, bool float64,
+                                                int64_t blocks, void* stream) {
   using F = VK_LIKELIHOOD;
   if (float64) return launch<Elbo<LikelihoodColumns<F, double>, double>>(job, blocks, stream);
   if constexpr (F::parameters > 1)
@@ -24,7 +19,5 @@ Launched VK_NAME(VK_LIKELIHOOD)(const ElboJob<LikelihoodJob>& job, Variant varia
     return variant == Variant::float32 ? launch<Elbo<Likelihood<F, float, 4, true>, float>>(job, blocks, stream)
                                        : launch<Elbo<Likelihood<F, float, 8, false>, float>>(job, blocks, stream);
 }
-#undef VK_NAME
-#undef VK_JOIN
 
 }  // namespace vk::cuda

@@ -1,9 +1,6 @@
 // The likelihood loop: value and gradient of one likelihood in one pass over [rows, cols].
 // Compiled once per likelihood (VK_LIKELIHOOD) and instruction set (VK_ISA); the maths is in formulas/<name>.h.
-// clang-format off: a path is not a division
-#define VK_TEXT(x) #x
-#define VK_HEADER(name) VK_TEXT(formulas/name.h)
-// clang-format on
+#include "per_formula.h"
 #include VK_HEADER(VK_LIKELIHOOD)
 
 #include <algorithm>
@@ -261,8 +258,6 @@ static void run(const LikelihoodJob& job, const Task& task) {
 
 }  // namespace
 
-#define VK_JOIN(a, b) a##b
-#define VK_NAME(name) VK_JOIN(likelihood_, name)
-extern const LikelihoodLoop VK_NAME(VK_LIKELIHOOD)[2] = {run<float>, run<double>};
+extern const LikelihoodLoop VK_SYMBOL(likelihood_, VK_LIKELIHOOD)[2] = {run<float>, run<double>};
 
 }  // namespace vk::VK_ISA

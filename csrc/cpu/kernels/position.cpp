@@ -1,10 +1,7 @@
 // The loop of the position kind: the log-sum-exp and the value of each position, and the gradient of its logits.
 // Compiled once for each formula of the kind (VK_POSITION) and instruction set (VK_ISA); the maths is in
 // formulas/<name>.h.
-// clang-format off: a path is not a division
-#define VK_TEXT(x) #x
-#define VK_HEADER(name) VK_TEXT(formulas/name.h)
-// clang-format on
+#include "per_formula.h"
 #include VK_HEADER(VK_POSITION)
 
 #include <type_traits>
@@ -204,9 +201,7 @@ static void backward(const PositionJob& job, const Task& task) {
 
 }  // namespace
 
-#define VK_JOIN(a, b) a##b
-#define VK_NAME(name) VK_JOIN(position_, name)
-extern const PositionLoops VK_NAME(VK_POSITION)[2] = {{forward<float>, backward<float>},
-                                                      {forward<double>, backward<double>}};
+extern const PositionLoops VK_SYMBOL(position_, VK_POSITION)[2] = {{forward<float>, backward<float>},
+                                                                   {forward<double>, backward<double>}};
 
 }  // namespace vk::VK_ISA
