@@ -1,5 +1,5 @@
 // How a tensor lies in memory: what the kernels read of a tensor, and the tensors that the kernels write. The same for
-// every device. vae_kernels/layout.py brings the arguments of a call into the layouts that are expected here.
+// every device. vae_kernels/core/layout.py brings the arguments of a call into the layouts that are expected here.
 #pragma once
 #include <optional>
 #include <string>

@@ -21,7 +21,7 @@ struct Sink {
 constexpr int kMaxParameters = 3;  // of a likelihood
 
 // How a parameter of a likelihood lies against x [rows, cols]. A parameter per sample, [rows, 1], comes as `full`:
-// vae_kernels/layout.py expands it.
+// vae_kernels/core/layout.py expands it.
 enum class Layout {
   full,         // [rows, cols]: one number for each element
   per_feature,  // [cols]: one row for all samples

@@ -1,4 +1,4 @@
-// Registration and nothing else: the schemas are defined in vae_kernels/ops/schemas.py, the work is in cpu/ and cuda/.
+// Registration and nothing else: the schemas are defined in backends/compiled/schemas.py, the work in cpu/ and cuda/.
 #include "ops.h"
 
 #include "cpu/ops.h"

@@ -1,5 +1,5 @@
-// The ops as vae_kernels/ops/schemas.py defines them. A schema has flat arguments: here they become a request. F is the
-// same op of a device, which takes the request (cpu/ops.h, cuda/ops.h).
+// The ops as backends/compiled/schemas.py defines them. A schema has flat arguments: here they become a request. F is
+// the same op of a device, which takes the request (cpu/ops.h, cuda/ops.h).
 #pragma once
 #include "request.h"
 #include "torch_library.h"

@@ -32,8 +32,8 @@ F of_likelihood(const Named<F> (&table)[N], const char* name) {
 
 // ---------------------------------------------------------------- the objective
 
-// The loss of a batch: rec_weight * nll_b + sum_d beta_d * kl_bd for each sample b, reduced. vae_kernels/ops/schemas.py
-// says what each field is.
+// The loss of a batch: rec_weight * nll_b + sum_d beta_d * kl_bd for each sample b, reduced.
+// backends/compiled/schemas.py says what each field is.
 struct Objective {
   const OptionalTensor& x;
   const Tensors& params;

@@ -15,8 +15,6 @@ LIBRARY = "VAE_KERNELS_TEST_CUDA_HOST"  # the variable with a library that was b
 CXX = shlex.split(os.environ.get("CXX", "g++"))
 OPS = ("elbo", "elbo_backward", "sample", "sample_backward", "levels", "levels_backward", "mixture", "mixture_backward",
        "rescale_")  # fmt: skip
-
-
 HOST_CODE = ("dispatch", "elbo", "sample", "position", "mixture")
 
 
