@@ -75,7 +75,7 @@ def triton_nll(x, log_mean, log_inverse_dispersion, dropout_logits):
     inverse = m.reciprocal(tl.where(over, tl.fma(power, e, 1.0), e + power))
     share = power * mine * inverse
     by_d = minus_1 * (rest * inverse) * m.quotient(mine, 1.0 + e)
-    value = tl.where(none, c.log1p(-minus_1 * mine * inverse) + far, other)
+    value = tl.where(none, m.log1p(-minus_1 * mine * inverse) + far, other)
     by_mean = tl.where(none, share * by_mean, other_by_mean)
     return value, by_mean, tl.where(none, share * by_t, other_by_t), tl.where(none, by_d, other_by_d)
 

@@ -55,19 +55,6 @@ def log(x):
 
 
 @triton.jit
-def log1p(x):
-    """log(1 + x) for 0 <= x < 2^100, to full relative accuracy."""
-    if x.dtype == tl.float64:
-        u = 1.0 + x
-        return tl.log(u) + (x - (u - 1.0)) / u  # the second term is what the rounding of u lost
-    else:
-        exponent = (1.0 + x).to(tl.int32, bitcast=True) >> 23
-        inverse = ((254 - exponent) << 23).to(tl.float32, bitcast=True)  # 2^-k
-        e = tl.fma(x, inverse, inverse - 1.0)
-        return tl.fma((exponent - 127).to(tl.float32), 0.6931471805599453, m.log1p_unit(e))
-
-
-@triton.jit
 def log1p_rest(e, ratio):
     """e - log(1 + e) >= 0, to full relative accuracy; ratio is 1 + e."""
     near = (ratio > 0.5) & (ratio < 2.0)
