@@ -1,4 +1,5 @@
-"""Functions of a tile, float32 or float64: what csrc/scalar.h is for C++. The formulas' Triton twins call them as `m`.
+"""Functions of a tile, float32 or float64: what csrc/scalar.h is for C++. The Triton twins of the
+formulas call them.
 
 float32 goes through polynomials of fused multiply-adds, which the interpreter runs too (it has no libdevice); float64,
 which nobody trains in, through Triton's own functions. The exp2 instruction and the division of a GPU are off by up to

@@ -8,7 +8,7 @@ from ...formulas import ALL, LIKELIHOODS, kl, mixture, reparameterize
 from . import counts, maths
 
 for _module in (*ALL.values(), kl, mixture, reparameterize):
-    _module.tl, _module.m, _module.c = tl, maths, counts
+    _module.tl, _module.maths, _module.tile_counts = tl, maths, counts
     for _name in [name for name in vars(_module) if name.startswith("triton_")]:  # one twin may call another
         setattr(_module, _name, triton.jit(getattr(_module, _name)))
 NLL = {name: formula.triton_nll for name, formula in LIKELIHOODS.items()}
