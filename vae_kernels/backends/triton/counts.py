@@ -48,7 +48,7 @@ def _split(x):
 
 @triton.jit
 def log(x):
-    """log(x), for a normal x > 0; finite for infinity and NaN."""
+    """log(x), for a normal x > 0. The result is finite for infinity and NaN."""
     k, part = _split(x)
     s = maths.quotient(part - 1.0, part + 1.0)
     z = s * s
@@ -93,7 +93,7 @@ def _dual(p, d, v, c: tl.constexpr):
 
 @triton.jit
 def stirling(v):
-    """What Stirling's formula for log Gamma(y + 1) lacks, and -y times its derivative, at y = 1 / v >= 1."""
+    """The error of Stirling's formula for log Gamma(y + 1), and -y times its derivative, at y = 1 / v >= 1."""
     d = v * 0.0
     if v.dtype == tl.float64:
         p = d + tl.full([], 0.00021332507059039434, tl.float64)
@@ -133,7 +133,7 @@ def stirling(v):
 
 @triton.jit
 def exp_pair(x):
-    """e^x and e^x - 1 for x <= 0, each to full relative accuracy; e^x is 0 where it is no normal number."""
+    """e^x and e^x - 1 for x <= 0, each to full relative accuracy. e^x is 0 where e^x is no normal number."""
     value, _ = maths.expm1_pair(x)
     power = maths.exp_nonpositive_to_an_ulp(x)
     if x.dtype == tl.float64:

@@ -18,6 +18,7 @@ from .twins import DTYPES
 
 ROWS = 32  # samples or components of a program
 WIDE = 64  # the numbers of samples and components are filled up to multiples of this
+PROGRAMS = 512  # this many programs give all of a GPU work, where there are as many tiles
 
 
 class Packed(NamedTuple):
@@ -129,6 +130,6 @@ def score_arguments(sizes):
 
 def splits_for(owners, others, columns):
     """How many programs share the others of a tile of owners. It depends on the shapes alone, so that the sums are the
-    same on every GPU. 512 programs give all of a GPU work, where there are as many tiles."""
+    same on every GPU."""
     tiles, most = -(-owners // ROWS), -(-others // columns)
-    return min(most, max(1, 512 // max(tiles, 1)))
+    return min(most, max(1, PROGRAMS // max(tiles, 1)))
