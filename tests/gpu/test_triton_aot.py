@@ -63,13 +63,13 @@ def test_registers_leave_room_for_other_programs(compiled):
     of_mixture = {name: registers.pop(name) for name in [*registers] if MIXTURE_TILES.search(name)}
     assert len(of_mixture) == 3 and max(of_mixture.values()) <= 128, of_mixture
     # 80 on sm_80, where 8 warps a program make three programs of it: as many threads as six of 4 warps
-    assert registers.pop("levels backward inner: levels_backward_kernel") <= 80, registers
+    assert registers.pop("levels backward inner: position_backward_kernel") <= 80, registers
     many = {name for name, n in registers.items() if n > 64}
     seven = {"many rows", "continuous_bernoulli large"}
     if old(compiled):  # one program fewer than under 3.9
         seven |= {"gaussian large element", "bernoulli 785"}
-        assert registers["levels backward bf16: levels_backward_kernel"] <= 72, registers
-        many -= {"levels backward bf16: levels_backward_kernel"}
+        assert registers["levels backward bf16: position_backward_kernel"] <= 72, registers
+        many -= {"levels backward bf16: position_backward_kernel"}
     three = {"discretized_logistic large number", "discretized_logistic large element"}
     six = {"gaussian row"} if old(compiled) else set()  # of 4 warps, where 80 registers leave room for six
     assert many <= {f"{name}: elbo_kernel" for name in {"bernoulli fp64"} | seven | six | three}, registers
@@ -83,14 +83,14 @@ def test_levels_are_read_and_written_128_bits_wide(compiled):
     """16 elements a thread of a tile, whichever way the levels lie; and what is read of x, and of the forward pass."""
     kernels = compiled["kernels"]
     for name, wide in {"": 4, " inner": 4, " bf16": 2}.items():
-        forward = kernels[f"levels{name}: levels_kernel"]
-        backward = kernels[f"levels backward{name}: levels_backward_kernel"]
+        forward = kernels[f"levels{name}: position_kernel"]
+        backward = kernels[f"levels backward{name}: position_backward_kernel"]
         assert forward["loads_128"] >= wide and backward["loads_128"] >= wide, name
         assert backward["stores_128"] == backward["stores"] == wide, name
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(("name", "most"), {"levels: levels": 20, "levels backward: levels_backward": 21}.items())
+@pytest.mark.parametrize(("name", "most"), {"levels: position": 20, "levels backward: position_backward": 21}.items())
 def test_instructions_a_level(compiled, name, most):
     """At 3 TB/s an H100 has time for 39 at 4 bytes an element, and for 78 at 8."""
     assert 0 < compiled["kernels"][f"{name}_kernel"]["loop"] / 16 <= most, compiled["kernels"][f"{name}_kernel"]

@@ -29,9 +29,9 @@ BACKEND = "triton"
 def tickets_are_taken_back():
     """Every launch leaves the counter as it found it."""
     yield
-    from vae_kernels.backends.triton import kernels
+    from vae_kernels.backends.triton import tickets
 
-    assert all(int(ticket) == 0 for ticket in kernels._tickets.values())
+    assert all(int(ticket) == 0 for ticket in tickets.kept.values())
 
 
 @pytest.mark.parametrize("dtypes", [cases.DTYPES[i] for i in (0, 1, 2, 7)], ids=str)
@@ -78,7 +78,7 @@ def test_several_tiles_a_program():
 @pytest.mark.parametrize("cols", [1, 20, 512, 513, 2048, 16_384])
 def test_one_tile_of_latents_a_program(rows, cols):
     """The kernels of latents go through no second one."""
-    from vae_kernels.backends.triton.plan import latent_tiles
+    from vae_kernels.backends.triton.grid import latent_tiles
 
     tiles = latent_tiles(rows, cols)
     assert tiles.pieces * tiles.c >= cols and tiles.row_blocks * tiles.r >= rows
@@ -103,20 +103,20 @@ def test_many_latents():
 )
 def test_samples_up_to_what_the_arguments_allow(latents):
     """Or up to 10^11 elements, which no GPU holds. A grid ends at 2^31 - 1 programs along x, and at 65,535 along y."""
-    from vae_kernels.backends.triton import kernels
+    from vae_kernels.backends.triton import sample
 
     rows, cols = latents
     most = 2**31 - 1 if rows * cols <= 512 else 10**11 // (rows * cols)
     for draws in (1, 65_535, 65_536, most):
-        shape = (rows, cols, (cols, cols, 0, 0), torch.float32, False, draws)
-        for made in (kernels._sample_launch(*shape, True)[0], kernels._sample_backward_launch(*shape, 1, cols)):
+        shape = (rows, cols, (cols, cols), torch.float32, False, draws)
+        for made in (sample._forward(*shape, True)[0], sample._backward(*shape, 1, cols)):
             x, y, z = made.grid
             assert 1 <= x < 2**31 and y <= 65_535 and z <= 65_535, made.grid
 
 
 def test_a_grid_that_is_too_long_is_an_error():
     from vae_kernels.backends.triton.launch import Launch
-    from vae_kernels.backends.triton.rescale_kernel import rescale_kernel
+    from vae_kernels.backends.triton.rescale import rescale_kernel
 
     Launch(rescale_kernel, 2**31 - 1, {}, ())
     with pytest.raises(ValueError, match="2147483648 programs, expected fewer than 2\\^31: split the batch"):

@@ -118,11 +118,17 @@ def test_triton_in_float64():
 @pytest.mark.skipif("triton" not in KERNELS, reason="triton cannot be run here")
 def test_a_program_of_triton_with_many_tiles(monkeypatch):
     """As where samples and components are many: they are not shared out to programs, but taken one after another."""
-    of_triton = importlib.import_module("vae_kernels.backends.triton.mixture")
-    monkeypatch.setattr(of_triton, "PROGRAMS", 1)
-    of_triton.Plan.cache_clear()
+    pack, forward, backward = (
+        importlib.import_module(f"vae_kernels.backends.triton.mixture_{name}")
+        for name in ("pack", "forward", "backward")
+    )
+    launches = forward._forward, backward._backward
+    monkeypatch.setattr(pack, "PROGRAMS", 1)
+    for kept in launches:
+        kept.cache_clear()
     compare(draw(130, 140, 2), backend="triton")
-    of_triton.Plan.cache_clear()
+    for kept in launches:
+        kept.cache_clear()
 
 
 @compiled

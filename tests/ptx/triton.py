@@ -1,6 +1,6 @@
 """The host code of backends/triton on CPU tensors. A launch runs the PTX of Triton's compiler in the simulator.
 
-To be imported before vae_kernels.triton, and not under TRITON_INTERPRET."""
+To be imported before vae_kernels.backends.triton, and not under TRITON_INTERPRET."""
 
 import os
 import struct
@@ -16,14 +16,14 @@ import vae_kernels.core.layout
 from vae_kernels import backends
 from vae_kernels.backends import compiled as ops
 from vae_kernels.backends import triton as product
-from vae_kernels.backends.triton import kernels, launch
+from vae_kernels.backends.triton import kernels, launch, tickets
 
 from .machine import Machine
 from .module import Module, SimError
 
 ARCH = int(os.environ.get("ARCH", "90"))
-# The parameters of kernels that are written to; all others are inputs.
-WRITTEN = ("ticket", "t0", "t1", "t2", "t3", "g0", "g1", "g2", "g3")
+# The arguments of kernels that are written to; all others are inputs. What the backend has made is known to be new.
+WRITTEN = ("ticket", "tensors", "grads", "latent_grads")
 LETTERS = {"i32": "i", "i64": "q", "fp32": "f", "fp64": "d"}  # of the struct module
 
 
@@ -48,8 +48,8 @@ class Triton(Machine):
         """The product's backend "triton" launches here, on CPU tensors."""
         triton.runtime.driver.set_active(NoDriver())
         self.watch(Torch(self))
-        launch.Launch.__call__ = lambda launched, *given: self.run(launched, given)
-        kernels._ticket = self._ticket
+        launch.Launch.__call__ = lambda launched, *values: self.run(launched, values)
+        tickets.ticket = self._ticket
 
     def watch(self, mine):
         """Tensors that the backend makes are known to be new; the product takes the backend for CPU tensors. mine: the
@@ -64,21 +64,22 @@ class Triton(Machine):
         backends.choice._no_triton = lambda: None
         backends.choice._refusal = lambda name, tensors: None if name == "triton" else refusal(name, tensors)
 
-    def run(self, launched, given):
+    def run(self, launched, values):
         """A launch of the product: compiled for ARCH, and run."""
-        arguments = launched.arguments.copy()
-        for place, value in zip(launched.places, given, strict=True):
-            arguments[place] = value
-        arguments = dict(zip(launched.kernel.arg_names, arguments, strict=True))
+        arguments = dict(zip(launched.kernel.arg_names, launched.bound(values)[0], strict=True))
         # As a launch on a GPU compiles: for these types and, as Triton does it, these alignments and numbers.
         compiled = launched.kernel.warmup(*arguments.values(), grid=launched.grid, **launched.options)
         ptx, metadata = compiled.asm["ptx"], compiled.metadata
         ptx = self.swap.get(ptx, ptx)
         module = self.modules[metadata.name, ptx] = Module(ptx)
-        for name, value in arguments.items():
-            if is_tensor(value) and value.numel() and not self._is_known(value):
-                self.memory.tensor(value, name, name not in WRITTEN)
-        passed = [(kind, arguments[name]) for name, kind in compiled.src.signature.items() if kind != "constexpr"]
+        members = {name: list(flat(value, kind)) for (name, kind), value in zip(
+            compiled.src.signature.items(), arguments.values(), strict=True
+        )}  # fmt: skip
+        for name, several in members.items():
+            for _, value in several:
+                if is_tensor(value) and value.numel() and not self._is_known(value):
+                    self.memory.tensor(value, name, name not in WRITTEN)
+        passed = [(kind, value) for several in members.values() for kind, value in several if kind != "constexpr"]
         parameters = pack(passed, module.functions[metadata.name].param_bytes)
         threads, numbers = 32 * metadata.num_warps, {k: str(v)[:40] for k, v in arguments.items() if not is_tensor(v)}
         error = self.launch(
@@ -125,6 +126,15 @@ class Torch:
 
 def is_tensor(value):
     return isinstance(value, torch.Tensor)
+
+
+def flat(value, kind):
+    """(type, value) of an argument, or of each member of a tuple, as the compiled kernel takes them."""
+    if isinstance(kind, tuple):
+        for one, of_one in zip(value, kind, strict=True):
+            yield from flat(one, of_one)
+    else:
+        yield kind, value
 
 
 def pack(passed, size):

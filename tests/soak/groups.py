@@ -8,15 +8,16 @@ PLAIN = lambda name: not name.startswith("triton_")  # noqa: E731
 TWIN = lambda name: name.startswith("triton_")  # noqa: E731
 # file -> what stands in the names of the tests that are first to see a change of it, where that is not its own name
 NAMED = {
-    **dict.fromkeys(("categorical", "levels_kernel"), "levels"),
-    "mixture_kernel": "mixture",
+    **dict.fromkeys(("categorical", "position"), "levels"),
     **dict.fromkeys(("kl", "latent", "lanes"), "latent_dims"),
-    **dict.fromkeys(("reparameterize", "sample_kernel", "kernels", "sample"), "test_sample"),
-    **dict.fromkeys(("elbo_kernel", "plan", "maths", "elbo", "scalar", "finish", "tile"), "gaussian and shapes"),
+    **dict.fromkeys(("reparameterize", "sample"), "test_sample"),
+    **dict.fromkeys(("elbo", "likelihood", "finish", "maths", "scalar", "tile"), "gaussian and shapes"),
+    **dict.fromkeys(("objective", "plan", "grid", "partial_sums", "tickets"), "gaussian and shapes"),
+    **dict.fromkeys(("mixture_pack", "mixture_forward", "mixture_backward"), "mixture"),
     **dict.fromkeys(("tiles", "block", "vector", "gather"), "gaussian and dtypes"),
     **dict.fromkeys(("counts", "launch"), "negative_binomial"),
     "noise": "bits",
-    "rescale_kernel": "test_rescale",
+    "rescale": "test_rescale",
 }
 OTHERS = "poisson or binomial or zinb or laplace or continuous or logistic"
 

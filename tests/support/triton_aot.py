@@ -18,7 +18,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from vae_kernels.backends.triton import kernels, launch
+from vae_kernels.backends.triton import kernels, launch, tickets
 from vae_kernels.formulas import LIKELIHOODS
 
 TYPES = {
@@ -31,14 +31,12 @@ def recorded(call):
     """The launches that call() makes: (kernel, {name: argument})."""
     launches = []
 
-    def record(self, *given):
-        arguments = self.arguments.copy()
-        for place, value in zip(self.places, given, strict=True):
-            arguments[place] = value
-        launches.append((self.kernel, dict(zip(self.kernel.arg_names, arguments, strict=True)), self.options))
+    def record(self, *values):
+        arguments = dict(zip(self.kernel.arg_names, self.bound(values)[0], strict=True))
+        launches.append((self.kernel, arguments, self.options))
 
     launch.Launch.__call__ = record
-    kernels._ticket = lambda device: torch.zeros(1, dtype=torch.int32)
+    tickets.ticket = lambda device: torch.zeros(1, dtype=torch.int32)
     call()
     return launches
 
@@ -49,24 +47,34 @@ def compiled(kernel, arguments, options, arch):
 
 def source_of(kernel, arguments):
     """The kernel as Triton would specialize it for these arguments."""
-    unspecialized, unaligned = set(kernel.do_not_specialize), set(kernel.do_not_specialize_on_alignment)
-    constants = {parameter.name for parameter in kernel.params if parameter.is_constexpr}
     signature, fixed, attributes = {}, {}, {}
-    for i, (name, value) in enumerate(arguments.items()):
-        signature[name] = "constexpr"
-        if name in constants or value is None or (type(value) is int and value == 1 and name not in unspecialized):
-            fixed[(i,)] = value
-        elif isinstance(value, torch.Tensor):
-            signature[name] = "*" + TYPES[value.dtype]
-            if name not in unaligned:
-                attributes[(i,)] = [["tt.divisibility", 16]]
-        elif isinstance(value, float):
-            signature[name] = "fp32"
-        else:
-            signature[name] = "i64" if value.bit_length() > 31 else "i32"
-            if value % 16 == 0 and name not in unspecialized:
-                attributes[(i,)] = [["tt.divisibility", 16]]
+    for i, parameter in enumerate(kernel.params):
+        signature[parameter.name] = _specialized(arguments[parameter.name], (i,), parameter, fixed, attributes)
     return ASTSource(kernel, signature=signature, constexprs=fixed, attrs=attributes)
+
+
+def _specialized(value, path, parameter, fixed, attributes):
+    """The type of an argument, or of the member of a tuple that has this path. What a kernel says of its parameters
+    does not reach into a tuple."""
+    inside = len(path) > 1
+    specialize, align = (
+        inside or not flag for flag in (parameter.do_not_specialize, parameter.do_not_specialize_on_alignment)
+    )
+    if parameter.is_constexpr or value is None or (type(value) is int and value == 1 and specialize):
+        fixed[path] = value
+        return "constexpr"
+    if isinstance(value, tuple):
+        types = [_specialized(v, (*path, i), parameter, fixed, attributes) for i, v in enumerate(value)]
+        return type(value)(*types) if hasattr(value, "_fields") else tuple(types)
+    if isinstance(value, float):
+        return "fp32"
+    if isinstance(value, torch.Tensor):
+        kind, divisible = "*" + TYPES[value.dtype], align
+    else:
+        kind, divisible = "i64" if value.bit_length() > 31 else "i32", specialize and value % 16 == 0
+    if divisible:
+        attributes[path] = [["tt.divisibility", 16]]
+    return kind
 
 
 def tool(name):

@@ -5,6 +5,7 @@ nothing. Prints as JSON how often kernels were compiled and launched, and the mi
 """
 
 import json
+import sys
 import time
 from functools import partial
 
@@ -117,10 +118,9 @@ BATCHES = (128, 37, 36, 1, 2, 3, 100, 127, 250)
 
 def compiled():
     """How many kernels Triton has compiled for this device, all of ours together."""
-    from vae_kernels.backends.triton import elbo_kernel, levels_kernel, mixture_kernel, rescale_kernel, sample_kernel
-
-    modules = elbo_kernel, levels_kernel, mixture_kernel, rescale_kernel, sample_kernel
-    kernels = [k for module in modules for k in vars(module).values() if isinstance(k, triton.runtime.JITFunction)]
+    modules = [module for name, module in sys.modules.items() if name.startswith("vae_kernels.backends.triton.")]
+    found = [k for module in modules for k in vars(module).values() if isinstance(k, triton.runtime.JITFunction)]
+    kernels = {id(k): k for k in found}.values()  # some modules import a kernel of another
     return sum(len(cache[0]) for kernel in kernels for cache in kernel.device_caches.values())
 
 
@@ -155,7 +155,7 @@ def captured():
 
 def main():
     torch.set_num_threads(1)
-    from vae_kernels.backends.triton import kernels, launch
+    from vae_kernels.backends.triton import kernels, launch, rescale
 
     def elbo(x, recon):
         latent = [torch.zeros(8, 4), torch.zeros(8, 4)]
@@ -179,9 +179,8 @@ def main():
     result["compiled for another alignment"] = compiled() - known
     result["compiled for other batches"] = batches()
     result["captured"] = captured()
-    arguments = kernels._rescale_launch((512, 32, 32, 0)).arguments.copy()
-    arguments[:5] = torch.ones(()), recon, mu, logvar, None
-    result["kernel[grid] us"] = least_us(lambda: kernels.rescale_kernel[(1,)](*arguments, **launch.OPTIONS))
+    arguments = rescale._launch((512, 32, 32, 0)).bound((torch.ones(()), (recon, mu, logvar, None)))[0]
+    result["kernel[grid] us"] = least_us(lambda: rescale.rescale_kernel[(1,)](*arguments, **launch.OPTIONS))
     print(json.dumps(result))
 
 

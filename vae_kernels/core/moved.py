@@ -35,6 +35,7 @@ MOVED = {
     "sharded": "core.dtensor",
     "terms": "core.terms",
     "triton": "backends.triton",
+    "triton.levels": "backends.triton.position",
     "vae": "models.vae",
 }
 """The old path and the new one, inside the package."""

@@ -6,6 +6,7 @@ functions of the protocol `Backend`.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final, NamedTuple, Protocol
 
 import torch
@@ -22,6 +23,27 @@ class Reduction:
     NONE: Final = 0
     MEAN: Final = 1
     SUM: Final = 2
+
+
+class Layout:
+    """How a parameter of a likelihood lies against x [B, ...]. The kernels read these numbers."""
+
+    FULL: Final = 0  # [B, ...], as x
+    PER_FEATURE: Final = 1  # [...], one row for all samples
+    SCALAR: Final = 2  # 0-d
+
+
+def layout_against(x_dims: int, dims: int) -> int:
+    """The Layout of a parameter of so many dimensions against x of x_dims dimensions."""
+    if dims == x_dims:
+        return Layout.FULL
+    return Layout.PER_FEATURE if dims else Layout.SCALAR
+
+
+@cache
+def wanted_gradients(mask: int, inputs: int) -> tuple[bool, ...]:
+    """For each of the inputs whether the mask asks for its gradient: bit i of the mask stands for input i."""
+    return tuple([bool(mask >> i & 1) for i in range(inputs)])
 
 
 REDUCTIONS = {"none": Reduction.NONE, "mean": Reduction.MEAN, "sum": Reduction.SUM}

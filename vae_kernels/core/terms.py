@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch.utils._pytree import GetAttrKey, register_pytree_node
@@ -11,6 +12,24 @@ from torch.utils._pytree import GetAttrKey, register_pytree_node
 Layout = tuple[bool, bool, tuple[int, ...]]
 """How terms lie in one flat tensor: whether there is an nll, whether there is a kl, and the shape [B, latent dims], or
 [B] without a kl_per_dim."""
+
+
+class Places(NamedTuple):
+    """Where the terms begin in one flat tensor, and the size of that tensor. The loss, or its mean, comes first."""
+
+    nll: int
+    kl: int
+    kl_per_dim: int
+    size: int
+
+
+def places(layout: Layout) -> Places:
+    """What is missing has no size."""
+    with_nll, with_kl, (rows, *dims) = layout
+    kl = 1 + rows * with_nll
+    kl_per_dim = kl + rows * with_kl
+    return Places(1, kl, kl_per_dim, kl_per_dim + (math.prod(dims) if dims else 0))
+
 
 _CUT = ("nll", "kl", "kl_per_dim")
 
@@ -61,11 +80,12 @@ class ElboTerms:
             """Python calls this where a term is not cut out yet."""
             if name not in _CUT or self._packed is None:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            packed, (with_nll, with_kl, (rows, *dims)) = self._packed
-            kl, end = 1 + rows * with_nll, 1 + rows * (with_nll + with_kl)
-            object.__setattr__(self, "nll", packed[1:kl] if with_nll else None)
-            object.__setattr__(self, "kl", packed[kl:end] if with_kl else None)
-            object.__setattr__(self, "kl_per_dim", packed[end:].view(dims) if dims else None)
+            packed, layout = self._packed
+            with_nll, with_kl, (_, *dims) = layout
+            at = places(layout)
+            object.__setattr__(self, "nll", packed[at.nll : at.kl] if with_nll else None)
+            object.__setattr__(self, "kl", packed[at.kl : at.kl_per_dim] if with_kl else None)
+            object.__setattr__(self, "kl_per_dim", packed[at.kl_per_dim :].view(dims) if dims else None)
             return self.__dict__[name]
 
     def parts(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:

@@ -20,9 +20,9 @@ import torch
 if TYPE_CHECKING:
     import triton.language as tl
 
-    from ..backends.triton import maths as m
+    from ..backends.triton import maths
 else:
-    tl = m = None  # backends/triton/plan.py sets these names: triton_* run nowhere else
+    tl = maths = None  # backends/triton/twins.py sets these names: triton_* run nowhere else
 
 PARAMETERS = ("logits",)
 DEFAULTS = {}
@@ -39,11 +39,11 @@ def nll(x, logits):
 
 def triton_nll(x, logits):
     """The value, and its derivative by the logits."""
-    e = m.exp_nonpositive(-tl.abs(logits))
-    r = m.reciprocal(1.0 + e)
+    e = maths.exp_nonpositive(-tl.abs(logits))
+    r = maths.reciprocal(1.0 + e)
     # sigmoid(logits) - x, without the cancellation of 1 - x at large logits
     grad = tl.where(logits < 0.0, tl.fma(e, r, -x), tl.fma(-e, r, 1.0 - x))
-    return tl.fma(-logits, x, tl.where(logits > 0.0, logits, 0.0)) + m.log1p_unit(e), grad
+    return tl.fma(-logits, x, tl.where(logits > 0.0, logits, 0.0)) + maths.log1p_unit(e), grad
 
 
 def mean(logits):

@@ -21,9 +21,9 @@ import torch
 if TYPE_CHECKING:
     import triton.language as tl
 
-    from ..backends.triton import maths as m
+    from ..backends.triton import maths
 else:
-    tl = m = None  # backends/triton/plan.py sets these names: triton_* run nowhere else
+    tl = maths = None  # backends/triton/twins.py sets these names: triton_* run nowhere else
 
 PARAMETERS = ("logits",)
 DEFAULTS = {}
@@ -41,19 +41,21 @@ def nll(x, logits):
 def triton_add(top, total, logits):
     """top and total [P], the largest logit and the sum of e^{logit - top}, with a tile [P, L] of more logits."""
     new_top = tl.maximum(top, tl.max(logits, 1))  # NaN, which it may leave out, is in the sum
-    more = tl.sum(m.exp_nonpositive(logits - new_top[:, None]), 1)
-    before = m.exp_nonpositive(m.at_least(top - new_top, -1000.0))  # 0; the first top is the least of all numbers
+    more = tl.sum(maths.exp_nonpositive(logits - new_top[:, None]), 1)
+    before = maths.exp_nonpositive(
+        maths.at_least(top - new_top, -1000.0)
+    )  # 0; the first top is the least of all numbers
     return new_top, tl.fma(total, before, more)
 
 
 def triton_value(top, total, logit):
     """The value, for the logit of x; total >= 1."""
-    return (top - logit) + m.log1p(total - 1.0)
+    return (top - logit) + maths.log1p(total - 1.0)
 
 
 def triton_softmax(logits, top, scale):
     """The softmax times a number, where scale is that number over total."""
-    return m.exp_or_zero(logits - top) * scale
+    return maths.exp_or_zero(logits - top) * scale
 
 
 def mean(logits):

@@ -25,9 +25,9 @@ from . import series
 if TYPE_CHECKING:
     import triton.language as tl
 
-    from ..backends.triton import maths as m
+    from ..backends.triton import maths
 else:
-    tl = m = None  # backends/triton/plan.py sets these names: triton_* run nowhere else
+    tl = maths = None  # backends/triton/twins.py sets these names: triton_* run nowhere else
 
 PARAMETERS = ("logits",)
 DEFAULTS = {}
@@ -52,13 +52,13 @@ def triton_nll(x, logits):
     """The value, and its derivative by the logits."""
     size = tl.abs(logits)
     against = tl.where(logits > 0.0, 1.0 - x, x)
-    large = m.at_least(size, 1.0)
-    e = m.exp_nonpositive_to_an_ulp(-large)
-    both = m.reciprocal(large * (1.0 - e))
+    large = maths.at_least(size, 1.0)
+    e = maths.exp_nonpositive_to_an_ulp(-large)
+    both = maths.reciprocal(large * (1.0 - e))
     far = tl.fma(both, 1.0 - e, -e * both * large)  # 1 / large - e / (1 - e)
-    rest = tl.where(size < 1.0, m.truncated_mean(-m.at_most(size, 1.0)), far)
+    rest = tl.where(size < 1.0, maths.truncated_mean(-maths.at_most(size, 1.0)), far)
     grad = tl.where(logits > 0.0, against - rest, rest - against)
-    return tl.fma(against, size, -m.log1p(size * (1.0 - rest))), grad
+    return tl.fma(against, size, -maths.log1p(size * (1.0 - rest))), grad
 
 
 def mean(logits):

@@ -39,9 +39,9 @@ from . import series
 if TYPE_CHECKING:
     import triton.language as tl
 
-    from ..backends.triton import maths as m
+    from ..backends.triton import maths
 else:
-    tl = m = None  # backends/triton/plan.py sets these names: triton_* run nowhere else
+    tl = maths = None  # backends/triton/twins.py sets these names: triton_* run nowhere else
 
 PARAMETERS = ("loc", "logscale")
 DEFAULTS = {}
@@ -80,22 +80,22 @@ def _softplus(t):
 
 def triton_nll(x, loc, logscale):
     """The value, and its derivatives by loc and logscale: csrc/formulas/discretized_logistic.h says what is what."""
-    root = m.exp_saturated(logscale * -0.5)
+    root = maths.exp_saturated(logscale * -0.5)
     residual = x - loc
     size = tl.abs(residual)
     beyond = (size - 0.00196078431372549) * root * root
     width = root * root * 0.00392156862745098
-    outer = m.exp_nonpositive((-0.00196078431372549 - size) * root * root)
-    inner = m.exp_nonpositive(-tl.abs(beyond))
-    whole = m.exp_nonpositive(-width)
+    outer = maths.exp_nonpositive((-0.00196078431372549 - size) * root * root)
+    inner = maths.exp_nonpositive(-tl.abs(beyond))
+    whole = maths.exp_nonpositive(-width)
     inside, narrow = beyond < 0.0, width < 1.0
     more, less = 1.0 + outer, 1.0 + inner
     nearer = tl.where(inside, inner, 1.0)
-    inverse = m.reciprocal(more * less)
-    ratio = whole * m.reciprocal(m.at_least(1.0 - whole, 0.5))
-    rest = tl.where(narrow, width * m.truncated_mean(m.at_most(width, 1.0)), ratio)
+    inverse = maths.reciprocal(more * less)
+    ratio = whole * maths.reciprocal(maths.at_least(1.0 - whole, 0.5))
+    rest = tl.where(narrow, width * maths.truncated_mean(maths.at_most(width, 1.0)), ratio)
 
-    slope = nearer * inverse * -m.expm1_nonpositive(-2.0 * size * root * root)
+    slope = nearer * inverse * -maths.expm1_nonpositive(-2.0 * size * root * root)
     spread = tl.fma(nearer * more, more, tl.where(inside, outer, whole) * less * less)
     spread = 0.5 * inverse * (1.0 + rest) * spread
 
@@ -112,8 +112,8 @@ def triton_nll(x, loc, logscale):
     of_scale = tl.where(closed, spread, 0.0) + steep
     joined = tl.fma(outer, inner, outer + inner)
     logs = tl.where(edge, tl.where(inward, outer, inner), tl.fma(joined, rest, joined + rest))
-    value = tl.where(edge & inward, 0.0, m.at_least(beyond, 0.0))
-    value += tl.where(closed, logscale + 5.541263545158426, 0.0) + m.log1p(logs)  # log 255
+    value = tl.where(edge & inward, 0.0, maths.at_least(beyond, 0.0))
+    value += tl.where(closed, logscale + 5.541263545158426, 0.0) + maths.log1p(logs)  # log 255
     return value, of_loc, of_scale
 
 

@@ -17,9 +17,9 @@ import torch
 if TYPE_CHECKING:
     import triton.language as tl
 
-    from ..backends.triton import maths as m
+    from ..backends.triton import maths
 else:
-    tl = m = None  # backends/triton/plan.py sets these names: triton_* run nowhere else
+    tl = maths = None  # backends/triton/twins.py sets these names: triton_* run nowhere else
 
 PARAMETERS = ("loc", "logvar")
 DEFAULTS = {"logvar": 0.0}
@@ -43,7 +43,7 @@ def nll_of_sums(squares, logvar, dims=1):
 
 def triton_nll(x, loc, logvar):
     """The value, and its derivatives by loc and logvar."""
-    root = m.exp_saturated(logvar * -0.25)  # saturated: x = loc is finite however small the variance
+    root = maths.exp_saturated(logvar * -0.25)  # saturated: x = loc is finite however small the variance
     scaled = (loc - x) * root * root
     half = 0.5 * scaled
     value = tl.fma(half, scaled, 0.5 * logvar + 0.9189385332046727)  # 1/2 log 2 pi

@@ -16,9 +16,9 @@ import torch
 if TYPE_CHECKING:
     import triton.language as tl
 
-    from ..backends.triton import maths as m
+    from ..backends.triton import maths
 else:
-    tl = m = None  # backends/triton/plan.py sets these names: triton_* run nowhere else
+    tl = maths = None  # backends/triton/twins.py sets these names: triton_* run nowhere else
 
 
 def gaussian_kl(mu, logvar, prior_mu=None, prior_logvar=None):
@@ -37,12 +37,12 @@ def gaussian_kl(mu, logvar, prior_mu=None, prior_logvar=None):
 def triton_gaussian_kl(mu, logvar, prior_mu, prior_logvar):
     """The value, and its derivatives by all four; a prior of None is N(0, 1)."""
     if prior_mu is None:
-        value, minus_x = m.expm1_pair(logvar)
+        value, minus_x = maths.expm1_pair(logvar)
         return 0.5 * tl.fma(mu, mu, minus_x), mu, 0.5 * value, -mu, -0.5 * tl.fma(mu, mu, value)
     else:
-        root = m.exp_saturated(prior_logvar * -0.25)
+        root = maths.exp_saturated(prior_logvar * -0.25)
         scaled = (mu - prior_mu) * root * root
         half = 0.5 * scaled
-        value, minus_x = m.expm1_pair(logvar - prior_logvar)
+        value, minus_x = maths.expm1_pair(logvar - prior_logvar)
         of_mu, of_logvar = scaled * root * root, 0.5 * value
         return tl.fma(half, scaled, 0.5 * minus_x), of_mu, of_logvar, -of_mu, -tl.fma(half, scaled, of_logvar)

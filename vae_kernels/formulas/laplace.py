@@ -17,9 +17,9 @@ import torch
 if TYPE_CHECKING:
     import triton.language as tl
 
-    from ..backends.triton import maths as m
+    from ..backends.triton import maths
 else:
-    tl = m = None  # backends/triton/plan.py sets these names: triton_* run nowhere else
+    tl = maths = None  # backends/triton/twins.py sets these names: triton_* run nowhere else
 
 PARAMETERS = ("loc", "logscale")
 DEFAULTS = {"logscale": 0.0}
@@ -42,7 +42,7 @@ def triton_nll(x, loc, logscale):
     """The value, and its derivatives by loc and logscale."""
     residual = loc - x
     sign = tl.where(residual > 0.0, 1.0, tl.where(residual < 0.0, -1.0, residual))
-    root = m.exp_saturated(logscale * -0.5)
+    root = maths.exp_saturated(logscale * -0.5)
     scaled = tl.abs(residual) * root * root
     return scaled + logscale + 0.6931471805599453, sign * root * root, 1.0 - scaled
 

@@ -21,9 +21,9 @@ from . import gaussian
 if TYPE_CHECKING:
     import triton.language as tl
 
-    from ..backends.triton import maths as m
+    from ..backends.triton import maths
 else:
-    tl = m = None  # backends/triton/plan.py sets these names: triton_* run nowhere else
+    tl = maths = None  # backends/triton/twins.py sets these names: triton_* run nowhere else
 
 
 def mixture(z, loc, logvar, log_weight, *, ahead=True):
@@ -36,7 +36,7 @@ def mixture(z, loc, logvar, log_weight, *, ahead=True):
 
 def triton_root(logvar):
     """e^{-logvar/4}: csrc/formulas/mixture.h says why the kernels have this, and why the functions below are so."""
-    return m.exp_saturated(-0.25 * logvar)
+    return maths.exp_saturated(-0.25 * logvar)
 
 
 def triton_deviations(z, loc, root):
@@ -54,16 +54,16 @@ def triton_score(constant, squares):
 def triton_join(top, total, other_top, other_total):
     """Two log-sum-exps, each a largest number and the sum of e^{number - top}."""
     new_top = tl.maximum(top, other_top)
-    before, other = (m.exp_or_zero(top - new_top), m.exp_or_zero(other_top - new_top))
+    before, other = (maths.exp_or_zero(top - new_top), maths.exp_or_zero(other_top - new_top))
     return new_top, tl.fma(total, before, other_total * other)
 
 
 def triton_log_total(total):
-    return tl.where(total == 0, float("-inf"), m.log1p(total - 1.0))
+    return tl.where(total == 0, float("-inf"), maths.log1p(total - 1.0))
 
 
 def triton_responsibility(score, top, log_total):
-    return m.exp_or_zero((score - top) - log_total)
+    return maths.exp_or_zero((score - top) - log_total)
 
 
 def triton_within(u):

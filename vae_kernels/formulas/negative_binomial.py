@@ -31,10 +31,10 @@ from . import counts
 if TYPE_CHECKING:
     import triton.language as tl
 
-    from ..backends.triton import counts as c
-    from ..backends.triton import maths as m
+    from ..backends.triton import counts as tile_counts
+    from ..backends.triton import maths
 else:
-    tl = m = c = None  # backends/triton/plan.py sets these names
+    tl = maths = tile_counts = None  # backends/triton/twins.py sets these names
 
 PARAMETERS = ("log_mean", "log_inverse_dispersion")
 DEFAULTS = {}
@@ -86,10 +86,10 @@ def triton_none(log_mean, log_inverse_dispersion):
     moved = excess - log_mean
     lost = (log_mean - (excess - moved)) - (log_inverse_dispersion + moved)  # what rounding took from it (Knuth)
     over = excess > 0.0
-    e = m.exp_nonpositive_to_an_ulp(-tl.abs(excess))
+    e = maths.exp_nonpositive_to_an_ulp(-tl.abs(excess))
     e = tl.fma(e, tl.where(over, -lost, lost), e)
-    smaller, r = m.exp(tl.where(over, log_inverse_dispersion, log_mean)), m.reciprocal(1.0 + e)
-    tail = c.log1p_tail(e)
+    smaller, r = maths.exp(tl.where(over, log_inverse_dispersion, log_mean)), maths.reciprocal(1.0 + e)
+    tail = tile_counts.log1p_tail(e)
     per_e = tl.fma(tail, e, 1.0)
     softplus = tl.fma(e, per_e, excess)
     by_t = smaller * tl.where(over, softplus - r, e * (tail + r))
@@ -98,23 +98,23 @@ def triton_none(log_mean, log_inverse_dispersion):
 
 def triton_some(x, log_mean, log_inverse_dispersion):
     """triton_nll for x > 0."""
-    a, t = m.at_most(m.at_least(log_mean, -60.0), 60.0), log_inverse_dispersion
-    mu, s = m.exp_within(a), m.exp_within(m.at_most(m.at_least(t, -60.0), 60.0))
-    of_total, of_x, n = m.reciprocal(s + mu), m.reciprocal(x), x + s
-    of_n, ratio = m.reciprocal(n), n * of_total
+    a, t = maths.at_most(maths.at_least(log_mean, -60.0), 60.0), log_inverse_dispersion
+    mu, s = maths.exp_within(a), maths.exp_within(maths.at_most(maths.at_least(t, -60.0), 60.0))
+    of_total, of_x, n = maths.reciprocal(s + mu), maths.reciprocal(x), x + s
+    of_n, ratio = maths.reciprocal(n), n * of_total
     slope = (mu - x) * (s * of_total)
-    of_s = s * c.log1p_rest((x - mu) * of_total, ratio)
-    deviance = tl.fma(slope, log_mean - a, tl.fma(x, c.log1p_rest(slope * of_x, ratio * (mu * of_x)), of_s))
+    of_s = s * tile_counts.log1p_rest((x - mu) * of_total, ratio)
+    deviance = tl.fma(slope, log_mean - a, tl.fma(x, tile_counts.log1p_rest(slope * of_x, ratio * (mu * of_x)), of_s))
     small = s < 1.0
-    inverse, step = m.reciprocal(tl.where(small, s + 1.0, s)), m.log1p_unit(m.at_most(s, 1.0)) - t
-    error, by_t = c.stirling(inverse)
-    error_n, slope_n = c.stirling(m.at_most(of_n, 1.0))
-    error_x, _ = c.stirling(m.at_most(of_x, 1.0))
+    inverse, step = maths.reciprocal(tl.where(small, s + 1.0, s)), maths.log1p_unit(maths.at_most(s, 1.0)) - t
+    error, by_t = tile_counts.stirling(inverse)
+    error_n, slope_n = tile_counts.stirling(maths.at_most(of_n, 1.0))
+    error_x, _ = tile_counts.stirling(maths.at_most(of_x, 1.0))
     error += tl.where(small, tl.fma(s + 0.5, step, s * 0.0 - 1.0), 0.0)
     by_t = tl.where(small, tl.fma(s, step, -(s + 0.5 + by_t * s) * inverse), -by_t)
     by_t = of_s + tl.fma(tl.fma(slope_n, s, -0.5 * x), of_n, by_t)
-    root = c.log(x * tl.where(small, n, tl.fma(x, inverse, 1.0))) - tl.where(small, t, 0.0)
-    value = deviance + (error_x + error - error_n) + tl.fma(root, 0.5, c.half_log_2pi(x))
+    root = tile_counts.log(x * tl.where(small, n, tl.fma(x, inverse, 1.0))) - tl.where(small, t, 0.0)
+    value = deviance + (error_x + error - error_n) + tl.fma(root, 0.5, tile_counts.half_log_2pi(x))
     return value, slope, by_t
 
 

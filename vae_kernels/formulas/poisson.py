@@ -19,10 +19,10 @@ from . import counts
 if TYPE_CHECKING:
     import triton.language as tl
 
-    from ..backends.triton import counts as c
-    from ..backends.triton import maths as m
+    from ..backends.triton import counts as tile_counts
+    from ..backends.triton import maths
 else:
-    tl = m = c = None  # backends/triton/plan.py sets these names
+    tl = maths = tile_counts = None  # backends/triton/twins.py sets these names
 
 PARAMETERS = ("log_rate",)
 DEFAULTS = {}
@@ -40,13 +40,13 @@ def nll(x, log_rate):
 def triton_nll(x, log_rate):
     """The value, and its derivative by the log-rate: csrc/formulas/poisson.h says why so."""
     none = x == 0.0
-    rate, k = m.exp(log_rate), tl.where(none, 1.0, x)
-    low = m.at_least(log_rate, -60.0)
-    r, inverse = m.exp(low), m.reciprocal(k)
+    rate, k = maths.exp(log_rate), tl.where(none, 1.0, x)
+    low = maths.at_least(log_rate, -60.0)
+    r, inverse = maths.exp(low), maths.reciprocal(k)
     slope = r - k
-    deviance = tl.fma(-k, log_rate - low, k * c.log1p_rest(slope * inverse, r * inverse))
-    error, _ = c.stirling(m.at_most(inverse, 1.0))
-    some = deviance + error + tl.fma(c.log(k), 0.5, c.half_log_2pi(k))
+    deviance = tl.fma(-k, log_rate - low, k * tile_counts.log1p_rest(slope * inverse, r * inverse))
+    error, _ = tile_counts.stirling(maths.at_most(inverse, 1.0))
+    some = deviance + error + tl.fma(tile_counts.log(k), 0.5, tile_counts.half_log_2pi(k))
     return tl.where(none, rate, some), tl.where(none, rate, slope)
 
 

@@ -12,9 +12,9 @@ import torch
 if TYPE_CHECKING:
     import triton.language as tl
 
-    from ..backends.triton import maths as m
+    from ..backends.triton import maths
 else:
-    tl = m = None  # backends/triton/plan.py sets these names: triton_* run nowhere else
+    tl = maths = None  # backends/triton/twins.py sets these names: triton_* run nowhere else
 
 
 def reparameterize(mu, logvar, eps):
@@ -27,5 +27,5 @@ def reparameterize(mu, logvar, eps):
 
 def triton_reparameterize(mu, logvar, eps):
     """The sample, and its derivative by logvar; that by mu is 1."""
-    noise = m.exp(0.5 * logvar) * eps.to(mu.dtype)
+    noise = maths.exp(0.5 * logvar) * eps.to(mu.dtype)
     return mu + noise, 0.5 * noise

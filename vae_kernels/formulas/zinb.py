@@ -25,10 +25,10 @@ from . import negative_binomial as nb
 if TYPE_CHECKING:
     import triton.language as tl
 
-    from ..backends.triton import counts as c
-    from ..backends.triton import maths as m
+    from ..backends.triton import counts as tile_counts
+    from ..backends.triton import maths
 else:
-    tl = m = c = None  # backends/triton/plan.py sets these names
+    tl = maths = tile_counts = None  # backends/triton/twins.py sets these names
 
 PARAMETERS = ("log_mean", "log_inverse_dispersion", "dropout_logits")
 DEFAULTS = {}
@@ -64,18 +64,18 @@ def triton_nll(x, log_mean, log_inverse_dispersion, dropout_logits):
     other, other_by_mean, other_by_t = nb.triton_some(tl.where(none, 1.0, x), log_mean, log_inverse_dispersion)
     over = d > 0.0
     # x > 0
-    e = m.exp_nonpositive(-tl.abs(d))
-    other += tl.where(over, d, 0.0) + m.log1p_unit(e)
-    other_by_d = tl.where(over, 1.0, e) * m.reciprocal(1.0 + e)
+    e = maths.exp_nonpositive(-tl.abs(d))
+    other += tl.where(over, d, 0.0) + maths.log1p_unit(e)
+    other_by_d = tl.where(over, 1.0, e) * maths.reciprocal(1.0 + e)
     # x = 0
-    far = m.at_least(m.at_most(-d, n) - 60.0, 0.0)
-    e = m.exp_nonpositive_to_an_ulp(-tl.abs(d) + far)
-    power, minus_1 = c.exp_pair(far - n)
+    far = maths.at_least(maths.at_most(-d, n) - 60.0, 0.0)
+    e = maths.exp_nonpositive_to_an_ulp(-tl.abs(d) + far)
+    power, minus_1 = tile_counts.exp_pair(far - n)
     mine, rest = tl.where(over, e, 1.0), tl.where(over, 1.0, e)
-    inverse = m.reciprocal(tl.where(over, tl.fma(power, e, 1.0), e + power))
+    inverse = maths.reciprocal(tl.where(over, tl.fma(power, e, 1.0), e + power))
     share = power * mine * inverse
-    by_d = minus_1 * (rest * inverse) * m.quotient(mine, 1.0 + e)
-    value = tl.where(none, c.log1p(-minus_1 * mine * inverse) + far, other)
+    by_d = minus_1 * (rest * inverse) * maths.quotient(mine, 1.0 + e)
+    value = tl.where(none, maths.log1p(-minus_1 * mine * inverse) + far, other)
     by_mean = tl.where(none, share * by_mean, other_by_mean)
     return value, by_mean, tl.where(none, share * by_t, other_by_t), tl.where(none, by_d, other_by_d)
 

@@ -5,16 +5,18 @@ import math
 import torch
 
 from ...core.layout import empty_in_order, empty_packed
-from ...core.objective import Reduction
+from ...core.objective import Layout, Reduction, layout_against, wanted_gradients
+from ...core.terms import places
 from .. import reference
 from .schemas import library
 
 
 def _fake_gradients(params, latent, need):
     dtype = reference.compute_dtype(*params, *latent)
-    for i, t in enumerate((*params, *latent)):
-        if need >> i & 1:
-            summed = i < len(params) and t.dim() < params[0].dim()
+    inputs = (*params, *latent)
+    for i, (t, wanted) in enumerate(zip(inputs, wanted_gradients(need, len(inputs)), strict=True)):
+        if wanted:
+            summed = i < len(params) and layout_against(params[0].dim(), t.dim()) != Layout.FULL
             yield t.new_empty_strided(t.shape, t.stride(), dtype=dtype) if summed else empty_in_order(t)
 
 
@@ -25,9 +27,8 @@ def _(x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_f
     dtype = reference.compute_dtype(*params, *latent)
     out = [like.new_empty(like.shape[:1] if reduction == Reduction.NONE else (), dtype=dtype)]
     if terms:
-        dims = math.prod(latent[0].shape[1:]) if latent and latent[0].dim() > 1 else 0
-        size = 1 + like.shape[0] * (bool(params) + bool(latent)) + dims
-        out.append(like.new_empty(size, dtype=dtype))
+        shape = latent[0].shape if latent else like.shape[:1]
+        out.append(like.new_empty(places((len(params) > 0, len(latent) > 0, shape)).size, dtype=dtype))
     return [*out, *_fake_gradients(params, latent, need)]
 
 
@@ -51,7 +52,8 @@ def _(mu, logvar, prior, rng, n_samples, with_kl):
 def _(grad_z, grad_kl, mu, logvar, prior, rng, n_samples, need, packed):
     inputs = (mu, logvar, *prior)
     both = [empty_packed(mu)[0]] if packed else []
-    return both + [empty_in_order(t) for i, t in enumerate(inputs) if need >> i & 1 and not (packed and i < 2)]
+    wanted = wanted_gradients(need, len(inputs))
+    return both + [empty_in_order(t) for i, t in enumerate(inputs) if wanted[i] and not (packed and i < 2)]
 
 
 @torch.library.register_fake("vae_kernels::levels", lib=library)
@@ -68,7 +70,8 @@ def _(grad, x, logits, top_and_total):
 
 
 def _fake_mixture_gradients(inputs, need):
-    return [torch.empty_like(t) for i, t in enumerate(inputs) if need >> i & 1]
+    pairs = zip(inputs, wanted_gradients(need, len(inputs)), strict=True)
+    return [torch.empty_like(t) for t, wanted in pairs if wanted]
 
 
 @torch.library.register_fake("vae_kernels::mixture", lib=library)

@@ -1,11 +1,14 @@
 """The Triton backend: kernels for NVIDIA GPUs, and on CPU tensors in Triton's interpreter (TRITON_INTERPRET=1).
 
-    maths.py noise.py tiles.py     functions of a tile
-    *_kernel.py                    the kernels; the formula, from vae_kernels/formulas, is an argument
-    plan.py kernels.py levels.py mixture.py   from tensors to launches: the ops of vae_kernels/ops
-    launch.py                      a launch
+    kernels.py       the list of the ops
+    objective.py     the objective in one launch, made of likelihood.py, latent.py and finish.py
+    sample.py position.py mixture_*.py rescale.py    the kernels of the other ops, each with its launcher below it
+    twins.py constants.py                            the formulas and the constants as the kernels see them
+    maths.py counts.py noise.py tiles.py             functions of a tile
+    partial_sums.py tickets.py grid.py launch.py     what programs leave, which program is the last to end, how programs
+                                                     share a matrix, and a launch
 
-Importing it imports triton, and compiles nothing.
+Importing this folder imports triton, and compiles nothing.
 """
 
 from functools import partial

@@ -1,12 +1,13 @@
-"""What the likelihoods of counts share, for a tile; csrc/special.h has it for C++. Their Triton twins call it as `c`.
+"""Functions of a tile that the likelihoods of counts share: what csrc/special.h is for C++. The Triton twins of the
+formulas call this module tile_counts.
 
-vae_kernels/formulas/counts.py has the maths. m.step and tl.full give a coefficient the type of the tile.
+vae_kernels/formulas/counts.py has the maths. maths.step and tl.full give a coefficient the type of the tile.
 """
 
 import triton
 import triton.language as tl
 
-from . import maths as m
+from . import maths
 
 
 @triton.jit
@@ -14,15 +15,15 @@ def _atanh_tail(z):
     """(atanh(s) / s - 1) / s^2 in powers of z = s^2 <= 1/9."""
     if z.dtype == tl.float64:
         p = z * 0.0 + tl.full([], 0.080820228059717661105, tl.float64)
-        p = m.step(p, z, 0.044003692430723369411)
-        p = m.step(p, z, 0.060005364047953562676)
-        p = m.step(p, z, 0.066570721048274680752)
-        p = m.step(p, z, 0.076927850324793115517)
-        p = m.step(p, z, 0.090908947180664290846)
-        p = m.step(p, z, 0.11111111358713931495)
-        p = m.step(p, z, 0.14285714283554378581)
-        p = m.step(p, z, 0.20000000000007291337)
-        p = m.step(p, z, 0.33333333333333329281)
+        p = maths.step(p, z, 0.044003692430723369411)
+        p = maths.step(p, z, 0.060005364047953562676)
+        p = maths.step(p, z, 0.066570721048274680752)
+        p = maths.step(p, z, 0.076927850324793115517)
+        p = maths.step(p, z, 0.090908947180664290846)
+        p = maths.step(p, z, 0.11111111358713931495)
+        p = maths.step(p, z, 0.14285714283554378581)
+        p = maths.step(p, z, 0.20000000000007291337)
+        p = maths.step(p, z, 0.33333333333333329281)
     else:
         p = tl.fma(z, 0.116121646, 0.108532876)
         p = tl.fma(p, z, 0.14296179)
@@ -47,24 +48,11 @@ def _split(x):
 
 @triton.jit
 def log(x):
-    """log(x), for a normal x > 0; finite for infinity and NaN."""
+    """log(x), for a normal x > 0. The result is finite for infinity and NaN."""
     k, part = _split(x)
-    s = m.quotient(part - 1.0, part + 1.0)
+    s = maths.quotient(part - 1.0, part + 1.0)
     z = s * s
     return tl.fma(k, tl.full([], 0.6931471805599453, x.dtype), 2.0 * tl.fma(s * z, _atanh_tail(z), s))
-
-
-@triton.jit
-def log1p(x):
-    """log(1 + x) for 0 <= x < 2^100, to full relative accuracy."""
-    if x.dtype == tl.float64:
-        u = 1.0 + x
-        return tl.log(u) + (x - (u - 1.0)) / u  # the second term is what the rounding of u lost
-    else:
-        exponent = (1.0 + x).to(tl.int32, bitcast=True) >> 23
-        inverse = ((254 - exponent) << 23).to(tl.float32, bitcast=True)  # 2^-k
-        e = tl.fma(x, inverse, inverse - 1.0)
-        return tl.fma((exponent - 127).to(tl.float32), 0.6931471805599453, m.log1p_unit(e))
 
 
 @triton.jit
@@ -73,7 +61,7 @@ def log1p_rest(e, ratio):
     near = (ratio > 0.5) & (ratio < 2.0)
     k, part = _split(ratio)
     f = tl.where(near, e, part - 1.0)
-    s = m.quotient(f, 2.0 + f)
+    s = maths.quotient(f, 2.0 + f)
     z = s * s
     tail = _atanh_tail(z)
     far = e - tl.fma(k, tl.full([], 0.6931471805599453, e.dtype), 2.0 * tl.fma(s * z, tail, s))
@@ -105,7 +93,7 @@ def _dual(p, d, v, c: tl.constexpr):
 
 @triton.jit
 def stirling(v):
-    """What Stirling's formula for log Gamma(y + 1) lacks, and -y times its derivative, at y = 1 / v >= 1."""
+    """The error of Stirling's formula for log Gamma(y + 1), and -y times its derivative, at y = 1 / v >= 1."""
     d = v * 0.0
     if v.dtype == tl.float64:
         p = d + tl.full([], 0.00021332507059039434, tl.float64)
@@ -145,9 +133,9 @@ def stirling(v):
 
 @triton.jit
 def exp_pair(x):
-    """e^x and e^x - 1 for x <= 0, each to full relative accuracy; e^x is 0 where it is no normal number."""
-    value, _ = m.expm1_pair(x)
-    power = m.exp_nonpositive_to_an_ulp(x)
+    """e^x and e^x - 1 for x <= 0, each to full relative accuracy. e^x is 0 where e^x is no normal number."""
+    value, _ = maths.expm1_pair(x)
+    power = maths.exp_nonpositive_to_an_ulp(x)
     if x.dtype == tl.float64:
         return power, value
     else:

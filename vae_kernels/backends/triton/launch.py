@@ -1,7 +1,20 @@
 """Launching a kernel: on CPU tensors by Triton's interpreter, on a GPU without what `kernel[grid](...)` does each time.
 
-That takes 10 to 30 us of Python: it looks at every argument anew. What it looks at is fixed in a Launch, but for the
-alignment of the tensors, so that the compiled kernel is found at once.
+`kernel[grid](...)` takes 10 to 30 us of Python, since it looks at every argument anew. A Launch fixes what Triton looks
+at, except for the alignment of the tensors. So a Launch finds the compiled kernel at once.
+
+Kernels take tuples of arguments. Triton treats each member of a tuple as an argument: Triton compiles a kernel anew
+where another member is None, for another alignment, and for an integer that becomes 1 or a multiple of 16. The tuples
+cost no register and no time of the host. Triton 3.6 to 3.9 have these rules:
+
+- `do_not_specialize` does not reach into a tuple. So an integer that depends on the batch is an argument of its own.
+- Triton's cache on disk knows a function inside a tuple by its name alone. So a formula is an argument of its own.
+- No argument may be named `params`, `specialization`, `options` or `backend`: these are names inside the function that
+  Triton makes of the signature.
+- Under Triton 3.6, `len(t)` and `t is None` fail for a tuple t that holds None. `t[i] is None` and `t.name is None`
+  work.
+- Under Triton 3.6, a member of a constant tuple is a plain number to the compiler. In the shape of a tile and in
+  tl.static_range it must be made a constant first: `R: tl.constexpr = TILE.R`.
 """
 
 import torch
@@ -12,52 +25,67 @@ from .tiles import INTERPRETED
 OPTIONS = {"enable_fp_fusion": False, "num_warps": 4}
 
 
-MOST_PROGRAMS = 2**31 - 1  # along x, the one dimension that is used: along y and z a grid ends at 65,535
+MOST_PROGRAMS = 2**31 - 1  # along x, the only dimension that is used: along y and z a grid ends at 65,535
 
 
 class Launch:
-    """A kernel by as many programs, with some arguments fixed (by name; the rest is None), and others, `given` by name,
-    at each call: tensors, floats, and None."""
+    """A kernel and its number of programs. `fixed` has by name the arguments that are the same for each call;
+    `varying` has the names of the arguments of a call: tensors, floats, None, and tuples of these. Others are None."""
 
-    def __init__(self, kernel, programs, fixed, given, warps=4):
+    def __init__(self, kernel, programs, fixed, varying, warps=4):
         names = kernel.arg_names
-        assert {*fixed, *given} <= set(names), {*fixed, *given} - set(names)
+        assert {*fixed, *varying} <= set(names), {*fixed, *varying} - set(names)
         if programs > MOST_PROGRAMS:
             raise ValueError(
                 f"a launch of {kernel.fn.__name__} takes {programs} programs, expected fewer than 2^31: split the batch"
             )
         self.kernel, self.grid = kernel, (programs, 1, 1)
-        self.arguments = [fixed.get(name) for name in names]
-        self.places = [names.index(name) for name in given]
+        self.fixed = [fixed.get(name) for name in names]
+        self.places = [names.index(name) for name in varying]
         self.options = OPTIONS | {"num_warps": warps}
         self.compiled = {}
 
-    def __call__(self, *given):
-        arguments = self.arguments.copy()
-        for place, value in zip(self.places, given, strict=True):
+    def bound(self, values):
+        """All arguments of the kernel for the values of one call; and these values, without tuples."""
+        arguments, flat = self.fixed.copy(), []
+        for place, value in zip(self.places, values, strict=True):
             arguments[place] = value
+            if isinstance(value, tuple):
+                flat += value
+            else:
+                flat.append(value)
+        return arguments, flat
+
+    def __call__(self, *values):
+        arguments, flat = self.bound(values)
         if INTERPRETED.value:
             self.kernel[self.grid](*arguments)
             return
-        device = next(t for t in given if isinstance(t, torch.Tensor)).get_device()
+        for value in flat:
+            if isinstance(value, torch.Tensor):
+                device = value.get_device()
+                break
+        else:
+            raise TypeError(f"a launch of {self.kernel.fn.__name__} without a tensor")
         if device == torch.cuda.current_device():
-            self._run(device, given, arguments)
+            self._run(device, flat, arguments)
         else:
             with torch.cuda.device(device):
-                self._run(device, given, arguments)
+                self._run(device, flat, arguments)
 
-    def _run(self, device, given, arguments):
-        key = device, *[(t.dtype, t.data_ptr() % 16) if isinstance(t, torch.Tensor) else t is None for t in given]
-        compiled = self.compiled.get(key)
-        if compiled is None and torch.cuda.is_current_stream_capturing():
-            compiled = self.compiled[key] = self._loaded(arguments)
-        if compiled is None:  # Triton's own way: it compiles, or finds it compiled for another grid
-            self.compiled[key] = self.kernel[self.grid](*arguments, **self.options)
-        else:  # as that ends: on the current stream, with the profilers' hooks
-            compiled[self.grid](*arguments)
+    def _run(self, device, flat, arguments):
+        key = device, *[(t.dtype, t.data_ptr() % 16) if isinstance(t, torch.Tensor) else t is None for t in flat]
+        run = self.compiled.get(key)
+        if run is not None:  # the end of Triton's own way: on the current stream, with the hooks of profilers
+            run(*arguments)
+        elif torch.cuda.is_current_stream_capturing():
+            self.compiled[key] = run = self._loaded(arguments)[self.grid]
+            run(*arguments)
+        else:  # Triton's own way: Triton compiles, or finds the kernel compiled for another grid
+            self.compiled[key] = self.kernel[self.grid](*arguments, **self.options)[self.grid]
 
     def _loaded(self, arguments):
-        """The kernel, for a launch that a CUDA graph captures: it must be on the GPU already."""
+        """The kernel, for a launch that a CUDA graph captures: the kernel must be on the GPU already."""
         compiled = self.kernel.warmup(*arguments, grid=self.grid, **self.options)
         if compiled.module is None:
             raise RuntimeError(

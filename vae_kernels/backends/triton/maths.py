@@ -1,11 +1,11 @@
-"""Functions of a tile, float32 or float64: what csrc/special.h is for C++. The formulas' Triton twins call them as `m`.
+"""Functions of a tile, float32 or float64: what csrc/special.h is for C++. The Triton twins of the formulas call them.
 
-float32 goes through polynomials of fused multiply-adds, which the interpreter runs too (it has no libdevice); float64,
-which nobody trains in, through Triton's own functions. The exp2 instruction and the division of a GPU are off by up to
-2 ulp. They stand only where the error budget allows that: tests/gpu/test_approximate.py.
+float32 goes through polynomials of fused multiply-adds. The interpreter has no libdevice, and runs the polynomials too.
+float64, in which nobody trains, goes through Triton's own functions. The exp2 instruction and the division of a GPU are
+off by up to 2 ulp. Both stand only where the error budget allows that: tests/gpu/test_approximate.py.
 
-No function loses a NaN: a comparison with it is false, and `where` then takes it. Triton compiles what follows a
-`return` too: hence each `else`.
+No function loses a NaN: a comparison with NaN is false, and `where` then takes the NaN. Triton compiles what follows a
+`return` too. So there is an `else` after each `return`.
 """
 
 import triton
@@ -56,7 +56,7 @@ def exp_within(x):
 
 @triton.jit
 def exp_nonpositive(x):
-    """e^x for x <= 0, to |x| 2^-24 of itself and the 2 ulp of the exp2 instruction: for where it is added to 1."""
+    """e^x for x <= 0, off by |x| 2^-24 of itself and by the 2 ulp of the exp2 instruction: for a sum with 1."""
     if x.dtype == tl.float64:
         return tl.exp(x)
     else:
@@ -65,7 +65,7 @@ def exp_nonpositive(x):
 
 @triton.jit
 def exp_nonpositive_to_an_ulp(x):
-    """e^x for x <= 0; in float32 it stays at e^-87 below."""
+    """e^x for x <= 0. In float32 the result is e^-87 for every x below -87."""
     if x.dtype == tl.float64:
         return tl.exp(x)
     else:
@@ -74,19 +74,19 @@ def exp_nonpositive_to_an_ulp(x):
 
 @triton.jit
 def exp(x):
-    """e^x over the whole range, infinity included; in float32 it stays at e^-87 below."""
+    """e^x over the whole range, infinity included. In float32 the result is e^-87 for every x below -87."""
     if x.dtype == tl.float64:
         return tl.exp(x)
     else:
         magic, r = _reduce(at_most(at_least(x, -87.0), 89.0))
-        # 2^k in two steps: where it is too large itself, e^x need not be
+        # 2^k in two steps: 2^k may be too large where e^x is not
         return _power_of_two(magic - 1.0) * (2.0 * (tl.fma(r * r, _exp_tail(r), r) + 1.0))
 
 
 @triton.jit
 def exp_or_zero(x):
-    """e^x for x <= 0, -inf included: what is too small for a number is 0. By the exp2 instruction, to some ulp: it runs
-    for each level and each component."""
+    """e^x for x <= 0, -inf included. A result too small for a number is 0. The exp2 instruction is off by some ulp, and
+    quick: this function runs for each level and each component."""
     if x.dtype == tl.float64:
         return tl.exp(x)
     else:
@@ -119,7 +119,7 @@ def reciprocal(x):
 
 @triton.jit
 def quotient(y, x):
-    """y / x for such x."""
+    """y / x for x in [2^-100, 2^100]."""
     if x.dtype == tl.float64:
         return y / x
     else:
@@ -131,7 +131,7 @@ def log1p_unit(e):
     """log(1 + e) for 0 <= e <= 1, to full relative accuracy: the polynomial of csrc/scalar.h."""
     if e.dtype == tl.float64:
         u = 1.0 + e
-        return tl.log(u) + (e - (u - 1.0)) / u  # the second term is what the rounding of u lost
+        return tl.log(u) + (e - (u - 1.0)) / u  # the second term: what u lost when it was rounded
     else:
         p = tl.fma(e, -0.0032440233044326305, 0.019851453602313995)
         p = tl.fma(p, e, -0.05695951730012894)

@@ -1,7 +1,7 @@
-"""The noise of vae_kernels/core/noise.py, where it is specified, tile by tile: the same bits, from the same operations.
+"""The noise that vae_kernels/core/noise.py specifies, tile by tile: the same bits, from the same operations.
 
-Every float operation below is one IEEE operation, and no product meets a sum outside tl.fma, so there is nothing that a
-compiler may contract.
+Every float operation below is one IEEE operation. No product meets a sum outside tl.fma, so a compiler has nothing to
+contract.
 """
 
 import triton
@@ -62,7 +62,7 @@ def box_muller(x, y):
 
 @triton.jit
 def normals_of_groups(seed, offset, group, ROWS: tl.constexpr, COLS: tl.constexpr):
-    """[ROWS, COLS] normals of whole groups, [ROWS, COLS / 4]: four of each Philox call, in place without a shuffle."""
+    """[ROWS, COLS] normals of whole groups [ROWS, COLS / 4]: each Philox call gives four, which need no shuffle."""
     w0, w1, w2, w3 = words(seed, offset, group)
     n0, n1 = box_muller(w0, w1)
     n2, n3 = box_muller(w2, w3)
@@ -71,7 +71,7 @@ def normals_of_groups(seed, offset, group, ROWS: tl.constexpr, COLS: tl.constexp
 
 @triton.jit
 def normals_of_elements(seed, offset, element):
-    """The normals of any elements: a whole Philox call for each, of which one lane is taken."""
+    """The normals of any elements. Each element takes one lane of a Philox call of its own."""
     w0, w1, w2, w3 = words(seed, offset, element >> 2)
     second = (element & 2) != 0
     sine, cosine = box_muller(tl.where(second, w2, w0), tl.where(second, w3, w1))

@@ -1,8 +1,8 @@
-"""What the kernels share: reading a tile in the compute type, and adding up what the programs left behind.
+"""How the kernels read and write a tile. The kernels compute in DTYPE, whatever the type of the tensor is.
 
-A matrix has rows (samples) and columns; row r begins `stride` elements after row r - 1; stride 0 repeats one row for
-all. Addresses are int64. MASKED=False is the path of a tile that lies wholly inside: no mask, so that loads and stores
-are 128 bits wide whatever the number of columns is.
+A matrix has rows (samples) and columns. Row r begins `stride` elements after row r - 1; a stride of 0 repeats one row
+for all samples. Addresses are int64. MASKED=False is for a tile that lies inside the matrix: without a mask, loads and
+stores are 128 bits wide for any number of columns.
 """
 
 import triton
@@ -19,8 +19,9 @@ def place(row, stride, col):
 
 @triton.jit
 def load(ptr, at, mask, MASKED: tl.constexpr, DTYPE: tl.constexpr, COUNTS: tl.constexpr = False):
+    """What lies outside the mask is read as 0. An unsigned byte k is read as k / 255, unless it is a count."""
     value = tl.load(ptr + at, mask=mask, other=0) if MASKED else tl.load(ptr + at)
-    if ptr.dtype.element_ty == tl.uint8 and not COUNTS:  # levels: x / 255
+    if ptr.dtype.element_ty == tl.uint8 and not COUNTS:
         return value.to(DTYPE) * 0.00392156862745098
     else:
         return value.to(DTYPE)
@@ -46,7 +47,7 @@ def store(ptr, at, value, mask, MASKED: tl.constexpr):
 
 @triton.jit
 def row_weights(incoming, incoming_stride, row, rows, weight, DTYPE: tl.constexpr):
-    """[R, 1]: the incoming gradient of each row, 1 where there is none, times the weight (a scalar)."""
+    """[R, 1]: the incoming gradient of each row times the weight (a scalar). Without an incoming gradient it is 1."""
     ones = (row * 0 + 1).to(DTYPE)
     if incoming is None:
         return (ones * weight)[:, None]
@@ -56,71 +57,9 @@ def row_weights(incoming, incoming_stride, row, rows, weight, DTYPE: tl.constexp
 
 
 @triton.jit
-def number(ptr, factor, DTYPE: tl.constexpr):
-    """A weight: the 0-d tensor, where there is one, times the factor."""
+def scalar_weight(ptr, factor, DTYPE: tl.constexpr):
+    """The weight of a term: the factor, times the 0-d tensor if there is one."""
     if ptr is None:
         return tl.full([], 1.0, DTYPE) * factor
     else:
         return tl.load(ptr).to(DTYPE) * factor
-
-
-@triton.jit
-def latent_kl(
-    mu, logvar, prior_mu, prior_logvar, prior_mu_row, prior_logvar_row, row, col, inside,
-    KL: tl.constexpr, DTYPE: tl.constexpr,
-):  # fmt: skip
-    """The KL of tiles mu and logvar to a prior that is read here, None for N(0, 1); and its derivatives by all four."""
-    if prior_mu is None:
-        value, d0, d1, d2, d3 = KL(mu, logvar, None, None)
-    else:
-        third = load(prior_mu, place(row, prior_mu_row, col), inside, True, DTYPE)
-        fourth = load(prior_logvar, place(row, prior_logvar_row, col), inside, True, DTYPE)
-        value, d0, d1, d2, d3 = KL(mu, logvar, third, fourth)
-    return value, d0, d1, d2, d3
-
-
-# ---------------------------------------------------------------- sums of float64 partial sums, in a fixed order
-
-
-@triton.jit
-def take_ticket(ticket, blocks):
-    """True for the last of the launch's programs to come here; it finds what all the others have stored."""
-    tl.debug_barrier()  # all of this program's stores are before its ticket
-    last = tl.atomic_add(ticket, 1, sem="acq_rel") == blocks - 1
-    if last:
-        tl.store(ticket, 0)  # for the next launch, or the next replay of a graph
-    return last
-
-
-@triton.jit
-def row_sums(part, row, rows, pieces, PIECES: tl.constexpr):
-    """[R]: the sums of the rows' `pieces` partial sums."""
-    total = tl.zeros([row.shape[0], PIECES], tl.float64)
-    for start in range(0, pieces, PIECES):
-        piece = start + tl.arange(0, PIECES)
-        inside = (row < rows)[:, None] & (piece < pieces)[None, :]
-        total += tl.load(part + place(row, pieces, piece), mask=inside, other=0.0, cache_modifier=".cg")
-    return tl.sum(total, 1)
-
-
-@triton.jit
-def all_sum(part, n, BLOCK: tl.constexpr):
-    """The sum of n partial sums, a scalar."""
-    total = tl.zeros([BLOCK], tl.float64)
-    for start in range(0, n, BLOCK):
-        i = start + tl.arange(0, BLOCK)
-        total += tl.load(part + i, mask=i < n, other=0.0, cache_modifier=".cg")
-    return tl.sum(total, 0)
-
-
-@triton.jit
-def column_sums(part, out, row_blocks, cols, factor, block, blocks, BLOCK: tl.constexpr):
-    """out [cols]: the factor times the sums over row_blocks of part [row_blocks, cols]; of this block's columns."""
-    for start in range(block * BLOCK, cols, blocks * BLOCK):
-        col = start + tl.arange(0, BLOCK).to(tl.int64)
-        total = tl.zeros([BLOCK], tl.float64)
-        at = col
-        for _ in range(row_blocks):
-            total += tl.load(part + at, mask=col < cols, other=0.0, cache_modifier=".cg")
-            at += cols
-        tl.store(out + col, (total * factor).to(out.dtype.element_ty), mask=col < cols)
