@@ -1,4 +1,4 @@
-"""A Diagnosis as one HTML page: its text and figures; how it looks is in template.py."""
+"""A Diagnosis as one HTML page: the text and the figures. template.py has the layout."""
 
 from .template import TEMPLATE
 from .views import STEPS
@@ -7,7 +7,7 @@ NEEDS = 'the HTML report needs matplotlib and jinja2: pip install "vae-kernels[d
 
 
 def page(diagnosis, title):
-    """The page, a str."""
+    """The text of the page."""
     try:
         from jinja2 import Environment, StrictUndefined
 
@@ -22,7 +22,7 @@ def page(diagnosis, title):
 
 
 def summary(diagnosis):
-    """One sentence."""
+    """The summary below the title, in one line."""
     m = diagnosis.measures
     by_level = {level: [v.symptom for v in diagnosis.verdicts if v.level == level] for level in ("ill", "watch")}
     said = [f"{level}: {', '.join(names)}" for level, names in by_level.items() if names]
@@ -30,7 +30,7 @@ def summary(diagnosis):
 
 
 def draw(diagnosis, figures):
-    """([{svg, name, caption}], what is not there and why, or "")."""
+    """([{svg, name, caption}], a sentence that says which figures are missing and why, or "")."""
     m, views, shown = diagnosis.measures, diagnosis.views, diagnosis.views.pictures
     name = "KL of each latent" if m.kl_per_dim is not None else "Spread of each latent"
     caption = f"{m.active_units} of {m.latents} latents are active."
@@ -61,7 +61,7 @@ def draw(diagnosis, figures):
 
 
 def numbers(m):
-    """(name, value, what it is) of each measure that there is."""
+    """(name, value, explanation) for each measure that is not None."""
     log_p = m.log_p
     rows = [
         ("-ELBO", f"{m.kl + m.nll:.2f} nats", "rate and distortion together, the mean over the samples"),
