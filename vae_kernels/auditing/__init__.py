@@ -20,7 +20,7 @@ def audit(loss_fn: Callable[..., torch.Tensor], example: Sequence[Recon], *, see
 
     - the effective beta: the weight of a sample's KL divided by the weight of its negative log-likelihood, both in nats
       and summed over everything but the batch (beta of Higgins et al. 2017, equation 4; 1 is -ELBO)
-    - which sums the loss divides by a size
+    - which sums the loss turns into means: over the batch, the elements of x, the latent dimensions
     - constants of the densities that the loss leaves out
     - a KL with the wrong sign
     - probabilities in place of logits
@@ -50,7 +50,7 @@ def audit(loss_fn: Callable[..., torch.Tensor], example: Sequence[Recon], *, see
         raise TypeError(f"loss_fn: got {type(loss_fn).__name__}, expected a callable (recon, x, mu, logvar) -> loss")
     point = probe.point(example)
     reading = read(loss_fn, point, seed)
-    found = findings.findings(reading, point)
+    found = findings.of(reading, point)
     name = reading.likelihood and reading.likelihood.name
     if reading.effective_beta is None:
         return Audit(None, name, calls.reduction(reading), found)

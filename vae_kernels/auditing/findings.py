@@ -1,4 +1,4 @@
-"""The findings about a loss: one sentence for each, the worst first. They come from the reading and from the
+"""The findings about a loss: one sentence for each, the worst first. The findings come from the reading and from the
 example."""
 
 import torch
@@ -8,7 +8,7 @@ from . import calls
 from .fit import CLOSE, target
 
 
-def findings(reading, point):
+def of(reading, point):
     """A list of (level, sentence); level is "wrong", "note" or "fine"."""
     found = [*_terms(reading), *_signs(reading), *_batch(reading), *_weights(reading), *_constants(reading)]
     if reading.likelihood is not None and reading.likelihood.name != "none":
@@ -18,7 +18,7 @@ def findings(reading, point):
 
 def _terms(reading):
     if reading.likelihood is None:
-        yield "wrong", "the gradient of recon is that of no likelihood known here, times a number"
+        yield "wrong", "the gradient of recon is not that of a known likelihood, times a number"
     elif reading.likelihood.name == "none":
         yield "wrong", "recon has no gradient: there is no reconstruction term"
     elif reading.rec_weight is None:
@@ -37,12 +37,12 @@ def _terms(reading):
 def _signs(reading):
     for name, weight in (("reconstruction", reading.rec_weight), ("KL", reading.kl_weight)):
         if weight is not None and bool((torch.as_tensor(weight) < 0).any()):
-            yield "wrong", f"the {name} has the wrong sign: to minimise this loss is to make it large"
+            yield "wrong", f"the {name} has the wrong sign: a lower loss makes it larger"
 
 
 def _batch(reading):
     powers = {"reconstruction": reading.rec_power, "KL": reading.kl_power}
-    said = {0: "is summed over the batch", 1: "is averaged over the batch", 2: "is divided by the batch twice"}
+    texts = {0: "is summed over the batch", 1: "is averaged over the batch", 2: "is divided by the batch twice"}
     if reading.rec_weight == 0 or reading.kl_weight is None or reading.rec_weight is None:
         return
     if reading.kl.name == "none":
@@ -52,12 +52,12 @@ def _batch(reading):
     elif reading.per_sample:
         yield "fine", "one loss for each sample"
     elif len(set(powers.values())) > 1:
-        each = " and ".join(f"the {n} {said.get(p, f'has the weight B^-{p}')}" for n, p in powers.items())
+        each = " and ".join(f"the {n} {texts.get(p, f'has the weight B^-{p}')}" for n, p in powers.items())
         yield "wrong", f"{each}: beta depends on the batch size"
     else:
         power = powers["reconstruction"]
         level = {0: "note", 1: "fine"}.get(power, "wrong")
-        yield level, f"the loss {said.get(power, f'has the weight B^-{power}')}"
+        yield level, f"the loss {texts.get(power, f'has the weight B^-{power}')}"
 
 
 def _weights(reading):
@@ -85,14 +85,14 @@ def _by_accident(reading, own):
 
 
 def _constants(reading):
-    said = {
+    texts = {
         "2pi": "the Gaussian's log(2 pi) / 2 of each element is left out",
         "kl": "the -1/2 of each latent dimension's KL is left out",
         "2": "the Laplace density's log 2 of each element is left out",
         "own": "there is a constant of its own",
     }
     for name in reading.missing:
-        yield "note", f"{said[name]}: no gradient, but the value is no -ELBO ({reading.constant:+.4g} in this batch)"
+        yield "note", f"{texts[name]}: no gradient, but the value is no -ELBO ({reading.constant:+.4g} in this batch)"
 
 
 def _recon(reading, point):
@@ -119,7 +119,7 @@ def _targets(reading, point):
     else:
         bad, fault = ~torch.isfinite(x), "not finite"
     if bad.any():
-        yield "wrong", f"{bad.double().mean().item():.2%} of x are {fault}: for those this is no likelihood"
+        yield "wrong", f"{bad.double().mean().item():.2%} of x are {fault}: this likelihood is not defined for them"
     elif name == "bernoulli":
         entropy = -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)).flatten(1).sum(1).mean().item()
         if entropy:

@@ -8,7 +8,7 @@ import torch
 
 from ..core.modes import evaluating
 from ..models.vae import VAE
-from .measures import LOG_P_SIZES, LogP, Measures, measure
+from .measures import OF_LOG_P, LogP, Measures, measure
 from .verdicts import Verdict, verdicts, worst
 from .views import Views, look
 
@@ -65,7 +65,7 @@ def diagnose(
     classes: Sequence[str] | None = None,
     samples: int = 1024,
     batch_size: int = 256,
-    log_p: tuple[int, int] | None = LOG_P_SIZES,
+    log_p: tuple[int, int] | None = OF_LOG_P,
     seed: int = 0,
 ) -> Diagnosis:
     """Judge a trained model with data that it was not trained on:

@@ -7,7 +7,7 @@ import torch
 from ..formulas import gaussian
 from ..mixture import mixture_log_prob
 
-THIN = 0.05  # the aggregate posterior is thin where its density is below that of all but this share of the data's z
+THIN = 0.05  # the aggregate posterior is thin at a point if only this share of the data's z has a lower density
 
 
 def mutual_information(mu, logvar, z):

@@ -14,7 +14,7 @@ from ..priors import Prior, pair_of
 from .estimates import aggregate_kl, detail_energy, hole_share, mutual_information
 
 PRIOR_DRAWS = 10_000  # for the mean and covariance of a prior without a closed form: error 1 % of a standard deviation
-LOG_P_SIZES = 128, 256  # samples, and draws of the posterior for each
+OF_LOG_P = 128, 256  # samples, and draws of the posterior for each
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Measures:
     autoregressive: bool
 
 
-def measure(model, x, batch_size=256, generator=None, log_p=LOG_P_SIZES):
+def measure(model, x, batch_size=256, generator=None, log_p=OF_LOG_P):
     """(Measures, mu [N, L], draws [N, L] of the prior) of a model in evaluation mode on x [N, ...]."""
     parts = [_batch(model, part, generator) for part in x.split(batch_size)]
     nll, kl, mu, logvar, z, dims, trip, squares, detail = (list(part) for part in zip(*parts, strict=True))
@@ -99,7 +99,7 @@ def measure(model, x, batch_size=256, generator=None, log_p=LOG_P_SIZES):
         prior_trip = [round_trip(model, part) for part in draws.split(batch_size)]
         trips = tuple(torch.cat(t).double().mean().item() for t in (trip, prior_trip))
     draws = draws.flatten(1).double()
-    mean, covariance = prior_mean_and_covariance(model, like, generator)
+    mean, covariance = prior_moments(model, like, generator)
     spread = mu.var(0, correction=0) / covariance.diagonal()
     information, error = mutual_information(mu, logvar, z)
     square_ratio, residual = (None, None) if squares[0] is None else torch.cat(squares).double().mean(0).tolist()
@@ -164,7 +164,7 @@ def prior_draws(model, n, like, generator):
     return functional.reparameterize(mu, logvar, generator=generator, backend=model.backend).to(like.dtype)
 
 
-def prior_mean_and_covariance(model, like, generator):
+def prior_moments(model, like, generator):
     """Mean [L] and covariance [L, L] of the prior, in float64. Without a closed form they are those of many draws."""
     if not closed_form(model.prior):
         draws = prior_draws(model, PRIOR_DRAWS, like, generator).flatten(1).double()

@@ -60,7 +60,7 @@ def alarm(kl, active_units, beta):
 def collapse(m):
     name = "posterior collapse"
     bound = math.log(m.samples)
-    most = " (at its bound, log of the samples: it may be more)" if m.information > bound - 1 else ""
+    most = " (at the estimate's bound, log of the samples: it may be larger)" if m.information > bound - 1 else ""
     evidence = (
         f"{m.active_units} of {m.latents} latents active; I(x; z) = {m.information:.2f} +- {m.error:.2f} nats{most}"
     )
@@ -73,7 +73,7 @@ def collapse(m):
         cause = f"the KL outweighs the likelihood: beta / rec_weight is {m.beta:.3g}"
         advice, change = "lower beta; with a Gaussian, beta = 1 and a variance that is fitted", EVEN
     elif m.square_ratio is not None and m.square_ratio < 1 / FITS:
-        cause = "the variance is so large that what z could explain passes for noise"
+        cause = "the variance is so large that the likelihood takes structure, which z could explain, for noise"
         advice, change = FIT, _fitted(m)
     else:
         cause = "the decoder does without z, or the data have no more structure than this"
@@ -100,7 +100,7 @@ def holes(m):
         level = worst(level, _above(m.round_trip_prior / max(m.round_trip_data, 1.0), TRIPS))
     if level == "healthy":
         return Verdict(name, level, evidence)
-    cause = "data fill another region of z than the prior, so samples are decoded from where nothing was trained"
+    cause = "the data's z fill another region than the prior's z, so samples are decoded from z that were never trained"
     low = m.beta is not None and m.beta < 1 / FITS
     advice = "raise beta, or train the prior: prior=(mu, logvar), or one of vk.priors"
     return Verdict(name, level, evidence, cause, advice, EVEN if low else {})
@@ -111,7 +111,7 @@ def rate(m):
     gap = m.kl - m.information
     evidence = f"rate {m.kl:.2f} +- {m.kl_error:.2f} nats, distortion {m.nll:.2f} nats, -ELBO {m.kl + m.nll:.2f}"
     if m.information < math.log(m.samples) - 1:
-        evidence += f"; of the rate {max(gap, 0):.2f} nats tell nothing of x"
+        evidence += f"; {max(gap, 0):.2f} nats of the rate carry no information about x"
     if m.log_p is not None:
         p = m.log_p
         bound = ", a lower bound, as few draws count" if p.effective < 2 else ""
@@ -120,7 +120,7 @@ def rate(m):
             f"of the same {p.samples} samples"
         )
     if m.kl < BIT:
-        return Verdict(name, "ill", evidence, "less than a bit a sample is sent", "see posterior collapse")
+        return Verdict(name, "ill", evidence, "z carries less than one bit for each sample", "see posterior collapse")
     return Verdict(name, "healthy", evidence)
 
 
@@ -147,18 +147,18 @@ def variance(m):
         return Verdict(name, level, evidence)
     cause = "the variance is too small: z is asked to explain noise"
     if m.square_ratio < 1:
-        cause = "the variance is too large: noise is allowed that is not there, so z need not explain it"
+        cause = "the variance is too large: the likelihood allows more noise than there is, so z explains less"
     return Verdict(name, level, evidence, cause, FIT, _fitted(m))
 
 
 def blur(m):
     if m.detail is None:
         return None
-    evidence = f"neighbouring pixels of reconstructions differ with {m.detail:.0%} of the energy of the data's"
+    evidence = f"the differences of neighbouring pixels have {m.detail:.0%} of the data's energy in the reconstructions"
     level = _above(1 / m.detail if m.detail else math.inf, tuple(1 / d for d in DETAIL))
     if level == "healthy":
         return Verdict("blur", level, evidence)
-    cause = "fine structure is taken for noise: too few nats reach the decoder, or the variance is too large"
+    cause = "the model takes fine structure for noise: too few nats reach the decoder, or the variance is too large"
     return Verdict("blur", level, evidence, cause, "lower beta, more latents, or a variance that is fitted")
 
 

@@ -53,5 +53,5 @@ def triton_nll(x, loc, logvar):
 
 
 def mean(loc, logvar=None):
-    """E[x] = loc, whatever the variance."""
+    """E[x] = loc, for every variance."""
     return loc

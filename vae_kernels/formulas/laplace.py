@@ -48,5 +48,5 @@ def triton_nll(x, loc, logscale):
 
 
 def mean(loc, logscale=None):
-    """E[x] = loc, whatever the scale."""
+    """E[x] = loc, for every scale."""
     return loc

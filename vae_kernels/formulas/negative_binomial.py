@@ -51,11 +51,11 @@ def nll(x, log_mean, log_inverse_dispersion):
     result has too.
     """
     zero = x == 0
-    positive = nll_positive(torch.where(zero, 1, x), log_mean, log_inverse_dispersion)
-    return torch.where(zero, nll_zero(log_mean, log_inverse_dispersion), positive)
+    positive = nll_of_some(torch.where(zero, 1, x), log_mean, log_inverse_dispersion)
+    return torch.where(zero, nll_of_none(log_mean, log_inverse_dispersion), positive)
 
 
-def nll_zero(log_mean, log_inverse_dispersion):
+def nll_of_none(log_mean, log_inverse_dispersion):
     """nll for x = 0: s log(1 + mu / s), written as mu - s h(mu / s) where mu < s. For large s it is mu."""
     excess, s = log_mean - log_inverse_dispersion, torch.exp(log_inverse_dispersion)
     e = torch.exp(torch.where(excess > 0, 0, excess))
@@ -63,7 +63,7 @@ def nll_zero(log_mean, log_inverse_dispersion):
     return torch.where(excess > 0, s * softplus, torch.exp(log_mean) - s * counts.log1p_rest(e, 1 + e))
 
 
-def nll_positive(x, log_mean, log_inverse_dispersion):
+def nll_of_some(x, log_mean, log_inverse_dispersion):
     """nll for x > 0."""
     mu, s, excess = torch.exp(log_mean), torch.exp(log_inverse_dispersion), log_mean - log_inverse_dispersion
     power = torch.exp(torch.where(excess > 0, -excess, excess))
@@ -78,13 +78,13 @@ def nll_positive(x, log_mean, log_inverse_dispersion):
 def triton_nll(x, log_mean, log_inverse_dispersion):
     """The value, and its derivatives by both parameters. csrc/formulas/negative_binomial.h explains the steps."""
     zero = x == 0.0
-    value, by_mean, by_t = triton_zero(log_mean, log_inverse_dispersion)
-    other, other_by_mean, other_by_t = triton_positive(tl.where(zero, 1.0, x), log_mean, log_inverse_dispersion)
+    value, by_mean, by_t = triton_none(log_mean, log_inverse_dispersion)
+    other, other_by_mean, other_by_t = triton_some(tl.where(zero, 1.0, x), log_mean, log_inverse_dispersion)
     value = tl.where(zero, value, other)
     return value, tl.where(zero, by_mean, other_by_mean), tl.where(zero, by_t, other_by_t)
 
 
-def triton_zero(log_mean, log_inverse_dispersion):
+def triton_none(log_mean, log_inverse_dispersion):
     """triton_nll for x = 0."""
     excess = log_mean - log_inverse_dispersion
     moved = excess - log_mean
@@ -100,7 +100,7 @@ def triton_zero(log_mean, log_inverse_dispersion):
     return smaller * tl.where(over, softplus, per_e), smaller * r, by_t
 
 
-def triton_positive(x, log_mean, log_inverse_dispersion):
+def triton_some(x, log_mean, log_inverse_dispersion):
     """triton_nll for x > 0."""
     a, t = m.at_most(m.at_least(log_mean, -60.0), 60.0), log_inverse_dispersion
     mu, s = m.exp_within(a), m.exp_within(m.at_most(m.at_least(t, -60.0), 60.0))

@@ -45,12 +45,12 @@ def nll(x, log_mean, log_inverse_dispersion, dropout_logits):
     """
     zero = x == 0
     kept = torch.logaddexp(dropout_logits, torch.zeros_like(dropout_logits))
-    positive = nb.nll_positive(torch.where(zero, 1, x), log_mean, log_inverse_dispersion) + kept
-    n = nb.nll_zero(log_mean, log_inverse_dispersion)
-    return torch.where(zero, _nll_zero(torch.where(zero, n, 1), torch.where(zero, dropout_logits, 0)), positive)
+    positive = nb.nll_of_some(torch.where(zero, 1, x), log_mean, log_inverse_dispersion) + kept
+    n = nb.nll_of_none(log_mean, log_inverse_dispersion)
+    return torch.where(zero, _nll_at_zero(torch.where(zero, n, 1), torch.where(zero, dropout_logits, 0)), positive)
 
 
-def _nll_zero(n, d):
+def _nll_at_zero(n, d):
     """nll for x = 0: log(1 + y)."""
     rare = (n > 1) & (d < -1)  # p(0) is far from 1
     power, q = torch.exp(torch.where(d > 0, -d, d)), torch.exp(-n)
@@ -62,8 +62,8 @@ def _nll_zero(n, d):
 def triton_nll(x, log_mean, log_inverse_dispersion, dropout_logits):
     """The value, and its derivatives by all three parameters. csrc/formulas/zinb.h explains the steps."""
     d, zero = dropout_logits, x == 0.0
-    n, by_mean, by_t = nb.triton_zero(log_mean, log_inverse_dispersion)
-    other, other_by_mean, other_by_t = nb.triton_positive(tl.where(zero, 1.0, x), log_mean, log_inverse_dispersion)
+    n, by_mean, by_t = nb.triton_none(log_mean, log_inverse_dispersion)
+    other, other_by_mean, other_by_t = nb.triton_some(tl.where(zero, 1.0, x), log_mean, log_inverse_dispersion)
     over = d > 0.0
     # x > 0
     e = m.exp_nonpositive(-tl.abs(d))

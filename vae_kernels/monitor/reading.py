@@ -7,7 +7,7 @@ import torch
 
 ACTIVE = 0.01  # Burda et al. 2016, arXiv:1509.00519, section 5.2
 SATURATED = 24 * math.log(2)  # 1 + e^-a rounds to 1 in float32 where e^-a < 2^-24, half of the step above 1
-MOST_LOGITS = 16384  # enough for a share with an error of 1 %
+LOOKED_AT = 16384  # logits, at most: enough for a share with an error of 1 %
 
 
 class Reading:
@@ -30,7 +30,7 @@ class Reading:
         if logvar is not None:
             parts["logvar"] = torch.stack(logvar.detach().aminmax())
         if logits is not None:
-            subset = logits.detach().flatten()[:: -(-logits.numel() // MOST_LOGITS) or 1]
+            subset = logits.detach().flatten()[:: -(-logits.numel() // LOOKED_AT) or 1]
             parts["saturated"] = (subset.abs() > SATURATED).sum() / len(subset)
         self.shapes = {name: part.numel() for name, part in parts.items()}
         packed = torch.cat([part.reshape(-1) for part in parts.values()])  # float64, because the sums are float64
