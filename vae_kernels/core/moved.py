@@ -49,6 +49,7 @@ class _Moved(types.ModuleType):
         super().__init__(old, f"Moved to {new}.")
         self._new = new
         self.__path__ = []  # with a __path__, Python asks the finder below for "vae_kernels.audit.report"
+        self.__spec__ = importlib.machinery.ModuleSpec(old, None, is_package=True)  # for python -m vae_kernels.bench
 
     def __getattr__(self, name):
         if name.startswith("__"):  # Python asks for these names, not a user
@@ -77,6 +78,12 @@ class _Inside(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         new: str = module.__spec__.origin
         sys.modules[module.__name__] = importlib.import_module(new)
         _warn(module.__name__, new, 3)
+
+    def get_code(self, fullname):
+        """The code of a module, for python -m vae_kernels.bench.gpu."""
+        moved: Any = self.find_spec(fullname)
+        spec: Any = importlib.util.find_spec(moved.origin)
+        return spec.loader.get_code(spec.name)
 
 
 def _warn(old, new, stacklevel):

@@ -143,7 +143,7 @@ def sanitize(report):
     for tool in ("memcheck", "racecheck", "initcheck", "synccheck"):
         with report.part(f"compute-sanitizer {tool}"):
             command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9"]
-            command += [sys.executable, "-m", "vae_kernels.bench.gpu", "--numbers"]
+            command += [sys.executable, "-m", "vae_kernels.timing.gpu", "--numbers"]
             done = subprocess.run(command, env=env, capture_output=True, text=True)
             output = done.stdout[-3000:] + done.stderr[-1000:]
             assert done.returncode == 0, f"exit status {done.returncode}: {output}"
