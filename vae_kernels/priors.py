@@ -183,11 +183,9 @@ class VampPrior(_Mixture):
 
     pseudo_inputs: [K, ...] inputs of the encoder: the values at the start, for instance some of the data.
     encoder:       the encoder of the model: module, x -> [B, 2L, ...] or the pair (mu, logvar). The encoder gets
-                   gradients through the prior too. The encoder belongs to the model: it is no submodule of the prior,
-                   and is not in the prior's state_dict.
+                   gradients through the prior too, but it is no submodule of the prior and not in its state_dict.
     shape:         the shape of one z.
-    transform:     a function that is applied to the pseudo-inputs before they are encoded, or None. Use torch.sigmoid
-                   for pixels in [0, 1].
+    transform:     a function for the pseudo-inputs before the encoder, or None: torch.sigmoid for pixels in [0, 1].
     """
 
     def __init__(
@@ -256,8 +254,7 @@ def pair_of(prior: PriorLike) -> Pair | None:
 
 
 def monte_carlo_kl(z: torch.Tensor, eps: torch.Tensor, logvar: torch.Tensor, prior: Prior) -> torch.Tensor:
-    """log q(z|x) - log p(z) [B] in nats, for z = mu + exp(logvar / 2) eps; the mean over the K samples of a
-    z [K, B, ...].
+    """log q(z|x) - log p(z) [B] in nats, for z = mu + exp(logvar / 2) eps. A z [K, B, ...] gives the mean over K.
 
     log q is computed from the noise eps, because z - mu would lose digits. So the gradient of log q is the gradient
     through the reparameterized sample: -1/2 by logvar, and 0 by mu.
