@@ -215,9 +215,8 @@ def go(run, vae, optimizer, data, config, progress):
 
     def on_step(epoch, step, steps, loss, x):
         nonlocal shown
-        if (
-            time.monotonic() - shown > 0.2 and not bar.disable
-        ):  # not at each step: to read the loss waits for the device
+        # not at each step: to read the loss waits for the device
+        if time.monotonic() - shown > 0.2 and not bar.disable:
             shown = time.monotonic()
             kl, active = glance(vae, x)
             text = f"epoch {epoch}/{config['epochs']}  loss {loss.item():.1f}  KL {kl:.1f}  active {active}"

@@ -196,9 +196,8 @@ def main():
     triton = __import__("triton").__version__ if found["triton"] is None else found["triton"]
     for key, value in (where | {"triton": triton, "backends": found}).items():
         print(f"{key}: {value}", flush=True)
-    os.environ.setdefault(
-        "TEARDOWN_CUPTI", "0"
-    )  # torch.profiler: CUDA graphs crash if CUPTI is torn down and restarted
+    # torch.profiler: CUDA graphs crash if CUPTI is torn down and restarted
+    os.environ.setdefault("TEARDOWN_CUPTI", "0")
     report.stop_on_signals(args.minutes * 60 + GRACE)
     try:
         run(report, args, names, clock, where, begin)
