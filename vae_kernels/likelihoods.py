@@ -1,12 +1,12 @@
-"""The likelihoods as objects, for `likelihood=`: Gaussian() is what the name "gaussian" is.
+"""The likelihoods as objects, for `likelihood=`: Gaussian() means the same as the name "gaussian".
 
     vk.fused_elbo((loc, logvar), x, mu, logvar_z, likelihood=vk.likelihoods.Gaussian())
 
-The classes are made here, one for each formula of formulas/: the list of the formulas is the only list. A class has the
+The classes are made here, one for each formula of formulas/, so there is no second list of likelihoods. A class has the
 name of its formula in CamelCase, or the name that the formula gives as CLASS. A class has the options that its formula
 gives as OPTIONS, {name: default}. No formula has an option yet.
 
-What the decoder gives is no option. by_name() reads what the decoder gives, `recon`.
+The parameters that a decoder predicts are no options: they are `recon`, and by_name() reads them.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from .typing import LikelihoodLike, Recon
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Likelihood:
-    """One likelihood and its options: the base class of what `likelihood=` takes besides a name.
+    """One likelihood and its options: the base class of the objects that `likelihood=` takes.
 
     Two objects are equal if they are of one class and have equal options; equal objects have equal hashes. An object
     cannot be changed. An object holds no tensor: a learned scale is part of `recon`, or is `obs_logvar`. An object can
@@ -37,15 +37,15 @@ class Likelihood:
         return f"vk.likelihoods.{type(self).__name__}({options})"
 
     def to_dict(self) -> dict[str, Any]:
-        """The name and the options, {"name": "gaussian"}: a dict for json, which from_dict() takes."""
+        """The name and the options, {"name": "gaussian"}: a dict for json. from_dict() makes the object again."""
         return {"name": self.name, **dataclasses.asdict(self)}
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Self:
-        """The object that to_dict() was called on: Likelihood.from_dict({"name": "gaussian"}) is Gaussian().
+        """The object of a dict that to_dict() gave: Likelihood.from_dict({"name": "gaussian"}) is Gaussian().
 
-        ValueError, which says what came and what is expected, for an unknown name and for an unknown option. A class of
-        one likelihood takes the dict of this likelihood alone.
+        ValueError for an unknown name and for an unknown option. The class of one likelihood takes the dicts of this
+        likelihood only.
         """
         classes = {made.name: made for made in _CLASSES if issubclass(made, cls)}
         if not isinstance(state, Mapping) or state.get("name") not in classes:
@@ -83,21 +83,22 @@ if TYPE_CHECKING:
 
 
 def name_of(likelihood: LikelihoodLike) -> str:
-    """The name of a likelihood, which is given as its name or as its object."""
+    """The name of a likelihood that is a name or an object."""
     return likelihood if isinstance(likelihood, str) else likelihood.name
 
 
 def formula_of(likelihood: LikelihoodLike) -> ModuleType:
-    """The module of formulas/ of a likelihood, which is given as its name or as its object."""
+    """The module in formulas/ of a likelihood that is a name or an object."""
     return ALL[name_of(likelihood)]
 
 
 def by_name(recon: Recon, likelihood: LikelihoodLike) -> dict[str, Any]:
-    """{parameter: value}: what a decoder gives to a likelihood, in the likelihood's order of parameters.
+    """{parameter: value} for the parameters in recon, in the likelihood's order of parameters.
 
     recon is the first parameter, a tuple of parameters in the likelihood's order, or a mapping {parameter: value}. A
-    mapping may leave out any parameter that has a default, a tuple the last ones; the result has what was given.
-    ValueError for an unknown parameter, for too many, and for a missing one.
+    mapping may leave out any parameter that has a default. A tuple may leave out the last parameters, if they have
+    defaults. A parameter that is left out is not in the result. ValueError for an unknown parameter, for too many
+    parameters, and for a missing parameter.
     """
     name = name_of(likelihood)
     formula = ALL[name]
@@ -105,28 +106,28 @@ def by_name(recon: Recon, likelihood: LikelihoodLike) -> dict[str, Any]:
     if isinstance(recon, (tuple, list)):
         if not 1 <= len(recon) <= len(names):
             raise ValueError(f"recon: got {len(recon)} tensors, expected the {name} parameters {', '.join(names)}")
-        given = dict(zip(names, recon))  # noqa: B905 - fewer values than names, where some may be left out
+        found = dict(zip(names, recon))  # noqa: B905 - there are fewer values than names if the last are left out
     elif isinstance(recon, Mapping):
         if not recon or any(key not in names for key in recon):
             came = f"the keys {_listed(recon)}" if recon else "a mapping without keys"
             raise ValueError(f"recon: got {came}, expected the {name} parameters {', '.join(names)}")
-        given = {parameter: recon[parameter] for parameter in names if parameter in recon}
+        found = {parameter: recon[parameter] for parameter in names if parameter in recon}
     else:
-        given = {names[0]: recon}
-    if len(given) < len(names):
+        found = {names[0]: recon}
+    if len(found) < len(names):
         for parameter in names:
-            if parameter not in given and parameter not in formula.DEFAULTS:
+            if parameter not in found and parameter not in formula.DEFAULTS:
                 came = f": got {_listed(recon)}" if isinstance(recon, Mapping) else ""
                 expected = f"expected {', '.join(names)}"
                 raise ValueError(f"recon: the {name} parameter {parameter} is missing{came}; {expected}")
-    return given
+    return found
 
 
-def labels_of(recon: Recon, given: Iterable[str]) -> dict[str, str]:
-    """{parameter: what an error calls it}, for what by_name() gives."""
+def labels_of(recon: Recon, names: Iterable[str]) -> dict[str, str]:
+    """{parameter: the label of this parameter in an error}. names: the parameters that by_name() found in recon."""
     if isinstance(recon, (tuple, list)):
         if len(recon) > 1:
-            return {name: f"recon[{i}] ({name})" for i, name in enumerate(given)}
+            return {name: f"recon[{i}] ({name})" for i, name in enumerate(names)}
     elif isinstance(recon, Mapping):
-        return {name: f"recon[{name!r}]" for name in given}
-    return dict.fromkeys(given, "recon")
+        return {name: f"recon[{name!r}]" for name in names}
+    return dict.fromkeys(names, "recon")

@@ -18,26 +18,28 @@ def mixture_log_prob(
     *,
     backend: Backend = "auto",
 ) -> torch.Tensor:
-    """log p(z) in nats of a mixture of K diagonal Gaussians, without memory of the size N x K or N x K x D:
+    """log p(z) in nats of a mixture of K diagonal Gaussians at N points, without a tensor of N x K or N x K x D
+    numbers:
 
         log p(z) = logsumexp_k [ log w_k + log N(z; loc_k, diag exp(logvar_k)) ],      w = softmax(logits)
 
-    (Bishop 2006, Pattern Recognition and Machine Learning, equation 9.7). It is the density of a mixture prior, of a
-    VampPrior (Tomczak & Welling 2018, arXiv:1705.07120), and of the aggregate posterior of a batch.
+    (Bishop 2006, Pattern Recognition and Machine Learning, equation 9.7). A mixture prior, a VampPrior (Tomczak &
+    Welling 2018, arXiv:1705.07120) and the aggregate posterior of a batch have this density.
 
-    Right where the matrix product of the expanded square is not: far from all components, and with tiny variances.
+    The result is right far from all components and with tiny variances. A matrix product of the expanded square is
+    wrong there.
 
     Args:
         z: [..., D] the points: float32, float64, bfloat16 or float16.
         loc: [K, D] the means.
-        logvar: the log-variances, [K, D] or what broadcasts to it: [D], [K, 1] or 0-d.
-        logits: [K] the unnormalised log weights; None for equal weights. They are normalised here, so normalised log
-            weights are right as they are.
+        logvar: the log-variances, [K, D] or a shape that broadcasts to [K, D]: [D], [K, 1] or 0-d.
+        logits: [K] the log weights; None for equal weights. The log weights need not be normalised: they are normalised
+            here.
         backend: as in fused_elbo.
 
     Returns:
-        [...], float32, or float64 if an argument is. Differentiable in every tensor, to any order; second derivatives
-        and torch.func come from the plain-torch formula, which takes memory for N x K x D numbers.
+        [...], float32, or float64 if an argument is float64. The result is differentiable in every tensor, to any
+        order. Second derivatives and torch.func use the plain-torch formula, which takes memory for N x K x D numbers.
 
     Raises:
         TypeError, ValueError: naming the argument, what came, and what is expected.
@@ -52,7 +54,8 @@ def mixture_log_prob(
     else:
         log_weight = logits.to(dtype).log_softmax(0)
     points, loc, logvar = (t.to(dtype).contiguous() for t in (points, loc, logvar.expand_as(loc)))
-    # samples in more dims than the batch's are weighted one by one, as in an importance-weighted bound
+    # `ahead`: whether the forward pass computes the gradients too. With more sample dims than one, as in an
+    # importance-weighted bound, each sample gets an incoming gradient of its own, and these gradients would be useless.
     module = backends.choose(backend, tensors)
     log_p = module.mixture(points, loc, logvar, log_weight.contiguous(), ahead=z.dim() <= 2)
     return log_p.reshape(z.shape[:-1])

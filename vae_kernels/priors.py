@@ -3,14 +3,15 @@
     prior                     its KL to the posterior q(z|x) = N(mu, exp(logvar))
     StandardNormal            closed form
     DiagonalGaussian          closed form
-    ConditionalGaussian       closed form: called with a context, it gives the pair (mu, logvar) that `prior=` takes
+    ConditionalGaussian       closed form: a call with a context gives the pair (mu, logvar) that `prior=` takes
     MixtureOfGaussians        Monte Carlo
     VampPrior                 Monte Carlo
     FlowPrior                 Monte Carlo
 
-Where there is no closed form the KL is estimated from the very z that is decoded, log q(z|x) - log p(z) (Kingma &
-Welling 2014, arXiv:1312.6114, section 2.3): without bias, and now and then negative. So it is sample_kl that takes such
-a prior, and fused_elbo takes the kl that it gives. Every prior has log_prob(z) in nats and sample(n).
+A KL without a closed form is estimated as log q(z|x) - log p(z), from the sample z that is decoded (Kingma & Welling
+2014, arXiv:1312.6114, section 2.3). The estimate has no bias, and may be negative. Such a prior goes to sample_kl,
+because sample_kl draws z; fused_elbo takes the `kl` that sample_kl gives. Every prior has log_prob(z) in nats and
+sample(n).
 """
 
 import math
@@ -30,13 +31,13 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 class Prior(nn.Module):
-    """What a prior over latents of one shape has. For one of your own: give shape, log_prob and sample.
+    """The base class of the priors. A prior of your own is a subclass with log_prob and sample.
 
-    shape: of one z, without the batch: an int or a tuple.
+    shape: the shape of one z, without the batch: an int or a tuple.
     """
 
     closed_form: bool = False
-    """Whether the KL has a closed form, which moments() then gives."""
+    """Whether the KL has a closed form. If so, moments() gives the arguments of this form."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -45,7 +46,7 @@ class Prior(nn.Module):
             raise ValueError(f"shape: got {shape!r}, expected a positive int or a tuple of them: that of one z")
 
     def moments(self) -> Pair | None:
-        """Where the KL has a closed form: None for N(0, I), or the pair (mu, logvar)."""
+        """The Gaussian of a prior with a closed form: None for N(0, I), or the pair (mu, logvar)."""
         raise NotImplementedError
 
     def log_prob(self, z: torch.Tensor) -> torch.Tensor:
@@ -53,7 +54,8 @@ class Prior(nn.Module):
         raise NotImplementedError
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
-        """n draws [n, *shape], without gradient; torch.manual_seed and `generator` rule them."""
+        """n draws [n, *shape], without gradient. The noise comes from `generator`, or from torch's default
+        generator."""
         raise NotImplementedError
 
     def flat(self, z: torch.Tensor) -> torch.Tensor:
@@ -68,7 +70,7 @@ class Prior(nn.Module):
 
 
 class StandardNormal(Prior):
-    """N(0, I): what prior=None is."""
+    """N(0, I), the same prior as prior=None."""
 
     closed_form = True
 
@@ -90,7 +92,7 @@ class StandardNormal(Prior):
 
 
 class DiagonalGaussian(Prior):
-    """N(mu, exp(logvar)), both learned, from N(0, I) on."""
+    """N(mu, exp(logvar)). mu and logvar are learned. The prior starts as N(0, I)."""
 
     closed_form = True
 
@@ -111,11 +113,11 @@ class DiagonalGaussian(Prior):
 
 
 class ConditionalGaussian(nn.Module):
-    """p(z|c) = N(mu(c), exp(logvar(c))): the prior of a level of a hierarchy, or of a conditional VAE.
+    """p(z|c) = N(mu(c), exp(logvar(c))): the prior of a conditional VAE, or of one level of a hierarchical VAE.
 
         z, kl = vk.sample_kl(mu, logvar, prior=conditional(context))
 
-    network: module, c -> a tensor [B, 2L, ...]: mu, then logvar; or the pair of them.
+    network: module, c -> a tensor [B, 2L, ...] (mu, then logvar), or a pair (mu, logvar).
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -135,7 +137,7 @@ class ConditionalGaussian(nn.Module):
 
 
 class _Mixture(Prior):
-    """A prior that is a mixture."""
+    """A prior that is a mixture of diagonal Gaussians."""
 
     def components(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """loc [K, D], logvar [K, D], and logits [K] or None."""
@@ -154,9 +156,10 @@ class _Mixture(Prior):
 
 
 class MixtureOfGaussians(_Mixture):
-    """sum_k w_k N(loc_k, diag exp(logvar_k)), all learned: locations drawn from N(0, I), variances and weights equal.
+    """sum_k w_k N(loc_k, diag exp(logvar_k)). The locations, variances and weights are learned. At the start the
+    locations are draws of N(0, I), all variances are 1, and all weights are equal.
 
-    Its KL is the Monte Carlo estimate.
+    The KL is the Monte Carlo estimate.
     """
 
     def __init__(self, n_components: int, shape: Shape) -> None:
@@ -175,14 +178,14 @@ class MixtureOfGaussians(_Mixture):
 
 
 class VampPrior(_Mixture):
-    """The mixture of the posteriors of K learned pseudo-inputs, of equal weights (Tomczak & Welling 2018,
-    arXiv:1705.07120): sum_k 1/K q(z|u_k). Its KL is the Monte Carlo estimate.
+    """The mixture, with equal weights, of the posteriors of K learned pseudo-inputs u_k (Tomczak & Welling 2018,
+    arXiv:1705.07120): sum_k 1/K q(z|u_k). The KL is the Monte Carlo estimate.
 
-    pseudo_inputs: [K, ...] what the encoder takes: the values to begin with, some data for instance.
-    encoder:       the model's own: module, x -> [B, 2L, ...] or the pair (mu, logvar). It gets gradients through the
-                   prior too, but stays the model's: it is no submodule here, and not in the state_dict.
-    shape:         of one z.
-    transform:     function of the pseudo-inputs before they are encoded, or None: torch.sigmoid for pixels in [0, 1].
+    pseudo_inputs: [K, ...] inputs of the encoder: the values at the start, for instance some of the data.
+    encoder:       the encoder of the model: module, x -> [B, 2L, ...] or the pair (mu, logvar). The encoder gets
+                   gradients through the prior too, but it is no submodule of the prior and not in its state_dict.
+    shape:         the shape of one z.
+    transform:     a function for the pseudo-inputs before the encoder, or None: torch.sigmoid for pixels in [0, 1].
     """
 
     def __init__(
@@ -198,7 +201,7 @@ class VampPrior(_Mixture):
             raise TypeError(f"pseudo_inputs: got {_describe(pseudo_inputs)}, expected a tensor of a floating dtype")
         self.pseudo_inputs = nn.Parameter(pseudo_inputs.detach().clone())
         self.transform = transform
-        self._encoder = (encoder,)  # in a tuple it is not registered
+        self._encoder = (encoder,)  # nn.Module does not register a module inside a tuple
 
     def components(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         u = self.pseudo_inputs if self.transform is None else self.transform(self.pseudo_inputs)
@@ -214,8 +217,8 @@ class FlowPrior(Prior):
 
         FlowPrior(zuko.flows.NSF(features=20, transforms=3), 20)
 
-    flow: module whose call gives a torch distribution with log_prob and sample over [D], D numbers a z. Its KL is the
-    Monte Carlo estimate.
+    flow: a module whose call gives a torch distribution over [D], with log_prob and sample. D is the number of elements
+    of one z. The KL is the Monte Carlo estimate.
     """
 
     def __init__(self, flow: nn.Module, shape: Shape) -> None:
@@ -224,14 +227,14 @@ class FlowPrior(Prior):
 
     def log_prob(self, z: torch.Tensor) -> torch.Tensor:
         z = self.flat(z)
-        # in float32 at least: a density is a sum over dims
+        # in float32 or float64: log_prob sums over the dims, and 16 bits would lose too much in a sum
         return self.flow().log_prob(z if z.dtype == torch.float64 else z.float())
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
         if generator is None:
             return self.flow().sample((n,)).reshape(n, *self.shape)
-        # torch's distributions take no generator: a seed drawn from it rules the default ones for this call alone
+        # torch's distributions take no generator. So the default generators get a seed from `generator` for this call.
         seed = torch.randint(2**62, (), generator=generator, device=generator.device).item()
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -239,7 +242,7 @@ class FlowPrior(Prior):
 
 
 def pair_of(prior: PriorLike) -> Pair | None:
-    """What the closed form takes for `prior`, None or a pair; TypeError for a prior that has no closed form."""
+    """`prior` as the closed form takes it: None or a pair. TypeError for a prior that has no closed form."""
     if not isinstance(prior, Prior):
         return prior
     if not prior.closed_form:
@@ -251,16 +254,16 @@ def pair_of(prior: PriorLike) -> Pair | None:
 
 
 def monte_carlo_kl(z: torch.Tensor, eps: torch.Tensor, logvar: torch.Tensor, prior: Prior) -> torch.Tensor:
-    """log q(z|x) - log p(z) [B] in nats, the mean over the samples if z is [K, B, ...]; z = mu + exp(logvar / 2) eps.
+    """log q(z|x) - log p(z) [B] in nats, for z = mu + exp(logvar / 2) eps. A z [K, B, ...] gives the mean over K.
 
-    log q is a function of the noise, because (z - mu) would cancel. Its gradient is the gradient along the path of the
-    sample: -1/2 by logvar, and 0 by mu.
+    log q is computed from the noise eps, because z - mu would lose digits. So the gradient of log q is the gradient
+    through the reparameterized sample: -1/2 by logvar, and 0 by mu.
     """
     return (log_posterior(eps, logvar) - prior.log_prob(z)).reshape(-1, len(logvar)).mean(0)
 
 
 def log_prior(prior: PriorLike, z: torch.Tensor) -> torch.Tensor:
-    """log p(z) for what `prior=` takes: z [K, B, ...] -> [K, B]."""
+    """log p(z) of each form that `prior=` takes: z [K, B, ...] -> [K, B]."""
     if isinstance(prior, Prior):
         return prior.log_prob(z)
     z = z if z.dtype == torch.float64 else z.float()
@@ -271,9 +274,9 @@ def log_prior(prior: PriorLike, z: torch.Tensor) -> torch.Tensor:
 
 
 def log_posterior(eps: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
-    """log q(z|x) of the z = mu + exp(logvar / 2) eps: eps [B, ...] or [K, B, ...] -> [B] or [K, B]."""
+    """log q(z|x) at z = mu + exp(logvar / 2) eps: eps [B, ...] or [K, B, ...] -> [B] or [K, B]."""
     squares, logvar, dims = eps * eps, logvar.to(eps.dtype), tuple(range(-logvar.dim() + 1, 0))
-    if not dims:  # sum() over no dims at all would sum over the batch
+    if not dims:  # sum(()) sums over all dims, and so over the batch
         return -gaussian.nll_of_sums(squares, logvar)
     return -gaussian.nll_of_sums(squares.sum(dims), logvar.sum(dims), math.prod(logvar.shape[1:]))
 

@@ -1,6 +1,6 @@
 """The types of the arguments, for annotations: `from vae_kernels.typing import LikelihoodName`.
 
-A literal type lets an editor and a type checker refuse a misspelt name. Nothing here is needed to call a function.
+With a literal type, an editor and a type checker refuse a misspelt name. To call a function you need nothing from here.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LevelsName = Literal["categorical"]
 
 LikelihoodName = Literal[ElementName, LevelsName]
 LikelihoodLike: TypeAlias = "LikelihoodName | Likelihood"
-"""What `likelihood=` takes: a name, or an object of vae_kernels.likelihoods."""
+"""The type of `likelihood=`: a name, or an object of vae_kernels.likelihoods."""
 
 Backend = Literal["auto", "torch", "cpu", "cuda", "triton"]
 Reduction = Literal["none", "mean", "sum"]
@@ -44,23 +44,24 @@ KlEstimator = Literal["stratified", "weighted"]
 VarianceOver = Literal["batch", "sample", "element"]
 
 Number: TypeAlias = float | torch.Tensor | Control
-"""What `beta=`, `rec_weight=` and nats take: a number, a tensor, or a control, which stands for its value."""
+"""The type of `beta=`, `rec_weight=` and nats: a number, a tensor, or a control. A function reads a control's value."""
 
 Recon: TypeAlias = torch.Tensor | Sequence[torch.Tensor] | Mapping[str, torch.Tensor]
-"""What a decoder puts out: the first parameter of the likelihood, several in their order, or several by their names."""
+"""The output of a decoder: the first parameter of the likelihood, a sequence of parameters in the likelihood's order,
+or a mapping from parameter names to parameters."""
 
 PriorLike: TypeAlias = "Prior | tuple[torch.Tensor, torch.Tensor] | None"
-"""What `prior=` takes: None for N(0, I), the pair (mu, logvar), or a module of vae_kernels.priors."""
+"""The type of `prior=`: None for N(0, I), the pair (mu, logvar), or a module of vae_kernels.priors."""
 
 FreeBitsLike: TypeAlias = tuple[Number, FreeBitsUnit]
-"""What `free_bits=` takes besides None: vk.FreeBits(nats, unit), or a plain pair."""
+"""The type of `free_bits=`, besides None: vk.FreeBits(nats, unit), or a plain pair."""
 
 ShardLike: TypeAlias = tuple[int, int]
-"""What `shard=` takes besides None: vk.Shard(first, total), or a plain pair."""
+"""The type of `shard=`, besides None: vk.Shard(first, total), or a plain pair."""
 
 
 class LossSettings(TypedDict, total=False):
-    """The settings of the loss that VAE, FusedELBO and fused_elbo share, but for the likelihood."""
+    """The settings of the loss that VAE, FusedELBO and fused_elbo share. The likelihood is not among them."""
 
     obs_logvar: Number | None
     prior: PriorLike
@@ -78,7 +79,7 @@ class ElboSettings(LossSettings, total=False):
 
 
 class ModelSettings(LossSettings, total=False):
-    """The settings of VAE that mlp_vae and conv_vae hand on."""
+    """The settings that mlp_vae and conv_vae pass on to VAE."""
 
     autoregressive: bool
 
@@ -94,7 +95,8 @@ class StepSettings(TypedDict, total=False):
 
 # fmt: off
 class ElboCall(Protocol):
-    """A call of FusedELBO: torch.nn.Module says of a call only that it gives anything."""
+    """A call of FusedELBO. It needs a type of its own, because torch.nn.Module annotates the result of a call as
+    Any."""
 
     @overload
     def __call__(
@@ -132,7 +134,7 @@ class StepCall(Protocol):
 
 
 class Model(Protocol):
-    """What log_marginal_likelihood needs of a model; a VAE has all of it."""
+    """The attributes and methods of a model that log_marginal_likelihood uses. A VAE has all of them."""
 
     likelihood: LikelihoodLike
     backend: Backend

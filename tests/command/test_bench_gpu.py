@@ -33,6 +33,18 @@ def test_a_run_that_is_stopped_writes_the_cases_before(tmp_path):
     assert len({tuple(row[column] for column in results.CASE) for row in results.read(path)}) >= 3
 
 
+def test_sanitize_starts_this_program(monkeypatch):
+    commands = []
+
+    def run(command, **options):
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(gpu.subprocess, "run", run)
+    gpu.sanitize(gpu.Report())
+    assert {command[command.index("-m") + 1] for command in commands} == {gpu.__name__}
+
+
 @pytest.fixture
 def handlers():
     """The signal handlers of pytest are put back."""

@@ -53,6 +53,14 @@ assert len(said) == 2, said
     subprocess.run([sys.executable, "-c", code], check=True, env=child())
 
 
+@pytest.mark.full  # each program imports torch
+@pytest.mark.parametrize("module", ["vae_kernels.bench", "vae_kernels.bench.gpu"])
+def test_a_program_at_an_old_path_runs(module):
+    command = [sys.executable, "-m", module, "--help"]
+    done = subprocess.run(command, env=child(), capture_output=True, text=True)
+    assert done.returncode == 0 and "--seconds" in done.stdout, done.stderr
+
+
 def test_what_does_not_exist_is_pythons_own_error():
     with pytest.raises(ModuleNotFoundError, match=r"vae_kernels\.audit\.nothing"):
         importlib.import_module("vae_kernels.audit.nothing")

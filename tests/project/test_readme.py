@@ -9,6 +9,7 @@ import pytest
 from places import ROOT
 
 import vae_kernels as vk
+from vae_kernels.formulas import ALL
 from vae_kernels.timing import results, steps, suites
 
 README = ROOT / "README.md"
@@ -25,9 +26,26 @@ def test_the_examples_run(page):
     assert names
 
 
-def test_every_likelihood_has_its_section():
-    sections = set(re.findall(r"^## (\w+)$", (ROOT / "docs/likelihoods.md").read_text(), re.MULTILINE))
-    assert set(vk.LIKELIHOODS) <= sections
+def likelihood_pages():
+    """Where a likelihood and its parameters must be named -> {likelihood: the text about it}."""
+    page, docstring = (ROOT / "docs/likelihoods.md").read_text(), vk.fused_elbo.__doc__
+    sections = re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    rows = re.findall(r'^\| `"(\w+)"` \|(.*)$', README.read_text(), re.MULTILINE)
+    return {
+        "a section of docs/likelihoods.md": dict(sections),
+        "the README's table": dict(rows),
+        "the docstring of fused_elbo": dict.fromkeys(re.findall(r'"(\w+)"', docstring), docstring),
+    }
+
+
+@pytest.mark.parametrize("name", vk.LIKELIHOODS)
+def test_every_likelihood_is_documented(name):
+    assert f'[`"{name}"`](#{name})' in (ROOT / "docs/likelihoods.md").read_text(), "the first table"
+    for place, texts in likelihood_pages().items():
+        assert name in texts, f"{name} is missing in {place}"
+        words = re.findall(r"\w+", texts[name])
+        for parameter in ALL[name].PARAMETERS:
+            assert parameter in words, f"the parameter {parameter} of {name} is missing in {place}"
 
 
 @pytest.fixture

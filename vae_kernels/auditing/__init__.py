@@ -1,4 +1,4 @@
-"""`vk.audit(loss_fn, example)`: what a loss that somebody wrote by hand really is."""
+"""`vk.audit(loss_fn, example)`: finds out which objective a handwritten loss computes."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,32 +11,40 @@ from .report import Audit
 
 
 def audit(loss_fn: Callable[..., torch.Tensor], example: Sequence[Recon], *, seed: int = 0) -> Audit:
-    """Probe a loss of a variational autoencoder from outside, and say what it is:
+    """Call a loss of a variational autoencoder, and report which objective it computes:
 
         print(vk.audit(my_loss, (recon, x, mu, logvar)))
 
-    The loss is called at drawn values of recon, mu and logvar (x is the example's), with a batch of two sizes, and its
-    gradients are compared with those of the KL and of every likelihood of this package. So are found: the effective
-    beta, which is the weight of a sample's KL over that of its negative log-likelihood, both in nats and summed over
-    everything but the batch (beta of Higgins et al. 2017, equation 4; 1 is -ELBO); what is averaged over what;
-    constants of the densities that are left out; a KL of the wrong sign; probabilities where logits are meant; targets
-    that the likelihood does not have; and the entropy of soft targets, below which a Bernoulli's nll cannot fall. A
-    squared error is read as a Gaussian of unit variance, unless the loss has the variance's own term.
+    The loss is called with random values of recon, mu and logvar and the x of the example, at two batch sizes. Its
+    gradients are compared with the gradients of the KL and of every likelihood of this package. The audit finds:
+
+    - the effective beta: the weight of a sample's KL divided by the weight of its negative log-likelihood, both in nats
+      and summed over everything but the batch (beta of Higgins et al. 2017, equation 4; 1 is -ELBO)
+    - which sums the loss turns into means: over the batch, the elements of x, the latent dimensions
+    - constants of the densities that the loss leaves out
+    - a KL with the wrong sign
+    - probabilities in place of logits
+    - targets outside the likelihood's support
+    - the entropy of soft targets: the nll of a Bernoulli cannot be less
+
+    A squared error is read as a Gaussian of unit variance, unless the loss has the variance's own term.
 
     Args:
-        loss_fn: a callable (recon, x, mu, logvar) -> loss, 0-d or [B]: without noise, and differentiable. If your loss
+        loss_fn: a callable (recon, x, mu, logvar) -> loss, 0-d or [B], without noise and differentiable. If your loss
             takes other arguments, wrap it in a lambda.
-        example: (recon, x, mu, logvar) of one batch, as the loss gets them. recon may be a tuple, or a mapping by the
-            names of a likelihood's parameters. At least two samples, if the batch's part in the weights is to be told
-            from the loss's own.
-        seed: of the drawn values.
+        example: the (recon, x, mu, logvar) that the loss gets for one batch. recon may be a tuple, or a mapping by the
+            names of a likelihood's parameters. With one sample only, the audit cannot tell how the weights depend on
+            the batch size.
+        seed: the seed of the random values.
 
     Returns:
-        Audit: `effective_beta` (None if the loss has no such form), `likelihood`, `reduction`, `findings`, and the
-        texts `equal` and `meant` of two fused_elbo calls, each run before it is shown. str() of it is a report.
+        Audit: `effective_beta` (None if the loss is no weighted sum of a likelihood and a KL), `likelihood`,
+        `reduction`, `findings`, and the texts `equal` and `meant` of two fused_elbo calls. Each call is run before it
+        is shown. str() of the Audit is a report.
 
     Raises:
-        TypeError, ValueError: the example, or what the loss gives, is not of that form. What the loss raises passes.
+        TypeError, ValueError: the example or the result of the loss has another form. An error of the loss itself is
+        not caught.
     """
     if not callable(loss_fn):
         raise TypeError(f"loss_fn: got {type(loss_fn).__name__}, expected a callable (recon, x, mu, logvar) -> loss")
@@ -47,15 +55,15 @@ def audit(loss_fn: Callable[..., torch.Tensor], example: Sequence[Recon], *, see
     if reading.effective_beta is None:
         return Audit(None, name, calls.reduction(reading), found)
     equal, meant = (_callable(make(reading)) for make in (calls.equal, calls.meant))
-    # near the prior and far from it, where another KL would have another weight
+    # Points near the prior and far from the prior: free bits or a capacity give the KL another weight there.
     elsewhere = max(_difference(loss_fn, equal, probe.synthetic(point, seed + 1, spread)) for spread in (0.2, 2.0))
     if not elsewhere <= SAME:
-        what = "the weights of the terms differ from point to point, as with free bits or a capacity: no fixed beta"
-        return Audit(None, name, calls.reduction(reading), [("wrong", what)])
+        sentence = "the weights of the terms differ from point to point, as with free bits or a capacity: no fixed beta"
+        return Audit(None, name, calls.reduction(reading), [("wrong", sentence)])
     error = _difference(loss_fn, equal, point)
     if not error <= SAME:
-        what = "on the example the loss is another than at drawn values: is something clamped, or not finite?"
-        found.insert(0, ("wrong", what))
+        sentence = "on the example the loss is another than at drawn values: is something clamped, or not finite?"
+        found.insert(0, ("wrong", sentence))
     return Audit(
         effective_beta=reading.effective_beta,
         likelihood=name,
@@ -68,11 +76,11 @@ def audit(loss_fn: Callable[..., torch.Tensor], example: Sequence[Recon], *, see
     )
 
 
-SAME = 1e-3  # relative: ten times what a weight may be off by
+SAME = 1e-3  # relative: ten times the error that a weight may have (fit.CLOSE)
 
 
 def _callable(call):
-    """A loss function out of a call: its text, and the tensors that it names."""
+    """A loss function from a call: the text of the call, and the tensors that the text names."""
     text, names = call
     return lambda recon, x, mu, logvar: calls.run(text, names, recon, x, mu, logvar)
 

@@ -1,4 +1,4 @@
-"""The calls, as text that can be pasted: the one that equals a reading, and the one that is probably meant."""
+"""Two calls of this package as text: the call that equals a reading, and the call that the user probably means."""
 
 import math
 
@@ -8,30 +8,31 @@ from .fit import CLOSE
 
 
 def parts(reading):
-    """What each weight is beside the power of B: (the text of it, the weight that is left and is the user's own)."""
+    """For each term a pair: a text that explains the weight by sizes, and the weight that no size explains, which is
+    the user's own. The power of B is taken out of both."""
     sizes, gaussian = reading.sizes, reading.likelihood.name == "gaussian" and reading.obs_logvar is None
     d, n = sizes["D"], sizes["L"]
-    of_rec = [(1, f"summed over the {d} elements"), (1 / d, f"averaged over the {d} elements")]
+    rec_texts = [(1, f"summed over the {d} elements"), (1 / d, f"averaged over the {d} elements")]
     if gaussian:
-        of_rec += [(2 * w, f"a squared error without its 1/2, {text}") for w, text in of_rec]
-    of_kl = [
+        rec_texts += [(2 * w, f"a squared error without its 1/2, {text}") for w, text in rec_texts]
+    kl_texts = [
         (1, f"summed over the {n} latent dims"),
         (1 / n, f"averaged over the {n} latent dims"),
         (1 / d, f"divided by the {d} elements of x"),
     ]
-    rec = _part(reading.rec_weight, reading.rec_power, of_rec, reading)
+    rec = _part(reading.rec_weight, reading.rec_power, rec_texts, reading)
     if isinstance(reading.kl_weight, torch.Tensor):
         return rec, ("weighted by dimension", reading.kl_weight * _batch(reading, reading.kl_power))
-    return rec, _part(reading.kl_weight, reading.kl_power, of_kl, reading)
+    return rec, _part(reading.kl_weight, reading.kl_power, kl_texts, reading)
 
 
 def _batch(reading, power):
     return reading.sizes["B"] ** ((not reading.per_sample) if power is None else power)
 
 
-def _part(weight, power, names, reading):
+def _part(weight, power, texts, reading):
     weight = weight * _batch(reading, power)
-    for value, text in names:
+    for value, text in texts:
         if abs(abs(weight) - value) <= CLOSE * value:
             return text, math.copysign(1.0, weight)
     return (f"with a weight of {weight:.4g}" if weight else "absent"), weight
@@ -44,7 +45,7 @@ def reduction(reading):
 
 
 def equal(reading):
-    """(text, the tensors that it names besides the arguments): a call that gives the same number and gradients."""
+    """A call that gives the same loss and gradients: (text, the tensors that the text names besides the arguments)."""
     how = reduction(reading)
     scale = reading.sizes["B"] if how == "mean" else 1
     names, options, recon, x, logvar = _options(reading)
@@ -76,7 +77,7 @@ def _times(factor):
 
 
 def meant(reading):
-    """(text, names): -ELBO, with a beta only where the user gave one that no size explains."""
+    """The call that computes -ELBO: (text, names). It has a beta only if no size explains the weight of the KL."""
     names, options, recon, x, logvar = _options(reading)
     (_, rec), (_, kl) = parts(reading)
     beta = kl / rec if rec else 1.0
@@ -99,13 +100,13 @@ def _options(reading):
         options += ", obs_logvar=obs_logvar"
     elif reading.obs_logvar is not None:
         options += f", obs_logvar={reading.obs_logvar:.12g}"
-    recon = f"torch.logit({reading.first})" if reading.likelihood.of == "probabilities" else "recon"
+    recon = f"torch.logit({reading.first})" if reading.likelihood.argument == "probabilities" else "recon"
     x = "x" if reading.same_shape else f"x.reshape({reading.first}.shape)"
-    return names, options, recon, x, "2 * logvar" if reading.kl.of == "log sigma" else "logvar"
+    return names, options, recon, x, "2 * logvar" if reading.kl.argument == "log sigma" else "logvar"
 
 
 def number(value, sizes):
-    """As a fraction of sizes where it is one: 1 / 784 says more than 0.00127551020408."""
+    """A number as text. A fraction of a size is written as a fraction: 1 / 784 says more than 0.00127551020408."""
     for numerator in (1, 2):
         for name in ("D", "L", "B"):
             if sizes[name] > 2 and abs(abs(value) * sizes[name] - numerator) <= CLOSE * numerator:
@@ -114,7 +115,7 @@ def number(value, sizes):
 
 
 def run(text, names, recon, x, mu, logvar):
-    """The value of such a text for these arguments of a loss."""
+    """The value of a call's text for these arguments of a loss."""
     import vae_kernels as vk
 
     scope = {"vk": vk, "torch": torch, "recon": recon, "x": x, "mu": mu, "logvar": logvar}

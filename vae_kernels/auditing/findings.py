@@ -1,4 +1,5 @@
-"""What a reading, and the example's values, have to say: one sentence a finding, the gravest first."""
+"""The findings about a loss: one sentence for each, the worst first. The findings come from the reading and from the
+example."""
 
 import torch
 
@@ -17,7 +18,7 @@ def of(reading, point):
 
 def _terms(reading):
     if reading.likelihood is None:
-        yield "wrong", "the gradient of recon is that of no likelihood known here, times a number"
+        yield "wrong", "the gradient of recon is not that of a known likelihood, times a number"
     elif reading.likelihood.name == "none":
         yield "wrong", "recon has no gradient: there is no reconstruction term"
     elif reading.rec_weight is None:
@@ -29,19 +30,19 @@ def _terms(reading):
         )
     elif reading.kl.name == "none":
         yield "wrong", "mu and logvar have no gradient: there is no KL term, this is an autoencoder"
-    elif reading.kl.of == "log sigma":
+    elif reading.kl.argument == "log sigma":
         yield "note", "logvar is read as log sigma, half of the log-variance"
 
 
 def _signs(reading):
     for name, weight in (("reconstruction", reading.rec_weight), ("KL", reading.kl_weight)):
         if weight is not None and bool((torch.as_tensor(weight) < 0).any()):
-            yield "wrong", f"the {name} has the wrong sign: to minimise this loss is to make it large"
+            yield "wrong", f"the {name} has the wrong sign: a lower loss makes it larger"
 
 
 def _batch(reading):
     powers = {"reconstruction": reading.rec_power, "KL": reading.kl_power}
-    said = {0: "is summed over the batch", 1: "is averaged over the batch", 2: "is divided by the batch twice"}
+    texts = {0: "is summed over the batch", 1: "is averaged over the batch", 2: "is divided by the batch twice"}
     if reading.rec_weight == 0 or reading.kl_weight is None or reading.rec_weight is None:
         return
     if reading.kl.name == "none":
@@ -51,12 +52,12 @@ def _batch(reading):
     elif reading.per_sample:
         yield "fine", "one loss for each sample"
     elif len(set(powers.values())) > 1:
-        each = " and ".join(f"the {n} {said.get(p, f'has the weight B^-{p}')}" for n, p in powers.items())
+        each = " and ".join(f"the {n} {texts.get(p, f'has the weight B^-{p}')}" for n, p in powers.items())
         yield "wrong", f"{each}: beta depends on the batch size"
     else:
         power = powers["reconstruction"]
         level = {0: "note", 1: "fine"}.get(power, "wrong")
-        yield level, f"the loss {said.get(power, f'has the weight B^-{power}')}"
+        yield level, f"the loss {texts.get(power, f'has the weight B^-{power}')}"
 
 
 def _weights(reading):
@@ -67,7 +68,7 @@ def _weights(reading):
     off = isinstance(beta, torch.Tensor) or abs(beta - 1) > CLOSE
     level = "wrong" if _by_accident(reading, kl_own / rec_own) else "note" if off else "fine"
     yield level, f"reconstruction {rec}; KL {kl}"
-    unit = reading.likelihood.name == "gaussian" and reading.obs_logvar is None and reading.likelihood.of == "loc"
+    unit = reading.likelihood.name == "gaussian" and reading.obs_logvar is None and reading.likelihood.argument == "loc"
     if unit and off and not isinstance(beta, torch.Tensor) and beta > 0:
         yield "note", f"that is beta = 1 with a Gaussian of standard deviation {beta**0.5:.3g} in place of 1"
     if reading.obs_logvar is not None:
@@ -75,29 +76,29 @@ def _weights(reading):
 
 
 def _by_accident(reading, own):
-    """Whether sizes are in beta, beside the user's own weights: something is averaged, and not all of it."""
+    """Whether beta has a factor that is a size: then the loss averages a part of the terms and sums the other part."""
     if not torch.as_tensor(own).any():
         return False
     powers = (reading.kl_power or 0) - (reading.rec_power or 0)
     ratio = torch.as_tensor(reading.effective_beta / own * reading.sizes["B"] ** powers).mean().item()
-    return all(abs(ratio - fine) > CLOSE for fine in (1, 0.5))  # 1/2: a squared error, all of it
+    return all(abs(ratio - fine) > CLOSE for fine in (1, 0.5))  # 1/2 comes from a squared error without its factor 1/2
 
 
 def _constants(reading):
-    said = {
+    texts = {
         "2pi": "the Gaussian's log(2 pi) / 2 of each element is left out",
         "kl": "the -1/2 of each latent dimension's KL is left out",
         "2": "the Laplace density's log 2 of each element is left out",
         "own": "there is a constant of its own",
     }
     for name in reading.missing:
-        yield "note", f"{said[name]}: no gradient, but the value is no -ELBO ({reading.constant:+.4g} in this batch)"
+        yield "note", f"{texts[name]}: no gradient, but the value is no -ELBO ({reading.constant:+.4g} in this batch)"
 
 
 def _recon(reading, point):
-    if reading.likelihood.of == "probabilities":
+    if reading.likelihood.argument == "probabilities":
         yield "note", "recon is read as probabilities; logits are exact where a sigmoid is rounded to 0 or 1"
-    elif reading.likelihood.of == "logits" and all(bool(((r >= 0) & (r <= 1)).all()) for r in point.recon):
+    elif reading.likelihood.argument == "logits" and all(bool(((r >= 0) & (r <= 1)).all()) for r in point.recon):
         yield (
             "wrong",
             "the loss takes recon for logits, but all of it is in [0, 1]: is there a sigmoid before the loss?",
@@ -109,16 +110,16 @@ def _targets(reading, point):
     support, x = ALL[name].SUPPORT, target(point, name)
     assert x is not None, "a likelihood was found, so x is a target of it"
     if support == "levels":
-        bad, what = (x < 0) | (x >= point.recon[0].shape[1]), f"outside 0..{point.recon[0].shape[1] - 1}"
+        bad, fault = (x < 0) | (x >= point.recon[0].shape[1]), f"outside 0..{point.recon[0].shape[1] - 1}"
     elif support == "counts":
         bad = (x < 0) | (x != x.round())
-        what = "negative or fractional, expected counts"
+        fault = "negative or fractional, expected counts"
     elif support is not None:
-        bad, what = (x < support[0]) | (x > support[1]), f"outside [{support[0]:g}, {support[1]:g}]"
+        bad, fault = (x < support[0]) | (x > support[1]), f"outside [{support[0]:g}, {support[1]:g}]"
     else:
-        bad, what = ~torch.isfinite(x), "not finite"
+        bad, fault = ~torch.isfinite(x), "not finite"
     if bad.any():
-        yield "wrong", f"{bad.double().mean().item():.2%} of x are {what}: for those this is no likelihood"
+        yield "wrong", f"{bad.double().mean().item():.2%} of x are {fault}: this likelihood is not defined for them"
     elif name == "bernoulli":
         entropy = -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)).flatten(1).sum(1).mean().item()
         if entropy:

@@ -1,4 +1,4 @@
-"""What a gradient is a multiple of: the KL's terms, and the likelihoods."""
+"""Finds the KL, or the likelihood, of which a gradient is a multiple."""
 
 from dataclasses import dataclass
 
@@ -8,44 +8,44 @@ from ..formulas import ALL, LEVELS
 from ..formulas.kl import gaussian_kl
 from .probe import wide
 
-CLOSE = 1e-4  # relative: above what a loss that computes in float32 is off by, far below what tells two terms apart
+CLOSE = 1e-4  # relative: more than the error of a loss in float32, and much less than the difference of two terms
 
 
 @dataclass(frozen=True)
 class Fit:
-    """gradient = weight * that of the term `name`; weight is 0-d, or has the shape of a sample."""
+    """gradient = weight * (gradient of the term `name`). weight is 0-d, or has the shape of a sample."""
 
     name: str
-    of: str  # what the loss takes its argument for: "logits", "probabilities", ..; "logvar", "log sigma"
+    argument: str  # the meaning that the argument has in the loss: "logits", "probabilities", ..; "logvar", "log sigma"
     weight: torch.Tensor
 
 
 def latent(measured, at):
-    """The Fit of the KL to N(0, I), None if it is not a multiple of one."""
+    """The Fit of the KL to N(0, I), or None if the gradients are no multiple of the KL's."""
     grads = torch.stack([measured.mu, measured.logvar])
     if not grads.any():
         return Fit("none", "logvar", grads.new_zeros(()))
-    truths = {of: torch.stack(_gradients(lambda m, v, k=k: gaussian_kl(m, k * v), (at.mu, at.logvar)))
-              for of, k in (("logvar", 1), ("log sigma", 2))}  # fmt: skip
+    truths = {argument: torch.stack(_gradients(lambda m, v, k=k: gaussian_kl(m, k * v), (at.mu, at.logvar)))
+              for argument, k in (("logvar", 1), ("log sigma", 2))}  # fmt: skip
     for over in (None, (0, 1)):  # one weight for all, or one for each latent dimension
-        for of, truth in truths.items():
+        for argument, truth in truths.items():
             weight = _weight(grads, truth, over)
             if weight is not None:
-                return Fit("kl", of, weight)
+                return Fit("kl", argument, weight)
     return None
 
 
 def likelihood(measured, at):
-    """The Fit of the likelihood, None if it is not a multiple of any that is known."""
+    """The Fit of the likelihood, or None if the gradient is no multiple of any known likelihood's."""
     grads = measured.recon
     if not any(g.any() for g in grads):
         return Fit("none", "nothing", grads[0].new_zeros(()))
     flat = torch.cat([g.flatten() for g in grads])
-    for name, of, nll in candidates(at):
+    for name, argument, nll in candidates(at):
         truth = _gradients(nll, at.recon)
         weight = _weight(flat, torch.cat([t.flatten() for t in truth]))
         if weight is not None:
-            return Fit(name, of, weight)
+            return Fit(name, argument, weight)
     if len(grads) == 1 and grads[0].numel() == at.x.numel():
         weight = _weight(grads[0], residual(at), 0)
         if weight is not None:
@@ -54,19 +54,19 @@ def likelihood(measured, at):
 
 
 def candidates(at):
-    """(likelihood, what recon is, its element-wise nll of recon), for what recon and x allow."""
+    """(likelihood, meaning of recon, element-wise nll of recon) for each likelihood that recon and x fit."""
     for name, formula in ALL.items():
-        given = at.names or formula.PARAMETERS[: len(at.recon)]
-        missing = [p for p in formula.PARAMETERS if p not in given]
-        left_out = any(p not in formula.DEFAULTS for p in missing)
-        if left_out or len(given) < len(at.recon) or not set(given) <= set(formula.PARAMETERS):
+        names = at.names or formula.PARAMETERS[: len(at.recon)]
+        missing = [p for p in formula.PARAMETERS if p not in names]
+        needed = any(p not in formula.DEFAULTS for p in missing)
+        if needed or len(names) < len(at.recon) or not set(names) <= set(formula.PARAMETERS):
             continue
         x = target(at, name)
         if x is None:
             continue
 
-        def nll(*recon, formula=formula, x=x, given=given, missing=missing):
-            named = dict(zip(given, recon, strict=True))
+        def nll(*recon, formula=formula, x=x, names=names, missing=missing):
+            named = dict(zip(names, recon, strict=True))
             return formula.nll(x, **named, **{p: x.new_full((), formula.DEFAULTS[p]) for p in missing})
 
         yield name, formula.PARAMETERS[0], nll
@@ -75,20 +75,20 @@ def candidates(at):
 
 
 def target(at, name):
-    """x as fused_elbo reads it, in the shape of recon; None where it cannot be a target of that likelihood."""
+    """x as fused_elbo reads it, in the shape of recon; None if x cannot be a target of this likelihood."""
     shape = at.recon[0].shape
     if name in LEVELS:
         fits = not at.x.is_floating_point() and shape[2:] == at.x.shape[1:] and len(shape) == at.x.dim() + 1
         return at.x if fits else None
     if at.x.numel() != at.recon[0].numel():
         return None
-    levels = at.x.dtype == torch.uint8 and ALL[name].SUPPORT != "counts"
-    x = at.x.double() / 255 if levels else at.x.double()
+    scaled = at.x.dtype == torch.uint8 and ALL[name].SUPPORT != "counts"
+    x = at.x.double() / 255 if scaled else at.x.double()
     return x.reshape(shape)
 
 
 def residual(at):
-    """recon - x, of a Gaussian."""
+    """recon - x, the residual of a Gaussian."""
     return at.recon[0] - target(at, "gaussian")
 
 
@@ -99,7 +99,7 @@ def _gradients(f, inputs):
 
 
 def _weight(grad, truth, over=None):
-    """w with grad = w truth, by least squares over these dimensions, or over all; None where there is none."""
+    """The w with grad = w truth, by least squares over these dimensions (None: over all); None if no w fits."""
     weight = (grad * truth).sum(over) / (truth * truth).sum(over)
     return weight if _matches(grad, weight * truth) else None
 

@@ -1,4 +1,4 @@
-"""Measuring a loss from outside: its value and its gradients at points of our choice, in float64 where it lets us."""
+"""Measures a loss: its value and its gradients at points that we choose, in float64 if the loss accepts float64."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from ..formulas import ALL
 
 @dataclass(frozen=True)
 class Point:
-    """Arguments of a loss: recon (a tuple), x, mu, logvar. The loss gets recon in the form of the example: a tensor, a
-    tuple, or a mapping by the names of the parameters."""
+    """The arguments of a loss: recon (here a tuple), x, mu, logvar. The loss gets recon in the form that the example
+    has: a tensor, a tuple, or a mapping by the names of the parameters."""
 
     recon: tuple
     x: torch.Tensor
     mu: torch.Tensor
     logvar: torch.Tensor
-    form: type | tuple  # torch.Tensor, tuple, or the names
+    form: type | tuple  # torch.Tensor, tuple, or the names of the mapping
 
     def __len__(self):
         return len(self.x)
@@ -28,12 +28,12 @@ class Point:
 
     @property
     def names(self):
-        """The names of the parameters in recon, or None where recon is no mapping."""
+        """The names of the parameters in recon, or None if recon is no mapping."""
         return self.form if isinstance(self.form, tuple) else None
 
     @property
     def first(self):
-        """The text of the first parameter."""
+        """The Python text that gives the first parameter."""
         if self.form is torch.Tensor:
             return "recon"
         return f'recon["{self.names[0]}"]' if self.names else "recon[0]"
@@ -45,7 +45,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a loss is at a point: summed to a number, and the gradients of that by recon, mu and logvar, in float64."""
+    """A loss at a point: its value, summed to a number, and the gradients by recon, mu and logvar, in float64."""
 
     value: float
     per_sample: bool
@@ -55,7 +55,7 @@ class Measured:
 
 
 def point(example):
-    """The example, checked, detached, on the CPU."""
+    """The example as a Point, checked and detached."""
     if not isinstance(example, (tuple, list)) or len(example) != 4:
         got = f"{len(example)} values" if isinstance(example, (tuple, list)) else type(example).__name__
         raise TypeError(f"example: got {got}, expected (recon, x, mu, logvar) of one batch")
@@ -74,7 +74,8 @@ def point(example):
 
 
 def _parts(recon):
-    """The parameters in recon, in the order of a likelihood that has them all if they have names; and their form."""
+    """(the parameters in recon, the form of recon). Parameters with names get the order of a likelihood that has all of
+    these names."""
     if isinstance(recon, torch.Tensor):
         return (recon,), torch.Tensor
     if not isinstance(recon, Mapping):
@@ -93,15 +94,16 @@ def wide(t):
 
 
 def synthetic(example, seed=0, spread=1.0):
-    """A point of the example's shapes, drawn but for x, so that no gradient vanishes by accident."""
+    """A Point with the shapes and the x of the example. The other values are random, so that no gradient is 0 by
+    accident."""
     generator = torch.Generator().manual_seed(seed)
     in_unit = all(bool(((r >= 0) & (r <= 1)).all()) for r in example.recon)
 
-    def drawn(like, of):
-        return of(like.shape, generator=generator, dtype=torch.float64).to(like.device)
+    def drawn(like, draw):
+        return draw(like.shape, generator=generator, dtype=torch.float64).to(like.device)
 
     def recon(like):
-        # probabilities stay what they are; the same values serve as logits or means
+        # values in (0, 1) may be probabilities; a loss that takes logits or means accepts them too
         return 0.1 + 0.8 * drawn(like, torch.rand) if in_unit else drawn(like, torch.randn)
 
     return Point(
@@ -114,7 +116,7 @@ def synthetic(example, seed=0, spread=1.0):
 
 
 def measure(loss_fn, at):
-    """Measured, in float64; in float32 if the loss refuses that. What it raises then is the caller's to see."""
+    """Measured, in float64, or in float32 if the loss refuses float64. An error in float32 is not caught."""
     try:
         return _measure(loss_fn, at.map(wide))
     except (RuntimeError, TypeError, ValueError):
@@ -138,6 +140,6 @@ def _measure(loss_fn, at):
 
 
 def resized(at):
-    """The same point with half the batch, or twice the only sample."""
+    """The same point with the first half of the batch. A batch of one sample gets this sample twice."""
     n = len(at)
     return at.map(lambda t: t[: n // 2] if n > 1 else torch.cat([t, t]))

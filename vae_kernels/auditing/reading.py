@@ -1,4 +1,4 @@
-"""From gradients to what they mean: the weights of the two terms, how they depend on the batch, and what is left over.
+"""Reads a loss from its gradients: the weights of the two terms, their dependence on the batch size, and the constant.
 
 The loss is read as
 
@@ -19,21 +19,21 @@ LOG_2PI = math.log(2 * math.pi)
 
 @dataclass(frozen=True)
 class Reading:
-    """B, D, L: samples, elements of a sample of x, latent dimensions. The weights are None where nothing matched."""
+    """The form of a loss. A weight is None if no term matches the gradient."""
 
-    sizes: dict
-    per_sample: bool
-    first: str  # the text of the first parameter in recon
-    same_shape: bool  # of that parameter and x
+    sizes: dict  # B: samples, D: elements of one x, L: latent dimensions
+    per_sample: bool  # whether the loss is [B]
+    first: str  # the Python text that gives the first parameter in recon
+    same_shape: bool  # whether this parameter and x have the same shape
     likelihood: fit.Fit | None
     kl: fit.Fit | None
     rec_weight: float | None
     kl_weight: float | torch.Tensor | None
-    rec_power: int | None  # the weight falls with B to that power; None: not measured
+    rec_power: int | None  # the weight is proportional to B^-power; None: not measured
     kl_power: int | None
-    obs_logvar: float | torch.Tensor | None  # a Gaussian's log-variance that is inside the loss
+    obs_logvar: float | torch.Tensor | None  # the log-variance of a Gaussian loss that has one inside
     constant: float | None
-    missing: tuple  # what `constant` is made of: "2pi", "2", "kl"; ("own",) if something else
+    missing: tuple  # the parts of `constant`: "2pi", "2", "kl"; ("own",) if these do not explain the constant
 
     @property
     def effective_beta(self):
@@ -78,13 +78,13 @@ def read(loss_fn, example, seed=0):
 
 
 def _powers(loss_fn, at, per_sample, *fits):
-    """With which power of the batch size each weight falls, from a batch of another size."""
+    """The power p of each weight, which is proportional to B^-p. It is measured with a batch of another size."""
     if per_sample:
         return 0, 0
     other = probe.resized(at)
     try:
         measured = probe.measure(loss_fn, other)
-    except (RuntimeError, TypeError, ValueError, IndexError):  # a loss may know its batch size
+    except (RuntimeError, TypeError, ValueError, IndexError):  # a loss may accept one batch size only
         return None, None
     others = fit.likelihood(measured, other), fit.latent(measured, other)
     return tuple(_power(a, b, len(at) / len(other)) for a, b in zip(fits, others, strict=True))
@@ -100,20 +100,21 @@ def _power(one, other, ratio):
 
 
 def _weighted(at, likelihood, kl):
-    """The two terms as they were found, summed over the batch; a Gaussian with weights of its own without constants."""
-    factor = 2 if kl.of == "log sigma" else 1
+    """The sum over the batch of the two terms that were found. A Gaussian with one weight for each element is computed
+    without its constants."""
+    factor = 2 if kl.argument == "log sigma" else 1
     total = (kl.weight * gaussian_kl(at.mu, factor * at.logvar)).sum()
     if likelihood.weight.dim():
         squares = fit.residual(at).square()
         return (total + (likelihood.weight * squares).sum() / 2).item()
-    for name, of, nll in fit.candidates(at):
-        if (name, of) == (likelihood.name, likelihood.of):
+    for name, argument, nll in fit.candidates(at):
+        if (name, argument) == (likelihood.name, likelihood.argument):
             total = total + likelihood.weight * nll(*at.recon).sum()
     return total.item()
 
 
 def _named(constant, likelihood, kl, sizes):
-    """Which constants of the densities the loss leaves out; ("own",) if that does not explain what is left over."""
+    """The names of the constants that the loss leaves out; ("own",) if no set of them explains `constant`."""
     b, d, n = sizes["B"], sizes["D"], sizes["L"]
     parts = {}
     if likelihood.name == "gaussian" and not likelihood.weight.dim():
@@ -130,14 +131,15 @@ def _named(constant, likelihood, kl, sizes):
 
 
 def _hidden_variance(constant, weights, power, at):
-    """(weight, logvar, constant, missing) of the Gaussian whose weights_j = weight e^-logvar_j, and whose log-variances
-    are seen in the constant; None if no usual weight explains that."""
+    """(weight, logvar, constant, missing) of a Gaussian with a variance inside the loss. Its weights are
+    weights_j = weight e^-logvar_j, and its log-variances are part of `constant`. None if neither a summed nor an
+    averaged loss explains both."""
     squares = fit.residual(at).square()
     b, d = len(at), squares[0].numel()
     each = weights.expand(squares.shape[1:])
     if not (each > 0).all():
         return None
-    if not weights.dim():  # then the constant was taken against a unit variance
+    if not weights.dim():  # then `constant` was computed for a unit variance
         constant = constant + weights.item() * b * d * LOG_2PI / 2
     for share in (1.0, 1 / d):
         weight = share * b ** -(1 if power is None else power)

@@ -1,4 +1,4 @@
-"""The result of an audit, and how it reads."""
+"""The result of an audit, and its text."""
 
 from dataclasses import dataclass
 
@@ -7,17 +7,18 @@ import torch
 
 @dataclass(frozen=True)
 class Audit:
-    """What audit() found.
+    """The result of audit().
 
-    effective_beta  weight of the KL over that of the negative log-likelihood, both summed over a sample: a float, or a
-                    tensor [latent dims] in float64; None if the loss has no such form
-    likelihood      a name in vae_kernels.LIKELIHOODS, "none", or None if it is none of them
-    reduction       "mean", "sum" or "none": of `equal`
-    findings        [(level, sentence)], level "wrong", "note" or "fine"
-    equal           the text of the call that equals the loss; None if there is none
-    equal_error     the largest relative difference between them, in value and in each gradient
-    meant           the text of the call that is probably meant; None if there is none
-    meant_beta      the effective beta of that call, measured as that of the loss was
+    effective_beta  the weight of the KL divided by the weight of the negative log-likelihood, both summed over a
+    sample:
+                    a float, or a tensor [latent dims] in float64; None if the loss is no weighted sum of the two
+    likelihood      a name in vae_kernels.LIKELIHOODS; "none" if recon has no gradient; None if no likelihood matches
+    reduction       the reduction of `equal`: "mean", "sum" or "none"
+    findings        [(level, sentence)], with the level "wrong", "note" or "fine"
+    equal           the text of the call that equals the loss, or None
+    equal_error     the largest relative difference between this call and the loss, in value and in each gradient
+    meant           the text of the call that the user probably means, or None
+    meant_beta      the effective beta of this call, measured in the same way as that of the loss
     """
 
     effective_beta: float | torch.Tensor | None
@@ -54,7 +55,7 @@ class Audit:
 
 
 def shown(beta):
-    """To three digits; the range of a beta that differs between dimensions."""
+    """A beta with three digits. A beta that differs between dimensions is shown as its range."""
     if isinstance(beta, torch.Tensor):
         return f"{shown(beta.min().item())} to {shown(beta.max().item())}, by dimension"
     return f"{float(f'{beta:.3g}'):g}"

@@ -1,4 +1,4 @@
-"""The command `vae-kernels`. It needs the extra "demo"; the library itself never imports anything in here."""
+"""The command `vae-kernels`. It needs the extra "demo". The library itself never imports this folder."""
 
 import importlib.util
 import sys
@@ -7,7 +7,7 @@ NEEDS = ("matplotlib", "mlxtend", "numpy", "PIL", "rich", "safetensors", "typer"
 
 
 class UserError(Exception):
-    """What the user can put right: shown as one sentence on stderr, without a traceback, and exit code 2."""
+    """A mistake that the user can correct. It is shown as one sentence on stderr, without a traceback; exit code 2."""
 
 
 def main():
@@ -21,7 +21,7 @@ def main():
 
 
 def app():
-    """The typer application. Built on call: typer may be missing where this package is imported."""
+    """The typer application. It is built here and not at import, because typer may not be installed."""
     import typer
 
     from .bench import bench

@@ -1,4 +1,5 @@
-"""`vae-kernels bench`: options in, a table out, and with --out a results file. What measures is vae_kernels/timing."""
+"""`vae-kernels bench`: reads the options, prints a table, and with --out writes a results file. vae_kernels/timing
+measures."""
 
 import sys
 import warnings
@@ -32,33 +33,38 @@ Device = Enum("Device", {"cpu": "cpu", "cuda": "cuda"}, type=str)
 
 def bench(
     context: typer.Context,
-    suite: Annotated[Suite, typer.Argument(help="What to show; all: the published results.")] = "shapes",
+    suite: Annotated[Suite, typer.Argument(help="The suite to measure; all: every published result.")] = "shapes",
     shape: Annotated[
-        list[str] | None, typer.Option(help="Your own, batch x dims / latents: 128x784/20. Repeatable; no suite then.")
+        list[str] | None,
+        typer.Option(help="Your own case in place of a suite, batch x dims / latents: 128x784/20. Repeatable."),
     ] = None,
     likelihood: Annotated[Likelihood, typer.Option(help="Of --shape.")] = "bernoulli",
-    outputs: Annotated[int | None, typer.Option(min=1, help="How many of its parameters the decoder gives.")] = None,
+    outputs: Annotated[
+        int | None, typer.Option(min=1, help="Of --shape: how many of the likelihood's parameters the decoder gives.")
+    ] = None,
     part: Annotated[
-        Part, typer.Option(help="Of --shape; loss: without the sampling; nll: batch x dims alone.")
+        Part, typer.Option(help="Of --shape. loss: without the sampling; nll: batch x dims alone.")
     ] = "objective",
     direction: Annotated[Direction, typer.Option(help="Of --shape.")] = "both",
-    incoming: Annotated[float, typer.Option(help="Gradient that reaches the loss, of --shape.")] = 1.0,
-    dtype: Annotated[Storage, typer.Option(help="Of the reconstruction and the latents, of --shape.")] = "float32",
-    x: Annotated[Target, typer.Option(help="Of the target, of --shape.")] = "float32",
-    seconds: Annotated[float, typer.Option(min=0.0, help="Of measuring, for each case.")] = 1.5,
+    incoming: Annotated[float, typer.Option(help="Of --shape: the gradient that reaches the loss.")] = 1.0,
+    dtype: Annotated[Storage, typer.Option(help="Of --shape: dtype of the reconstruction and latents.")] = "float32",
+    x: Annotated[Target, typer.Option(help="Of --shape: dtype of the target.")] = "float32",
+    seconds: Annotated[float, typer.Option(min=0.0, help="Seconds to measure each case.")] = 1.5,
     compile: Annotated[
-        str | None, typer.Option(help="Modes of torch.compile, by commas; none leaves it out. Default: default.")
+        str | None, typer.Option(help="Modes of torch.compile, separated by commas, or none. Default: default.")
     ] = None,
     device: Annotated[Device, typer.Option()] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: what torch takes.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder; its file of this device gets the rows.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: torch's number.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results; the file of this device gets the rows.")
+    ] = None,
 ):
     """Time the objective beside eager PyTorch and torch.compile. Every result is checked before it is timed."""
     suite, likelihood, part = (str(getattr(o, "value", o)) for o in (suite, likelihood, part))
     direction, dtype, x, device = (str(getattr(o, "value", o)) for o in (direction, dtype, x, device))
     try:
-        given = {key for key in context.params if context.get_parameter_source(key).name == "COMMANDLINE"}
-        _without_effect(given, shape)
+        typed = {key for key in context.params if context.get_parameter_source(key).name == "COMMANDLINE"}
+        _refuse_without_effect(typed, shape)
         if (names := suites.apart(suite)) and not shape:
             raise SystemExit(suites.run(names, [word for word in sys.argv[2:] if word != suite]))
         options = Options(Gpu() if device == "cuda" else CPU, seconds, modes=_modes(compile))
@@ -67,7 +73,7 @@ def bench(
         if threads:
             torch.set_num_threads(threads)
         warnings.filterwarnings("ignore", "dynamo_pgo force disabled")
-        torch.compiler.config.force_disable_caches = True  # first_us is of a compilation, not of a look-up
+        torch.compiler.config.force_disable_caches = True  # so first_us includes a compilation, not a look-up
         settings = {"part": part, "likelihood": likelihood, "outputs": outputs or needed(likelihood)}
         settings |= {"direction": direction, "incoming": incoming, "dtype": dtype, "x": x}
         rows = _own(shape, settings, options) if shape else suites.rows_of(suite, options)
@@ -77,14 +83,14 @@ def bench(
         raise SystemExit(2) from None
 
 
-OF_SHAPE = {"likelihood", "outputs", "part", "direction", "incoming", "dtype", "x"}
+SHAPE_OPTIONS = {"likelihood", "outputs", "part", "direction", "incoming", "dtype", "x"}
 
 
-def _without_effect(given, shape):
-    """An option that would be ignored is an error."""
-    lost = given & ({"suite"} if shape else OF_SHAPE)
-    if lost:
-        names = ", ".join(name if name == "suite" else f"--{name}" for name in sorted(lost))
+def _refuse_without_effect(typed, shape):
+    """UserError for an option on the command line that would be ignored."""
+    ignored = typed & ({"suite"} if shape else SHAPE_OPTIONS)
+    if ignored:
+        names = ", ".join(name if name == "suite" else f"--{name}" for name in sorted(ignored))
         raise UserError(f"{names}: has no effect {'with' if shape else 'without'} --shape")
 
 
@@ -110,7 +116,7 @@ def _own(shapes, settings, options):
 
 
 def show(cases, out, device):
-    """Print each case when it is measured, and write it if there is a place for it."""
+    """Print each case when it is measured. With --out, write its rows too."""
     console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
     name = torch.cuda.get_device_name() if device == "cuda" else None
     shared = results.where(" ".join(["vae-kernels", *sys.argv[1:]]), name)
@@ -119,5 +125,5 @@ def show(cases, out, device):
     for case in cases:
         rows += [row | shared for row in case]
         console.print(table(case))
-        if out:  # after each case: an interrupted run keeps what it has
+        if out:  # after each case, so that an interrupted run keeps the cases before
             results.merge(results.file_of(out, shared["device"]), rows)

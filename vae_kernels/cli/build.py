@@ -12,7 +12,7 @@ from .prior import build_prior
 
 
 class Scaled(nn.Module):
-    """loc -> (loc, logscale): beside what the decoder gives, one scale that is learned and the same for all pixels."""
+    """loc -> (loc, logscale): adds one learned scale, the same for all pixels, to the output of a decoder."""
 
     def __init__(self, logscale):
         super().__init__()
@@ -23,10 +23,10 @@ class Scaled(nn.Module):
 
 
 def build(config, data):
-    """The VAE of the options, for data of that shape.
+    """The VAE of the options, for this data.
 
-    A likelihood that has a scale gets one that is learned, for all pixels, so that there is no beta to tune (sigma-VAE,
-    Rybkin et al. 2021, arXiv:2006.13202). It starts at that of the data; a thousand images say enough about that.
+    A likelihood with a scale gets one learned scale for all pixels, so that there is no beta to tune (sigma-VAE, Rybkin
+    et al. 2021, arXiv:2006.13202). The scale starts at the standard deviation of a thousand training images.
     """
     shape = tuple(data.images.shape[1:])
     if config["model"] == "conv" and len(shape) != 3:
@@ -45,16 +45,16 @@ def build(config, data):
 
 
 def log_deviation(data):
-    """The logarithm of the standard deviation of all pixels."""
-    some = data.images[data.split()[0][:1000]]
-    variance = (some.double() / (255 if some.dtype == torch.uint8 else 1)).var(correction=0).item()
+    """The logarithm of the standard deviation of all pixels of a thousand training images."""
+    images = data.images[data.split()[0][:1000]]
+    variance = (images.double() / (255 if images.dtype == torch.uint8 else 1)).var(correction=0).item()
     if variance == 0:
         raise UserError(f"{data.source}: all values are equal, expected data that vary")
     return 0.5 * math.log(variance)
 
 
 def learned_scale(vae):
-    """What is to be said of the scale that was learned, or None."""
+    """A sentence about the learned scale, or None if the model has no learned scale."""
     if isinstance(vae.obs_logvar, torch.Tensor):
         return f"learned standard deviation of a pixel: {math.exp(0.5 * vae.obs_logvar.item()):.4f}"
     if isinstance(vae.decoder[-1], Scaled):

@@ -1,8 +1,8 @@
-"""The run folder. Every file is replaced whole (`os.replace`), so a kill at any moment leaves the last good one.
+"""The run folder. Every file is replaced whole (`os.replace`), so a run that is killed leaves the last good file.
 
-checkpoint.safetensors holds all that a resumed run needs, in one file so that nothing in it can disagree: weights,
-optimizer, random state, and the progress as JSON. model.safetensors (weights alone) and metrics.csv are made from the
-same state, for people and other programs. Nothing is ever pickled.
+checkpoint.safetensors has everything that a resumed run needs: weights, optimizer, random state, and the progress as
+JSON. It is one file, so its parts always belong to the same step. model.safetensors (the weights alone) and metrics.csv
+are made from the same state, for people and other programs. Nothing is ever pickled.
 """
 
 import contextlib
@@ -23,7 +23,8 @@ CONFIG, CHECKPOINT, MODEL, METRICS = "config.json", "checkpoint.safetensors", "m
 
 
 def new_run(out, name, default):
-    """Make and return the folder out/name. No `name`: `default`, or `default`-2, -3, ... until one is free."""
+    """Make and return the folder out/name. Without a name it is `default`, or the first free one of `default`-2, -3,
+    ..."""
     if name is not None and (name in ("", ".", "..") or Path(name).name != name):
         raise UserError(f"--name: got {name!r}, expected a plain folder name; --out says where it goes")
     number = 1
@@ -33,7 +34,7 @@ def new_run(out, name, default):
             run.mkdir(parents=True)
             return run
         except FileExistsError as error:
-            if name is not None or not run.exists():  # not run.exists(): a part of --out is a file
+            if name is not None or not run.exists():  # if run does not exist, a part of the path --out is a file
                 hint = f"--resume {run} goes on with it" if (run / CONFIG).exists() else "give another --name or --out"
                 raise UserError(f"{run} exists already; {hint}") from error
         except OSError as error:
@@ -42,18 +43,18 @@ def new_run(out, name, default):
 
 
 def write(path, data):
-    """Write the bytes, or text, `data` to `path` whole or not at all."""
+    """Write `data`, bytes or text, to `path`. If that fails, the old file stays."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
         os.replace(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)  # what was written of it would fill a full disk
+            temporary.unlink(missing_ok=True)  # the disk may be full: free the part that was written
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
-def of_job(out, job):
+def find_job(out, job):
     """The run folder in `out` that this launch of torchrun has made, or None."""
     for path in Path(out).glob(f"*/{CONFIG}"):
         if load_config(path.parent).get("torchrun") == job:
@@ -66,7 +67,7 @@ def save_config(run, config):
 
 
 def load_config(run):
-    """config.json of a run folder; UserError if this is not one."""
+    """config.json of a run folder. UserError if `run` is no run folder."""
     path = Path(run) / CONFIG
     try:
         config = json.loads(path.read_text())
@@ -80,9 +81,9 @@ def load_config(run):
 
 
 def save_state(run, vae, optimizer, progress):
-    """Write the checkpoint, and from it the weights and the metrics.
+    """Write the checkpoint, the weights and the metrics.
 
-    progress: JSON-ready, with `rows`, one dict of equal keys for each finished epoch.
+    progress: a dict for JSON. Its `rows` has one dict for each finished epoch, all with the same keys.
     """
     model = {name: tensor.detach().cpu().contiguous() for name, tensor in vae.state_dict().items()}
     tensors = {f"model.{name}": tensor for name, tensor in model.items()}
@@ -102,7 +103,7 @@ def save_state(run, vae, optimizer, progress):
 
 
 def load_state(run, vae, optimizer):
-    """Restore what `save_state` saved, the random state of torch included, and return the progress."""
+    """Restore the weights, the optimizer and torch's random state that save_state() saved; return the progress."""
     path = Path(run) / CHECKPOINT
     try:
         with safe_open(path, "pt") as file:
@@ -118,7 +119,7 @@ def load_state(run, vae, optimizer):
         _check_state(state, optimizer)
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         torch.set_rng_state(tensors["random.cpu"])
-        if torch.cuda.is_initialized() and "random.cuda" in tensors:  # absent if the run has moved here from a CPU
+        if torch.cuda.is_initialized() and "random.cuda" in tensors:  # a run that was on a CPU has no "random.cuda"
             torch.cuda.set_rng_state(tensors["random.cuda"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -127,7 +128,7 @@ def load_state(run, vae, optimizer):
 
 
 def _check_progress(progress):
-    """ValueError if this is not what fit() goes on from."""
+    """ValueError if fit() cannot continue from this progress."""
     numbers = {"step": int, "loss_sum": (int, float), "seconds": (int, float)}
     good = isinstance(progress, dict) and isinstance(progress.get("rows"), list)
     good = good and all(_is_number(progress.get(key), kind) for key, kind in numbers.items()) and progress["step"] >= 0
@@ -142,7 +143,7 @@ def _is_number(value, kind=(int, float)):
 
 
 def _check_state(state, optimizer):
-    """ValueError if this is not Adam's state of these parameters; before the first step there is none."""
+    """ValueError if `state` is not Adam's state for these parameters. Before the first step the state is empty."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for index, tensors in state.items():
         like = parameters[index] if 0 <= index < len(parameters) else None

@@ -1,7 +1,7 @@
-"""Loads what `--data` names: an .npy or .npz file, a folder of images, or, by default, real digits.
+"""Loads the data that `--data` names: an .npy or .npz file, a folder of images, or, by default, real digits.
 
-Values are never clamped, rescaled or guessed at: uint8 stays uint8 (the loss reads it as x/255), floats must be finite
-and in the likelihood's support, and whatever is wrong with a file is said in one sentence (`UserError`).
+Values are never clamped, rescaled or guessed. uint8 stays uint8 (the loss reads it as x/255). Floats must be finite and
+in the likelihood's support. A `UserError` says in one sentence what is wrong with a file.
 """
 
 import os
@@ -22,7 +22,8 @@ TEST_FRACTION = 0.1
 
 @dataclass
 class Data:
-    """images: [N, C, H, W] or [N, D], uint8 or float32; labels: [N] int64 into `classes`, or None; name: one word."""
+    """images: [N, C, H, W] or [N, D], uint8 or float32. labels: [N] int64, indices into `classes`, or None. name: one
+    word. source: the words that name the data in messages."""
 
     images: torch.Tensor
     labels: torch.Tensor | None
@@ -31,12 +32,12 @@ class Data:
     source: str
 
     def describe(self):
-        """What a resumed run must find again: shape, dtype and checksum of the values, as JSON-ready facts."""
+        """Shape, dtype and checksum of the values, as a dict for JSON. A resumed run must find the same."""
         checksum = zlib.crc32(np.ascontiguousarray(self.images.numpy()))
         return {"shape": list(self.images.shape), "dtype": str(self.images.dtype)[6:], "crc32": checksum}
 
     def split(self):
-        """(train, test): index tensors of a fixed random 90 % / 10 %, the same for every run whatever its --seed."""
+        """(train, test): the indices of a random split, 90 % and 10 %. The split is the same for every --seed."""
         order = torch.randperm(len(self.images), generator=torch.Generator().manual_seed(0))
         n_test = max(1, round(TEST_FRACTION * len(order)))
         return order[n_test:], order[:n_test]
@@ -53,7 +54,7 @@ def load(path, likelihood):
     else:
         path = Path(path)
         source, name = str(path), Path(os.path.abspath(path)).stem
-        if not os.path.exists(path):  # not path.exists(), to which a name that is too long is an error
+        if not os.path.exists(path):  # not path.exists(), which raises for a name that is too long
             raise UserError(f"{path}: no such file or folder")
         if path.is_dir():
             arrays = _folder(path)
@@ -71,11 +72,11 @@ def _numpy(path):
     """(values, labels or None, class names) of an .npy or .npz file."""
     _check_size(path)
     try:
-        # Pickled objects run code when they are loaded: never allowed.
+        # Pickled objects run code when they are loaded, so they are never allowed.
         found = np.load(path, allow_pickle=False)
         with_keys = isinstance(found, np.lib.npyio.NpzFile)
         arrays = {key: found[key] for key in found.files} if with_keys else {"x": found}
-    except Exception as error:  # numpy raises a dozen types, whatever the broken bytes lead it to
+    except Exception as error:  # broken bytes make numpy raise a dozen types of errors
         detail = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(
             f"{path}: cannot be read as a numpy file; it may be empty, cut off or pickled ({detail})"
@@ -98,7 +99,8 @@ def _numpy(path):
 
 
 def _check_size(path):
-    """UserError if an archive unpacks to more than this machine can hold: a few megabytes may stand for a terabyte."""
+    """UserError if an archive unpacks to more than the memory of this machine: a few megabytes may unpack to a
+    terabyte."""
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
@@ -114,7 +116,7 @@ def _memory():
 
 
 def _folder(path):
-    """(values, labels or None, class names) of the png and jpg files below `path`; sub-folders are the classes."""
+    """(values, labels or None, class names) of the png and jpg files below `path`. Each sub-folder is a class."""
     from PIL import Image
 
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
@@ -123,8 +125,8 @@ def _folder(path):
     images = []
     for file in files:
         try:
-            with Image.open(file, formats=("PNG", "JPEG")) as image:  # others may start programs: EPS does
-                if image.mode in ("1", "P"):  # both lossless: black and white, and a palette of RGB colours
+            with Image.open(file, formats=("PNG", "JPEG")) as image:  # other formats may start programs, as EPS does
+                if image.mode in ("1", "P"):  # black and white, or a palette of RGB colours: both convert without loss
                     image = image.convert("L" if image.mode == "1" else "RGB")
                 mode, pixels = image.mode, np.asarray(image)
         except Exception as error:  # Pillow raises a dozen types as well
@@ -146,7 +148,7 @@ def _size(pixels):
 
 
 def _check_values(values, likelihood, source):
-    """`values` as uint8 or float32, unchanged in value; UserError if they are not what `likelihood` can explain."""
+    """`values` as uint8 or float32, without a change of the values. UserError if `likelihood` cannot take them."""
     if values.ndim < 2 or values.size == 0:
         raise UserError(
             f"{source}: has shape {values.shape}, expected rows of data: [N, D], [N, H, W] or with channels"
@@ -159,7 +161,7 @@ def _check_values(values, likelihood, source):
         return values
     if values.dtype.kind != "f":
         raise UserError(f"{source}: has dtype {values.dtype}, expected uint8 (0 to 255), bool or float")
-    low, high = float(values.min()), float(values.max())  # NaN goes through both
+    low, high = float(values.min()), float(values.max())  # both are NaN if a value is NaN
     support = LIKELIHOODS[likelihood].SUPPORT
     limits = "finite" if support is None else f"in [{support[0]:g}, {support[1]:g}]"
     inside = support is None or (support[0] <= low and high <= support[1])

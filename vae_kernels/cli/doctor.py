@@ -1,4 +1,4 @@
-"""`vae-kernels doctor RUN`: what is well and what is ill with a run of `vae-kernels train`."""
+"""`vae-kernels doctor RUN`: judges a run of `vae-kernels train`."""
 
 import sys
 from pathlib import Path

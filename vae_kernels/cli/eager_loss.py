@@ -1,6 +1,6 @@
-"""The loss as everyone writes it by hand, in eager PyTorch: what `--loss eager` trains with, to compare.
+"""The loss in eager PyTorch, as most people write it by hand. `--loss eager` trains with it, for comparison.
 
-Deliberately apart from the rest of the package: it shares no line with the fused loss, so equal results mean something.
+It shares no code with the fused loss. So if both give equal results, both are probably right.
 """
 
 import math
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 def eager_loss(vae, x, generator=None):
     """The negative ELBO of a batch: (loss, nll, kl), scalars in nats per image, with loss = nll + beta * kl.
 
-    vae: gives encode, decode, likelihood ("bernoulli" or "gaussian"), obs_logvar (0-d, for "gaussian") and beta.
+    vae: has encode, decode, likelihood ("bernoulli" or "gaussian"), obs_logvar (0-d, for "gaussian") and beta.
     x:   [B, ...], float or uint8 (read as x/255).
     """
     if x.dtype == torch.uint8:

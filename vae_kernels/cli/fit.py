@@ -1,4 +1,4 @@
-"""The training loop and the measurement of an epoch. Knows nothing of options, files and terminals."""
+"""The training loop and the measurement of an epoch. This file has no options, no files and no terminal."""
 
 import signal
 import time
@@ -22,8 +22,8 @@ ROW = (
 def objective(kind, vae, x, shard=None):
     """The scalar to minimise for a batch, in nats per image. kind: "fused" or "eager".
 
-    shard: None, or (first, total), the place of x in a batch that ranks share: then its mean over them, which is what
-           DistributedDataParallel takes of the gradients, is the objective of that batch.
+    shard: None, or (first, total), the place of x in a batch that is split over ranks. Then the result is scaled so
+           that its mean over the ranks is the objective of this batch: DistributedDataParallel averages the gradients.
     """
     if kind == "eager":
         return eager_loss(vae, x)[0]
@@ -33,7 +33,7 @@ def objective(kind, vae, x, shard=None):
 
 
 def nll_and_kl(kind, vae, x, generator, shard=None):
-    """Sums over x of the negative log-likelihood and of the KL, in nats, as the loss of that kind sees them."""
+    """The sums over x of the negative log-likelihood and of the KL, in nats, from the loss of this kind."""
     if kind == "fused":
         terms = vae.loss(x, generator=generator, shard=shard, return_terms=True)
         return terms.nll.sum(), terms.kl.sum()
@@ -42,8 +42,8 @@ def nll_and_kl(kind, vae, x, generator, shard=None):
 
 
 def batches(images, index, size, device):
-    """The rows `index` of `images`, in order, `size` at a time (the last batch may be smaller); of each batch the part
-    of this process, on `device`, and its place: None, or (first, total)."""
+    """Batches of the rows `index` of `images`, in order; `size` rows each, and fewer in the last batch. Each item is
+    (this process's part of the batch, on `device`; its place: None, or (first, total))."""
     for rows in index.split(size):
         begin, end = ranks.part(len(rows))
         shard = (begin, len(rows)) if ranks.count() > 1 else None
@@ -54,9 +54,9 @@ def batches(images, index, size, device):
 def measure(kind, vae, images, index, size, device):
     """(nll, kl) in nats per image, and the posterior means [len(index), L], of the rows `index` of `images`.
 
-    One posterior sample an image, and the same noise at each call: epochs differ by their weights alone. The noise of
-    training is left as it was, and so is each module's own flag of training. Ranks share the work, and all have the
-    result.
+    Each image gets one posterior sample, with the same noise at each call, so that epochs differ by their weights only.
+    The random state of the training and the training flag of each module are not changed. The ranks share the work, and
+    every rank gets the result.
     """
     generator = torch.Generator(device).manual_seed(0)
     total, means = torch.zeros(2, dtype=torch.float64, device=device), []
@@ -65,14 +65,15 @@ def measure(kind, vae, images, index, size, device):
             total += torch.stack(nll_and_kl(kind, vae, x, generator, shard)).double()
             own = vae.encode(x)[0].flatten(1)
             first, rows = shard or (0, len(own))
-            means.append(own.new_zeros(rows, own.shape[1]))  # of the other ranks: 0, for the sum below
+            means.append(own.new_zeros(rows, own.shape[1]))  # 0 in the rows of the other ranks, for the sum below
             means[-1][first : first + len(own)] = own
     nll, kl = (ranks.add(total) / len(index)).tolist()
     return nll, kl, ranks.add(torch.cat(means))
 
 
 class Interrupt:
-    """True once Ctrl-C was pressed. The step in progress ends first: half an optimizer step is never saved."""
+    """True after Ctrl-C was pressed. fit() then ends the present step first, so half an optimizer step is never
+    saved."""
 
     pressed = False
 
@@ -95,21 +96,22 @@ class Interrupt:
 def fit(vae, optimizer, data, config, progress, *, interrupt, on_step, on_epoch):
     """Train until config["epochs"] epochs are done, `interrupt` is true, or the loss is no longer finite.
 
-    progress: where to start, changed in place: finished `rows` (a dict an epoch), and of the epoch in progress `step`,
-              `loss_sum` [nats] and `seconds`. It is consistent whenever this returns or calls `on_epoch`.
+    progress: the state to start from. It is changed in place. `rows` has a dict for each finished epoch; `step`,
+              `loss_sum` [nats] and `seconds` belong to the epoch in progress. The state is consistent when fit()
+              returns and when fit() calls `on_epoch`.
     on_step:  called with the epoch (from 1), the steps done in it, its number of steps, the loss [0-d tensor], and x.
     on_epoch: called at the end of an epoch with its row of metrics.
 
-    Returns False if the loss, or a measure, became nan or inf: then `progress` and the weights are not to be kept.
+    Returns False if the loss or a measure became nan or inf. Then do not save `progress` and the weights.
     """
     images, device, size, kind = data.images, config["device"], config["batch_size"], config["loss"]
     train, test = data.split()
-    sample = train[: len(test)]  # as many as in the test set, so that the two numbers are equally noisy
+    sample = train[: len(test)]  # as many images as the test set has, so that both means have equal noise
     steps = -(-len(train) // size)
     model = DistributedDataParallel(vae) if ranks.count() > 1 else vae
     while len(progress["rows"]) < config["epochs"]:
         epoch = len(progress["rows"])
-        # The order depends on nothing but seed and epoch, so a resumed run finds its place in it.
+        # The order depends on the seed and the epoch only, so a resumed run continues at its place in the order.
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(config["seed"] * 1_000_003 + epoch))
         rest = train[order][progress["step"] * size :]
         loss_sum = torch.tensor(progress["loss_sum"] / ranks.count(), dtype=torch.float64, device=device)
@@ -135,7 +137,7 @@ def fit(vae, optimizer, data, config, progress, *, interrupt, on_step, on_epoch)
         active = int((means.var(0, correction=0) > ACTIVE).sum())
         losses = loss_sum.item() / len(train), train_nll + train_kl, test_nll + test_kl, test_nll, test_kl
         row = dict(zip(ROW, (epoch + 1, *losses, active, time.perf_counter() - started), strict=True))
-        if not all(abs(value) < float("inf") for value in row.values()):  # false for nan too
+        if not all(abs(value) < float("inf") for value in row.values()):  # the comparison is false for nan too
             return False
         progress["rows"].append(row)
         progress |= {"step": 0, "loss_sum": 0.0, "seconds": 0.0}

@@ -1,5 +1,5 @@
-"""The options of a run as its config.json holds them: of one that was edited or forged, which option is wrong is said
-in one sentence. What the command line gives has been checked by typer."""
+"""Checks the options in the config.json of a run, which somebody may have edited or forged: one sentence says which
+option is wrong. typer checks the options on the command line."""
 
 import math
 
@@ -7,7 +7,7 @@ from ..formulas import LIKELIHOODS
 from . import UserError
 from .prior import PriorName
 
-IMAGE_LIKELIHOODS = [name for name, formula in LIKELIHOODS.items() if formula.SUPPORT != "counts"]  # of pixels
+IMAGE_LIKELIHOODS = [name for name, formula in LIKELIHOODS.items() if formula.SUPPORT != "counts"]
 MODELS, LOSSES = ("mlp", "conv"), ("fused", "eager")
 LARGEST = 2**31 - 1
 
@@ -34,7 +34,7 @@ def is_text(value):
 
 
 TEXT = is_text, "a text"
-# option -> whether a value is one of it, and what it should be
+# option -> (a function that tells whether a value is valid, the words for a valid value)
 OPTIONS = {
     "data": or_none(TEXT),
     "likelihood": one_of(IMAGE_LIKELIHOODS),
@@ -56,7 +56,7 @@ OPTIONS = {
 
 
 def check_options(config, path):
-    """UserError if one of the options is missing, or of another type or size than it can have."""
+    """UserError if an option is missing or has a value that is not valid."""
     missing = [key for key in OPTIONS if key not in config]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}")

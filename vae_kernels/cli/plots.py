@@ -1,4 +1,4 @@
-"""The pictures of a run, as PNG bytes. matplotlib's figure objects only: no window, no global state."""
+"""The pictures of a run, as PNG bytes. Only matplotlib's figure objects are used: no window, no global state."""
 
 import io
 
@@ -18,7 +18,10 @@ def _png(figure):
 
 
 def curves(rows, latent_dim):
-    """-ELBO of train and test, its two terms, and active units by epoch. rows: dicts of metrics, at least one."""
+    """Three curves over the epochs: -ELBO of train and test, its two terms, and the active units.
+
+    rows: dicts of metrics, at least one.
+    """
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     elbo, terms, units = figure.subplots(1, 3)
     epochs = [row["epoch"] for row in rows]
@@ -30,7 +33,7 @@ def curves(rows, latent_dim):
     line(elbo, "train_neg_elbo_nats", INK["train"], "train")
     line(elbo, "test_neg_elbo_nats", INK["test"], "test")
     late = [row[f"{part}_neg_elbo_nats"] for row in rows[len(rows) // 20 :] for part in ("train", "test")]
-    if max(late) > min(late):  # the first epochs would flatten all the others
+    if max(late) > min(late):  # leave out the first epochs: their large values would flatten the rest of the curve
         margin = 0.05 * (max(late) - min(late))
         elbo.set_ylim(min(late) - margin, max(late) + margin)
     elbo.set(title=f"-ELBO (test, last: {rows[-1]['test_neg_elbo_nats']:.1f})", ylabel="nats per image")
@@ -38,7 +41,7 @@ def curves(rows, latent_dim):
     line(terms, "test_reconstruction_nats", INK["reconstruction"])
     terms.set_title("Terms of the test -ELBO")
     terms.set_ylabel("reconstruction, nats per image", color=INK["reconstruction"])
-    right = terms.twinx()  # of different size: on one scale the KL would look flat
+    right = terms.twinx()  # the KL is much smaller: on the scale of the other term it would look flat
     line(right, "test_kl_nats", INK["KL"])
     right.set_ylabel("KL, nats per image", color=INK["KL"])
 
@@ -56,7 +59,7 @@ def curves(rows, latent_dim):
 
 
 def _grid(images, columns, title, low, high):
-    """A page of images; `low` is drawn black and `high` white. What lies outside is drawn as these (display only)."""
+    """A page of images. `low` is drawn black, `high` is drawn white, and values outside are clamped for the display."""
     picture = figures.tiles(((images.float().cpu() - low) / (high - low)).clamp(0, 1), columns)
     height, width = picture.shape[:2]
     figure = Figure(figsize=(6, 0.5 + 5.8 * min(max(height / width, 0.2), 2.5)), layout="constrained")
@@ -76,7 +79,7 @@ def _grid(images, columns, title, low, high):
 
 
 def reconstructions(originals, reconstructed, low, high):
-    """Originals [N, ...] and, to the right of each, its reconstruction. low, high: the range of the data."""
+    """Originals [N, ...]; the reconstruction is to the right of each. low, high: the range of the data."""
     pairs = torch.stack([originals.float().cpu(), reconstructed.float().cpu()], dim=1).flatten(0, 1)
     title = "Test images, each with its reconstruction on its right"
     return _grid(pairs, 10, title, low, high)
@@ -91,6 +94,6 @@ def latent(means, labels, classes, drawn):
     """The posterior means [N, L] above draws [S, L] of the prior, as in the doctor's report."""
     figure = Figure(figsize=(7, 6), layout="constrained")
     figures.latent(figure.subplots(), means, labels, classes, drawn)
-    what = "Posterior means" if means.shape[1] <= 2 else f"Posterior means, {means.shape[1]} latents projected on two"
-    figure.suptitle(f"{what} ({len(means)} test images)\ngrey: draws of the prior")
+    title = "Posterior means" if means.shape[1] <= 2 else f"Posterior means, {means.shape[1]} latents projected on two"
+    figure.suptitle(f"{title} ({len(means)} test images)\ngrey: draws of the prior")
     return _png(figure)

@@ -13,7 +13,7 @@ COMPONENTS = 100  # unless --components says otherwise
 
 
 def check_prior(config):
-    """What these options do not go together with."""
+    """UserError if --prior and --components do not fit the other options."""
     name = config["prior"]
     if name != "normal" and config["loss"] == "eager":
         raise UserError(f"--prior {name} needs --loss fused; eager has N(0, I)")
@@ -24,7 +24,7 @@ def check_prior(config):
 def build_prior(name, components, vae, data):
     """The prior module, or None for N(0, I).
 
-    vamp: its pseudo-inputs begin as images of the training set. flow: a neural spline flow of three transforms.
+    vamp: the pseudo-inputs start as images of the training set. flow: a neural spline flow of three transforms.
     """
     if name == "normal":
         return None

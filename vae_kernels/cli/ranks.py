@@ -1,7 +1,7 @@
-"""The processes of a run, as torchrun starts them: which one this is, what it computes, what they tell each other.
+"""The processes of a run under torchrun: the rank of this process, its part of the work, and the communication.
 
-One process alone is rank 0 of 1, and tells nothing. All are seeded alike and draw by their place in the batch, so that
-the numbers do not depend on how many there are.
+A process without torchrun is rank 0 of 1, and does not communicate. All ranks have the same seed, and the noise of a
+sample depends on its place in the batch. So the numbers do not depend on the number of ranks.
 """
 
 import os
@@ -14,65 +14,69 @@ import torch.distributed as dist
 
 @contextmanager
 def joined():
-    """One of the others, if torchrun has started any. On the CPU they tell each other by gloo, on GPUs by nccl."""
+    """Join the other ranks, if torchrun has started any. CPU tensors travel by gloo, GPU tensors by nccl."""
     alone = int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized()
     if not alone:
         store, rank, world = next(dist.rendezvous("env://"))
         if os.environ.get("LOCAL_WORLD_SIZE") == str(world):
-            # On one machine torchrun's store outlives the workers, and holds the addresses of the dead: theirs apart
-            # (pytorch issue 135712). On several, each counts its own starts, and torch makes a new store.
+            # On one machine torchrun's store outlives the workers and still has the addresses of dead workers (pytorch
+            # issue 135712). So each start gets a prefix of its own. With several machines torch makes a new store, and
+            # a prefix would be wrong, because each machine counts its own starts.
             store = dist.PrefixStore(f"start {_starts()}", store)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=world)
     yield
-    if not alone:  # not after an error: the others would be waited for
+    if not alone:  # not after an error, because this call would wait for the other ranks
         dist.destroy_process_group()
 
 
 def count():
+    """The number of ranks."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def first():
-    """Whether this is the one that writes and prints."""
+    """Whether this is rank 0, which writes and prints."""
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
 def part(n):
-    """(begin, end): which of n samples in a row are this process's. As even as can be; some may have none."""
+    """(begin, end): the samples, of n in a row, that this rank computes. The parts differ by at most one sample; a rank
+    may get no sample."""
     rank = dist.get_rank() if dist.is_initialized() else 0
     return n * rank // count(), n * (rank + 1) // count()
 
 
 def add(tensor):
-    """Its sum over the processes, in place."""
+    """Sum a tensor over the ranks, in place."""
     if dist.is_initialized():
         dist.all_reduce(tensor)
     return tensor
 
 
 def any_says(flag):
-    """Whether one of them says so: the same answer for all, so that none waits for one that has stopped."""
+    """Whether the flag is true on any rank. All ranks get the same answer, so no rank waits for a rank that stopped."""
     return bool(add(torch.tensor(int(bool(flag))))) if dist.is_initialized() else bool(flag)
 
 
 def from_first(make):
-    """What make() gives in the first of them."""
+    """The result of make() on rank 0, on every rank."""
     if not dist.is_initialized():
         return make()
-    told = [make() if first() else None]
-    dist.broadcast_object_list(told)
-    return told[0]
+    result = [make() if first() else None]
+    dist.broadcast_object_list(result)
+    return result[0]
 
 
 def job():
-    """What names this launch of torchrun and is the same after it has started its workers again; None without it."""
+    """The name of this launch of torchrun, or None without torchrun. Workers that torchrun starts again have the same
+    name."""
     launch = os.environ.get("TORCHELASTIC_RUN_ID")
     return launch and f"{launch}@{platform.node()}:{os.getppid()}"
 
 
 def started_again():
-    """Whether torchrun has started these processes in the place of some that died."""
+    """Whether torchrun has started these processes to replace processes that died."""
     return any_says(_starts() > 0)
 
 

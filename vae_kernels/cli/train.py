@@ -1,8 +1,8 @@
-"""`vae-kernels train`: options in, a run folder out. The loop is in fit.py, the files are in checkpoint.py.
+"""`vae-kernels train`: reads the options, trains, and makes a run folder. fit.py has the loop, checkpoint.py the files.
 
-`torchrun --nproc-per-node 2 -m vae_kernels train` trains on two: every rank reads the data, takes its part of each
-batch, and draws the noise that one process would; the first one writes. Where a worker dies, torchrun (--max-restarts)
-starts all again, and they go on from the run's last checkpoint.
+`torchrun --nproc-per-node 2 -m vae_kernels train` trains with two ranks. Every rank reads the data, takes its part of
+each batch, and draws the noise that one process would draw for this part. Rank 0 writes the files. If a worker dies,
+torchrun (--max-restarts) starts all workers again, and they continue from the last checkpoint of the run.
 """
 
 import math
@@ -33,8 +33,8 @@ Likelihood = Enum("Likelihood", {name: name for name in IMAGE_LIKELIHOODS}, type
 Model = Enum("Model", {name: name for name in MODELS}, type=str)
 Loss = Enum("Loss", {name: name for name in LOSSES}, type=str)
 
-EAGER = ("bernoulli", "gaussian")  # the likelihoods that eager_loss.py writes out
-ELSEWHERE = {"epochs", "device", "threads"}  # may change on --resume: how long and where, not what is computed
+EAGER = ("bernoulli", "gaussian")  # the likelihoods that eager_loss.py has
+MAY_CHANGE = {"epochs", "device", "threads"}  # on --resume: these options do not change what a step computes
 
 
 def train(
@@ -44,7 +44,7 @@ def train(
         typer.Option(help="An .npy or .npz file, or a folder of png or jpg images. Default: 5000 MNIST digits."),
     ] = None,
     likelihood: Annotated[
-        Likelihood, typer.Option(help="p(x | z); what has a scale learns one for all pixels.")
+        Likelihood, typer.Option(help="p(x | z); a likelihood with a scale learns one scale for all pixels.")
     ] = "bernoulli",
     prior: Annotated[PriorName, typer.Option(help="p(z); mog: mixture of Gaussians, flow: needs zuko.")] = "normal",
     components: Annotated[int | None, typer.Option(min=1, help="Of mog and vamp. Default: 100.")] = None,
@@ -57,13 +57,15 @@ def train(
     loss: Annotated[Loss, typer.Option(help="fused: this library; eager: written by hand, to compare.")] = "fused",
     backend: Annotated[str, typer.Option(help="Backend of the fused loss.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: what torch takes.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of weights, order and noise.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: torch's number.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of weights, order and noise.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
-    name: Annotated[str | None, typer.Option(help="Name of the run. Default: made of the options.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with this run folder; --epochs may be raised.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run. Default: made from the options.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Continue the run in this folder; --epochs may be raised.")
+    ] = None,
 ):
-    """Train a VAE and leave weights, metrics and pictures in a run folder. Many GPUs: under torchrun."""
+    """Train a VAE, and write weights, metrics and pictures to a run folder. For many GPUs, start it with torchrun."""
     config = {
         "data": data and str(Path(data).resolve()),
         "likelihood": str(getattr(likelihood, "value", likelihood)),
@@ -81,24 +83,24 @@ def train(
         "threads": threads,
         "seed": seed,
     }
-    given = {key for key in context.params if context.get_parameter_source(key).name == "COMMANDLINE"}
+    typed = {key for key in context.params if context.get_parameter_source(key).name == "COMMANDLINE"}
     try:
         with ranks.joined():
-            code = run_training(config, given, out, name, resume)
+            code = run_training(config, typed, out, name, resume)
         raise SystemExit(code)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
-def run_training(config, given, out, name, resume):
-    """Check, build, train, draw. `given`: names of the options on the command line. Returns the exit code."""
+def run_training(config, typed, out, name, resume):
+    """Check, build, train, draw. `typed`: names of the options on the command line. Returns the exit code."""
     check(config)
     if resume is None and ranks.started_again():
-        resume = ranks.from_first(lambda: checkpoint.of_job(out, ranks.job()))
-        given = given - {"out", "name"}
+        resume = ranks.from_first(lambda: checkpoint.find_job(out, ranks.job()))
+        typed = typed - {"out", "name"}
     if resume is not None:
-        config = resumed_config(resume, config, given)
+        config = resumed_config(resume, config, typed)
     device = torch.device(pick_device(config["device"]))
     if config["threads"] is not None:
         torch.set_num_threads(config["threads"])
@@ -107,12 +109,12 @@ def run_training(config, given, out, name, resume):
         raise UserError(f"--resume: {data.source} has changed since {resume} was started; begin a new run")
     config["found"] = data.describe()
     torch.manual_seed(config["seed"])
-    try:  # whatever does not fit together shows here, before there is a folder
+    try:  # a mistake in the options shows here, before the run has a folder
         vae = build(config, data).to(device)
         measure(config["loss"], vae, data.images, torch.arange(1), 1, device)
     except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(" ".join(str(error).split())) from error
-    # `fused` is Adam's own one-kernel step; both losses train with it.
+    # `fused` is Adam's own step in one kernel. Both losses train with it.
     optimizer = torch.optim.Adam(vae.parameters(), lr=config["lr"], fused=device.type in ("cpu", "cuda"))
     progress = {"rows": [], "step": 0, "loss_sum": 0.0, "seconds": 0.0}
     if resume is not None:
@@ -123,7 +125,7 @@ def run_training(config, given, out, name, resume):
     else:
         default = "-".join([data.name, config["likelihood"], config["loss"], config["prior"]]).removesuffix("-normal")
         run = ranks.from_first(lambda: checkpoint.new_run(out, name, default))
-        save(run, vae, optimizer, progress)  # from here on there is something to resume
+        save(run, vae, optimizer, progress)  # from here on --resume can continue the run
     if ranks.first():
         versions = {"vae_kernels": __version__, "torch": torch.__version__, "torchrun": ranks.job()}
         checkpoint.save_config(run, config | versions)
@@ -136,7 +138,7 @@ def save(run, vae, optimizer, progress):
 
 
 def check(config):
-    """What typer's own limits do not see."""
+    """UserError for the mistakes that typer does not find."""
     for key, least in (("beta", 0.0), ("lr", math.ulp(0.0))):
         if not least <= config[key] < math.inf:
             raise UserError(f"--{key}: got {config[key]:g}, expected a finite number {'>= 0' if least == 0 else '> 0'}")
@@ -150,23 +152,25 @@ def check(config):
     check_prior(config)
 
 
-def resumed_config(run, config, given):
-    """The options of the run, but those that may change from the command line; any other difference is an error."""
+def resumed_config(run, config, typed):
+    """The options of the run. Options in MAY_CHANGE come from the command line if they are there. Any other difference
+    is a UserError."""
     old = checkpoint.load_config(run)
     check_options(old, run / checkpoint.CONFIG)
     check(old)
-    clash = [key for key in sorted(given & config.keys() - ELSEWHERE) if config[key] != old[key]]
-    clash += sorted(given & {"out", "name"})  # the folder is what --resume names
+    clash = [key for key in sorted(typed & config.keys() - MAY_CHANGE) if config[key] != old[key]]
+    clash += sorted(typed & {"out", "name"})  # --resume names the folder already
     if clash:
         flags = ", ".join(
             f"--{key.replace('_', '-')}" + (f" (the run has {old[key]})" if key in old else "") for key in clash
         )
         raise UserError(f"--resume: {run} cannot go on with another {flags}; leave it out or begin a new run")
-    return {key: old[key] for key in (*config, "found")} | {key: config[key] for key in given & ELSEWHERE}
+    return {key: old[key] for key in (*config, "found")} | {key: config[key] for key in typed & MAY_CHANGE}
 
 
 def pick_device(device):
-    """The device of that name; "auto" is cuda where there is one; under torchrun "cuda" is the GPU of this rank."""
+    """The name of a device that works. "auto" is cuda if there is a GPU, else cpu. Under torchrun "cuda" is the GPU of
+    this rank."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and ranks.count() > 1:
@@ -181,7 +185,8 @@ def pick_device(device):
 
 
 def go(run, vae, optimizer, data, config, progress):
-    """Train with a progress bar, save after each epoch, draw, and say what there is. Returns the exit code."""
+    """Train with a progress bar, save after each epoch, draw the pictures, and list the files. Returns the exit
+    code."""
     console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False, quiet=not ranks.first())
     shape = "x".join(map(str, data.images.shape[1:]))
     n_train, n_test = map(len, data.split())
@@ -210,7 +215,8 @@ def go(run, vae, optimizer, data, config, progress):
 
     def on_step(epoch, step, steps, loss, x):
         nonlocal shown
-        if time.monotonic() - shown > 0.2 and not bar.disable:  # reading the loss waits for the device: not each step
+        # not at each step: to read the loss waits for the device
+        if time.monotonic() - shown > 0.2 and not bar.disable:
             shown = time.monotonic()
             kl, active = glance(vae, x)
             text = f"epoch {epoch}/{config['epochs']}  loss {loss.item():.1f}  KL {kl:.1f}  active {active}"
@@ -246,8 +252,8 @@ def go(run, vae, optimizer, data, config, progress):
     console.print(f"\ntest -ELBO {last['test_neg_elbo_nats']:.2f} nats per image after {done} epochs", style="bold")
     if best["test_neg_elbo_nats"] < last["test_neg_elbo_nats"] - 1:
         console.print(f"(it was {best['test_neg_elbo_nats']:.2f} after epoch {best['epoch']}: fewer epochs fit better)")
-    if (said := learned_scale(vae)) is not None:
-        console.print(said)
+    if (text := learned_scale(vae)) is not None:
+        console.print(text)
     if done == before:
         console.print("no epoch was left to train, the pictures are drawn again; a larger --epochs goes on")
     names = ", ".join(sorted(file.name for file in run.iterdir() if not file.name.startswith(".")))

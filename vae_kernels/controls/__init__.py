@@ -1,12 +1,13 @@
-"""What steers a training: schedules and controllers, which stand where a number does, and functions of the KL.
+"""What steers a training: schedules and controllers, which take the place of a number, and functions of the KL.
 
     warmup = vk.controls.LinearWarmup(10_000)
     vae = vk.mlp_vae((784,), beta=warmup).cuda()
     vae(x).backward(); optimizer.step(); warmup.step()
 
-Schedules and controllers are modules: a VAE or FusedELBO that is handed one keeps it, moves it and saves it. Each
-writes its value in place, on its device, so a compiled step is not compiled again and a captured graph reads the new
-value. The functions give a [B] for `fused_elbo(recon, x, kl=...)`, differentiable like the KL they take.
+Schedules and controllers are modules. A VAE or a FusedELBO keeps, moves and saves each control that it is made with. A
+control writes its value in place, on its device: so a compiled step is not compiled again, and a captured CUDA graph
+reads the new value. The functions of the KL give a tensor [B] for `fused_elbo(recon, x, kl=...)`, and are
+differentiable.
 """
 
 from .balance import balance_groups, balanced_kl

@@ -1,4 +1,4 @@
-"""KL balancing, which in two papers is two things: between posterior and prior, and between latent groups."""
+"""KL balancing. Two papers use this name: one balances posterior and prior, the other balances latent groups."""
 
 from collections.abc import Sequence
 
@@ -18,34 +18,35 @@ def balanced_kl(
     alpha: float = 0.8,
     backend: Backend = "auto",
 ) -> torch.Tensor:
-    """The KL [B] in nats, with alpha of its gradient for the prior and 1 - alpha for the posterior:
+    """The KL [B] in nats. Its gradient is weighted: alpha for the prior, 1 - alpha for the posterior:
 
         alpha KL( sg(q) || p ) + (1 - alpha) KL( q || sg(p) ),    sg = stop gradient
 
-    Hafner et al. 2021 (DreamerV2), arXiv:2010.02193, algorithm 2, with their alpha: the prior is drawn to the posterior
-    faster than the posterior to a prior that is not trained yet. For `kl=` of fused_elbo.
+    This is algorithm 2 of Hafner et al. 2021 (DreamerV2), arXiv:2010.02193, with its alpha. A prior that is not trained
+    yet then moves to the posterior faster than the posterior moves to the prior. For `kl=` of fused_elbo.
 
-    prior: the pair (mu, logvar), as in gaussian_kl; required, since N(0, I) has no gradient to balance.
+    prior: the pair (mu, logvar), as in gaussian_kl. It is required, because N(0, I) has no gradient to balance.
     """
     fraction("alpha", alpha)
     if prior is None:
         raise ValueError("prior: got None, expected a pair of tensors (mu, logvar): N(0, I) has nothing to train")
     checks.posterior(mu, logvar, prior)
-    of_prior = functional.gaussian_kl(mu.detach(), logvar.detach(), prior=prior, backend=backend)
-    of_posterior = functional.gaussian_kl(mu, logvar, prior=(prior[0].detach(), prior[1].detach()), backend=backend)
-    return alpha * of_prior + (1 - alpha) * of_posterior
+    trains_prior = functional.gaussian_kl(mu.detach(), logvar.detach(), prior=prior, backend=backend)
+    trains_posterior = functional.gaussian_kl(mu, logvar, prior=(prior[0].detach(), prior[1].detach()), backend=backend)
+    return alpha * trains_prior + (1 - alpha) * trains_posterior
 
 
 def balance_groups(kl: torch.Tensor, sizes: Sequence[float] | None = None) -> torch.Tensor:
-    """The weighted KL [B] of latent groups, the groups with a large KL weighing more:
+    """The weighted sum [B] of the KLs of latent groups. A group with a larger KL gets a larger weight:
 
         sum_g gamma_g kl_bg,   gamma_g = sg( (mean_b |kl_bg| + 0.01) / sizes_g ), scaled to a mean of 1 over the groups
 
-    so that in warm-up no group is given up for another. Vahdat & Kautz 2020 (NVAE), arXiv:2007.03898, appendix A; the
-    0.01 nats are those of its published code, which balances during warm-up only. It is no ELBO: stop when warm.
+    So no group collapses during the warm-up in favour of another group. Vahdat & Kautz 2020 (NVAE), arXiv:2007.03898,
+    appendix A; the 0.01 nats come from the published code of the paper. The weighted KL gives no ELBO: use it during
+    the warm-up only, as this code does.
 
-    kl:    [B, G] in nats: torch.stack([kl_1, ..., kl_G], 1), a [B] of each group.
-    sizes: None, or G positive numbers: the more a group weighs, the less it is favoured.
+    kl:    [B, G] in nats: torch.stack([kl_1, ..., kl_G], 1), where each kl_g is [B].
+    sizes: None, or G positive numbers: a larger size gives its group a smaller weight.
     Returns [B], for `kl=` of fused_elbo.
     """
     checks.tensor("kl", kl)

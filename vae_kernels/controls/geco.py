@@ -1,4 +1,4 @@
-"""GECO: the weight of the reconstruction as the Lagrange multiplier of a constraint on it."""
+"""GECO: the weight of the reconstruction is the Lagrange multiplier of a constraint on the reconstruction."""
 
 import torch
 
@@ -14,13 +14,16 @@ class Geco(Control):
         C_ma_t   = momentum C_ma_{t-1} + (1 - momentum) C_t          (C_ma_0 = C_0)
         lambda_t = lambda_{t-1} exp(speed C_ma_t)                     minimised: KL + lambda C
 
-    Rezende & Viola 2018, arXiv:1810.00597, algorithm 1. The constants of C have no gradient, so the objective is
-    `fused_elbo(..., rec_weight=geco, return_terms=True)`; then `geco.update(terms.nll)`. lambda grows while the
-    constraint is violated and falls when it is met. It is not bounded: a target out of reach lets it grow for ever.
+    Rezende & Viola 2018, arXiv:1810.00597, algorithm 1. The target has no gradient. So the objective is
+    `fused_elbo(..., rec_weight=geco, return_terms=True)`; then call `geco.update(terms.nll)`. lambda grows while the
+    constraint is violated, and falls while the constraint is met. lambda has no bound: it grows for ever if the model
+    cannot reach the target.
 
-    target:   nats per sample. A mean square error of s, of D elements at unit variance, is D (s + log(2 pi)) / 2 nats.
+    target:   nats per sample. With D elements and unit variance, a mean square error of s is D (s + log(2 pi)) / 2
+    nats.
     speed:    per nat: a violation of 1 / speed nats multiplies lambda by e at each step.
-    momentum: in [0, 1). weight: lambda at the start, > 0.
+    momentum: in [0, 1).
+    weight:   lambda at the start, > 0.
     state_dict() has "steps", "value" (lambda) and "violation" (C_ma).
     """
 
@@ -47,7 +50,8 @@ class Geco(Control):
 
     @torch.no_grad()
     def update(self, nll: torch.Tensor) -> None:
-        """nll: [B] or its mean, in nats, unweighted: `terms.nll`. In place, without a sync; after the backward pass."""
+        """One step. nll: [B] or its mean, in nats, unweighted: `terms.nll`. Call it after the backward pass. It writes
+        in place, without a sync."""
         checks.tensor("nll", nll)
         checks.on_device_of("value", self.value, "nll", nll)
         if not self.steps and self.value.is_cuda and torch.cuda.is_current_stream_capturing():

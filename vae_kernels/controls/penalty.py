@@ -1,4 +1,4 @@
-"""Functions of the KL. core/penalty.py has the formulas, because `free_bits=` of fused_elbo needs them too."""
+"""Functions of the KL. The formulas are in core/penalty.py, because `free_bits=` of fused_elbo needs them too."""
 
 import torch
 
@@ -12,8 +12,9 @@ __all__ = ["UNITS", "capacity", "free_bits", "kl_per_dim"]
 def kl_per_dim(
     mu: torch.Tensor, logvar: torch.Tensor, *, prior: PriorLike = None, backend: Backend = "auto"
 ) -> torch.Tensor:
-    """The KL of each sample and latent dimension, in nats, of the shape of mu: what "per_dim" and "per_group" need.
+    """The KL of each sample and latent dimension, in nats, in the shape of mu: the `kl` for "per_dim" and "per_group".
 
-    This is gaussian_kl(mu, logvar, prior=prior, per_dim=True), with its arguments, dtypes and errors.
+    The result is gaussian_kl(mu, logvar, prior=prior, per_dim=True). gaussian_kl describes the arguments, the dtypes
+    and the errors. This function has no `moments` and no `reduction`.
     """
     return functional.gaussian_kl(mu, logvar, prior=prior, per_dim=True, backend=backend)

@@ -1,4 +1,4 @@
-"""Schedules: a weight (beta, rec_weight, a capacity, free nats) as a function of the step."""
+"""Schedules: a weight (beta, rec_weight, a capacity, the nats of free bits) as a function of the step."""
 
 import math
 import warnings
@@ -11,11 +11,13 @@ from ..core.ranges import count
 
 
 class Schedule(Control):
-    """A weight that follows the step count: `value` is a 0-d tensor on `device`, `step()` advances it.
+    """A weight that is a function of the step. `value` is a 0-d tensor on `device`. `step()` goes to the next step.
 
-    A schedule of your own is a subclass that says what `curve(step)` is. delay: so many steps at curve(0) before it
-    begins. The value depends on the step alone, so a resumed run goes on exactly. It is written in place, without a
-    sync. The state is the integer step: state_dict() is {"steps": an int64 tensor}.
+    A schedule of your own is a subclass with a method `curve(step)`. The value depends on the step alone, so a resumed
+    run continues exactly. The value is written in place, without a sync. The state is the step count: state_dict() is
+    {"steps": an int64 tensor}.
+
+    delay: the number of steps at curve(0) before the curve begins.
     """
 
     def __init__(
@@ -29,11 +31,11 @@ class Schedule(Control):
         super().__init__(device, dtype, value=self.at(0))
 
     def curve(self, step: int) -> float:
-        """The value at a step >= 0, a Python number, if there were no delay."""
+        """The value `step` steps after the delay, a Python number. step >= 0."""
         raise NotImplementedError
 
     def at(self, step: int) -> float:
-        """The value at a step, a Python number; steps are counted from 0."""
+        """The value at a step, a Python number. Steps are counted from 0, and the steps of the delay are included."""
         return self.curve(max(0, count("step", step) - self.delay))
 
     def step(self) -> None:
@@ -68,7 +70,7 @@ class Schedule(Control):
 
 
 class _Ramp(Schedule):
-    """From start to end in `steps` steps, then end; a subclass says how."""
+    """From start to end in `steps` steps, then constant at end. A subclass gives the form of the ramp."""
 
     SHOWN: tuple[str, ...] = ("length", "start", "end", "delay")
 
@@ -88,11 +90,11 @@ class _Ramp(Schedule):
         super().__init__(delay=delay, device=device, dtype=dtype)
 
     def rise(self, step: int) -> float:
-        """How far the ramp is at a step, in [0, 1]."""
+        """The part of the way from start to end that is done at a step, in [0, 1]."""
         raise NotImplementedError
 
     def curve(self, step: int) -> float:
-        # written so that 0 gives exactly start, and 1 exactly end
+        # in this form a rise of 0 gives exactly start, and a rise of 1 exactly end
         rise = self.rise(step)
         return (1 - rise) * self.start + rise * self.end
 
@@ -118,7 +120,7 @@ class Constant(Schedule):
 
 
 class LinearWarmup(_Ramp):
-    """start + (end - start) min(1, step / steps): linear, then constant; with delay=, constant at start before.
+    """start + (end - start) min(1, step / steps): linear, then constant. During a delay the value is start.
 
     KL annealing: Bowman et al. 2016, arXiv:1511.06349, section 3.1; linear warm-up: Soenderby et al. 2016,
     arXiv:1602.02282.
@@ -131,7 +133,8 @@ class LinearWarmup(_Ramp):
 class Cosine(_Ramp):
     """start + (end - start) (1 - cos(pi min(1, step / steps))) / 2: no kink at either end.
 
-    The half-cosine of Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5, which there lowers a step size.
+    Equation 5 of Loshchilov & Hutter 2017, arXiv:1608.03983, has this half-cosine. The paper lowers a step size with
+    it.
     """
 
     def rise(self, step: int) -> float:
@@ -139,12 +142,13 @@ class Cosine(_Ramp):
 
 
 class Cyclical(_Ramp):
-    """`cycles` ramps within `steps` steps, each linear for `ratio` of its length and then at end; end after the last.
+    """`cycles` ramps in `steps` steps. Each ramp is linear for `ratio` of its length, and then constant at end. After
+    the last ramp the value stays at end.
 
         tau = mod(t - 1, ceil(T / M)) / (T / M);   beta = min(1, tau / R)       t from 1: our step is t - 1
 
-    Fu et al. 2019, arXiv:1903.10145, equations 6 and 7, with T = steps, M = cycles, R = ratio; the defaults of M and R
-    are theirs. steps >= cycles, 0 < ratio <= 1.
+    Fu et al. 2019, arXiv:1903.10145, equations 6 and 7, with T = steps, M = cycles, R = ratio. The defaults of M and R
+    are the paper's. steps >= cycles, 0 < ratio <= 1.
     """
 
     SHOWN = ("length", "cycles", "ratio", "start", "end", "delay")

@@ -2,9 +2,9 @@
 
     sigma*^2 = argmax_s2 log N(x; loc, s2 I) = mean (x - loc)^2
 
-Rybkin et al. 2021 (sigma-VAE), arXiv:2006.13202, the "optimal sigma-VAE". It sets the balance of
-reconstruction and KL, in place of a beta that is searched for. A reconstruction without any error has sigma* = 0, whose
-logarithm is -inf: that is the maximum likelihood, and nothing is clamped.
+Rybkin et al. 2021 (sigma-VAE), arXiv:2006.13202, call this model the "optimal sigma-VAE". The variance sets the balance
+of reconstruction and KL, so there is no beta to search for. A reconstruction without any error has sigma* = 0 and a
+log-variance of -inf. This is the maximum likelihood, so nothing is clamped.
 """
 
 import math
@@ -23,13 +23,13 @@ OVER: tuple[VarianceOver, ...] = get_args(VarianceOver)
 def optimal_logvar(loc: torch.Tensor, x: torch.Tensor, *, over: VarianceOver = "batch") -> torch.Tensor:
     """log mean (x - loc)^2, for `fused_elbo(loc, x, ..., likelihood="gaussian", obs_logvar=optimal_logvar(loc, x))`.
 
-    Detached: at the optimum the derivative of the likelihood by sigma is 0, so the gradient of loc is the same either
-    way where the mean is taken over the same elements.
+    The result is detached. At the optimum the derivative of the likelihood by sigma is 0. So loc gets the same gradient
+    with and without detach(), if the likelihood is summed over the elements of the mean.
 
-    loc, x: [B, ...] of one shape; x also uint8, read as x / 255.
-    over:   "batch": one for all, 0-d; "sample": one for each, [B, 1, ...]; "element": one for each element of the
-            event, over the batch, [...].
-    Returns float32, or float64 if loc is.
+    loc, x: [B, ...] of one shape. x may be uint8, which is read as x / 255.
+    over:   the elements of the mean. "batch": one log-variance for all elements, 0-d. "sample": one for each sample,
+            [B, 1, ...]. "element": one for each element of a sample, the mean over the batch, [...].
+    Returns float32, or float64 if loc is float64.
     """
     checks.choice("over", over, OVER)
     squares = _squares(loc, x)
@@ -42,12 +42,13 @@ def optimal_logvar(loc: torch.Tensor, x: torch.Tensor, *, over: VarianceOver = "
 
 
 class RunningLogvar(Control):
-    """optimal_logvar over the last batches: a running mean of the mean square, and its logarithm in `value`, 0-d.
+    """optimal_logvar over the last batches. `value`, 0-d, is the logarithm of a running mean of the mean square error.
 
         m_t = momentum m_{t-1} + (1 - momentum) mean (x - loc)^2;    value = log( m_t / (1 - momentum^t) )
 
-    The division makes up for m_0 = 0 (as Adam does: Kingma & Ba 2015, arXiv:1412.6980, section 3). Hand over the object
-    as `obs_logvar=`: the value serves the next step, and evaluation, where a sigma must not see what it is judged on.
+    The division corrects the bias of m_0 = 0 (as in Adam: Kingma & Ba 2015, arXiv:1412.6980, section 3). Give the
+    object as `obs_logvar=`: the next training step and the evaluation use its value. So an evaluation does not fit
+    sigma to the data that it judges.
 
     logvar: the value before the first update.
     state_dict() has "steps", "value", "average" (m_t) and "share" (1 - momentum^t).
@@ -73,12 +74,13 @@ class RunningLogvar(Control):
 
     @torch.no_grad()
     def update(self, loc: torch.Tensor, x: torch.Tensor) -> None:
-        """One batch, as in optimal_logvar. In place, without a sync; after the backward pass."""
+        """One batch; the arguments are those of optimal_logvar. Call it after the backward pass. It writes in place,
+        without a sync."""
         squares = _squares(loc, x)
         checks.on_device_of("value", self.value, "loc", loc)
         self._begin()
         self.average.lerp_(squares.mean().to(self.average.dtype), 1 - self.momentum)
-        # 1 - momentum^t by the same recurrence, on the device: a captured CUDA graph does not count steps
+        # 1 - momentum^t comes from the same recurrence on the device, because a captured CUDA graph cannot count steps
         self.share.lerp_(torch.ones_like(self.share), 1 - self.momentum)
         self.value.copy_(torch.log(self.average / self.share))
         self.steps += 1

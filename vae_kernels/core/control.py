@@ -1,5 +1,5 @@
 """What all objects of controls/ share: a count of steps, 0-d tensors that are written in place, and how a control is
-moved, copied and saved. This file stands below the functions, because they take a control wherever a number would do.
+moved, copied and saved. This file is in core/ because the public functions take a control in place of a number.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ class Control(nn.Module):
     Hand over the control itself, `VAE(..., beta=warmup)`: a module keeps the control, moves it and saves it. A function
     takes the value that the control has at the call. float(control) is that value as a number, to log it.
 
-    The tensors are never replaced, so a compiled step, a CUDA graph and whoever else holds `control.value` sees each
+    The tensors are never replaced. So a compiled step, a CUDA graph and every other holder of `control.value` sees each
     change. `.to(...)`, `.cuda()` and `.double()` change the tensor object in place too. `.half()` and `.bfloat16()`
     leave a control in float32. Advance a control after the backward pass: autograd refuses a weight that changes
     between the passes.
 
-    A copy by copy.deepcopy, as an average of the weights (EMA) makes it, shows what its original shows, at every step.
-    It becomes a control of its own when it is advanced itself: it then begins where it was copied. A pickled control
-    is a control of its own from the start.
+    A copy by copy.deepcopy, which an average of the weights (EMA) makes, follows its original: the copy has the value
+    of the original at every step. When somebody advances the copy itself, the copy stops following, and goes on from
+    the state at which it was copied. A control that is unpickled follows no other control.
 
-    The tensors are no buffers of the module, for three reasons. DDP writes the first rank's buffers into those of the
-    other ranks at each forward pass, also where the backward pass of an earlier forward is still to come.
+    The tensors are no buffers of the module, for three reasons. At each forward pass DDP writes the first rank's
+    buffers into the buffers of the other ranks, even if the backward pass of an earlier forward has not run yet.
     AveragedModel(use_buffers=True) averages buffers. FSDP's mixed precision converts buffers to 16 bits.
     """
 
     SAVED: tuple[str, ...] = ()
-    """The tensors that state_dict() has beside the steps. The other tensors follow from the steps."""
+    """The tensors that state_dict() has besides the steps. The other tensors are computed from the steps."""
 
     SHOWN: tuple[str, ...] = ()
     """The settings that repr() shows: names of attributes that are numbers."""
@@ -48,15 +48,15 @@ class Control(nn.Module):
     _own: Any
 
     def __new__(cls, *args, **kwargs):
-        # Every control comes this way, also a copy and a pickled one. A subclass may set attributes before it calls
-        # super().__init__(), child modules too: nn.Module has to be ready by then.
+        # Every control is made here, a copy and an unpickled control too. A subclass may set attributes and child
+        # modules before it calls super().__init__(), so nn.Module must be ready before that.
         self = super().__new__(cls)
         nn.Module.__init__(self)
         self._copies, self._own = weakref.WeakSet(), None
         _ALIVE.add(self)
         return self
 
-    @torch.inference_mode(False)  # else nobody could write the tensors outside inference mode; so it is below
+    @torch.inference_mode(False)  # a tensor that is made in inference mode cannot be written outside of it
     def __init__(
         self, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32, **tensors: float
     ) -> None:
@@ -86,8 +86,8 @@ class Control(nn.Module):
     # --- advancing
 
     def _begin(self):
-        """Comes before each advance: a copy that follows its original takes up its own state again, and is left alone
-        from here on."""
+        """To be called before each advance: a copy that follows its original stops following, and takes its own state
+        again."""
         if self._own is not None:
             original, steps, tensors = self._own
             original._copies.discard(self)
@@ -95,7 +95,7 @@ class Control(nn.Module):
             self._write(steps, tensors)
 
     def _end(self):
-        """Comes after each advance."""
+        """To be called after each advance: the copies follow."""
         for other in self._copies:
             other._write(self.steps, self._saved())
             other._end()
@@ -109,7 +109,7 @@ class Control(nn.Module):
         self._derive()
 
     def _derive(self):
-        """Write what follows from the state; a subclass says how."""
+        """Write the tensors that are computed from the state; a subclass says how."""
 
     def _saved(self):
         return {name: getattr(self, name) for name in self.SAVED}
@@ -126,11 +126,11 @@ class Control(nn.Module):
             if moved is held and dtype == held.dtype:
                 continue
             new = torch.full((), start, dtype=dtype, device=moved.device)
-            if not held.is_meta:  # the value, not what fn made of it: half() rounds, to_empty() has none
+            if not held.is_meta:  # from `held`, not from `moved`: half() rounds the value, to_empty() loses the value
                 new.copy_(held)
             try:
-                held.data = new  # the same tensor object, for whoever holds it
-            except RuntimeError:  # of types that cannot stand for each other, such as a CPU tensor and a meta tensor
+                held.data = new  # keeps the tensor object, because others may hold it
+            except RuntimeError:  # the types are incompatible, such as a CPU tensor and a meta tensor
                 setattr(self, name, new)
         self._derive()
         return self
@@ -141,7 +141,7 @@ class Control(nn.Module):
         return {name: value for name, value in self.__dict__.items() if name not in ("_copies", "_own")}
 
     def __setstate__(self, state):
-        names = state.pop("_names", None)  # of a control that 0.1 pickled, which had no starts
+        names = state.pop("_names", None)  # version 0.1 pickled _names, and had no _starts
         super().__setstate__(state if names is None else state | {"_starts": dict.fromkeys(names, math.nan)})
 
     @torch.inference_mode(False)
@@ -149,14 +149,15 @@ class Control(nn.Module):
         twin = memo[id(self)] = type(self).__new__(type(self))
         twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         self._copies.add(twin)
-        # The copy holds its original, so that a chain of copies does not break where nobody else holds one of them.
+        # The copy holds its original. So a chain of copies does not break if nobody else holds a copy in the middle.
         twin._own = self, self.steps, {name: tensor.clone() for name, tensor in twin._saved().items()}
         return twin
 
     # --- saving
 
     def _save_to_state_dict(self, destination, prefix, keep_vars):
-        """{"steps": an int64 tensor, and a copy of each tensor of SAVED}. The settings are the constructor's."""
+        """Add the steps, an int64 tensor, and a copy of each tensor of SAVED. The settings are not saved: they are
+        arguments of the constructor."""
         super()._save_to_state_dict(destination, prefix, keep_vars)
         destination[prefix + "steps"] = torch.tensor(self.steps, device="cpu")
         for name, tensor in self._saved().items():
@@ -165,7 +166,7 @@ class Control(nn.Module):
     def _load_from_state_dict(
         self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
     ):
-        """Write the state in place, all of it or nothing."""
+        """Write the state in place. If a part is missing or wrong, write nothing."""
         names = ("steps", *self._starts)
         found = {name: state_dict[prefix + name] for name in names if prefix + name in state_dict}
         others = {key: value for key, value in state_dict.items() if key.removeprefix(prefix) not in names}
@@ -179,7 +180,7 @@ class Control(nn.Module):
         steps = int(found.pop("steps"))
         tensors = self._complete(steps, found)
         for name in self._starts:
-            if getattr(self, name).is_meta:  # load_state_dict(assign=True) is how such a model becomes a real one
+            if getattr(self, name).is_meta:  # load_state_dict(assign=True) makes a real model of a meta model
                 device = tensors[name].device if name in tensors else "cpu"
                 setattr(self, name, torch.full_like(getattr(self, name), math.nan, device=device))
         self._write(steps, tensors)
@@ -188,7 +189,7 @@ class Control(nn.Module):
         self._end()
 
     def _take(self, key, value):
-        """Take what a checkpoint of 0.1 has of a control that a module kept: its bare value. False if that is none."""
+        """Take the bare value: a checkpoint of 0.1 has no more of a module's control. False if `value` is not 0-d."""
         if value.dim():
             return False
         self._write(self.steps, {"value": value})
@@ -199,11 +200,11 @@ class Control(nn.Module):
         return ("steps", *self.SAVED)
 
     def _complete(self, steps, found):
-        """The tensors of SAVED, from those that a state of so many steps has."""
+        """The tensors of SAVED, from the tensors `found` in a state of `steps` steps."""
         return {name: found[name] for name in self.SAVED}
 
     def _wrong(self, key, name, value):
-        """What is wrong with a part of a state, or None."""
+        """The error text for a part of a state, or None if the part is right."""
         if name == "steps":
             number = value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value
             if isinstance(number, bool) or not isinstance(number, int) or number < 0:
@@ -215,14 +216,14 @@ class Control(nn.Module):
 
 
 def current(setting):
-    """What a setting is at this moment: the value of a control; anything else as it is."""
+    """The value of a setting now: a control gives its value, any other setting is returned unchanged."""
     return setting.value if isinstance(setting, Control) else setting
 
 
 def refuse_bare_value(name, setting):
-    """TypeError for a tensor that a control writes, where a module would keep the tensor without its control.
+    """TypeError if `setting` is the value of a control: a module would keep the value without the control.
 
-    The memory is compared, so that `value.detach()` and a view are found too.
+    The memory is compared, so `value.detach()` and a view are refused too.
     """
     if not isinstance(setting, torch.Tensor) or isinstance(setting, nn.Parameter):
         return

@@ -1,11 +1,11 @@
-"""DTensors (torch.distributed.tensor): a batch whose samples are shared out over a mesh of ranks.
+"""DTensors (torch.distributed.tensor): a batch whose samples are split over a mesh of ranks.
 
-Each rank computes its own samples with plain tensors. What comes out are DTensors again: [B] placed as the batch is,
-and a loss, or a gradient of what all samples share, Partial: a sum that is still to be taken over the ranks. A rule of
-torch's register_sharding for each op would not do: it knows no op with a list of results, and no noise that depends on
-where a shard begins.
+Each rank computes its own samples with plain tensors. The results are DTensors again. A result [B] is placed as the
+batch is. A loss is Partial: the sum over the ranks is still to be taken. The gradient of a tensor that all samples
+share is Partial too. torch's register_sharding, with a rule for each op, is not enough: it knows no op with a list of
+results, and no noise that depends on where a shard begins.
 
-torch.distributed.tensor is imported where a tensor is none of torch's own classes, and not before.
+torch.distributed.tensor is imported only when a tensor is of a class that is not torch's own.
 """
 
 import functools
@@ -20,7 +20,7 @@ _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 def any_of(tensors):
-    """Whether one of these is a DTensor. Written to be quick."""
+    """Whether one of these is a DTensor. Every call comes here, so this is written to be fast."""
     for t in tensors:
         if type(t) not in _PLAIN and isinstance(t, torch.Tensor):
             from torch.distributed.tensor import DTensor
@@ -34,7 +34,7 @@ _MIXED = "got a plain one beside DTensors, expected a DTensor too: its gradient 
 
 
 class _Batch:
-    """How the samples of `like`, the first tensor that has them, are shared out."""
+    """How a batch is split over the ranks. `like` is a tensor [B, ...] of the batch."""
 
     def __init__(self, like):
         from torch.distributed.tensor import DTensor, Partial, Replicate
@@ -54,24 +54,25 @@ class _Batch:
 
     def samples(self, t):
         """This rank's samples of a tensor [B, ...]."""
-        return self._given(t).redistribute(self.mesh, self.placements).to_local()
+        return self._distributed(t).redistribute(self.mesh, self.placements).to_local()
 
     def shared(self, t):
-        """What is the same for all samples: a number, or a tensor, whose gradient is summed over the ranks."""
+        """A number or a tensor that is the same for all samples. The gradient of the tensor is summed over the
+        ranks."""
         if not isinstance(t, torch.Tensor):
             return t
-        return self._given(t).redistribute(self.mesh, self.everywhere).to_local(grad_placements=self.sums)
+        return self._distributed(t).redistribute(self.mesh, self.everywhere).to_local(grad_placements=self.sums)
 
-    def _given(self, t):
-        """t; a plain tensor without a gradient, a target or a weight, is taken as the same on every rank."""
+    def _distributed(self, t):
+        """t as a DTensor. A plain tensor without a gradient, such as a target, must be the same on every rank."""
         if isinstance(t, self.DTensor):
             return t
         if t.requires_grad:
             raise TypeError(f"tensor of shape {tuple(t.shape)}: {_MIXED}")
         return self.DTensor.from_local(t, self.mesh, self.everywhere, run_check=False)
 
-    def of_samples(self, local, shape, dim=0):
-        """The DTensor of this shape whose dimension `dim` is the batch."""
+    def per_sample(self, local, shape, dim=0):
+        """The DTensor of this shape whose dimension `dim` is the batch, from this rank's part of it."""
         from torch.distributed.tensor import Shard
 
         placements = [Shard(dim) if p.is_shard() else p for p in self.placements]
@@ -80,11 +81,12 @@ class _Batch:
             local.contiguous(), self.mesh, placements, run_check=False, shape=torch.Size(shape), stride=strides
         )
 
-    def sum_of(self, local):
+    def summed(self, local):
+        """The DTensor that is the sum of all ranks' parts."""
         return self.DTensor.from_local(local, self.mesh, self.sums, run_check=False)
 
     def first(self, t):
-        """The place in the batch of this rank's first sample."""
+        """The index in the batch of this rank's first sample."""
         from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
         _, offset = compute_local_shape_and_global_offset(t.shape, self.mesh, self.placements)
@@ -92,7 +94,7 @@ class _Batch:
 
 
 def own_part(objective):
-    """The request of this rank's samples, in plain tensors; and the function that makes the DTensors of its result."""
+    """The request for this rank's samples, in plain tensors; and the function that makes DTensors of the result."""
     settings, x, rec_weight, beta, params, latent = objective
     batch = _Batch((*params, *latent)[0])
     dims = params[0].dim() if params else 0
@@ -102,7 +104,7 @@ def own_part(objective):
     if params:
         x, params = layout.likelihood(x, params)
     reduction = settings.reduction
-    if reduction == Reduction.MEAN:  # over all samples, not over this rank's: a sum, of which each rank has its part
+    if reduction == Reduction.MEAN:  # the mean over the samples of all ranks: each rank gives its part of the sum
         scale = 1 / batch.rows if batch.rows else float("nan")
         settings = settings._replace(rec_weight=settings.rec_weight * scale, beta=settings.beta * scale)
     settings = settings._replace(reduction=Reduction.NONE if reduction == Reduction.NONE else Reduction.SUM)
@@ -111,29 +113,29 @@ def own_part(objective):
 
 
 def _whole(batch, own, settings, out):
-    """The result of all samples, from that of this rank's `own` samples."""
+    """The result of the whole batch, from the result `out` of this rank's samples, which are `own` many."""
     loss = out.loss if settings.terms else out
     per_sample = settings.reduction == Reduction.NONE
-    loss = batch.of_samples(loss, (batch.rows,)) if per_sample else batch.sum_of(loss)
+    loss = batch.per_sample(loss, (batch.rows,)) if per_sample else batch.summed(loss)
     if not settings.terms:
         return loss
     nll, kl, per_dim = out.parts()
-    if per_dim is not None:  # the mean over this rank's samples; over none of them it is nan
-        per_dim = batch.sum_of(per_dim * (own / batch.rows) if own else torch.zeros_like(per_dim))
-    nll, kl = (None if t is None else batch.of_samples(t, (batch.rows,)) for t in (nll, kl))
+    if per_dim is not None:  # the mean over this rank's samples, which is nan on a rank without samples
+        per_dim = batch.summed(per_dim * (own / batch.rows) if own else torch.zeros_like(per_dim))
+    nll, kl = (None if t is None else batch.per_sample(t, (batch.rows,)) for t in (nll, kl))
     return ElboTerms(loss, nll, kl, per_dim)
 
 
 def own_samples(mu, logvar, prior, n_samples):
-    """This rank's part of the posterior and the prior, in plain tensors; the shard that it is; and the function that
-    makes the DTensors of its z and KL."""
+    """This rank's part of the posterior and the prior, in plain tensors; its shard, (first, total); and the function
+    that makes DTensors of its z and KL."""
     batch = _Batch(mu)
     shape = mu.shape if logvar is not None else (mu.shape[0], mu.shape[1] // 2, *mu.shape[2:])
     shard = batch.first(mu), batch.rows
     mu, logvar = batch.samples(mu), None if logvar is None else batch.samples(logvar)
 
     def whole(z, kl):
-        z = batch.of_samples(z, (n_samples, *shape), 1) if n_samples else batch.of_samples(z, shape)
-        return z, None if kl is None else batch.of_samples(kl, (batch.rows,))
+        z = batch.per_sample(z, (n_samples, *shape), 1) if n_samples else batch.per_sample(z, shape)
+        return z, None if kl is None else batch.per_sample(kl, (batch.rows,))
 
     return (mu, logvar, tuple(batch.samples(t) for t in prior)), shard, whole

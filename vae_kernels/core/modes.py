@@ -1,13 +1,13 @@
-"""A model in evaluation mode for a while, without a change of what its user has set."""
+"""A model in evaluation mode for a while; afterwards every module has the mode that its user has set."""
 
 from contextlib import contextmanager
 
 
 @contextmanager
 def evaluating(model):
-    """model.eval() inside; afterwards each submodule has the flag again that it had, also after an error.
+    """model.eval() inside the context. Afterwards each submodule has its old flag again, also after an error.
 
-    model.train() would not do: it sets every flag, and so unfreezes the batch norms that the user had frozen.
+    model.train() would be wrong here: it sets every flag, and so unfreezes the batch norms that the user has frozen.
     """
     flags = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -1,9 +1,9 @@
-"""The module paths of version 0.1, which stay until 0.4: code that imports them, and models that were pickled.
+"""The module paths of version 0.1, which work until 0.4: old code imports these paths, and pickled models name them.
 
     from vae_kernels.bounds import iwae        # works, with a DeprecationWarning that names the new path
 
-An old path stands in sys.modules as a module that has nothing of its own. The first use of a name imports the module at
-the new path and warns.
+sys.modules has an empty module at each old path. When a name of this module is first used, the module at the new path
+is imported, and a warning is given.
 """
 
 import importlib.abc
@@ -44,15 +44,16 @@ _PACKAGE = __name__.partition(".")[0]
 
 
 class _Moved(types.ModuleType):
-    """Stands at an old path."""
+    """The empty module at an old path."""
 
     def __init__(self, old: str, new: str) -> None:
         super().__init__(old, f"Moved to {new}.")
         self._new = new
-        self.__path__ = []  # Python then asks the finder below for "vae_kernels.audit.report"
+        self.__path__ = []  # with a __path__, Python asks the finder below for "vae_kernels.audit.report"
+        self.__spec__ = importlib.machinery.ModuleSpec(old, None, is_package=True)  # for python -m vae_kernels.bench
 
     def __getattr__(self, name):
-        if name.startswith("__"):  # Python itself asks, and no user
+        if name.startswith("__"):  # Python asks for these names, not a user
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(self._new), name)
         _warn(self.__name__, self._new, 3)
@@ -79,6 +80,12 @@ class _Inside(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         sys.modules[module.__name__] = importlib.import_module(new)
         _warn(module.__name__, new, 3)
 
+    def get_code(self, fullname):
+        """The code of a module, for python -m vae_kernels.bench.gpu."""
+        moved: Any = self.find_spec(fullname)
+        spec: Any = importlib.util.find_spec(moved.origin)
+        return spec.loader.get_code(spec.name)
+
 
 def _warn(old, new, stacklevel):
     text = f"{old} has moved to {new}: the old path ends with version 0.4"
@@ -86,17 +93,17 @@ def _warn(old, new, stacklevel):
 
 
 def keep_old_paths() -> None:
-    """Once, when the package is imported."""
+    """Set up the old paths. The package calls this once, when it is imported."""
     for old, new in MOVED.items():
         moved = sys.modules[f"{_PACKAGE}.{old}"] = _Moved(f"{_PACKAGE}.{old}", f"{_PACKAGE}.{new}")
         folder, _, name = old.rpartition(".")
-        if folder:  # vae_kernels.formulas.elbo, as an attribute of a folder that is still there
+        if folder:  # vae_kernels.formulas.elbo: the folder still exists, and gets the attribute
             setattr(sys.modules[f"{_PACKAGE}.{folder}"], name, moved)
     sys.meta_path.append(_Inside())
 
 
 def at_old_path(name: str) -> types.ModuleType:
-    """vae_kernels.bounds, as an attribute of the package."""
+    """The module at an old path, as an attribute of the package: vae_kernels.bounds."""
     if name not in MOVED:
         raise AttributeError(f"module {_PACKAGE!r} has no attribute {name!r}")
     return sys.modules[f"{_PACKAGE}.{name}"]

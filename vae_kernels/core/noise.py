@@ -1,19 +1,21 @@
-"""The noise: standard normals as a function of (seed, offset, element) alone, the same bits from every backend.
+"""The noise: standard normals that depend on (seed, offset, element) alone. Every backend gives the same bits.
 
 Element i, counted row-major over the logical shape, is lane i & 3 of group c = i >> 2. The four 32-bit words of a group
 are Philox 4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", SC11) with key = seed and counter
-= (offset low, offset high, c low, c high), low word first. Words (w0, w1) give lanes 0 and 1, (w2, w3) lanes 2 and 3,
-by Box & Muller (1958, Ann. Math. Stat. 29):
+= (offset low, offset high, c low, c high), low word first. The method of Box & Muller (1958, Ann. Math. Stat. 29) makes
+lanes 0 and 1 of the words (w0, w1), and lanes 2 and 3 of the words (w2, w3):
 
     u = w0 2^-32 + 2^-33        r = sqrt(-2 log u)        turn = (w1 + 1/2) 2^-32
     lanes = r sin(2 pi turn), r cos(2 pi turn)
 
-log, sin and cos are polynomials of IEEE float32 operations (fma, multiply, square root, round to nearest even, in this
-order): error below 1e-6, |normal| <= sqrt(66 log 2) = 6.764, and nothing that depends on a maths library.
+log, sin and cos are polynomials. They are computed with IEEE float32 operations (fma, multiply, square root; rounding
+to nearest even) in the order that is written here, so no result depends on a maths library. The error is below 1e-6,
+and |normal| <= sqrt(66 log 2) = 6.764.
 
-rng is everywhere an int64 tensor of two words, (seed, offset): the bit patterns of two uint64, so they may be negative.
-Or of four, (seed, offset, first, total): the samples are those from `first` on of a batch of `total`, and each has the
-noise that it has there, which is how many ranks draw what one would.
+`rng` is an int64 tensor everywhere. An rng of two words is (seed, offset): the bit patterns of two uint64 numbers, so a
+word may be negative. An rng of four words is (seed, offset, first, total): the samples are the samples first, first +
+1, ... of a batch of `total`, and each sample gets the noise that it has in the whole batch. So many ranks together draw
+the noise that one process would draw.
 """
 
 import math
@@ -22,7 +24,8 @@ from typing import Any
 import torch
 
 _MASK = 0xFFFFFFFF
-# Coefficients from the highest power down; each is a float32 number, so that Python's float64 holds it exactly.
+# The coefficients, from the highest power down. Each coefficient is a float32 number: Python's float64 holds it
+# exactly.
 _LOG = (  # (log(1 + t) - t) / t^2 on [sqrt(1/2) - 1, sqrt(2) - 1], times t
     0.08734836429357529,
     -0.14307518303394318,
@@ -44,12 +47,13 @@ _COS = (-83.59261322021484, 64.92124938964844, -19.739152908325195, 1.0)  # cos(
 
 
 def new_rng(generator: torch.Generator | None = None, device: torch.device | str = "cpu") -> torch.Tensor:
-    """A fresh (seed, offset), int64 [2], from the generator or the device's default, which torch.manual_seed rules."""
-    how: Any = {"dtype": torch.int64, "generator": generator, "device": device}
+    """A new (seed, offset), int64 [2], from the generator. None is the device's generator, which torch.manual_seed
+    seeds."""
+    options: Any = {"dtype": torch.int64, "generator": generator, "device": device}
     if generator is None:
-        return torch.randint(-(2**63), 2**63 - 1, (2,), **how)
+        return torch.randint(-(2**63), 2**63 - 1, (2,), **options)
     try:
-        return torch.randint(-(2**63), 2**63 - 1, (2,), **how)
+        return torch.randint(-(2**63), 2**63 - 1, (2,), **options)
     except RuntimeError as error:
         if not torch.cuda.is_current_stream_capturing():
             raise
@@ -60,14 +64,15 @@ def new_rng(generator: torch.Generator | None = None, device: torch.device | str
 
 
 def of_shard(rng, first, total):
-    """The rng of the samples from `first` on of a batch of `total`. Made on the device: no copy, so no wait for it."""
+    """The rng of the samples first, first + 1, ... of a batch of `total`. It is made on the device: a copy from the
+    host would have to be waited for."""
     return torch.cat((rng, *(torch.full((1,), n, dtype=torch.int64, device=rng.device) for n in (first, total))))
 
 
 def normals(rng, shape, device=None, n_samples=None):
-    """Standard normals, float32, of the given shape, on the given device (None: where rng is).
+    """Standard normals, float32, of this shape, on this device (None: the device of rng).
 
-    shape is [B, ...], or [n_samples, B, ...] where that is not None.
+    shape is [B, ...], or [n_samples, B, ...] if n_samples is not None.
     """
     rng = rng if device is None else rng.to(device)
     if rng.numel() == 4:
@@ -79,13 +84,13 @@ def normals(rng, shape, device=None, n_samples=None):
 
 
 def _elements(rng, shape):
-    """The places of a shard's elements, [n_samples, B, ...], in the whole batch: int64 [n_samples, B, elements]."""
+    """The index that each element of a shard has in the whole batch: int64 [n_samples, B, elements of a sample]."""
     draw, row, col = (torch.arange(n, device=rng.device) for n in (*shape[:2], math.prod(shape[2:])))
     return (draw[:, None, None] * rng[3] + rng[2] + row[:, None]) * len(col) + col
 
 
 def _normals_at(rng, element):
-    """The normals of any elements: a whole Philox call for each, of which one lane is taken."""
+    """The normals of any elements. Each element costs a whole Philox call, and takes one lane of the call."""
     w0, w1, w2, w3 = _words_at(rng, element >> 2)
     second = (element & 2) != 0
     sine, cosine = _box_muller(torch.where(second, w2, w0), torch.where(second, w3, w1))
@@ -103,7 +108,8 @@ def _words_at(rng, group):
 
 
 def philox4x32(counter, key, rounds=10):
-    """The bijection itself. counter: four int64 tensors of one shape; key: two that broadcast; values in [0, 2^32)."""
+    """The Philox bijection. counter: four int64 tensors of one shape. key: two int64 tensors that broadcast. All values
+    are in [0, 2^32)."""
     c0, c1, c2, c3 = counter
     key0, key1 = key
     for _ in range(rounds):
@@ -115,7 +121,7 @@ def philox4x32(counter, key, rounds=10):
 
 
 def _halves(x):
-    """(low, high) 32 bits of an int64; the mask also takes the sign off the arithmetic shift."""
+    """(low, high) 32 bits of an int64. The mask also clears the sign bits that the arithmetic shift repeats."""
     return x & _MASK, (x >> 32) & _MASK
 
 
@@ -131,8 +137,8 @@ def _box_muller(x, y):
     u = _fma(x.to(torch.float32), 2.0**-32, 2.0**-33)
     square = 2 * _minus_log(u)
     square = torch.where(square > 0, square, 0.0)
-    # Rounding a float64 square root to float32 is the float32 square root (Figueroa 1995, "When is double rounding
-    # innocuous?"), also where a device's own float32 one is approximate.
+    # A float64 square root that is rounded to float32 is the correctly rounded float32 square root (Figueroa 1995,
+    # "When is double rounding innocuous?"). The float32 square root of a device may be approximate.
     r = torch.sqrt(square.double()).float()
     sin, cos = _sin_cos(y)
     return r * sin, r * cos
@@ -148,7 +154,8 @@ def _minus_log(u):
 
 
 def _sin_cos(y):
-    """sin and cos of 2 pi (y + 1/2) 2^-32, y a word: the nearest quarter turn is exact, the rest |r| <= 1/8 turn."""
+    """sin and cos of 2 pi (y + 1/2) 2^-32 for a word y. The nearest quarter turn is taken off, which is exact, and the
+    polynomials take the rest, |r| <= 1/8 turn."""
     quarter = ((y >> 29) + 1) >> 1
     r = _fma((y - (quarter << 30)).to(torch.float32), 2.0**-32, 2.0**-33)
     square = r * r
@@ -166,18 +173,19 @@ def _horner(coefficients, t):
 
 
 def _fma(a, b, c):
-    """a b + c rounded once to float32; a or b is a float32 tensor, the others may be Python floats of float32 value.
+    """a b + c, rounded once to float32. a or b is a float32 tensor. The others may be Python floats of float32 value.
 
-    In float64 the product is exact (24 + 24 bits) and the sum is not. Rounding the sum to odd, not to nearest, makes
-    the second rounding harmless (53 >= 24 + 2 bits): Boldo & Melquiond 2008, "Emulation of FMA and correctly rounded
-    sums: proved algorithms using rounding to odd", IEEE Trans. Computers 57(4). Its error term is Knuth's TwoSum.
+    In float64 the product is exact (24 + 24 bits) and the sum is not. If the sum is rounded to odd, not to nearest, the
+    second rounding does no harm (53 >= 24 + 2 bits): Boldo & Melquiond 2008, "Emulation of FMA and correctly rounded
+    sums: proved algorithms using rounding to odd", IEEE Trans. Computers 57(4). Knuth's TwoSum gives the sum's error.
     """
     product, c = _double(a) * _double(b), _double(c)
     total = product + c
     back = total - product
     error = (product - (total - back)) + (c - back)
     bits = total.view(torch.int64)
-    # An inexact sum with an even last bit goes to its odd neighbour on the side of the true value; away from 0 is + 1.
+    # An inexact sum with an even last bit moves to its odd neighbour on the side of the true value. Bits + 1 is the
+    # neighbour away from 0.
     bits = bits + torch.sign(error * total).to(torch.int64) * (~bits & 1)
     return bits.view(torch.float64).float()
 

@@ -1,4 +1,4 @@
-"""The pairs that arguments take, with names for their parts. A plain tuple of the same parts does as well."""
+"""The pairs that some arguments take, with names for their parts. A plain tuple of the same parts works too."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class FreeBits(NamedTuple):
-    """For `free_bits=`: below so many nats in each unit the KL costs nothing more, and has no gradient.
+    """For `free_bits=`: the KL of a unit costs at least so many nats, and below so many nats it has no gradient.
 
         vk.fused_elbo(recon, x, mu, logvar, free_bits=vk.FreeBits(0.5, "per_dim"))
 
@@ -23,7 +23,7 @@ class FreeBits(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """For `shard=`: which samples of a batch these are: first, ..., first + B - 1 of `total`.
+    """For `shard=`: the B samples of a call are the samples first, ..., first + B - 1 of a batch of `total`.
 
         z, kl = vk.sample_kl(mu, logvar, shard=vk.Shard(rank * len(mu), world_size * len(mu)))
 

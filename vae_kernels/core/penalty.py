@@ -1,7 +1,7 @@
-"""Functions of the KL that stand in its place: `fused_elbo(recon, x, kl=free_bits(kl, 2.0, unit="per_sample"))`.
+"""Functions that replace the KL: `fused_elbo(recon, x, kl=free_bits(kl, 2.0, unit="per_sample"))`.
 
-free_bits and capacity give a [B] whose mean over the batch is the paper's term. Where the paper averages over the batch
-first, all elements of the [B] are equal. With reduction="sum" the term counts B times, as everything else does.
+free_bits and capacity give a tensor [B] whose mean over the batch is the paper's term. If the paper averages over the
+batch first, all elements of this tensor are equal. With reduction="sum" the paper's term therefore counts B times.
 """
 
 from collections.abc import Iterable
@@ -15,33 +15,35 @@ from .control import current
 from .ranges import count
 
 UNITS: tuple[FreeBitsUnit, ...] = get_args(FreeBitsUnit)
-"""The names that `unit=` of free_bits takes. "batch_mean" is another name of "per_batch_mean", as 0.1 had it."""
+"""The names that `unit=` of free_bits takes. "batch_mean" is the name that version 0.1 had for "per_batch_mean"."""
 
 
 def free_bits(
     kl: torch.Tensor, nats: Number, *, unit: FreeBitsUnit, groups: Iterable[int] | None = None
 ) -> torch.Tensor:
-    """The KL, but no less than `nats` in each unit: below that it costs nothing more, and has no gradient.
+    """The KL, but at least `nats` in each unit. A unit below `nats` costs `nats`, and has no gradient.
 
         "per_dim"     sum_d max(nats, mean_b kl_bd)     kl [B, L, ...]: kl_per_dim(mu, logvar)
-        "per_group"   sum_g max(nats, mean_b kl_bg)     kl [B, G, ...]: a group is an index of dimension 1, such as a
-                                                        channel, with all that lies behind it; or groups=(4, 12): so
-                                                        many indices of dimension 1 each
-        "per_sample"  max(nats, kl_b)                   kl [B], of sample_kl or gaussian_kl, or [B, ...], then summed
-        "per_batch_mean"  max(nats, mean_b kl_b)        the same; "batch_mean" is another name of this unit
+        "per_group"   sum_g max(nats, mean_b kl_bg)     kl [B, G, ...]: a group is one index of dimension 1, such as a
+                                                        channel, with all dimensions behind it. With groups=(4, 12)
+                                                        the first group is 4 indices of dimension 1, the second 12
+        "per_sample"  max(nats, kl_b)                   kl [B], of sample_kl or gaussian_kl; [B, ...] is summed to [B]
+        "per_batch_mean"  max(nats, mean_b kl_b)        kl as for "per_sample"; "batch_mean" is another name
 
-    "per_group" is Kingma et al. 2016, arXiv:1606.04934, equation 15, and "per_dim" the same with groups of one; the
-    minimum of the whole KL, of its mean or of each sample's, is in the code of DreamerV2 (arXiv:2010.02193). The
-    objective can be no less than nats per group (so L * nats with "per_dim"): it is no ELBO below that.
+    "per_group" is equation 15 of Kingma et al. 2016, arXiv:1606.04934. "per_dim" is "per_group" with one dimension in
+    each group. "per_sample" and "per_batch_mean" put the minimum on the whole KL, as the code of DreamerV2 does
+    (arXiv:2010.02193). The term is at least `nats` for each unit (L * nats with "per_dim"). While a unit is below
+    `nats`, the objective is not the ELBO.
 
     Args:
         kl: nats, of the shape that the unit needs: float32, float64, bfloat16 or float16.
-        nats: float, 0-d tensor or control, >= 0. The values in a tensor are not checked.
+        nats: a float, a 0-d tensor or a control, >= 0. The value in a tensor is not checked.
         unit: "per_dim", "per_sample", "per_batch_mean" or "per_group".
         groups: None, or for "per_group" the sizes of the groups, integers >= 1 that sum to the size of dimension 1.
 
     Returns:
-        [B], differentiable, for `kl=` of fused_elbo. With data parallelism mean_b is the mean of each replica.
+        [B], differentiable, for `kl=` of fused_elbo. With data parallelism mean_b is the mean over one replica's
+        samples.
 
     Raises:
         TypeError, ValueError: naming the argument, what came, and what is expected.
@@ -59,29 +61,31 @@ def free_bits(
 
 
 def capacity(kl: torch.Tensor, nats: Number, *, unit: CapacityUnit = "per_sample") -> torch.Tensor:
-    """|KL - C|: the KL is drawn to C nats from both sides. beta= is the paper's gamma, and a schedule can be the C.
+    """|KL - C| pulls the KL to C nats, from above and from below. `nats` is C, and may be a schedule. Give the paper's
+    gamma as beta= of fused_elbo.
 
         "per_sample"      |kl_b - C|         Burgess et al. 2018, arXiv:1804.03599, equation 8
-        "per_batch_mean"  |mean_b kl_b - C|  the same of the mean, as samples may differ in what they need; "batch_mean"
-                                             is another name of this unit
+        "per_batch_mean"  |mean_b kl_b - C|  of the mean KL, because samples may need different amounts of nats;
+                                             "batch_mean" is another name
 
-    kl: [B], or [B, ...], then summed. nats: float, 0-d tensor or control, >= 0. Returns [B], for `kl=` of fused_elbo.
+    kl: [B]; [B, ...] is summed to [B]. nats: a float, a 0-d tensor or a control, >= 0.
+    Returns [B], for `kl=` of fused_elbo.
     """
     checks.choice("unit", unit, get_args(CapacityUnit))
     _kl(kl, 1, f"unit={unit!r}")
-    level, kl = _nats("nats", nats, kl), _per_sample(kl)
-    return (kl - level).abs() if unit == "per_sample" else (kl.mean() - level).abs().expand(len(kl))
+    target, kl = _nats("nats", nats, kl), _per_sample(kl)
+    return (kl - target).abs() if unit == "per_sample" else (kl.mean() - target).abs().expand(len(kl))
 
 
-def _kl(kl, least, why):
+def _kl(kl, least_dims, unit):
     checks.tensor("kl", kl)
-    if kl.dim() < least:
-        expected = "[B, L, ...], as kl_per_dim gives it" if least == 2 else "[B, ...]"
-        raise ValueError(f"kl: got shape {tuple(kl.shape)}, expected {expected}, with {why}")
+    if kl.dim() < least_dims:
+        expected = "[B, L, ...], as kl_per_dim gives it" if least_dims == 2 else "[B, ...]"
+        raise ValueError(f"kl: got shape {tuple(kl.shape)}, expected {expected}, with {unit}")
 
 
 def _nats(name, value, kl):
-    """What the nats are now, checked."""
+    """The present value of the nats, checked."""
     value = current(value)
     if isinstance(value, torch.Tensor):
         checks.tensor(name, value)
@@ -99,7 +103,7 @@ def _per_sample(kl):
 
 
 def _grouped(kl, groups):
-    """[B, G]."""
+    """The KL of each group: [B, G]."""
     each = kl.flatten(2).sum(2) if kl.dim() > 2 else kl
     if groups is None:
         return each
@@ -110,5 +114,5 @@ def _grouped(kl, groups):
 
 
 def _floor(kl, nats):
-    # where(), not clamp(): the unit at the floor has no gradient, exactly
+    # where(), not clamp(): clamp() would give a gradient to a unit that is exactly at the floor
     return torch.where(kl > nats, kl, nats)

@@ -1,4 +1,4 @@
-"""What fused_elbo(..., return_terms=True) gives."""
+"""The result of fused_elbo(..., return_terms=True)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from torch.utils._pytree import GetAttrKey, register_pytree_node
 
 Layout = tuple[bool, bool, tuple[int, ...]]
-"""How terms lie in one flat tensor: whether there is an nll, whether there is a kl, and the shape [B, latent dims], or
-[B] without a kl_per_dim."""
+"""The places of the terms in one flat tensor: whether there is an nll, whether there is a kl, and the shape
+(B, *latent dims), which is (B,) without a kl_per_dim."""
 
 
 class Places(NamedTuple):
@@ -36,15 +36,15 @@ _CUT = ("nll", "kl", "kl_per_dim")
 
 @dataclass(frozen=True, eq=False)
 class ElboTerms:
-    """The loss and its terms, in nats; all but `loss` are detached.
+    """The loss and its terms, in nats. All terms are detached; only `loss` has a gradient.
 
     loss        0-d, or [B] with reduction="none": rec_weight * nll + sum_d beta_d * kl_d, reduced
     nll         [B]: -log p(x|z), unweighted
     kl          [B]: KL(q(z|x) || p(z)), unweighted
-    kl_per_dim  the latent dims: the mean over the batch of each dimension's KL; None where `kl=` gave only sums
+    kl_per_dim  [latent dims]: the KL of each dimension, the mean over the batch; None if `kl=` gave only sums
 
-    A dataclass, and a node of torch's pytrees whose leaves are the tensors: DDP, FSDP2, torch.func and torch.export
-    find the tensors in it.
+    ElboTerms is a dataclass and a node of torch's pytrees. The tensors are its leaves, so DDP, FSDP2, torch.func and
+    torch.export find them.
     """
 
     loss: torch.Tensor
@@ -52,11 +52,11 @@ class ElboTerms:
     kl: torch.Tensor
     kl_per_dim: torch.Tensor | None
 
-    # The kernels write all terms into one tensor. It takes more time to make three tensors of the one tensor than to
-    # compute what is in it. So the terms are cut out of the one tensor when somebody first asks for one of them.
+    # The kernels write all terms into one tensor. To cut three tensors out of this tensor takes more time than to
+    # compute its values. So the terms are cut out when somebody first asks for a term.
     _packed: ClassVar[tuple[torch.Tensor, Layout] | None] = None
 
-    if TYPE_CHECKING:  # a backend has None for a term that a request lacks, and tree_map puts anything here
+    if TYPE_CHECKING:  # a backend gives None for a term that the request lacks, and tree_map gives any object
 
         def __init__(self, loss: Any, nll: Any, kl: Any, kl_per_dim: Any) -> None: ...
 
@@ -68,16 +68,16 @@ class ElboTerms:
 
     @staticmethod
     def of_packed(loss: torch.Tensor, packed: torch.Tensor, layout: Layout) -> ElboTerms:
-        """Terms that lie in one flat tensor, as packed() gives them."""
+        """ElboTerms of the flat tensor and the layout that packed() gives."""
         terms = object.__new__(ElboTerms)
         object.__setattr__(terms, "loss", loss)
         object.__setattr__(terms, "_packed", (packed, layout))
         return terms
 
-    if not TYPE_CHECKING:  # a type checker that sees this method takes every misspelt name for an attribute
+    if not TYPE_CHECKING:  # with this method a type checker would accept every misspelt attribute
 
         def __getattr__(self, name):
-            """Python calls this where a term is not cut out yet."""
+            """Python calls this method for a term that is not cut out yet."""
             if name not in _CUT or self._packed is None:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
             packed, layout = self._packed
@@ -93,7 +93,7 @@ class ElboTerms:
         return self.nll, self.kl, self.kl_per_dim
 
     def packed(self) -> tuple[torch.Tensor, Layout]:
-        """The loss, or its mean where it is [B], nll, kl and kl_per_dim in one flat tensor; and how they lie there."""
+        """One flat tensor of the loss (a loss [B] gives its mean), nll, kl and kl_per_dim; and its layout."""
         if self._packed is not None:
             return self._packed
         nll, kl, dims = self.parts()
@@ -106,7 +106,7 @@ _NAMES = [field.name for field in fields(ElboTerms)]
 
 
 def _flatten(terms: ElboTerms) -> tuple[list[Any], list[str]]:
-    """The leaves and their names; a term that is None is no leaf, since torch.func.vmap refuses one."""
+    """The leaves and their names. A term that is None is no leaf: torch.func.vmap refuses None."""
     names = [name for name in _NAMES if getattr(terms, name) is not None]
     return [getattr(terms, name) for name in names], names
 
@@ -124,6 +124,6 @@ register_pytree_node(
     ElboTerms,
     _flatten,
     _unflatten,
-    serialized_type_name="vae_kernels.ElboTerms",  # of a graph that torch.export has saved
+    serialized_type_name="vae_kernels.ElboTerms",  # the name in a graph that torch.export saves
     flatten_with_keys_fn=_flatten_with_keys,
 )

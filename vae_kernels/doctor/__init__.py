@@ -1,4 +1,4 @@
-"""`vk.diagnose(model, data)`: does a trained VAE use its latents, and can it be sampled from?"""
+"""`vk.diagnose(model, data)`: does a trained VAE use its latents, and are its samples good?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,8 @@ __all__ = ["Diagnosis", "LogP", "Measures", "Verdict", "Views", "diagnose"]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """measures: the numbers; verdicts: a Verdict for each symptom; views: for html(); str() of it is a report."""
+    """measures: the numbers. verdicts: a Verdict for each symptom. views: the tensors that html() draws. str() of a
+    Diagnosis is a report."""
 
     measures: Measures
     verdicts: list[Verdict]
@@ -25,12 +26,12 @@ class Diagnosis:
 
     @property
     def level(self) -> str:
-        """The worst of the verdicts: "healthy", "watch" or "ill"."""
+        """The worst level of the verdicts: "healthy", "watch" or "ill"."""
         return worst(*(verdict.level for verdict in self.verdicts))
 
     @property
     def change(self) -> dict[str, Any]:
-        """What the advice on all that is ill begins with: keyword arguments of a VAE, to train anew with."""
+        """The settings that the advice on all "ill" symptoms suggests first: keyword arguments for a new VAE."""
         change: dict[str, Any] = {}
         for verdict in self.verdicts:
             change = (verdict.change if verdict.level == "ill" else {}) | change
@@ -47,9 +48,9 @@ class Diagnosis:
         return "\n".join(lines)
 
     def html(self, title: str = "Diagnosis of a VAE") -> str:
-        """The report with its figures as one HTML page, a str that needs no other file, no network and no script.
+        """The report with its figures: the text of one HTML page, without other files, network or scripts.
 
-        It needs matplotlib and jinja2: ImportError says so where they are missing.
+        html() needs matplotlib and jinja2. Without them it raises an ImportError that names both.
         """
         from .report import page
 
@@ -67,21 +68,22 @@ def diagnose(
     log_p: tuple[int, int] | None = OF_LOG_P,
     seed: int = 0,
 ) -> Diagnosis:
-    """Look at a trained model through data that it was not trained on:
+    """Judge a trained model with data that it was not trained on:
 
         print(vk.diagnose(model, x_test))
 
-    Judged are posterior collapse (active units: Burda et al. 2016; mutual information: Hoffman & Johnson 2016), holes
-    in the latent space, rate and distortion (Alemi et al. 2018), the effective beta, the variance of a Gaussian
-    likelihood (Rybkin et al. 2021), and, of images, blur. `Measures` has the numbers, verdicts.py the thresholds.
+    The symptoms are posterior collapse (active units: Burda et al. 2016; mutual information: Hoffman & Johnson 2016),
+    holes in the latent space, rate and distortion (Alemi et al. 2018), the effective beta, the variance of a Gaussian
+    likelihood (Rybkin et al. 2021), and the blur of images. `Measures` has the numbers, verdicts.py has the thresholds.
 
-    model: a VAE with any prior; a model that is no VAE is a TypeError.
-    data: [N, ...], as the model takes it; the first `samples` of it are looked at, at least two.
-    labels: [N] integers >= 0, the colours of the map of latents; or None. classes: their names; None for the numbers.
-    log_p: (samples, draws): log p(x) is estimated of so many samples, from so many draws of the posterior for each,
-        which decodes samples * draws z. None: it is left out.
-    The model is looked at in evaluation mode. Afterwards each of its modules has its own flag of training again. The
-    global noise is not touched.
+    model: a VAE with any prior. Another model is a TypeError.
+    data: [N, ...], as the model takes it. The first `samples` data are used, at least two.
+    labels: [N] integers >= 0, or None. They are the colours in the map of the latents.
+    classes: the names of the labels; None: the numbers are the names.
+    log_p: (samples, draws). log p(x) is estimated for `samples` data, with `draws` draws of each posterior, so
+        samples * draws z are decoded. None: log p(x) is not estimated.
+    The model runs in evaluation mode; afterwards each of its modules has its old training flag again. The global random
+    state is not changed.
     """
     if not isinstance(model, VAE):
         raise TypeError(f"model: got {type(model).__name__}, expected a vae_kernels.VAE")

@@ -1,4 +1,4 @@
-"""Estimates of information, of divergence and of holes: each a function of tensors alone, in nats."""
+"""Estimates of mutual information, divergence and holes. Each function takes tensors only, not a model."""
 
 import math
 
@@ -7,13 +7,14 @@ import torch
 from ..formulas import gaussian
 from ..mixture import mixture_log_prob
 
-THIN = 0.05  # of data's own codes lie where the aggregate posterior is called thin
+THIN = 0.05  # the aggregate posterior is thin at a point if only this share of the data's z has a lower density
 
 
 def mutual_information(mu, logvar, z):
-    """I(x; z) = E log q(z|x) - E log q(z) and its standard error, in nats; q(z) is the mean of q(z|x) over the samples.
+    """I(x; z) = E log q(z|x) - E log q(z), and its standard error, in nats. q(z) is the mean of q(z|x) over the
+    samples.
 
-    Hoffman & Johnson 2016, ELBO surgery (the index-code mutual information); the estimate cannot exceed log N.
+    This is the index-code mutual information of Hoffman & Johnson 2016, ELBO surgery. The estimate is at most log N.
     mu, logvar, z: [N, L].
     """
     own = -gaussian.nll(z, mu, logvar).sum(1)
@@ -22,7 +23,8 @@ def mutual_information(mu, logvar, z):
 
 
 def aggregate_kl(mu, logvar, prior=None):
-    """KL of the Gaussian with the aggregate posterior's mean and covariance to that with the prior's: 0 if they agree.
+    """The KL between two Gaussians. The first has the mean m and covariance C of the aggregate posterior, the second
+    the mean p and covariance P of the prior. The KL is 0 if both agree.
 
         1/2 ( tr P^-1 C + d' P^-1 d - L + log det P - log det C ),      d = m - p
 
@@ -41,10 +43,11 @@ def aggregate_kl(mu, logvar, prior=None):
 
 
 def hole_share(mu, logvar, z, draws):
-    """The share of `draws` of the prior that lie where the aggregate posterior is thinner than at 95 % of data's own z.
+    """The share of the prior's draws at which the density of the aggregate posterior is lower than at 95 % of the
+    data's z.
 
-    It is 5 % where the aggregate posterior is the prior, and 1 where they do not meet. The density is that of one half
-    of the data, and the draws are compared with the other half's z, so that no z is judged by its own posterior.
+    The share is 5 % if the aggregate posterior is the prior, and 1 if the two do not overlap. The density is computed
+    from the first half of the data, and the z come from the second half. So no z is judged by its own posterior.
     mu, logvar, z: [N, L], N >= 2; draws: [M, L].
     """
     half = len(z) // 2
@@ -53,5 +56,5 @@ def hole_share(mu, logvar, z, draws):
 
 
 def detail_energy(images):
-    """The energy of the differences of neighbouring pixels, [..., H, W]."""
+    """The sum of the squared differences of neighbouring pixels in images [..., H, W]."""
     return images.diff(dim=-1).square().sum() + images.diff(dim=-2).square().sum()

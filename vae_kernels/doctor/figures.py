@@ -1,4 +1,4 @@
-"""The figures of a diagnosis, each drawn on the axes it is given, in colours that are read on light and on dark."""
+"""The figures of a diagnosis. Each function draws on the axes that it gets. The colours suit light and dark pages."""
 
 import io
 import math
@@ -15,20 +15,21 @@ from .views import REACH, STEPS
 
 BLUE, ORANGE, GREEN, GREY = "#4c8bd0", "#e08214", "#3a9e6e", "#888888"
 CLOUD = LinearSegmentedColormap.from_list("cloud", [(0.5, 0.5, 0.5, 0.05), (0.5, 0.5, 0.5, 0.75)])
-# text stays text, and ids are the same from run to run
+# text stays text, and the ids are the same in each run
 SVG = {"svg.fonttype": "none", "svg.hashsalt": "vae_kernels", "font.family": "sans-serif", "font.size": 10}
 WIDTH = 5.0
 MOST_BARS = 200
 
 
 def axes(height=3.2):
-    """The axes of a figure of their own. No window, no global state."""
+    """The axes of a new figure. There is no window and no global state."""
     return Figure(figsize=(WIDTH, height), layout="constrained").subplots()
 
 
 def svg(figure, text):
-    """The figure as an <svg> element to put into a page: what is black takes the page's colour; `text` is its alt."""
-    with matplotlib.rc_context(SVG):  # pyright: ignore[reportArgumentType] - which lists the keys anew in each version
+    """The figure as an <svg> element for a page. Black becomes the page's text colour. `text` is the alternative
+    text."""
+    with matplotlib.rc_context(SVG):  # pyright: ignore[reportArgumentType] - its list of keys changes with the version
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, dpi=160, metadata={"Date": None, "Creator": None})
     source = buffer.getvalue()
@@ -41,12 +42,12 @@ def svg(figure, text):
 
 
 def height(images, columns, rows):
-    """Of a figure of so many images, in inches: names take a tenth of the width."""
+    """The height in inches of a figure with `columns` x `rows` images. The names take a tenth of the width."""
     return 0.1 + 0.9 * WIDTH * rows * images.shape[-2] / (columns * images.shape[-1])
 
 
 def spectrum(axes, measures):
-    """Bars: KL of each latent dim, the largest first; where the prior has none of a dim, the spread of its mean."""
+    """Bars: the KL of each latent dim, the largest first. A prior without a KL by dim gets the spread of the mean."""
     kl = measures.kl_per_dim
     values = measures.spread if kl is None else kl
     order = values.argsort(descending=True)[:MOST_BARS]
@@ -64,10 +65,10 @@ def spectrum(axes, measures):
 
 
 def latent(axes, means, labels, classes, draws):
-    """The posterior means [N, L] on a plane: as they are for L = 2, else their first two principal components; and
-    below them, in grey, draws [S, L] of the prior, counted in hexagons.
+    """The posterior means [N, L] on a plane: both dims if L = 2, else the first two principal components. Below the
+    means are the draws [S, L] of the prior, in grey, counted in hexagons.
 
-    labels: [N] into `classes`, or None.
+    labels: [N] indices into `classes`, or None.
     """
     points, prior, names = project(means.double().cpu(), draws.double().cpu())
     axes.hexbin(*prior.T, gridsize=40, cmap=CLOUD, mincnt=1, zorder=0, linewidths=0, rasterized=True)
@@ -88,7 +89,7 @@ def latent(axes, means, labels, classes, draws):
 
 
 def project(means, draws):
-    """Both on the plane: ([N, 2], [S, 2], two names)."""
+    """The means and the draws on the plane, and the names of the two axes: ([N, 2], [S, 2], [name, name])."""
     if means.shape[1] <= 2:
         points, prior = (torch.nn.functional.pad(t, (0, 2 - means.shape[1])) for t in (means, draws))
         return points, prior, ["latent 0", "latent 1" if means.shape[1] == 2 else ""]
@@ -102,8 +103,9 @@ def project(means, draws):
 
 
 def tiles(images, columns):
-    """[N, C, H, W], or [N, D] vectors, in rows of `columns` -> one picture [h, w] or [h, w, 3], with lines between."""
-    if images.dim() == 2:  # a square number of values is most likely an image; else show each vector as a strip
+    """Images [N, C, H, W], or vectors [N, D], -> one picture [h, w] or [h, w, 3]: rows of `columns` images, with lines
+    between the images."""
+    if images.dim() == 2:  # a square number of values is probably an image; another vector is shown as a strip
         side = math.isqrt(images.shape[1])
         images = images.reshape(len(images), 1, *((side, side) if side**2 == images.shape[1] else (1, -1)))
     gap = 1 if images.shape[2] > 1 else 0
@@ -115,7 +117,7 @@ def tiles(images, columns):
 
 
 def pictures(axes, images, columns, rows, low, high):
-    """Images in rows, each with its name on the left. What lies outside low and high is drawn as these."""
+    """Images in rows; each row has a name on the left. Values below low or above high are drawn as low or high."""
     picture = tiles(((images.float() - low) / (high - low or 1)).clamp(0, 1), columns)
     axes.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     step = picture.shape[0] / len(rows)
@@ -126,19 +128,19 @@ def pictures(axes, images, columns, rows, low, high):
 
 
 def reconstructions(axes, shown):
-    """Three rows: data, the same reconstructed, decoded draws of the prior."""
+    """Three rows: data, the reconstructions of the data, and decoded draws of the prior."""
     images = torch.cat([shown.data, shown.reconstructions, shown.samples])
     pictures(axes, images, len(shown.data), ["data", "decoded\nmean", "decoded\nprior"], shown.low, shown.high)
 
 
 def traversals(axes, shown):
-    """A row a latent dim, moved from one side of the means to the other."""
+    """One row for each latent dim, which moves over the range of the posterior means."""
     pictures(axes, shown.traversals, STEPS, [f"dim {i}" for i in shown.dims], shown.low, shown.high)
     axes.set_xlabel(f"from {-REACH:g} to {REACH:g} standard deviations of the posterior means")
 
 
 def rate_distortion(axes, measures):
-    """The model on the plane of rate and distortion, the line of its ELBO, and that of log p(x)."""
+    """The model on the plane of rate and distortion, with the line of the same ELBO and the line of log p(x)."""
     kl, nll, information = measures.kl, measures.nll, measures.information
     reach = max(2 * kl, 1.0)
     rates = torch.linspace(0, reach, 2)

@@ -1,4 +1,4 @@
-"""What is measured of a trained model: every number is a function of tensors, without a judgement."""
+"""The measurements of a trained model. verdicts.py judges the numbers; this file does not."""
 
 import math
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from ..monitor import ACTIVE
 from ..priors import Prior, pair_of
 from .estimates import aggregate_kl, detail_energy, hole_share, mutual_information
 
-PRIOR_DRAWS = 10_000  # for the moments of a prior that has them in no closed form: 1 % of a standard deviation
+PRIOR_DRAWS = 10_000  # for the mean and covariance of a prior without a closed form: error 1 % of a standard deviation
 OF_LOG_P = 128, 256  # samples, and draws of the posterior for each
 
 
 @dataclass(frozen=True)
 class LogP:
-    """An estimate of log p(x) by importance sampling, and what the ELBO of the same samples falls short of it.
+    """An estimate of log p(x) by importance sampling, and its difference to the ELBO of the same samples.
 
     value, error    mean of log p(x) in nats, and the standard error of the importance sampling
     gap, gap_error  mean of log p(x) - ELBO, and its standard error over the samples
-    samples, draws  how many, and draws of q(z|x) for each
-    effective       median over the samples of the effective number of draws: where it is small, value is a lower bound
+    samples, draws  number of samples, and number of draws of q(z|x) for each sample
+    effective       median over the samples of the effective number of draws; if it is small, value is a lower bound
     """
 
     value: float
@@ -38,26 +38,28 @@ class LogP:
 
 @dataclass(frozen=True)
 class Measures:
-    """Nats are per sample; every mean is over the samples looked at.
+    """Nats are per sample. Every mean is over the samples of the diagnosis.
 
-    samples, latents        how many
+    samples, latents        number of samples, number of latent dims L
     nll, kl                 distortion and rate (Alemi et al. 2018, arXiv:1711.00464)
-    kl_error                standard error of kl over the samples; where the prior has no KL in closed form, kl is the
-                            Monte Carlo estimate log q(z|x) - log p(z), and the error is of that too
-    kl_per_dim              [L]; None where the prior has no KL in closed form
-    spread                  [L] variance of the posterior mean, over the prior's variance
-    active_units            dims whose spread is more than 0.01
-    information, error      I(x; z) under q and its standard error; at most log samples
-    aggregate_kl            KL of the Gaussian with the aggregate posterior's mean and covariance to the prior's
-    hole_share              share of prior draws where the aggregate posterior is thinner than at 95 % of data's z
-    round_trip_data         mean square of (z - mu') / sigma', z from q(z|x), (mu', sigma') its decoded mean's encoding
-    round_trip_prior        the same of z from the prior; None for both with an autoregressive decoder
-    log_p                   LogP, or None where it was not asked for
-    beta                    beta / rec_weight of the model; None where it is one per dimension
-    square_ratio            mean (x - loc)^2 / variance of a Gaussian likelihood: 1 where the variance fits; else None
-    residual                mean (x - loc)^2 of a Gaussian likelihood; else None
-    fixed_variance          whether that is a number or buffer of the model: neither trained nor given by the decoder
-    detail                  energy of neighbouring pixels' differences, reconstructions' over data's; None: no images
+    kl_error                standard error of kl over the samples. If the prior has no KL in closed form, kl is the
+    Monte
+                            Carlo estimate log q(z|x) - log p(z), and the error includes the error of this estimate
+    kl_per_dim              [L]; None if the prior has no KL in closed form
+    spread                  [L] variance of the posterior mean, divided by the prior's variance
+    active_units            number of dims whose spread is more than 0.01
+    information, error      I(x; z) under q, at most log samples; and its standard error
+    aggregate_kl            KL between the Gaussians with the mean and covariance of aggregate posterior and prior
+    hole_share              share of prior draws where the aggregate posterior's density is lower than at 95 % of data's
+    z round_trip_data         mean square of (z - mu') / sigma' for z from q(z|x): z is decoded, and the decoded mean is
+                            encoded to (mu', sigma'). None with an autoregressive decoder
+    round_trip_prior        the same for z from the prior
+    log_p                   LogP, or None if it was not asked for
+    beta                    beta / rec_weight of the model; None if there is a beta for each dimension
+    square_ratio            mean of (x - loc)^2 / variance for a Gaussian likelihood: 1 if the variance fits; else None
+    residual                mean of (x - loc)^2 for a Gaussian likelihood; else None
+    fixed_variance          whether the variance is a number or a buffer of the model: not trained, not from the decoder
+    detail                  energy of neighbouring pixels' differences: reconstructions' / data's; None without images
     autoregressive          whether the decoder reads x
     """
 
@@ -94,8 +96,8 @@ def measure(model, x, batch_size=256, generator=None, log_p=OF_LOG_P):
     draws = prior_draws(model, len(x), like, generator)
     trips = None, None
     if not model.autoregressive:
-        of_prior = [round_trip(model, part) for part in draws.split(batch_size)]
-        trips = tuple(torch.cat(t).double().mean().item() for t in (trip, of_prior))
+        prior_trip = [round_trip(model, part) for part in draws.split(batch_size)]
+        trips = tuple(torch.cat(t).double().mean().item() for t in (trip, prior_trip))
     draws = draws.flatten(1).double()
     mean, covariance = prior_moments(model, like, generator)
     spread = mu.var(0, correction=0) / covariance.diagonal()
@@ -129,7 +131,7 @@ def measure(model, x, batch_size=256, generator=None, log_p=OF_LOG_P):
 
 
 def _batch(model, x, generator):
-    """Of one batch: nll [B], kl [B], mu, logvar, z, KL of each dim, round trip, squares, energy of details."""
+    """For one batch: nll [B], kl [B], mu, logvar, z, KL of each dim, round trip, squares, energy of details."""
     mu, logvar = model.encode(x)
     z, kl = functional.sample_kl(mu, logvar, prior=model.prior, generator=generator, backend=model.backend)
     dims = None
@@ -150,12 +152,12 @@ def closed_form(prior):
 
 
 def _pair(prior, like):
-    """The (mu, logvar) of a prior in closed form."""
+    """The (mu, logvar) of a prior whose KL has a closed form."""
     return pair_of(prior) or (torch.zeros_like(like), torch.zeros_like(like))
 
 
 def prior_draws(model, n, like, generator):
-    """n draws, each of the shape and dtype of `like`, a z."""
+    """n draws of the prior. Each draw has the shape and dtype of `like`, which is one z."""
     if not closed_form(model.prior):
         return model.prior.sample(n, generator=generator).to(like.dtype)
     mu, logvar = (part.expand(n, *like.shape) for part in _pair(model.prior, like))
@@ -163,7 +165,7 @@ def prior_draws(model, n, like, generator):
 
 
 def prior_moments(model, like, generator):
-    """Mean [L] and covariance [L, L] of the prior, in float64; of one without a closed form, those of its draws."""
+    """Mean [L] and covariance [L, L] of the prior, in float64. Without a closed form they are those of many draws."""
     if not closed_form(model.prior):
         draws = prior_draws(model, PRIOR_DRAWS, like, generator).flatten(1).double()
         return draws.mean(0), torch.cov(draws.T).reshape(2 * draws.shape[1:])
@@ -172,7 +174,8 @@ def prior_moments(model, like, generator):
 
 
 def round_trip(model, z):
-    """[B]: z is decoded and encoded again; by how many of its sigmas is it missed, squared."""
+    """The squared distance [B] of z to the posterior mean after decoding and encoding, in sigmas of this posterior; the
+    mean over the dims."""
     mu, logvar = model.encode(model._mean(model.decode(z)))
     return ((z - mu).square() * torch.exp(-logvar)).flatten(1).mean(1)
 
@@ -193,24 +196,24 @@ def _log_p(model, x, loss, counts, generator):
 
 
 def _squares(model, recon, x):
-    """[B, 2]: mean of the squared residual over the likelihood's variance, and by itself; None where it has none."""
+    """[B, 2]: the mean of residual^2 / variance, and the mean of residual^2. None if the likelihood has no variance."""
     if "logvar" not in formula_of(model.likelihood).PARAMETERS:
         return None
-    given = by_name(recon, model.likelihood)
-    loc, logvar = given["loc"], given.get("logvar", current(model.obs_logvar))
+    params = by_name(recon, model.likelihood)
+    loc, logvar = params["loc"], params.get("logvar", current(model.obs_logvar))
     variance = torch.exp(torch.as_tensor(0.0 if logvar is None else logvar, dtype=loc.dtype, device=loc.device))
     square = (x - loc).square()
     return torch.stack([t.flatten(1).mean(1) for t in (square / variance, square)], 1)
 
 
 def is_image(x):
-    """[N, C, H, W], or with more dims behind the batch."""
+    """Whether x is [N, C, H, W], or has more dims."""
     return x.dim() >= 4
 
 
 def _ratio(detail):
-    of_data, of_recon = (torch.stack(part).sum() for part in zip(*detail, strict=True))
-    return (of_recon / of_data).item()
+    data, recon = (torch.stack(part).sum() for part in zip(*detail, strict=True))
+    return (recon / data).item()
 
 
 def values(model, x):

@@ -1,4 +1,4 @@
-"""A Diagnosis as one HTML page: its text and figures; how it looks is in template.py."""
+"""A Diagnosis as one HTML page: the text and the figures. template.py has the layout."""
 
 from .template import TEMPLATE
 from .views import STEPS
@@ -7,7 +7,7 @@ NEEDS = 'the HTML report needs matplotlib and jinja2: pip install "vae-kernels[d
 
 
 def page(diagnosis, title):
-    """The page, a str."""
+    """The text of the page."""
     try:
         from jinja2 import Environment, StrictUndefined
 
@@ -22,25 +22,25 @@ def page(diagnosis, title):
 
 
 def summary(diagnosis):
-    """One sentence."""
+    """The summary below the title, in one line."""
     m = diagnosis.measures
     by_level = {level: [v.symptom for v in diagnosis.verdicts if v.level == level] for level in ("ill", "watch")}
-    said = [f"{level}: {', '.join(names)}" for level, names in by_level.items() if names]
-    return f"{m.samples} samples, {m.latents} latents. {'; '.join(said) or 'No symptom'}."
+    texts = [f"{level}: {', '.join(names)}" for level, names in by_level.items() if names]
+    return f"{m.samples} samples, {m.latents} latents. {'; '.join(texts) or 'No symptom'}."
 
 
 def draw(diagnosis, figures):
-    """([{svg, name, caption}], what is not there and why, or "")."""
+    """([{svg, name, caption}], a sentence that says which figures are missing and why, or "")."""
     m, views, shown = diagnosis.measures, diagnosis.views, diagnosis.views.pictures
     name = "KL of each latent" if m.kl_per_dim is not None else "Spread of each latent"
     caption = f"{m.active_units} of {m.latents} latents are active."
     if m.active_units < m.latents:
-        caption = f"{caption[:-1]} (blue); the others (orange) say nothing of x."
+        caption = f"{caption[:-1]} (blue); the others (orange) carry no information about x."
     if m.kl_per_dim is None:
-        caption += " This prior has no KL by dimension: it is the variance of the mean."
+        caption += " This prior has no KL by dimension: the bars show the variance of the mean."
     drawn: list[tuple] = [(name, 3.2, figures.spectrum, (m,), caption)]
     caption = f"{len(views.means)} posterior means and {len(views.draws)} draws of the prior (grey)."
-    caption += " Grey without dots: samples are drawn there and no data lie, as far as a plane shows it."
+    caption += " Where grey has no dots, the prior draws samples but there are no data, as far as a plane can show it."
     on_map = views.means, views.labels, views.classes, views.draws
     drawn.append(("Map of the latents", 4.2, figures.latent, on_map, caption))
     caption = f"Rate {m.kl:.2f} nats, distortion {m.nll:.2f} nats. Along the grey line models have the same ELBO."
@@ -50,7 +50,7 @@ def draw(diagnosis, figures):
         caption = f"{len(shown.data)} of the data, their posterior means decoded, and draws of the prior decoded."
         drawn.append(("Reconstructions and samples", height, figures.reconstructions, (shown,), caption))
         height = figures.height(shown.data, STEPS, len(shown.dims)) + 0.3
-        caption = "The first of the data with one latent moved at a time: a row that stays as it is, is unused."
+        caption = "The first of the data, with one latent moved at a time. A row without a change has an unused latent."
         drawn.append(("Traversals", height, figures.traversals, (shown,), caption))
     found = []
     for name, height, function, arguments, caption in drawn:
@@ -61,7 +61,7 @@ def draw(diagnosis, figures):
 
 
 def numbers(m):
-    """(name, value, what it is) of each measure that there is."""
+    """(name, value, explanation) for each measure that is not None."""
     log_p = m.log_p
     rows = [
         ("-ELBO", f"{m.kl + m.nll:.2f} nats", "rate and distortion together, the mean over the samples"),
@@ -69,11 +69,11 @@ def numbers(m):
         ("distortion", f"{m.nll:.2f} nats", "-log p(x|z)"),
         ("I(x; z)", f"{m.information:.2f} +- {m.error:.2f} nats", "mutual information; at most log of the samples"),
         ("log p(x)", log_p and f"{log_p.value:.2f} +- {log_p.error:.2f} nats", "by importance sampling"),
-        ("gap", log_p and f"{log_p.gap:.2f} +- {log_p.gap_error:.2f} nats", "log p(x) less their ELBO"),
+        ("gap", log_p and f"{log_p.gap:.2f} +- {log_p.gap_error:.2f} nats", "log p(x) minus the ELBO of these samples"),
         ("effective draws", log_p and f"{log_p.effective:.1f} of {log_p.draws}", "of the importance sampling"),
         ("active units", f"{m.active_units} of {m.latents}", "latents whose mean varies by more than 0.01"),
         ("moments", f"{m.aggregate_kl:.2f} nats", "KL of the aggregate posterior's Gaussian to the prior's"),
-        ("holes", f"{m.hole_share:.1%}", "of the prior's draws lie where data's codes are rare; 5% if none"),
+        ("holes", f"{m.hole_share:.1%}", "of the prior's draws lie where the data's z are rare; 5% without holes"),
         ("round trip, prior", _number(m.round_trip_prior), "(z - mean)^2 / variance after decoding and encoding again"),
         ("round trip, data", _number(m.round_trip_data), "the same of data's z"),
         ("beta", _number(m.beta), "beta / rec_weight"),

@@ -1,7 +1,8 @@
-"""What the measures mean: one verdict a symptom, with its evidence, the likely cause, and the change to try.
+"""Judges the measures: one verdict for each symptom, with its evidence, the likely cause, and the change to try.
 
-The thresholds are ours and stand here in one place. The tests hold them against models whose exact optimum is known
-(probabilistic PCA); examples/doctor_cases.py against small models of digits, healthy and ill, of three seeds each.
+The thresholds are our choice, and all are in this file. The tests check them on models whose exact optimum is known
+(probabilistic PCA). examples/doctor_cases.py checks them on small models of digits, healthy and ill, with three seeds
+each.
 """
 
 import math
@@ -10,22 +11,23 @@ from dataclasses import dataclass, field
 import torch
 
 BIT = math.log(2)
-FITS = 2.0  # a factor of two in the variance, or in beta, is no illness
-ILL = 10.0
-TRIPS = (4.0, 25.0)  # round trips of the prior over those of data, in squared sigmas: twice as far off, five times
-HOLE = (0.25, 1.0)  # nats of the aggregate posterior's moments, per latent
-THIN = (0.5, 0.95)  # of the prior's draws where data's codes hardly are: one in two, nearly all
-DETAIL = (0.25, 0.1)  # of the energy of neighbouring differences
-FREE = 0.25  # nats a dim, to begin with: Kingma et al. 2016, arXiv:1606.04934, train with 0.125 to 2 a group
+# Each pair is (the threshold of "watch", the threshold of "ill").
+FITS = 2.0  # a variance or a beta that is wrong by less than this factor is healthy
+ILL = 10.0  # ... and by more than this factor is ill
+TRIPS = (4.0, 25.0)  # prior's round trip / data's, in squared sigmas: twice the distance, five times the distance
+HOLE = (0.25, 1.0)  # aggregate_kl in nats, for each latent
+THIN = (0.5, 0.95)  # hole_share: half of the prior's draws, nearly all
+DETAIL = (0.25, 0.1)  # the share of the detail that is left
+FREE = 0.25  # nats a dim, the first value to try: Kingma et al. 2016, arXiv:1606.04934, use 0.125 to 2 for a group
 FIT = "fit the variance: obs_logvar as an nn.Parameter, or vk.controls.optimal_logvar"
 EVEN = {"beta": 1.0, "rec_weight": 1.0}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """level: "healthy", "watch" or "ill"; cause and advice are "" where there is nothing to do.
+    """level: "healthy", "watch" or "ill". cause, advice: "" if there is nothing to do.
 
-    change: the settings of a VAE that the advice begins with, as keyword arguments; {} where it is no setting.
+    change: the settings that the advice suggests first, as keyword arguments of a VAE; {} if the advice is no setting.
     """
 
     symptom: str
@@ -43,9 +45,10 @@ def verdicts(m):
 
 
 def alarm(kl, active_units, beta):
-    """The first symptom that is ill for certain by what a training knows at every step, in words; "" if none is.
+    """A sentence about the first symptom that is certainly ill, or "". A training knows these three numbers at each
+    step.
 
-    I(x; z) is no more than the rate: below a bit of that there is a collapse, whatever the encoder does.
+    I(x; z) is at most the KL. So a KL below one bit is a collapse, for every encoder.
     """
     if not active_units or kl < BIT:
         return f"posterior collapse: {active_units} latents active, KL {kl:.2f} nats"
@@ -57,7 +60,7 @@ def alarm(kl, active_units, beta):
 def collapse(m):
     name = "posterior collapse"
     bound = math.log(m.samples)
-    most = " (at its bound, log of the samples: it may be more)" if m.information > bound - 1 else ""
+    most = " (at the estimate's bound, log of the samples: it may be larger)" if m.information > bound - 1 else ""
     evidence = (
         f"{m.active_units} of {m.latents} latents active; I(x; z) = {m.information:.2f} +- {m.error:.2f} nats{most}"
     )
@@ -70,7 +73,7 @@ def collapse(m):
         cause = f"the KL outweighs the likelihood: beta / rec_weight is {m.beta:.3g}"
         advice, change = "lower beta; with a Gaussian, beta = 1 and a variance that is fitted", EVEN
     elif m.square_ratio is not None and m.square_ratio < 1 / FITS:
-        cause = "the variance is so large that what z could explain passes for noise"
+        cause = "the variance is so large that the likelihood takes structure, which z could explain, for noise"
         advice, change = FIT, _fitted(m)
     else:
         cause = "the decoder does without z, or the data have no more structure than this"
@@ -97,7 +100,7 @@ def holes(m):
         level = worst(level, _above(m.round_trip_prior / max(m.round_trip_data, 1.0), TRIPS))
     if level == "healthy":
         return Verdict(name, level, evidence)
-    cause = "data fill another region of z than the prior, so samples are decoded from where nothing was trained"
+    cause = "the data's z fill another region than the prior's z, so samples are decoded from z that were never trained"
     low = m.beta is not None and m.beta < 1 / FITS
     advice = "raise beta, or train the prior: prior=(mu, logvar), or one of vk.priors"
     return Verdict(name, level, evidence, cause, advice, EVEN if low else {})
@@ -108,7 +111,7 @@ def rate(m):
     gap = m.kl - m.information
     evidence = f"rate {m.kl:.2f} +- {m.kl_error:.2f} nats, distortion {m.nll:.2f} nats, -ELBO {m.kl + m.nll:.2f}"
     if m.information < math.log(m.samples) - 1:
-        evidence += f"; of the rate {max(gap, 0):.2f} nats tell nothing of x"
+        evidence += f"; {max(gap, 0):.2f} nats of the rate carry no information about x"
     if m.log_p is not None:
         p = m.log_p
         bound = ", a lower bound, as few draws count" if p.effective < 2 else ""
@@ -117,12 +120,12 @@ def rate(m):
             f"of the same {p.samples} samples"
         )
     if m.kl < BIT:
-        return Verdict(name, "ill", evidence, "less than a bit a sample is sent", "see posterior collapse")
+        return Verdict(name, "ill", evidence, "z carries less than one bit for each sample", "see posterior collapse")
     return Verdict(name, "healthy", evidence)
 
 
 def weight(m):
-    """beta over rec_weight; a variance that does not fit is another matter, and has its own verdict."""
+    """The verdict on beta / rec_weight. A variance that does not fit has a verdict of its own."""
     name = "effective beta"
     if m.beta is None:
         return Verdict(name, "healthy", "one for each dimension")
@@ -144,30 +147,31 @@ def variance(m):
         return Verdict(name, level, evidence)
     cause = "the variance is too small: z is asked to explain noise"
     if m.square_ratio < 1:
-        cause = "the variance is too large: noise is allowed that is not there, so z need not explain it"
+        cause = "the variance is too large: the likelihood allows more noise than there is, so z explains less"
     return Verdict(name, level, evidence, cause, FIT, _fitted(m))
 
 
 def blur(m):
     if m.detail is None:
         return None
-    evidence = f"neighbouring pixels of reconstructions differ with {m.detail:.0%} of the energy of the data's"
+    evidence = f"the differences of neighbouring pixels have {m.detail:.0%} of the data's energy in the reconstructions"
     level = _above(1 / m.detail if m.detail else math.inf, tuple(1 / d for d in DETAIL))
     if level == "healthy":
         return Verdict("blur", level, evidence)
-    cause = "fine structure is taken for noise: too few nats reach the decoder, or the variance is too large"
+    cause = "the model takes fine structure for noise: too few nats reach the decoder, or the variance is too large"
     return Verdict("blur", level, evidence, cause, "lower beta, more latents, or a variance that is fitted")
 
 
 def _fitted(m):
-    """The variance as a parameter, from that of the residuals on; {} where it is trained already, or the decoder's."""
+    """The variance as a Parameter that starts at the variance of the residuals. {} if the variance is trained already
+    or comes from the decoder."""
     if not m.fixed_variance or not m.residual:
         return {}
     return {"obs_logvar": torch.nn.Parameter(torch.tensor(math.log(m.residual)))}
 
 
 def _off(ratio):
-    """Of a ratio that should be 1."""
+    """The level of a ratio that should be 1."""
     return _above(max(ratio, 1 / ratio) if ratio else math.inf, (FITS, ILL))
 
 

@@ -1,4 +1,4 @@
-"""What the report draws: a few tensors, so that a Diagnosis can be drawn without its model."""
+"""The tensors that the report draws. With them a Diagnosis needs no model to draw its report."""
 
 from dataclasses import dataclass
 
@@ -8,18 +8,18 @@ from .measures import is_image, values
 
 SHOWN = 8
 STEPS = 7
-REACH = 2.5  # standard deviations of the aggregate posterior, to both sides
+REACH = 2.5  # standard deviations of the posterior means, to both sides
 TRAVERSED = 6
 CODES = 2000  # points on the map
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Each [n, C, H, W] on the CPU.
+    """Images [n, C, H, W] on the CPU.
 
-    data, reconstructions, samples  of the data, decoded posterior means, decoded draws of the prior
-    dims, traversals                [D] latent dims, and [D * STEPS, ...]: the first of the data, with that dim moved
-    low, high                       the range of the data, drawn black and white
+    data, reconstructions, samples  some of the data, their decoded posterior means, decoded draws of the prior
+    dims, traversals                [D] latent dims, and [D * STEPS, ...]: the first of the data, with each dim moved
+    low, high                       the range of the data: low is drawn black, high is drawn white
     """
 
     data: torch.Tensor
@@ -33,8 +33,8 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Views:
-    """means [N, L] of the posteriors; labels [N] into classes, or None; draws [M, L] of the prior; pictures, or None
-    and why not."""
+    """means: [N, L], of the posteriors. labels: [N] indices into classes, or None. draws: [M, L], of the prior.
+    pictures: None if there are no images; why_not says why."""
 
     means: torch.Tensor
     labels: torch.Tensor | None
@@ -45,7 +45,7 @@ class Views:
 
 
 def look(model, x, labels, classes, measures, means, draws):
-    """Views of a model in evaluation mode."""
+    """The Views of a model that is in evaluation mode."""
     if labels is not None:
         labels = labels.cpu()[:CODES]
         classes = list(range(int(labels.max()) + 1)) if classes is None else list(classes)
@@ -80,7 +80,7 @@ def _pictures(model, x, measures, means, draws):
 
 
 def traversals(means, dims):
-    """[D * STEPS, L]: the first of the means, one dim at a time moved over the range of all means."""
+    """[D * STEPS, L]: the first of the means. One dim at a time moves over the range of all means."""
     steps = torch.linspace(-REACH, REACH, STEPS, dtype=means.dtype)
     z = means[0].repeat(len(dims), STEPS, 1)
     for row, dim in enumerate(dims):

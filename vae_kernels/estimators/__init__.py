@@ -1,4 +1,4 @@
-"""Estimates that need more than one sample, or more than one data point.
+"""Estimates that need more than one sample of z, or more than one data point.
 
 importance.py     iwae and log_marginal_likelihood: bounds on log p(x)
 decomposition.py  kl_decomposition: the three parts of the KL of a data set

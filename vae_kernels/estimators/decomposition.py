@@ -1,18 +1,19 @@
-"""What the KL of a data set is made of (Chen et al. 2018, arXiv:1802.04942), in nats:
+"""The three parts of the KL of a data set (Chen et al. 2018, arXiv:1802.04942), in nats:
 
     E_x KL( q(z|x) || p(z) ) = I(z; x) + KL( q(z) || prod_j q(z_j) ) + sum_j KL( q(z_j) || p(z_j) )
 
-with the aggregate posterior q(z) = 1/N sum_n q(z|x_n): index-code mutual information, total correlation, and the KL of
-each dimension. For one sample z_i of q(z|x_i), from a batch of B out of the N,
+They are the index-code mutual information, the total correlation, and the KL of each dimension. q(z) = 1/N sum_n
+q(z|x_n) is the aggregate posterior. From a batch of B of the N data, with one sample z_i of each q(z|x_i), the
+estimates of q(z_i) are
 
     "stratified"   q(z_i) = 1/N q(z_i|x_i) + (N - 1)/N 1/(B - 1) sum_{j != i} q(z_i|x_j)
     "weighted"     q(z_i) = 1/(N B) sum_j q(z_i|x_j)
 
-The first is without bias: z_i's own component is known to have 1/N of the weight, the others of the batch stand for all
-others. It is their minibatch stratified sampling, averaged over which of the others is the last one.
-The second, minibatch weighted sampling, is the mean of a lower bound: where the components do not overlap, it makes the
-mutual information log(N B) in place of log N. Sums over j are the mixture kernel's, in float64, as the own component is
-taken out of them again.
+"stratified" has no bias: the component of z_i itself has the weight 1/N, and the other components of the batch stand
+for all other components. It is the paper's minibatch stratified sampling, averaged over the choice of the last
+component. "weighted" is the paper's minibatch weighted sampling. It estimates a lower bound: if the components do not
+overlap, the mutual information becomes log(N B) in place of log N. The mixture kernel computes the sums over j, in
+float64, because the component of z_i is subtracted from the sums again.
 """
 
 import math
@@ -31,13 +32,13 @@ ESTIMATORS: tuple[KlEstimator, ...] = get_args(KlEstimator)
 
 @dataclass(frozen=True)
 class KlParts:
-    """What kl_decomposition gives, in nats, for each sample; the mean over the batch estimates the terms.
+    """The result of kl_decomposition, in nats, for each sample. The mean over the batch estimates each term.
 
     mutual_information  [B]: log q(z|x) - log q(z)
     total_correlation   [B]: log q(z) - sum_j log q(z_j)
     dimension_wise_kl   [B, L, ...]: log q(z_j) - log p(z_j)
 
-    Their sum is log q(z|x) - log p(z), whose expectation is the KL.
+    The sum of the three is log q(z|x) - log p(z), and its expectation is the KL.
     """
 
     mutual_information: torch.Tensor
@@ -60,7 +61,8 @@ def kl_decomposition(
     estimator: KlEstimator = "stratified",
     backend: Backend = "auto",
 ) -> KlParts:
-    """The terms of the KL by one batch (Chen et al. 2018, arXiv:1802.04942), differentiable. The beta-TCVAE is
+    """The terms of the KL, estimated from one batch (Chen et al. 2018, arXiv:1802.04942), differentiable. The loss of a
+    beta-TCVAE is
 
         z = vk.reparameterize(mu, logvar)
         parts = vk.kl_decomposition(z, mu, logvar, dataset_size=60_000)
@@ -70,13 +72,13 @@ def kl_decomposition(
     Args:
         z: [B, L, ...] one sample for each x of the batch, B >= 2.
         mu, logvar: [B, L, ...] the posteriors that z was drawn from.
-        dataset_size: N >= B, of which the batch is drawn without replacement.
+        dataset_size: N >= B, the size of the data set from which the batch is drawn without replacement.
         prior: None for N(0, I), or a pair (mu, logvar) that broadcasts to mu: a prior whose dimensions are independent.
-        estimator: of q(z) and q(z_j): "stratified" or "weighted" (above).
+        estimator: the estimate of q(z) and q(z_j): "stratified", without bias, or "weighted", with bias (see above).
         backend: as in mixture_log_prob.
 
     Returns:
-        KlParts, float32, or float64 if an argument is.
+        KlParts, float32, or float64 if an argument is float64.
 
     Raises:
         TypeError, ValueError: naming the argument, what came, and what is expected.
@@ -93,18 +95,19 @@ def kl_decomposition(
         raise ValueError(f"dataset_size: got {dataset_size!r}, expected an integer, at least the batch size {len(mu)}")
     dtype = torch.float64 if any(t.dtype == torch.float64 for t in (z, *latent)) else torch.float32
     shape = z.shape
-    z, mu, logvar, *of_prior = (t.double().expand(shape).flatten(1) for t in (z, *latent))
+    z, mu, logvar, *prior_pair = (t.double().expand(shape).flatten(1) for t in (z, *latent))
     own = -gaussian.nll(z, mu, logvar)
 
     def log_q(points, mu, logvar, own):
-        # [None]: each sample has a weight of its own in what follows, so gradients ahead would be for nothing
+        # [None] is a second sample dim: so mixture_log_prob computes no gradients in the forward pass. They would be
+        # useless, because each sample gets an incoming gradient of its own.
         log_sum = mixture_log_prob(points[None], mu, logvar, backend=backend)[0] + math.log(len(mu))
         return log_sum + _log_share(own - log_sum, len(mu), dataset_size, estimator)
 
     joint = log_q(z, mu, logvar, own.sum(1))
     columns = zip(*(t.split(1, 1) for t in (z, mu, logvar)), own.unbind(1), strict=True)
     each = torch.stack([log_q(*column) for column in columns], 1)
-    log_p = -gaussian.nll(z, *(of_prior or (torch.zeros_like(z), torch.zeros_like(z))))
+    log_p = -gaussian.nll(z, *(prior_pair or (torch.zeros_like(z), torch.zeros_like(z))))
     parts = own.sum(1) - joint, joint - each.sum(1), (each - log_p).reshape(shape)
     return KlParts(*(part.to(dtype) for part in parts))
 
@@ -113,6 +116,6 @@ def _log_share(log_own, batch, n, estimator):
     """log( q(z_i) / sum_j q(z_i|x_j) ), with log_own = log( q(z_i|x_i) / sum_j q(z_i|x_j) )."""
     if estimator == "weighted":
         return -math.log(n * batch)
-    of_other = (n - 1) / (n * (batch - 1))
-    # of_other * (sum - own) + own / n; at a batch of all data both weights are 1 / n, and nothing is taken out
-    return math.log(of_other) + torch.log1p((1 / (n * of_other) - 1) * torch.exp(log_own))
+    weight = (n - 1) / (n * (batch - 1))  # the weight of every component but the own one
+    # weight * (sum - own) + own / n, over the sum. If the batch is the whole data set, both weights are 1 / n.
+    return math.log(weight) + torch.log1p((1 / (n * weight) - 1) * torch.exp(log_own))

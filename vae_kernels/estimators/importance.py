@@ -37,20 +37,20 @@ def iwae(
 
         loss_b = -log 1/K sum_k w_bk,      w_bk = p(x_b|z_bk) p(z_bk) / q(z_bk|x_b),      z_bk ~ q(z|x_b)
 
-    K = 1 is -ELBO, in a Monte Carlo estimate; its expectation falls with K, down to -log p(x).
+    K = 1 is a Monte Carlo estimate of -ELBO. The expectation of the loss falls with K, down to -log p(x).
 
         loss = vk.iwae(decoder, x, mu, logvar, n_samples=8, estimator="dreg")
 
     Args:
-        decoder: function or module, z [K B, L, ...] -> recon as fused_elbo takes it, [K B, ...]: called once.
+        decoder: function or module, z [K B, L, ...] -> recon [K B, ...] as fused_elbo takes it. It is called once.
         x, mu, logvar, moments: as in fused_elbo.
         n_samples: K.
-        estimator: of the gradient of mu and logvar; the loss, and the gradients of the decoder and the prior, are the
-            same. "standard": that of the loss, whose signal-to-noise ratio falls with K (Rainforth et al. 2018,
-            arXiv:1802.04537). "stl": without the score of log q(z|x), whose expectation is 0 at K = 1 alone: for larger
-            K it has a bias (Roeder et al. 2017, arXiv:1703.09194). "dreg": doubly reparameterized, without bias at
-            every K, and better the larger K is (Tucker et al. 2019, arXiv:1810.04152). The last two vanish
-            where q(z|x) is the true posterior.
+        estimator: the estimator of the gradient by mu and logvar. The loss, and the gradients by the decoder and the
+            prior, are the same for each. "standard" is the gradient of the loss. Its signal-to-noise ratio falls with K
+            (Rainforth et al. 2018, arXiv:1802.04537). "stl" leaves out the score of log q(z|x). The expectation of the
+            score is 0 only at K = 1, so "stl" has a bias at larger K (Roeder et al. 2017, arXiv:1703.09194). "dreg",
+            the doubly reparameterized gradient, has no bias, and becomes better with K (Tucker et al. 2019,
+            arXiv:1810.04152). "stl" and "dreg" are 0 where q(z|x) is the true posterior.
         prior: None for N(0, I), a pair (mu, logvar) that broadcasts to mu, or a module of vae_kernels.priors.
         likelihood, obs_logvar, reduction, generator, backend: as in fused_elbo and sample_kl.
 
@@ -78,11 +78,11 @@ def iwae(
 
 @dataclass(frozen=True)
 class LogMarginalLikelihood:
-    """What log_marginal_likelihood gives for each x, all [B] float64.
+    """The result of log_marginal_likelihood for each x. All tensors are [B] float64.
 
-    value              the estimate of log p(x) in nats: a lower bound in expectation
-    standard_error     of value, by the delta method: to be believed where effective_samples is not small
-    effective_samples  (sum w)^2 / sum w^2, of n_samples (Kong 1992)
+    value              the estimate of log p(x) in nats. Its expectation is a lower bound of log p(x).
+    standard_error     the standard error of value, by the delta method. It is wrong if effective_samples is small.
+    effective_samples  (sum w)^2 / sum w^2, at most n_samples (Kong 1992)
     """
 
     value: torch.Tensor
@@ -99,18 +99,18 @@ def log_marginal_likelihood(
     chunk: int | None = None,
     generator: torch.Generator | None = None,
 ) -> LogMarginalLikelihood:
-    """log p(x) in nats for each x, from n_samples of q(z|x): log 1/N sum_n p(x|z_n) p(z_n) / q(z_n|x).
+    """log p(x) in nats for each x, from n_samples draws of q(z|x): log 1/N sum_n p(x|z_n) p(z_n) / q(z_n|x).
 
-    The estimator of Rezende et al. 2014 (arXiv:1401.4082) and Burda et al. 2016, whose tables take 5000.
-    The sum is taken online, a chunk of samples at a time: memory is that of decoding one chunk. No gradients. Call
-    model.eval() first, if it has dropout or batch normalization.
+    This is the estimator of Rezende et al. 2014 (arXiv:1401.4082) and Burda et al. 2016; the tables of the second paper
+    use 5000 samples. The samples are decoded in chunks, and the sum is updated after each chunk: the memory is that of
+    one chunk. The result has no gradient. Call model.eval() first if the model has dropout or batch normalization.
 
     Args:
-        model: a VAE, or what has its encode, decode, likelihood, obs_logvar, prior and backend.
+        model: a VAE, or an object with the attributes encode, decode, likelihood, obs_logvar, prior and backend of one.
         x: [B, ...] as the model takes it.
         n_samples: N, at least 2.
-        chunk: how many samples of each x to decode at once; None for as many as make 4096 rows.
-        generator: a torch.Generator on the device of x, or None for the default one.
+        chunk: how many samples of each x to decode at once. None: as many as make 4096 rows.
+        generator: a torch.Generator on the device of x, or None for torch's default generator.
 
     Returns:
         LogMarginalLikelihood
@@ -132,13 +132,14 @@ def log_marginal_likelihood(
         first = torch.logaddexp(first, torch.logsumexp(log_w, 0))
         second = torch.logaddexp(second, torch.logsumexp(2 * log_w, 0))
     effective = torch.exp(2 * first - second)
-    # the variance of the mean of w over the square of that mean; rounding may take it below 0 where all w are equal
+    # (variance of the mean of w) / (mean of w)^2. If all w are equal, rounding may make it negative.
     variance = (n_samples / effective - 1).clamp(min=0) / (n_samples - 1)
     return LogMarginalLikelihood(first - math.log(n_samples), variance.sqrt(), effective)
 
 
 def _log_weights(decoder, x, posterior, k, settings, score):
-    """z [K, B, ...] and log p(x|z) + log p(z) - log q(z|x) [K, B]; without `score`, log q has a gradient of z alone."""
+    """z [K, B, ...] and log w = log p(x|z) + log p(z) - log q(z|x) [K, B]. Without `score`, log q has a gradient by z
+    only, not by mu and logvar."""
     mu, logvar = posterior
     prior, likelihood, obs_logvar, generator, backend = settings
     z, eps, logvar = functional.sample_and_noise(mu, logvar, k, generator, None, backend)
@@ -153,12 +154,12 @@ def _log_weights(decoder, x, posterior, k, settings, score):
 
 
 def _copies(x, k):
-    """k times x, one after the other: [k B, ...]."""
+    """x, k times, one copy after the other: [k B, ...]."""
     return x.expand(k, *x.shape).reshape(-1, *x.shape[1:])
 
 
 class _PathOnly(torch.autograd.Function):
-    """log q(z|x) whose gradient is that of z, -eps / sd, as if mu and logvar were constants."""
+    """log q(z|x) with a gradient by z only: -eps / sd, as if mu and logvar were constants."""
 
     @staticmethod
     def forward(ctx, z, eps, logvar):

@@ -1,12 +1,18 @@
-"""The formulas: maths in plain PyTorch, one file each, right in float64 and differentiable to any order.
+"""The formulas: maths in plain PyTorch, one file for each formula, right in float64, differentiable to any order.
 
-A likelihood is a module with ``PARAMETERS`` (names, in order), ``DEFAULTS`` (values of parameters that may be left
-out), ``SUPPORT`` (closed interval of valid targets, None for the whole line, or "counts" for 0, 1, 2, ..., which are
-also read from integers as they are), ``nll(x, *parameters)`` and ``mean(*parameters)``, element by element. It may have
-``OPTIONS`` and ``CLASS``: those of its class in vae_kernels/likelihoods.py.
+A likelihood is a module with these names:
 
-One in LEVELS is a distribution over levels 0..K-1 (SUPPORT "levels", integers as they are): its one parameter has a
-dimension more than x, [B, K, ...]. Its kernels are ops of their own, vae_kernels/backends/compiled/levels.py.
+    PARAMETERS            the names of the parameters, in order
+    DEFAULTS              the values of the parameters that may be left out
+    SUPPORT               the valid targets: a closed interval, None for the whole line, or "counts" for 0, 1, 2, ...
+                          Integer targets of a count likelihood are not scaled.
+    nll(x, *parameters)   -log p(x), element by element
+    mean(*parameters)     E[x], element by element
+    OPTIONS, CLASS        optional: the options and the name of its class in vae_kernels/likelihoods.py
+
+A likelihood in LEVELS is a distribution over the levels 0..K-1. Its SUPPORT is "levels": integer targets are not
+scaled. Its one parameter [B, K, ...] has one dimension more than x. It has ops of its own:
+vae_kernels/backends/compiled/levels.py.
 """
 
 from importlib import import_module

@@ -2,13 +2,13 @@
 
     -log p(x | l) = -x log sigmoid(l) - (1 - x) log(1 - sigmoid(l)) = log(1 + e^l) - x l
 
-Targets x lie in [0, 1]; between the ends this is the cross-entropy of Kingma & Welling 2014 (arXiv:1312.6114, appendix
-C.1). It is symmetric, nll(x, l) = nll(1 - x, -l), so with a = |l| and t the target mass on the side that l speaks
-against (t = 1 - x for l > 0, else x),
+Targets x lie in [0, 1]. For 0 < x < 1 this is the cross-entropy of Kingma & Welling 2014 (arXiv:1312.6114, appendix
+C.1). The formula is symmetric: nll(x, l) = nll(1 - x, -l). So let a = |l|, and let t be the target's mass on the
+outcome that l makes less likely: t = 1 - x for l > 0, else t = x. Then
 
     -log p = t a + log(1 + e^-a)
 
-where, for x in [0, 1], both terms are >= 0: nothing overflows, nothing cancels.
+For x in [0, 1] both terms are >= 0: nothing overflows, and no digits cancel.
 
     d/dl = sigmoid(l) - x        d/dx = -l        d2/dl2 = sigmoid(l) (1 - sigmoid(l))
 """
@@ -30,8 +30,9 @@ SUPPORT = (0.0, 1.0)
 
 
 def nll(x, logits):
-    """-log p(x | logits) in nats, element by element: x, logits and the result of one shape and floating dtype."""
-    # where, not abs: abs has gradient 0 at 0; a branch that is picked is smooth to any order (0.5 - x at logits = 0).
+    """-log p(x | logits) in nats, element by element. x, logits and the result have one shape and floating dtype."""
+    # where(), not abs(): abs has gradient 0 at 0. where() picks a branch that is smooth, also at logits = 0, where the
+    # gradient is 0.5 - x.
     against = torch.where(logits > 0, 1 - x, x)
     size = torch.where(logits > 0, logits, -logits)
     return against * size + torch.log1p(torch.exp(-size))
@@ -41,7 +42,7 @@ def triton_nll(x, logits):
     """The value, and its derivative by the logits."""
     e = maths.exp_nonpositive(-tl.abs(logits))
     r = maths.reciprocal(1.0 + e)
-    # sigmoid(logits) - x, without the cancellation of 1 - x at large logits
+    # sigmoid(logits) - x; for large logits it is written as (1 - x) - e r, so that no digits cancel
     grad = tl.where(logits < 0.0, tl.fma(e, r, -x), tl.fma(-e, r, 1.0 - x))
     return tl.fma(-logits, x, tl.where(logits > 0.0, logits, 0.0)) + maths.log1p_unit(e), grad
 

@@ -1,19 +1,20 @@
-"""Continuous Bernoulli likelihood with logits l, in nats: the density of the Bernoulli's form on [0, 1].
+"""Continuous Bernoulli likelihood with logits l, in nats: a density on [0, 1] that has the form of the Bernoulli.
 
     p(x | l) = C(l) sigmoid(l)^x (1 - sigmoid(l))^(1 - x),    C(l) = 2 atanh(1 - 2 sigmoid(l)) / (1 - 2 sigmoid(l))
 
 (Loaiza-Ganem & Cunningham 2019, arXiv:1907.06845, section 3; lambda = sigmoid(l)). The Bernoulli likelihood of grey
-values lacks C: it is no density, and its -ELBO is no bound. With 1 - 2 sigmoid(l) = -tanh(l/2), C(l) = l / tanh(l/2),
-and the density is that of an exponential cut off at 1, p = l e^{lx} / (e^l - 1). It is symmetric, nll(x, l) =
-nll(1 - x, -l), so with a = |l| and t the target mass on the side that l speaks against (t = 1 - x for l > 0, else x),
+values lacks the factor C. Without C it is no density, and its -ELBO is no bound. Because 1 - 2 sigmoid(l) = -tanh(l/2),
+C(l) = l / tanh(l/2), and p = l e^{lx} / (e^l - 1) is an exponential density that is cut off at 1. The formula is
+symmetric: nll(x, l) = nll(1 - x, -l). So let a = |l|, and let t be the target's mass on the side that l makes less
+likely: t = 1 - x for l > 0, else t = x. Then
 
     -log p = t a - log(a / (1 - e^-a)) = t a - log(1 + a r(a)),    r(a) = 1 / (1 - e^-a) - 1 / a
 
-r is the mean of x for logits a, 1/2 at a = 0; for a < 1 it is taken by its series (series.py), exact at sigmoid = 1/2.
+r(a) is the mean of x for logits a; r(0) = 1/2. For a < 1 a series gives r (series.py), so r is right near a = 0.
 
     d/dl = r(l) - x = sign(l) (t - (1 - r(a)))        d/dx = -l        1 - r(a) = 1 / a - 1 / (e^a - 1)
 
-A density, so -log p is negative where it is above 1: about -log a at the end that the logits point to.
+A density may be above 1, so -log p may be negative: at the more likely end of [0, 1] it is about -log a.
 """
 
 from typing import TYPE_CHECKING
@@ -35,11 +36,12 @@ SUPPORT = (0.0, 1.0)
 
 
 def nll(x, logits):
-    """-log p(x | logits) in nats, element by element: x, logits and the result of one shape and floating dtype."""
+    """-log p(x | logits) in nats, element by element. x, logits and the result have one shape and floating dtype."""
     against = torch.where(logits > 0, 1 - x, x)
     size = torch.where(logits > 0, logits, -logits)
     near = size < 1
-    small, large = torch.where(near, size, 0), torch.where(near, 1, size)  # neither branch sees the other's arguments
+    # each branch below gets only arguments of its own range: an inf in the other branch would make the gradient NaN
+    small, large = torch.where(near, size, 0), torch.where(near, 1, size)
     log_ratio = torch.where(
         near,
         torch.log1p(small * series.truncated_mean(small)),
@@ -62,9 +64,9 @@ def triton_nll(x, logits):
 
 
 def mean(logits):
-    """E[x] = r(l) = 1 / (1 - e^-l) - 1 / l, of the shape and dtype of logits; not sigmoid(logits), further from 1/2.
+    """E[x] = r(l) = 1 / (1 - e^-l) - 1 / l, of the shape and dtype of logits. It is nearer to 1/2 than sigmoid(logits).
 
-    It is the paper's sigmoid / (2 sigmoid - 1) + 1 / (2 atanh(1 - 2 sigmoid)), section 3, in logits.
+    Section 3 of the paper has the same mean: sigmoid / (2 sigmoid - 1) + 1 / (2 atanh(1 - 2 sigmoid)).
     """
     size = logits.abs()
     near = size < 1

@@ -1,8 +1,9 @@
-"""What the likelihoods of counts share: differences of log-gamma functions that stay exact.
+"""What the count likelihoods share: differences of log-gamma functions that keep their digits.
 
-log Gamma(x + 1) of a million is 1.3e7, and -log p about 10: as a difference of log-gammas it has lost six digits. So
--log p is taken as it is at its least over the mean, which is small, and what a mean beside it costs, the deviance,
-which is a sum of positive terms (Loader 2000, "Fast and accurate computation of binomial probabilities").
+For x = 1e6, log Gamma(x + 1) is 1.3e7 and -log p is about 10. A difference of log-gammas therefore loses six digits. So
+-log p is computed as a sum of two parts (Loader 2000, "Fast and accurate computation of binomial probabilities"). The
+first part is -log p at the best mean, which is small. The second part is the deviance: the cost of another mean, a sum
+of positive terms.
 """
 
 import math
@@ -13,9 +14,10 @@ HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 def log1p_rest(e, ratio):
-    """e - log(1 + e) >= 0, to full relative accuracy however small e is; ratio is 1 + e, which e may not tell near -1.
+    """e - log(1 + e) >= 0, to full relative accuracy for every small e. ratio is 1 + e: near e = -1 the caller knows
+    more digits of 1 + e than e holds.
 
-    From s = e / (2 + e): log(1 + e) = 2 (s + s^3/3 + s^5/5 + ...) and e - 2 s = e s.
+    With s = e / (2 + e), log(1 + e) = 2 (s + s^3/3 + s^5/5 + ...) and e - 2 s = e s.
     """
     near = (ratio > 0.5) & (ratio < 2)
     small = torch.where(near, e, 0)
@@ -27,9 +29,9 @@ def log1p_rest(e, ratio):
     return torch.where(near, s * (small - 2 * z * tail), e - torch.log(torch.where(near, 1, ratio)))
 
 
-# Of S(y) = 1/y (1/12 + ...), in powers of 1/y from the highest, on y >= 1: interpolated at Chebyshev's points, to
-# 5e-17.
-# Stirling's own series has no digits at y = 1, and log-gamma less its leading terms loses them at y = 10.
+# The coefficients of S(y) = 1/y (1/12 + ...) in powers of 1/y, from the highest power down, for y >= 1. They
+# interpolate S at Chebyshev's points, with an error of 5e-17. Stirling's own series is wrong in every digit at y = 1,
+# and the difference of log-gamma and its leading terms loses digits from y = 10 on.
 _STIRLING = (
     0.00021332507059039434, -0.0025056509953055375, 0.013760307115920217, -0.04688918100874011,
     0.11088665527955452, -0.19265682980619173, 0.2535010476781426, -0.25586002906491917,
@@ -41,9 +43,10 @@ _STIRLING = (
 
 
 def stirling_error(y):
-    """log Gamma(y + 1) - (y + 1/2) log y + y - 1/2 log 2 pi, what Stirling's formula lacks: 1/(12 y) at large y.
+    """The error of Stirling's formula: S(y) = log Gamma(y + 1) - (y + 1/2) log y + y - 1/2 log 2 pi, which is 1/(12 y)
+    for large y.
 
-    Below 1 it is taken at 1 + y, from which it differs by (y + 1/2) log(1 + 1/y) - 1.
+    For y < 1, S(y) = S(1 + y) + (y + 1/2) log(1 + 1/y) - 1.
     """
     small = y < 1
     v = 1 / torch.where(small, 1 + y, y)

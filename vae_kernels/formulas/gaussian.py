@@ -4,9 +4,10 @@
 
     d/dloc = -(x - loc) e^-v        d/dx = (x - loc) e^-v        d/dv = 1/2 ( 1 - (x - loc)^2 e^-v )
 
-(Kingma & Welling 2014, arXiv:1312.6114, appendix C.2.) The residual is scaled before it is squared, and in two steps of
-e^{-v/4}: in float32 e^{150} is inf, and 0 inf is NaN, but v = -300 with x = loc has a value. The steps reach down to
-v = -4 log(largest float), -354 in float32 and -2839 in float64; below, x != loc is inf by right, and x = loc is NaN.
+(Kingma & Welling 2014, arXiv:1312.6114, appendix C.2.) The residual is scaled before it is squared, in two steps of
+e^{-v/4}. The reason is a small variance: for v = -300 and x = loc the value is finite, but in float32 e^{150} is inf,
+and 0 * inf is NaN. The two steps are finite down to v = -4 log(largest float), which is -354 in float32 and -2839 in
+float64. Below this v, x != loc rightly gives inf, and x = loc gives NaN.
 """
 
 import math
@@ -29,7 +30,7 @@ SUPPORT = None
 def nll(x, loc, logvar):
     """-log p(x | loc, logvar) in nats, element by element.
 
-    x and loc of one shape; logvar broadcasts to it; all of one floating dtype, which the result has.
+    x and loc have one shape, to which logvar broadcasts. All have one floating dtype, which the result has too.
     """
     root = torch.exp(logvar * -0.25)
     scaled = (x - loc) * root * root
@@ -37,13 +38,14 @@ def nll(x, loc, logvar):
 
 
 def nll_of_sums(squares, logvar, dims=1):
-    """-log p of so many dims in nats, from the sums over them of ((x - loc) e^{-logvar/2})^2 and of logvar."""
+    """-log p over `dims` dims, in nats. squares is the sum over these dims of ((x - loc) e^{-logvar/2})^2, and logvar
+    is the sum of the log-variances."""
     return 0.5 * (squares + logvar + dims * math.log(2 * math.pi))
 
 
 def triton_nll(x, loc, logvar):
     """The value, and its derivatives by loc and logvar."""
-    root = maths.exp_saturated(logvar * -0.25)  # saturated: x = loc is finite however small the variance
+    root = maths.exp_saturated(logvar * -0.25)  # saturated: for x = loc the value is finite at every variance
     scaled = (loc - x) * root * root
     half = 0.5 * scaled
     value = tl.fma(half, scaled, 0.5 * logvar + 0.9189385332046727)  # 1/2 log 2 pi
@@ -51,5 +53,5 @@ def triton_nll(x, loc, logvar):
 
 
 def mean(loc, logvar=None):
-    """E[x] = loc, whatever the variance."""
+    """E[x] = loc, for every variance."""
     return loc

@@ -4,9 +4,9 @@
 
     d/dmu = -d/dm = (mu - m) e^-v        d/dlv = 1/2 expm1(t)        d/dv = -1/2 ( (mu - m)^2 e^-v + expm1(t) )
 
-(Kingma & Welling 2014, arXiv:1312.6114, appendix B, here for any diagonal prior.) e^t - 1 - t is taken as expm1(t) - t:
-its error is the rounding of t, not of 1, so a posterior close to its prior has a small KL and never a negative one.
-The residual is scaled before it is squared, by two steps of e^{-v/4}, for the reason given in gaussian.py.
+(Kingma & Welling 2014, arXiv:1312.6114, appendix B, here for any diagonal prior.) e^t - 1 - t is computed as
+expm1(t) - t: the error is then a rounding of t, not of 1. So the KL of a posterior close to its prior is right, and is
+never negative. The residual is scaled before it is squared, in two steps of e^{-v/4}, for the reason in gaussian.py.
 """
 
 from typing import TYPE_CHECKING
@@ -24,7 +24,8 @@ else:
 def gaussian_kl(mu, logvar, prior_mu=None, prior_logvar=None):
     """KL of N(mu, e^logvar) to N(prior_mu, e^prior_logvar) in nats, element by element.
 
-    mu and logvar of one shape; the prior, two tensors or None for N(0, 1), broadcasts to it; all of one floating dtype.
+    mu and logvar have one shape, to which the two tensors of the prior broadcast. A prior of None is N(0, 1). All have
+    one floating dtype.
     """
     if prior_mu is None or prior_logvar is None:
         return 0.5 * (mu * mu + (torch.expm1(logvar) - logvar))
@@ -35,7 +36,7 @@ def gaussian_kl(mu, logvar, prior_mu=None, prior_logvar=None):
 
 
 def triton_gaussian_kl(mu, logvar, prior_mu, prior_logvar):
-    """The value, and its derivatives by all four; a prior of None is N(0, 1)."""
+    """The value, and its derivatives by all four arguments. A prior of None is N(0, 1)."""
     if prior_mu is None:
         value, minus_x = maths.expm1_pair(logvar)
         return 0.5 * tl.fma(mu, mu, minus_x), mu, 0.5 * value, -mu, -0.5 * tl.fma(mu, mu, value)
@@ -44,5 +45,5 @@ def triton_gaussian_kl(mu, logvar, prior_mu, prior_logvar):
         scaled = (mu - prior_mu) * root * root
         half = 0.5 * scaled
         value, minus_x = maths.expm1_pair(logvar - prior_logvar)
-        of_mu, of_logvar = scaled * root * root, 0.5 * value
-        return tl.fma(half, scaled, 0.5 * minus_x), of_mu, of_logvar, -of_mu, -tl.fma(half, scaled, of_logvar)
+        by_mu, by_logvar = scaled * root * root, 0.5 * value
+        return tl.fma(half, scaled, 0.5 * minus_x), by_mu, by_logvar, -by_mu, -tl.fma(half, scaled, by_logvar)

@@ -4,9 +4,9 @@
 
     d/dloc = -sign(x - loc) e^-s        d/dx = sign(x - loc) e^-s        d/ds = 1 - |x - loc| e^-s
 
-with sign(0) = 0, as PyTorch has it. At s = 0 it is the L1 loss, sum |x - loc|, and a constant; with a learned s, the
-absolute error weighs as the data say. e^-s comes in two steps of e^{-s/2}: where it is infinite in float32, x = loc
-still has a value. scale = e^s is that of torch.distributions.Laplace; the variance is 2 e^{2s}.
+with sign(0) = 0, as in PyTorch. At s = 0 it is the L1 loss, sum |x - loc|, plus a constant. If s is learned, the data
+set the weight of the absolute error. e^-s is applied in two steps of e^{-s/2}: so x = loc has a finite value where e^-s
+is inf in float32. scale = e^s is the scale of torch.distributions.Laplace; the variance is 2 e^{2s}.
 """
 
 import math
@@ -29,10 +29,10 @@ SUPPORT = None
 def nll(x, loc, logscale):
     """-log p(x | loc, logscale) in nats, element by element.
 
-    x and loc of one shape; logscale broadcasts to it; all of one floating dtype, which the result has.
+    x and loc have one shape, to which logscale broadcasts. All have one floating dtype, which the result has too.
     """
     residual = x - loc
-    # not abs, whose derivative at NaN is 0
+    # where(), not abs(): the derivative of abs at NaN is 0
     sign = torch.where(residual > 0, 1.0, torch.where(residual < 0, -1.0, residual)).detach()
     root = torch.exp(logscale * -0.5)
     return residual * sign * root * root + logscale + math.log(2)
@@ -48,5 +48,5 @@ def triton_nll(x, loc, logscale):
 
 
 def mean(loc, logscale=None):
-    """E[x] = loc, whatever the scale."""
+    """E[x] = loc, for every scale."""
     return loc

@@ -7,9 +7,10 @@ and, with the responsibilities r_k = exp(s_k - log p(z)),
     d/dz_d = -sum_k r_k (z_d - m_kd) e^{-v_kd}             d/dm_kd = r_k (z_d - m_kd) e^{-v_kd}
     d/dv_kd = 1/2 r_k ( (z_d - m_kd)^2 e^{-v_kd} - 1 )     d/dlog w_k = r_k
 
-(Bishop 2006, Pattern Recognition and Machine Learning, section 9.2.) The squares are taken of differences, and not
-expanded to z^2 - 2 z m + m^2, which a matrix product could compute: that cancels where |m| is many standard deviations.
-The kernels take the log-sum-exp online, a tile of components at a time; here it is written out.
+(Bishop 2006, Pattern Recognition and Machine Learning, section 9.2.) The differences z_d - m_kd are squared. A matrix
+product could compute the expanded square z^2 - 2 z m + m^2, but the expanded square loses its digits where |m| is many
+standard deviations. The kernels compute the log-sum-exp online, one tile of components after the other. The plain
+PyTorch below computes all components at once.
 """
 
 from typing import TYPE_CHECKING
@@ -29,13 +30,13 @@ else:
 def mixture(z, loc, logvar, log_weight, *, ahead=True):
     """log p(z) [N] for z [N, D], loc and logvar [K, D], log_weight [K] (normalised); all of one floating dtype.
 
-    `ahead` is for the kernels (backends/compiled/mixture.py). This takes memory for N x K x D numbers.
+    Only the kernels use `ahead` (backends/compiled/mixture.py). This function takes memory for N x K x D numbers.
     """
     return torch.logsumexp(log_weight - gaussian.nll(z[:, None], loc, logvar).sum(-1), -1)
 
 
 def triton_root(logvar):
-    """e^{-logvar/4}: csrc/formulas/mixture.h says why the kernels have this, and why the functions below are so."""
+    """e^{-logvar/4}. csrc/formulas/mixture.h gives the reasons for this function and for the functions below."""
     return maths.exp_saturated(-0.25 * logvar)
 
 
@@ -52,7 +53,7 @@ def triton_score(constant, squares):
 
 
 def triton_join(top, total, other_top, other_total):
-    """Two log-sum-exps, each a largest number and the sum of e^{number - top}."""
+    """Join two log-sum-exps. Each has `top`, the largest of its numbers, and `total`, its sum of e^{number - top}."""
     new_top = tl.maximum(top, other_top)
     before, other = (maths.exp_or_zero(top - new_top), maths.exp_or_zero(other_top - new_top))
     return new_top, tl.fma(total, before, other_total * other)
@@ -67,7 +68,7 @@ def triton_responsibility(score, top, log_total):
 
 
 def triton_within(u):
-    """As far as its square is finite."""
+    """u, clamped to the range in which u^2 is finite."""
     if u.dtype == tl.float64:
         return tl.minimum(tl.maximum(u, -1.3407807929942596e154), 1.3407807929942596e154)
     else:

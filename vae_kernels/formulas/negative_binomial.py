@@ -3,23 +3,26 @@
     -log p(x | a, t) = log x! + log Gamma(s) - log Gamma(x + s) + x log(1 + s / mu) + s log(1 + mu / s)
 
 with mu = e^a and s = e^t; the variance is mu + mu^2 / s (Lopez et al. 2018, "Deep generative modeling for single-cell
-transcriptomics"). As s grows it is the Poisson likelihood. The same parameters elsewhere:
+transcriptomics"). For large s it becomes the Poisson likelihood. Other libraries have the same parameters:
 
     here                    scvi-tools                                torch.distributions.NegativeBinomial
     log_mean                log(px_rate)                              logits + log(total_count)
     log_inverse_dispersion  px_r as it is stored; theta = exp(px_r)   log(total_count)
     log_mean - log_inverse_dispersion                                 logits
 
-Every term above is large where s or x is. So for x > 0 it is taken as in counts.py, at mu = x, and the deviance:
+Every term above is large where s or x is large. So for x > 0, -log p is computed as counts.py says: the value at mu =
+x, plus the deviance.
 
     -log p = x h(e) + s h(f) + S(x) + S(s) - S(x + s) + 1/2 log(2 pi x (x + s) / s),        h(e) = e - log(1 + e)
     f = (x - mu) / (s + mu),        e = -f s / x
 
-(R's dnbinom, after Loader 2000), where S is what Stirling's formula lacks. The derivatives need no digamma of s:
+(R's dnbinom, after Loader 2000), where S is the error of Stirling's formula (counts.py). The derivatives need no
+digamma of s:
 
     d/da = (mu - x) s / (s + mu)        d/dt = s h(f) + s S'(s) - s S'(x + s) - 1/2 x / (x + s)
 
-x is not checked: negative or fractional counts have no likelihood. x = 0 is a case of its own, with no derivative by x.
+x is not checked: a negative or fractional count has no likelihood. x = 0 has a formula of its own, without a derivative
+by x.
 """
 
 from typing import TYPE_CHECKING
@@ -44,15 +47,16 @@ SUPPORT = "counts"
 def nll(x, log_mean, log_inverse_dispersion):
     """-log p(x | log_mean, log_inverse_dispersion) in nats, element by element.
 
-    x and log_mean of one shape, to which log_inverse_dispersion broadcasts; all of one floating dtype, the result's.
+    x and log_mean have one shape, to which log_inverse_dispersion broadcasts. All have one floating dtype, which the
+    result has too.
     """
-    none = x == 0
-    some = nll_of_some(torch.where(none, 1, x), log_mean, log_inverse_dispersion)
-    return torch.where(none, nll_of_none(log_mean, log_inverse_dispersion), some)
+    zero = x == 0
+    positive = nll_of_some(torch.where(zero, 1, x), log_mean, log_inverse_dispersion)
+    return torch.where(zero, nll_of_none(log_mean, log_inverse_dispersion), positive)
 
 
 def nll_of_none(log_mean, log_inverse_dispersion):
-    """nll for x = 0: s log(1 + mu / s), or mu - s h(mu / s) where mu is the smaller: as s grows, it is mu."""
+    """nll for x = 0: s log(1 + mu / s), written as mu - s h(mu / s) where mu < s. For large s it is mu."""
     excess, s = log_mean - log_inverse_dispersion, torch.exp(log_inverse_dispersion)
     e = torch.exp(torch.where(excess > 0, 0, excess))
     softplus = torch.logaddexp(excess, torch.zeros_like(excess))
@@ -64,27 +68,27 @@ def nll_of_some(x, log_mean, log_inverse_dispersion):
     mu, s, excess = torch.exp(log_mean), torch.exp(log_inverse_dispersion), log_mean - log_inverse_dispersion
     power = torch.exp(torch.where(excess > 0, -excess, excess))
     share = torch.where(excess > 0, power, 1) / (1 + power)  # s / (s + mu), with an exact derivative near 1
-    of_s = (x - mu) / (s + mu)
-    ratio = torch.where(of_s > -0.5, 1 + of_s, (x + s) / (s + mu))
-    deviance = s * counts.log1p_rest(of_s, ratio) + x * counts.log1p_rest((mu - x) / x * share, ratio * (mu / x))
+    f = (x - mu) / (s + mu)
+    ratio = torch.where(f > -0.5, 1 + f, (x + s) / (s + mu))
+    deviance = s * counts.log1p_rest(f, ratio) + x * counts.log1p_rest((mu - x) / x * share, ratio * (mu / x))
     errors = counts.stirling_error(x) + counts.stirling_error(s) - counts.stirling_error(x + s)
     return deviance + errors + 0.5 * (torch.log(x) + torch.log1p(x / s)) + counts.HALF_LOG_2PI
 
 
 def triton_nll(x, log_mean, log_inverse_dispersion):
-    """The value, and its derivatives by both: csrc/formulas/negative_binomial.h says why so."""
-    none = x == 0.0
+    """The value, and its derivatives by both parameters. csrc/formulas/negative_binomial.h explains the steps."""
+    zero = x == 0.0
     value, by_mean, by_t = triton_none(log_mean, log_inverse_dispersion)
-    other, other_by_mean, other_by_t = triton_some(tl.where(none, 1.0, x), log_mean, log_inverse_dispersion)
-    value = tl.where(none, value, other)
-    return value, tl.where(none, by_mean, other_by_mean), tl.where(none, by_t, other_by_t)
+    other, other_by_mean, other_by_t = triton_some(tl.where(zero, 1.0, x), log_mean, log_inverse_dispersion)
+    value = tl.where(zero, value, other)
+    return value, tl.where(zero, by_mean, other_by_mean), tl.where(zero, by_t, other_by_t)
 
 
 def triton_none(log_mean, log_inverse_dispersion):
     """triton_nll for x = 0."""
     excess = log_mean - log_inverse_dispersion
     moved = excess - log_mean
-    lost = (log_mean - (excess - moved)) - (log_inverse_dispersion + moved)  # what rounding took from it (Knuth)
+    lost = (log_mean - (excess - moved)) - (log_inverse_dispersion + moved)  # the rounding error of excess (Knuth)
     over = excess > 0.0
     e = maths.exp_nonpositive_to_an_ulp(-tl.abs(excess))
     e = tl.fma(e, tl.where(over, -lost, lost), e)
@@ -100,24 +104,25 @@ def triton_some(x, log_mean, log_inverse_dispersion):
     """triton_nll for x > 0."""
     a, t = maths.at_most(maths.at_least(log_mean, -60.0), 60.0), log_inverse_dispersion
     mu, s = maths.exp_within(a), maths.exp_within(maths.at_most(maths.at_least(t, -60.0), 60.0))
-    of_total, of_x, n = maths.reciprocal(s + mu), maths.reciprocal(x), x + s
-    of_n, ratio = maths.reciprocal(n), n * of_total
-    slope = (mu - x) * (s * of_total)
-    of_s = s * tile_counts.log1p_rest((x - mu) * of_total, ratio)
-    deviance = tl.fma(slope, log_mean - a, tl.fma(x, tile_counts.log1p_rest(slope * of_x, ratio * (mu * of_x)), of_s))
+    inverse_total, inverse_x, n = maths.reciprocal(s + mu), maths.reciprocal(x), x + s
+    inverse_n, ratio = maths.reciprocal(n), n * inverse_total
+    slope = (mu - x) * (s * inverse_total)
+    s_rest = s * tile_counts.log1p_rest((x - mu) * inverse_total, ratio)  # s h(f)
+    x_rest = tile_counts.log1p_rest(slope * inverse_x, ratio * (mu * inverse_x))  # h(e)
+    deviance = tl.fma(slope, log_mean - a, tl.fma(x, x_rest, s_rest))
     small = s < 1.0
     inverse, step = maths.reciprocal(tl.where(small, s + 1.0, s)), maths.log1p_unit(maths.at_most(s, 1.0)) - t
     error, by_t = tile_counts.stirling(inverse)
-    error_n, slope_n = tile_counts.stirling(maths.at_most(of_n, 1.0))
-    error_x, _ = tile_counts.stirling(maths.at_most(of_x, 1.0))
+    error_n, slope_n = tile_counts.stirling(maths.at_most(inverse_n, 1.0))
+    error_x, _ = tile_counts.stirling(maths.at_most(inverse_x, 1.0))
     error += tl.where(small, tl.fma(s + 0.5, step, s * 0.0 - 1.0), 0.0)
     by_t = tl.where(small, tl.fma(s, step, -(s + 0.5 + by_t * s) * inverse), -by_t)
-    by_t = of_s + tl.fma(tl.fma(slope_n, s, -0.5 * x), of_n, by_t)
+    by_t = s_rest + tl.fma(tl.fma(slope_n, s, -0.5 * x), inverse_n, by_t)
     root = tile_counts.log(x * tl.where(small, n, tl.fma(x, inverse, 1.0))) - tl.where(small, t, 0.0)
     value = deviance + (error_x + error - error_n) + tl.fma(root, 0.5, tile_counts.half_log_2pi(x))
     return value, slope, by_t
 
 
 def mean(log_mean, log_inverse_dispersion=None):
-    """E[x] = exp(log_mean), whatever the dispersion."""
+    """E[x] = exp(log_mean), for every dispersion."""
     return torch.exp(log_mean)

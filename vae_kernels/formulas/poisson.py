@@ -2,12 +2,13 @@
 
     -log p(x | a) = e^a - x a + log x!        d/da = e^a - x
 
-For x > 0 that is what it is at the best rate, x, and the deviance, which are small where x a and log x! are not:
+x a and log x! may be large where -log p is small. So for x > 0, -log p is computed as the deviance plus the value at
+the best rate, which is x. Both parts are small:
 
     -log p = x h((e^a - x) / x) + 1/2 log 2 pi x + S(x),        h(e) = e - log(1 + e)
 
-where S is what Stirling's formula lacks (counts.py). x is not checked: a negative or fractional one has no likelihood.
-x = 0 is a case of its own, with no derivative by x.
+where S is the error of Stirling's formula (counts.py). x is not checked: a negative or fractional count has no
+likelihood. x = 0 has a formula of its own, without a derivative by x.
 """
 
 from typing import TYPE_CHECKING
@@ -30,24 +31,25 @@ SUPPORT = "counts"
 
 
 def nll(x, log_rate):
-    """-log p(x | log_rate) in nats, element by element: x, log_rate and the result of one shape and floating dtype."""
-    none, rate = x == 0, torch.exp(log_rate)
-    x = torch.where(none, 1, x)
-    some = x * counts.log1p_rest((rate - x) / x, rate / x) + counts.stirling_error(x) + 0.5 * torch.log(x)
-    return torch.where(none, rate, some + counts.HALF_LOG_2PI)
+    """-log p(x | log_rate) in nats, element by element. x, log_rate and the result have one shape and floating
+    dtype."""
+    zero, rate = x == 0, torch.exp(log_rate)
+    x = torch.where(zero, 1, x)
+    positive = x * counts.log1p_rest((rate - x) / x, rate / x) + counts.stirling_error(x) + 0.5 * torch.log(x)
+    return torch.where(zero, rate, positive + counts.HALF_LOG_2PI)
 
 
 def triton_nll(x, log_rate):
-    """The value, and its derivative by the log-rate: csrc/formulas/poisson.h says why so."""
-    none = x == 0.0
-    rate, k = maths.exp(log_rate), tl.where(none, 1.0, x)
+    """The value, and its derivative by the log-rate. csrc/formulas/poisson.h explains the steps."""
+    zero = x == 0.0
+    rate, k = maths.exp(log_rate), tl.where(zero, 1.0, x)
     low = maths.at_least(log_rate, -60.0)
     r, inverse = maths.exp(low), maths.reciprocal(k)
     slope = r - k
     deviance = tl.fma(-k, log_rate - low, k * tile_counts.log1p_rest(slope * inverse, r * inverse))
     error, _ = tile_counts.stirling(maths.at_most(inverse, 1.0))
-    some = deviance + error + tl.fma(tile_counts.log(k), 0.5, tile_counts.half_log_2pi(k))
-    return tl.where(none, rate, some), tl.where(none, rate, slope)
+    positive = deviance + error + tl.fma(tile_counts.log(k), 0.5, tile_counts.half_log_2pi(k))
+    return tl.where(zero, rate, positive), tl.where(zero, rate, slope)
 
 
 def mean(log_rate):

@@ -1,6 +1,6 @@
-"""What several formulas need near a point where their closed form is 0 / 0."""
+"""A series that several formulas need near the point where their closed form is 0 / 0."""
 
-# B_2n / (2n)! for n = 1 to 12, B being the Bernoulli numbers
+# B_2n / (2n)! for n = 1 to 12; B_2n are the Bernoulli numbers
 _COEFFICIENTS = (
     1 / 12,
     -1 / 720,
@@ -18,11 +18,12 @@ _COEFFICIENTS = (
 
 
 def truncated_mean(a):
-    """1 / (1 - e^-a) - 1 / a for |a| <= 1: the mean of the density that goes as e^{at} on [0, 1].
+    """1 / (1 - e^-a) - 1 / a for |a| <= 1: the mean of the density on [0, 1] that is proportional to e^{at}.
 
         1/2 + sum_n B_2n / (2n)! a^{2n-1}        (Abramowitz & Stegun 4.5.67, at a / 2, halved)
 
-    converges for |a| < 2 pi; at |a| <= 1 each term is a 39th of the one before, and twelve reach 1e-20.
+    The series converges for |a| < 2 pi. For |a| <= 1 each term is at most 1/39 of the term before, so twelve terms
+    reach 1e-20.
     """
     square = a * a
     p = _COEFFICIENTS[-1]

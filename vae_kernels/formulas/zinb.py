@@ -1,19 +1,20 @@
-"""Zero-inflated negative binomial likelihood of counts x: with probability sigmoid(d) the count is dropped, and is 0.
+"""Zero-inflated negative binomial likelihood of counts x: with probability sigmoid(d) the count is dropped to 0.
 
     p(0) = sigmoid(d) + sigmoid(-d) q(0)        p(x) = sigmoid(-d) q(x), x > 0
 
-in nats, with its constants; q is the negative binomial with log-mean a and log inverse dispersion t, whose -log q(x) is
-n (negative_binomial.py), and d the dropout logits (Lopez et al. 2018, "Deep generative modeling for single-cell
-transcriptomics"). The parameters in scvi-tools are px_rate, px_r and px_dropout: log(px_rate), px_r as it is stored
-(theta = exp(px_r)) and px_dropout are what is given here.
+in nats, with its constants. q is the negative binomial with log-mean a and log inverse dispersion t, n(x) = -log q(x)
+(negative_binomial.py), and d are the dropout logits (Lopez et al. 2018, "Deep generative modeling for single-cell
+transcriptomics"). scvi-tools has the parameters px_rate, px_r and px_dropout. Here they are log_mean = log(px_rate),
+log_inverse_dispersion = px_r as it is stored (theta = exp(px_r)), and dropout_logits = px_dropout.
 
     x > 0:  -log p = n(x) + log(1 + e^d)
             d/dd = sigmoid(d)
     x = 0:  -log p = log(1 + y) = log(1 + e^d) - log(e^d + e^-n),        y = (1 - e^-n) / (e^d + e^-n)
             d/dd = -(1 - e^-n) sigmoid(d + n) sigmoid(-d)        d/dn = sigmoid(-d - n)
 
-y is positive: where all but a part of p(0) is 1, log(1 + y) is that part to full accuracy, and a difference is not. It
-is taken where y may be large. x is not checked: negative or fractional counts have no likelihood.
+y is positive. Where p(0) is close to 1, y is small, and log(1 + y) keeps all digits; the difference of logarithms does
+not. Where y may be large, the difference of logarithms is used. x is not checked: a negative or fractional count has no
+likelihood.
 """
 
 from typing import TYPE_CHECKING
@@ -39,29 +40,30 @@ CLASS = "ZeroInflatedNegativeBinomial"  # in vae_kernels.likelihoods
 def nll(x, log_mean, log_inverse_dispersion, dropout_logits):
     """-log p(x | log_mean, log_inverse_dispersion, dropout_logits) in nats, element by element.
 
-    x and log_mean of one shape; the others broadcast to it; all of one floating dtype, which the result has.
+    x and log_mean have one shape, to which the other parameters broadcast. All have one floating dtype, which the
+    result has too.
     """
-    none = x == 0
+    zero = x == 0
     kept = torch.logaddexp(dropout_logits, torch.zeros_like(dropout_logits))
-    some = nb.nll_of_some(torch.where(none, 1, x), log_mean, log_inverse_dispersion) + kept
-    of_none = nb.nll_of_none(log_mean, log_inverse_dispersion)
-    return torch.where(none, _dropped(torch.where(none, of_none, 1), torch.where(none, dropout_logits, 0)), some)
+    positive = nb.nll_of_some(torch.where(zero, 1, x), log_mean, log_inverse_dispersion) + kept
+    n = nb.nll_of_none(log_mean, log_inverse_dispersion)
+    return torch.where(zero, _nll_at_zero(torch.where(zero, n, 1), torch.where(zero, dropout_logits, 0)), positive)
 
 
-def _dropped(n, d):
-    """log(1 + y)."""
+def _nll_at_zero(n, d):
+    """nll for x = 0: log(1 + y)."""
     rare = (n > 1) & (d < -1)  # p(0) is far from 1
     power, q = torch.exp(torch.where(d > 0, -d, d)), torch.exp(-n)
-    whole = torch.where(n > 1, 1 - q, -torch.expm1(-n))  # autograd has 1 + expm1 for the derivative
+    whole = torch.where(n > 1, 1 - q, -torch.expm1(-n))  # for large n autograd's 1 + expm1(-n) loses digits
     y = torch.where(d > 0, power, 1) * whole / torch.where(rare, 1, torch.where(d > 0, 1 + power * q, power + q))
     return torch.where(rare, torch.logaddexp(d, torch.zeros_like(d)) - torch.logaddexp(d, -n), torch.log1p(y))
 
 
 def triton_nll(x, log_mean, log_inverse_dispersion, dropout_logits):
-    """The value, and its derivatives by all three: csrc/formulas/zinb.h says why so."""
-    d, none = dropout_logits, x == 0.0
+    """The value, and its derivatives by all three parameters. csrc/formulas/zinb.h explains the steps."""
+    d, zero = dropout_logits, x == 0.0
     n, by_mean, by_t = nb.triton_none(log_mean, log_inverse_dispersion)
-    other, other_by_mean, other_by_t = nb.triton_some(tl.where(none, 1.0, x), log_mean, log_inverse_dispersion)
+    other, other_by_mean, other_by_t = nb.triton_some(tl.where(zero, 1.0, x), log_mean, log_inverse_dispersion)
     over = d > 0.0
     # x > 0
     e = maths.exp_nonpositive(-tl.abs(d))
@@ -75,9 +77,9 @@ def triton_nll(x, log_mean, log_inverse_dispersion, dropout_logits):
     inverse = maths.reciprocal(tl.where(over, tl.fma(power, e, 1.0), e + power))
     share = power * mine * inverse
     by_d = minus_1 * (rest * inverse) * maths.quotient(mine, 1.0 + e)
-    value = tl.where(none, maths.log1p(-minus_1 * mine * inverse) + far, other)
-    by_mean = tl.where(none, share * by_mean, other_by_mean)
-    return value, by_mean, tl.where(none, share * by_t, other_by_t), tl.where(none, by_d, other_by_d)
+    value = tl.where(zero, maths.log1p(-minus_1 * mine * inverse) + far, other)
+    by_mean = tl.where(zero, share * by_mean, other_by_mean)
+    return value, by_mean, tl.where(zero, share * by_t, other_by_t), tl.where(zero, by_d, other_by_d)
 
 
 def mean(log_mean, log_inverse_dispersion, dropout_logits):

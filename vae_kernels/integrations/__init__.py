@@ -1,4 +1,4 @@
-"""The objective inside other libraries. Each file needs its library, so none is imported here.
+"""The objective inside other libraries. Each file needs another library, so this package imports no file by itself.
 
 scvi.py  scvi-tools
 """

@@ -7,10 +7,12 @@
     model.train()
     detach(model)  # scvi-tools' own again, to the bit
 
-A training step is replaced, and of it no more than log p(x|z), z, KL(q(z|x) || N(0, I)) and their mean. The networks,
-the KL warm-up, batches and covariates, library sizes and their KL, and what is logged stay scvi-tools' code; so does
-all that takes no gradients: validation, ELBO, marginal likelihood, posterior samples, differential expression. Needs
-scvi-tools (`pip install "vae-kernels[scvi]"`), in a version of VERSIONS. More: docs/scvi.md.
+Only the training step changes, and in it only log p(x|z), z, KL(q(z|x) || N(0, I)) and their mean. scvi-tools' own code
+computes the rest: the networks, the KL warm-up, batches and covariates, library sizes and their KL, and the logs. It
+also
+computes everything without gradients: validation, ELBO, marginal likelihood, posterior samples, differential
+expression. This file needs scvi-tools (`pip install "vae-kernels[scvi]"`), in a version of VERSIONS. More:
+docs/scvi.md.
 """
 
 from contextlib import contextmanager
@@ -26,10 +28,10 @@ from ..functional import fused_elbo, sample_kl
 from ..typing import Backend, LikelihoodName
 
 VERSIONS = ("1.4.0.post1", "1.4.1", "1.4.2")
-"""The versions of scvi-tools that the tests of this module have passed with."""
+"""The versions of scvi-tools with which the tests of this module have passed."""
 
 LIKELIHOODS: dict[str, LikelihoodName] = {"zinb": "zinb", "nb": "negative_binomial", "poisson": "poisson"}
-"""gene_likelihood of scvi-tools -> likelihood of this package. "normal" is not among them."""
+"""gene_likelihood of scvi-tools -> likelihood of this package. "normal" is not supported."""
 
 
 def _require(versions):
@@ -42,7 +44,7 @@ def _require(versions):
         raise ImportError(f"scvi-tools: got version {found}, {expected}: the loss of others is not known here")
 
 
-_require(VERSIONS)  # before the import of anything that another version may not have
+_require(VERSIONS)  # before the imports below, which another version may not have
 
 from scvi.model import SCVI  # noqa: E402
 from scvi.module import VAE  # noqa: E402
@@ -53,7 +55,7 @@ from scvi.utils import unsupported_if_adata_minified  # noqa: E402
 def attach(model: SCVI, *, backend: Backend = "auto") -> SCVI:
     """Let this SCVI model train with our likelihood, sample and KL, until detach(model). Attaching again is allowed.
 
-    Files that model.save writes, copies and pickles are plain scvi-tools, attached or not.
+    Copies, pickles and the files of model.save are plain scvi-tools, also of an attached model.
 
     Args:
         model: a scvi.model.SCVI, trained or not, with gene_likelihood "zinb", "nb" or "poisson".
@@ -92,17 +94,17 @@ def _check(model):
 
 _PARAMS, _KL = "vae_kernels: parameters of the likelihood", "vae_kernels: KL of z"
 
-# log of the library size of a cell without counts, in place of -inf, whose products with 0 are NaN: a mean of exp(-80)
-# is as good as none, and no cell with a count has so small a size.
+# The log library size of a cell without counts. It is not -inf, because -inf * 0 is NaN. A mean of exp(-80) acts like a
+# mean of 0, and no cell with a count has so small a size.
 _NO_COUNTS = -80.0
 
 
 class _FusedVAE(VAE):
     """VAE, with a training step of this package.
 
-    The steps of VAE are called, and give what they always do; beside it stands what loss() needs of ours. A training
-    step is known by its gradients, not by self.training: scvi-tools leaves a model in evaluation mode when it has been
-    trained or loaded, and Lightning (>= 2.2) trains it further as it is.
+    The methods of VAE are called, and their outputs are kept. The values that loss() needs are added to the outputs. A
+    training step is recognised by enabled gradients, not by self.training: scvi-tools leaves a trained or loaded model
+    in evaluation mode, and Lightning (>= 2.2) does not change the mode when it trains this model again.
     """
 
     def _regular_inference(self, *args, **kwargs):
@@ -113,7 +115,7 @@ class _FusedVAE(VAE):
             outputs["z"] = self.z_encoder.z_transformation(z)
         return outputs
 
-    # the signature is VAE's: scvi-tools looks at it
+    # the signature must be that of VAE, because scvi-tools inspects the signature
     def generative(
         self, z, library, batch_index, cont_covs=None, cat_covs=None, size_factor=None, y=None, transform_batch=None
     ):
@@ -174,7 +176,7 @@ class _FusedVAE(VAE):
 
 @contextmanager
 def _outputs(*layers):
-    """A list for each layer, of what it gave while the context was open."""
+    """A list for each layer: the outputs of the layer while the context is open."""
     seen = tuple([] for _ in layers)
     handles = [
         layer.register_forward_hook(lambda _, inputs, output, seen=s: seen.append(output))
@@ -188,9 +190,9 @@ def _outputs(*layers):
 
 
 class _LogRate(torch.autograd.Function):
-    """log_softmax(logits) + log_size, from scale = softmax(logits), which scvi-tools has computed.
+    """log_softmax(logits) + log_size, computed from scale = softmax(logits), which scvi-tools has computed already.
 
-    The logarithm of the sum of all exp(logits) is max(logits) - log(max(scale)): max(scale) is no less than 1 / genes.
+    log sum exp(logits) = max(logits) - log(max(scale)). The logarithm is safe, because max(scale) >= 1 / genes.
     """
 
     @staticmethod
@@ -207,5 +209,5 @@ class _LogRate(torch.autograd.Function):
 
 
 def _log_softplus(a):
-    """log(log(1 + exp(a))): a itself where that is its float32, and softplus may be 0."""
+    """log(log(1 + exp(a))). For a <= -17 it is a itself, to float32 accuracy; there softplus(a) may be 0."""
     return torch.where(a > -17, softplus(a.clamp(min=-17)).log(), a)

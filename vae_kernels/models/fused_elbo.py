@@ -1,4 +1,4 @@
-"""The objective as an nn.Module, for those who keep their losses in modules."""
+"""The objective as an nn.Module, for code that keeps its losses in modules."""
 
 from typing import TYPE_CHECKING
 
@@ -11,13 +11,13 @@ from .settings import Settings
 
 
 class FusedELBO(Settings):
-    """fused_elbo with its settings kept: `FusedELBO(likelihood="gaussian")(recon, x, mu, logvar)`.
+    """fused_elbo as a module that keeps the settings: `FusedELBO(likelihood="gaussian")(recon, x, mu, logvar)`.
 
-    The settings and the call are those of fused_elbo. `FusedELBO.likelihood` is what was given, a name or an object.
-    Tensors and controls among the settings move with the module and are saved with it: an nn.Parameter as obs_logvar,
-    or in prior=(mu, logvar), is trained; any other tensor is a buffer; a control,
+    The settings and the arguments of a call are those of fused_elbo. `FusedELBO.likelihood` is the name or the object
+    that the constructor got. Tensors and controls among the settings move with the module and are saved with it. An
+    nn.Parameter as obs_logvar, or in prior=(mu, logvar), is trained. Any other tensor is a buffer. A control, such as
     `beta=vk.controls.LinearWarmup(1000)`, is a child module. Give the control itself: its bare `value` is a TypeError,
-    as it would be cut off. load_state_dict takes these settings as VAE does.
+    because the module would keep the value and lose the control. load_state_dict treats these settings as VAE does.
     """
 
     if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Small VAEs ready to train: of fully connected layers, and of convolutions."""
+"""Small VAEs that are ready to train: one of fully connected layers, one of convolutions."""
 
 import math
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from .vae import VAE
 
 
 class _Split(nn.Module):
-    """[B, n*C, ...] -> a tuple of n tensors [B, C, ...], views: one for each parameter of the likelihood."""
+    """[B, n*C, ...] -> a tuple of n views [B, C, ...]: one for each parameter of the likelihood."""
 
     def __init__(self, n):
         super().__init__()
@@ -25,7 +25,7 @@ class _Split(nn.Module):
 
 
 def _check(likelihood, outputs, sizes):
-    """Arguments that the builders share. `sizes`: name -> ints that must all be positive."""
+    """Check the arguments that mlp_vae and conv_vae share. `sizes`: name -> ints that must all be positive."""
     likelihood = checks.likelihood(likelihood)
     if likelihood in LEVELS:
         raise ValueError(f"likelihood: {likelihood!r} needs a decoder with levels along dimension 1; expected VAE(...)")
@@ -49,10 +49,11 @@ def mlp_vae(
 ) -> VAE:
     """A VAE of fully connected layers with ReLU: the standard small model, for data of any shape.
 
-    input_shape: shape of one x, without the batch.
-    hidden:      widths of the encoder's hidden layers; the decoder has them in reverse.
-    outputs:     how many of the likelihood's parameters the decoder predicts: 1 is a tensor, more is a tuple.
-    kwargs:      the rest of `VAE`.
+    input_shape: the shape of one x, without the batch.
+    hidden:      the widths of the encoder's hidden layers. The decoder has the same widths in reverse order.
+    outputs:     how many of the likelihood's parameters the decoder predicts. With 1 the decoder gives a tensor, with
+                 more it gives a tuple.
+    kwargs:      the other arguments of `VAE`.
     """
     input_shape, hidden = tuple(input_shape), tuple(hidden)
     _check(likelihood, outputs, {"input_shape": input_shape, "latent_dim": (latent_dim,), "hidden": hidden})
@@ -85,9 +86,10 @@ def conv_vae(
     """A small convolutional VAE for images of any height and width.
 
     input_shape: (C, H, W).
-    channels:    widths of the encoder's stride-2 convolutions; the decoder mirrors them.
-    outputs:     how many of the likelihood's parameters the decoder predicts: 1 is a tensor, more is a tuple.
-    kwargs:      the rest of `VAE`.
+    channels:    the widths of the encoder's stride-2 convolutions. The decoder has the same widths in reverse order.
+    outputs:     how many of the likelihood's parameters the decoder predicts. With 1 the decoder gives a tensor, with
+                 more it gives a tuple.
+    kwargs:      the other arguments of `VAE`.
     """
     input_shape, channels = tuple(input_shape), tuple(channels)
     _check(likelihood, outputs, {"input_shape": input_shape, "latent_dim": (latent_dim,), "channels": channels})
@@ -101,7 +103,8 @@ def conv_vae(
     narrow = outputs * c
     for before, after in zip((c, *channels), channels, strict=False):
         down += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.ReLU()]
-        # A stride-2 convolution sends n to ceil(n/2) =: m; the transposed one gives 2m - 1, plus 1 if n was even.
+        # A stride-2 convolution makes m = ceil(n/2) pixels of n. Its transpose makes 2m - 1 pixels of m, which is one
+        # pixel too few if n was even.
         even = (1 - h % 2, 1 - w % 2)
         up = [nn.ReLU(), nn.ConvTranspose2d(after, narrow, 3, stride=2, padding=1, output_padding=even), *up]
         h, w, narrow = (h + 1) // 2, (w + 1) // 2, after

@@ -12,18 +12,18 @@ from ..core.penalty import UNITS
 from ..priors import Prior
 from ..typing import FreeBitsLike, FreeBitsUnit, Number, PriorLike
 
-_OF_LOSS = ("beta", "rec_weight", "free_bits_nats", "obs_logvar")
-_KEPT = (*_OF_LOSS, "prior_mu", "prior_logvar")
+_LOSS_SETTINGS = ("beta", "rec_weight", "free_bits_nats", "obs_logvar")
+_KEPT = (*_LOSS_SETTINGS, "prior_mu", "prior_logvar")
 
 
 class Settings(nn.Module):
-    """Keeps the settings so that `.to(device)`, copies and state_dict carry them along.
+    """Keeps the settings so that `.to(device)`, copies and state_dict include them.
 
-    A number stays an attribute. An nn.Parameter is trained. Another tensor is a buffer. A control is a child module:
-    what this module reads is the control's value at that moment.
+    A number stays an attribute. An nn.Parameter is trained. Another tensor is a buffer. A control is a child module,
+    and each call reads the value that the control has then.
 
-    The weights of the loss do not stop weights from loading. Where a checkpoint has a number and this module a tensor
-    or a control, or the reverse, this module keeps what it was made with. A Parameter must be in the checkpoint.
+    A checkpoint with other settings of the loss still loads. If the checkpoint has a number where this module has a
+    tensor or a control, or the reverse, this module keeps its own setting. A Parameter must be in the checkpoint.
     """
 
     beta: Number
@@ -73,7 +73,7 @@ class Settings(nn.Module):
         self.free_bits_unit = unit
 
     def shown(self) -> str:
-        """The settings in a few words, for extra_repr(). A setting of None is left out, but for the prior."""
+        """The settings in a few words, for extra_repr(). A setting of None is left out, except the prior."""
         nats = None if self.free_bits is None else f"({_shown(self.free_bits[0])}, {self.free_bits[1]!r})"
         prior = self.prior
         words = {"beta": _shown(self.beta), "rec_weight": _shown(self.rec_weight)}
@@ -82,11 +82,11 @@ class Settings(nn.Module):
         return ", ".join(f"{name}={word}" for name, word in words.items() if word is not None)
 
     def _keep(self, name, value):
-        """Set an attribute; a tensor becomes a buffer."""
+        """Set an attribute. A tensor that is no Parameter becomes a buffer."""
         if isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter):
             refuse_bare_value(name.removesuffix("_nats"), value)
             if value.requires_grad:
-                # As a buffer it would be missing from parameters(): "learned" by name and constant in fact.
+                # A buffer is not in parameters(), so no optimizer would train it.
                 raise ValueError(f"{name}: got a tensor that requires grad, expected an nn.Parameter (to train it)")
             self.__dict__.pop(name, None)
             self._modules.pop(name, None)
@@ -97,39 +97,40 @@ class Settings(nn.Module):
     def __setattr__(self, name, value):
         if name in _KEPT:
             refuse_bare_value(name.removesuffix("_nats"), value)
-            if value is None or isinstance(value, (int, float, Control)):  # may take the place of another kind
+            if value is None or isinstance(value, (int, float, Control)):  # may replace a buffer or a module
                 self._buffers.pop(name, None)
                 self._modules.pop(name, None)
         super().__setattr__(name, value)
 
     def __setstate__(self, state):
-        pair = state.pop("free_bits", None)  # an attribute in what 0.1 pickled
+        pair = state.pop("free_bits", None)  # a plain attribute of a module that version 0.1 pickled
         super().__setstate__(state)
         if "free_bits_unit" not in self.__dict__:
             self.free_bits = pair
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
-        for name in _OF_LOSS:
+        for name in _LOSS_SETTINGS:
             if name not in self._parameters:
                 self._reconcile(state_dict, name, prefix + name)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _reconcile(self, state_dict, name, key):
-        """Make of what a checkpoint has of one setting what this module expects. state_dict is torch's own copy."""
-        there, held = state_dict.get(key), getattr(self, name)
-        of_control = [k for k in state_dict if k.startswith(key + ".")]
+        """Change the entries of one setting in state_dict to the entries that this module expects. state_dict is a copy
+        that torch has made."""
+        saved, held = state_dict.get(key), getattr(self, name)
+        control_keys = [k for k in state_dict if k.startswith(key + ".")]
         if isinstance(held, Control):
-            if not of_control:  # none, or the bare value, as in a checkpoint of 0.1
-                if there is not None and not held._take(key, there):
+            if not control_keys:  # the checkpoint has nothing, or the bare value, as version 0.1 saved it
+                if saved is not None and not held._take(key, saved):
                     return
                 state_dict |= {f"{key}.{part}": value for part, value in held.state_dict().items()}
             state_dict.pop(key, None)
             return
-        if name == "obs_logvar" and not isinstance(held, torch.Tensor) and (of_control or there is not None):
-            if held is None:  # the decoder of the checkpoint is another model: an unexpected key, as everywhere
+        if name == "obs_logvar" and not isinstance(held, torch.Tensor) and (control_keys or saved is not None):
+            if held is None:  # the checkpoint is of another kind of model: torch reports the unexpected key
                 return
             warnings.warn(f"{key}: the checkpoint has a variance, and this module keeps its own, {held}", stacklevel=2)
-        for k in of_control:
+        for k in control_keys:
             del state_dict[k]
         if name in self._buffers:
             state_dict.setdefault(key, held)
@@ -138,7 +139,8 @@ class Settings(nn.Module):
 
 
 def _shown(setting):
-    """A setting in a few words. Of a child module it is the kind, because repr() has a line of its own for each."""
+    """A setting in a few words. A child module is named by its class only: repr() gives each child a line of its
+    own."""
     if isinstance(setting, tuple):
         return f"({', '.join(map(_shown, setting))})"
     if isinstance(setting, (Control, Prior)):
@@ -146,7 +148,7 @@ def _shown(setting):
     if not isinstance(setting, torch.Tensor):
         return f"{setting:g}"
     kind = "Parameter" if isinstance(setting, nn.Parameter) else "tensor"
-    one = setting.numel() == 1 and setting.is_cpu  # the number of another device would be waited for
+    one = setting.numel() == 1 and setting.is_cpu  # to read a number from another device would wait for the device
     return f"{kind}({setting.item():g})" if one else f"{kind}(shape={tuple(setting.shape)})"
 
 

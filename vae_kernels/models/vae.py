@@ -1,6 +1,6 @@
-"""The thin VAE: an encoder, a decoder and the objective, and nothing else.
+"""The VAE: an encoder, a decoder and the objective, and nothing else.
 
-Use it as it is, or read it as an example of a training step: every number comes from the public functions.
+Use it as it is, or read it as an example of a training step: it computes the loss with the public functions only.
 """
 
 from __future__ import annotations
@@ -37,23 +37,28 @@ class VAE(Settings):
 
     encoder:      module, x [B, ...] float -> one tensor [B, 2L, ...] (mu, then logvar), or a pair (mu, logvar).
     decoder:      module, z [B, L, ...] -> the likelihood's parameter of the shape of x, or a tuple or a mapping of its
-                  parameters, as in `fused_elbo`; with "categorical" the logits [B, K, ...].
-    likelihood:   a name in `vae_kernels.LIKELIHOODS`, or an object of `vae_kernels.likelihoods`; kept as it is given.
-    obs_logvar:   as in `fused_elbo`. An `nn.Parameter` is trained, a tensor is kept as a buffer; or a RunningLogvar.
+                  parameters, as in `fused_elbo`. With "categorical": the logits [B, K, ...].
+    likelihood:   a name in `vae_kernels.LIKELIHOODS`, or an object of `vae_kernels.likelihoods`. The attribute
+                  `likelihood` has the same form.
+    obs_logvar:   as in `fused_elbo`. An `nn.Parameter` is trained, another tensor becomes a buffer, and a RunningLogvar
+                  is a child module.
     prior:        None is N(0, I); a pair (mu, logvar) of tensors or Parameters that broadcast to [B, L, ...]; or a
                   module of `vae_kernels.priors`, whose KL may be a Monte Carlo estimate.
-    beta, rec_weight: float, 0-d tensor or control (`beta=vk.controls.LinearWarmup(1000)`), the weights of the KL and of
-                  the negative log-likelihood. A control is a child module: it moves, is copied and is saved with this
-                  one. Give the control itself; its bare `value` is an error, as it would be cut off.
+    beta, rec_weight: the weights of the KL and of the negative log-likelihood: a float, a 0-d tensor or a control
+                  (`beta=vk.controls.LinearWarmup(1000)`). A control is a child module: it moves, is copied and is saved
+                  with the VAE. Give the control itself: its bare `value` is an error, because the VAE would keep the
+                  value and lose the control.
     free_bits:    as in `fused_elbo`.
-    latent_shape: shape of one z, an int or a tuple without the batch; only `sample` needs it.
-    autoregressive: the decoder is called with (z, x), x as the encoder has it, and gives the parameters of
-                  p(x_i | x_before_i, z) for all i at once. Without an x there is then no `sample` and no `reconstruct`.
+    latent_shape: the shape of one z, an int or a tuple without the batch. Only `sample` needs it.
+    autoregressive: the decoder is called with (z, x), with the x that the encoder gets, and gives the parameters of
+                  p(x_i | x_before_i, z) for all i at once. Then `sample` and `reconstruct` are errors, because they
+                  decode without an x.
     backend:      as in `fused_elbo`.
 
-    Losses are in nats per sample, minimised: -ELBO where both weights are 1. Bad arguments: ValueError or TypeError.
-    A checkpoint whose beta, rec_weight or free_bits is a number where this one is a tensor or a control, or the
-    reverse, loads all the same: this VAE keeps its own. A Parameter that is missing there is an error.
+    The losses are to be minimised, in nats per sample. A loss is -ELBO if both weights are 1. Bad arguments raise
+    ValueError or TypeError. If a checkpoint has a number as beta, rec_weight or free_bits, and this VAE has a tensor or
+    a control, or the reverse, the checkpoint loads, and this VAE keeps its own setting. A Parameter that is missing in
+    the checkpoint is an error.
     """
 
     if TYPE_CHECKING:
@@ -87,17 +92,17 @@ class VAE(Settings):
         self.backend: Backend = backend
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """x [B, ...] (float, uint8 read as x/255, or counts as they are) -> posterior (mu, logvar), each [B, L, ...].
+        """x [B, ...] (float, uint8 read as x/255, or counts) -> posterior (mu, logvar), each [B, L, ...].
 
-        Counts reach the encoder as they come: one that wants log(1 + x) takes it itself. So do levels of "categorical"
-        that are no uint8; uint8 is x/255 to the encoder, and the level itself to the loss.
+        Counts are not scaled for the encoder: an encoder that needs log(1 + x) computes log(1 + x). Levels of
+        "categorical" are not scaled either, except uint8: the encoder gets x/255, and the loss gets the level.
         """
-        moments = self._moments(x)
-        mu, logvar = moments[0].chunk(2, dim=1) if len(moments) == 1 else moments
+        posterior = self._posterior(x)
+        mu, logvar = posterior[0].chunk(2, dim=1) if len(posterior) == 1 else posterior
         return mu, logvar
 
-    def _moments(self, x):
-        """(mu, logvar), or both in one tensor [B, 2L, ...], as the encoder gives them."""
+    def _posterior(self, x):
+        """The output of the encoder, as a tuple: (moments,), one tensor [B, 2L, ...], or (mu, logvar)."""
         out = self.encoder(self._read(x))
         if isinstance(out, torch.Tensor):
             if out.dim() < 2 or out.shape[1] % 2:
@@ -116,16 +121,16 @@ class VAE(Settings):
         return mu, logvar
 
     def _read(self, x):
-        """x as the networks take it."""
+        """x as the encoder and an autoregressive decoder take it: floating point."""
         if x.is_floating_point():
             return x
         unit = x.dtype == torch.uint8 and formula_of(self.likelihood).SUPPORT != "counts"
         return x.to(self._like().dtype) / (255 if unit else 1)
 
     def decode(self, z: torch.Tensor, x: torch.Tensor | None = None) -> Recon:
-        """z [B, L, ...] -> what the decoder puts out: a tensor, or a tuple or a mapping of the likelihood's parameters.
+        """z [B, L, ...] -> the decoder's output: a tensor, or a tuple or a mapping of the likelihood's parameters.
 
-        x: [B, ...], which only an autoregressive decoder takes, and needs.
+        x: [B, ...]. An autoregressive decoder needs x; for any other decoder x is an error.
         """
         if self.autoregressive != (x is not None):
             came, expected = ("none", "[B, ...]") if x is None else ("a tensor", "none")
@@ -133,7 +138,8 @@ class VAE(Settings):
         return self.decoder(z) if x is None else self.decoder(z, self._read(x))
 
     def forward(self, x: torch.Tensor, **settings: Any) -> torch.Tensor | ElboTerms:
-        """The loss, so that wrappers (DDP, torch.compile, torch.func) see the whole step in one call."""
+        """The loss. It is the forward pass, so that DDP, torch.compile and torch.func see the whole step in one
+        call."""
         return self.loss(x, **settings)
 
     # fmt: off
@@ -161,15 +167,15 @@ class VAE(Settings):
         shard: ShardLike | None = None,
         return_terms: bool = False,
     ) -> torch.Tensor | ElboTerms:
-        """The objective of a batch in nats, of one posterior sample each: the mean over the batch, a scalar.
+        """The objective of a batch in nats, with one posterior sample for each x: the mean over the batch, a scalar.
 
-        x:            [B, ...], float or uint8; uint8 goes to the loss as it is and is read as x/255 there. Counts: also
-                      int16 and int32, all read as they are.
-        beta:         None for the module's own; float, 0-d tensor or control.
+        x:            [B, ...], float or uint8, which the loss reads as x/255. Counts may be int16 and int32 too; counts
+                      are not scaled.
+        beta:         None for the module's own beta; or a float, a 0-d tensor or a control.
         reduction:    as in `fused_elbo`.
-        shard:        as in `sample_kl`: the place of x in a batch that ranks share.
-        return_terms: give the dataclass of `fused_elbo` instead, with nll [B], kl [B] and kl_per_dim [L, ...], which is
-                      None where the KL is a Monte Carlo estimate.
+        shard:        as in `sample_kl`: the place of x in a batch that is split over ranks.
+        return_terms: give an ElboTerms, as `fused_elbo` does, with nll [B], kl [B] and kl_per_dim [L, ...]. kl_per_dim
+                      is None if the KL is a Monte Carlo estimate.
         """
         beta = self.beta if beta is None else beta
         shared: dict[str, Any] = {
@@ -182,34 +188,34 @@ class VAE(Settings):
             "backend": self.backend,
         }
         draw: dict[str, Any] = {"generator": generator, "shard": shard, "backend": self.backend}
-        given = x if self.autoregressive else None
+        decoder_x = x if self.autoregressive else None
         closed_form = not isinstance(self.prior, Prior) or self.prior.closed_form
         if (return_terms or self.free_bits is not None) and closed_form:
             mu, logvar = self.encode(x)
-            recon = self.decode(functional.reparameterize(mu, logvar, **draw), given)
+            recon = self.decode(functional.reparameterize(mu, logvar, **draw), decoder_x)
             shared |= {"prior": self.prior, "return_terms": return_terms}
             return functional.fused_elbo(recon, x, mu, logvar, **shared)
-        # The noise and the KL together: mu and logvar are read once, and get one gradient from one kernel.
-        z, kl = functional.sample_kl(*self._moments(x), prior=self.prior, **draw)
-        return functional.fused_elbo(self.decode(z, given), x, kl=kl, return_terms=return_terms, **shared)
+        # One kernel gives the sample and the KL: mu and logvar are read once, and get one gradient from one kernel.
+        z, kl = functional.sample_kl(*self._posterior(x), prior=self.prior, **draw)
+        return functional.fused_elbo(self.decode(z, decoder_x), x, kl=kl, return_terms=return_terms, **shared)
 
     @torch.no_grad()
     def reconstruct(self, x: torch.Tensor) -> torch.Tensor:
-        """x [B, ...] -> the likelihood's mean at the posterior's mean, of the shape of x. Carries no gradient.
+        """x [B, ...] -> the mean of the likelihood, decoded from the posterior mean, in the shape of x. No gradient.
 
-        With "categorical" it is the mean level, between 0 and K-1.
+        With "categorical" the result is the mean level, between 0 and K-1.
         """
         mu, _ = self.encode(x)
         return self._mean(self.decode(mu))
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
-        """n means [n, ...] of the likelihood, decoded from draws of the prior. Carries no gradient."""
+        """n means [n, ...] of the likelihood, decoded from draws of the prior. No gradient."""
         return self._mean(self.decode(self.sample_prior(n, generator=generator)))
 
     @torch.no_grad()
     def sample_prior(self, n: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
-        """n draws of the prior, [n, L, ...]. Carries no gradient."""
+        """n draws of the prior, [n, L, ...]. No gradient."""
         if isinstance(self.prior, Prior):
             return self.prior.sample(n, generator=generator)
         if self.latent_shape is None:
@@ -225,7 +231,7 @@ class VAE(Settings):
         return formula_of(self.likelihood).mean(**by_name(recon, self.likelihood))
 
     def _like(self):
-        """A tensor of the network's dtype and device: its first floating-point parameter or buffer."""
+        """A tensor with the dtype and device of the networks: the first floating-point parameter or buffer."""
         for tensor in (*self.parameters(), *self.buffers()):
             if tensor.is_floating_point():
                 return tensor

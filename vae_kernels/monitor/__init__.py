@@ -1,9 +1,9 @@
-"""vk.Monitor: the numbers that say how a training is, read from the device every n steps and never waited for.
+"""vk.Monitor: the numbers that describe a training. They are read from the device every n steps, without a wait.
 
-A step costs one small copy: what fused_elbo(..., return_terms=True) gives, one tensor, goes to a row of a buffer on the
-device, and all rows are reduced by a few kernels when they are read. A copy, not the step's own tensor: what stays from
-every step lies between its gradients, and malloc then asks the system for those anew, which takes more than the loss;
-and a CUDA graph's replay writes to the same tensor again.
+A step costs one small copy: the packed terms of fused_elbo(..., return_terms=True) go to a row of a buffer on the
+device. When the rows are read, a few kernels reduce all of them. The terms are copied for two reasons. Tensors that are
+kept from every step lie between the gradients in memory: malloc must then ask the system for new memory at each step,
+which takes more time than the loss. And each replay of a CUDA graph overwrites the terms of the replay before.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["ACTIVE", "SATURATED", "Monitor"]
 
 
 class Monitor:
-    """Collects ElboTerms, and hands a row of numbers to its sinks every `every` steps.
+    """Collects ElboTerms, and gives a row of numbers to its sinks every `every` steps.
 
         monitor = vk.Monitor(every=100, to="runs/metrics.csv")
         terms = vk.fused_elbo(recon, x, mu, logvar, return_terms=True)
@@ -31,26 +31,26 @@ class Monitor:
         ...
         monitor.close()
 
-    A row is a dict; nats are means over the finite samples since the last row:
+    A row is a dict. The nats are means over the finite samples since the last row:
 
-        step                         the step it was read at, counted from 1
-        loss, nll, kl                nats per sample (loss as it is reduced)
-        nonfinite_nll, nonfinite_kl  samples since the last row whose term is nan or inf
-        first_nonfinite              "" or which term, step, sample and value, and the dims of a kl
-        kl_per_dim                   a list of nats, the latent dims flattened; where the terms have it
-        active_units                 dims whose posterior mean varies by more than 0.01 over this step's batch (Burda
-                                     et al. 2016, arXiv:1509.00519, section 5.2); where mu is given
-        logvar_min, logvar_max       of this step's batch, where logvar is given
-        saturated                    share of this step's logits with |logit| > 24 log 2, where float32 takes the
-                                     likelier outcome's probability for 1, of at most 65536 evenly spaced ones; where
-                                     logits are given
+        step                         the last step of the row, counted from 1
+        loss, nll, kl                nats per sample (loss: as it is reduced)
+        nonfinite_nll, nonfinite_kl  number of samples since the last row whose term is nan or inf
+        first_nonfinite              "", or the term, step, sample and value of the first of them, and the dims of a kl
+        kl_per_dim                   a list of nats, the latent dims flattened; only if the terms have it
+        active_units                 number of dims whose posterior mean varies by more than 0.01 over this step's batch
+                                     (Burda et al. 2016, arXiv:1509.00519, section 5.2); only with mu
+        logvar_min, logvar_max       of this step's batch; only with logvar
+        saturated                    share of this step's logits with |logit| > 24 log 2, where float32 rounds the
+                                     probability of the likelier outcome to 1; only with logits. It is computed from
+                                     every n-th logit, at most 16384 of them
 
-    On a GPU a row is copied to pinned memory while the device goes on, and handed over by the first update that finds
-    it there; close() waits for the last.
+    On a GPU a row is copied to pinned memory while the device works on. The first update() that finds the copy finished
+    gives the row to the sinks. close() waits for the last row.
 
-    every: steps between rows, >= 1. step: how many there were before, on resuming.
-    to: a path that ends in .csv; a TensorBoard SummaryWriter, or whatever has add_scalar; a callable that takes the
-        row; or a list of these.
+    every: the number of steps between rows, >= 1. step: the number of steps before this run, for a resumed run.
+    to: a path that ends in .csv; a TensorBoard SummaryWriter, or another object with add_scalar; a callable that takes
+        the row; or a list of these.
     """
 
     def __init__(self, every: int = 100, to: Sink | Sequence[Sink] = (), *, step: int = 0) -> None:
@@ -59,10 +59,13 @@ class Monitor:
                 raise ValueError(f"{name}: got {value!r}, expected an integer >= {least}")
         self.every, self.step = every, step
         self._sinks, self._reading = sinks(to), None
-        self._steps = 0  # since the last row; each has its place in
+        self._steps = 0  # the number of steps since the last row
+        # The kind of a step is the layout, dtype and device of its packed terms. The terms of the first kind are rows
+        # of one buffer, which _rows lists. A step of another kind, such as the smaller last batch of an epoch, is kept
+        # in _others: {index of the step: (kind, terms [1, ...])}.
         self._buffer: Any = None
-        self._kind, self._rows = None, ()  # the packed terms of steps of one kind, and
-        self._others: dict = {}  # place: (kind, terms [1, ...]) of those of another, as an epoch's last may be
+        self._kind, self._rows = None, ()
+        self._others: dict = {}
 
     def update(
         self,
@@ -72,7 +75,7 @@ class Monitor:
         logvar: torch.Tensor | None = None,
         logits: torch.Tensor | Mapping[str, torch.Tensor] | None = None,
     ) -> None:
-        """One step. terms: ElboTerms; mu, logvar [B, ...] and logits are looked at only where a row is due.
+        """One step. terms: ElboTerms. mu, logvar [B, ...] and logits are read only at the step that ends a row.
 
         logits: a tensor, or the recon of a likelihood with logits as a mapping, {"logits": tensor}.
         """
@@ -92,7 +95,7 @@ class Monitor:
             self._read(mu, logvar, logits)
 
     def _make_room(self, packed, kind):
-        """For a copy of these terms, and copy them."""
+        """Make room for the terms of a step, and copy the terms."""
         if dtensor.any_of((packed,)):
             raise TypeError("terms: got DTensors, expected plain tensors, as each rank has of its own samples")
         self._kind = self._kind or kind
@@ -100,7 +103,7 @@ class Monitor:
             self._others[self._steps] = kind, packed.clone()[None]
             return
         n = min(self.every, max(128, 2 * self._steps))
-        with torch.inference_mode(False):  # steps with and without it may follow
+        with torch.inference_mode(False):  # later steps may run inside or outside inference mode
             buffer = torch.empty(n, len(packed), dtype=packed.dtype, device=packed.device)
         if self._rows:
             buffer[: self._steps] = self._buffer[: self._steps]
@@ -108,13 +111,14 @@ class Monitor:
         self._rows[self._steps].copy_(packed)
 
     def _blocks(self):
-        """The steps since the last row, in their order: (kind, terms [steps, ...]) of each run of one kind."""
+        """The steps since the last row, in order. Successive steps of one kind are a block: (kind, terms [steps,
+        ...])."""
         blocks, begin = [], 0
-        for place, other in [*self._others.items(), (self._steps, None)]:
-            if begin < place:
-                blocks.append((self._kind, self._buffer[begin:place]))
+        for end, other in [*self._others.items(), (self._steps, None)]:
+            if begin < end:
+                blocks.append((self._kind, self._buffer[begin:end]))
             blocks += [other] if other else []
-            begin = place + 1
+            begin = end + 1
         return blocks
 
     def _read(self, mu=None, logvar=None, logits=None):
@@ -125,13 +129,13 @@ class Monitor:
         for name, t in (("mu", mu), ("logvar", logvar), ("logits", logits)):
             if t is not None:
                 checks.tensor(name, t)
-        self._deliver(wait=True)  # the row before this one; long there
+        self._deliver(wait=True)  # the row before this one, whose copy has long finished
         self._reading = Reading(self.step, self._blocks(), mu, logvar, logits)
-        if len(self._others) == self._steps:  # the first step of all was unlike the others
+        if len(self._others) == self._steps:  # no step was of the first kind: the next step sets a new first kind
             self._kind, self._rows = None, ()
         self._steps, self._others = 0, {}
         self._deliver(wait=False)
-        if self._reading is not None:  # which has this memory as long as it may have to look through it
+        if self._reading is not None:  # the reading may still need the terms in this buffer: take a new buffer
             self._rows = ()
 
     def _deliver(self, wait):
@@ -142,7 +146,7 @@ class Monitor:
             sink(row)
 
     def close(self) -> None:
-        """Hand over what there is, also of fewer than `every` steps."""
+        """Give the last row to the sinks, even if it has fewer than `every` steps."""
         if self._steps:
             self._read()
         self._deliver(wait=True)

@@ -1,4 +1,4 @@
-"""The terms of many steps made into one row: reduced on the device into one tensor, which is copied once."""
+"""Makes one row of the terms of many steps. The terms are reduced on the device to one tensor, which is copied once."""
 
 import functools
 import math
@@ -7,15 +7,16 @@ import torch
 
 ACTIVE = 0.01  # Burda et al. 2016, arXiv:1509.00519, section 5.2
 SATURATED = 24 * math.log(2)  # 1 + e^-a rounds to 1 in float32 where e^-a < 2^-24, half of the step above 1
-LOOKED_AT = 16384  # logits, at most: a share to 1 % needs no more
+LOOKED_AT = 16384  # logits, at most: enough for a share with an error of 1 %
 
 
 class Reading:
-    """blocks: for each run of alike steps their kind, which begins with the layout, and their packed terms, both as
-    ElboTerms.packed() gives them: [steps, ...]. row() is the dict of Monitor.
+    """The reduction of some blocks of steps. row() gives the dict of Monitor.
 
-    Only sums are taken at once. They tell whether all was finite; only where it was not are the terms, which stay until
-    then, looked through.
+    blocks: (kind, packed terms [steps, ...]). A kind begins with the layout that ElboTerms.packed() gives.
+
+    At first only sums are computed. A sum shows whether all its terms were finite. If not, row() searches the terms,
+    which are kept until then.
     """
 
     def __init__(self, step, blocks, mu, logvar, logits):
@@ -23,16 +24,16 @@ class Reading:
         self.blocks = [(_sizes(*layout), block) for (layout, *_), block in blocks]
         parts = {"sums": functools.reduce(torch.add, [_sums(*block) for block in self.blocks])}
         if mu is not None:
-            off = mu.detach().double()
-            off = off - off.mean(0)  # torch.var takes eight times as long on a CPU
-            parts["active_units"] = (off.square_().sum(0) > ACTIVE * max(1, len(mu) - 1)).sum()
+            centred = mu.detach().double()
+            centred = centred - centred.mean(0)  # on a CPU torch.var takes eight times as long as these lines
+            parts["active_units"] = (centred.square_().sum(0) > ACTIVE * max(1, len(mu) - 1)).sum()
         if logvar is not None:
             parts["logvar"] = torch.stack(logvar.detach().aminmax())
         if logits is not None:
-            some = logits.detach().flatten()[:: -(-logits.numel() // LOOKED_AT) or 1]
-            parts["saturated"] = (some.abs() > SATURATED).sum() / len(some)
+            subset = logits.detach().flatten()[:: -(-logits.numel() // LOOKED_AT) or 1]
+            parts["saturated"] = (subset.abs() > SATURATED).sum() / len(subset)
         self.shapes = {name: part.numel() for name, part in parts.items()}
-        packed = torch.cat([part.reshape(-1) for part in parts.values()])  # of float64, as the sums are
+        packed = torch.cat([part.reshape(-1) for part in parts.values()])  # float64, because the sums are float64
         self.event = None
         if packed.is_cuda:
             self.host = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)
@@ -62,7 +63,7 @@ class Reading:
             row[name] = total / n if n else math.nan
             row[f"nonfinite_{name}"] = 0
             if not math.isfinite(total):
-                row[name], row[f"nonfinite_{name}"], first = self._looked_through(name, at, dims)
+                row[name], row[f"nonfinite_{name}"], first = self._search(name, at, dims)
                 firsts.append(first)
         row["first_nonfinite"] = firsts[0] if firsts else ""
         if "active_units" in found:
@@ -75,8 +76,9 @@ class Reading:
             row["kl_per_dim"] = dims
         return row
 
-    def _looked_through(self, name, at, dims):
-        """Mean of what is finite, number of what is not, and the first of that in words. This waits for the device."""
+    def _search(self, name, at, dims):
+        """(mean of the finite values, number of the others, a sentence about the first of the others). This waits for
+        the device."""
         parts = [block.split_with_sizes(sizes, 1)[at] for sizes, block in self.blocks]
         values = torch.cat([part.flatten() for part in parts])
         finite = torch.isfinite(values)
@@ -97,12 +99,12 @@ class Reading:
 
 
 def _sizes(with_nll, with_kl, shape):
-    """Of the loss, nll, kl and kl_per_dim in packed terms of this layout."""
+    """The number of elements of the loss, nll, kl and kl_per_dim in packed terms of this layout."""
     rows, *dims = shape
     return 1, rows * with_nll, rows * with_kl, math.prod(dims) if dims else 0
 
 
 def _sums(sizes, block):
-    """Over the steps, and of nll and kl over the samples too, which makes one number of each."""
+    """The sums over the steps. nll and kl are summed over the samples too, so each gives one number."""
     loss, nll, kl, dims = block.sum(0, dtype=torch.float64).split_with_sizes(sizes)
     return torch.cat([loss, nll.sum(0, keepdim=True), kl.sum(0, keepdim=True), dims])

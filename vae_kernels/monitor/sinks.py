@@ -1,4 +1,4 @@
-"""Where rows go: a CSV file, TensorBoard, a callable. A sink is a function of a row."""
+"""The sinks of Monitor: a CSV file, TensorBoard, a callable. A sink is a function that takes a row."""
 
 import csv
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 
 class Writer(Protocol):
-    """A SummaryWriter of TensorBoard, or what has its function."""
+    """A SummaryWriter of TensorBoard, or another object with this method."""
 
     def add_scalar(self, tag: str, scalar_value: Any, global_step: int | None = None) -> object: ...
 
@@ -34,7 +34,8 @@ def _sink(to):
 
 
 class Csv:
-    """Appends rows; kl_per_dim is a column a dimension. A file with other columns is left as it is: ValueError."""
+    """Appends rows to a file. kl_per_dim has one column for each dimension. ValueError if the file has other columns;
+    the file is then not changed."""
 
     def __init__(self, path):
         self.path = Path(path)
@@ -55,7 +56,7 @@ class Csv:
 
 
 def tensorboard(writer, row):
-    """vae/<name> for each number, vae/kl_per_dim/<i> for each dimension, and the first non-finite value as text."""
+    """Write vae/<name> for each number, vae/kl_per_dim/<i> for each dimension, and first_nonfinite as text."""
     for name, value in row.items():
         if name == "kl_per_dim":
             for i, nats in enumerate(value):

@@ -1,14 +1,16 @@
-"""Timings beside eager PyTorch and torch.compile: `vae-kernels bench`. The library itself never imports this.
+"""Times this library, eager PyTorch and torch.compile: `vae-kernels bench`. The library itself never imports this
+folder.
 
-case.py        what is timed, and the tensors for it
-rivals.py      how others write it
+case.py        a case: what is timed, and its tensors
+rivals.py      the objective as other code writes it
 helpers.py     free bits and the decomposition of the KL, by hand and ours
-contenders.py  all that compete in a case: rivals, compiled rivals, this library
-check.py       whether a contender is right, in float64; one that is not is not timed
-clock.py       how it is timed, on a CPU and on a GPU: in turns
-counts.py      bytes and operations
-measure.py     a case -> rows, of results.py's columns
+contenders.py  all contenders of a case: rivals, compiled rivals, this library
+check.py       checks a contender against float64; a wrong contender is not timed
+clock.py       times functions in turns, on a CPU and on a GPU
+counts.py      operations and memory
+measure.py     a case -> rows, with the columns of results.py
 steps.py       the same for whole training steps
-suites.py      the cases that the published results are made of
+suites.py      the cases of the published results
+table.py       the rows of a case as text
 gpu.py         the check of a GPU
 """

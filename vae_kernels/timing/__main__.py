@@ -1,4 +1,4 @@
-"""`python -m vae_kernels.bench`: the same as the command `vae-kernels bench`."""
+"""`python -m vae_kernels.timing`: the same as the command `vae-kernels bench`."""
 
 import sys
 

@@ -18,14 +18,14 @@ class Case:
     """One comparison.
 
     batch, dims, latents: recon and x are [batch, dims], mu and logvar [batch, latents].
-    part:      "objective" is what a training step needs, sampling and KL included; "loss" is without the sampling;
+    part:      "objective" is the sampling, the likelihood and the KL; "loss" is the objective without the sampling;
                "nll" is the likelihood alone (latents = 0); "free bits" is the loss with free bits in each latent
                dimension; "decomposition" is the KL of a beta-TCVAE (dims = 0; params is z); "sample" is z and its KL
                alone (dims = 0).
-    likelihood, outputs: its name, and how many of its parameters the decoder puts out.
-    dtype, x:  storage of the reconstruction and the latents, and of the target.
-    direction: "both" is forward and backward; "backward" starts from a graph that is there already.
-    incoming:  the gradient that reaches the loss: 1 is what loss.backward() sends.
+    likelihood, outputs: the name, and how many of its parameters the decoder gives.
+    dtype, x:  the dtype of the reconstruction and the latents, and the dtype of the target.
+    direction: "both" is forward and backward; "backward" is timed alone, after an untimed forward pass.
+    incoming:  the gradient that reaches the loss: 1 in loss.backward().
     """
 
     batch: int
@@ -38,7 +38,7 @@ class Case:
     x: str = "float32"
     direction: str = "both"
     incoming: float = 1.0
-    threads: int = 0  # 0: as torch has it
+    threads: int = 0  # 0: torch's number
 
     @property
     def shape(self):
@@ -53,7 +53,8 @@ def shown(batch, dims, latents, times="x", over="/"):
 
 @dataclass
 class Tensors:
-    """Inputs of one step; grad_z is the gradient that the decoder would send back to z. What the case lacks is None."""
+    """The inputs of one step. grad_z is the gradient that the decoder would send back to z. An input that the case
+    lacks is None."""
 
     params: tuple
     x: torch.Tensor | None
@@ -62,7 +63,7 @@ class Tensors:
     grad_z: torch.Tensor | None = None
 
     def leaves(self):
-        """The same with fresh leaves for autograd, which share the memory."""
+        """The same tensors as new leaves for autograd. The memory is shared."""
         fresh = lambda t: None if t is None else t.detach().requires_grad_()  # noqa: E731
         return Tensors(tuple(map(fresh, self.params)), self.x, fresh(self.mu), fresh(self.logvar), self.grad_z)
 
@@ -71,13 +72,13 @@ class Tensors:
         return [t for t in (*self.params, self.mu, self.logvar) if t is not None]
 
     def to(self, device=None, dtype=None):
-        """Moved; dtype applies to all that is floating-point."""
+        """The tensors on this device, and the floating-point tensors in this dtype."""
         move = lambda t: None if t is None else t.to(device, dtype if t.is_floating_point() else None)  # noqa: E731
         return Tensors(tuple(map(move, self.params)), *map(move, (self.x, self.mu, self.logvar, self.grad_z)))
 
 
 def parse_shape(text, part="objective"):
-    """(batch, dims, latents) of "128x784/20" or "128x784x20"; of the nll, which has no latents, "128x784"."""
+    """(batch, dims, latents) of "128x784/20" or "128x784x20". The part "nll" has no latents: "128x784"."""
     names, example = ("batch x dims / latents", "128x784/20") if part != "nll" else ("batch x dims", "128x784")
     found = re.fullmatch(r"(\d+)x(\d+)" + (r"[x/](\d+)" if part != "nll" else ""), text)
     if not found or not all(sizes := tuple(map(int, found.groups()))):
@@ -86,13 +87,13 @@ def parse_shape(text, part="objective"):
 
 
 def needed(likelihood):
-    """How many parameters the likelihood cannot do without, which is at least one."""
+    """How many parameters of the likelihood the decoder must give: those without a default, and at least one."""
     formula = ALL[likelihood]
     return max(1, len(formula.PARAMETERS) - len(formula.DEFAULTS))
 
 
 def draw(case, seed=0):
-    """The tensors of a case on the CPU: those of a model in training, parameters of a few units."""
+    """Random tensors for a case, on the CPU, in the range that they have in a model in training."""
     g = torch.Generator().manual_seed(seed)
     dtype, latent = DTYPES[case.dtype], (case.batch, case.latents)
     mu, logvar = torch.randn(latent, generator=g), 0.3 * torch.randn(latent, generator=g)
@@ -113,8 +114,8 @@ def as_stored(x, case):
         if x.dtype != DTYPES[case.x]:
             raise ValueError(f"x: got {case.x}, expected uint8: a {case.likelihood} x is a level")
         return x
-    levels = case.x == "uint8" and ALL[case.likelihood].SUPPORT != "counts"
-    return (x * 255).round().to(torch.uint8) if levels else x.to(DTYPES[case.x])
+    scaled = case.x == "uint8" and ALL[case.likelihood].SUPPORT != "counts"
+    return (x * 255).round().to(torch.uint8) if scaled else x.to(DTYPES[case.x])
 
 
 def draw_reals(case, g):
@@ -125,35 +126,35 @@ def draw_reals(case, g):
 
 
 def draw_levels(case, g):
-    """x of 8 bits; a logistic that is a few levels wide, near x."""
+    """x of 8 bits, and a logistic distribution near x that is a few levels wide."""
     size = (case.batch, case.dims)
     x = torch.randint(256, size, generator=g) / 255
     return x, (x + 0.05 * torch.randn(size, generator=g), 0.3 * torch.randn(size, generator=g) - 3)
 
 
 def draw_counts(case, g):
-    """Counts of single cells, four of five of them 0; the inverse dispersion is one a gene, as in scvi-tools."""
+    """Counts of single cells; four of five counts are 0. There is one inverse dispersion a gene, as in scvi-tools."""
     random = lambda *size: torch.randn(size, generator=g)  # noqa: E731
     size = (case.batch, case.dims)
-    some = torch.poisson(torch.exp(0.5 + 0.8 * random(*size)), generator=g) + 1
-    x = torch.where(torch.rand(size, generator=g) < 0.8, torch.zeros(()), some)
+    positive = torch.poisson(torch.exp(0.5 + 0.8 * random(*size)), generator=g) + 1
+    x = torch.where(torch.rand(size, generator=g) < 0.8, torch.zeros(()), positive)
     return x, (random(*size) - 1, 0.7 * random(case.dims) + 1, random(*size) - 1)[: case.outputs]
 
 
 def draw_categories(case, g):
-    """Levels of 8 bits, and a logit for each of them."""
+    """Levels of 8 bits, and a logit for each level."""
     x = torch.randint(256, (case.batch, case.dims), generator=g, dtype=torch.uint8)
     return x, (2 * torch.randn((case.batch, 256, case.dims), generator=g),)
 
 
 DRAW = {name: draw_counts for name, formula in ALL.items() if formula.SUPPORT == "counts"}
 DRAW |= {"discretized_logistic": draw_levels, "categorical": draw_categories}
-"""likelihood -> draw(case, generator) gives (x, params), where draw_reals will not do."""
+"""likelihood -> a function draw(case, generator) -> (x, params), for a likelihood that draw_reals does not suit."""
 
 
 def least_bytes(case, tensors):
-    """The bytes that nobody can do without: each input read once, each result written once. None for "backward",
-    whose share of the work is each contender's own choice."""
+    """The bytes that every contender must move: each input is read once, each result is written once. None for
+    "backward": a contender may do more or less of its work in the forward pass."""
     if case.direction == "backward":
         return None
     size = lambda *ts: sum(t.numel() * t.element_size() for t in ts)  # noqa: E731
@@ -161,11 +162,11 @@ def least_bytes(case, tensors):
     once = size(*tensors.wanted()) + (0 if tensors.x is None else size(tensors.x)) + sampled
     if case.direction == "forward":
         return once
-    # The gradients; and where z was drawn its own gradient, mu and logvar once more, as they follow only then.
+    # The gradients are written. If z was sampled, the backward pass also reads the gradient of z, mu and logvar.
     back = size(*tensors.wanted()) + 3 * sampled
     return once + back
 
 
 def expected_eps_error(n):
-    """How far mean and variance of n standard normals may be off: six standard deviations."""
+    """The errors that the mean and the variance of n standard normals may have: six standard deviations."""
     return 6 / math.sqrt(n), 6 * math.sqrt(2 / n)

@@ -1,4 +1,4 @@
-"""Whether a contender is right: loss and gradients against float64, before any time of it is shown."""
+"""Checks a contender before it is timed: its loss and its gradients against float64."""
 
 import math
 
@@ -8,13 +8,15 @@ from .. import functional
 from . import helpers
 from .case import expected_eps_error
 
-# Ours: some roundings. Others: what their formulas' own eps, and differences of lgamma in float32, lose.
+# Our results may be wrong by some roundings. The rivals lose more: their formulas have an eps of their own, and
+# differences of lgamma in float32.
 OURS_EPS, RIVALS = 64, 2e-3
-HALF = 1e-4  # the eps of float16 and bfloat16 is larger: there the rounding of a gradient is the whole of the error
+HALF = 1e-4  # only float16 and bfloat16 have a larger eps; for these the rounding of a gradient is the whole error
 
 
 class WrongResult(Exception):
-    """A contender disagrees with float64: it is not timed. error: the largest, relative; inf if it is another."""
+    """A contender disagrees with float64, so it is not timed. error: the largest relative error; inf if the fault is
+    something else."""
 
     def __init__(self, message, error=math.inf):
         super().__init__(message)
@@ -22,7 +24,8 @@ class WrongResult(Exception):
 
 
 def truth(case, tensors):
-    """[loss, gradients by what is wanted] in float64, by the reference formulas, without what z sends back."""
+    """[loss, *gradients by tensors.wanted()] in float64, from the reference formulas, without the gradient through
+    z."""
     wide = tensors.to(dtype=torch.float64).leaves()
     recon = wide.params[0] if len(wide.params) == 1 else wide.params
     backend, likelihood = {"backend": "torch"}, {"likelihood": case.likelihood}
@@ -40,10 +43,10 @@ def truth(case, tensors):
 
 
 def errors(case, tensors, expected, loss, z, grads):
-    """[(error, dtype)] of the loss and each gradient, relative to the largest magnitude of what it should be.
+    """[(error, dtype)] of the loss and each gradient. An error is relative to the largest magnitude of the true tensor.
 
-    expected: what truth() gives. z: the contender's own sample, from which its noise is known again; its moments must
-    be those of a standard normal, else WrongResult. The gradients are those at an incoming gradient of case.incoming.
+    expected: the result of truth(). z: the contender's own sample, which gives its noise back. WrongResult if the mean
+    or the variance of the noise is not that of standard normals. grads: for an incoming gradient of case.incoming.
     """
     value, *rest = expected
     should = [value, *(case.incoming * g for g in rest)]
@@ -58,7 +61,7 @@ def errors(case, tensors, expected, loss, z, grads):
 
 
 def check_noise(eps, rounding):
-    """WrongResult unless these look like standard normals."""
+    """WrongResult if the mean or the variance of eps is not that of standard normals."""
     mean, variance = expected_eps_error(eps.numel())
     found = eps.mean().item(), eps.var(correction=0).item() - 1
     if not (abs(found[0]) <= mean + rounding and abs(found[1]) <= variance + 4 * rounding):
@@ -66,7 +69,7 @@ def check_noise(eps, rounding):
 
 
 def allowed(dtype, ours):
-    """The error that a result of this type may have."""
+    """The relative error that a result of this dtype may have."""
     eps = torch.finfo(dtype).eps
     if eps > HALF:
         return 4 * eps
@@ -74,7 +77,7 @@ def allowed(dtype, ours):
 
 
 def worst(found, ours):
-    """The largest of these errors; WrongResult if one of them is more than is allowed."""
+    """The largest of these errors. WrongResult if an error is larger than allowed()."""
     largest = max(error for error, _ in found)
     for error, dtype in found:
         if not error <= (limit := allowed(dtype, ours)):

@@ -1,6 +1,6 @@
-"""How functions are timed: in turns, so that a slow minute of the machine is shared by all.
+"""Times functions in turns, so that a slow minute of the machine affects all of them.
 
-A clock knows one kind of device: times(function, arguments) gives a Run for each of the arguments.
+A clock is for one kind of device. times(function, arguments) gives a Run for each of the arguments.
 """
 
 import gc
@@ -18,13 +18,13 @@ except ImportError:  # Windows
     resource = None
 
 _TURN = 0.003  # seconds
-_LONG = 0.05  # seconds: a run beside which it does not matter what is in the caches
+_LONG = 0.05  # seconds: for such a long run the contents of the caches do not matter
 _MOST = 50  # runs in a turn
-_PATIENCE = 3  # how many times longer to go on where other programs disturb
+_PATIENCE = 3  # how many times longer to measure if other programs disturb
 
 
 class Run(NamedTuple):
-    """seconds; disturbed: the system took a processor away from this process meanwhile."""
+    """disturbed: whether the system took a processor away from this process during the run."""
 
     seconds: float
     disturbed: bool = False
@@ -45,7 +45,7 @@ class Cpu:
             result = f(*a)
             seconds = time.perf_counter() - begin
             measured.append(Run(seconds, switches() != before))
-            del result  # its memory goes back outside the measured time
+            del result  # free its memory outside the measured time
         return measured
 
     def synchronize(self):
@@ -65,7 +65,7 @@ class Gpu:
     device = "cuda"
 
     def times(self, f, arguments):
-        """By events on the stream."""
+        """Times by events on the stream."""
         marks = [torch.cuda.Event(enable_timing=True) for _ in range(len(arguments) + 1)]
         marks[0].record()
         for a, mark in zip(arguments, marks[1:], strict=True):
@@ -78,7 +78,7 @@ class Gpu:
         torch.cuda.synchronize()
 
     def graph(self, f, arguments, replays=20):
-        """Seconds of f, by replaying a CUDA graph of one call on each of the arguments."""
+        """Seconds of one call of f in a CUDA graph. The graph has one call for each of the arguments."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -92,7 +92,7 @@ class Gpu:
         return median(self.times(graph.replay, [()] * replays)[2:]) / len(arguments)
 
     def host(self, f, arguments, n=50):
-        """Seconds of Python for a call, the GPU left to run behind."""
+        """Seconds of the host for one call. The calls do not wait for the GPU."""
         torch.cuda.synchronize()
         begin = time.perf_counter()
         for _ in range(n):
@@ -103,7 +103,7 @@ class Gpu:
 
 
 class Dry(Cpu):
-    """A GPU's measurements, run on the CPU to see that all of it runs: the times mean nothing."""
+    """The measurements of a GPU, run on the CPU to test that they run. The times mean nothing."""
 
     def graph(self, f, arguments):
         return median(self.times(f, arguments))
@@ -119,16 +119,16 @@ def median(runs):
 def interleave(functions, clock, seconds, least=5, warm_up=1):
     """Run the functions in turns until `seconds` are spent, each for at least `least` turns: {name: [Run, ...]}.
 
-    functions: {name: (prepare, function)}; prepare(i) makes the i-th arguments outside the measured time. A turn is
-    some runs of one function, of which the first is not counted: it finds the processor's caches as another function
-    left them, and how full depends on which one that was. Long runs have turns of one, which is counted. As long as
-    other programs disturb nearly every run, it goes on, up to three times longer.
+    functions: {name: (prepare, function)}. prepare(i) makes the i-th arguments outside the measured time. A turn is
+    some runs of one function. The first run of a turn is not counted, because its time depends on what the function
+    before left in the processor's caches. A function with long runs has turns of one run, which is counted. If other
+    programs disturb nearly every run, the measurement goes on, up to three times longer.
     """
     runs = {name: [] for name in functions}
     shortest = {}
     start = time.perf_counter()
     gc.collect()
-    gc.disable()  # else a collection falls into some run, and is counted there
+    gc.disable()  # a garbage collection inside a run would be counted
     try:
         for i in itertools.count():
             if i == warm_up:
@@ -149,15 +149,15 @@ def interleave(functions, clock, seconds, least=5, warm_up=1):
 
 
 def quiet(runs, least):
-    """Whether each function has that many runs which nobody disturbed."""
+    """Whether each function has at least `least` runs that were not disturbed."""
     return all(sum(not run.disturbed for run in found) >= least for found in runs.values())
 
 
 def summaries(runs, least=5):
-    """{name: median, 20th and 80th percentile in microseconds, and the number of runs} of what interleave() gives.
+    """{name: summary} of the runs of interleave(): median, 20th and 80th percentile in microseconds, number of runs.
 
-    Where every function has enough undisturbed runs, the others are left out, and else of none: long runs are disturbed
-    more often than short ones, so that to leave them out of some would favour those that are fast.
+    The disturbed runs are left out if every function has enough other runs. Otherwise they are kept for every function.
+    Long runs are disturbed more often than short runs. So to leave them out for some functions only would not be fair.
     """
     leave_out = quiet(runs, least)
     return {

@@ -1,4 +1,4 @@
-"""All that compete in a case. An objective is a function (params, x, mu, logvar) -> (loss, z or None)."""
+"""The contenders of a case. An objective is a function (params, x, mu, logvar) -> (loss, z or None)."""
 
 import functools
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ EAGER, COMPILE, OURS, COPY = "eager", "torch.compile", "vae_kernels", "copy"
 
 @dataclass(frozen=True)
 class Contender:
-    """kind: EAGER, COMPILE or OURS; name: which of these; mode: of torch.compile."""
+    """kind: EAGER, COMPILE or OURS. name: the name among the contenders of this kind. mode: of torch.compile."""
 
     kind: str
     name: str
@@ -22,14 +22,15 @@ class Contender:
     mode: str | None = None
 
     def ready(self):
-        """The objective, compiled anew if that is what it is."""
+        """The objective, or a newly compiled one if the contender has a mode."""
         if self.mode is None:
             return self.objective
         return torch.compile(self.objective, mode=self.mode, dynamic=False)
 
 
 def contenders(case, modes=("default",), few=False, backends=("auto",)):
-    """The contenders of a case. modes: of torch.compile; few: only the best eager form; backends: ours to time."""
+    """The contenders of a case. modes: of torch.compile. few: only the best eager form and our best form. backends: our
+    backends to time."""
     eager = eagers(case)
     if few:
         eager = dict([next(iter(eager.items()))])
@@ -64,31 +65,31 @@ def eagers(case):
 
 
 def ours(case, backend):
-    """{name: objective}: the ways to write it, that of the README first."""
-    of_x = {"likelihood": case.likelihood, "backend": backend}
+    """{name: objective}: the ways to write the objective with this library. The README's way is the first."""
+    settings = {"likelihood": case.likelihood, "backend": backend}
 
     def packed(params):
         return params[0] if len(params) == 1 else params
 
     def nll(params, x, mu, logvar):
-        return functional.nll(packed(params), x, reduction="mean", **of_x), None
+        return functional.nll(packed(params), x, reduction="mean", **settings), None
 
     def nll_of_each(params, x, mu, logvar):
-        return functional.nll(packed(params), x, **of_x).mean(), None
+        return functional.nll(packed(params), x, **settings).mean(), None
 
     def loss(params, x, mu, logvar):
-        return functional.fused_elbo(packed(params), x, mu, logvar, **of_x), None
+        return functional.fused_elbo(packed(params), x, mu, logvar, **settings), None
 
     def drop_in(params, x, mu, logvar):
         return loss(params, x, mu, logvar)[0], rivals.sample_by_hand(mu, logvar)
 
     def sampled(params, x, mu, logvar):
         z, kl = functional.sample_kl(mu, logvar, backend=backend)
-        return functional.fused_elbo(packed(params), x, kl=kl, **of_x), z
+        return functional.fused_elbo(packed(params), x, kl=kl, **settings), z
 
     def added(params, x, mu, logvar):
         z, kl = functional.sample_kl(mu, logvar, backend=backend)
-        return (functional.nll(packed(params), x, **of_x) + kl).mean(), z
+        return (functional.nll(packed(params), x, **settings) + kl).mean(), z
 
     def sample(params, x, mu, logvar):
         z, kl = functional.sample_kl(mu, logvar, reduction="mean", backend=backend)
@@ -102,7 +103,7 @@ def ours(case, backend):
         },
         "loss": {"fused_elbo": loss},
         "nll": {"nll, mean": nll, "nll.mean()": nll_of_each},
-        "free bits": {"fused_elbo, free_bits": functools.partial(helpers.free_bits, **of_x)},
+        "free bits": {"fused_elbo, free_bits": functools.partial(helpers.free_bits, **settings)},
         "decomposition": {"kl_decomposition": functools.partial(helpers.decomposition, backend=backend)},
         "sample": {"sample_kl": sample},
     }[case.part]

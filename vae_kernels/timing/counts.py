@@ -1,4 +1,4 @@
-"""What a run costs besides time: operations, and memory beyond its inputs."""
+"""The costs of a run besides time: operations, and memory beyond its inputs."""
 
 import ctypes
 import re
@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..backends import available_backends
 from ..backends.pool import set_pool_limit
 
-POOL = 1 << 30  # what the pool keeps by default
+POOL = 1 << 30  # the default limit of the pool, in bytes
 
 
 class _Count(TorchDispatchMode):
@@ -25,8 +25,8 @@ class _Count(TorchDispatchMode):
 
 
 def operations(f, arguments, device):
-    """How many kernels f launches on a GPU; on a CPU how many operators it dispatches that touch data, each of them one
-    kernel or more. Not for compiled functions, which no longer dispatch."""
+    """On a GPU, how many kernels f launches. On a CPU, how many operators that touch data f dispatches; such an
+    operator is one kernel or more. Not for compiled functions on a CPU, because they do not dispatch."""
     if device == "cuda":
         return _launches(f, arguments)
     with _Count() as count:
@@ -45,7 +45,7 @@ def _launches(f, arguments):
 
 @contextmanager
 def generated_kernels():
-    """Gives a function: how many kernels the compiler has generated since."""
+    """Gives a function that tells how many kernels the compiler has generated since the context was opened."""
     from torch._inductor import metrics
 
     metrics.reset()
@@ -53,7 +53,7 @@ def generated_kernels():
 
 
 def peak_bytes(f, arguments, device):
-    """The most memory that f holds at once beyond what is there already; None where the system does not tell."""
+    """The peak memory of f, in bytes, beyond the memory in use before. None if the system does not report it."""
     return _peak_gpu(f, arguments) if device == "cuda" else _peak_resident(f, arguments)
 
 
@@ -67,8 +67,8 @@ def _peak_gpu(f, arguments):
 
 
 def _peak_resident(f, arguments):
-    """By the system's own peak of resident memory, which is set back first (Linux). What the allocators keep of
-    earlier runs is given back before, so that the run has to ask for all it needs."""
+    """peak_bytes() from the system's peak of resident memory, which is reset first (Linux). Before the run the
+    allocators give back the memory that they keep, so the run must ask the system for all its memory."""
     reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if status.exists() else None  # glibc's
     if trim is None:

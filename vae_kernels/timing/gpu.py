@@ -1,11 +1,10 @@
 """python -m bench.gpu: the check of a GPU, in at most eight minutes and without a network.
 
-First what the machine is; then whether every backend gives what float64 gives, and the noise of the CPU bit by bit;
-then times beside eager PyTorch and torch.compile, each of a case that was just checked. One failure does not stop the
-rest; it is printed, and ends in exit status 1. A run that is stopped, by a signal or by the end of its time, writes the
-rows of all cases before, and has exit status 1 too. --dry runs all of it on the CPU, at toy sizes, Triton in its
-interpreter: what it then prints as times means nothing. --sanitize runs the numbers, at toy sizes, under CUDA's
-compute-sanitizer.
+The check has three parts. It describes the machine. It checks every backend against float64, and the noise bit by bit
+against the CPU. It times each case that was just checked, beside eager PyTorch and torch.compile. A failure is printed
+and does not stop the other parts; the exit status is then 1. A run that a signal or the end of its time stops writes
+the rows of all cases before, and has exit status 1 too. --dry runs everything on the CPU at toy sizes, with Triton in
+its interpreter; its times mean nothing. --sanitize checks the numbers at toy sizes under CUDA's compute-sanitizer.
 """
 
 import argparse
@@ -50,35 +49,35 @@ CASES = [  # likelihood, dtype of recon and latents, dtype of x
 ]
 
 
-GRACE = 45  # seconds that the last case may take after the last of the minutes
+GRACE = 45  # seconds that the last case may take after --minutes
 
 
 class Stopped(BaseException):
-    """A signal has come. Not an Exception: no part of the report may take a signal for a failure of its own."""
+    """A signal has come. It is no Exception, so that Report.part() does not take a signal for a failure."""
 
 
 class Report:
-    """Prints as it goes, and remembers what failed."""
+    """Prints each failure at once, and remembers it."""
 
     def __init__(self):
         self.failures, self.stopped = [], None
 
     @contextlib.contextmanager
-    def part(self, what):
+    def part(self, name):
         try:
             yield
         except Exception as error:
-            if self.stopped:  # the end of a CUDA graph has put an error of its own in the place of Stopped
+            if self.stopped:  # the exit of a CUDA graph has raised an error in place of Stopped
                 raise Stopped from error
-            self.failures.append(what)
-            print(f"FAILED {what}\n{traceback.format_exc(limit=4)}", flush=True)
+            self.failures.append(name)
+            print(f"FAILED {name}\n{traceback.format_exc(limit=4)}", flush=True)
 
     def stop_on_signals(self, seconds):
-        """From here on, raise Stopped at the first of the signals that end a program, and when the time is over."""
+        """From now on, raise Stopped at the first signal that ends a program, and after this many seconds."""
 
         def stop(number, frame):
             for name in SIGNALS:
-                signal.signal(name, signal.SIG_IGN)  # nothing disturbs what is still to be written
+                signal.signal(name, signal.SIG_IGN)  # the rows are still to be written: no second signal may disturb
             self.stopped = signal.Signals(number).name
             raise Stopped
 
@@ -122,7 +121,8 @@ def check_noise(name, rng, shape, device):
 
 
 def check_mixture(name, shape, device):
-    """log p and its gradients, as far as float32 goes: a score s has an error of s eps, its e^s one of that share."""
+    """log p and its gradients, to the accuracy of float32: a score s has an error of s eps, and e^s has this relative
+    error."""
     n, k, d = shape
     draw_normal = functools.partial(torch.randn, generator=torch.Generator().manual_seed(0))
     tensors, weight = [draw_normal(s) for s in ((n, d), (k, d), (k, d), (k,))], draw_normal(n)
@@ -131,26 +131,27 @@ def check_mixture(name, shape, device):
         inputs = [t.to(device, dtype).requires_grad_() for t in tensors]
         log_p = mixture_log_prob(*inputs, backend=backend)
         found.append([log_p, *torch.autograd.grad(log_p, inputs, weight.to(log_p))])
-    for what, value, truth in zip(("log p", "z", "loc", "logvar", "logits"), *found, strict=True):
+    for result, value, truth in zip(("log p", "z", "loc", "logvar", "logits"), *found, strict=True):
         error = ((value - truth).abs().max() / truth.abs().max()).item()
-        assert error <= 1e-4, f"{what} is wrong by {error:.1e} of the largest"
+        assert error <= 1e-4, f"{result} is wrong by {error:.1e} of the largest"
 
 
 def sanitize(report):
-    """The numbers under each tool of compute-sanitizer, without torch's cache, which hides bad accesses."""
+    """Check the numbers under each tool of compute-sanitizer. torch's memory cache is off, because it hides bad
+    accesses."""
     env = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     for tool in ("memcheck", "racecheck", "initcheck", "synccheck"):
         with report.part(f"compute-sanitizer {tool}"):
             command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9"]
-            command += [sys.executable, "-m", "vae_kernels.bench.gpu", "--numbers"]
+            command += [sys.executable, "-m", "vae_kernels.timing.gpu", "--numbers"]
             done = subprocess.run(command, env=env, capture_output=True, text=True)
-            said = done.stdout[-3000:] + done.stderr[-1000:]
-            assert done.returncode == 0, f"exit status {done.returncode}: {said}"
+            output = done.stdout[-3000:] + done.stderr[-1000:]
+            assert done.returncode == 0, f"exit status {done.returncode}: {output}"
             print(f"{tool}: clean", flush=True)
 
 
 def rows_of(report, case, options):
-    """The rows of a case, of all backends together; where that fails, of those that work alone."""
+    """The rows of a case, with all backends together. If that fails, the rows of each backend that works alone."""
     with report.part(f"times of {case}"):
         return measure(case, options)
     rows = []
@@ -171,12 +172,12 @@ def parse():
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__.split("\n\n")[0])
     parser.add_argument("--dry", action="store_true", help="on the CPU, at toy sizes")
     parser.add_argument("--numbers", action="store_true", help="check the numbers at toy sizes, and end")
-    parser.add_argument("--sanitize", action="store_true", help="the same under compute-sanitizer, and end")
-    parser.add_argument("--out", type=Path, help="folder of the results; this device has a file there")
+    parser.add_argument("--sanitize", action="store_true", help="check the numbers under compute-sanitizer, and end")
+    parser.add_argument("--out", type=Path, help="folder of the results; the file of this device gets the rows")
     parser.add_argument(
-        "--minutes", type=float, default=7.0, help=f"after that no case begins; {GRACE} s later all ends"
+        "--minutes", type=float, default=7.0, help=f"no case begins after this time; {GRACE} s later the run ends"
     )
-    parser.add_argument("--seconds", type=float, default=1.0, help="of measuring, for each case")
+    parser.add_argument("--seconds", type=float, default=1.0, help="seconds to measure each case")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     args = parser.parse_args()
     if args.dry and os.environ.get("TRITON_INTERPRET") != "1":
@@ -195,7 +196,8 @@ def main():
     triton = __import__("triton").__version__ if found["triton"] is None else found["triton"]
     for key, value in (where | {"triton": triton, "backends": found}).items():
         print(f"{key}: {value}", flush=True)
-    os.environ.setdefault("TEARDOWN_CUPTI", "0")  # torch.profiler: CUDA graphs crash beside CUPTI that begins again
+    # torch.profiler: CUDA graphs crash if CUPTI is torn down and restarted
+    os.environ.setdefault("TEARDOWN_CUPTI", "0")
     report.stop_on_signals(args.minutes * 60 + GRACE)
     try:
         run(report, args, names, clock, where, begin)
@@ -234,13 +236,13 @@ def times(report, args, where, options, begin):
             rows += [{"suite": "gpu"} | row | where for row in new]
             if new:
                 print(table(new), flush=True)
-            written = write(args.out, where, rows, written)  # what there is, should the machine go away
+            written = write(args.out, where, rows, written)  # after each case, because the machine may be taken away
     finally:
         write(args.out, where, rows, written)
 
 
 def write(out, where, rows, written):
-    """Write the rows into the file of this device, if any are new: how many the file has."""
+    """Write the rows into the file of this device if there are new rows. Returns how many rows are written."""
     if out and len(rows) > written:
         results.merge(results.file_of(out, where["device"]), rows)
         return len(rows)

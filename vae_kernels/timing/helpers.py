@@ -1,4 +1,4 @@
-"""Helpers of a training step: free bits, and the decomposition of the KL; by hand, and ours.
+"""Two objectives besides the ELBO, by hand and ours: free bits, and the decomposition of the KL.
 
 Each is an objective, (params, x, mu, logvar) -> (loss, None); the loss is in nats, the mean over the batch.
 """
@@ -11,18 +11,18 @@ from .. import functional
 from ..estimators.decomposition import kl_decomposition
 from . import rivals
 
-FREE_BITS = (0.1, "per_dim")  # nats, and the unit
-BETA, DATASET = 6.0, 60_000  # of the beta-TCVAE, and the samples of its data set
+FREE_BITS = (0.1, "per_dim")
+BETA, DATASET = 6.0, 60_000  # beta of the beta-TCVAE, and the size of its data set
 
 
 def free_bits(params, x, mu, logvar, **options):
-    """The loss without sampling; below FREE_BITS nats in a latent dimension the KL costs nothing more."""
+    """The loss without sampling; the KL of a latent dimension costs at least FREE_BITS nats."""
     recon = params[0] if len(params) == 1 else params
     return functional.fused_elbo(recon, x, mu, logvar, free_bits=FREE_BITS, **options), None
 
 
 def free_bits_by_hand(rival, likelihood):
-    """The same with this rival (Kingma et al. 2016, arXiv:1606.04934, appendix C.8; a group is one dimension)."""
+    """free_bits with this rival (Kingma et al. 2016, arXiv:1606.04934, appendix C.8; a group is one dimension)."""
 
     def loss(params, x, mu, logvar):
         wide_x, wide_mu, wide_logvar, *wide = rivals.widened(x, (mu, logvar, *params), likelihood)
@@ -33,14 +33,15 @@ def free_bits_by_hand(rival, likelihood):
 
 
 def decomposition(params, x, mu, logvar, **options):
-    """The KL of a beta-TCVAE: mutual information, BETA times the total correlation, the KL of each dimension."""
+    """The KL of a beta-TCVAE: mutual information + BETA * total correlation + the sum of the KLs of the dimensions."""
     parts = kl_decomposition(*params, mu, logvar, dataset_size=DATASET, **options)
     return (parts.mutual_information + BETA * parts.total_correlation + parts.dimension_wise_kl.sum(1)).mean(), None
 
 
 def decomposition_by_hand(batch):
-    """The same, by minibatch stratified sampling (Chen et al. 2018, arXiv:1802.04942): every sample's density in every
-    posterior, [B, B, L], with the weight of a posterior in the aggregate. A training loop makes the weights once."""
+    """decomposition by minibatch stratified sampling (Chen et al. 2018, arXiv:1802.04942). It takes the density of
+    every sample in every posterior, [B, B, L], and the weight of each posterior in the aggregate posterior. The weights
+    are made once, as in a training loop."""
     other = math.log((DATASET - 1) / (DATASET * (batch - 1)))
     made_once = torch.full((batch, batch), other).fill_diagonal_(-math.log(DATASET))
 

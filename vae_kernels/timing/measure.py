@@ -1,4 +1,4 @@
-"""A case -> rows: every contender is checked, warmed up, timed in turns with the others, and counted."""
+"""Makes the rows of a case: checks every contender, warms it up, times it in turns with the others, and counts."""
 
 import time
 from dataclasses import asdict, dataclass
@@ -10,15 +10,14 @@ from .case import draw, least_bytes
 from .clock import CPU, Cpu, Gpu, interleave, summaries
 from .contenders import COMPILE, COPY, OURS, contenders
 
-AGAIN = "again"  # the first of ours a second time: how much two equal things differ in this run
-COLD = 160 << 20  # bytes of inputs to go round on a GPU: more than any level-2 cache holds
+AGAIN = "again"  # our first contender, timed a second time: it shows how much two equal contenders differ in this run
+COLD = 160 << 20  # bytes of inputs on a GPU, used in turn: more than any level-2 cache holds
 
 
 @dataclass(frozen=True)
 class Options:
-    """seconds: of measuring, for each case; least: turns; modes: of torch.compile; few: the best form of eager and of
-    ours alone;
-    backends: of ours; memory: also measure its peak."""
+    """seconds: the time to measure each case. least: the least number of turns. modes: of torch.compile. few: only the
+    best eager form and our best form. backends: our backends to time. memory: whether to measure the peak memory."""
 
     clock: Cpu | Gpu = CPU
     seconds: float = 1.0
@@ -30,7 +29,7 @@ class Options:
 
 
 def measure(case, options):
-    """The rows of a case, dicts of the columns of results.py but for where they were measured."""
+    """The rows of a case: dicts with the columns of results.py, without the columns of results.where()."""
     threads = torch.get_num_threads()
     torch.set_num_threads(case.threads or threads)
     try:
@@ -40,10 +39,14 @@ def measure(case, options):
 
 
 def line_up(case, options):
-    """(functions, rows, tensors): every contender and a copy, {(kind, name): (prepare, function)} as interleave() takes
-    them, each of which has given the right results; what is known of each so far; and the tensors of the first run.
+    """(functions, rows, tensors) of a case.
 
-    A rival that is wrong has a row and no function: it is not timed. Raises check.WrongResult if we are wrong.
+    functions: {(kind, name): (prepare, function)} for interleave(): every contender whose results are right, and a
+    copy.
+    rows: {(kind, name): the columns that are known so far}. tensors: the tensors of the first run.
+
+    A rival with wrong results has a row and no function, so it is not timed. check.WrongResult if our results are
+    wrong.
     """
     device = options.clock.device
     sets = [draw(case).to(device)]
@@ -59,7 +62,7 @@ def line_up(case, options):
         except check.WrongResult as wrong:
             if contender.kind == OURS:
                 raise
-            rows[key] = {"error": wrong.error}  # and no times
+            rows[key] = {"error": wrong.error}  # a row without times
         if contender.kind == OURS and (OURS, AGAIN) not in runs:
             runs[OURS, AGAIN], rows[OURS, AGAIN] = runs[key], {}
     runs[COPY, ""], rows[COPY, ""] = _copy(sets), {}
@@ -95,13 +98,13 @@ def _ready(contender, case, sets, expected, options):
     try:
         row["error"] = check.worst(check.errors(case, sets[0], expected, *results), contender.kind == OURS)
     except check.WrongResult as error:
-        who = f"{contender.kind}, {contender.name}, {case.shape} {case.likelihood}"
-        raise check.WrongResult(f"{who}: {error}", error.error) from None
+        title = f"{contender.kind}, {contender.name}, {case.shape} {case.likelihood}"
+        raise check.WrongResult(f"{title}: {error}", error.error) from None
     return _run(objective, whole, case, sets), row
 
 
 def _run(objective, whole, case, sets):
-    """(prepare, function) of the direction that is timed."""
+    """(prepare, function) for the direction of the case."""
 
     def leaves(i):
         return (sets[i % len(sets)].leaves(),)
@@ -138,7 +141,7 @@ def _gradients(tensors, loss, z, case):
 
 
 def _copy(sets):
-    """(prepare, function): a copy of the reconstruction, or of mu where there is none."""
+    """(prepare, function) of a copy of the reconstruction, or of mu if the case has no reconstruction."""
     sources = [(s.params or (s.mu,))[0] for s in sets]
     target = torch.empty_like(sources[0])
     return lambda i: (sources[i % len(sources)],), lambda source: target.copy_(source)

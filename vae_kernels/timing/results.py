@@ -1,4 +1,4 @@
-"""The columns of a results file, and where a row was measured."""
+"""The columns of a results file, and the description of the machine that measured a row."""
 
 import csv
 import os
@@ -18,22 +18,22 @@ COLUMNS = [
     "suite",
     "model",  # of a training step
     *CASE,
-    "allocator",  # what malloc does with large blocks decides much of the large sizes
+    "allocator",  # how malloc treats large blocks has a large effect on the times of large sizes
     "kind",  # eager, torch.compile, vae_kernels or copy
     "name",
     "median_us",  # by the clock on a CPU, by events on a GPU
     "p20_us",
     "p80_us",
     "runs",
-    "disturbed",  # the share of these in which the system took a processor away; else only the others are counted
-    "first_us",  # the first run: compilation, and whatever else is done once
+    "disturbed",  # the share of the runs in which the system took a processor away; 0: such runs were left out
+    "first_us",  # the first run, with compilation and everything else that is done once
     "graph_us",  # GPU: by replay of a CUDA graph
-    "host_us",  # GPU: of Python
-    "kernels",  # operators that touch data; of compiled code: generated kernels
-    "peak_bytes",  # beyond the inputs
-    "least_bytes",  # that must be moved
-    "copy_bytes_per_s",  # read and written, of a copy of the reconstruction, in the same turns
-    "error",  # relative, of loss and gradients, against float64
+    "host_us",  # GPU: time of the host
+    "kernels",  # operators that touch data; for compiled code: generated kernels
+    "peak_bytes",  # peak memory beyond the inputs
+    "least_bytes",  # the bytes that every contender must move
+    "copy_bytes_per_s",  # bytes read and written by a copy of the reconstruction, in the same turns
+    "error",  # the largest relative error of loss and gradients, against float64
     "device",
     "torch",
     "python",
@@ -44,7 +44,7 @@ ALLOCATOR = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "LD_PRELOAD")
 
 
 def where(command, device=None):
-    """The columns that are the same for a whole run."""
+    """The columns that have the same value in all rows of a run."""
     set_here = {name: os.environ[name].rpartition("/")[2] for name in ALLOCATOR if name in os.environ}
     return {
         "allocator": " ".join(f"{name}={value}" for name, value in set_here.items()) or "default",
@@ -57,7 +57,7 @@ def where(command, device=None):
 
 
 def processor():
-    """The processor's name, as the system tells it."""
+    """The name of the processor."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -70,7 +70,7 @@ def processor():
 
 
 def commit():
-    """Of the source tree that this package runs in; else its version."""
+    """The commit of the source tree in which this package is, or the version if there is no source tree."""
     from .. import __version__
 
     root = Path(__file__).resolve().parents[2]
@@ -82,13 +82,13 @@ def commit():
 
 
 def file_of(folder, device):
-    """The results file of a device: its name in lower case, whatever is no letter or digit a dash."""
+    """The results file of a device: the device's name in lower case, with a dash for all but letters and digits."""
     slug = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
     return Path(folder) / f"{slug}.csv"
 
 
 def read(path):
-    """The rows of a results file, all values as text; none if there is no file."""
+    """The rows of a results file, all values as text. [] if there is no file."""
     path = Path(path)
     if not path.exists():
         return []
@@ -100,7 +100,7 @@ def read(path):
 
 
 def merge(path, rows):
-    """Write the rows, dicts, in the place of those of the same suites and allocators that the file has."""
+    """Write the rows, dicts, into a file. They replace the file's rows of the same suites and allocators."""
     new = [{column: shown(row.get(column)) for column in COLUMNS} for row in rows]
     replaced = {(row["suite"], row["allocator"]) for row in new}
     kept = [row for row in read(path) if (row["suite"], row["allocator"]) not in replaced]
@@ -108,9 +108,9 @@ def merge(path, rows):
 
 
 def write(path, rows, columns=None):
-    """The rows in place of what the file had; columns: those of the first row."""
+    """Write a file that has only these rows. columns: None for the columns of the first row."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    whole = path.with_name(path.name + ".new")  # a run that is stopped while it writes leaves the old file
+    whole = path.with_name(path.name + ".new")  # so a run that is stopped while it writes leaves the old file
     with open(whole, "w", newline="") as file:
         writer = csv.DictWriter(file, columns or rows[0].keys(), lineterminator="\n")
         writer.writeheader()
@@ -119,7 +119,7 @@ def write(path, rows, columns=None):
 
 
 def shown(value):
-    """As text: a float with two decimals, or three digits where it is small."""
+    """A value as text. A float has two decimals, and a float below 1 has three digits."""
     if value is None:
         return ""
     if not isinstance(value, float) or value.is_integer():

@@ -1,7 +1,7 @@
-"""How others write the objective: each formula as its source has it, in the best form PyTorch offers for it.
+"""The objective as other code writes it: each formula as in its source, in the best form that PyTorch offers.
 
-A rival is a function (x, *params) -> -log p(x | params) in nats, summed over everything. The first of a likelihood is
-the one that torch.compile is given. A likelihood without an entry competes with its own formula in plain PyTorch.
+A rival is a function (x, *params) -> -log p(x | params) in nats, summed over everything. torch.compile gets the first
+rival of a likelihood. A likelihood without an entry competes with its own formula in plain PyTorch.
 """
 
 import importlib.util
@@ -47,7 +47,7 @@ def laplace_formula(x, loc, logscale):
 
 
 def continuous_bernoulli(x, logits):
-    """Loaiza-Ganem & Cunningham 2019, arXiv:1907.06845, with the series near 1/2 of their code."""
+    """Loaiza-Ganem & Cunningham 2019, arXiv:1907.06845. The series near 1/2 is that of the authors' code."""
     p = torch.sigmoid(logits)
     middle = (p - 0.5).abs() < 0.02
     q = torch.where(middle, torch.full_like(p, 0.3), p)
@@ -57,7 +57,7 @@ def continuous_bernoulli(x, logits):
 
 
 def discretized_logistic(x, loc, logscale):
-    """Salimans et al. 2017, PixelCNN++, arXiv:1701.05517, section 2.1, in the form of their code, for x = k / 255."""
+    """Salimans et al. 2017, PixelCNN++, arXiv:1701.05517, section 2.1, as in the authors' code, for x = k / 255."""
     centred, inverse = x - loc, torch.exp(-logscale)
     plus, minus, mid = inverse * (centred + 1 / 510), inverse * (centred - 1 / 510), inverse * centred
     mass = torch.sigmoid(plus) - torch.sigmoid(minus)
@@ -116,7 +116,7 @@ RIVALS = {
     ("negative_binomial", 2): [negative_binomial],
     ("zinb", 3): [zinb, scvi_zinb],
 }
-"""(likelihood, number of parameters that the decoder puts out) -> rivals, the best first."""
+"""(likelihood, number of parameters that the decoder gives) -> rivals, the best first."""
 
 DISTRIBUTIONS = {
     ("bernoulli", 1): ("Bernoulli", lambda logits: {"logits": logits}),
@@ -132,7 +132,7 @@ DISTRIBUTIONS = {
         lambda log_mean, log_theta: {"total_count": log_theta.exp(), "logits": log_mean - log_theta},
     ),
     ("zinb", 3): (
-        "ZeroInflatedNegativeBinomial",  # Pyro's alone
+        "ZeroInflatedNegativeBinomial",  # only Pyro has this class
         lambda log_mean, log_theta, logits: {
             "total_count": log_theta.exp(),
             "logits": log_mean - log_theta,
@@ -140,7 +140,7 @@ DISTRIBUTIONS = {
         },
     ),
 }
-"""The same -> the class in torch.distributions or pyro.distributions, and its arguments."""
+"""The same keys -> (the class in torch.distributions or pyro.distributions, a function that gives its arguments)."""
 
 
 def plain_formula(likelihood):
@@ -155,7 +155,7 @@ def rivals(likelihood, outputs):
 
 
 def kl_by_hand(mu, logvar):
-    """That of pytorch/examples with its signs turned, for which autograd has a pass less to do."""
+    """The KL of pytorch/examples with the signs changed, which saves autograd one pass."""
     return 0.5 * (mu.square() + logvar.exp() - logvar - 1).sum()
 
 
@@ -164,7 +164,7 @@ def sample_by_hand(mu, logvar):
 
 
 def widened(x, tensors, likelihood):
-    """(x, *tensors) as autocast gives them to a loss: in float32. Pixels of uint8 are divided by 255."""
+    """(x, *tensors) in float32, as autocast gives them to a loss. Pixels of uint8 are divided by 255."""
     support = ALL[likelihood].SUPPORT
     if x.dtype == torch.uint8 and support not in ("counts", "levels"):
         x = x.float() / 255
@@ -198,14 +198,15 @@ def nll_alone(rival, likelihood):
 
 
 def in_distributions(likelihood, outputs):
-    """A rival in torch.distributions, unchecked as that is faster; None where it lacks the likelihood."""
+    """A rival in torch.distributions, without checks of the arguments, which is faster. None if torch.distributions
+    lacks the likelihood."""
     name, arguments = DISTRIBUTIONS.get((likelihood, outputs), ("", None))
     found = getattr(torch.distributions, name, None)
     return found and (lambda x, *params: -found(**arguments(*params), validate_args=False).log_prob(x).sum())
 
 
 def with_distributions(likelihood, outputs, sampled):
-    """The objective in torch.distributions; None where it lacks the likelihood."""
+    """The objective in torch.distributions. None if torch.distributions lacks the likelihood."""
     d, rival = torch.distributions, in_distributions(likelihood, outputs)
     if rival is None:
         return None
@@ -220,7 +221,7 @@ def with_distributions(likelihood, outputs, sampled):
 
 
 def with_pyro(likelihood, outputs):
-    """The objective by Pyro's TraceMeanField_ELBO; None where there is no Pyro, or it lacks the likelihood."""
+    """The objective by Pyro's TraceMeanField_ELBO. None if Pyro is not installed or lacks the likelihood."""
     if (likelihood, outputs) not in DISTRIBUTIONS or importlib.util.find_spec("pyro") is None:
         return None
     import pyro

@@ -1,4 +1,5 @@
-"""Whole training steps: what the loss is of a step, and what a faster one saves (Amdahl's law, measured)."""
+"""Whole training steps: the share of the loss in a step, and the time that a faster loss saves (Amdahl's law,
+measured)."""
 
 import copy
 import time
@@ -16,11 +17,11 @@ from .clock import interleave, summaries
 from .contenders import COMPILE, EAGER, OURS, contenders
 from .measure import AGAIN, step
 
-QUIET = -60.0  # what is added to logvar for the check, so that no noise is left to differ in
+QUIET = -60.0  # is added to logvar for the check: without noise two losses must agree
 
 
 class Genes(nn.Module):
-    """A decoder of single cells: log-mean and dropout logits by gene, and one inverse dispersion a gene."""
+    """A decoder of single cells: it predicts log-mean and dropout logits, and learns one inverse dispersion a gene."""
 
     def __init__(self, latents, hidden, genes):
         super().__init__()
@@ -51,7 +52,7 @@ def cells():
 
 
 class Model(NamedTuple):
-    """What it is called, how it is made, the shape of one x, and the case of its loss."""
+    """name; make: a function that makes the model; shape: the shape of one x; case: the case of its loss."""
 
     name: str
     make: object
@@ -67,7 +68,7 @@ MODELS = [
 
 
 def by_hand(vae, x):
-    """The loss of a batch as one writes it."""
+    """The loss of a batch as one writes it by hand."""
     mu, logvar = vae.encode(x)
     recon = vae.decode(rivals.sample_by_hand(mu, logvar))
     params = recon if isinstance(recon, tuple) else (recon,)
@@ -80,7 +81,7 @@ def fused(vae, x):
 
 
 def losses(modes):
-    """{(kind, name): loss of (vae, x)}"""
+    """{(kind, name): a function (vae, x) -> loss}"""
     found = {(EAGER, "model and loss"): by_hand}
     for mode in modes:
         suffix = "" if mode == "default" else f", {mode}"
@@ -93,7 +94,7 @@ def losses(modes):
 
 
 def measure(model, options):
-    """Rows of one model's training step, Adam included; and of its loss alone, by the best eager form and by ours."""
+    """Rows for a model's training step, Adam included, and rows for the loss alone: the best eager form and ours."""
     torch.manual_seed(0)
     torch._dynamo.reset()
     clock = options.clock
@@ -115,7 +116,7 @@ def measure(model, options):
 
 
 def _ready(kind, loss, vae, x, clock):
-    """(row, step) of a loss that is right on this model."""
+    """(row, step) for a loss. check.WrongResult if the loss is wrong on this model."""
     optimizer = torch.optim.Adam(vae.parameters(), lr=1e-4, fused=True)
 
     def run():
@@ -134,13 +135,14 @@ def _ready(kind, loss, vae, x, clock):
         row["kernels"] = counts.operations(run, (), clock.device)
     row["error"] = _error(loss, vae, x)
     if not row["error"] <= check.RIVALS:
-        said = f"a step's relative error is {row['error']:.1e}, allowed {check.RIVALS:.1e}"
-        raise check.WrongResult(f"{kind}: {said}")
+        text = f"a step's relative error is {row['error']:.1e}, allowed {check.RIVALS:.1e}"
+        raise check.WrongResult(f"{kind}: {text}")
     return row, run
 
 
 def _error(loss, vae, x):
-    """Of the loss and the gradients of all weights, with no noise, against the same by hand in float64."""
+    """The largest relative error of the loss and of the gradients by all weights, without noise, against by_hand in
+    float64."""
     bias = vae.encoder[-1].bias
     kept = bias.detach().clone()
     with torch.no_grad():
@@ -155,7 +157,7 @@ def _error(loss, vae, x):
 
 
 def _loss_alone(case, device):
-    """{(kind, name): (prepare, function)}: sampling, loss and their gradients, of a reconstruction that is given."""
+    """{(kind, name): (prepare, function)}: sampling, loss and their gradients, from a ready reconstruction."""
     alone = Case(case.batch, case.dims, case.latents, "objective", case.likelihood, case.outputs)
     tensors = draw(alone).to(device)
     prepare = lambda i: (tensors.leaves(),)  # noqa: E731

@@ -1,4 +1,4 @@
-"""The cases of the published results, by what they show."""
+"""The cases of the published results, in suites. Each suite answers one question."""
 
 import os
 import subprocess
@@ -45,7 +45,7 @@ def dtypes():
 
 
 def likelihoods():
-    """Every likelihood, with the parameters it needs, and with all where there is a rival for that."""
+    """Every likelihood with the parameters that it needs, and with all its parameters if there is a rival for them."""
     for name, formula in ALL.items():
         for outputs in sorted({needed(name), len(formula.PARAMETERS)}):
             if outputs == needed(name) or (name, outputs) in RIVALS:
@@ -56,7 +56,7 @@ def likelihoods():
 
 
 def directions():
-    """The loss without sampling: forward, backward, both; with an incoming gradient that is 1, and that is not."""
+    """The loss without sampling: forward, backward and both, with an incoming gradient of 1 and of 0.7."""
     ways = [("forward", 1.0), ("backward", 1.0), ("backward", 0.7), ("both", 1.0), ("both", 0.7)]
     return [replace(c, part="loss", direction=direction, incoming=g) for c in MIDDLE for direction, g in ways]
 
@@ -95,13 +95,14 @@ CASES = {
     "threads": by_threads,
     "modes": lambda: MIDDLE,
 }
-FEW = ("batch", "dims", "threads", "modes")  # the best form of eager and of ours will do
+FEW = ("batch", "dims", "threads", "modes")  # suites with only the best eager form and our best form
 MODES = {"modes": ("default", "reduce-overhead", "max-autotune")}
 SUITES = ("shapes", "steps", *(name for name in CASES if name != "shapes"))
 
 
 def rows_of(suite, options):
-    """The rows of a suite, one list for each case, as they are measured. Without modes: those that the suite has."""
+    """The rows of a suite: a list for each case, which is measured when it is asked for. If options.modes is None, the
+    suite sets the modes."""
     options = replace(options, few=options.few or suite in FEW)
     if options.modes is None:
         options = replace(options, modes=MODES.get(suite, ("default",)))
@@ -113,15 +114,15 @@ def rows_of(suite, options):
 
 
 def apart(suite):
-    """The suites that have to run in processes of their own: all, so that none finds another's heap; and the one with
-    another malloc, which is settled when a process begins."""
+    """The suites that need a process of their own. With "all" each suite gets one, so that no suite finds the heap of
+    another. "malloc" needs one because malloc reads its settings when a process begins."""
     if suite == "all":
         return SUITES
     return (suite,) if suite == "malloc" and not KEEPS_MEMORY.items() <= os.environ.items() else ()
 
 
 def run(names, arguments):
-    """Run these suites, each in a fresh process: the exit status of the first that fails, or 0."""
+    """Run these suites, each in a new process. Returns the exit status of the first one that fails, or 0."""
     for suite in names:
         extra = KEEPS_MEMORY if suite == "malloc" else {}
         command = [sys.executable, "-m", "vae_kernels", "bench", suite, *arguments]

@@ -1,4 +1,4 @@
-"""The rows of one case as text, for people who wait for them."""
+"""The rows of one case as text, for the terminal."""
 
 from .case import shown
 from .contenders import COPY, EAGER
@@ -27,17 +27,17 @@ def table(rows):
 
 
 def _details(row):
-    said = [f"{row['disturbed']:.0%} of runs disturbed"] if row["disturbed"] else []
+    texts = [f"{row['disturbed']:.0%} of runs disturbed"] if row["disturbed"] else []
     if row.get("least_bytes") and row["kind"] != COPY:
         speed = row["least_bytes"] / row["median_us"] * 1e6
-        said.append(f"{speed / 1e9:.1f} GB/s, {speed / row['copy_bytes_per_s']:.0%} of copy")
+        texts.append(f"{speed / 1e9:.1f} GB/s, {speed / row['copy_bytes_per_s']:.0%} of copy")
     if row.get("kernels"):
-        said.append(f"{row['kernels']} kernels")
+        texts.append(f"{row['kernels']} kernels")
     if row.get("peak_bytes") is not None:
-        said.append(f"peak {row['peak_bytes'] / 2**20:.1f} MiB")
+        texts.append(f"peak {row['peak_bytes'] / 2**20:.1f} MiB")
     if row.get("first_us"):
-        said.append(f"first run {row['first_us'] / 1e3:.0f} ms")
+        texts.append(f"first run {row['first_us'] / 1e3:.0f} ms")
     for key in ("graph_us", "host_us"):
         if row.get(key):
-            said.append(f"{key[:-3]} {row[key]:.1f} us")
-    return "  " + ", ".join(said) if said else ""
+            texts.append(f"{key[:-3]} {row[key]:.1f} us")
+    return "  " + ", ".join(texts) if texts else ""
