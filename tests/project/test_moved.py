@@ -12,8 +12,8 @@ from places import ROOT, TESTS, child
 import vae_kernels as vk
 from vae_kernels.core.moved import MOVED
 
-# A module and the names of its own that it had in 0.1. Left out are the command, the kernels, and ten helpers of
-# other modules that the redesign took away (CHANGELOG.md names them).
+# A module and the names of its own that it had in 0.1. Left out are the command, the kernels, ten helpers of other
+# modules that the redesign took away, and two names that the formulas had for Triton (CHANGELOG.md names them).
 NAMES = [line.split() for line in (TESTS / "project/names-0.1.txt").read_text().splitlines()]
 PACKAGE = ROOT / "vae_kernels"
 
