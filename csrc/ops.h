@@ -37,17 +37,15 @@ Tensors sample_backward_op(const OptionalTensor& grad_z, const OptionalTensor& g
   return F(grad_z, grad_kl, {mu, logvar, prior, rng, n_samples}, Need{need}, packed);
 }
 
-// The schema of this op names no likelihood: the position kind has one.
-constexpr const char* kPosition = "categorical";
-
 template <auto F>
-Tensors position_op(const Tensor& x, const Tensor& logits) {
-  return F({kPosition, x, logits});
+Tensors position_op(const std::string& likelihood, const Tensor& x, const Tensor& logits) {
+  return F({likelihood.c_str(), x, logits});
 }
 
 template <auto F>
-Tensor position_backward_op(const Tensor& grad, const Tensor& x, const Tensor& logits, const Tensor& top_and_total) {
-  return F(grad, {kPosition, x, logits}, top_and_total);
+Tensor position_backward_op(const Tensor& grad, const std::string& likelihood, const Tensor& x, const Tensor& logits,
+                            const Tensor& top_and_total) {
+  return F(grad, {likelihood.c_str(), x, logits}, top_and_total);
 }
 
 template <auto F>

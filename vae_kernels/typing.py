@@ -29,9 +29,9 @@ ElementName = Literal[
     "continuous_bernoulli",
     "discretized_logistic",
 ]
-LevelsName = Literal["categorical"]
+PositionName = Literal["categorical"]
 
-LikelihoodName = Literal[ElementName, LevelsName]
+LikelihoodName = Literal[ElementName, PositionName]
 LikelihoodLike: TypeAlias = "LikelihoodName | Likelihood"
 """The type of `likelihood=`: a name, or an object of vae_kernels.likelihoods."""
 

@@ -33,8 +33,8 @@ const vk::Library library = vk::Library("vae_kernels_cuda_host", "CPU", __FILE__
                                 .impl<&vk::elbo_backward_op<&vk::cuda::elbo_backward>>("elbo_backward")
                                 .impl<&vk::sample_op<&vk::cuda::sample>>("sample")
                                 .impl<&vk::sample_backward_op<&vk::cuda::sample_backward>>("sample_backward")
-                                .impl<&vk::position_op<&vk::cuda::position>>("levels")
-                                .impl<&vk::position_backward_op<&vk::cuda::position_backward>>("levels_backward")
+                                .impl<&vk::position_op<&vk::cuda::position>>("position")
+                                .impl<&vk::position_backward_op<&vk::cuda::position_backward>>("position_backward")
                                 .impl<&vk::mixture_op<&vk::cuda::mixture>>("mixture")
                                 .impl<&vk::mixture_backward_op<&vk::cuda::mixture_backward>>("mixture_backward")
                                 .impl<&vk::cuda::rescale_>("rescale_");

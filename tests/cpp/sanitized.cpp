@@ -226,9 +226,9 @@ static void positions() {
           if (product(with_levels) > 100000 && (type != F32 || (few && of_x != DType::uint8))) continue;
           const Tensor logits = fill(with_levels, type, -9, 9, 2);
           const Tensor x = fill(shape, of_x, 0, double(levels < 250 ? levels : 250) - 0.5, 1, true);
-          const Tensors out = ops::position({kPosition, x, logits});
-          finite(out, kPosition);
-          finite(ops::position_backward(incoming(out[0]), {kPosition, x, logits}, out[1]), kPosition);
+          const Tensors out = ops::position({"categorical", x, logits});
+          finite(out, "categorical");
+          finite(ops::position_backward(incoming(out[0]), {"categorical", x, logits}, out[1]), "categorical");
           ++cases;
         }
 }

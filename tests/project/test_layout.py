@@ -76,8 +76,8 @@ def lists(root):
     modules = {f.stem for f in (root / FORMULAS).glob("*.py") if defined(f) & {"PARAMETERS", "nll"}}
     headers = {f.stem for f in (root / HEADERS).glob("*.h") if re.search(r"\bnll\(", f.read_text())}
     return {
-        f"{FORMULAS}/<name>.py": modules - listed(root, "LevelsName"),
-        f"{HEADERS}/<name>.h": headers - listed(root, "LevelsName"),
+        f"{FORMULAS}/<name>.py": modules - listed(root, "PositionName"),
+        f"{HEADERS}/<name>.h": headers - listed(root, "PositionName"),
         PYTHON_LIST: listed(root, "ElementName"),
         CPP_LIST: cpp_list(root, "VK_LIKELIHOODS"),
         ORACLES: {key.value for key in assigned(root / ORACLES, "ORACLES").keys},
@@ -94,7 +94,7 @@ def problems(root):
         found += parts(root, name, ELEMENTWISE)
     oracles = {key.value for key in assigned(root / ORACLES, "LEVELS").keys}
     levels = {
-        PYTHON_LIST: listed(root, "LevelsName"),
+        PYTHON_LIST: listed(root, "PositionName"),
         CPP_LIST: cpp_list(root, "VK_POSITIONS"),
         ORACLES: oracles,
     }

@@ -11,7 +11,7 @@ from vae_kernels.core import layout
 
 OPS = torch.ops.vae_kernels
 PREFIXES = [prefix for prefix, backend in (("", "cpu"), ("triton_", "triton")) if backend in BACKENDS]
-NAMES = [name + part for name in ("elbo", "sample", "levels", "mixture") for part in ("", "_backward")]
+NAMES = [name + part for name in ("elbo", "sample", "position", "mixture") for part in ("", "_backward")]
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +97,7 @@ SAMPLES = {
 def calls(prefix):
     """(name, op, arguments) over every op of a prefix, with several patterns of arguments."""
     ops = [getattr(OPS, prefix + name) for name in NAMES]
-    elbo, elbo_backward, sample, sample_backward, levels, levels_backward, mixture, mixture_backward = ops
+    elbo, elbo_backward, sample, sample_backward, position, position_backward, mixture, mixture_backward = ops
     for name, reduction in itertools.product(OBJECTIVES, (0, 1, 2)):
         yield f"elbo {name} {reduction}", elbo, lambda n=name, r=reduction: elbo_arguments(n, reduction=r)
     for weights in WEIGHTS:
@@ -112,9 +112,9 @@ def calls(prefix):
         for wanted in ((True, True), (True, False), (False, True)):
             arguments = lambda s=settings, w=wanted: sample_backward_arguments(w, **s)  # noqa: E731
             yield f"sample_backward {name} {wanted}", sample_backward, arguments
-    for name, settings in LEVELS.items():
-        yield f"levels {name}", levels, lambda s=settings: levels_arguments(**s)
-        yield f"levels_backward {name}", levels_backward, lambda s=settings: levels_backward_arguments(**s)
+    for name, settings in POSITIONS.items():
+        yield f"position {name}", position, lambda s=settings: position_arguments(**s)
+        yield f"position_backward {name}", position_backward, lambda s=settings: position_backward_arguments(**s)
     for name, settings in {"plain": {}, "double": {"dtype": torch.float64}, "empty batch": {"n": 0}}.items():
         yield f"mixture {name}", mixture, lambda s=settings: (*mixture_arguments(**s), 6)
         yield f"mixture_backward {name}", mixture_backward, lambda s=settings: mixture_backward_arguments(15, **s)
@@ -133,17 +133,17 @@ def sample_backward_arguments(wanted, **settings):
     return *incoming, *arguments, (1 << 2 + len(arguments[2])) - 1, settings.get("packed", False)
 
 
-def levels_arguments(shape=(4, 3, 5, 2), order=None, dtype=torch.float32):
+def position_arguments(shape=(4, 3, 5, 2), order=None, dtype=torch.float32):
     logits = torch.randn(shape, dtype=dtype)
     x = torch.randint(3, (shape[0], *shape[2:]))
     x, (logits,) = layout.likelihood(x, (logits if order is None else order(logits),))
-    return x, logits
+    return "categorical", x, logits
 
 
-def levels_backward_arguments(**settings):
-    x, logits = levels_arguments(**settings)
-    nll, top_and_total = OPS.levels(x, logits)
-    return torch.randn_like(nll), x, logits, top_and_total
+def position_backward_arguments(**settings):
+    arguments = position_arguments(**settings)
+    nll, top_and_total = OPS.position(*arguments)
+    return torch.randn_like(nll), *arguments, top_and_total
 
 
 def mixture_arguments(n=4, dtype=torch.float32):
@@ -157,7 +157,7 @@ def mixture_backward_arguments(need, **settings):
     return torch.randn_like(log_p), *arguments, peak, log_sum, need
 
 
-LEVELS = {
+POSITIONS = {
     "plain": {}, "vectors": {"shape": (4, 3)}, "empty batch": {"shape": (0, 3, 2)}, "double": {"dtype": torch.float64},
     "half": {"dtype": torch.float16}, "channels_last": {"order": channels_last}, "rows apart": {"order": rows_apart},
 }  # fmt: skip
@@ -211,6 +211,6 @@ def test_opcheck_of_the_mixture(prefix, need):
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("name", ["plain", "half", "channels_last"])
-def test_opcheck_of_levels(prefix, name):
-    opcheck(getattr(OPS, prefix + "levels").default, levels_arguments(**LEVELS[name]))
-    opcheck(getattr(OPS, prefix + "levels_backward").default, levels_backward_arguments(**LEVELS[name]))
+def test_opcheck_of_position(prefix, name):
+    opcheck(getattr(OPS, prefix + "position").default, position_arguments(**POSITIONS[name]))
+    opcheck(getattr(OPS, prefix + "position_backward").default, position_backward_arguments(**POSITIONS[name]))

@@ -13,8 +13,10 @@ from vae_kernels.formulas import LEVELS, LIKELIHOODS
 
 LIBRARY = "VAE_KERNELS_TEST_CUDA_HOST"  # the variable with a library that was built already, to plant a fault
 CXX = shlex.split(os.environ.get("CXX", "g++"))
-OPS = ("elbo", "elbo_backward", "sample", "sample_backward", "levels", "levels_backward", "mixture", "mixture_backward",
-       "rescale_")  # fmt: skip
+OPS = (
+    "elbo", "elbo_backward", "sample", "sample_backward", "position", "position_backward",
+    "mixture", "mixture_backward", "rescale_",
+)  # fmt: skip
 HOST_CODE = ("dispatch", "elbo", "sample", "position", "mixture")
 
 

@@ -154,10 +154,10 @@ def levels(dtype=torch.float32, shape=(64, 256, 3072), inner=False, of_x=torch.u
         logits = torch.empty(shape[0], *shape[2:], shape[1], dtype=dtype).movedim(-1, 1)
     x = torch.zeros(shape[0], *shape[2:], dtype=of_x)
     if not backward:
-        return lambda: kernels.levels(x, logits)
+        return lambda: kernels.position("categorical", x, logits)
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     top_and_total = torch.zeros(2, shape[0], x[0].numel(), dtype=wide)
-    return lambda: kernels.levels_backward(torch.zeros(shape[0], dtype=wide), x, logits, top_and_total)
+    return lambda: kernels.position_backward(torch.zeros(shape[0], dtype=wide), "categorical", x, logits, top_and_total)
 
 
 def mixture(dtype=torch.float32, shape=(512, 500, 40), backward=False):

@@ -74,8 +74,8 @@ def levels(batch, positions=(), n=10):
     from vae_kernels.backends.triton import kernels
 
     x, logits = torch.zeros(batch, *positions, dtype=torch.int64), torch.zeros(batch, n, *positions)
-    _, top_and_total = kernels.levels(x, logits)
-    kernels.levels_backward(torch.zeros(batch), x, logits, top_and_total)
+    _, top_and_total = kernels.position("categorical", x, logits)
+    kernels.position_backward(torch.zeros(batch), "categorical", x, logits, top_and_total)
 
 
 def mixture(batch):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..formulas import ALL, LEVELS
+from ..formulas import ALL, POSITION
 from ..formulas.kl import gaussian_kl
 from .probe import wide
 
@@ -77,7 +77,7 @@ def candidates(at):
 def target(at, name):
     """x as fused_elbo reads it, in the shape of recon; None if x cannot be a target of this likelihood."""
     shape = at.recon[0].shape
-    if name in LEVELS:
+    if name in POSITION:
         fits = not at.x.is_floating_point() and shape[2:] == at.x.shape[1:] and len(shape) == at.x.dim() + 1
         return at.x if fits else None
     if at.x.numel() != at.recon[0].numel():

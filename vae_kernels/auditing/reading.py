@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..formulas import LEVELS
+from ..formulas import POSITION
 from ..formulas.kl import gaussian_kl
 from . import fit, probe
 
@@ -64,7 +64,7 @@ def read(loss_fn, example, seed=0):
         sizes,
         measured.per_sample,
         at.first,
-        at.x.shape == at.recon[0].shape or (likelihood is not None and likelihood.name in LEVELS),
+        at.x.shape == at.recon[0].shape or (likelihood is not None and likelihood.name in POSITION),
         likelihood,
         kl,
         rec_weight,

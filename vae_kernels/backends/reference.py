@@ -17,7 +17,7 @@ import torch
 from ..core import noise
 from ..core.objective import Objective, Reduction, weight
 from ..core.terms import ElboTerms
-from ..formulas import ALL, LEVELS
+from ..formulas import ALL, POSITION
 from ..formulas.kl import gaussian_kl
 from ..formulas.mixture import mixture
 from ..formulas.reparameterize import reparameterize
@@ -74,7 +74,7 @@ def compute_dtype(*tensors):
 def _nll(x, params, likelihood, dtype):
     """-log p of each element of x, in the shape of x."""
     formula = ALL[likelihood]
-    if likelihood in LEVELS:
+    if likelihood in POSITION:
         return formula.nll(x, *(p.to(dtype) for p in params))
     levels = x.dtype == torch.uint8 and formula.SUPPORT != "counts"
     x = x.to(dtype) / 255 if levels else x.to(dtype)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from ..formulas import LIKELIHOODS
+from ..formulas import ELEMENT
 from ..models.networks import conv_vae, mlp_vae
 from . import UserError
 from .prior import build_prior
@@ -34,7 +34,7 @@ def build(config, data):
             f"--model conv needs images, but {data.source} has vectors of {shape[0]} values; use --model mlp"
         )
     options = {"likelihood": config["likelihood"], "beta": config["beta"], "backend": config["backend"]}
-    parameters = LIKELIHOODS[config["likelihood"]].PARAMETERS
+    parameters = ELEMENT[config["likelihood"]].PARAMETERS
     if "logvar" in parameters:
         options["obs_logvar"] = nn.Parameter(torch.tensor(2 * log_deviation(data)))
     vae = {"mlp": mlp_vae, "conv": conv_vae}[config["model"]](shape, config["latent_dim"], **options)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..formulas import LIKELIHOODS
+from ..formulas import ELEMENT
 from . import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
@@ -162,7 +162,7 @@ def _check_values(values, likelihood, source):
     if values.dtype.kind != "f":
         raise UserError(f"{source}: has dtype {values.dtype}, expected uint8 (0 to 255), bool or float")
     low, high = float(values.min()), float(values.max())  # both are NaN if a value is NaN
-    support = LIKELIHOODS[likelihood].SUPPORT
+    support = ELEMENT[likelihood].SUPPORT
     limits = "finite" if support is None else f"in [{support[0]:g}, {support[1]:g}]"
     inside = support is None or (support[0] <= low and high <= support[1])
     finite = np.isfinite(low) and np.isfinite(high)

@@ -3,11 +3,11 @@ option is wrong. typer checks the options on the command line."""
 
 import math
 
-from ..formulas import LIKELIHOODS
+from ..formulas import ELEMENT
 from . import UserError
 from .prior import PriorName
 
-IMAGE_LIKELIHOODS = [name for name, formula in LIKELIHOODS.items() if formula.SUPPORT != "counts"]
+IMAGE_LIKELIHOODS = [name for name, formula in ELEMENT.items() if formula.SUPPORT != "counts"]
 MODELS, LOSSES = ("mlp", "conv"), ("fused", "eager")
 LARGEST = 2**31 - 1
 

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import __version__
 from ..core.modes import evaluating
-from ..formulas import LIKELIHOODS
+from ..formulas import ELEMENT
 from . import UserError, checkpoint, plots, ranks
 from .alarm import glance, warning
 from .build import build, learned_scale
@@ -270,7 +270,7 @@ def draw(run, vae, data, config, rows):
     if not ranks.first():
         return
     shown = data.images[test[:40]]
-    unit = shown.dtype == torch.uint8 or LIKELIHOODS[config["likelihood"]].SUPPORT == (0.0, 1.0)
+    unit = shown.dtype == torch.uint8 or ELEMENT[config["likelihood"]].SUPPORT == (0.0, 1.0)
     originals = shown / 255 if shown.dtype == torch.uint8 else shown
     low, high = (0.0, 1.0) if unit else (originals.min().item(), originals.max().item())
     generator = torch.Generator(device).manual_seed(0)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..formulas import ALL, LEVELS, LIKELIHOODS
+from ..formulas import ALL, ELEMENT, POSITION
 from ..likelihoods import Likelihood, by_name, labels_of
 from .control import current
 from .pairs import FreeBits, Shard
@@ -50,7 +50,7 @@ def likelihood(value: Any) -> Any:
 
 
 # Likelihoods for which one tensor, the first parameter, is enough
-_SINGLE = tuple(name for name, f in LIKELIHOODS.items() if len(f.PARAMETERS) == 1 + len(f.DEFAULTS))
+_SINGLE = tuple(name for name, f in ELEMENT.items() if len(f.PARAMETERS) == 1 + len(f.DEFAULTS))
 
 
 _Tensor, _float32, _strided = torch.Tensor, torch.float32, torch.strided
@@ -94,9 +94,9 @@ def parameters(recon, x, likelihood, obs_logvar):
     if obs_logvar is None and likelihood in _SINGLE and plain((recon, x)) and recon.shape == x.shape:
         return (recon,)
     choice("likelihood", likelihood, ALL)
-    if likelihood in LEVELS:
+    if likelihood in POSITION:
         return (_levels(recon, x, likelihood, obs_logvar),)
-    formula = LIKELIHOODS[likelihood]
+    formula = ELEMENT[likelihood]
     tensor("x", x, COUNTS if formula.SUPPORT == "counts" else _TARGETS)
     if x.dim() == 0:
         raise ValueError("x: got a 0-d tensor, expected the batch as dimension 0")
@@ -162,7 +162,7 @@ def _levels(recon, x, likelihood, obs_logvar):
 
 def _observation(obs_logvar, loc, x, likelihood, label):
     """obs_logvar as a tensor. `label` is the name of recon's logvar in an error; None if recon has no logvar."""
-    if "logvar" not in LIKELIHOODS[likelihood].PARAMETERS:
+    if "logvar" not in ELEMENT[likelihood].PARAMETERS:
         raise ValueError(f"obs_logvar: has no effect with likelihood={likelihood!r}, which has no variance")
     if label is not None:
         raise ValueError(f"obs_logvar: given beside {label}; expected one of the two")

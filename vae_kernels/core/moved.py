@@ -27,6 +27,7 @@ MOVED = {
     "module": "models.fused_elbo",
     "networks": "models.networks",
     "ops": "backends.compiled",
+    "ops.levels": "backends.compiled.position",
     "philox": "core.noise",
     "pool": "backends.pool",
     "proof": "backends.self_test",

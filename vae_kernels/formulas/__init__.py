@@ -10,16 +10,18 @@ A likelihood is a module with these names:
     mean(*parameters)     E[x], element by element
     OPTIONS, CLASS        optional: the options and the name of its class in vae_kernels/likelihoods.py
 
-A likelihood in LEVELS is a distribution over the levels 0..K-1. Its SUPPORT is "levels": integer targets are not
-scaled. Its one parameter [B, K, ...] has one dimension more than x. It has ops of its own:
-vae_kernels/backends/compiled/levels.py.
+There are two kinds. An element formula (ELEMENT) turns one element of x into one term. A position formula (POSITION)
+turns the K logits of a position into one term: its one parameter [B, K, ...] has one dimension more than x, and its
+SUPPORT is "levels", the integers 0..K-1, which are not scaled. The position kind has ops of its own:
+vae_kernels/backends/compiled/position.py.
 """
 
 from importlib import import_module
 from typing import get_args
 
-from ..typing import ElementName, LevelsName
+from ..typing import ElementName, PositionName
 
-LIKELIHOODS = {name: import_module(f"{__name__}.{name}") for name in get_args(ElementName)}
-LEVELS = {name: import_module(f"{__name__}.{name}") for name in get_args(LevelsName)}
-ALL = LIKELIHOODS | LEVELS
+ELEMENT = {name: import_module(f"{__name__}.{name}") for name in get_args(ElementName)}
+POSITION = {name: import_module(f"{__name__}.{name}") for name in get_args(PositionName)}
+ALL = ELEMENT | POSITION
+LIKELIHOODS, LEVELS = ELEMENT, POSITION  # the names of version 0.1

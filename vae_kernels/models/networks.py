@@ -8,7 +8,7 @@ from torch import nn
 from typing_extensions import Unpack
 
 from ..core import checks
-from ..formulas import LEVELS, LIKELIHOODS
+from ..formulas import ELEMENT, POSITION
 from ..typing import LikelihoodLike, ModelSettings
 from .vae import VAE
 
@@ -27,9 +27,9 @@ class _Split(nn.Module):
 def _check(likelihood, outputs, sizes):
     """Check the arguments that mlp_vae and conv_vae share. `sizes`: name -> ints that must all be positive."""
     likelihood = checks.likelihood(likelihood)
-    if likelihood in LEVELS:
+    if likelihood in POSITION:
         raise ValueError(f"likelihood: {likelihood!r} needs a decoder with levels along dimension 1; expected VAE(...)")
-    names = LIKELIHOODS[likelihood].PARAMETERS
+    names = ELEMENT[likelihood].PARAMETERS
     if not 1 <= outputs <= len(names):
         expected = f"1 to {len(names)} for {likelihood!r} ({', '.join(names)})"
         raise ValueError(f"outputs: got {outputs}, expected {expected}")

@@ -5,7 +5,7 @@ autograd.py     how the ops with autograd are called, in eager mode and while co
 fakes.py        shapes, dtypes and strides of the results, without the work
 objective.py    elbo, with autograd
 sample.py       sample_kl, with autograd
-levels.py       levels, with autograd
+position.py     position, with autograd
 mixture.py      mixture, with autograd
 """
 

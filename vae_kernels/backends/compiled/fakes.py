@@ -56,16 +56,16 @@ def _(grad_z, grad_kl, mu, logvar, prior, rng, n_samples, need, packed):
     return both + [empty_in_order(t) for i, t in enumerate(inputs) if wanted[i] and not (packed and i < 2)]
 
 
-@torch.library.register_fake("vae_kernels::levels", lib=library)
-@torch.library.register_fake("vae_kernels::triton_levels", lib=library)
-def _(x, logits):
+@torch.library.register_fake("vae_kernels::position", lib=library)
+@torch.library.register_fake("vae_kernels::triton_position", lib=library)
+def _(likelihood, x, logits):
     nll = logits.new_empty(logits.shape[:1], dtype=reference.compute_dtype(logits))
     return [nll, nll.new_empty((2, x.shape[0], math.prod(x.shape[1:])))]
 
 
-@torch.library.register_fake("vae_kernels::levels_backward", lib=library)
-@torch.library.register_fake("vae_kernels::triton_levels_backward", lib=library)
-def _(grad, x, logits, top_and_total):
+@torch.library.register_fake("vae_kernels::position_backward", lib=library)
+@torch.library.register_fake("vae_kernels::triton_position_backward", lib=library)
+def _(grad, likelihood, x, logits, top_and_total):
     return empty_in_order(logits)
 
 

@@ -6,18 +6,18 @@ import torch
 
 from ...core.objective import Objective, Reduction, restored, weight
 from ...core.terms import ElboTerms
-from ...formulas import LEVELS, LIKELIHOODS
+from ...formulas import ELEMENT, POSITION
 from .. import reference
 from .autograd import Function, apply, in_place, mask, mode_of
-from .levels import levels
+from .position import position
 from .schemas import KERNELS, flat
 
 
 def elbo(objective, kernels="compiled"):
     """The loss that the request asks for, or ElboTerms, by the ops. Shapes and layouts are those of the schema."""
     settings, x, rec_weight, beta, params, latent = objective
-    if settings.likelihood in LEVELS:
-        return _elbo_of_levels(objective, kernels)
+    if settings.likelihood in POSITION:
+        return _elbo_of_positions(objective, kernels)
     if params:
         settings, params = _with_defaults(settings, params)
     mode = mode_of(kernels)
@@ -35,7 +35,7 @@ def elbo(objective, kernels="compiled"):
 
 def _with_defaults(settings, params):
     """The kernels read 0 for a parameter that is left out. Another default of the formula is given as a tensor."""
-    formula = LIKELIHOODS[settings.likelihood]
+    formula = ELEMENT[settings.likelihood]
     if len(params) == len(formula.PARAMETERS):
         return settings, params
     defaults = [formula.DEFAULTS[name] for name in formula.PARAMETERS[len(params) :]]
@@ -142,11 +142,11 @@ def _reference_gradients(settings, tensors, grad, needed):
     return [next(grads) if n else None for n in needed]
 
 
-def _elbo_of_levels(objective, kernels):
-    """The loss from two ops: one for the likelihood over levels, and one for the latent term."""
+def _elbo_of_positions(objective, kernels):
+    """The loss from two ops: one for the likelihood of positions, and one for the latent term."""
     settings, x, rec_weight, beta, params, latent = objective
     (logits,) = params
-    nll, kl, kl_per_dim = levels(x, logits, settings.likelihood, kernels), None, None
+    nll, kl, kl_per_dim = position(x, logits, settings.likelihood, kernels), None, None
     loss = weight(settings.rec_weight, rec_weight) * nll
     if latent:
         alone = settings._replace(likelihood="", parameters=0, reduction=Reduction.NONE)

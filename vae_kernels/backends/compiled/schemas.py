@@ -10,8 +10,8 @@ they mutate nothing, draw nothing, and read weights on the device. Their argumen
     elbo_backward    those gradients alone, for an incoming gradient of the shape of the loss
     sample           [z, kl if with_kl]
     sample_backward  the gradients that `need` asks for
-    levels           [nll, top_and_total] of a distribution over levels
-    levels_backward  the gradient of its logits
+    position         [nll, top_and_total] of a likelihood of the position kind
+    position_backward  the gradient of the logits
     mixture          [log_p, peak, log_sum, *gradients of log_p.sum() that `need` asks for]: log p(z) of a mixture, and
                      in float64 the two numbers whose sum it is; on the CPU, gradients of few components alone
     mixture_backward the gradients that `need` asks for
@@ -46,8 +46,8 @@ _SCHEMAS = {
     "elbo": f"({_OBJECTIVE}, bool terms) -> Tensor[]",
     "elbo_backward": f"(Tensor grad, {_OBJECTIVE}) -> Tensor[]",
     "sample": f"({_SAMPLE}, bool with_kl) -> Tensor[]",
-    "levels": "(Tensor x, Tensor logits) -> Tensor[]",
-    "levels_backward": "(Tensor grad, Tensor x, Tensor logits, Tensor top_and_total) -> Tensor",
+    "position": "(str likelihood, Tensor x, Tensor logits) -> Tensor[]",
+    "position_backward": "(Tensor grad, str likelihood, Tensor x, Tensor logits, Tensor top_and_total) -> Tensor",
     "sample_backward": f"(Tensor? grad_z, Tensor? grad_kl, {_SAMPLE}, int need, bool packed) -> Tensor[]",
     "mixture": f"({_MIXTURE}, int need) -> Tensor[]",
     "mixture_backward": f"(Tensor grad, {_MIXTURE}, Tensor peak, Tensor log_sum, int need) -> Tensor[]",

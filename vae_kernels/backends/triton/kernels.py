@@ -2,11 +2,11 @@
 
 from .mixture_forward import mixture, mixture_backward
 from .objective import elbo, elbo_backward
-from .position import levels, levels_backward
+from .position import position, position_backward
 from .rescale import rescale_
 from .sample import sample, sample_backward
 
 __all__ = [
-    "elbo", "elbo_backward", "levels", "levels_backward", "mixture", "mixture_backward", "rescale_", "sample",
+    "elbo", "elbo_backward", "mixture", "mixture_backward", "position", "position_backward", "rescale_", "sample",
     "sample_backward",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from ...core.objective import Layout, layout_against
-from ...formulas import LIKELIHOODS
+from ...formulas import ELEMENT
 from .constants import FULL, PER_FEATURE, SCALAR
 from .grid import Tiles
 from .tiles import load, place, row_weights, store
@@ -124,7 +124,7 @@ class LikelihoodTerm:
     def __init__(self, x, params, likelihood, incoming, wanted, by_sample, dtype):
         if not params:
             return
-        formula = LIKELIHOODS[likelihood]
+        formula = ELEMENT[likelihood]
         n = len(formula.PARAMETERS)
         left_out = [None] * (n - len(params))
         params = [*params, *left_out]

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 
 from ...core.layout import empty_in_order
-from ...formulas import categorical
+from ...formulas import POSITION
 from ..reference import compute_dtype
 from . import maths
 from .grid import power_of_two
@@ -81,7 +81,7 @@ def sum_kernel(values, nll, positions):
     tl.store(nll + row, all_sum(values + row * positions, positions, 1024).to(nll.dtype.element_ty))
 
 
-def levels(x, logits):
+def position(likelihood, x, logits):
     """The op."""
     rows, positions, dtype = x.shape[0], math.prod(x.shape[1:]), compute_dtype(logits)
     nll = torch.empty(rows, dtype=dtype, device=x.device)
@@ -89,7 +89,7 @@ def levels(x, logits):
     one = positions == 1
     values = nll if one else torch.empty((rows, positions), dtype=dtype, device=x.device)
     if x.numel():
-        launch = _forward(rows, positions, logits.shape[1], *_strides(x, logits), dtype)
+        launch = _forward(likelihood, rows, positions, logits.shape[1], *_strides(x, logits), dtype)
         launch(x, logits, values, *top_and_total)
     if rows and not one:
         _sum(rows, positions)(values, nll)
@@ -97,10 +97,11 @@ def levels(x, logits):
 
 
 @functools.lru_cache(maxsize=1024)
-def _forward(rows, positions, levels, x_row, logits_row, inner, dtype):
+def _forward(likelihood, rows, positions, levels, x_row, logits_row, inner, dtype):
+    formula = POSITION[likelihood]
     fixed, programs = _tiles(rows, positions, levels, dtype)
     fixed |= {"x_pitch": _pitch(x_row, positions), "logits_pitch": _pitch(logits_row, positions, levels, inner)}
-    fixed |= {"ADD": categorical.triton_add, "VALUE": categorical.triton_value, "LOWEST": torch.finfo(dtype).min}
+    fixed |= {"ADD": formula.triton_add, "VALUE": formula.triton_value, "LOWEST": torch.finfo(dtype).min}
     kernel = single_position_kernel if positions == 1 else position_kernel
     return Launch(kernel, programs, fixed, ("x", "logits", "values", "top_out", "total_out"), WARPS)
 
@@ -134,24 +135,24 @@ def position_backward_kernel(
         store(out, first_out[:, None] + at_k, value, mask, True)
 
 
-def levels_backward(grad, x, logits, top_and_total):
+def position_backward(grad, likelihood, x, logits, top_and_total):
     """The op."""
     rows, positions = x.shape[0], math.prod(x.shape[1:])
     out = empty_in_order(logits)
     if out.numel():
         strides = grad.stride(0), *_strides(x, logits), out.stride(0)
-        launch = _backward(rows, positions, logits.shape[1], *strides, top_and_total.dtype)
+        launch = _backward(likelihood, rows, positions, logits.shape[1], *strides, top_and_total.dtype)
         launch(grad, x, logits, *top_and_total, out)
     return out
 
 
 @functools.lru_cache(maxsize=1024)
-def _backward(rows, positions, levels, grad_row, x_row, logits_row, inner, out_row, dtype):
+def _backward(likelihood, rows, positions, levels, grad_row, x_row, logits_row, inner, out_row, dtype):
     fixed, programs = _tiles(rows, positions, levels, dtype)
     fixed |= {"grad_pitch": _pitch(grad_row, positions, step=0), "x_pitch": _pitch(x_row, positions)}
     fixed |= {"logits_pitch": _pitch(logits_row, positions, levels, inner)}
     fixed |= {"out_pitch": _pitch(out_row, positions, levels, inner)}
-    fixed |= {"SOFTMAX": categorical.triton_softmax, "RECIPROCAL": maths.reciprocal}
+    fixed |= {"SOFTMAX": POSITION[likelihood].triton_softmax, "RECIPROCAL": maths.reciprocal}
     kernel = single_position_backward_kernel if positions == 1 else position_backward_kernel
     return Launch(kernel, programs, fixed, ("grad", "x", "logits", "top_in", "total_in", "out"), WARPS)
 
