@@ -8,7 +8,7 @@ from .schemas import KERNELS
 
 
 def position(x, logits, likelihood, kernels="compiled"):
-    """-log p(x | logits) of each sample, [B]; x [B, ...] integers, logits [B, K, ...], likelihood a name of POSITION."""
+    """-log p(x | logits) of each sample, [B]; x [B, ...] integers, logits [B, K, ...], likelihood of POSITION."""
     return apply(_Position, mode_of(kernels), likelihood, x, logits)
 
 
