@@ -44,9 +44,8 @@ CASES = {f"objective {name}": objective(F64, likelihood=name, form="element") fo
 def literals():
     """The numbers in the source of the kernels and of their formulas, with either sign."""
     package = Path(vae_kernels.__file__).parent
-    trees = [
-        ast.parse(path.read_text()) for folder in ("triton", "formulas") for path in (package / folder).glob("*.py")
-    ]
+    folders = ("backends/triton", "formulas")
+    trees = [ast.parse(path.read_text()) for folder in folders for path in (package / folder).glob("*.py")]
     numbers = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     return {sign * n for n in numbers if type(n) is float for sign in (1, -1)}
 
