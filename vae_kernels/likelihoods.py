@@ -11,12 +11,11 @@ The parameters that a decoder predicts are no options: they are `recon`, and by_
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import Self
 
-from .formulas import ALL
+from .formulas import ALL, Formula
 from .typing import LikelihoodLike, Recon
 
 
@@ -87,7 +86,7 @@ def name_of(likelihood: LikelihoodLike) -> str:
     return likelihood if isinstance(likelihood, str) else likelihood.name
 
 
-def formula_of(likelihood: LikelihoodLike) -> ModuleType:
+def formula_of(likelihood: LikelihoodLike) -> Formula:
     """The module in formulas/ of a likelihood that is a name or an object."""
     return ALL[name_of(likelihood)]
 

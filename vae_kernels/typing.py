@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .priors import Prior
 
 # The only list of the likelihoods. formulas/__init__.py imports a module for each name.
-ElementName = Literal[
+LikelihoodName = Literal[
     "bernoulli",
     "gaussian",
     "poisson",
@@ -28,10 +28,8 @@ ElementName = Literal[
     "laplace",
     "continuous_bernoulli",
     "discretized_logistic",
+    "categorical",
 ]
-PositionName = Literal["categorical"]
-
-LikelihoodName = Literal[ElementName, PositionName]
 LikelihoodLike: TypeAlias = "LikelihoodName | Likelihood"
 """The type of `likelihood=`: a name, or an object of vae_kernels.likelihoods."""
 

@@ -1,5 +1,4 @@
-"""A likelihood is two files and three lines, and nothing else names it: says which piece is missing. One over levels
-(LEVELS, which is the position kind in C++) is two files and three lines too.
+"""A likelihood is two files and three lines, and nothing else names it. These tests say which piece is missing.
 
 The tree is read, not imported, so that the check itself can be tried on copies of it with a piece removed.
 """
@@ -12,7 +11,8 @@ import pytest
 from places import ROOT
 
 from vae_kernels.core.objective import REDUCTIONS
-from vae_kernels.formulas import LEVELS, LIKELIHOODS
+from vae_kernels.formulas import ELEMENT as LIKELIHOODS
+from vae_kernels.formulas import POSITION
 
 FORMULAS, HEADERS, ORACLES = "vae_kernels/formulas", "csrc/formulas", "tests/support/oracles.py"
 PYTHON_LIST, CPP_LIST = "vae_kernels/typing.py", f"{HEADERS}/all.h"
@@ -60,60 +60,56 @@ def strings(expression):
     return {n.value for n in ast.walk(expression) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
 
 
-def listed(root, name):
-    """The names of the likelihoods in this list."""
-    return strings(assigned(root / PYTHON_LIST, name))
-
-
 def cpp_list(root, name):
     """The names of the likelihoods in this list of all.h."""
     body = re.search(rf"#define {name}\(X\)((?:.*\\\n)*.*)", (root / CPP_LIST).read_text())[1]
     return set(re.findall(r"\bX\((\w+)\)", body))
 
 
-def lists(root):
-    """Where a likelihood must stand -> the names that stand there, but for those of LEVELS."""
+# what the Python file of a likelihood defines
+SHARED = {"KIND", "PARAMETERS", "DEFAULTS", "SUPPORT", "nll", "mean"}
+# kind: the list in all.h, the list of oracles, what the Python file defines
+KINDS = {
+    "element": ("VK_LIKELIHOODS", "ORACLES", SHARED | {"triton_nll"}),
+    "position": ("VK_POSITIONS", "LEVELS", SHARED | {"triton_value", "triton_softmax"}),
+}
+
+
+def kind_of(root, name):
+    """The KIND of a likelihood. Where its file does not say, the kind of the C++ list in which it stands."""
+    stated = assigned(root / FORMULAS / f"{name}.py", "KIND")
+    in_cpp = "position" if name in cpp_list(root, "VK_POSITIONS") else "element"
+    return in_cpp if stated is None else stated.value
+
+
+def lists(root, kind):
+    """Where a likelihood of this kind must stand -> the names that stand there."""
+    cpp, oracles, _ = KINDS[kind]
     modules = {f.stem for f in (root / FORMULAS).glob("*.py") if defined(f) & {"PARAMETERS", "nll"}}
     headers = {f.stem for f in (root / HEADERS).glob("*.h") if re.search(r"\bnll\(", f.read_text())}
-    return {
-        f"{FORMULAS}/<name>.py": modules - listed(root, "PositionName"),
-        f"{HEADERS}/<name>.h": headers - listed(root, "PositionName"),
-        PYTHON_LIST: listed(root, "ElementName"),
-        CPP_LIST: cpp_list(root, "VK_LIKELIHOODS"),
-        ORACLES: {key.value for key in assigned(root / ORACLES, "ORACLES").keys},
-    }
+    in_python = strings(assigned(root / PYTHON_LIST, "LikelihoodName"))
+    of_all = {f"{FORMULAS}/<name>.py": modules, f"{HEADERS}/<name>.h": headers, PYTHON_LIST: in_python}
+    places = {place: {name for name in names if kind_of(root, name) == kind} for place, names in of_all.items()}
+    places[CPP_LIST] = cpp_list(root, cpp)
+    return places | {ORACLES: {key.value for key in assigned(root / ORACLES, oracles).keys}}
 
 
 def problems(root):
     """What is missing or out of place in the tree, a sentence each."""
     found = []
-    places = lists(root)
-    names = sorted(set().union(*places.values()))
-    for name in names:
-        found += [f"{name} is missing in {place}" for place, there in places.items() if name not in there]
-        found += parts(root, name, ELEMENTWISE)
-    oracles = {key.value for key in assigned(root / ORACLES, "LEVELS").keys}
-    levels = {
-        PYTHON_LIST: listed(root, "PositionName"),
-        CPP_LIST: cpp_list(root, "VK_POSITIONS"),
-        ORACLES: oracles,
-    }
-    for name in sorted(set().union(*levels.values())):
-        found += parts(root, name, OVER_LEVELS)
-        found += [f"{name} is missing in {place}" for place, there in levels.items() if name not in there]
-    for path in files(root, *NEUTRAL):
-        words = set(re.findall(r"\w+", (root / path).read_text()))
-        found += [f"{path} names the likelihood {name}" for name in names if name in words]
+    for kind, (_, _, needed) in KINDS.items():
+        places = lists(root, kind)
+        names = sorted(set().union(*places.values()))
+        for name in names:
+            found += [f"{name} is missing in {place}" for place, there in places.items() if name not in there]
+            found += parts(root, name, needed)
+        for path in files(root, *NEUTRAL):
+            words = set(re.findall(r"\w+", (root / path).read_text()))
+            found += [f"{path} names the likelihood {name}" for name in names if name in words]
     for path in files(root, "csrc", "vae_kernels", "setup.py"):
         lines = len((root / path).read_text().splitlines())
         found += [f"{path} has {lines} lines, expected under {MAX_LINES}"] if lines >= MAX_LINES else []
     return found
-
-
-# what the Python file of a likelihood defines
-SHARED = {"PARAMETERS", "DEFAULTS", "SUPPORT", "nll", "mean"}
-ELEMENTWISE = SHARED | {"triton_nll"}
-OVER_LEVELS = SHARED | {"triton_add", "triton_value", "triton_softmax"}
 
 
 def parts(root, name, needed):
@@ -126,7 +122,7 @@ def parts(root, name, needed):
     if f"{FORMULAS}/{name}.py" not in text:
         found.append(f"{HEADERS}/{name}.h does not point to {FORMULAS}/{name}.py, which has the maths")
     python, cpp = assigned(module, "PARAMETERS"), re.search(r"int parameters = (\d+);", text)
-    if needed is ELEMENTWISE and python is not None and (not cpp or int(cpp[1]) != len(python.elts)):
+    if "triton_nll" in needed and python is not None and (not cpp or int(cpp[1]) != len(python.elts)):
         found.append(f"{HEADERS}/{name}.h: expected parameters = {len(python.elts)}, as in {FORMULAS}/{name}.py")
     return found
 
@@ -136,7 +132,8 @@ def test_the_tree_is_whole():
 
 
 def test_the_tree_is_read_as_it_is_imported():
-    assert all(names == set(LIKELIHOODS) for names in lists(ROOT).values())
+    assert all(names == set(LIKELIHOODS) for names in lists(ROOT, "element").values())
+    assert all(names == set(POSITION) for names in lists(ROOT, "position").values())
     assert len(files(ROOT, *NEUTRAL)) > 10  # else the search for names above has searched nothing
 
 
@@ -176,6 +173,7 @@ REMOVED = {
     "python list": (PYTHON_LIST, r'^ *"{name}",\n', "", "{name} is missing in " + PYTHON_LIST),
     "c++ list": (CPP_LIST, r"X\({name}\)", "", "{name} is missing in " + CPP_LIST),
     "oracle": (ORACLES, r'^ *"{name}": .*\n', "", "{name} is missing in " + ORACLES),
+    "KIND": (FORMULAS + "/{name}.py", r"^KIND = .*\n", "", "{name}.py has no KIND"),
     "PARAMETERS": (FORMULAS + "/{name}.py", r"^PARAMETERS =", "NAMES =", "{name}.py has no PARAMETERS"),
     "DEFAULTS": (FORMULAS + "/{name}.py", r"^DEFAULTS = .*\n", "", "{name}.py has no DEFAULTS"),
     "SUPPORT": (FORMULAS + "/{name}.py", r"^SUPPORT = .*\n", "", "{name}.py has no SUPPORT"),
@@ -197,9 +195,11 @@ def test_a_missing_piece_is_named(tree, name, removed):
     assert said in problem
 
 
-@pytest.mark.parametrize("name", LEVELS)
-@pytest.mark.parametrize("removed", ["c++ list", "oracle", "SUPPORT", "nll", "mean", "struct", "pointer"])
-def test_a_missing_piece_over_levels_is_named(tree, name, removed):
+@pytest.mark.parametrize("name", POSITION)
+@pytest.mark.parametrize(
+    "removed", ["python list", "c++ list", "oracle", "KIND", "SUPPORT", "nll", "mean", "struct", "pointer"]
+)
+def test_a_missing_piece_of_the_position_kind_is_named(tree, name, removed):
     path, pattern, replacement, said = (part.replace("{name}", name) for part in REMOVED[removed])
     edit(tree / path, pattern, replacement)
     (problem,) = new_problems(tree)

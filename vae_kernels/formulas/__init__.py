@@ -1,27 +1,52 @@
 """The formulas: maths in plain PyTorch, one file for each formula, right in float64, differentiable to any order.
 
-A likelihood is a module with these names:
-
-    PARAMETERS            the names of the parameters, in order
-    DEFAULTS              the values of the parameters that may be left out
-    SUPPORT               the valid targets: a closed interval, None for the whole line, or "counts" for 0, 1, 2, ...
-                          Integer targets of a count likelihood are not scaled.
-    nll(x, *parameters)   -log p(x), element by element
-    mean(*parameters)     E[x], element by element
-    OPTIONS, CLASS        optional: the options and the name of its class in vae_kernels/likelihoods.py
-
-There are two kinds. An element formula (ELEMENT) turns one element of x into one term. A position formula (POSITION)
-turns the K logits of a position into one term: its one parameter [B, K, ...] has one dimension more than x, and its
-SUPPORT is "levels", the integers 0..K-1, which are not scaled. The position kind has ops of its own:
-vae_kernels/backends/compiled/position.py.
+A likelihood is a module with the names of the protocol `Formula`. Backends, checks and layouts read these names and
+never the name of a likelihood.
 """
 
 from importlib import import_module
-from typing import get_args
+from typing import Any, Literal, Protocol, cast, get_args
 
-from ..typing import ElementName, PositionName
+import torch
 
-ELEMENT = {name: import_module(f"{__name__}.{name}") for name in get_args(ElementName)}
-POSITION = {name: import_module(f"{__name__}.{name}") for name in get_args(PositionName)}
-ALL = ELEMENT | POSITION
+from ..typing import LikelihoodName
+
+Kind = Literal["element", "position"]
+"""How a formula makes terms of its parameters. A term is -log p of one part of x.
+
+    "element"   One term for each element, of the shape of x. Each parameter has the shape of x or broadcasts to x; the
+                first parameter has the shape of x.
+    "position"  K numbers become one term. The one parameter is logits [B, K, ...] beside x [B, ...], and the terms have
+                the shape of x. Its ops: backends/compiled/position.py.
+"""
+
+
+class Formula(Protocol):
+    """What a file of this folder defines, if it is a likelihood.
+
+    KIND             how the formula makes terms of its parameters
+    PARAMETERS       the names of the parameters, in order
+    DEFAULTS         the values of the parameters that may be left out
+    SUPPORT          the valid targets: a closed interval; None for the whole line; "counts" for 0, 1, 2, ...; "levels"
+                     for 0..K-1. Integer targets are scaled for an interval only.
+    OPTIONS, CLASS   optional: the options and the name of its class in vae_kernels/likelihoods.py
+    """
+
+    KIND: Kind
+    PARAMETERS: tuple[str, ...]
+    DEFAULTS: dict[str, float]
+    SUPPORT: Any
+
+    def nll(self, x: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
+        """-log p(x): the terms, in nats."""
+        ...
+
+    def mean(self, *parameters: torch.Tensor) -> torch.Tensor:
+        """E[x], of the shape of x."""
+        ...
+
+
+ALL = {name: cast(Formula, import_module(f"{__name__}.{name}")) for name in get_args(LikelihoodName)}
+ELEMENT = {name: formula for name, formula in ALL.items() if formula.KIND == "element"}
+POSITION = {name: formula for name, formula in ALL.items() if formula.KIND == "position"}
 LIKELIHOODS, LEVELS = ELEMENT, POSITION  # the names of version 0.1

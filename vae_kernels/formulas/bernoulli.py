@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 else:
     tl = maths = None  # backends/triton/twins.py sets these names: triton_* run nowhere else
 
+KIND = "element"
 PARAMETERS = ("logits",)
 DEFAULTS = {}
 SUPPORT = (0.0, 1.0)

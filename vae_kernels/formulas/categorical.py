@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 else:
     tl = maths = None  # backends/triton/twins.py sets these names: triton_* run nowhere else
 
+KIND = "position"
 PARAMETERS = ("logits",)
 DEFAULTS = {}
 SUPPORT = "levels"
@@ -36,15 +37,6 @@ def nll(x, logits):
     possible = (x >= 0) & (x < logits.shape[1])
     log_p = torch.log_softmax(logits, 1).gather(1, torch.where(possible, x, 0).unsqueeze(1)).squeeze(1)
     return log_p * torch.where(possible, -1.0, float("nan")).to(log_p.dtype)  # a product makes the gradient NaN too
-
-
-def triton_add(top, total, logits):
-    """Add a tile [P, L] of logits to top and total [P]: the largest logit, and the sum of e^{logit - top}."""
-    new_top = tl.maximum(top, tl.max(logits, 1))  # the maximum may drop a NaN; the sum below keeps the NaN
-    more = tl.sum(maths.exp_nonpositive(logits - new_top[:, None]), 1)
-    # the first top is the least number, and exp_nonpositive then gives 0
-    before = maths.exp_nonpositive(maths.at_least(top - new_top, -1000.0))
-    return new_top, tl.fma(total, before, more)
 
 
 def triton_value(top, total, logit):

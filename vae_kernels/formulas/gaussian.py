@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 else:
     tl = maths = None  # backends/triton/twins.py sets these names: triton_* run nowhere else
 
+KIND = "element"
 PARAMETERS = ("loc", "logvar")
 DEFAULTS = {"logvar": 0.0}
 SUPPORT = None

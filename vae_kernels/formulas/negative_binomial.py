@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 else:
     tl = maths = tile_counts = None  # backends/triton/twins.py sets these names
 
+KIND = "element"
 PARAMETERS = ("log_mean", "log_inverse_dispersion")
 DEFAULTS = {}
 SUPPORT = "counts"

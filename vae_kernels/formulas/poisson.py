@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 else:
     tl = maths = tile_counts = None  # backends/triton/twins.py sets these names
 
+KIND = "element"
 PARAMETERS = ("log_rate",)
 DEFAULTS = {}
 SUPPORT = "counts"

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 else:
     tl = maths = tile_counts = None  # backends/triton/twins.py sets these names
 
+KIND = "element"
 PARAMETERS = ("log_mean", "log_inverse_dispersion", "dropout_logits")
 DEFAULTS = {}
 SUPPORT = "counts"

@@ -230,3 +230,13 @@ def _expm1_pair_float64(x):
     power = tl.exp(x)
     near = tl.abs(x) < 1.0
     return tl.where(near, small + tail, power - 1.0), tl.where(near, tail, power - 1.0 - x)
+
+
+@triton.jit
+def add_exponentials(top, total, values):
+    """Add a tile [P, L] of values to top and total [P]: the largest value, and the sum of e^{value - top}."""
+    new_top = tl.maximum(top, tl.max(values, 1))  # the maximum may drop a NaN; the sum below keeps the NaN
+    more = tl.sum(exp_nonpositive(values - new_top[:, None]), 1)
+    # the first top is the least number, and exp_nonpositive then gives 0
+    before = exp_nonpositive(at_least(top - new_top, -1000.0))
+    return new_top, tl.fma(total, before, more)

@@ -11,8 +11,8 @@ import torch
 import triton
 import triton.language as tl
 
-from ...formulas import categorical
 from ...formulas import mixture as formula
+from . import maths
 from .launch import Launch
 from .mixture_backward import gradients
 from .mixture_pack import ROWS, Sizes, pack, score_arguments, scores, splits_for
@@ -75,7 +75,7 @@ def _forward(sizes):
     """The launch, the number of its splits, and the launch that joins them."""
     columns = 64 if sizes.dtype == torch.float32 else 32  # float32 has registers for twice as many
     splits = splits_for(sizes.samples, sizes.components, columns)
-    fixed = score_arguments(sizes) | {"splits": splits, "COLUMNS": columns, "ADD": categorical.triton_add}
+    fixed = score_arguments(sizes) | {"splits": splits, "COLUMNS": columns, "ADD": maths.add_exponentials}
     fixed |= {"LOWEST": torch.finfo(sizes.dtype).min, "LOG_TOTAL": formula.triton_log_total}
     programs = -(-sizes.samples // ROWS) * splits
     forward = Launch(mixture_kernel, programs, fixed, ("packed", "results", "tops", "totals"))

@@ -101,7 +101,7 @@ def _forward(likelihood, rows, positions, levels, x_row, logits_row, inner, dtyp
     formula = POSITION[likelihood]
     fixed, programs = _tiles(rows, positions, levels, dtype)
     fixed |= {"x_pitch": _pitch(x_row, positions), "logits_pitch": _pitch(logits_row, positions, levels, inner)}
-    fixed |= {"ADD": formula.triton_add, "VALUE": formula.triton_value, "LOWEST": torch.finfo(dtype).min}
+    fixed |= {"ADD": maths.add_exponentials, "VALUE": formula.triton_value, "LOWEST": torch.finfo(dtype).min}
     kernel = single_position_kernel if positions == 1 else position_kernel
     return Launch(kernel, programs, fixed, ("x", "logits", "values", "top_out", "total_out"), WARPS)
 
