@@ -42,10 +42,14 @@ def old(compiled):
 
 @pytest.mark.full
 def test_no_register_is_spilled(compiled):
-    spilled = {name: k["local_bytes"] for name, k in compiled["kernels"].items() if k["local_bytes"]}
-    if old(compiled):  # two registers: of the sums at the end of a launch, or of the float64 sample (3.8.0 on sm_90)
-        few = {name for name, n in spilled.items() if n <= 8}
-        spilled = {n: b for n, b in spilled.items() if n not in few or not (n.endswith("finish_kernel") or "fp64" in n)}
+    spilled = {name: k for name, k in compiled["kernels"].items() if k["local_bytes"]}
+    if old(compiled):
+        # Four registers once a program: their assembler keeps 40 registers rather than that. Two of what adds up at the
+        # end of a launch, in its loop.
+        for name, kernel in [*spilled.items()]:
+            once = kernel["local_bytes"] <= 16 and not kernel["local_in_loops"]
+            if once or (kernel["local_bytes"] <= 8 and name.endswith("finish_kernel")):
+                del spilled[name]
     assert spilled == {}
 
 

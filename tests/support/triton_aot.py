@@ -97,6 +97,7 @@ def report(code):
     return {
         "registers": number("REG"),
         "local_bytes": max(number("STACK"), number("LOCAL")),  # spilled registers
+        "local_in_loops": _local_in_loops(lines),
         "shared_bytes": code.metadata.shared,
         "instructions": len(ops) - count("NOP"),
         "loads": count("LDG"),
@@ -106,6 +107,14 @@ def report(code):
         "loop": _busiest_loop(lines),
         "approximate": sorted({*re.findall(r"\b[a-z0-9]+\.(?:approx|full)[a-z0-9.]*", code.asm["ptx"])}),
     }
+
+
+def _local_in_loops(lines):
+    """Loads and stores of spilled registers inside loops, where they cost time."""
+    branches = [(at, re.search(r"0x([0-9a-f]+)", rest)) for at, op, rest in lines if op.startswith("BRA")]
+    loops = [(int(target.group(1), 16), at) for at, target in branches if target]
+    inside = lambda at: any(first <= at <= last for first, last in loops)  # noqa: E731
+    return sum(op.startswith(("LDL", "STL")) and inside(at) for at, op, _ in lines)
 
 
 def _busiest_loop(lines):
