@@ -1,6 +1,7 @@
 // How a tensor lies in memory: what the kernels read of a tensor, and the tensors that the kernels write. The same for
 // every device. vae_kernels/core/layout.py brings the arguments of a call into the layouts that are expected here.
 #pragma once
+#include <iterator>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,16 +19,16 @@ using OptionalTensor = std::optional<Tensor>;
 inline DType dtype_of(const Tensor& t) {
   static const int32_t codes[] = {aoti_torch_dtype_float32(), aoti_torch_dtype_float64(), aoti_torch_dtype_bfloat16(),
                                   aoti_torch_dtype_float16(), aoti_torch_dtype_uint8(),   aoti_torch_dtype_int16(),
-                                  aoti_torch_dtype_int32(),   aoti_torch_dtype_int64()};
+                                  aoti_torch_dtype_int32(),   aoti_torch_dtype_int64(),   aoti_torch_dtype_bool()};
   const int32_t code = t.dtype();
-  for (int i = 0; i < 8; ++i)
+  for (int i = 0; i < int(std::size(codes)); ++i)
     if (codes[i] == code) return DType(i);
   fail("a tensor of dtype code ", code, " came, which no kernel knows");
 }
 
 inline int64_t bytes_of(DType t) {
   const bool eight = t == DType::float64 || t == DType::int64, four = t == DType::float32 || t == DType::int32;
-  return t == DType::uint8 ? 1 : eight ? 8 : four ? 4 : 2;
+  return t == DType::uint8 || t == DType::boolean ? 1 : eight ? 8 : four ? 4 : 2;
 }
 
 inline int32_t torch_dtype(bool float64) { return float64 ? aoti_torch_dtype_float64() : aoti_torch_dtype_float32(); }
@@ -90,6 +91,7 @@ inline Tensor empty_in_order(const Tensor& t, int64_t cols, Allocate allocate, S
   return out;
 }
 
+// All contiguous.
 inline Tensor empty_contiguous(const int64_t* sizes, int64_t dim, int32_t dtype, const Tensor& like) {
   std::vector<int64_t> strides(dim);
   int64_t stride = 1;

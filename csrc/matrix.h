@@ -4,7 +4,7 @@
 
 namespace vk {
 
-enum class DType : int32_t { float32, float64, bfloat16, float16, uint8, int16, int32, int64 };
+enum class DType : int32_t { float32, float64, bfloat16, float16, uint8, int16, int32, int64, boolean };
 
 // A matrix [rows, cols]: row r begins `stride` elements after row r - 1; stride 0 repeats one row for all.
 struct Source {
@@ -20,12 +20,22 @@ struct Sink {
 
 constexpr int kMaxParameters = 3;  // of a likelihood
 
-// How a parameter of a likelihood lies against x [rows, cols]. A parameter per sample, [rows, 1], comes as `full`:
-// vae_kernels/core/layout.py expands it.
+// How a parameter or a weight lies against a matrix [rows, cols]: the numbers of `Layout` in
+// vae_kernels/core/objective.py.
 enum class Layout {
   full,         // [rows, cols]: one number for each element
   per_feature,  // [cols]: one row for all samples
   number,       // 0-d: one number for all
+  per_sample,   // [rows]: one number for each sample
+};
+
+// The weights of the elements of a matrix. The weight of the element (r, c) is at data[r * row_stride + c * col_stride];
+// a stride of 0 repeats one number. Where the weight is 0, the element is missing: its value and its gradients are
+// exactly 0, even where the element is NaN.
+struct ElementWeights {
+  const void* data = nullptr;  // null: all weights are 1
+  int64_t row_stride = 0, col_stride = 0;
+  DType dtype = DType::float32;  // boolean, or a floating point type
 };
 
 }  // namespace vk

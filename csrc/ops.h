@@ -8,44 +8,47 @@ namespace vk {
 
 template <auto F>
 Tensors elbo_op(const OptionalTensor& x, const Tensors& params, const std::string& likelihood, const Tensors& latent,
-                const OptionalTensor& rec_weight, const OptionalTensor& beta, double rec_weight_factor,
-                double beta_factor, int64_t reduction, int64_t need, bool terms) {
-  return F({x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, Reduction(reduction),
-            Need{need}},
+                const OptionalTensor& rec_weight, const OptionalTensor& beta, const OptionalTensor& weight,
+                const OptionalTensor& latent_weight, double rec_weight_factor, double beta_factor, int64_t reduction,
+                int64_t need, bool terms) {
+  return F({x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, rec_weight_factor, beta_factor,
+            Reduction(reduction), Need{need}},
            terms);
 }
 
 template <auto F>
 Tensors elbo_backward_op(const Tensor& grad, const OptionalTensor& x, const Tensors& params,
                          const std::string& likelihood, const Tensors& latent, const OptionalTensor& rec_weight,
-                         const OptionalTensor& beta, double rec_weight_factor, double beta_factor, int64_t reduction,
-                         int64_t need) {
-  return F(grad, {x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, Reduction(reduction),
-                  Need{need}});
+                         const OptionalTensor& beta, const OptionalTensor& weight,
+                         const OptionalTensor& latent_weight, double rec_weight_factor, double beta_factor,
+                         int64_t reduction, int64_t need) {
+  return F(grad, {x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, rec_weight_factor,
+                  beta_factor, Reduction(reduction), Need{need}});
 }
 
 template <auto F>
-Tensors sample_op(const Tensor& mu, const Tensor& logvar, const Tensors& prior, const Tensor& rng, int64_t n_samples,
-                  bool with_kl) {
-  return F({mu, logvar, prior, rng, n_samples}, with_kl);
+Tensors sample_op(const Tensor& mu, const Tensor& logvar, const Tensors& prior, const OptionalTensor& latent_weight,
+                  const Tensor& rng, int64_t n_samples, bool with_kl) {
+  return F({mu, logvar, prior, latent_weight, rng, n_samples}, with_kl);
 }
 
 template <auto F>
 Tensors sample_backward_op(const OptionalTensor& grad_z, const OptionalTensor& grad_kl, const Tensor& mu,
-                           const Tensor& logvar, const Tensors& prior, const Tensor& rng, int64_t n_samples,
-                           int64_t need, bool packed) {
-  return F(grad_z, grad_kl, {mu, logvar, prior, rng, n_samples}, Need{need}, packed);
+                           const Tensor& logvar, const Tensors& prior, const OptionalTensor& latent_weight,
+                           const Tensor& rng, int64_t n_samples, int64_t need, bool packed) {
+  return F(grad_z, grad_kl, {mu, logvar, prior, latent_weight, rng, n_samples}, Need{need}, packed);
 }
 
 template <auto F>
-Tensors position_op(const std::string& likelihood, const Tensor& x, const Tensor& logits) {
-  return F({likelihood.c_str(), x, logits});
+Tensors position_op(const std::string& likelihood, const Tensor& x, const Tensor& logits,
+                    const OptionalTensor& weight) {
+  return F({likelihood.c_str(), x, logits, weight});
 }
 
 template <auto F>
 Tensor position_backward_op(const Tensor& grad, const std::string& likelihood, const Tensor& x, const Tensor& logits,
-                            const Tensor& top_and_total) {
-  return F(grad, {likelihood.c_str(), x, logits}, top_and_total);
+                            const OptionalTensor& weight, const Tensor& top_and_total) {
+  return F(grad, {likelihood.c_str(), x, logits, weight}, top_and_total);
 }
 
 template <auto F>

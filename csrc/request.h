@@ -30,6 +30,26 @@ F of_likelihood(const Named<F> (&table)[N], const char* name) {
   fail("likelihood \"", name, "\" has no C++ formula");
 }
 
+// How a tensor lies against `like`, x or mu.
+inline Layout layout_of(const Tensor& t, const Tensor& like) {
+  if (t.dim() < like.dim()) return t.dim() == 0 ? Layout::number : Layout::per_feature;
+  for (int64_t i = 0; i < like.dim(); ++i)
+    if (t.size(i) != like.size(i)) return Layout::per_sample;
+  return Layout::full;
+}
+
+// The weights of the elements of `like`, x or mu.
+inline ElementWeights element_weights(const OptionalTensor& w, const Tensor& like) {
+  if (!w) return {};
+  const Layout layout = layout_of(*w, like);
+  const bool full = layout == Layout::full, by_row = full || layout == Layout::per_sample;
+  const bool by_col = full || layout == Layout::per_feature;
+  const DType dtype = dtype_of(*w);
+  VK_CHECK(!by_col || same_order(*w, full, like), "a weight is not in the order of its tensor");
+  VK_CHECK(dtype == DType::boolean || dtype <= DType::float16, "a weight is neither bool nor floating");
+  return {w->data<void>(), by_row && w->dim() ? w->stride(0) : 0, by_col, dtype};
+}
+
 // ---------------------------------------------------------------- the objective
 
 // The loss of a batch: rec_weight * nll_b + sum_d beta_d * kl_bd for each sample b, reduced.
@@ -39,7 +59,7 @@ struct Objective {
   const Tensors& params;
   const std::string& likelihood;
   const Tensors& latent;
-  const OptionalTensor &rec_weight, &beta;
+  const OptionalTensor &rec_weight, &beta, &weight, &latent_weight;
   double rec_weight_factor, beta_factor;
   Reduction reduction;
   Need need;  // of the parameters, then of the latents
@@ -80,22 +100,20 @@ struct ParameterOfRequest {
   Layout layout = Layout::number;
   bool wanted = false;   // whether its gradient is needed
   Sink grad;             // where the gradient of a full parameter goes
-  void* sums = nullptr;  // where the gradient of another one goes: sums, of the compute type
+  void* sums = nullptr;  // where the gradient of another one goes: contiguous sums, of the compute type
 };
 
-inline Layout layout_of(const Tensor& parameter, const Tensor& x) {
-  return parameter.dim() == x.dim() ? Layout::full : parameter.dim() == 0 ? Layout::number : Layout::per_feature;
-}
 
 // The likelihood term. For each gradient that is needed, a new tensor is added to `grads`.
 struct LikelihoodTerm {
   int64_t cols;
   Source x;
+  ElementWeights weights;
   ParameterOfRequest params[kMaxParameters];
   bool any_wanted = false, sums_over_rows = false;  // sums_over_rows: for a gradient per feature
 
   LikelihoodTerm(const Objective& o, Tensors& grads, Allocate allocate)
-      : cols(elements_after_batch(*o.x)), x(source(*o.x)) {
+      : cols(elements_after_batch(*o.x)), x(source(*o.x)), weights(element_weights(o.weight, *o.x)) {
     const Tensor& like = o.params[0];
     VK_CHECK(dense_after_batch(like) && same_order(*o.x, 1, like), "recon and x are not dense in the same order");
     VK_CHECK(o.params.size() <= kMaxParameters, "a likelihood has at most ", kMaxParameters, " parameters");
@@ -107,13 +125,14 @@ struct LikelihoodTerm {
       p.wanted = o.need[k];
       const bool full = p.layout == Layout::full;
       if (p.layout == Layout::per_feature) p.in.stride = 0;
-      VK_CHECK(p.layout == Layout::number || same_order(t, full, like), "parameter ", k,
-               " is not in the order of recon");
+      VK_CHECK(p.layout == Layout::number || p.layout == Layout::per_sample || same_order(t, full, like),
+               "parameter ", k, " is not in the order of recon");
       if (!p.wanted) continue;
       any_wanted = true;
       sums_over_rows |= p.layout == Layout::per_feature;
       grads.push_back(full ? empty_in_order(t, cols, allocate, p.grad)
-                           : empty(t.sizes(), t.strides(), t.dim(), o.dtype, like));
+                      : p.layout == Layout::per_sample ? empty_contiguous(t.sizes(), t.dim(), o.dtype, like)
+                                                       : empty(t.sizes(), t.strides(), t.dim(), o.dtype, like));
       if (!full) p.sums = grads.back().mut<void>();
     }
   }
@@ -125,8 +144,11 @@ struct LatentTerm {
   int64_t cols;
   Source inputs[4];  // mu, logvar, prior_mu, prior_logvar, the prior null for N(0, I); or the KL
   Sink grads[4];
+  ElementWeights weights;
 
-  LatentTerm(const Objective& o, Tensors& new_grads, Allocate allocate) : cols(elements_after_batch(o.latent[0])) {
+  LatentTerm(const Objective& o, Tensors& new_grads, Allocate allocate)
+      : cols(elements_after_batch(o.latent[0])), weights(element_weights(o.latent_weight, o.latent[0])) {
+    VK_CHECK(!o.kl_is_given() || !weights.data, "a KL that is given takes no latent_weight");
     VK_CHECK(!o.beta_by_dim() || o.beta->numel() == cols, "beta has ", o.beta->numel(), " values for ", cols,
              " latents");
     for (size_t k = 0; k < o.latent.size(); ++k) {
@@ -144,6 +166,7 @@ struct LatentTerm {
 struct Draw {
   const Tensor &mu, &logvar;
   const Tensors& prior;
+  const OptionalTensor& latent_weight;  // of the KL
   const Tensor& rng;
   int64_t n_samples;  // 0: one sample, without a dimension of its own
 
@@ -178,13 +201,15 @@ struct Draw {
 struct PositionRequest {
   const char* likelihood;
   const Tensor &x, &logits;
+  ElementWeights weights;      // of the positions
   int64_t rows, cols, levels;  // cols: positions of a sample
   bool inner, float64;         // inner: the levels of a position lie side by side, else `cols` apart
 
-  PositionRequest(const char* likelihood, const Tensor& x, const Tensor& logits)
+  PositionRequest(const char* likelihood, const Tensor& x, const Tensor& logits, const OptionalTensor& weight)
       : likelihood(likelihood),
         x(x),
         logits(logits),
+        weights(element_weights(weight, x)),
         rows(x.size(0)),
         cols(elements_after_batch(x)),
         levels(logits.size(1)),

@@ -54,6 +54,7 @@ int32_t aoti_torch_dtype_uint8();
 int32_t aoti_torch_dtype_int16();
 int32_t aoti_torch_dtype_int32();
 int32_t aoti_torch_dtype_int64();
+int32_t aoti_torch_dtype_bool();
 
 // Since torch 2.11; weak, so that it is null with 2.10. The deleter is called with the data and deleter_ctx.
 __attribute__((weak)) AOTITorchError torch_from_blob(void* data, int64_t ndim, const int64_t* sizes_ptr,

@@ -54,6 +54,8 @@ def fused_elbo(
     moments: torch.Tensor | None = None,
     likelihood: LikelihoodLike = "bernoulli",
     obs_logvar: Number | None = None,
+    weight: torch.Tensor | None = None,
+    latent_weight: torch.Tensor | None = None,
     prior: PriorLike = None,
     beta: Number = 1.0,
     rec_weight: Number = 1.0,
@@ -67,7 +69,8 @@ def fused_elbo(
         loss_b = rec_weight * (-log p(x_b | z_b)) + sum_d beta_d KL_d( N(mu_b, exp(logvar_b)) || prior )
 
     This is -ELBO at rec_weight = beta = 1 (Kingma & Welling 2014, arXiv:1312.6114, equation 3; beta: Higgins et al.
-    2017, beta-VAE, equation 4). All dimensions but dimension 0 are summed. reduction="mean" is the mean over the batch.
+    2017, beta-VAE, equation 4), where neither weight nor latent_weight is given. All dimensions but dimension 0 are
+    summed. reduction="mean" is the mean over the batch.
 
         loss = fused_elbo(decoder(z), x, mu, logvar)
 
@@ -80,11 +83,11 @@ def fused_elbo(
             and dropout_logits. Logarithms are natural. The first parameter has the shape of x. The others broadcast to
             x (per gene, per cell, 0-d). "categorical": the logits of K levels along dimension 1, [B, K, ...] for
             x [B, ...], as torch.nn.functional.cross_entropy takes logits. float32, float64, bfloat16 or float16.
-        x: [B, ...] the target: float32, float64, bfloat16, float16 or uint8. uint8 is read as x / 255. "bernoulli" is a
-            likelihood for x in [0, 1]. Counts may be uint8, int16 or int32 too, and are read as they are. Values
-            outside of the support are not checked, because the check would read the whole target. "categorical" takes
-            the levels 0..K-1 from uint8, int16, int32 or int64, and takes no floats. Where x is another level, the nll
-            of the sample and the gradient of the logits are NaN.
+        x: [B, ...] the target: of any floating point type, any integer type, or bool. uint8 is read as x / 255, unless
+            x has counts or levels. All other types are read as they are. "bernoulli" is a likelihood for x in [0, 1].
+            Values outside of the support are not checked, because the check would read the whole target. "categorical"
+            takes the levels 0..K-1, and no floats. Where x is another level, the nll of the sample and the gradient of
+            the logits are NaN.
         mu, logvar: [B, ...] the posterior q(z|x) = N(mu, exp(logvar)).
         kl: in place of mu and logvar, the [B] or [B, latent dims] that sample_kl gave.
         moments: in place of mu and logvar, both in one tensor [B, 2L, ...]: mu, then logvar, along dimension 1. The
@@ -93,6 +96,16 @@ def fused_elbo(
         obs_logvar: the log-variance of "gaussian", where recon is loc alone. None is 0 (unit variance). Or a float, a
             control, or a tensor that broadcasts to x (0-d, per channel, per pixel). A tensor that requires grad is
             trained.
+        weight: None, or a tensor that broadcasts to x: for each element, feature or sample a factor of log p. A bool
+            tensor is a mask: False is a missing element. float32, float64, bfloat16 and float16 are weights. Where the
+            weight is 0, the value and all gradients are exactly 0, whatever x and recon hold there: NaN, inf, the level
+            -100. That holds for the gradient of the weight too. The weight changes no denominator: "mean" is the sum of
+            the losses divided by B. The mean of a likelihood over the observed elements is nll(recon, x, weight=mask,
+            reduction="sum") / mask.expand_as(x).sum(). torch.nn.functional.cross_entropy(ignore_index=) has this other
+            denominator. The KL has no weight here: for weights w [B] of whole samples, take reduction="none" and
+            (loss * w).sum() / w.sum(). "categorical" has a weight for each position, not for each level.
+        latent_weight: None, or a tensor that broadcasts to mu: the same for the KL of each latent dimension, such as
+            padded frames. Give the weight to sample_kl if the KL comes as kl=.
         prior: None for N(0, I), a pair (mu, logvar) that broadcasts to mu, or a module of vae_kernels.priors whose KL
             has a closed form. All of these get gradients. For a prior without a closed form call sample_kl, and give
             its KL as kl=.
@@ -115,31 +128,38 @@ def fused_elbo(
         TypeError, ValueError: naming the argument, what came, and what is expected.
     """
     checks.flag("return_terms", return_terms)
-    if type(likelihood) is not str:
-        likelihood = checks.likelihood(likelihood)
+    checks.choice("reduction", reduction, REDUCTIONS)
+    name = likelihood if type(likelihood) is str else checks.likelihood(likelihood)
     if moments is not None:
         mu, logvar = layout.halves(checks.moments(moments, mu=mu, logvar=logvar, kl=kl))
+    if kl is not None and latent_weight is not None:
+        raise ValueError("latent_weight: has no effect with kl=; give the weight to the function that computed the KL")
     latent: Any = (mu, logvar) if kl is None else (kl,)
     alone = kl is None or (mu is None and logvar is None)
-    if obs_logvar is None and prior is None and alone and checks.plain_objective(likelihood, recon, x, latent):
-        params = (recon,)
+    if obs_logvar is None and prior is None and alone and checks.plain_objective(name, recon, x, latent):
+        params: Any = (recon,)
     else:
-        params = checks.parameters(recon, x, likelihood, obs_logvar)
+        params = checks.parameters(recon, x, name, obs_logvar)
         latent = checks.latent(mu, logvar, kl, pair_of(prior) if kl is None else prior, x)
         x, params = layout.likelihood(x, params)
         latent = layout.latent(latent)
+    if weight is not None:
+        weight = _weight(weight, x, params)
+    if latent_weight is not None:
+        latent_weight = _latent_weight(latent_weight, latent)
     kl_without_floor = None
     if free_bits is not None:
         nats, unit = checks.free_bits(free_bits, penalty.UNITS)
-        kl_without_floor = latent[0] if len(latent) == 1 else _kl_per_dim(latent, backend)
-        latent = layout.latent((penalty.free_bits(kl_without_floor, nats, unit=unit),))
+        kl_without_floor = latent[0] if len(latent) == 1 else _kl_per_dim(latent, latent_weight, backend)
+        latent, latent_weight = layout.latent((penalty.free_bits(kl_without_floor, nats, unit=unit),)), None
     if not checks.plain_weights(rec_weight, beta):
         dims = latent[0].shape[1:]
         rec_weight, beta = current(rec_weight), current(beta)
         checks.weight("rec_weight", rec_weight, x)
         checks.weight("beta", beta, x, dims)
         rec_weight, beta = layout.weight(rec_weight), layout.weight(beta, dims)
-    out = _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, return_terms, backend)
+    request = objective(x, params, name, latent, rec_weight, beta, reduction, return_terms, weight, latent_weight)
+    out = _computed(request, backend)
     return out if kl_without_floor is None or not return_terms else _with_kl(out, kl_without_floor)
 
 
@@ -149,18 +169,21 @@ def nll(
     *,
     likelihood: LikelihoodLike = "bernoulli",
     obs_logvar: Number | None = None,
+    weight: torch.Tensor | None = None,
     reduction: Reduction = "none",
     backend: Backend = "auto",
 ) -> torch.Tensor:
     """-log p(x | recon) in nats, with its constants, summed over all dimensions but dimension 0: [B], or mean or sum.
 
-    Arguments, dtypes and errors are those of fused_elbo.
+    With a weight: - sum_i weight_bi log p(x_bi | recon_bi). Arguments, dtypes and errors are those of fused_elbo.
     """
-    if type(likelihood) is not str:
-        likelihood = checks.likelihood(likelihood)
-    params = checks.parameters(recon, x, likelihood, obs_logvar)
+    name = likelihood if type(likelihood) is str else checks.likelihood(likelihood)
+    checks.choice("reduction", reduction, REDUCTIONS)
+    params = checks.parameters(recon, x, name, obs_logvar)
     x, params = layout.likelihood(x, params)
-    return _elbo(x, params, likelihood, (), 1.0, 1.0, reduction, False, backend)
+    if weight is not None:
+        weight = _weight(weight, x, params)
+    return _computed(objective(x, params, name, (), reduction=reduction, weight=weight), backend)
 
 
 def gaussian_kl(
@@ -169,30 +192,55 @@ def gaussian_kl(
     *,
     moments: torch.Tensor | None = None,
     prior: PriorLike = None,
+    latent_weight: torch.Tensor | None = None,
     per_dim: bool = False,
     reduction: Reduction = "none",
     backend: Backend = "auto",
 ) -> torch.Tensor:
     """KL( N(mu, exp(logvar)) || prior ) in nats, summed over all dimensions but dimension 0: [B], or its mean or sum.
 
-    With per_dim=True the result is the KL of each latent dimension, in the shape of mu. "mean" and "sum" are then over
-    the batch, and the result has the shape of one sample of mu. The other arguments are those of fused_elbo. Source:
+    With a latent_weight, the KL of each latent dimension is multiplied by its weight before the sum. With per_dim=True
+    the result is the KL of each latent dimension, in the shape of mu. "mean" and "sum" are then over the batch, and the
+    result has the shape of one sample of mu. The other arguments are those of fused_elbo. Source:
     Kingma & Welling 2014, arXiv:1312.6114, appendix B.
     """
     checks.flag("per_dim", per_dim)
+    checks.choice("reduction", reduction, REDUCTIONS)
     if moments is not None:
         mu, logvar = layout.halves(checks.moments(moments, mu=mu, logvar=logvar))
     latent = layout.latent(checks.posterior(mu, logvar, pair_of(prior)))
+    if latent_weight is not None:
+        latent_weight = _latent_weight(latent_weight, latent)
     if not per_dim:
-        return _elbo(None, (), "", latent, 1.0, 1.0, reduction, False, backend)
-    checks.choice("reduction", reduction, REDUCTIONS)
-    kl = _kl_per_dim(latent, backend)
+        return _computed(_of_latent(latent, latent_weight, reduction), backend)
+    kl = _kl_per_dim(latent, latent_weight, backend)
     return kl if reduction == "none" else getattr(kl, reduction)(0)
 
 
-def _kl_per_dim(latent, backend) -> torch.Tensor:
+def _weight(weight, x, params):
+    """The weight of the terms, checked and laid out against x."""
+    if params[0].dim() > x.dim():
+        checks.weight_of_positions(weight, params[0].shape[1])
+    checks.term_weight("weight", weight, x, "x", "rec_weight")
+    return layout.term_weight(weight, x)
+
+
+def _latent_weight(weight, latent):
+    """The weight of the KL, checked and laid out against mu."""
+    checks.term_weight("latent_weight", weight, latent[0], "mu", "beta")
+    return layout.term_weight(weight, latent[0])
+
+
+def _kl_per_dim(latent, weight, backend) -> torch.Tensor:
     """The KL of each element of mu: each element is a sample of one latent dimension to the backend."""
-    return _elbo(None, (), "", layout.elements(latent), 1.0, 1.0, "none", False, backend).view(latent[0].shape)
+    weight = layout.element_weight(weight, latent[0])
+    request = _of_latent(layout.elements(latent), weight, "none")
+    return _computed(request, backend).view(latent[0].shape)
+
+
+def _of_latent(latent, weight, reduction):
+    """The request for the KL alone."""
+    return objective(None, (), "", latent, reduction=reduction, latent_weight=weight)
 
 
 def _with_kl(terms: ElboTerms, kl: torch.Tensor) -> ElboTerms:
@@ -201,11 +249,10 @@ def _with_kl(terms: ElboTerms, kl: torch.Tensor) -> ElboTerms:
     return ElboTerms(terms.loss, terms.nll, per_sample, per_dim)
 
 
-def _elbo(x, params, likelihood, latent, rec_weight, beta, reduction, terms, backend) -> Any:
-    """Make the request, and give it to the backend."""
-    checks.choice("reduction", reduction, REDUCTIONS)
-    request = objective(x, params, likelihood, latent, rec_weight, beta, reduction, terms)
-    if not dtensor.any_of((x, *params, *latent)):
-        return backends.choose(backend, (*params, *latent)).elbo(request)
+def _computed(request, backend) -> Any:
+    """What the backend makes of the request."""
+    tensors = *request.params, *request.latent
+    if not dtensor.any_of((request.x, *tensors)):
+        return backends.choose(backend, tensors).elbo(request)
     own, whole = dtensor.own_part(request)
     return whole(backends.choose(backend, (*own.params, *own.latent)).elbo(own))

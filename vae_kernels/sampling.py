@@ -21,6 +21,7 @@ def sample_kl(
     logvar: torch.Tensor | None = None,
     *,
     prior: PriorLike = None,
+    latent_weight: torch.Tensor | None = None,
     per_dim: bool = False,
     n_samples: int | None = None,
     reduction: Reduction = "none",
@@ -44,6 +45,7 @@ def sample_kl(
         prior: None for N(0, I), a pair (mu, logvar) that broadcasts to [B, L, ...], or a module of vae_kernels.priors.
             All of these get gradients. Where a module has no closed form, kl is a Monte Carlo estimate from the z of
             this call, log q(z|x) - log p(z), and the mean over the n_samples.
+        latent_weight: as in fused_elbo: of the KL of each latent dimension, not of z. The KL must have a closed form.
         per_dim: give the KL of each latent dimension in place of the sum. The KL must have a closed form.
         n_samples: None, or the number K of samples for each posterior.
         reduction: of the KL over the batch: "none", "mean" or "sum".
@@ -62,12 +64,16 @@ def sample_kl(
     checks.choice("reduction", reduction, REDUCTIONS)
     checks.flag("per_dim", per_dim)
     if per_dim:
-        z, kl = _sample_elements(mu, logvar, prior, n_samples, generator, shard, backend)
+        z, kl = _sample_elements(mu, logvar, prior, latent_weight, n_samples, generator, shard, backend)
     elif isinstance(prior, Prior) and not prior.closed_form:
+        if latent_weight is not None:
+            raise ValueError(
+                f"latent_weight: has no effect with {type(prior).__name__}: its KL is one number for all dimensions"
+            )
         z, eps, logvar = sample_and_noise(mu, logvar, n_samples, generator, shard, backend)
         kl = monte_carlo_kl(z, eps, logvar, prior)
     else:
-        z, kl = _sample(mu, logvar, pair_of(prior), n_samples, True, generator, shard, backend)
+        z, kl = _sample(mu, logvar, pair_of(prior), n_samples, True, generator, shard, backend, None, latent_weight)
     return z, kl if reduction == "none" else getattr(kl, reduction)(0)
 
 
@@ -84,19 +90,25 @@ def reparameterize(
     return _sample(mu, logvar, None, n_samples, False, generator, shard, backend)[0]
 
 
-def _sample(mu, logvar, prior, n_samples, with_kl, generator, shard, backend, rng=None) -> Any:
+def _sample(mu, logvar, prior, n_samples, with_kl, generator, shard, backend, rng=None, latent_weight=None) -> Any:
     mu, logvar, prior = _packed(mu, prior) if logvar is None else _pair(mu, logvar, prior)
     checks.noise(n_samples, generator, mu)
+    if latent_weight is not None:
+        like = mu if logvar is not None else mu.detach().chunk(2, 1)[0]
+        checks.term_weight("latent_weight", latent_weight, like, "mu", "beta")
+        latent_weight = layout.term_weight(latent_weight, like)
     whole = None
     if dtensor.any_of((mu, logvar, *prior)):
         if shard is not None:
             raise ValueError("shard: has no effect with DTensors, which know their place in the batch")
-        (mu, logvar, prior), shard, whole = dtensor.own_samples(mu, logvar, prior, n_samples)
+        (mu, logvar, prior, latent_weight), shard, whole = dtensor.own_samples(
+            mu, logvar, prior, latent_weight, n_samples
+        )
     module = backends.choose(backend, (mu, *prior) if logvar is None else (mu, logvar, *prior))
     rng = noise.new_rng(generator, mu.device) if rng is None else rng
     if shard is not None:
         rng = noise.of_shard(rng, *checks.shard(shard, mu.shape[0]))
-    out = module.sample_kl(Draw(mu, logvar, prior, rng, n_samples, with_kl))
+    out = module.sample_kl(Draw(mu, logvar, prior, rng, n_samples, with_kl, latent_weight))
     return out if whole is None else whole(*out)
 
 
@@ -113,7 +125,7 @@ def sample_and_noise(mu, logvar, n_samples, generator, shard, backend):
     return z, _sample(zero, zero, *how)[0], logvar
 
 
-def _sample_elements(mu, logvar, prior, n_samples, generator, shard, backend):
+def _sample_elements(mu, logvar, prior, latent_weight, n_samples, generator, shard, backend):
     """z, and the KL of each element of mu. The noise of an element depends on its index alone: z is that of _sample."""
     if isinstance(prior, Prior) and not prior.closed_form:
         raise TypeError(f"per_dim: got True, expected False with {type(prior).__name__}: its KL has no closed form")
@@ -121,8 +133,11 @@ def _sample_elements(mu, logvar, prior, n_samples, generator, shard, backend):
     latent, shape = checks.posterior(mu, logvar, pair_of(prior)), mu.shape
     if shard is not None:
         shard = [n * math.prod(shape[1:]) for n in checks.shard(shard, shape[0])]
+    if latent_weight is not None:
+        checks.term_weight("latent_weight", latent_weight, mu, "mu", "beta")
+        latent_weight = layout.element_weight(latent_weight, mu)
     mu, logvar, *prior = layout.elements(layout.latent(latent))
-    z, kl = _sample(mu, logvar, prior or None, n_samples, True, generator, shard, backend)
+    z, kl = _sample(mu, logvar, prior or None, n_samples, True, generator, shard, backend, None, latent_weight)
     return z.view(shape if n_samples is None else (n_samples, *shape)), kl.view(shape)
 
 

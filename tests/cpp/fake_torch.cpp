@@ -77,6 +77,7 @@ int32_t aoti_torch_dtype_uint8() { return 4; }
 int32_t aoti_torch_dtype_int16() { return 5; }
 int32_t aoti_torch_dtype_int32() { return 6; }
 int32_t aoti_torch_dtype_int64() { return 7; }
+int32_t aoti_torch_dtype_bool() { return 8; }
 int32_t aoti_torch_layout_strided() { return 0; }
 
 AOTITorchError torch_get_num_threads(uint32_t* out) { return *out = uint32_t(fake_threads), 0; }

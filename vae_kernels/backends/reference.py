@@ -1,21 +1,24 @@
 """The objective in plain PyTorch, composed of the formulas; this is backend "torch". Per sample b, in nats:
 
-    nll_b  = - sum over event dims of log p(x_b | parameters_b)
-    kl_b   = sum over latent dims d of kl_bd
+    nll_b  = - sum over event dims i of weight_bi log p(x_bi | parameters_bi)
+    kl_b   = sum over latent dims d of latent_weight_bd kl_bd
     loss_b = rec_weight nll_b + sum_d beta_d kl_bd
 
 Training minimises the loss. At rec_weight = beta = 1 it is -ELBO of Kingma & Welling 2014 (arXiv:1312.6114, equation
-3). beta is that of Higgins et al. 2017 (beta-VAE, equation 4). The computation is in float32, or in float64 if a
-parameter or a latent is float64. Lower precision is converted first. The requests (core/objective.py) have been checked
-by functional.py. formulas/mixture.py has the function `mixture`.
+3). beta is that of Higgins et al. 2017 (beta-VAE, equation 4). Where a weight is 0, the term is missing: its value and
+all of its gradients are exactly 0, whatever x, the parameters and the latents hold there.
+
+The computation is in float32, or in float64 if a parameter or a latent is float64. Lower precision is converted first.
+The requests (core/objective.py) have been checked by functional.py. formulas/mixture.py has the function `mixture`.
 """
 
+import functools
 from typing import Any
 
 import torch
 
 from ..core import noise
-from ..core.objective import Objective, Reduction, weight
+from ..core.objective import Objective, Reduction, factor_of
 from ..core.terms import ElboTerms
 from ..formulas import ALL, POSITION
 from ..formulas.kl import gaussian_kl
@@ -27,17 +30,17 @@ __all__ = ["elbo", "mixture", "sample_kl"]
 
 def elbo(objective: Objective) -> Any:
     """The loss that `objective` asks for, or ElboTerms. The dtype is the compute dtype."""
-    settings, x, rec_weight, beta, params, latent = objective
+    settings, x, rec_weight, beta, weight, latent_weight, params, latent = objective
     dtype = compute_dtype(*params, *latent)
-    loss = nll = kl = kl_per_dim = None
+    loss = nll_b = kl = kl_per_dim = None
     if x is not None:
-        nll = _sum_events(_nll(x, params, settings.likelihood, dtype))
-        loss = weight(settings.rec_weight, rec_weight) * nll
+        nll_b = nll(x, params, settings.likelihood, weight, dtype)
+        loss = factor_of(settings.rec_weight, rec_weight) * nll_b
     if latent:
-        kl_bd = _kl(latent, dtype)
+        kl_bd = _kl(latent, latent_weight, dtype)
         kl = _sum_events(kl_bd)
         by_dim = beta is not None and beta.dim() > 0
-        factor = weight(settings.beta, beta)
+        factor = factor_of(settings.beta, beta)
         weighted = _sum_events(factor.to(dtype) * kl_bd) if by_dim else factor * kl
         loss = weighted if loss is None else loss + weighted
         if settings.terms and kl_bd.dim() > 1:
@@ -47,7 +50,7 @@ def elbo(objective: Objective) -> Any:
         loss = loss.mean()
     elif settings.reduction == Reduction.SUM:
         loss = loss.sum()
-    return ElboTerms(loss, nll, kl, kl_per_dim) if settings.terms else loss
+    return ElboTerms(loss, nll_b, kl, kl_per_dim) if settings.terms else loss
 
 
 def sample_kl(draw):
@@ -58,7 +61,7 @@ def sample_kl(draw):
     shape = mu.shape if draw.n_samples is None else (draw.n_samples, *mu.shape)
     eps = noise.normals(draw.rng, shape, mu.device, draw.n_samples)
     z = reparameterize(mu.to(dtype), logvar.to(dtype), eps).to(mu.dtype)
-    return z, _sum_events(_kl(latent, dtype)) if draw.with_kl else None
+    return z, _sum_events(_kl(latent, draw.latent_weight, dtype)) if draw.with_kl else None
 
 
 def halves(mu, logvar):
@@ -71,7 +74,12 @@ def compute_dtype(*tensors):
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
-def _nll(x, params, likelihood, dtype):
+def nll(x, params, likelihood, weight, dtype):
+    """-log p of each sample, [B], from the weighted terms."""
+    return _sum_events(_weighted(weight, functools.partial(_terms, likelihood, dtype), (x, *params), x.dim(), dtype))
+
+
+def _terms(likelihood, dtype, x, *params):
     """-log p of each element of x, in the shape of x."""
     formula = ALL[likelihood]
     if likelihood in POSITION:
@@ -82,10 +90,32 @@ def _nll(x, params, likelihood, dtype):
     return formula.nll(x, *(p.to(dtype) for p in params), *missing)
 
 
-def _kl(latent, dtype):
-    """The KL of each latent dimension, [B, latent dims], or the KL that was given."""
+def _kl(latent, weight, dtype):
+    """The weighted KL of each latent dimension, [B, latent dims], or the KL that was given."""
     latent = tuple(t.to(dtype) for t in latent)
-    return latent[0] if len(latent) == 1 else gaussian_kl(*latent)
+    return latent[0] if len(latent) == 1 else _weighted(weight, gaussian_kl, latent, latent[0].dim(), dtype)
+
+
+def _weighted(weight, terms, tensors, dims, dtype):
+    """weight * terms(*tensors), and exactly 0 where the weight is 0.
+
+    A NaN times 0 is a NaN, and so is a gradient of 0 times a derivative that is a NaN. So `terms` reads a 0 in place of
+    what the tensors hold there: every formula and all of its derivatives are finite at 0. torch.where then obeys the
+    weight at every order, in forward mode and under vmap. A tensor of more than `dims` dimensions has the logits of a
+    position along dimension 1.
+    """
+    if weight is None:
+        return terms(*tensors)
+    keep = weight != 0
+    each = terms(*[torch.where(_against(keep, dims, t.dim()), t, t.new_zeros(())) for t in tensors])
+    return torch.where(keep, weight.to(dtype) * each, each.new_zeros(()))
+
+
+def _against(keep, dims, logits_dims):
+    """keep, which broadcasts to `dims` dimensions, as it broadcasts to logits with one dimension more."""
+    if logits_dims <= dims or keep.dim() == 0:
+        return keep
+    return keep.unsqueeze(1) if keep.dim() == dims else keep  # per feature: the levels are a dimension before it
 
 
 def _sum_events(t):

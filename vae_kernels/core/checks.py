@@ -7,6 +7,7 @@ shapes, dtypes and devices only. So they never wait for a device, and a compiler
 import math
 import sys
 from difflib import get_close_matches
+from numbers import Real
 from typing import Any
 
 import torch
@@ -17,9 +18,9 @@ from .control import current
 from .pairs import FreeBits, Shard
 
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-_TARGETS = (*_FLOATS, torch.uint8)
-COUNTS = (*_TARGETS, torch.int16, torch.int32)
-_LEVELS = (torch.uint8, torch.int16, torch.int32, torch.int64)
+_SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
+_LEVELS = (torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64, *_SIGNED)
+TARGETS = (*_FLOATS, *_LEVELS)
 
 
 def tensor(name, t, dtypes=_FLOATS):
@@ -97,7 +98,7 @@ def parameters(recon, x, likelihood, obs_logvar):
     if likelihood in POSITION:
         return (_levels(recon, x, likelihood, obs_logvar),)
     formula = ELEMENT[likelihood]
-    tensor("x", x, COUNTS if formula.SUPPORT == "counts" else _TARGETS)
+    tensor("x", x, TARGETS)
     if x.dim() == 0:
         raise ValueError("x: got a 0-d tensor, expected the batch as dimension 0")
     given = by_name(recon, likelihood)
@@ -236,8 +237,9 @@ def latent(mu, logvar, kl, prior, batch):
 
 
 def number(name, value):
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, Real)):  # a number of numpy is a Real
         raise TypeError(f"{name}: got {type(value).__name__}, expected a number or a tensor")
+    value = value if isinstance(value, int) else float(value)
     if not -sys.float_info.max <= value <= sys.float_info.max:
         got = value if isinstance(value, float) else f"an integer of {value.bit_length()} bits"
         raise ValueError(f"{name}: got {got}, expected a finite number")
@@ -263,6 +265,39 @@ def weight(name, value, like, dims=()):
     number(name, value)
     if value < 0:
         raise ValueError(f"{name}: got {value}, expected a number >= 0")
+
+
+def term_weight(name, w, like, like_name, factor):
+    """The weight of the terms of `like`: a bool or floating tensor that broadcasts to `like`. `factor` is the name of
+    the argument that takes one number for all terms."""
+    if not isinstance(w, torch.Tensor):
+        raise TypeError(
+            f"{name}: got {type(w).__name__}, expected a tensor, bool or floating, that broadcasts to {like_name}; "
+            f"{factor} takes a number"
+        )
+    if not w.dtype.is_floating_point and w.dtype != torch.bool:
+        raise TypeError(
+            f"{name}: got dtype {w.dtype}, expected a mask, {name}.bool(), or weights of a floating point type"
+        )
+    tensor(name, w, (*_FLOATS, torch.bool))
+    on_device_of(like_name, like, name, w)
+    by_sample = len(w.shape) == 1 and like.dim() > 1 and len(w) == len(like) and len(w) not in (1, like.shape[-1])
+    if by_sample:  # the likeliest mistake: torch broadcasts the last dimensions
+        ones = ", 1" * (like.dim() - 1)
+        raise ValueError(
+            f"{name}: got shape {tuple(w.shape)}, expected one that broadcasts to {like_name}, {tuple(like.shape)}; a "
+            f"weight for each sample has the shape ({len(w)}{ones})"
+        )
+    broadcasts(name, w.shape, like_name, like.shape)
+
+
+def weight_of_positions(w, levels):
+    """Refuse a weight for each level, which torch.nn.functional.cross_entropy takes."""
+    if isinstance(w, torch.Tensor) and tuple(w.shape) == (levels,) and levels > 1:
+        raise ValueError(
+            f"weight: got shape ({levels},), one number for each level; expected a weight for each position, which "
+            "broadcasts to x. Write weight[x] for the weight of each level, or weight[None] for one row of positions"
+        )
 
 
 def free_bits(value, units):

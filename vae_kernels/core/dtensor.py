@@ -63,6 +63,12 @@ class _Batch:
             return t
         return self._distributed(t).redistribute(self.mesh, self.everywhere).to_local(grad_placements=self.sums)
 
+    def weight(self, t, like):
+        """The weight of the terms of `like`: split as the batch is, if the weight has a number for each sample."""
+        if t is None:
+            return None
+        return self.samples(t) if t.dim() == like.dim() else self.shared(t)
+
     def _distributed(self, t):
         """t as a DTensor. A plain tensor without a gradient, such as a target, must be the same on every rank."""
         if isinstance(t, self.DTensor):
@@ -95,11 +101,13 @@ class _Batch:
 
 def own_part(objective):
     """The request for this rank's samples, in plain tensors; and the function that makes DTensors of the result."""
-    settings, x, rec_weight, beta, params, latent = objective
+    settings, x, rec_weight, beta, weight, latent_weight, params, latent = objective
     batch = _Batch((*params, *latent)[0])
     dims = params[0].dim() if params else 0
-    x = None if x is None else batch.samples(x)
+    weight = batch.weight(weight, x)
+    latent_weight = batch.weight(latent_weight, latent[0] if latent else None)
     params = tuple(batch.samples(p) if p.dim() == dims else batch.shared(p) for p in params)
+    x = None if x is None else batch.samples(x)
     latent = layout.latent(tuple(batch.samples(t) for t in latent)) if latent else ()
     if params:
         x, params = layout.likelihood(x, params)
@@ -108,7 +116,8 @@ def own_part(objective):
         scale = 1 / batch.rows if batch.rows else float("nan")
         settings = settings._replace(rec_weight=settings.rec_weight * scale, beta=settings.beta * scale)
     settings = settings._replace(reduction=Reduction.NONE if reduction == Reduction.NONE else Reduction.SUM)
-    own = Objective(settings, x, batch.shared(rec_weight), batch.shared(beta), params, latent)
+    rec_weight, beta = batch.shared(rec_weight), batch.shared(beta)
+    own = Objective(settings, x, rec_weight, beta, weight, latent_weight, params, latent)
     return own, functools.partial(_whole, batch, len((*params, *latent)[0]), settings)
 
 
@@ -126,16 +135,17 @@ def _whole(batch, own, settings, out):
     return ElboTerms(loss, nll, kl, per_dim)
 
 
-def own_samples(mu, logvar, prior, n_samples):
+def own_samples(mu, logvar, prior, latent_weight, n_samples):
     """This rank's part of the posterior and the prior, in plain tensors; its shard, (first, total); and the function
     that makes DTensors of its z and KL."""
     batch = _Batch(mu)
     shape = mu.shape if logvar is not None else (mu.shape[0], mu.shape[1] // 2, *mu.shape[2:])
     shard = batch.first(mu), batch.rows
+    latent_weight = batch.weight(latent_weight, mu)
     mu, logvar = batch.samples(mu), None if logvar is None else batch.samples(logvar)
 
     def whole(z, kl):
         z = batch.per_sample(z, (n_samples, *shape), 1) if n_samples else batch.per_sample(z, shape)
         return z, None if kl is None else batch.per_sample(kl, (batch.rows,))
 
-    return (mu, logvar, tuple(batch.samples(t) for t in prior)), shard, whole
+    return (mu, logvar, tuple(batch.samples(t) for t in prior), latent_weight), shard, whole

@@ -9,17 +9,35 @@ import math
 
 import torch
 
+# The types of targets that no kernel reads, and a type with the same values.
+_READ_AS = {
+    torch.int8: torch.int16,
+    torch.uint16: torch.int32,
+    torch.uint32: torch.int64,
+    torch.uint64: torch.float64,
+}
+
 
 def likelihood(x, params):
-    """x and the parameters in the order of params[0]. A parameter that broadcasts becomes 0-d, one row, or full."""
+    """x and the parameters in the order of params[0]. A parameter that broadcasts gets one of the Layouts against x."""
     like = params[0]
+    x = x.to(_READ_AS[x.dtype]) if x.dtype in _READ_AS else x
     if len(params) == 1 and like.is_contiguous() and x.is_contiguous():  # nearly always
         return x, params
     if like.dim() > x.dim():
         return _levels(x, like)
     if not _is_dense(like):
         like = like.contiguous()
-    return _in_order(x, like, 1), (like, *(_parameter(p, like) for p in params[1:]))
+    return _in_order(x, like, 1), (like, *(_against(p, like) for p in params[1:]))
+
+
+def term_weight(w, like):
+    """The weight of the terms of `like`, x or mu, in one of the Layouts, and in the order of `like`. None stays None.
+
+    A weight that broadcasts in another way, such as [B, 1, H, W] beside [B, C, H, W], is expanded. A mask stays a mask
+    of bytes.
+    """
+    return w if w is None else _against(w, like)
 
 
 def latent(tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -45,6 +63,11 @@ def halves(t):
 def elements(tensors):
     """The tensors of latent() as [N]: each element becomes a sample with one latent dimension."""
     return tuple([t.reshape(-1) for t in tensors])
+
+
+def element_weight(w, like):
+    """The weight of the KL as [N], beside elements()."""
+    return w if w is None else w.expand(like.shape).reshape(-1)
 
 
 def weight(w, shape=()):
@@ -79,16 +102,19 @@ def _levels(x, logits):
     return _to_order(x, wanted, 1), (logits,)
 
 
-def _parameter(p, like):
-    if p.shape == like.shape:
-        return _in_order(p, like, 1)
-    if p.numel() == 1:
-        return p.reshape(())
-    if p.dim() == like.dim() and p.shape[0] == 1:
-        p = p[0]
-    if p.dim() < like.dim():  # one row for all samples: the kernel sums its gradient over the samples
-        return _in_order(_expanded(p, like.shape[1:]), like, 0)
-    return _in_order(_expanded(p, like.shape), like, 1)
+def _against(t, like):
+    """A tensor that broadcasts to `like`, in one of the Layouts against it, and in the order of `like`."""
+    if t.shape == like.shape:
+        return _in_order(t, like, 1)
+    if t.numel() == 1:
+        return t.reshape(())
+    if t.dim() == like.dim() and t.shape[0] == 1:
+        t = t[0]
+    if t.dim() < like.dim():  # one row for all samples: the kernel sums its gradient over the samples
+        return _in_order(_expanded(t, like.shape[1:]), like, 0)
+    if t.numel() == t.shape[0]:  # one number for each sample: the kernel sums its gradient over the sample
+        return t
+    return _in_order(_expanded(t, like.shape), like, 1)
 
 
 def _expanded(t, shape):
@@ -97,7 +123,7 @@ def _expanded(t, shape):
     The gradient of t is a sum of terms. In 16 bits each term would be rounded, and large terms that cancel would leave
     nothing but rounding.
     """
-    wide = t.shape == shape or t.dtype in (torch.float32, torch.float64)
+    wide = t.shape == shape or t.dtype in (torch.float32, torch.float64, torch.bool)
     return (t if wide else t.float()).expand(shape)
 
 

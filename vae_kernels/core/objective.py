@@ -26,18 +26,19 @@ class Reduction:
 
 
 class Layout:
-    """How a parameter of a likelihood lies against x [B, ...]. The kernels read these numbers."""
+    """How a parameter or a weight lies against a tensor [B, ...], x or mu. The kernels read these numbers."""
 
-    FULL: Final = 0  # [B, ...], as x
+    FULL: Final = 0  # [B, ...], the shape of that tensor
     PER_FEATURE: Final = 1  # [...], one row for all samples
     SCALAR: Final = 2  # 0-d
+    PER_SAMPLE: Final = 3  # [B, 1, ...], one number for each sample
 
 
-def layout_against(x_dims: int, dims: int) -> int:
-    """The Layout of a parameter of so many dimensions against x of x_dims dimensions."""
-    if dims == x_dims:
-        return Layout.FULL
-    return Layout.PER_FEATURE if dims else Layout.SCALAR
+def layout_against(like: Sequence[int], shape: Sequence[int]) -> int:
+    """The Layout of a tensor of this shape against one of the shape `like`."""
+    if len(shape) < len(like):
+        return Layout.PER_FEATURE if len(shape) else Layout.SCALAR
+    return Layout.FULL if tuple(shape) == tuple(like) else Layout.PER_SAMPLE
 
 
 @cache
@@ -71,24 +72,35 @@ class Settings(NamedTuple):
 class Objective(NamedTuple):
     """The loss of a batch: rec_weight * nll_b + sum_d beta_d kl_bd for each sample b, reduced (backends/reference.py).
 
-    x           [B, ...] target; None where there is no likelihood term
-    rec_weight  0-d or None. beta: 0-d, one for each latent dimension, or None
-    params      the likelihood's parameters. An element-wise likelihood has the first of the shape of x, and each other
-                one of the shape of x, of x.shape[1:] (one row for all samples) or 0-d. What is left out has the
-                likelihood's default. "categorical" has logits [B, K, ...].
-    latent      () | (kl,) | (mu, logvar) | (mu, logvar, prior_mu, prior_logvar); kl is [B] or [B, latent dims]
+    x              [B, ...] target; None where there is no likelihood term
+    rec_weight     0-d or None. beta: 0-d, one for each latent dimension, or None
+    weight         of each term of the likelihood: a tensor in one of the Layouts against x; or None. Where a weight is
+                   0, the term is missing: the value of the term and its gradients are exactly 0, even beside a NaN
+    latent_weight  likewise of the KL of each latent dimension, in one of the Layouts against mu
+    params         the likelihood's parameters. An element-wise likelihood has the first of the shape of x, and each
+                   other one in one of the Layouts against x. What is left out has the likelihood's default.
+                   "categorical" has logits [B, K, ...].
+    latent         () | (kl,) | (mu, logvar) | (mu, logvar, prior_mu, prior_logvar); kl is [B] or [B, latent dims]
     """
 
     settings: Settings
     x: torch.Tensor | None
     rec_weight: torch.Tensor | None
     beta: torch.Tensor | None
+    weight: torch.Tensor | None
+    latent_weight: torch.Tensor | None
     params: tuple[torch.Tensor, ...]
     latent: tuple[torch.Tensor, ...]
 
     def tensors(self) -> tuple[torch.Tensor | None, ...]:
-        """Every tensor that may get a gradient, or None in its place, in the order in which `restored` takes them."""
-        return self.x, self.rec_weight, self.beta, *self.params, *self.latent
+        """Every tensor that may get a gradient, or None in its place, in the order in which `restored` takes them.
+
+        The first WITHOUT_KERNEL of these are not in `params` or `latent`: no kernel computes their gradients.
+        """
+        return self.x, self.rec_weight, self.beta, self.weight, self.latent_weight, *self.params, *self.latent
+
+
+WITHOUT_KERNEL: Final = 5
 
 
 def objective(
@@ -100,16 +112,18 @@ def objective(
     beta: Any = 1.0,
     reduction: str = "mean",
     terms: bool = False,
+    weight: torch.Tensor | None = None,
+    latent_weight: torch.Tensor | None = None,
 ) -> Objective:
     """The request, from weights that are floats or tensors and the name of a reduction."""
     factor, rec_weight = (rec_weight, None) if type(rec_weight) is float else (1.0, rec_weight)
     beta_factor, beta = (beta, None) if type(beta) is float else (1.0, beta)
     settings = Settings(likelihood, len(params), factor, beta_factor, REDUCTIONS[reduction], terms)
-    return Objective(settings, x, rec_weight, beta, params, latent)
+    return Objective(settings, x, rec_weight, beta, weight, latent_weight, params, latent)
 
 
-def weight(factor: float, tensor: torch.Tensor | None) -> Any:
-    """A weight of a request, as a number or a tensor."""
+def factor_of(factor: float, tensor: torch.Tensor | None) -> Any:
+    """rec_weight or beta of a request, as a number or a tensor."""
     if tensor is None:
         return factor
     return tensor if factor == 1 else factor * tensor
@@ -117,9 +131,9 @@ def weight(factor: float, tensor: torch.Tensor | None) -> Any:
 
 def restored(settings: Settings, tensors: Sequence[Any]) -> Objective:
     """The request of these settings whose `tensors()` these are."""
-    x, rec_weight, beta, *others = tensors
-    n = settings.parameters
-    return Objective(settings, x, rec_weight, beta, tuple(others[:n]), tuple(others[n:]))
+    x, rec_weight, beta, weight, latent_weight, *others = tensors
+    params, latent = tuple(others[: settings.parameters]), tuple(others[settings.parameters :])
+    return Objective(settings, x, rec_weight, beta, weight, latent_weight, params, latent)
 
 
 class Draw(NamedTuple):
@@ -130,6 +144,7 @@ class Draw(NamedTuple):
     rng         int64: seed and offset of the noise, and the place of a shard (core/noise.py)
     n_samples   how many of each posterior, or None for one without a dimension of its own
     with_kl     whether the KL [B] is wanted
+    latent_weight  as in Objective: of the KL, not of z; None where no KL is wanted
     """
 
     mu: torch.Tensor
@@ -138,6 +153,7 @@ class Draw(NamedTuple):
     rng: torch.Tensor
     n_samples: int | None
     with_kl: bool
+    latent_weight: torch.Tensor | None = None
 
 
 class Backend(Protocol):

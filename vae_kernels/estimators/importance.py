@@ -66,7 +66,7 @@ def iwae(
         raise ValueError("n_samples: got None, expected an integer >= 1")
     if moments is not None:
         mu, logvar = layout.halves(checks.moments(moments, mu=mu, logvar=logvar))
-    posterior = checks.latent(mu, logvar, None, None, checks.tensor("x", x, (*checks.COUNTS, torch.int64)))
+    posterior = checks.latent(mu, logvar, None, None, checks.tensor("x", x, checks.TARGETS))
     settings = prior, likelihood, obs_logvar, generator, backend
     z, log_w = _log_weights(decoder, x, posterior, n_samples, settings, score=estimator == "standard")
     if estimator == "dreg" and z.requires_grad:

@@ -49,6 +49,25 @@ def mask(needed) -> int:
     return bits
 
 
+def by_reference(function, tensors, needed, incoming):
+    """The gradients of `tensors` at the places where one is needed, None at the others, by plain PyTorch.
+
+    A kernel has no code for the gradients of targets and weights, nor for second derivatives. `function` gives the
+    outputs of the op from its tensors. `incoming` has the gradient of each output, or None.
+    """
+    create_graph = torch.is_grad_enabled()
+    if not create_graph:
+        pairs = zip(tensors, needed, strict=True)
+        tensors = [t if t is None else t.detach().requires_grad_(wanted) for t, wanted in pairs]
+    with torch.enable_grad():
+        outputs = function(tensors)
+    pairs = [(o, g) for o, g in zip(outputs, incoming, strict=True) if g is not None]
+    outputs, incoming = zip(*pairs, strict=True)
+    wanted = [t for t, n in zip(tensors, needed, strict=True) if n and t is not None]
+    grads = torch.autograd.grad(outputs, wanted, incoming, create_graph=create_graph, allow_unused=True)
+    return in_place(grads, needed)
+
+
 def in_place(grads, needed):
     """The gradients at the places where one is needed, None at the others."""
     grads = iter(grads)

@@ -16,13 +16,21 @@ def _fake_gradients(params, latent, need):
     inputs = (*params, *latent)
     for i, (t, wanted) in enumerate(zip(inputs, wanted_gradients(need, len(inputs)), strict=True)):
         if wanted:
-            summed = i < len(params) and layout_against(params[0].dim(), t.dim()) != Layout.FULL
-            yield t.new_empty_strided(t.shape, t.stride(), dtype=dtype) if summed else empty_in_order(t)
+            layout = layout_against(params[0].shape, t.shape) if i < len(params) else Layout.FULL
+            if layout == Layout.FULL:
+                yield empty_in_order(t)
+            elif layout == Layout.PER_SAMPLE:
+                yield t.new_empty(t.shape, dtype=dtype)
+            else:
+                yield t.new_empty_strided(t.shape, t.stride(), dtype=dtype)
 
 
 @torch.library.register_fake("vae_kernels::elbo", lib=library)
 @torch.library.register_fake("vae_kernels::triton_elbo", lib=library)
-def _(x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, reduction, need, terms):
+def _(
+    x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, rec_weight_factor, beta_factor, reduction,
+    need, terms,
+):  # fmt: skip
     like = (*params, *latent)[0]
     dtype = reference.compute_dtype(*params, *latent)
     out = [like.new_empty(like.shape[:1] if reduction == Reduction.NONE else (), dtype=dtype)]
@@ -34,13 +42,16 @@ def _(x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_f
 
 @torch.library.register_fake("vae_kernels::elbo_backward", lib=library)
 @torch.library.register_fake("vae_kernels::triton_elbo_backward", lib=library)
-def _(grad, x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, reduction, need):
+def _(
+    grad, x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, rec_weight_factor, beta_factor,
+    reduction, need,
+):  # fmt: skip
     return list(_fake_gradients(params, latent, need))
 
 
 @torch.library.register_fake("vae_kernels::sample", lib=library)
 @torch.library.register_fake("vae_kernels::triton_sample", lib=library)
-def _(mu, logvar, prior, rng, n_samples, with_kl):
+def _(mu, logvar, prior, latent_weight, rng, n_samples, with_kl):
     out = [mu.new_empty((n_samples, *mu.shape) if n_samples else mu.shape)]
     if with_kl:
         out.append(mu.new_empty(mu.shape[:1], dtype=reference.compute_dtype(mu, logvar, *prior)))
@@ -49,7 +60,7 @@ def _(mu, logvar, prior, rng, n_samples, with_kl):
 
 @torch.library.register_fake("vae_kernels::sample_backward", lib=library)
 @torch.library.register_fake("vae_kernels::triton_sample_backward", lib=library)
-def _(grad_z, grad_kl, mu, logvar, prior, rng, n_samples, need, packed):
+def _(grad_z, grad_kl, mu, logvar, prior, latent_weight, rng, n_samples, need, packed):
     inputs = (mu, logvar, *prior)
     both = [empty_packed(mu)[0]] if packed else []
     wanted = wanted_gradients(need, len(inputs))
@@ -58,14 +69,14 @@ def _(grad_z, grad_kl, mu, logvar, prior, rng, n_samples, need, packed):
 
 @torch.library.register_fake("vae_kernels::position", lib=library)
 @torch.library.register_fake("vae_kernels::triton_position", lib=library)
-def _(likelihood, x, logits):
+def _(likelihood, x, logits, weight):
     nll = logits.new_empty(logits.shape[:1], dtype=reference.compute_dtype(logits))
     return [nll, nll.new_empty((2, x.shape[0], math.prod(x.shape[1:])))]
 
 
 @torch.library.register_fake("vae_kernels::position_backward", lib=library)
 @torch.library.register_fake("vae_kernels::triton_position_backward", lib=library)
-def _(grad, likelihood, x, logits, top_and_total):
+def _(grad, likelihood, x, logits, weight, top_and_total):
     return empty_in_order(logits)
 
 

@@ -4,31 +4,32 @@ import math
 
 import torch
 
-from ...core.objective import Objective, Reduction, restored, weight
+from ...core.objective import WITHOUT_KERNEL, Objective, Reduction, factor_of, restored
 from ...core.terms import ElboTerms
 from ...formulas import ELEMENT, POSITION
 from .. import reference
-from .autograd import Function, apply, in_place, mask, mode_of
+from .autograd import Function, apply, by_reference, in_place, mask, mode_of
 from .position import position
 from .schemas import KERNELS, flat
 
 
 def elbo(objective, kernels="compiled"):
     """The loss that the request asks for, or ElboTerms, by the ops. Shapes and layouts are those of the schema."""
-    settings, x, rec_weight, beta, params, latent = objective
+    settings, params, latent = objective.settings, objective.params, objective.latent
     if settings.likelihood in POSITION:
         return _elbo_of_positions(objective, kernels)
     if params:
         settings, params = _with_defaults(settings, params)
+        objective = objective._replace(settings=settings, params=params)
     mode = mode_of(kernels)
     never = _NEVER_ONE_PASS[mode.compiling]
     one_pass = settings.reduction != Reduction.NONE
     for t in (*params, *latent):
         one_pass = one_pass and t.dtype not in never
-    out = apply(_Elbo, mode, (settings, one_pass), x, rec_weight, beta, *params, *latent)
+    out = apply(_Elbo, mode, (settings, one_pass), *objective.tensors())
     if not settings.terms:
         return out
-    shape = latent[0].shape if latent else x.shape[:1]
+    shape = latent[0].shape if latent else params[0].shape[:1]
     loss, packed = out
     return ElboTerms.of_packed(loss, packed, (len(params) > 0, len(latent) > 0, shape))
 
@@ -62,9 +63,8 @@ class _Elbo(Function):
     @staticmethod
     def forward(ctx, *arguments):
         mode, (settings, one_pass), *tensors = arguments
-        _, _, x_needs, rec_weight_needs, beta_needs, *needed = ctx.needs_input_grad
-        need = mask(needed)
-        if x_needs or rec_weight_needs or beta_needs:  # their gradients come from the reference, as do then all others
+        need = mask(ctx.needs_input_grad[_FIRST:])
+        if any(ctx.needs_input_grad[_NO_TENSORS:_FIRST]):  # then the reference gives all gradients
             one_pass = False
         terms = settings.terms
         out = KERNELS[mode.kernels]["elbo"](*flat(settings, tensors), need if one_pass else 0, terms)
@@ -91,13 +91,16 @@ class _Elbo(Function):
         needed = ctx.needs_input_grad
         if grads is None:
             tensors = ctx.saved_tensors[: len(needed) - _NO_TENSORS]
-            if create_graph or any(needed[_NO_TENSORS : _NO_TENSORS + 3]):  # x and the weights
-                return None, None, *_reference_gradients(ctx.settings, tensors, grad, needed[_NO_TENSORS:])
+            if create_graph or any(needed[_NO_TENSORS:_FIRST]):
+                settings = ctx.settings._replace(terms=False)
+                loss = lambda tensors: (reference.elbo(restored(settings, tensors)),)  # noqa: E731
+                return None, None, *by_reference(loss, tensors, needed[_NO_TENSORS:], (grad,))
             grads = KERNELS[ctx.mode.kernels]["elbo_backward"](grad, *flat(ctx.settings, tensors), ctx.need)
         return in_place(grads, needed)
 
 
 _NO_TENSORS = 2  # arguments of _Elbo before the tensors
+_FIRST = _NO_TENSORS + WITHOUT_KERNEL  # the first argument whose gradient a kernel computes
 
 
 def _rescaled(ctx, grad):
@@ -129,28 +132,14 @@ def _rescaled(ctx, grad):
     return grads if scale == 1 else [g.mul_(scale) for g in grads]
 
 
-def _reference_gradients(settings, tensors, grad, needed):
-    """The gradients of a request's tensors() by the reference: for x and the weights, and for second derivatives."""
-    create_graph = torch.is_grad_enabled()
-    if not create_graph:
-        pairs = zip(tensors, needed, strict=True)
-        tensors = [t if t is None else t.detach().requires_grad_(wanted) for t, wanted in pairs]
-    with torch.enable_grad():
-        loss = reference.elbo(restored(settings._replace(terms=False), tensors))
-    wanted = [t for t, n in zip(tensors, needed, strict=True) if n and t is not None]
-    grads = iter(torch.autograd.grad(loss, wanted, grad, create_graph=create_graph, allow_unused=True))
-    return [next(grads) if n else None for n in needed]
-
-
 def _elbo_of_positions(objective, kernels):
     """The loss from two ops: one for the likelihood of positions, and one for the latent term."""
-    settings, x, rec_weight, beta, params, latent = objective
-    (logits,) = params
-    nll, kl, kl_per_dim = position(x, logits, settings.likelihood, kernels), None, None
-    loss = weight(settings.rec_weight, rec_weight) * nll
+    settings, x, rec_weight, beta, weight, latent_weight, (logits,), latent = objective
+    nll, kl, kl_per_dim = position(x, logits, weight, settings.likelihood, kernels), None, None
+    loss = factor_of(settings.rec_weight, rec_weight) * nll
     if latent:
         alone = settings._replace(likelihood="", parameters=0, reduction=Reduction.NONE)
-        of_latent = elbo(Objective(alone, None, None, beta, (), latent), kernels)
+        of_latent = elbo(Objective(alone, None, None, beta, None, latent_weight, (), latent), kernels)
         if settings.terms:
             _, kl, kl_per_dim = of_latent.parts()
             of_latent = of_latent.loss

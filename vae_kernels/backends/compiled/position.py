@@ -1,15 +1,18 @@
 """A likelihood of the position kind with autograd: K logits of a position become one term."""
 
+import functools
+
 import torch
 
-from ...formulas import POSITION
-from .autograd import Function, apply, mode_of
+from .. import reference
+from .autograd import Function, apply, by_reference, mode_of
 from .schemas import KERNELS
 
 
-def position(x, logits, likelihood, kernels="compiled"):
-    """-log p(x | logits) of each sample, [B]; x [B, ...] integers, logits [B, K, ...], likelihood of POSITION."""
-    return apply(_Position, mode_of(kernels), likelihood, x, logits)
+def position(x, logits, weight, likelihood, kernels="compiled"):
+    """-log p(x | logits) of each sample, [B]; x [B, ...] integers, logits [B, K, ...], a likelihood of the position
+    kind. The weight of each position is in one of the Layouts against x, or None."""
+    return apply(_Position, mode_of(kernels), likelihood, x, weight, logits)
 
 
 class _Position(Function):
@@ -17,18 +20,24 @@ class _Position(Function):
 
     @staticmethod
     def forward(ctx, *arguments):
-        mode, likelihood, x, logits = arguments
-        nll, top_and_total = KERNELS[mode.kernels]["position"](likelihood, x, logits)
+        mode, likelihood, x, weight, logits = arguments
+        nll, top_and_total = KERNELS[mode.kernels]["position"](likelihood, x, logits, weight)
         ctx.mode, ctx.likelihood = mode, likelihood
-        ctx.save_for_backward(x, logits, top_and_total)
+        ctx.save_for_backward(x, weight, logits, top_and_total)
         return nll
 
     @staticmethod
     def backward(ctx, grad):
-        x, logits, top_and_total = ctx.saved_tensors
-        if torch.is_grad_enabled():  # of a higher order
-            nll = POSITION[ctx.likelihood].nll(x, logits.to(grad.dtype)).flatten(1).sum(1)
-            (of_logits,) = torch.autograd.grad(nll, logits, grad, create_graph=True)
-        else:
-            of_logits = KERNELS[ctx.mode.kernels]["position_backward"](grad, ctx.likelihood, x, logits, top_and_total)
-        return None, None, None, of_logits
+        x, weight, logits, top_and_total = ctx.saved_tensors
+        weight_needs, logits_need = ctx.needs_input_grad[3:]
+        if weight_needs or torch.is_grad_enabled():  # is_grad_enabled: a second derivative may be wanted
+            nll = functools.partial(_nll, ctx.likelihood, x, grad.dtype)
+            return None, None, None, *by_reference(nll, (weight, logits), ctx.needs_input_grad[3:], (grad,))
+        position_backward = KERNELS[ctx.mode.kernels]["position_backward"]
+        of_logits = position_backward(grad, ctx.likelihood, x, logits, weight, top_and_total) if logits_need else None
+        return None, None, None, None, of_logits
+
+
+def _nll(likelihood, x, dtype, tensors):
+    weight, logits = tensors
+    return (reference.nll(x, (logits,), likelihood, weight, dtype),)

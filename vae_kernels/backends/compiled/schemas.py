@@ -17,10 +17,14 @@ they mutate nothing, draw nothing, and read weights on the device. Their argumen
     mixture_backward the gradients that `need` asks for
 
 x           [B, ...] target, or None with params = []: no likelihood term
-params      the likelihood's parameters: of the shape of x, or x.shape[1:] (one row for all samples), or 0-d; the first
-            has the shape of x; trailing ones that are left out are 0. All in one dense order of their dimensions.
+params      the likelihood's parameters: of the shape of x, x.shape[1:] (one row for all samples), [B, 1, ...] (one
+            number for each sample) or 0-d; the first has the shape of x; trailing ones that are left out are 0. All in
+            one dense order of their dimensions.
 latent      [], [kl], [mu, logvar] or [mu, logvar, prior_mu, prior_logvar]
 rec_weight  0-d, or None; the weight is this times rec_weight_factor. Likewise beta, also one for each latent dimension.
+weight      of each term of the likelihood, or None: bool or floating, of the shape of x, x.shape[1:], [B, 1, ...] or
+            0-d, in the order of x. A term of weight 0 is missing: its value and gradients are 0, whatever is there
+latent_weight  likewise of the KL, against latent[0]; in sample and sample_backward against mu
 need        bit i: the gradient of input i of (*params, *latent); in sample: of (mu, logvar, *prior); in
             mixture: of (z, loc, logvar, log_weight)
 packed      mu and logvar are the halves of one tensor, [B, 2L, ...], and get one gradient, of its shape
@@ -35,19 +39,22 @@ top_and_total  [2, B, positions], in the order of x: each position's largest log
 
 import torch
 
+from ...core.objective import WITHOUT_KERNEL
+
 library = torch.library.Library("vae_kernels", "DEF")
 _OBJECTIVE = (
-    "Tensor? x, Tensor[] params, str likelihood, Tensor[] latent, Tensor? rec_weight, Tensor? beta, "
-    "float rec_weight_factor, float beta_factor, int reduction, int need"
+    "Tensor? x, Tensor[] params, str likelihood, Tensor[] latent, Tensor? rec_weight, Tensor? beta, Tensor? weight, "
+    "Tensor? latent_weight, float rec_weight_factor, float beta_factor, int reduction, int need"
 )
-_SAMPLE = "Tensor mu, Tensor logvar, Tensor[] prior, Tensor rng, int n_samples"
+_SAMPLE = "Tensor mu, Tensor logvar, Tensor[] prior, Tensor? latent_weight, Tensor rng, int n_samples"
+_POSITION = "str likelihood, Tensor x, Tensor logits, Tensor? weight"
 _MIXTURE = "Tensor z, Tensor loc, Tensor logvar, Tensor log_weight"
 _SCHEMAS = {
     "elbo": f"({_OBJECTIVE}, bool terms) -> Tensor[]",
     "elbo_backward": f"(Tensor grad, {_OBJECTIVE}) -> Tensor[]",
     "sample": f"({_SAMPLE}, bool with_kl) -> Tensor[]",
-    "position": "(str likelihood, Tensor x, Tensor logits) -> Tensor[]",
-    "position_backward": "(Tensor grad, str likelihood, Tensor x, Tensor logits, Tensor top_and_total) -> Tensor",
+    "position": f"({_POSITION}) -> Tensor[]",
+    "position_backward": f"(Tensor grad, {_POSITION}, Tensor top_and_total) -> Tensor",
     "sample_backward": f"(Tensor? grad_z, Tensor? grad_kl, {_SAMPLE}, int need, bool packed) -> Tensor[]",
     "mixture": f"({_MIXTURE}, int need) -> Tensor[]",
     "mixture_backward": f"(Tensor grad, {_MIXTURE}, Tensor peak, Tensor log_sum, int need) -> Tensor[]",
@@ -69,8 +76,9 @@ library.define("pool_bytes() -> int")
 def flat(settings, tensors):
     """The arguments of _OBJECTIVE, but for need, from the settings of a request and its tensors()."""
     likelihood, n, rec_weight_factor, beta_factor, reduction, _ = settings
-    x, rec_weight, beta, *tensors = tensors
-    return x, tensors[:n], likelihood, tensors[n:], rec_weight, beta, rec_weight_factor, beta_factor, reduction
+    x, *weights = tensors[:WITHOUT_KERNEL]
+    params, latent = tensors[WITHOUT_KERNEL : WITHOUT_KERNEL + n], tensors[WITHOUT_KERNEL + n :]
+    return x, params, likelihood, latent, *weights, rec_weight_factor, beta_factor, reduction
 
 
 def _overloads(prefix):
