@@ -1,4 +1,5 @@
-"""The public functions of the sample. functional.py has the public functions of the objective.
+"""The public functions of the sample, and logvar_of, for a posterior with a standard deviation. functional.py has the
+public functions of the objective.
 
 Each function checks its arguments, draws the seed of the noise, makes a request and gives the request to a backend.
 """
@@ -88,6 +89,31 @@ def reparameterize(
 ) -> torch.Tensor:
     """z = mu + exp(logvar / 2) * eps, eps ~ N(0, I): the sample of sample_kl, with its noise and without the KL."""
     return _sample(mu, logvar, None, n_samples, False, generator, shard, backend)[0]
+
+
+def logvar_of(*, std: torch.Tensor | None = None, logstd: torch.Tensor | None = None) -> torch.Tensor:
+    """The log-variance of a posterior that is given by its standard deviation: 2 log(std), or 2 logstd.
+
+        kl = gaussian_kl(mu, logvar_of(std=F.softplus(raw)))
+
+    Args:
+        std: of any shape: float32, float64, bfloat16 or float16, and > 0. The values are not read, and no eps is added:
+            a std of 0 has the log-variance -inf and an infinite KL.
+        logstd: in place of std: its natural logarithm.
+
+    Returns:
+        The log-variance, of the same shape: float32, or float64 if the argument is float64. It is differentiable.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what came, and what is expected.
+    """
+    if (std is None) == (logstd is None):
+        came = "neither" if std is None else "both"
+        raise ValueError(f"std, logstd: got {came}, expected one of the two")
+    name, given = ("std", std) if logstd is None else ("logstd", logstd)
+    given = checks.tensor(name, given)
+    wide = given.to(compute_dtype(given))
+    return 2 * (wide.log() if logstd is None else wide)
 
 
 def _sample(mu, logvar, prior, n_samples, with_kl, generator, shard, backend, rng=None, latent_weight=None) -> Any:

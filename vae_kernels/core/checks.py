@@ -108,9 +108,15 @@ def parameters(recon, x, likelihood, obs_logvar):
         on_device_of("x", x, labels[name], p)
     first, *others = formula.PARAMETERS
     if given[first].shape != x.shape:
+        hint = "nothing is broadcast here"
+        if tuple(given[first].shape[1:]) == tuple(x.shape):
+            k = len(given[first])
+            hint = (
+                f"for {k} samples of each x, give recon.flatten(0, 1), x.expand({k}, *x.shape).flatten(0, 1) and "
+                f"kl.repeat({k}); vae_kernels.iwae takes n_samples"
+            )
         raise ValueError(
-            f"{labels[first]}: got shape {tuple(given[first].shape)}, expected that of x, {tuple(x.shape)}: "
-            "nothing is broadcast here"
+            f"{labels[first]}: got shape {tuple(given[first].shape)}, expected that of x, {tuple(x.shape)}: {hint}"
         )
     for name in others:
         if name in given:
@@ -182,6 +188,8 @@ def _observation(obs_logvar, loc, x, likelihood, label):
 def posterior(mu: Any, logvar: Any, prior: Any) -> tuple[torch.Tensor, ...]:
     """(mu, logvar) or (mu, logvar, prior_mu, prior_logvar), checked against each other."""
     tensor("mu", mu)
+    if logvar is None:
+        raise TypeError("logvar: got None, expected a tensor; one tensor [B, 2L, ...] with both is given as moments=")
     tensor("logvar", logvar)
     if mu.dim() == 0:
         raise ValueError("mu: got a 0-d tensor, expected the batch as dimension 0")
@@ -215,7 +223,7 @@ def moments(t, name="moments", **others):
 def latent(mu, logvar, kl, prior, batch):
     """The latent term's tensors, from mu and logvar, or from kl."""
     if kl is None:
-        if mu is None or logvar is None:
+        if mu is None:
             raise ValueError(
                 "mu, logvar, kl: expected mu and logvar, or kl, or moments; for the likelihood alone there is nll()"
             )
@@ -289,6 +297,13 @@ def term_weight(name, w, like, like_name, factor):
             f"weight for each sample has the shape ({len(w)}{ones})"
         )
     broadcasts(name, w.shape, like_name, like.shape)
+
+
+def mask(name, w, like, like_name):
+    """The mask of the observed elements of `like`, where other weights would mean nothing."""
+    if isinstance(w, torch.Tensor) and w.dtype != torch.bool:
+        raise TypeError(f"{name}: got dtype {w.dtype}, expected a mask, torch.bool: True where {like_name} is observed")
+    term_weight(name, w, like, like_name, "no argument here")
 
 
 def weight_of_positions(w, levels):
