@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 
+from ..core import checks
 from ..core.modes import evaluating
 from ..models.vae import VAE
-from .measures import OF_LOG_P, LogP, Measures, measure
-from .verdicts import Verdict, verdicts, worst
+from .measures import OF_LOG_P, LogP, Measures, measure, observed
+from .verdicts import Verdict, of_observed, verdicts, worst
 from .views import Views, look
 
 __all__ = ["Diagnosis", "LogP", "Measures", "Verdict", "Views", "diagnose"]
@@ -41,7 +42,8 @@ class Diagnosis:
         return {verdict.symptom: verdict for verdict in self.verdicts}[symptom]
 
     def __str__(self) -> str:
-        lines = [f"{self.level}: {self.measures.samples} samples, {self.measures.latents} latents"]
+        m = self.measures
+        lines = [f"{self.level}: {m.samples} samples, {m.latents} latents{of_observed(m, ', {} of x observed')}"]
         for verdict in self.verdicts:
             lines += ["", f"{verdict.level:8} {verdict.symptom}", f"         {verdict.evidence}"]
             lines += [f"         cause: {verdict.cause}", f"         try: {verdict.advice}"] if verdict.cause else []
@@ -61,6 +63,7 @@ def diagnose(
     model: VAE,
     data: torch.Tensor,
     *,
+    weight: torch.Tensor | None = None,
     labels: torch.Tensor | None = None,
     classes: Sequence[str] | None = None,
     samples: int = 1024,
@@ -78,6 +81,10 @@ def diagnose(
 
     model: a VAE with any prior. Another model is a TypeError.
     data: [N, ...], as the model takes it. The first `samples` data are used, at least two.
+    weight: None, or a mask that broadcasts to data, torch.bool: False is a missing element, whatever data holds there.
+        The model gets 0 in place of a missing element, and every figure that compares data with reconstructions counts
+        the observed elements only. log p(x) is that of the observed elements. In the round trips the encoder gets 0 at
+        the places that are missing in the data; the z of the prior take these places from the data one after the other.
     labels: [N] integers >= 0, or None. They are the colours in the map of the latents.
     classes: the names of the labels; None: the numbers are the names.
     log_p: (samples, draws). log p(x) is estimated for `samples` data, with `draws` draws of each posterior, so
@@ -88,7 +95,7 @@ def diagnose(
     if not isinstance(model, VAE):
         raise TypeError(f"model: got {type(model).__name__}, expected a vae_kernels.VAE")
     if not isinstance(data, torch.Tensor):
-        raise TypeError(f"data: got {type(data).__name__}, expected a tensor [N, ...]")
+        raise TypeError(f"data: got {type(data).__name__}, expected a tensor [N, ...]; its mask is given as weight=")
     counts = [("samples", samples, 2), ("batch_size", batch_size, 1)]
     if log_p is not None:
         if not isinstance(log_p, (tuple, list)) or len(log_p) != 2:
@@ -99,6 +106,10 @@ def diagnose(
             raise ValueError(f"{name}: got {value!r}, expected an integer >= {least}")
     if data.dim() < 2 or len(data) < 2:
         raise ValueError(f"data: got shape {tuple(data.shape)}, expected [N, ...] with at least two samples")
+    if weight is not None:
+        checks.mask("weight", weight, data, "data")
+        weight = weight.expand(data.shape)[:samples]
+    x = _finite(data[:samples], weight)
     if labels is not None and (not isinstance(labels, torch.Tensor) or labels.shape != data.shape[:1]):
         came = tuple(labels.shape) if isinstance(labels, torch.Tensor) else type(labels).__name__
         raise ValueError(f"labels: got {came}, expected a tensor ({len(data)},): one for each sample of data")
@@ -106,11 +117,24 @@ def diagnose(
         raise ValueError("classes: has no effect without labels")
     with evaluating(model), torch.no_grad():
         labels = None if labels is None else labels[:samples]
-        return _diagnose(model, data[:samples], labels, classes, batch_size, log_p, seed)
+        return _diagnose(model, x, weight, labels, classes, batch_size, log_p, seed)
 
 
-def _diagnose(model, x, labels, classes, batch_size, log_p, seed):
-    x = x.to(next((t.device for t in (*model.parameters(), *model.buffers())), x.device))
+def _finite(data, weight):
+    """data, with 0 where it is missing. What is observed must be finite."""
+    if weight is not None and not weight.any():
+        raise ValueError("weight: got a mask that is False everywhere, expected one with an observed element")
+    x = observed(data, weight)
+    bad = int((~x.isfinite()).sum())
+    if bad:
+        expected = "weight=data.isfinite()" if weight is None else "weight to be False there"
+        raise ValueError(f"data: got {bad} elements that are not finite; if they are missing, expected {expected}")
+    return x
+
+
+def _diagnose(model, x, weight, labels, classes, batch_size, log_p, seed):
+    device = next((t.device for t in (*model.parameters(), *model.buffers())), x.device)
+    x, weight = x.to(device), None if weight is None else weight.to(device)
     generator = torch.Generator(x.device).manual_seed(seed)
-    measures, means, draws = measure(model, x, batch_size, generator, log_p)
-    return Diagnosis(measures, verdicts(measures), look(model, x, labels, classes, measures, means, draws))
+    measures, means, draws = measure(model, x, batch_size, generator, log_p, weight)
+    return Diagnosis(measures, verdicts(measures), look(model, x, labels, classes, measures, means, draws, weight))

@@ -55,6 +55,15 @@ def hole_share(mu, logvar, z, draws):
     return (density[1] < torch.quantile(density[0], THIN)).double().mean().item()
 
 
-def detail_energy(images):
-    """The sum of the squared differences of neighbouring pixels in images [..., H, W]."""
-    return images.diff(dim=-1).square().sum() + images.diff(dim=-2).square().sum()
+def detail_energy(images, weight=None):
+    """The sum of the squared differences of neighbouring pixels in images [..., H, W]. With a mask in the shape of the
+    images: of the neighbours that are both observed."""
+    return sum(_difference_energy(images, weight, dim) for dim in (-1, -2))
+
+
+def _difference_energy(images, weight, dim):
+    squares = images.diff(dim=dim).square()
+    if weight is None:
+        return squares.sum()
+    both = weight.unfold(dim, 2, 1).all(-1)
+    return torch.where(both, squares, 0.0).sum()

@@ -38,9 +38,11 @@ class LogP:
 
 @dataclass(frozen=True)
 class Measures:
-    """Nats are per sample. Every mean is over the samples of the diagnosis.
+    """Nats are per sample. Every mean is over the samples of the diagnosis. With a mask, nll, log_p, square_ratio,
+    residual and detail are those of the observed elements.
 
     samples, latents        number of samples, number of latent dims L
+    observed                share of the elements of x that are observed; None without a mask
     nll, kl                 distortion and rate (Alemi et al. 2018, arXiv:1711.00464)
     kl_error                standard error of kl over the samples. If the prior has no KL in closed form, kl is the
     Monte
@@ -65,6 +67,7 @@ class Measures:
 
     samples: int
     latents: int
+    observed: float | None
     nll: float
     kl: float
     kl_error: float
@@ -86,9 +89,14 @@ class Measures:
     autoregressive: bool
 
 
-def measure(model, x, batch_size=256, generator=None, log_p=OF_LOG_P):
-    """(Measures, mu [N, L], draws [N, L] of the prior) of a model in evaluation mode on x [N, ...]."""
-    parts = [_batch(model, part, generator) for part in x.split(batch_size)]
+def measure(model, x, batch_size=256, generator=None, log_p=OF_LOG_P, weight=None):
+    """(Measures, mu [N, L], draws [N, L] of the prior) of a model in evaluation mode on x [N, ...].
+
+    weight: None, or a mask in the shape of x, which is 0 where the mask is False.
+    """
+    batches = x.split(batch_size)
+    weights = [None] * len(batches) if weight is None else weight.split(batch_size)
+    parts = [_batch(model, part, w, generator) for part, w in zip(batches, weights, strict=True)]
     nll, kl, mu, logvar, z, dims, trip, squares, detail = (list(part) for part in zip(*parts, strict=True))
     like = mu[0][0]
     mu, logvar, z = (torch.cat(t).flatten(1).double() for t in (mu, logvar, z))
@@ -96,17 +104,19 @@ def measure(model, x, batch_size=256, generator=None, log_p=OF_LOG_P):
     draws = prior_draws(model, len(x), like, generator)
     trips = None, None
     if not model.autoregressive:
-        prior_trip = [round_trip(model, part) for part in draws.split(batch_size)]
+        by_batch = zip(draws.split(batch_size), weights, strict=True)
+        prior_trip = [round_trip(model, part, w) for part, w in by_batch]
         trips = tuple(torch.cat(t).double().mean().item() for t in (trip, prior_trip))
     draws = draws.flatten(1).double()
     mean, covariance = prior_moments(model, like, generator)
     spread = mu.var(0, correction=0) / covariance.diagonal()
     information, error = mutual_information(mu, logvar, z)
-    square_ratio, residual = (None, None) if squares[0] is None else torch.cat(squares).double().mean(0).tolist()
+    square_ratio, residual = (None, None) if squares[0] is None else _means(squares)
     beta = current(model.beta) / current(model.rec_weight)
     found = Measures(
         samples=len(x),
         latents=mu.shape[1],
+        observed=None if weight is None else weight.double().mean().item(),
         nll=nll.mean().item(),
         kl=kl.mean().item(),
         kl_error=(kl.std() / math.sqrt(len(kl))).item(),
@@ -119,7 +129,7 @@ def measure(model, x, batch_size=256, generator=None, log_p=OF_LOG_P):
         hole_share=hole_share(mu, logvar, z, draws),
         round_trip_data=trips[0],
         round_trip_prior=trips[1],
-        log_p=log_p and _log_p(model, x, nll + kl, log_p, generator),
+        log_p=log_p and _log_p(model, x, weight, nll + kl, log_p, generator),
         beta=float(beta) if torch.as_tensor(beta).dim() == 0 else None,
         square_ratio=square_ratio,
         residual=residual,
@@ -130,7 +140,12 @@ def measure(model, x, batch_size=256, generator=None, log_p=OF_LOG_P):
     return found, mu.cpu(), draws.cpu()
 
 
-def _batch(model, x, generator):
+def observed(t, weight):
+    """t, with 0 where the mask is False. Without a mask, all of t."""
+    return t if weight is None else torch.where(weight, t, t.new_zeros(()))
+
+
+def _batch(model, x, weight, generator):
     """For one batch: nll [B], kl [B], mu, logvar, z, KL of each dim, round trip, squares, energy of details."""
     mu, logvar = model.encode(x)
     z, kl = functional.sample_kl(mu, logvar, prior=model.prior, generator=generator, backend=model.backend)
@@ -139,12 +154,12 @@ def _batch(model, x, generator):
         dims = functional.gaussian_kl(mu, logvar, prior=model.prior, per_dim=True, backend=model.backend)
     recon = model.decode(z, x) if model.autoregressive else model.decode(z)
     options = {"likelihood": model.likelihood, "obs_logvar": model.obs_logvar, "backend": model.backend}
-    nll, data = functional.nll(recon, x, **options), values(model, x)
+    nll, data = functional.nll(recon, x, weight=weight, **options), values(model, x)
     trip = detail = None
     if not model.autoregressive:
-        trip = round_trip(model, z)
-        detail = [detail_energy(t) for t in (data, model._mean(recon))] if is_image(x) else None
-    return nll, kl, mu, logvar, z, dims, trip, _squares(model, recon, data), detail
+        trip = round_trip(model, z, weight)
+        detail = [detail_energy(t, weight) for t in (data, model._mean(recon))] if is_image(x) else None
+    return nll, kl, mu, logvar, z, dims, trip, _squares(model, recon, data, weight), detail
 
 
 def closed_form(prior):
@@ -173,16 +188,18 @@ def prior_moments(model, like, generator):
     return mu, torch.diag(logvar.exp())
 
 
-def round_trip(model, z):
+def round_trip(model, z, weight):
     """The squared distance [B] of z to the posterior mean after decoding and encoding, in sigmas of this posterior; the
-    mean over the dims."""
-    mu, logvar = model.encode(model._mean(model.decode(z)))
+    mean over the dims. The encoder does not see what the mask hides: with another share observed, its sigmas are
+    others."""
+    mu, logvar = model.encode(observed(model._mean(model.decode(z)), weight))
     return ((z - mu).square() * torch.exp(-logvar)).flatten(1).mean(1)
 
 
-def _log_p(model, x, loss, counts, generator):
+def _log_p(model, x, weight, loss, counts, generator):
     samples, draws = counts
-    found = log_marginal_likelihood(model, x[:samples], draws, generator=generator)
+    weight = None if weight is None else weight[:samples]
+    found = log_marginal_likelihood(model, x[:samples], draws, weight=weight, generator=generator)
     gap, n = found.value + loss[:samples], len(found.value)
     return LogP(
         value=found.value.mean().item(),
@@ -195,15 +212,23 @@ def _log_p(model, x, loss, counts, generator):
     )
 
 
-def _squares(model, recon, x):
-    """[B, 2]: the mean of residual^2 / variance, and the mean of residual^2. None if the likelihood has no variance."""
+def _squares(model, recon, x, weight):
+    """[3]: the sum of residual^2 / variance, the sum of residual^2, and the number of elements. None if the likelihood
+    has no variance."""
     if "logvar" not in formula_of(model.likelihood).PARAMETERS:
         return None
     params = by_name(recon, model.likelihood)
     loc, logvar = params["loc"], params.get("logvar", current(model.obs_logvar))
     variance = torch.exp(torch.as_tensor(0.0 if logvar is None else logvar, dtype=loc.dtype, device=loc.device))
     square = (x - loc).square()
-    return torch.stack([t.flatten(1).mean(1) for t in (square / variance, square)], 1)
+    sums = [observed(t, weight).sum(dtype=torch.float64) for t in (square / variance, square, torch.ones_like(square))]
+    return torch.stack(sums)
+
+
+def _means(squares):
+    """(the mean of residual^2 / variance, the mean of residual^2)"""
+    *sums, elements = torch.stack(squares).sum(0).tolist()
+    return [total / elements for total in sums]
 
 
 def is_image(x):
@@ -212,8 +237,9 @@ def is_image(x):
 
 
 def _ratio(detail):
+    """None if the data have no detail: all pixels are equal, or no two neighbours are observed."""
     data, recon = (torch.stack(part).sum() for part in zip(*detail, strict=True))
-    return (recon / data).item()
+    return (recon / data).item() if data > 0 else None
 
 
 def values(model, x):

@@ -1,6 +1,7 @@
 """A Diagnosis as one HTML page: the text and the figures. template.py has the layout."""
 
 from .template import TEMPLATE
+from .verdicts import of_observed
 from .views import STEPS
 
 NEEDS = 'the HTML report needs matplotlib and jinja2: pip install "vae-kernels[demo]"'
@@ -26,7 +27,8 @@ def summary(diagnosis):
     m = diagnosis.measures
     by_level = {level: [v.symptom for v in diagnosis.verdicts if v.level == level] for level in ("ill", "watch")}
     texts = [f"{level}: {', '.join(names)}" for level, names in by_level.items() if names]
-    return f"{m.samples} samples, {m.latents} latents. {'; '.join(texts) or 'No symptom'}."
+    share = of_observed(m, ", {} of x observed")
+    return f"{m.samples} samples, {m.latents} latents{share}. {'; '.join(texts) or 'No symptom'}."
 
 
 def draw(diagnosis, figures):
@@ -48,6 +50,7 @@ def draw(diagnosis, figures):
     if shown is not None:
         height = figures.height(shown.data, len(shown.data), 3)
         caption = f"{len(shown.data)} of the data, their posterior means decoded, and draws of the prior decoded."
+        caption += of_observed(m, " {} of x is observed; missing pixels are grey.")
         drawn.append(("Reconstructions and samples", height, figures.reconstructions, (shown,), caption))
         height = figures.height(shown.data, STEPS, len(shown.dims)) + 0.3
         caption = "The first of the data, with one latent moved at a time. A row without a change has an unused latent."
@@ -64,6 +67,7 @@ def numbers(m):
     """(name, value, explanation) for each measure that is not None."""
     log_p = m.log_p
     rows = [
+        ("observed", of_observed(m, "{}") or None, "of the elements of x, which the distortion and log p(x) are of"),
         ("-ELBO", f"{m.kl + m.nll:.2f} nats", "rate and distortion together, the mean over the samples"),
         ("rate", f"{m.kl:.2f} +- {m.kl_error:.2f} nats", "KL of the posterior to the prior"),
         ("distortion", f"{m.nll:.2f} nats", "-log p(x|z)"),

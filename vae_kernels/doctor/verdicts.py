@@ -66,6 +66,7 @@ def collapse(m):
     )
     if m.kl_per_dim is not None:
         evidence += f"; largest KL of a dim {m.kl_per_dim.max():.2f} nats"
+    evidence += of_observed(m, "; z was encoded from {} of x")
     if m.active_units and m.information - 2 * m.error > BIT:
         return Verdict(name, "healthy", evidence)
     change = {}
@@ -110,6 +111,7 @@ def rate(m):
     name = "rate and distortion"
     gap = m.kl - m.information
     evidence = f"rate {m.kl:.2f} +- {m.kl_error:.2f} nats, distortion {m.nll:.2f} nats, -ELBO {m.kl + m.nll:.2f}"
+    evidence += of_observed(m, ", of the observed {} of x")
     if m.information < math.log(m.samples) - 1:
         evidence += f"; {max(gap, 0):.2f} nats of the rate carry no information about x"
     if m.log_p is not None:
@@ -142,6 +144,7 @@ def variance(m):
     if m.square_ratio is None:
         return None
     evidence = f"mean square of the residuals is {m.square_ratio:.3g} of the likelihood's variance"
+    evidence += of_observed(m, ", over the observed {} of x")
     level = _off(m.square_ratio)
     if level == "healthy":
         return Verdict(name, level, evidence)
@@ -155,11 +158,17 @@ def blur(m):
     if m.detail is None:
         return None
     evidence = f"the differences of neighbouring pixels have {m.detail:.0%} of the data's energy in the reconstructions"
+    evidence += of_observed(m, ", where both neighbours are observed ({} of x is)")
     level = _above(1 / m.detail if m.detail else math.inf, tuple(1 / d for d in DETAIL))
     if level == "healthy":
         return Verdict("blur", level, evidence)
     cause = "the model takes fine structure for noise: too few nats reach the decoder, or the variance is too large"
     return Verdict("blur", level, evidence, cause, "lower beta, more latents, or a variance that is fitted")
+
+
+def of_observed(m, text):
+    """The text with the share of x that is observed; "" without a mask."""
+    return "" if m.observed is None else text.format(f"{m.observed:.1%}")
 
 
 def _fitted(m):

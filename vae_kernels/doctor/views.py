@@ -17,7 +17,8 @@ CODES = 2000  # points on the map
 class Pictures:
     """Images [n, C, H, W] on the CPU.
 
-    data, reconstructions, samples  some of the data, their decoded posterior means, decoded draws of the prior
+    data, reconstructions, samples  some of the data, their decoded posterior means, decoded draws of the prior. Missing
+                                    pixels of the data are halfway between low and high
     dims, traversals                [D] latent dims, and [D * STEPS, ...]: the first of the data, with each dim moved
     low, high                       the range of the data: low is drawn black, high is drawn white
     """
@@ -44,8 +45,8 @@ class Views:
     why_not: str = ""
 
 
-def look(model, x, labels, classes, measures, means, draws):
-    """The Views of a model that is in evaluation mode."""
+def look(model, x, labels, classes, measures, means, draws, weight=None):
+    """The Views of a model that is in evaluation mode. weight: None, or a mask in the shape of x."""
     if labels is not None:
         labels = labels.cpu()[:CODES]
         classes = list(range(int(labels.max()) + 1)) if classes is None else list(classes)
@@ -55,28 +56,37 @@ def look(model, x, labels, classes, measures, means, draws):
         return Views(**views, pictures=None, why_not=why)
     if model.autoregressive:
         return Views(**views, pictures=None, why_not="an autoregressive decoder reconstructs from x itself")
-    return Views(**views, pictures=_pictures(model, x[:SHOWN], measures, means, draws))
+    weight = None if weight is None else weight[:SHOWN]
+    return Views(**views, pictures=_pictures(model, x[:SHOWN], weight, measures, means, draws))
 
 
-def _pictures(model, x, measures, means, draws):
+def _pictures(model, x, weight, measures, means, draws):
     like = model.encode(x[:1])[0]
 
     def decoded(z):
         return model._mean(model.decode(z.to(like).reshape(-1, *like.shape[1:]))).cpu()
 
-    weight = measures.spread if measures.kl_per_dim is None else measures.kl_per_dim
-    dims = weight.argsort(descending=True)[:TRAVERSED].tolist()
-    data = values(model, x).cpu()
-    unit = data.min() >= 0 and data.max() <= 1
+    used = measures.spread if measures.kl_per_dim is None else measures.kl_per_dim
+    dims = used.argsort(descending=True)[:TRAVERSED].tolist()
+    data, low, high = _in_range(values(model, x).cpu(), None if weight is None else weight.cpu())
     return Pictures(
         data=data,
         reconstructions=decoded(means[:SHOWN]),
         samples=decoded(draws[:SHOWN]),
         dims=dims,
         traversals=decoded(traversals(means, dims)),
-        low=0.0 if unit else data.min().item(),
-        high=1.0 if unit else data.max().item(),
+        low=low,
+        high=high,
     )
+
+
+def _in_range(data, weight):
+    """(data with its missing pixels in grey, low, high)"""
+    seen = data if weight is None or not weight.any() else data[weight]
+    unit = seen.min() >= 0 and seen.max() <= 1
+    low, high = (0.0, 1.0) if unit else (seen.min().item(), seen.max().item())
+    grey = data.new_full((), (low + high) / 2)
+    return data if weight is None else torch.where(weight, data, grey), low, high
 
 
 def traversals(means, dims):

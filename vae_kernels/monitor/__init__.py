@@ -39,11 +39,12 @@ class Monitor:
         first_nonfinite              "", or the term, step, sample and value of the first of them, and the dims of a kl
         kl_per_dim                   a list of nats, the latent dims flattened; only if the terms have it
         active_units                 number of dims whose posterior mean varies by more than 0.01 over this step's batch
-                                     (Burda et al. 2016, arXiv:1509.00519, section 5.2); only with mu
-        logvar_min, logvar_max       of this step's batch; only with logvar
+                                     (Burda et al. 2016, arXiv:1509.00519, section 5.2); only with mu. With a
+                                     latent_weight the variance is over the samples whose weight is not 0
+        logvar_min, logvar_max       of this step's batch, where latent_weight is not 0; only with logvar
         saturated                    share of this step's logits with |logit| > 24 log 2, where float32 rounds the
                                      probability of the likelier outcome to 1; only with logits. It is computed from
-                                     every n-th logit, at most 16384 of them
+                                     every n-th logit, at most 16384 of them; logits of weight 0 do not count
 
     On a GPU a row is copied to pinned memory while the device works on. The first update() that finds the copy finished
     gives the row to the sinks. close() waits for the last row.
@@ -74,13 +75,19 @@ class Monitor:
         mu: torch.Tensor | None = None,
         logvar: torch.Tensor | None = None,
         logits: torch.Tensor | Mapping[str, torch.Tensor] | None = None,
+        weight: torch.Tensor | None = None,
+        latent_weight: torch.Tensor | None = None,
     ) -> None:
         """One step. terms: ElboTerms. mu, logvar [B, ...] and logits are read only at the step that ends a row.
 
         logits: a tensor, or the recon of a likelihood with logits as a mapping, {"logits": tensor}.
+        weight, latent_weight: the weights that the loss had. The terms know them already; weight says which logits
+            count, and latent_weight which elements of mu and logvar. They broadcast to logits and to mu.
         """
         if not isinstance(terms, ElboTerms):
             raise TypeError(f"terms: got {type(terms).__name__}, expected what return_terms=True gives")
+        if weight is not None or latent_weight is not None:
+            _check_weights(weight, latent_weight, logits, mu, logvar)
         packed, layout = terms.packed()
         kind = layout, packed.dtype, packed.device
         if kind == self._kind and self._steps < len(self._rows):
@@ -92,7 +99,7 @@ class Monitor:
         if self._reading is not None:
             self._deliver(wait=False)
         if self.step % self.every == 0:
-            self._read(mu, logvar, logits)
+            self._read(mu, logvar, logits, weight, latent_weight)
 
     def _make_room(self, packed, kind):
         """Make room for the terms of a step, and copy the terms."""
@@ -121,16 +128,13 @@ class Monitor:
             begin = end + 1
         return blocks
 
-    def _read(self, mu=None, logvar=None, logits=None):
-        if isinstance(logits, Mapping):
-            if "logits" not in logits:
-                raise ValueError(f"logits: got the keys {', '.join(map(repr, logits))}, expected 'logits'")
-            logits = logits["logits"]
+    def _read(self, mu=None, logvar=None, logits=None, weight=None, latent_weight=None):
+        logits = _logits(logits)
         for name, t in (("mu", mu), ("logvar", logvar), ("logits", logits)):
             if t is not None:
                 checks.tensor(name, t)
         self._deliver(wait=True)  # the row before this one, whose copy has long finished
-        self._reading = Reading(self.step, self._blocks(), mu, logvar, logits)
+        self._reading = Reading(self.step, self._blocks(), mu, logvar, logits, weight, latent_weight)
         if len(self._others) == self._steps:  # no step was of the first kind: the next step sets a new first kind
             self._kind, self._rows = None, ()
         self._steps, self._others = 0, {}
@@ -156,3 +160,27 @@ class Monitor:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _logits(logits):
+    """The tensor of logits, which may come in a mapping."""
+    if not isinstance(logits, Mapping):
+        return logits
+    if "logits" not in logits:
+        raise ValueError(f"logits: got the keys {', '.join(map(repr, logits))}, expected 'logits'")
+    return logits["logits"]
+
+
+def _check_weights(weight, latent_weight, logits, mu, logvar):
+    """A weight needs a tensor whose elements it selects. The terms have had their weights in the loss."""
+    latent = logvar if mu is None else mu
+    for name, w, of, of_name in (
+        ("weight", weight, _logits(logits), "logits"),
+        ("latent_weight", latent_weight, latent, "logvar" if mu is None else "mu"),
+    ):
+        if w is None:
+            continue
+        if of is None:
+            needs = "logits" if name == "weight" else "mu or logvar"
+            raise ValueError(f"{name}: has no effect without {needs}; the terms have the weights of their loss")
+        checks.term_weight(name, w, checks.tensor(of_name, of), of_name, "no argument here")
