@@ -19,10 +19,10 @@ class Case:
 
     batch, dims, latents: recon and x are [batch, dims], mu and logvar [batch, latents].
     part:      "objective" is the sampling, the likelihood and the KL; "loss" is the objective without the sampling;
-               "nll" is the likelihood alone (latents = 0); "masked nll" and "weighted nll" are the same with a weight for
-               each element, bool or float32; "free bits" is the loss with free bits in each latent
-               dimension; "decomposition" is the KL of a beta-TCVAE (dims = 0; params is z); "sample" is z and its KL
-               alone (dims = 0).
+               "nll" is the likelihood alone (latents = 0); "masked nll" and "weighted nll" are the same with a bool
+               and a float32 weight for each element; "free bits" is the loss with free bits in each latent dimension;
+               "decomposition" is the KL of a beta-TCVAE (dims = 0; params is z); "sample" is z and its KL alone
+               (dims = 0).
     likelihood, outputs: the name, and how many of its parameters the decoder gives.
     dtype, x:  the dtype of the reconstruction and the latents, and the dtype of the target.
     direction: "both" is forward and backward; "backward" is timed alone, after an untimed forward pass.
