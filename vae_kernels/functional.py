@@ -11,7 +11,7 @@ import torch
 from typing_extensions import Unpack
 
 from . import backends
-from .core import checks, dtensor, layout, penalty
+from .core import checks, dtensor, layout, penalty, weights
 from .core.control import current
 from .core.objective import REDUCTIONS, objective
 from .core.terms import ElboTerms
@@ -152,11 +152,11 @@ def fused_elbo(
         nats, unit = checks.free_bits(free_bits, penalty.UNITS)
         kl_without_floor = latent[0] if len(latent) == 1 else _kl_per_dim(latent, latent_weight, backend)
         latent, latent_weight = layout.latent((penalty.free_bits(kl_without_floor, nats, unit=unit),)), None
-    if not checks.plain_weights(rec_weight, beta):
+    if not weights.plain_factors(rec_weight, beta):
         dims = latent[0].shape[1:]
         rec_weight, beta = current(rec_weight), current(beta)
-        checks.weight("rec_weight", rec_weight, x)
-        checks.weight("beta", beta, x, dims)
+        weights.check_factor("rec_weight", rec_weight, x)
+        weights.check_factor("beta", beta, x, dims)
         rec_weight, beta = layout.weight(rec_weight), layout.weight(beta, dims)
     request = objective(x, params, name, latent, rec_weight, beta, reduction, return_terms, weight, latent_weight)
     out = _computed(request, backend)
@@ -220,14 +220,14 @@ def gaussian_kl(
 def _weight(weight, x, params):
     """The weight of the terms, checked and laid out against x."""
     if params[0].dim() > x.dim():
-        checks.weight_of_positions(weight, params[0].shape[1])
-    checks.term_weight("weight", weight, x, "x", "rec_weight")
+        weights.check_positions(weight, params[0].shape[1])
+    weights.check("weight", weight, x, "x", "rec_weight")
     return layout.term_weight(weight, x)
 
 
 def _latent_weight(weight, latent):
     """The weight of the KL, checked and laid out against mu."""
-    checks.term_weight("latent_weight", weight, latent[0], "mu", "beta")
+    weights.check("latent_weight", weight, latent[0], "mu", "beta")
     return layout.term_weight(weight, latent[0])
 
 

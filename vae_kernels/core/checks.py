@@ -17,13 +17,13 @@ from ..likelihoods import Likelihood, by_name, labels_of
 from .control import current
 from .pairs import FreeBits, Shard
 
-_FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 _LEVELS = (torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64, *_SIGNED)
-TARGETS = (*_FLOATS, *_LEVELS)
+TARGETS = (*FLOATS, *_LEVELS)
 
 
-def tensor(name, t, dtypes=_FLOATS):
+def tensor(name, t, dtypes=FLOATS):
     if not isinstance(t, torch.Tensor):
         raise TypeError(f"{name}: got {type(t).__name__}, expected a tensor")
     if t.is_nested or t.layout is not torch.strided:
@@ -256,63 +256,6 @@ def number(name, value):
 def flag(name, value):
     if not isinstance(value, bool):
         raise TypeError(f"{name}: got {type(value).__name__}, expected True or False")
-
-
-def plain_weights(rec_weight, beta):
-    """Whether weight() would find no error, and layout.py would change nothing."""
-    return type(rec_weight) is type(beta) is float and 0 <= rec_weight < math.inf and 0 <= beta < math.inf
-
-
-def weight(name, value, like, dims=()):
-    """A number >= 0, or a tensor that broadcasts to `dims`. Values are not read: that would wait for a device."""
-    if isinstance(value, torch.Tensor):
-        tensor(name, value)
-        on_device_of("x", like, name, value)
-        broadcasts(name, value.shape, "the latent dims" if dims else "a number", dims)
-        return
-    number(name, value)
-    if value < 0:
-        raise ValueError(f"{name}: got {value}, expected a number >= 0")
-
-
-def term_weight(name, w, like, like_name, factor):
-    """The weight of the terms of `like`: a bool or floating tensor that broadcasts to `like`. `factor` is the name of
-    the argument that takes one number for all terms."""
-    if not isinstance(w, torch.Tensor):
-        raise TypeError(
-            f"{name}: got {type(w).__name__}, expected a tensor, bool or floating, that broadcasts to {like_name}; "
-            f"{factor} takes a number"
-        )
-    if not w.dtype.is_floating_point and w.dtype != torch.bool:
-        raise TypeError(
-            f"{name}: got dtype {w.dtype}, expected a mask, {name}.bool(), or weights of a floating point type"
-        )
-    tensor(name, w, (*_FLOATS, torch.bool))
-    on_device_of(like_name, like, name, w)
-    by_sample = len(w.shape) == 1 and like.dim() > 1 and len(w) == len(like) and len(w) not in (1, like.shape[-1])
-    if by_sample:  # the likeliest mistake: torch broadcasts the last dimensions
-        ones = ", 1" * (like.dim() - 1)
-        raise ValueError(
-            f"{name}: got shape {tuple(w.shape)}, expected one that broadcasts to {like_name}, {tuple(like.shape)}; a "
-            f"weight for each sample has the shape ({len(w)}{ones})"
-        )
-    broadcasts(name, w.shape, like_name, like.shape)
-
-
-def mask(name, w, like, like_name):
-    """The mask of the observed elements of `like`, where other weights would mean nothing."""
-    if isinstance(w, torch.Tensor) and w.dtype != torch.bool:
-        raise TypeError(f"{name}: got dtype {w.dtype}, expected a mask, torch.bool: True where {like_name} is observed")
-    term_weight(name, w, like, like_name, "no argument here")
-
-
-def weight_of_positions(w, levels):
-    """Refuse a weight for each level, which torch.nn.functional.cross_entropy takes."""
-    if isinstance(w, torch.Tensor) and tuple(w.shape) == (levels,) and levels > 1:
-        raise ValueError(
-            f"weight: got shape ({levels},), one number for each level; expected a weight for each position, which "
-            "broadcasts to x. Write weight[x] for the weight of each level, or weight[None] for one row of positions"
-        )
 
 
 def free_bits(value, units):

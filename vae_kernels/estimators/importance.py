@@ -9,7 +9,7 @@ import torch
 from typing_extensions import Unpack
 
 from .. import functional
-from ..core import checks, layout
+from ..core import checks, layout, weights
 from ..core.control import current
 from ..core.objective import REDUCTIONS
 from ..core.terms import ElboTerms
@@ -99,7 +99,7 @@ def iwae(
         mu, logvar = layout.halves(checks.moments(moments, mu=mu, logvar=logvar))
     posterior = checks.latent(mu, logvar, None, None, checks.tensor("x", x, checks.TARGETS))
     beta = current(beta)
-    checks.weight("beta", beta, x)
+    weights.check_factor("beta", beta, x)
     settings = prior, likelihood, obs_logvar, weight, generator, backend
     z, nll, log_ratio = _log_terms(decoder, x, posterior, n_samples, settings, score=estimator == "standard")
     log_w = layout.weight(beta) * log_ratio - nll
@@ -158,7 +158,7 @@ def log_marginal_likelihood(
             raise ValueError(f"{name}: got {value!r}, expected an integer >= {least}")
     chunk = min(n_samples, chunk or max(1, 4096 // max(1, len(x))))
     if weight is not None:
-        checks.mask("weight", weight, x, "x")
+        weights.check_mask("weight", weight, x, "x")
         x = torch.where(weight, x, x.new_zeros(()))
     posterior = model.encode(x)
     decode: Callable[..., Recon] = model.decode
