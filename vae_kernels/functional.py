@@ -152,11 +152,11 @@ def fused_elbo(
         nats, unit = checks.free_bits(free_bits, penalty.UNITS)
         kl_without_floor = latent[0] if len(latent) == 1 else _kl_per_dim(latent, latent_weight, backend)
         latent, latent_weight = layout.latent((penalty.free_bits(kl_without_floor, nats, unit=unit),)), None
-    if not weights.plain_factors(rec_weight, beta):
+    if not checks.plain_weights(rec_weight, beta):
         dims = latent[0].shape[1:]
         rec_weight, beta = current(rec_weight), current(beta)
-        weights.check_factor("rec_weight", rec_weight, x)
-        weights.check_factor("beta", beta, x, dims)
+        checks.weight("rec_weight", rec_weight, x)
+        checks.weight("beta", beta, x, dims)
         rec_weight, beta = layout.weight(rec_weight), layout.weight(beta, dims)
     request = objective(x, params, name, latent, rec_weight, beta, reduction, return_terms, weight, latent_weight)
     out = _computed(request, backend)

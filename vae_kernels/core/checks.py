@@ -5,9 +5,7 @@ shapes, dtypes and devices only. So they never wait for a device, and a compiler
 """
 
 import math
-import sys
 from difflib import get_close_matches
-from numbers import Real
 from typing import Any
 
 import torch
@@ -16,11 +14,12 @@ from ..formulas import ALL, ELEMENT, POSITION
 from ..likelihoods import Likelihood, by_name, labels_of
 from .control import current
 from .pairs import FreeBits, Shard
+from .ranges import number
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-_SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
-_LEVELS = (torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64, *_SIGNED)
-TARGETS = (*FLOATS, *_LEVELS)
+_INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
+_LEVELS = (torch.bool, *_INTEGERS)
+TARGETS = COUNTS = (*FLOATS, *_LEVELS)  # COUNTS is the name of version 0.1
 
 
 def tensor(name, t, dtypes=FLOATS):
@@ -108,22 +107,24 @@ def parameters(recon, x, likelihood, obs_logvar):
         on_device_of("x", x, labels[name], p)
     first, *others = formula.PARAMETERS
     if given[first].shape != x.shape:
-        hint = "nothing is broadcast here"
-        if tuple(given[first].shape[1:]) == tuple(x.shape):
-            k = len(given[first])
-            hint = (
-                f"for {k} samples of each x, give recon.flatten(0, 1), x.expand({k}, *x.shape).flatten(0, 1) and "
-                f"kl.repeat({k}); vae_kernels.iwae takes n_samples"
-            )
-        raise ValueError(
-            f"{labels[first]}: got shape {tuple(given[first].shape)}, expected that of x, {tuple(x.shape)}: {hint}"
-        )
+        raise ValueError(_other_shape(labels[first], given[first], x))
     for name in others:
         if name in given:
             broadcasts(labels[name], given[name].shape, "x", x.shape)
     if obs_logvar is not None:
         given["logvar"] = _observation(obs_logvar, given[first], x, likelihood, labels.get("logvar"))
     return _in_order(given, formula, given[first])
+
+
+def _other_shape(label, t, x):
+    text = f"{label}: got shape {tuple(t.shape)}, expected that of x, {tuple(x.shape)}: "
+    if t.shape[1:] != x.shape:
+        return text + "nothing is broadcast here"
+    k = len(t)
+    return text + (
+        f"for {k} samples of each x, give recon.flatten(0, 1), x.expand({k}, *x.shape).flatten(0, 1) and "
+        f"kl.repeat({k}); vae_kernels.iwae takes n_samples"
+    )
 
 
 def _in_order(given, formula, like):
@@ -244,18 +245,26 @@ def latent(mu, logvar, kl, prior, batch):
     return tensors
 
 
-def number(name, value):
-    if isinstance(value, bool) or not isinstance(value, (int, float, Real)):  # a number of numpy is a Real
-        raise TypeError(f"{name}: got {type(value).__name__}, expected a number or a tensor")
-    value = value if isinstance(value, int) else float(value)
-    if not -sys.float_info.max <= value <= sys.float_info.max:
-        got = value if isinstance(value, float) else f"an integer of {value.bit_length()} bits"
-        raise ValueError(f"{name}: got {got}, expected a finite number")
-
-
 def flag(name, value):
     if not isinstance(value, bool):
         raise TypeError(f"{name}: got {type(value).__name__}, expected True or False")
+
+
+def plain_weights(rec_weight, beta):
+    """Whether weight() would find no error, and layout.py would change nothing."""
+    return type(rec_weight) is type(beta) is float and 0 <= rec_weight < math.inf and 0 <= beta < math.inf
+
+
+def weight(name, value, like, dims=()):
+    """A number >= 0, or a tensor that broadcasts to `dims`. Values are not read: that would wait for a device."""
+    if isinstance(value, torch.Tensor):
+        tensor(name, value)
+        on_device_of("x", like, name, value)
+        broadcasts(name, value.shape, "the latent dims" if dims else "a number", dims)
+        return
+    number(name, value)
+    if value < 0:
+        raise ValueError(f"{name}: got {value}, expected a number >= 0")
 
 
 def free_bits(value, units):

@@ -1,28 +1,8 @@
-"""The checks of rec_weight and beta, which are factors of whole terms, and of weight and latent_weight, which are tensors
-of weights. As in checks.py, a check reads shapes, dtypes and devices only."""
-
-import math
+"""The checks of weight and latent_weight, as checks.py checks the other arguments: by shape, dtype and device alone."""
 
 import torch
 
 from . import checks
-
-
-def plain_factors(rec_weight, beta):
-    """Whether check_factor() would find no error, and layout.py would change nothing."""
-    return type(rec_weight) is type(beta) is float and 0 <= rec_weight < math.inf and 0 <= beta < math.inf
-
-
-def check_factor(name, value, like, dims=()):
-    """A number >= 0, or a tensor that broadcasts to `dims`. Values are not read: that would wait for a device."""
-    if isinstance(value, torch.Tensor):
-        checks.tensor(name, value)
-        checks.on_device_of("x", like, name, value)
-        checks.broadcasts(name, value.shape, "the latent dims" if dims else "a number", dims)
-        return
-    checks.number(name, value)
-    if value < 0:
-        raise ValueError(f"{name}: got {value}, expected a number >= 0")
 
 
 def check(name, w, like, like_name, factor):

@@ -99,7 +99,7 @@ def iwae(
         mu, logvar = layout.halves(checks.moments(moments, mu=mu, logvar=logvar))
     posterior = checks.latent(mu, logvar, None, None, checks.tensor("x", x, checks.TARGETS))
     beta = current(beta)
-    weights.check_factor("beta", beta, x)
+    checks.weight("beta", beta, x)
     settings = prior, likelihood, obs_logvar, weight, generator, backend
     z, nll, log_ratio = _log_terms(decoder, x, posterior, n_samples, settings, score=estimator == "standard")
     log_w = layout.weight(beta) * log_ratio - nll
