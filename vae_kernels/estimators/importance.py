@@ -9,7 +9,7 @@ import torch
 from typing_extensions import Unpack
 
 from .. import functional
-from ..core import checks, layout
+from ..core import checks, layout, weights
 from ..core.control import current
 from ..core.objective import REDUCTIONS
 from ..core.terms import ElboTerms
@@ -62,9 +62,9 @@ def iwae(
 
         loss_b = -log 1/K sum_k w_bk,    w_bk = p(x_b|z_bk) (p(z_bk) / q(z_bk|x_b))^beta,    z_bk ~ q(z|x_b)
 
-    K = 1 is a Monte Carlo estimate of -ELBO. The expectation of the loss falls with K, down to -log p(x). With a mask as
-    the weight, the loss is a bound of -log p(x_observed). With another weight, or a beta other than 1, the loss is no
-    bound of a log p(x).
+    K = 1 is a Monte Carlo estimate of -ELBO. The expectation of the loss falls with K, down to -log p(x). With a mask
+    as weight, the loss is a bound of -log p(x_observed). With another weight, or a beta other than 1, the loss bounds
+    no log p(x).
 
         loss = vk.iwae(decoder, x, mu, logvar, n_samples=8, estimator="dreg")
 
@@ -158,7 +158,7 @@ def log_marginal_likelihood(
             raise ValueError(f"{name}: got {value!r}, expected an integer >= {least}")
     chunk = min(n_samples, chunk or max(1, 4096 // max(1, len(x))))
     if weight is not None:
-        checks.mask("weight", weight, x, "x")
+        weights.check_mask("weight", weight, x, "x")
         x = torch.where(weight, x, x.new_zeros(()))
     posterior = model.encode(x)
     decode: Callable[..., Recon] = model.decode
@@ -188,8 +188,10 @@ def _log_terms(decoder, x, posterior, k, settings, score):
     flat = z.flatten(0, 1)
     recon = decoder(flat)
     copies = _copies(x, k)
-    of_samples = {"obs_logvar": _copies_beside(x, k, obs_logvar), "weight": _copies_beside(x, k, weight)}
-    nll = functional.nll(recon, copies, likelihood=likelihood, backend=backend, **of_samples).reshape(k, -1)
+    obs_logvar, weight = (_copies_beside(x, k, t) for t in (obs_logvar, weight))
+    nll = functional.nll(
+        recon, copies, likelihood=likelihood, obs_logvar=obs_logvar, weight=weight, backend=backend
+    ).reshape(k, -1)
     log_q = log_posterior(eps, logvar) if score else _PathOnly.apply(z, eps, logvar.detach())
     return z, nll, log_prior(prior, z) - log_q
 
