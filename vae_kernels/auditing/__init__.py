@@ -10,7 +10,13 @@ from .reading import read
 from .report import Audit
 
 
-def audit(loss_fn: Callable[..., torch.Tensor], example: Sequence[Recon], *, seed: int = 0) -> Audit:
+def audit(
+    loss_fn: Callable[..., torch.Tensor],
+    example: Sequence[Recon],
+    *,
+    weight: torch.Tensor | None = None,
+    seed: int = 0,
+) -> Audit:
     """Call a loss of a variational autoencoder, and report which objective it computes:
 
         print(vk.audit(my_loss, (recon, x, mu, logvar)))
@@ -26,6 +32,7 @@ def audit(loss_fn: Callable[..., torch.Tensor], example: Sequence[Recon], *, see
     - probabilities in place of logits
     - targets outside the likelihood's support
     - the entropy of soft targets: the nll of a Bernoulli cannot be less
+    - with a weight: whether the loss uses the weight, what the sum is divided by, and a NaN at elements of weight 0
 
     A squared error is read as a Gaussian of unit variance, unless the loss has the variance's own term.
 
@@ -35,6 +42,10 @@ def audit(loss_fn: Callable[..., torch.Tensor], example: Sequence[Recon], *, see
         example: the (recon, x, mu, logvar) that the loss gets for one batch. recon may be a tuple, or a mapping by the
             names of a likelihood's parameters. With one sample only, the audit cannot tell how the weights depend on
             the batch size.
+        weight: None, or a mask or weights that broadcast to x, as fused_elbo takes them: the loss is compared with ours
+            with this weight. The loss gets the weight as its argument `weight` or `mask`, or as its fifth argument, if
+            this one has no default. A loss without such an argument is called with the four, for it may find in x what
+            is missing, such as a NaN, or the level -100 of torch.nn.functional.cross_entropy.
         seed: the seed of the random values.
 
     Returns:
@@ -48,9 +59,11 @@ def audit(loss_fn: Callable[..., torch.Tensor], example: Sequence[Recon], *, see
     """
     if not callable(loss_fn):
         raise TypeError(f"loss_fn: got {type(loss_fn).__name__}, expected a callable (recon, x, mu, logvar) -> loss")
-    point = probe.point(example)
+    point = probe.point(example, weight)
+    loss_fn, name_of_weight = probe.taking_weight(loss_fn, weight)
+    point, poison = _without_poison(loss_fn, point, seed)
     reading = read(loss_fn, point, seed)
-    found = findings.of(reading, point)
+    found = poison + findings.of(reading, point, name_of_weight)
     name = reading.likelihood and reading.likelihood.name
     if reading.effective_beta is None:
         return Audit(None, name, calls.reduction(reading), found)
@@ -82,7 +95,22 @@ SAME = 1e-3  # relative: ten times the error that a weight may have (fit.CLOSE)
 def _callable(call):
     """A loss function from a call: the text of the call, and the tensors that the text names."""
     text, names = call
-    return lambda recon, x, mu, logvar: calls.run(text, names, recon, x, mu, logvar)
+    return lambda recon, x, mu, logvar, weight: calls.run(text, names, recon, x, mu, logvar, weight)
+
+
+def _without_poison(loss_fn, point, seed):
+    """(the point, findings). If the x of weight 0 makes the loss or a gradient NaN or infinite, this x is 0 in the
+    point."""
+    filled = point.filled()
+    if point.weight is None or probe.measure(loss_fn, probe.synthetic(point, seed)).finite():
+        return point, []
+    if not probe.measure(loss_fn, probe.synthetic(filled, seed)).finite():
+        return point, []
+    sentence = (
+        "what x holds where its weight is 0 makes the loss or its gradients NaN or infinite, as 0 * NaN is NaN: "
+        "torch.where(weight != 0, x, 0) before the loss. Here x is 0 there from now on"
+    )
+    return filled, [("wrong", sentence)]
 
 
 def _difference(one, other, at):

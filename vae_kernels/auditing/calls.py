@@ -12,7 +12,7 @@ def parts(reading):
     the user's own. The power of B is taken out of both."""
     sizes, gaussian = reading.sizes, reading.likelihood.name == "gaussian" and reading.obs_logvar is None
     d, n = sizes["D"], sizes["L"]
-    rec_texts = [(1, f"summed over the {d} elements"), (1 / d, f"averaged over the {d} elements")]
+    rec_texts = _of_the_elements(reading)
     if gaussian:
         rec_texts += [(2 * w, f"a squared error without its 1/2, {text}") for w, text in rec_texts]
     kl_texts = [
@@ -24,6 +24,24 @@ def parts(reading):
     if isinstance(reading.kl_weight, torch.Tensor):
         return rec, ("weighted by dimension", reading.kl_weight * _batch(reading, reading.kl_power))
     return rec, _part(reading.kl_weight, reading.kl_power, kl_texts, reading)
+
+
+def _of_the_elements(reading):
+    """The texts of a sum over the elements."""
+    d, observed = reading.sizes["D"], reading.sizes["O"]
+    if abs(observed - d) <= CLOSE * d:
+        return [(1, f"summed over the {d} elements"), (1 / d, f"averaged over the {d} elements")]
+    those, count = f"the {d} elements with their weights", f"the weights' sum, {observed:.4g}"
+    if reading.masked:
+        which = "missing" if reading.likelihood.scaling == "inverted" else "observed"
+        those = f"the {which} elements, {observed:.4g} of {d}"
+        count = f"the number of {which} elements, {observed:.4g} of {d}"
+    return [
+        (1, f"summed over {those}"),
+        (1 / observed, f"divided by {count} a sample in this batch"),
+        (1 / d, f"summed over {those}, and divided by all {d}"),
+        (d / observed, f"divided by {count} a sample in this batch, and multiplied by all {d}"),
+    ]
 
 
 def _batch(reading, power):
@@ -49,7 +67,9 @@ def equal(reading):
     how = reduction(reading)
     scale = reading.sizes["B"] if how == "mean" else 1
     names, options, recon, x, logvar = _options(reading)
-    rec_weight, beta = reading.rec_weight * scale, reading.kl_weight * scale
+    weight, rec_weight, rec_text = _weight(reading, scale)
+    options += f", weight={weight}" if weight else ""
+    beta = reading.kl_weight * scale
     tail = "" if how == "mean" else f', reduction="{how}"'
     if isinstance(beta, torch.Tensor):
         names["beta"], beta_text = beta, "beta"
@@ -58,18 +78,49 @@ def equal(reading):
         beta_text, negative = number(beta, reading.sizes), beta < 0
     if rec_weight < 0 or negative:
         tail = f', reduction="{how}"'
-        rec, sign = _times(number(rec_weight, reading.sizes)), "-" if beta_text[0] == "-" else "+"
+        rec, sign = _times(rec_text), "-" if beta_text[0] == "-" else "+"
         size = _times(beta_text.removeprefix("-"))
         text = f"{rec}vk.nll({recon}, {x}{options}{tail}) {sign} {size}vk.gaussian_kl(mu, {logvar}{tail})"
     else:
         weights = "" if beta_text == "1.0" else f", beta={beta_text}"
         if abs(rec_weight - 1) > CLOSE:
-            weights += f", rec_weight={number(rec_weight, reading.sizes)}"
+            weights += f", rec_weight={rec_text}"
         text = f"vk.fused_elbo({recon}, {x}, mu, {logvar}{options}{weights}{tail})"
     if reading.missing:
         constant = reading.constant / (reading.sizes["B"] if how == "none" else 1)
         text += f" {'-' if constant < 0 else '+'} {abs(constant):.12g}"
     return text, names
+
+
+def _weight(reading, scale):
+    """(the text of the weight that the loss has, or ""; rec_weight beside this weight; and its text)"""
+    rec_weight, scaling = reading.rec_weight * scale, reading.likelihood.scaling
+    if not reading.weight or scaling == "ignored":
+        return "", rec_weight, number(rec_weight, reading.sizes)
+    if scaling == "by sample":
+        rec_weight *= reading.sizes["O"]
+        return _by_sample(reading), rec_weight, number(rec_weight, reading.sizes)
+    weight, count = reading.weight, _whole(reading)
+    if scaling == "inverted":
+        weight, count = f"~{weight}", f"(~{count})"
+    size = "len(x)" if scale > 1 else "1"
+    for times in (1, 2, reading.sizes["D"], 2 * reading.sizes["D"]):
+        value = times / reading.sizes["O"] * scale / reading.sizes["B"]
+        if abs(rec_weight - 1) > CLOSE and abs(rec_weight - value) <= CLOSE * value:
+            return weight, rec_weight, f"{'' if times == 1 else f'{times} * '}{size} / {count}.sum()"
+    return weight, rec_weight, number(rec_weight, reading.sizes)
+
+
+def _by_sample(reading):
+    """The text of the weight divided by its sum in each sample. A sample without weights has the weight 0."""
+    dims = ", ".join(map(str, range(1, reading.dims)))
+    share = f"{reading.weight} / {_whole(reading)}.sum({dims if reading.dims == 2 else f'({dims})'}, keepdim=True)"
+    return share if bool((reading.by_sample > 0).all()) else f"({share}).nan_to_num()"
+
+
+def _whole(reading):
+    """The text of the weight with a number for each element."""
+    return reading.weight if reading.whole else f"{reading.weight}.expand_as(x)"
 
 
 def _times(factor):
@@ -81,6 +132,7 @@ def meant(reading):
     names, options, recon, x, logvar = _options(reading)
     (_, rec), (_, kl) = parts(reading)
     beta = kl / rec if rec else 1.0
+    options += f", weight={reading.weight}" if reading.weight else ""
     if isinstance(beta, torch.Tensor):
         names["beta"] = beta
         options += ", beta=beta"
@@ -114,9 +166,9 @@ def number(value, sizes):
     return f"{float(f'{value:.6g}')}" if abs(value - float(f"{value:.6g}")) <= 1e-9 * abs(value) else f"{value:.12g}"
 
 
-def run(text, names, recon, x, mu, logvar):
+def run(text, names, recon, x, mu, logvar, weight):
     """The value of a call's text for these arguments of a loss."""
     import vae_kernels as vk
 
-    scope = {"vk": vk, "torch": torch, "recon": recon, "x": x, "mu": mu, "logvar": logvar}
-    return eval(text, {"__builtins__": {}}, scope | {k: v.to(mu.dtype) for k, v in names.items()})
+    scope = {"vk": vk, "torch": torch, "recon": recon, "x": x, "mu": mu, "logvar": logvar, "weight": weight}
+    return eval(text, {"__builtins__": {"len": len}}, scope | {k: v.to(mu.dtype) for k, v in names.items()})

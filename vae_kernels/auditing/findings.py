@@ -8,9 +8,13 @@ from . import calls
 from .fit import CLOSE, target
 
 
-def of(reading, point):
-    """A list of (level, sentence); level is "wrong", "note" or "fine"."""
+def of(reading, point, name_of_weight=None):
+    """A list of (level, sentence); level is "wrong", "note" or "fine".
+
+    name_of_weight: the argument of the loss that gets the weight, or None.
+    """
     found = [*_terms(reading), *_signs(reading), *_batch(reading), *_weights(reading), *_constants(reading)]
+    found += _missing(reading, point, name_of_weight)
     if reading.likelihood is not None and reading.likelihood.name != "none":
         found += [*_recon(reading, point), *_targets(reading, point)]
     return sorted(found, key=lambda finding: ("wrong", "note", "fine").index(finding[0]))
@@ -84,11 +88,39 @@ def _by_accident(reading, own):
     return all(abs(ratio - fine) > CLOSE for fine in (1, 0.5))  # 1/2 comes from a squared error without its factor 1/2
 
 
+def _missing(reading, point, name_of_weight):
+    if point.weight is None or reading.likelihood is None or reading.likelihood.name == "none":
+        return
+    of = "number of its observed elements" if reading.masked else "sum of its weights"
+    missing = (point.weights == 0).double().mean().item()
+    if reading.likelihood.scaling == "ignored":
+        why = "" if name_of_weight else ", and has no argument `weight` or `mask`"
+        count = f": the {missing:.1%} of x that have the weight 0 count" if missing else ""
+        yield "wrong", f"the loss does not use the weight{why}{count}"
+    elif reading.likelihood.scaling == "inverted":
+        yield (
+            "wrong",
+            "the loss reads the mask the other way: it counts what is missing. Here True is an observed element",
+        )
+    elif reading.likelihood.scaling == "by sample":
+        some, beta = reading.by_sample[reading.by_sample > 0], reading.effective_beta
+        sentence = (
+            f"the reconstruction of each sample is divided by the {of}: an element of a sample with few counts more"
+        )
+        if isinstance(beta, float):
+            least, largest = (beta * s.item() / reading.sizes["O"] for s in (some.min(), some.max()))
+            sentence += f", and beta is {least:.3g} to {largest:.3g}, by sample"
+        yield "wrong", sentence
+    elif missing:
+        yield "fine", f"the {missing:.1%} of x that have the weight 0 do not count"
+
+
 def _constants(reading):
     texts = {
         "2pi": "the Gaussian's log(2 pi) / 2 of each element is left out",
         "kl": "the -1/2 of each latent dimension's KL is left out",
         "2": "the Laplace density's log 2 of each element is left out",
+        "0": "each element of weight 0 adds the nll of 0 given 0: the weight multiplies recon and x, not the terms",
         "own": "there is a constant of its own",
     }
     for name in reading.missing:
@@ -109,6 +141,8 @@ def _targets(reading, point):
     name = reading.likelihood.name
     support, x = ALL[name].SUPPORT, target(point, name)
     assert x is not None, "a likelihood was found, so x is a target of it"
+    weights = point.weights.reshape(x.shape)
+    observed, whole = weights > 0, "x" if point.weight is None else "the observed x"
     if support == "levels":
         bad, fault = (x < 0) | (x >= point.recon[0].shape[1]), f"outside 0..{point.recon[0].shape[1] - 1}"
     elif support == "counts":
@@ -119,9 +153,11 @@ def _targets(reading, point):
     else:
         bad, fault = ~torch.isfinite(x), "not finite"
     if bad.any():
-        yield "wrong", f"{bad.double().mean().item():.2%} of x are {fault}: this likelihood is not defined for them"
+        share = bad[observed].double().mean().item()
+        yield "wrong", f"{share:.2%} of {whole} are {fault}: this likelihood is not defined for them"
     elif name == "bernoulli":
-        entropy = -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x)).flatten(1).sum(1).mean().item()
+        entropies = -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x))
+        entropy = (weights * entropies).flatten(1).sum(1).mean().item()
         if entropy:
             floor = f"the entropy of its targets, {entropy:.4g} nats a sample"
             yield "note", f"x is not binary: the nll of this batch cannot fall below {floor}"

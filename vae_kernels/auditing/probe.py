@@ -1,30 +1,44 @@
 """Measures a loss: its value and its gradients at points that we choose, in float64 if the loss accepts float64."""
 
+import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from ..core import checks
+from ..core import checks, weights
 from ..formulas import ALL
 
 
 @dataclass(frozen=True)
 class Point:
-    """The arguments of a loss: recon (here a tuple), x, mu, logvar. The loss gets recon in the form that the example
-    has: a tensor, a tuple, or a mapping by the names of the parameters."""
+    """The arguments of a loss: recon (here a tuple), x, mu, logvar, and the weight of x or None. The loss gets recon in
+    the form that the example has: a tensor, a tuple, or a mapping by the names of the parameters."""
 
     recon: tuple
     x: torch.Tensor
     mu: torch.Tensor
     logvar: torch.Tensor
     form: type | tuple  # torch.Tensor, tuple, or the names of the mapping
+    weight: torch.Tensor | None = None
 
     def __len__(self):
         return len(self.x)
 
     def map(self, f):
-        return Point(tuple(map(f, self.recon)), f(self.x), f(self.mu), f(self.logvar), self.form)
+        weight = None if self.weight is None else f(self.weight)
+        return Point(tuple(map(f, self.recon)), f(self.x), f(self.mu), f(self.logvar), self.form, weight)
+
+    @property
+    def weights(self):
+        """The weight of each element of x, in float64."""
+        if self.weight is None:
+            return torch.ones(self.x.shape, dtype=torch.float64, device=self.x.device)
+        return self.weight.double().expand(self.x.shape)
+
+    def filled(self):
+        """The same point with 0 in place of the x of weight 0."""
+        return self if self.weight is None else replace(self, x=self.x.masked_fill(self.weight == 0, 0))
 
     @property
     def names(self):
@@ -40,7 +54,7 @@ class Point:
 
     def arguments(self):
         recon = dict(zip(self.names, self.recon, strict=True)) if self.names else self.recon
-        return self.recon[0] if self.form is torch.Tensor else recon, self.x, self.mu, self.logvar
+        return self.recon[0] if self.form is torch.Tensor else recon, self.x, self.mu, self.logvar, self.weight
 
 
 @dataclass(frozen=True)
@@ -53,9 +67,13 @@ class Measured:
     mu: torch.Tensor
     logvar: torch.Tensor
 
+    def finite(self):
+        tensors = (*self.recon, self.mu, self.logvar, torch.tensor(self.value))
+        return all(bool(torch.isfinite(t).all()) for t in tensors)
 
-def point(example):
-    """The example as a Point, checked and detached."""
+
+def point(example, weight=None):
+    """The example and its weight as a Point, checked and detached."""
     if not isinstance(example, (tuple, list)) or len(example) != 4:
         got = f"{len(example)} values" if isinstance(example, (tuple, list)) else type(example).__name__
         raise TypeError(f"example: got {got}, expected (recon, x, mu, logvar) of one batch")
@@ -70,7 +88,32 @@ def point(example):
         raise ValueError(f"logvar: got shape {tuple(logvar.shape)}, expected that of mu, {tuple(mu.shape)}")
     if len(mu) != len(x):
         raise ValueError(f"mu: got shape {tuple(mu.shape)}, expected the batch of x, {len(x)}, as dimension 0")
-    return Point(tuple(recon), x, mu, logvar, form).map(lambda t: t.detach())
+    if weight is not None:
+        weights.check("weight", weight, x, "x", "no argument here")
+        if not (weight >= 0).all() or not weight.isfinite().all() or not weight.any():
+            raise ValueError("weight: expected finite weights >= 0 that are not all 0, or a mask that is not all False")
+    return Point(tuple(recon), x, mu, logvar, form, weight).map(lambda t: t.detach())
+
+
+def taking_weight(loss_fn, weight):
+    """(the loss as a function (recon, x, mu, logvar, weight), the name of its argument for the weight or None)."""
+    name = None if weight is None else _name_of_weight(loss_fn)
+    if name is None:
+        return lambda recon, x, mu, logvar, weight: loss_fn(recon, x, mu, logvar), None
+    return lambda recon, x, mu, logvar, weight: loss_fn(recon, x, mu, logvar, **{name: weight}), name
+
+
+def _name_of_weight(loss_fn):
+    """The argument that takes the weight: "weight", "mask", or the fifth argument, if it has no default."""
+    function = loss_fn.forward if isinstance(loss_fn, torch.nn.Module) else loss_fn
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # a function that is not written in Python
+        return None
+    named = [name for name in ("weight", "mask") if name in parameters]
+    fifth = [p.name for p in list(parameters.values())[4:5] if p.default is p.empty]
+    fifth = [name for name in fifth if parameters[name].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
+    return next(iter(named + fifth), None)
 
 
 def _parts(recon):
@@ -112,6 +155,7 @@ def synthetic(example, seed=0, spread=1.0):
         spread * drawn(example.mu, torch.randn),
         spread / 2 * drawn(example.logvar, torch.randn),
         example.form,
+        example.weight,
     )
 
 
@@ -126,7 +170,7 @@ def measure(loss_fn, at):
 def _measure(loss_fn, at):
     leaves = [t.clone().requires_grad_() for t in (*at.recon, at.mu, at.logvar)]
     *recon, mu, logvar = leaves
-    fresh = Point(tuple(recon), at.x, mu, logvar, at.form)
+    fresh = Point(tuple(recon), at.x, mu, logvar, at.form, at.weight)
     with torch.enable_grad():
         loss = loss_fn(*fresh.arguments())
     if not isinstance(loss, torch.Tensor) or loss.dim() > 1:
@@ -140,6 +184,9 @@ def _measure(loss_fn, at):
 
 
 def resized(at):
-    """The same point with the first half of the batch. A batch of one sample gets this sample twice."""
+    """The same point with every second sample. A batch of one sample gets this sample twice."""
     n = len(at)
-    return at.map(lambda t: t[: n // 2] if n > 1 else torch.cat([t, t]))
+    other = at.map(lambda t: t[::2].contiguous() if n > 1 else torch.cat([t, t]))
+    if at.weight is None or (at.weight.dim() == at.x.dim() and len(at.weight) == n):
+        return other
+    return replace(other, weight=at.weight)  # the same for all samples

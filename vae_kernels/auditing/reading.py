@@ -6,7 +6,8 @@ The loss is read as
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 import torch
 
@@ -21,7 +22,7 @@ LOG_2PI = math.log(2 * math.pi)
 class Reading:
     """The form of a loss. A weight is None if no term matches the gradient."""
 
-    sizes: dict  # B: samples, D: elements of one x, L: latent dimensions
+    sizes: dict  # B: samples, D: elements of one x, L: latent dimensions, O: sum of the weights of one x, the mean
     per_sample: bool  # whether the loss is [B]
     first: str  # the Python text that gives the first parameter in recon
     same_shape: bool  # whether this parameter and x have the same shape
@@ -33,7 +34,12 @@ class Reading:
     kl_power: int | None
     obs_logvar: float | torch.Tensor | None  # the log-variance of a Gaussian loss that has one inside
     constant: float | None
-    missing: tuple  # the parts of `constant`: "2pi", "2", "kl"; ("own",) if these do not explain the constant
+    missing: tuple  # the parts of `constant`: "2pi", "2", "kl", "0"; ("own",) if these do not explain the constant
+    weight: str  # the Python text that gives the weight beside this parameter; "" if the audit has no weight
+    masked: bool  # whether the weight is a mask
+    whole: bool  # whether the weight has a number for each element of x
+    dims: int  # the number of dimensions of the terms
+    by_sample: torch.Tensor  # [B] the sum of the weights of each x
 
     @property
     def effective_beta(self):
@@ -46,15 +52,18 @@ def read(loss_fn, example, seed=0):
     """The Reading of a loss, from a probe.Point."""
     at = probe.synthetic(example, seed)
     measured = probe.measure(loss_fn, at)
-    sizes = {"B": len(at), "D": at.x[0].numel(), "L": at.mu[0].numel()}
     likelihood, kl = fit.likelihood(measured, at), fit.latent(measured, at)
-    rec_power, kl_power = _powers(loss_fn, at, measured.per_sample, likelihood, kl)
+    given, scaling = at, likelihood.scaling if likelihood else "given"
+    at = fit.scalings(given)[scaling]
+    counted = given if scaling == "by sample" else at
+    sizes = {"B": len(at), "D": at.x[0].numel(), "L": at.mu[0].numel(), "O": counted.weights.sum().item() / len(at)}
+    rec_power, kl_power = _powers(loss_fn, given, measured.per_sample, likelihood, kl)
     rec_weight = None if likelihood is None or likelihood.weight.dim() else likelihood.weight.item()
     obs_logvar = constant = None
     missing = ()
     if likelihood is not None and kl is not None:
         constant = measured.value - _weighted(at, likelihood, kl)
-        missing = _named(constant, likelihood, kl, sizes)
+        missing = _named(constant, likelihood, kl, sizes, at)
         if likelihood.name == "gaussian" and len(at.recon) == 1 and (missing == ("own",) or likelihood.weight.dim()):
             hidden = _hidden_variance(constant, likelihood.weight, rec_power, at)
             if hidden is not None:
@@ -74,7 +83,20 @@ def read(loss_fn, example, seed=0):
         obs_logvar,
         constant,
         missing,
+        *_of_weight(given, likelihood),
     )
+
+
+def _of_weight(at, likelihood):
+    """The fields weight, masked, whole, dims and by_sample of a Reading."""
+    by_sample = at.weights.flatten(1).sum(1) if at.x.dim() > 1 else at.weights
+    if at.weight is None:
+        return "", False, False, at.x.dim(), by_sample
+    masked, whole = at.weight.dtype == torch.bool, at.weight.shape == at.x.shape
+    if at.x.shape == at.recon[0].shape or (likelihood is not None and likelihood.name in POSITION):
+        return "weight", masked, whole, at.x.dim(), by_sample
+    expanded = "weight" if whole else "weight.expand_as(x)"
+    return f"{expanded}.reshape({at.first}.shape)", masked, True, at.recon[0].dim(), by_sample
 
 
 def _powers(loss_fn, at, per_sample, *fits):
@@ -86,17 +108,27 @@ def _powers(loss_fn, at, per_sample, *fits):
         measured = probe.measure(loss_fn, other)
     except (RuntimeError, TypeError, ValueError, IndexError):  # a loss may accept one batch size only
         return None, None
-    others = fit.likelihood(measured, other), fit.latent(measured, other)
-    return tuple(_power(a, b, len(at) / len(other)) for a, b in zip(fits, others, strict=True))
+    samples = len(at) / len(other)
+    rec, kl = fits
+    counts = [
+        fit.scalings(p)["inverted" if rec and rec.scaling == "inverted" else "given"].weights for p in (at, other)
+    ]
+    elements = (counts[0].sum() / counts[1].sum()).item()
+    rec_power = _power(rec, fit.likelihood(measured, other), samples, elements)
+    return rec_power, _power(kl, fit.latent(measured, other), samples)
 
 
-def _power(one, other, ratio):
+def _power(one, other, *ratios):
+    """The power by which the weight falls as one of the ratios: that of the samples, or of the observed elements."""
     if one is None or other is None:
         return None
     if not one.weight.any():
         return 0
-    power = torch.log(other.weight.abs().mean() / one.weight.abs().mean()).item() / math.log(ratio)
-    return round(power) if abs(power - round(power)) < 0.01 else None
+    both = (one.weight != 0) & (other.weight != 0)  # an element may be observed in one of the batches only
+    shares = [weight.expand(both.shape)[both].abs().mean() for weight in (other.weight, one.weight)]
+    change = torch.log(shares[0] / shares[1]).item()
+    powers = [change / math.log(ratio) for ratio in ratios if ratio != 1]
+    return next((round(p) for p in powers if math.isfinite(p) and abs(p - round(p)) < 0.01), None)
 
 
 def _weighted(at, likelihood, kl):
@@ -105,28 +137,39 @@ def _weighted(at, likelihood, kl):
     factor = 2 if kl.argument == "log sigma" else 1
     total = (kl.weight * gaussian_kl(at.mu, factor * at.logvar)).sum()
     if likelihood.weight.dim():
-        squares = fit.residual(at).square()
-        return (total + (likelihood.weight * squares).sum() / 2).item()
+        weights, residuals = fit.residual(at)
+        return (total + (likelihood.weight * weights * residuals.square()).sum() / 2).item()
+    return (total + _nll(at, likelihood)).item()
+
+
+def _nll(at, likelihood):
+    """The sum over the batch of the likelihood that was found."""
     for name, argument, nll in fit.candidates(at):
         if (name, argument) == (likelihood.name, likelihood.argument):
-            total = total + likelihood.weight * nll(*at.recon).sum()
-    return total.item()
+            return likelihood.weight * nll(*at.recon).sum()
+    return torch.zeros(())
 
 
-def _named(constant, likelihood, kl, sizes):
-    """The names of the constants that the loss leaves out; ("own",) if no set of them explains `constant`."""
-    b, d, n = sizes["B"], sizes["D"], sizes["L"]
+def _named(constant, likelihood, kl, sizes, at):
+    """The names of the constants that the loss leaves out, or has too many; ("own",) if no set of them explains
+    `constant`."""
+    elements = at.weights.sum().item()
     parts = {}
     if likelihood.name == "gaussian" and not likelihood.weight.dim():
-        parts["2pi"] = -likelihood.weight.item() * b * d * LOG_2PI / 2
+        parts["2pi"] = -likelihood.weight.item() * elements * LOG_2PI / 2
     if likelihood.name == "laplace":
-        parts["2"] = -likelihood.weight.item() * b * d * math.log(2)
+        parts["2"] = -likelihood.weight.item() * elements * math.log(2)
     if kl.weight.any():
-        parts["kl"] = kl.weight.mean().item() * n * b / 2
+        parts["kl"] = kl.weight.mean().item() * sizes["L"] * sizes["B"] / 2
+    missing = at.weights == 0
+    if missing.any() and not likelihood.weight.dim():  # x and recon are multiplied by the mask: 0 given 0 is a term
+        zeros = replace(at, recon=tuple(map(torch.zeros_like, at.recon)), x=torch.zeros_like(at.x), weight=missing)
+        parts["0"] = _nll(zeros, likelihood).item()
     scale = sum(map(abs, parts.values())) or 1.0
-    for names in ((), *((name,) for name in parts), tuple(parts)):
-        if abs(constant - sum(parts[name] for name in names)) <= fit.CLOSE * scale:
-            return names
+    for size in range(len(parts) + 1):
+        for names in combinations(parts, size):
+            if abs(constant - sum(parts[name] for name in names)) <= fit.CLOSE * scale:
+                return names
     return ("own",)
 
 
@@ -134,19 +177,20 @@ def _hidden_variance(constant, weights, power, at):
     """(weight, logvar, constant, missing) of a Gaussian with a variance inside the loss. Its weights are
     weights_j = weight e^-logvar_j, and its log-variances are part of `constant`. None if neither a summed nor an
     averaged loss explains both."""
-    squares = fit.residual(at).square()
-    b, d = len(at), squares[0].numel()
-    each = weights.expand(squares.shape[1:])
-    if not (each > 0).all():
+    of_terms, residuals = fit.residual(at)
+    b, count, observed = len(at), of_terms.sum().item(), of_terms.sum(0)
+    each = weights.expand(residuals.shape[1:])
+    if not (each[observed > 0] > 0).all():
         return None
     if not weights.dim():  # then `constant` was computed for a unit variance
-        constant = constant + weights.item() * b * d * LOG_2PI / 2
-    for share in (1.0, 1 / d):
+        constant = constant + weights.item() * count * LOG_2PI / 2
+    for share in (1.0, 1 / residuals[0].numel(), b / count):
         weight = share * b ** -(1 if power is None else power)
-        logvar = torch.log(weight / each)
-        for missing, two_pi in (((), d * LOG_2PI), (("2pi",), 0.0)):
-            left = constant - weight * b * (logvar.sum().item() + two_pi) / 2
-            if abs(left) <= fit.CLOSE * weight * b * (logvar.abs().sum().item() + two_pi + 1):
-                logvar = logvar if weights.dim() else logvar.flatten()[0].item()
-                return weight, logvar, -weight * b * d * LOG_2PI / 2 if missing else 0.0, missing
+        logvar = torch.where(observed > 0, torch.log(weight / each), 0.0)
+        total, size = (observed * logvar).sum().item(), (observed * logvar.abs()).sum().item()
+        for missing, two_pi in (((), count * LOG_2PI), (("2pi",), 0.0)):
+            left = constant - weight * (total + two_pi) / 2
+            if abs(left) <= fit.CLOSE * weight * (size + two_pi + b):
+                logvar = logvar if weights.dim() else torch.log(weight / weights).item()
+                return weight, logvar, -weight * count * LOG_2PI / 2 if missing else 0.0, missing
     return None

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..core import checks
+from ..core import weights
 from ..core.modes import evaluating
 from ..models.vae import VAE
 from .measures import OF_LOG_P, LogP, Measures, measure, observed
@@ -107,7 +107,7 @@ def diagnose(
     if data.dim() < 2 or len(data) < 2:
         raise ValueError(f"data: got shape {tuple(data.shape)}, expected [N, ...] with at least two samples")
     if weight is not None:
-        checks.mask("weight", weight, data, "data")
+        weights.check_mask("weight", weight, data, "data")
         weight = weight.expand(data.shape)[:samples]
     x = _finite(data[:samples], weight)
     if labels is not None and (not isinstance(labels, torch.Tensor) or labels.shape != data.shape[:1]):

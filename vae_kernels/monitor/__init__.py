@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..core import checks, dtensor
+from ..core import checks, dtensor, weights
 from ..core.terms import ElboTerms
 from .reading import ACTIVE, SATURATED, Reading
 from .sinks import Sink, sinks
@@ -183,4 +183,4 @@ def _check_weights(weight, latent_weight, logits, mu, logvar):
         if of is None:
             needs = "logits" if name == "weight" else "mu or logvar"
             raise ValueError(f"{name}: has no effect without {needs}; the terms have the weights of their loss")
-        checks.term_weight(name, w, checks.tensor(of_name, of), of_name, "no argument here")
+        weights.check(name, w, checks.tensor(of_name, of), of_name, "no argument here")
