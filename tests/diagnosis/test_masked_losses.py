@@ -139,7 +139,7 @@ CASES = {
         lambda r, x, m, v, mask: bce(r[mask], x[mask]).sum() + kl(m, v), POISON, MASK, 1, "note",
         "the loss is summed over the batch"),
     "wrong sign": case(
-        of(lambda r, x, w: bce(r[w], x[w]).mean(), -1.0), POISON, MASK, -OBSERVED, "wrong", "the KL has the wrong sign"),
+        of(lambda r, x, w: bce(r[w], x[w]).mean(), -1.0), POISON, MASK, -OBSERVED, "wrong", "KL has the wrong sign"),
     "own beta": case(of(lambda r, x, w: bce(r[w], x[w]).sum() / len(x), 3.0), POISON, MASK, 3, "note", "a weight of 3",
                      meant=3.0),
 }  # fmt: skip
