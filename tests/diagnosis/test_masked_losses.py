@@ -277,3 +277,73 @@ ERRORS = [
 def test_errors(weight, error, message):
     with pytest.raises(error, match=message):
         vk.audit(vk.fused_elbo, EXAMPLE, weight=weight)
+
+
+# ---------------------------------------------------------------- latent_weight
+
+PADDING = torch.arange(L) < 1 + torch.arange(B)[:, None] % L
+LATENTS = PADDING.sum().item() / B
+OF_SAMPLES = torch.rand(B, 1, generator=G)
+
+
+def kls(m, v):
+    return -0.5 * (1 + v - m**2 - v.exp())
+
+
+def rec(r, x):
+    return bce(r, x).sum() / len(x)
+
+
+# loss, weight, latent_weight, effective beta, level, what is said
+LATENT = {
+    "padded": (
+        lambda r, x, m, v, latent_mask: rec(r, x) + kls(m, v)[latent_mask].sum() / len(x), None, PADDING, 1,
+        "fine", f"KL summed over the {L} latent dims with their weights, {LATENTS:.4g} a sample"),
+    "mean over the latents that count": (
+        lambda r, x, m, v, latent_weight: rec(r, x) + kls(m, v)[latent_weight].mean(), None, PADDING, 1 / LATENTS,
+        "wrong", f"KL divided by the latent weights' sum, {LATENTS:.4g} a sample"),
+    "mean over all latents": (
+        lambda r, x, m, v, latent_weight: rec(r, x) + (kls(m, v) * latent_weight).mean(), None, PADDING, 1 / L,
+        "wrong", f"KL summed over the {L} latent dims with their weights, .*, and divided by {L}"),
+    "not used": (
+        lambda r, x, m, v, latent_mask: rec(r, x) + kls(m, v).sum() / len(x), None, PADDING, 1, "wrong",
+        f"the KL does not use the latent_weight: the {1 - LATENTS / L:.1%} of mu"),
+    "not taken": (
+        lambda r, x, m, v: rec(r, x) + kls(m, v).sum() / len(x), None, PADDING, 1, "wrong",
+        "the loss has no argument `latent_weight` or `latent_mask`"),
+    "both": (
+        lambda r, x, m, v, mask, latent_mask: (bce(r, x)[mask].sum() + kls(m, v)[latent_mask].sum()) / len(x), MASK,
+        PADDING, 1, "fine", f"the {1 - LATENTS / L:.1%} of mu that have the weight 0 do not count"),
+    "the loss of each observed element": (
+        lambda r, x, m, v, mask: (bce(r, x)[mask].sum() + kls(m, v).sum()) / mask.sum(), MASK, None, 1, "fine",
+        "KL divided by the number of observed elements"),
+    "weights of samples": (
+        lambda r, x, m, v, weight, latent_weight: (
+            (bce(r, x).sum(1) + kls(m, v).sum(1)) * weight[:, 0]).sum() / weight.sum(), OF_SAMPLES, OF_SAMPLES, 1,
+        "fine", f"divided by the weights' sum, .* multiplied by all {D}; KL divided by the .* multiplied by {L}"),
+    "columns": (
+        lambda r, x, m, v, latent_weight: rec(r, x) - kls(m, v)[:, latent_weight].sum() / len(x), None,
+        torch.arange(L) > 1, -1, "wrong", "the KL has the wrong sign"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LATENT)
+def test_weights_of_the_latents(name):
+    loss, weight, latent_weight, beta, level, said = LATENT[name]
+    audit = vk.audit(loss, EXAMPLE, weight=weight, latent_weight=latent_weight)
+    assert audit.effective_beta == pytest.approx(beta, rel=1e-4)
+    assert re.search(said, text(audit, level)), audit
+    assert (level == "wrong") == bool(text(audit, "wrong"))
+    assert audit.meant_beta == pytest.approx(1, rel=1e-4) and audit.equal_error < 1e-5
+    assert ("latent_weight=latent_weight" in audit.meant) == (latent_weight is not None)
+    named = {n: w for n, w in (("weight", weight), ("latent_weight", latent_weight)) if f"{n}={n}" in audit.equal}
+    assert (name in ("not used", "not taken")) == ("latent_weight" not in named and latent_weight is not None)
+    if beta > 0:  # the text is run on values that the audit has not seen, where the padding holds NaN
+        g = torch.Generator().manual_seed(7)
+        m, v = (torch.randn(B, L, generator=g).masked_fill(latent_weight == 0, NAN) if "latent_weight" in named
+                else torch.randn(B, L, generator=g) for _ in range(2))  # fmt: skip
+        clean = [t.nan_to_num() for t in (m, v)]
+        scope = {"vk": vk, "recon": LOGITS, "x": X, "mu": m, "logvar": v, "latent_weight": latent_weight}
+        ours = eval(audit.equal, scope | {"weight": weight})
+        theirs = eval(audit.equal, scope | {"weight": weight, "mu": clean[0], "logvar": clean[1]})
+        torch.testing.assert_close(ours, theirs)

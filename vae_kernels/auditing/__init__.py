@@ -1,5 +1,6 @@
 """`vk.audit(loss_fn, example)`: finds out which objective a handwritten loss computes."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -15,6 +16,7 @@ def audit(
     example: Sequence[Recon],
     *,
     weight: torch.Tensor | None = None,
+    latent_weight: torch.Tensor | None = None,
     seed: int = 0,
 ) -> Audit:
     """Call a loss of a variational autoencoder, and report which objective it computes:
@@ -46,6 +48,8 @@ def audit(
             with this weight. The loss gets the weight as its argument `weight` or `mask`, or as its fifth argument, if
             this one has no default. A loss without such an argument is called with the four, for it may find in x what
             is missing, such as a NaN, or the level -100 of torch.nn.functional.cross_entropy.
+        latent_weight: the same for the KL: None, or a mask or weights that broadcast to mu. The loss gets it as its
+            argument `latent_weight` or `latent_mask`.
         seed: the seed of the random values.
 
     Returns:
@@ -59,11 +63,11 @@ def audit(
     """
     if not callable(loss_fn):
         raise TypeError(f"loss_fn: got {type(loss_fn).__name__}, expected a callable (recon, x, mu, logvar) -> loss")
-    point = probe.point(example, weight)
-    loss_fn, name_of_weight = probe.taking_weight(loss_fn, weight)
+    point = probe.point(example, weight, latent_weight)
+    loss_fn, names = probe.taking_weights(loss_fn, point)
     point, poison = _without_poison(loss_fn, point, seed)
     reading = read(loss_fn, point, seed)
-    found = poison + findings.of(reading, point, name_of_weight)
+    found = poison + findings.of(reading, point, names)
     name = reading.likelihood and reading.likelihood.name
     if reading.effective_beta is None:
         return Audit(None, name, calls.reduction(reading), found)
@@ -95,7 +99,7 @@ SAME = 1e-3  # relative: ten times the error that a weight may have (fit.CLOSE)
 def _callable(call):
     """A loss function from a call: the text of the call, and the tensors that the text names."""
     text, names = call
-    return lambda recon, x, mu, logvar, weight: calls.run(text, names, recon, x, mu, logvar, weight)
+    return functools.partial(calls.run, text, names)
 
 
 def _without_poison(loss_fn, point, seed):

@@ -8,13 +8,10 @@ from . import calls
 from .fit import CLOSE, target
 
 
-def of(reading, point, name_of_weight=None):
-    """A list of (level, sentence); level is "wrong", "note" or "fine".
-
-    name_of_weight: the argument of the loss that gets the weight, or None.
-    """
+def of(reading, point, names):
+    """A list of (level, sentence); level is "wrong", "note" or "fine". names: those that taking_weights() gives."""
     found = [*_terms(reading), *_signs(reading), *_batch(reading), *_weights(reading), *_constants(reading)]
-    found += _missing(reading, point, name_of_weight)
+    found += [*_missing(reading, point, names[0]), *_missing_latents(reading, point, names[1])]
     if reading.likelihood is not None and reading.likelihood.name != "none":
         found += [*_recon(reading, point), *_targets(reading, point)]
     return sorted(found, key=lambda finding: ("wrong", "note", "fine").index(finding[0]))
@@ -88,13 +85,13 @@ def _by_accident(reading, own):
     return all(abs(ratio - fine) > CLOSE for fine in (1, 0.5))  # 1/2 comes from a squared error without its factor 1/2
 
 
-def _missing(reading, point, name_of_weight):
+def _missing(reading, point, name):
     if point.weight is None or reading.likelihood is None or reading.likelihood.name == "none":
         return
     of = "number of its observed elements" if reading.masked else "sum of its weights"
     missing = (point.weights == 0).double().mean().item()
     if reading.likelihood.scaling == "ignored":
-        why = "" if name_of_weight else ", and has no argument `weight` or `mask`"
+        why = "" if name else ", and has no argument `weight` or `mask`"
         count = f": the {missing:.1%} of x that have the weight 0 count" if missing else ""
         yield "wrong", f"the loss does not use the weight{why}{count}"
     elif reading.likelihood.scaling == "inverted":
@@ -113,6 +110,18 @@ def _missing(reading, point, name_of_weight):
         yield "wrong", sentence
     elif missing:
         yield "fine", f"the {missing:.1%} of x that have the weight 0 do not count"
+
+
+def _missing_latents(reading, point, name):
+    if point.latent_weight is None or reading.kl is None or reading.kl.name == "none":
+        return
+    missing = (point.latent_weights == 0).double().mean().item()
+    if reading.kl.scaling == "ignored":
+        why = "" if name else ", and the loss has no argument `latent_weight` or `latent_mask`"
+        count = f": the {missing:.1%} of mu that have the weight 0 count" if missing else ""
+        yield "wrong", f"the KL does not use the latent_weight{why}{count}"
+    elif missing:
+        yield "fine", f"the {missing:.1%} of mu that have the weight 0 do not count"
 
 
 def _constants(reading):

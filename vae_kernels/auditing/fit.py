@@ -15,7 +15,7 @@ CLOSE = 1e-4  # relative: more than the error of a loss in float32, and much les
 class Fit:
     """gradient = weight * (gradient of the term `name`). weight is 0-d, or has the shape of a sample.
 
-    scaling: the name of the weights of the elements of x, in scalings().
+    scaling: the name of the weights of the elements of x, in scalings(); of a KL "given" or "ignored".
     """
 
     name: str
@@ -44,10 +44,19 @@ def scalings(at):
 
 def latent(measured, at):
     """The Fit of the KL to N(0, I), or None if the gradients are no multiple of the KL's."""
+    found = _latent(measured, at)
+    if found is None and at.latent_weight is not None:
+        found = _latent(measured, replace(at, latent_weight=None))
+        return found and replace(found, scaling="ignored")
+    return found
+
+
+def _latent(measured, at):
     grads = torch.stack([measured.mu, measured.logvar])
     if not grads.any():
         return Fit("none", "logvar", grads.new_zeros(()))
-    truths = {argument: torch.stack(_gradients(lambda m, v, k=k: gaussian_kl(m, k * v), (at.mu, at.logvar)))
+    w = at.latent_weights
+    truths = {argument: torch.stack(_gradients(lambda m, v, k=k: w * gaussian_kl(m, k * v), (at.mu, at.logvar)))
               for argument, k in (("logvar", 1), ("log sigma", 2))}  # fmt: skip
     for over in (None, (0, 1)):  # one weight for all, or one for each latent dimension
         for argument, truth in truths.items():

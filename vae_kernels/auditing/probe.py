@@ -12,8 +12,8 @@ from ..formulas import ALL
 
 @dataclass(frozen=True)
 class Point:
-    """The arguments of a loss: recon (here a tuple), x, mu, logvar, and the weight of x or None. The loss gets recon in
-    the form that the example has: a tensor, a tuple, or a mapping by the names of the parameters."""
+    """The arguments of a loss: recon (here a tuple), x, mu, logvar, and the weights of x and of mu, or None. The loss
+    gets recon in the form that the example has: a tensor, a tuple, or a mapping by the names of the parameters."""
 
     recon: tuple
     x: torch.Tensor
@@ -21,20 +21,24 @@ class Point:
     logvar: torch.Tensor
     form: type | tuple  # torch.Tensor, tuple, or the names of the mapping
     weight: torch.Tensor | None = None
+    latent_weight: torch.Tensor | None = None
 
     def __len__(self):
         return len(self.x)
 
     def map(self, f):
-        weight = None if self.weight is None else f(self.weight)
-        return Point(tuple(map(f, self.recon)), f(self.x), f(self.mu), f(self.logvar), self.form, weight)
+        weights = [None if w is None else f(w) for w in (self.weight, self.latent_weight)]
+        return Point(tuple(map(f, self.recon)), f(self.x), f(self.mu), f(self.logvar), self.form, *weights)
 
     @property
     def weights(self):
         """The weight of each element of x, in float64."""
-        if self.weight is None:
-            return torch.ones(self.x.shape, dtype=torch.float64, device=self.x.device)
-        return self.weight.double().expand(self.x.shape)
+        return _expanded(self.weight, self.x)
+
+    @property
+    def latent_weights(self):
+        """The weight of each element of mu, in float64."""
+        return _expanded(self.latent_weight, self.mu)
 
     def filled(self):
         """The same point with 0 in place of the x of weight 0."""
@@ -54,7 +58,13 @@ class Point:
 
     def arguments(self):
         recon = dict(zip(self.names, self.recon, strict=True)) if self.names else self.recon
-        return self.recon[0] if self.form is torch.Tensor else recon, self.x, self.mu, self.logvar, self.weight
+        recon = self.recon[0] if self.form is torch.Tensor else recon
+        return recon, self.x, self.mu, self.logvar, self.weight, self.latent_weight
+
+
+def _expanded(weight, like):
+    ones = torch.ones(like.shape, dtype=torch.float64, device=like.device)
+    return ones if weight is None else weight.double().expand(like.shape)
 
 
 @dataclass(frozen=True)
@@ -72,8 +82,8 @@ class Measured:
         return all(bool(torch.isfinite(t).all()) for t in tensors)
 
 
-def point(example, weight=None):
-    """The example and its weight as a Point, checked and detached."""
+def point(example, weight=None, latent_weight=None):
+    """The example and its weights as a Point, checked and detached."""
     if not isinstance(example, (tuple, list)) or len(example) != 4:
         got = f"{len(example)} values" if isinstance(example, (tuple, list)) else type(example).__name__
         raise TypeError(f"example: got {got}, expected (recon, x, mu, logvar) of one batch")
@@ -88,32 +98,42 @@ def point(example, weight=None):
         raise ValueError(f"logvar: got shape {tuple(logvar.shape)}, expected that of mu, {tuple(mu.shape)}")
     if len(mu) != len(x):
         raise ValueError(f"mu: got shape {tuple(mu.shape)}, expected the batch of x, {len(x)}, as dimension 0")
-    if weight is not None:
-        weights.check("weight", weight, x, "x", "no argument here")
-        if not (weight >= 0).all() or not weight.isfinite().all() or not weight.any():
-            raise ValueError("weight: expected finite weights >= 0 that are not all 0, or a mask that is not all False")
-    return Point(tuple(recon), x, mu, logvar, form, weight).map(lambda t: t.detach())
+    for name, w, like, of in (("weight", weight, x, "x"), ("latent_weight", latent_weight, mu, "mu")):
+        if w is not None:
+            _check(name, w, like, of)
+    return Point(tuple(recon), x, mu, logvar, form, weight, latent_weight).map(lambda t: t.detach())
 
 
-def taking_weight(loss_fn, weight):
-    """(the loss as a function (recon, x, mu, logvar, weight), the name of its argument for the weight or None)."""
-    name = None if weight is None else _name_of_weight(loss_fn)
-    if name is None:
-        return lambda recon, x, mu, logvar, weight: loss_fn(recon, x, mu, logvar), None
-    return lambda recon, x, mu, logvar, weight: loss_fn(recon, x, mu, logvar, **{name: weight}), name
+def _check(name, weight, like, of):
+    weights.check(name, weight, like, of, "no argument here")
+    if not (weight >= 0).all() or not weight.isfinite().all() or not weight.any():
+        raise ValueError(f"{name}: expected finite weights >= 0 that are not all 0, or a mask that is not all False")
 
 
-def _name_of_weight(loss_fn):
-    """The argument that takes the weight: "weight", "mask", or the fifth argument, if it has no default."""
+def taking_weights(loss_fn, point):
+    """(the loss as a function of the six arguments() of a point, the names of its arguments for the two weights). A
+    name is None if there is no such weight, or no such argument."""
+    weight = None if point.weight is None else _name_of(loss_fn, ("weight", "mask"), fifth=True)
+    latent_weight = None if point.latent_weight is None else _name_of(loss_fn, ("latent_weight", "latent_mask"))
+
+    def loss(recon, x, mu, logvar, *given):
+        named = {name: w for name, w in zip((weight, latent_weight), given, strict=True) if name is not None}
+        return loss_fn(recon, x, mu, logvar, **named)
+
+    return loss, (weight, latent_weight)
+
+
+def _name_of(loss_fn, names, fifth=False):
+    """The first of these names among the arguments of the loss; else its fifth argument, if this one has no default."""
     function = loss_fn.forward if isinstance(loss_fn, torch.nn.Module) else loss_fn
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # a function that is not written in Python
         return None
-    named = [name for name in ("weight", "mask") if name in parameters]
-    fifth = [p.name for p in list(parameters.values())[4:5] if p.default is p.empty]
-    fifth = [name for name in fifth if parameters[name].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD]
-    return next(iter(named + fifth), None)
+    found = [name for name in names if name in parameters]
+    for p in list(parameters.values())[4:5] if fifth else ():
+        found += [p.name] if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD else []
+    return next(iter(found), None)
 
 
 def _parts(recon):
@@ -156,6 +176,7 @@ def synthetic(example, seed=0, spread=1.0):
         spread / 2 * drawn(example.logvar, torch.randn),
         example.form,
         example.weight,
+        example.latent_weight,
     )
 
 
@@ -170,7 +191,7 @@ def measure(loss_fn, at):
 def _measure(loss_fn, at):
     leaves = [t.clone().requires_grad_() for t in (*at.recon, at.mu, at.logvar)]
     *recon, mu, logvar = leaves
-    fresh = Point(tuple(recon), at.x, mu, logvar, at.form, at.weight)
+    fresh = replace(at, recon=tuple(recon), mu=mu, logvar=logvar)
     with torch.enable_grad():
         loss = loss_fn(*fresh.arguments())
     if not isinstance(loss, torch.Tensor) or loss.dim() > 1:
@@ -187,6 +208,11 @@ def resized(at):
     """The same point with every second sample. A batch of one sample gets this sample twice."""
     n = len(at)
     other = at.map(lambda t: t[::2].contiguous() if n > 1 else torch.cat([t, t]))
-    if at.weight is None or (at.weight.dim() == at.x.dim() and len(at.weight) == n):
-        return other
-    return replace(other, weight=at.weight)  # the same for all samples
+    if _same_for_all(at.weight, at.x):
+        other = replace(other, weight=at.weight)
+    return replace(other, latent_weight=at.latent_weight) if _same_for_all(at.latent_weight, at.mu) else other
+
+
+def _same_for_all(weight, like):
+    """Whether a weight has no dimension for the samples."""
+    return weight is not None and (weight.dim() < like.dim() or len(weight) != len(like))

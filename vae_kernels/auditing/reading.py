@@ -22,7 +22,7 @@ LOG_2PI = math.log(2 * math.pi)
 class Reading:
     """The form of a loss. A weight is None if no term matches the gradient."""
 
-    sizes: dict  # B: samples, D: elements of one x, L: latent dimensions, O: sum of the weights of one x, the mean
+    sizes: dict  # B: samples, D: elements of one x, L: latent dimensions; O, P: their weights' sums, the means over B
     per_sample: bool  # whether the loss is [B]
     first: str  # the Python text that gives the first parameter in recon
     same_shape: bool  # whether this parameter and x have the same shape
@@ -40,6 +40,7 @@ class Reading:
     whole: bool  # whether the weight has a number for each element of x
     dims: int  # the number of dimensions of the terms
     by_sample: torch.Tensor  # [B] the sum of the weights of each x
+    latent_weight: bool  # whether the audit has a latent_weight
 
     @property
     def effective_beta(self):
@@ -55,15 +56,18 @@ def read(loss_fn, example, seed=0):
     likelihood, kl = fit.likelihood(measured, at), fit.latent(measured, at)
     given, scaling = at, likelihood.scaling if likelihood else "given"
     at = fit.scalings(given)[scaling]
+    if kl is not None and kl.scaling == "ignored":
+        at = replace(at, latent_weight=None)
     counted = given if scaling == "by sample" else at
-    sizes = {"B": len(at), "D": at.x[0].numel(), "L": at.mu[0].numel(), "O": counted.weights.sum().item() / len(at)}
+    sizes = {"B": len(at), "D": at.x[0].numel(), "L": at.mu[0].numel()}
+    sizes |= {"O": counted.weights.sum().item() / len(at), "P": at.latent_weights.sum().item() / len(at)}
     rec_power, kl_power = _powers(loss_fn, given, measured.per_sample, likelihood, kl)
     rec_weight = None if likelihood is None or likelihood.weight.dim() else likelihood.weight.item()
     obs_logvar = constant = None
     missing = ()
     if likelihood is not None and kl is not None:
         constant = measured.value - _weighted(at, likelihood, kl)
-        missing = _named(constant, likelihood, kl, sizes, at)
+        missing = _named(constant, likelihood, kl, at)
         if likelihood.name == "gaussian" and len(at.recon) == 1 and (missing == ("own",) or likelihood.weight.dim()):
             hidden = _hidden_variance(constant, likelihood.weight, rec_power, at)
             if hidden is not None:
@@ -84,6 +88,7 @@ def read(loss_fn, example, seed=0):
         constant,
         missing,
         *_of_weight(given, likelihood),
+        given.latent_weight is not None,
     )
 
 
@@ -114,12 +119,13 @@ def _powers(loss_fn, at, per_sample, *fits):
         fit.scalings(p)["inverted" if rec and rec.scaling == "inverted" else "given"].weights for p in (at, other)
     ]
     elements = (counts[0].sum() / counts[1].sum()).item()
+    latents = (at.latent_weights.sum() / other.latent_weights.sum()).item()
     rec_power = _power(rec, fit.likelihood(measured, other), samples, elements)
-    return rec_power, _power(kl, fit.latent(measured, other), samples)
+    return rec_power, _power(kl, fit.latent(measured, other), samples, elements, latents)
 
 
 def _power(one, other, *ratios):
-    """The power by which the weight falls as one of the ratios: that of the samples, or of the observed elements."""
+    """The power by which the weight falls as one of the ratios: of the samples, the observed elements or latents."""
     if one is None or other is None:
         return None
     if not one.weight.any():
@@ -135,7 +141,7 @@ def _weighted(at, likelihood, kl):
     """The sum over the batch of the two terms that were found. A Gaussian with one weight for each element is computed
     without its constants."""
     factor = 2 if kl.argument == "log sigma" else 1
-    total = (kl.weight * gaussian_kl(at.mu, factor * at.logvar)).sum()
+    total = (kl.weight * at.latent_weights * gaussian_kl(at.mu, factor * at.logvar)).sum()
     if likelihood.weight.dim():
         weights, residuals = fit.residual(at)
         return (total + (likelihood.weight * weights * residuals.square()).sum() / 2).item()
@@ -150,7 +156,7 @@ def _nll(at, likelihood):
     return torch.zeros(())
 
 
-def _named(constant, likelihood, kl, sizes, at):
+def _named(constant, likelihood, kl, at):
     """The names of the constants that the loss leaves out, or has too many; ("own",) if no set of them explains
     `constant`."""
     elements = at.weights.sum().item()
@@ -160,7 +166,7 @@ def _named(constant, likelihood, kl, sizes, at):
     if likelihood.name == "laplace":
         parts["2"] = -likelihood.weight.item() * elements * math.log(2)
     if kl.weight.any():
-        parts["kl"] = kl.weight.mean().item() * sizes["L"] * sizes["B"] / 2
+        parts["kl"] = (kl.weight * at.latent_weights).sum().item() / 2
     missing = at.weights == 0
     if missing.any() and not likelihood.weight.dim():  # x and recon are multiplied by the mask: 0 given 0 is a term
         zeros = replace(at, recon=tuple(map(torch.zeros_like, at.recon)), x=torch.zeros_like(at.x), weight=missing)
