@@ -27,6 +27,7 @@ PADDED = TOKENS.masked_fill(~KEEP, -100)
 LEVELS = torch.randn(B, K, 6, generator=G)
 PIXEL_LOGVAR = torch.linspace(-1, 1, D)
 OBSERVED = MASK.sum().item() / B
+EXAMPLE = LOGITS, X, MU, LOGVAR
 
 
 def bce(r, x):
@@ -164,6 +165,7 @@ def test_the_effective_beta(name):
 def test_what_is_said(name):
     c = CASES[name]
     assert re.search(c.said, text(run(name), c.level)), run(name)
+    assert "took no batch of another size" not in str(run(name))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -235,12 +237,17 @@ def test_how_a_loss_gets_the_weight(how):
     assert audit.equal == audit.meant == "vk.fused_elbo(recon, x, mu, logvar, weight=weight)"
 
 
+@pytest.mark.parametrize("weight", [MASK, WEIGHT])
+def test_the_entropy_of_soft_targets_has_their_weights(weight):
+    audit = vk.audit(vk.fused_elbo, EXAMPLE, weight=weight)
+    best = vk.nll(torch.logit(X.double()), X.double(), weight=weight, reduction="mean").item()
+    assert f"{best:.4g} nats a sample" in text(audit, "note")
+
+
 def test_targets_that_are_missing_are_not_judged():
-    """-7 is outside of [0, 1], but it is missing; and the entropy of soft targets is that of the observed ones."""
+    """-7 is outside of [0, 1], but the elements with -7 are missing."""
     audit = vk.audit(vk.fused_elbo, (LOGITS, torch.where(MASK, X, -7.0), MU, LOGVAR), weight=MASK)
     assert not text(audit, "wrong")
-    best = vk.nll(torch.logit(X.double()), X.double(), weight=MASK, reduction="mean").item()
-    assert f"{best:.4g} nats a sample" in text(audit, "note")
     x = torch.where(MASK & (torch.arange(B) == 0)[:, None], 1.5, POISON)
     audit = vk.audit(vk.fused_elbo, (LOGITS, x, MU, LOGVAR), weight=MASK)
     assert f"{MASK[0].sum() / MASK.sum():.2%} of the observed x are outside [0, 1]" in text(audit, "wrong")
@@ -261,7 +268,6 @@ def test_a_loss_of_another_form_is_not_forced_into_one():
     assert "0 * NaN" not in str(never)
 
 
-EXAMPLE = LOGITS, X, MU, LOGVAR
 ERRORS = [
     (MASK.long(), TypeError, "weight: got dtype torch.int64"),
     ("mask", TypeError, "weight: got str"),

@@ -196,6 +196,7 @@ def row(terms, **options):
 def ragged(dtype=torch.bool):
     """Latents [B, L, T] of sequences of different lengths, padded with NaN; and their weights [B, 1, T]."""
     mu, logvar = torch.randn(2, 16, 3, 5)
+    logvar -= 6  # so that a 0 in place of the padding would be the largest
     weight = (torch.arange(5) < 1 + torch.arange(16)[:, None] % 4)[:, None]  # the last frame is padding in all
     mu, logvar = (torch.where(weight, t, NAN) for t in (mu, logvar))
     mu[:, 1] *= 1e-3  # dims whose mean hardly varies
