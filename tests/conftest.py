@@ -48,7 +48,7 @@ def built(tmp_path_factory):
     if not shutil.which(cxx[0]):
         pytest.skip(f"no C++ compiler ({cxx[0]}) to compile csrc/formulas with")
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "formulas"  # all workers share this folder
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "formulas"  # shared by all workers
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             compile_formulas(cxx, pybind11.get_include(), folder)
