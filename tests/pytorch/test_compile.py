@@ -141,7 +141,7 @@ def test_noise_bits():
 def test_a_dynamic_batch_is_compiled_once(f, order):
     step, counter = counted(f, dynamic=True)
     graphs = set()
-    for n in (7, 11, 64):  # torch would take two equal sizes for the same dimension, so no other dimension has these sizes
+    for n in (7, 11, 64):  # no other dimension has these sizes: torch would take the two for one
         inputs = batch(n, order)
         same(outcome(step, inputs), outcome(f, inputs))
         graphs.add(counter.frame_count)
