@@ -207,7 +207,7 @@ def test_threads_change_no_bit(likelihood):
     shape = (130, 1031)
     x, params = cases.draw(likelihood, shape, form=None)
     if len(params) > 1:
-        params = (params[0], params[1][0], *params[2:])  # all samples share one row, so its gradient sums over the batch
+        params = (params[0], params[1][0], *params[2:])  # one row for all samples: its gradient sums over the batch
     latent = posterior(130, (300,), torch.float32)
     before = torch.get_num_threads()
     try:
