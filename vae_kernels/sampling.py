@@ -11,7 +11,7 @@ import torch
 
 from . import backends
 from .backends.reference import compute_dtype
-from .core import checks, dtensor, layout, noise
+from .core import checks, dtensor, layout, noise, weights
 from .core.objective import REDUCTIONS, Draw
 from .priors import Prior, monte_carlo_kl, pair_of
 from .typing import Backend, PriorLike, Reduction, ShardLike
@@ -121,7 +121,7 @@ def _sample(mu, logvar, prior, n_samples, with_kl, generator, shard, backend, rn
     checks.noise(n_samples, generator, mu)
     if latent_weight is not None:
         like = mu if logvar is not None else mu.detach().chunk(2, 1)[0]
-        checks.term_weight("latent_weight", latent_weight, like, "mu", "beta")
+        weights.check("latent_weight", latent_weight, like, "mu", "beta")
         latent_weight = layout.term_weight(latent_weight, like)
     whole = None
     if dtensor.any_of((mu, logvar, *prior)):
@@ -160,7 +160,7 @@ def _sample_elements(mu, logvar, prior, latent_weight, n_samples, generator, sha
     if shard is not None:
         shard = [n * math.prod(shape[1:]) for n in checks.shard(shard, shape[0])]
     if latent_weight is not None:
-        checks.term_weight("latent_weight", latent_weight, mu, "mu", "beta")
+        weights.check("latent_weight", latent_weight, mu, "mu", "beta")
         latent_weight = layout.element_weight(latent_weight, mu)
     mu, logvar, *prior = layout.elements(layout.latent(latent))
     z, kl = _sample(mu, logvar, prior or None, n_samples, True, generator, shard, backend, None, latent_weight)

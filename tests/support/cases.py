@@ -118,7 +118,8 @@ def check(ours, theirs, truth, dtype, what, likelihood=None, size=0.0):
     """The error must be at most twice the error of PyTorch's own operations with this type, plus a few roundings.
 
     An error is divided by a scale: the value plus the typical value plus `size`. So an extreme row does not hide the
-    errors of the others. `size` is the size of the terms where the value is a small difference of large terms.
+    errors of the others. `size` is the size of the terms where the value is a small difference of large terms. The
+    typical value is the median of the values that are not 0, because a mask makes many values 0.
     """
     assert ours.shape == truth.shape, f"{what}: shape {tuple(ours.shape)}, expected {tuple(truth.shape)}"
     if truth.numel() == 0:
@@ -130,7 +131,8 @@ def check(ours, theirs, truth, dtype, what, likelihood=None, size=0.0):
     # a weight of 0 times a number that overflows in this type is NaN in PyTorch; there our result may be NaN too
     lost = theirs.isnan() & ~truth.isnan()
     theirs, ours = torch.where(lost, truth, theirs), torch.where(lost & ours.isnan(), truth, ours)
-    scale = truth.abs() + truth.abs().median() + size
+    typical = truth[truth != 0].abs().median() if truth.any() else 0.0
+    scale = truth.abs() + typical + size
     scale = torch.where(scale == 0, 1, scale)
     error, budget = ((ours - truth).abs() / scale).max(), ((theirs - truth).abs() / scale).max()
     # In float64 the truth itself has a few roundings for each element, and PyTorch's error against it is 0. A formula

@@ -9,7 +9,7 @@ import math
 
 import torch
 
-# The types of targets that no kernel reads, and a type with the same values.
+# The types of targets that no kernel reads, and a type with the same values. A level is never as large as 2^63.
 _READ_AS = {
     torch.int8: torch.int16,
     torch.uint16: torch.int32,
@@ -21,7 +21,9 @@ _READ_AS = {
 def likelihood(x, params):
     """x and the parameters in the order of params[0]. A parameter that broadcasts gets one of the Layouts against x."""
     like = params[0]
-    x = x.to(_READ_AS[x.dtype]) if x.dtype in _READ_AS else x
+    if x.dtype in _READ_AS:
+        levels = x.dtype == torch.uint64 and like.dim() > x.dim()
+        x = x.to(torch.int64 if levels else _READ_AS[x.dtype])
     if len(params) == 1 and like.is_contiguous() and x.is_contiguous():  # nearly always
         return x, params
     if like.dim() > x.dim():

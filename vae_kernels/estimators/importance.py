@@ -9,7 +9,7 @@ import torch
 from typing_extensions import Unpack
 
 from .. import functional
-from ..core import checks, layout
+from ..core import checks, layout, weights
 from ..core.control import current
 from ..core.objective import REDUCTIONS
 from ..core.terms import ElboTerms
@@ -158,7 +158,7 @@ def log_marginal_likelihood(
             raise ValueError(f"{name}: got {value!r}, expected an integer >= {least}")
     chunk = min(n_samples, chunk or max(1, 4096 // max(1, len(x))))
     if weight is not None:
-        checks.mask("weight", weight, x, "x")
+        weights.check_mask("weight", weight, x, "x")
         x = torch.where(weight, x, x.new_zeros(()))
     posterior = model.encode(x)
     decode: Callable[..., Recon] = model.decode

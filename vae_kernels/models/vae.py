@@ -13,7 +13,7 @@ from torch import nn
 from typing_extensions import Unpack
 
 from .. import functional
-from ..core import checks
+from ..core import checks, weights
 from ..core.terms import ElboTerms
 from ..likelihoods import by_name, formula_of
 from ..priors import Prior
@@ -217,7 +217,7 @@ class VAE(Settings):
         x. Where the mask is False, the encoder gets 0 in place of x, and the result fills x in.
         """
         if weight is not None:
-            checks.mask("weight", weight, x, "x")
+            weights.check_mask("weight", weight, x, "x")
             x = _observed(x, weight)
         mu, _ = self.encode(x)
         return self._mean(self.decode(mu))
@@ -259,5 +259,5 @@ class VAE(Settings):
 
 def _observed(x, weight):
     """x, with 0 where the weight is 0."""
-    checks.term_weight("weight", weight, x, "x", "rec_weight")
+    weights.check("weight", weight, x, "x", "rec_weight")
     return torch.where(weight != 0, x, x.new_zeros(()))
