@@ -189,7 +189,7 @@ def check_dtensor():
                 assert all(isinstance(t, DTensor) for t in ours)
                 assert all(t.placements == (place,) for t in ours[3:5] + ours[7:8])
                 close([t.full_tensor() for t in ours], expected)
-            check_weights_of_dtensors(mesh, (recon, obs, x, mu, logvar, m, v, beta, reduction))
+            compare_weights_of_dtensors(mesh, (recon, obs, x, mu, logvar, m, v, beta, reduction))
     logits = torch.randn(7, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     levels = torch.arange(21).view(7, 3).remainder(5).to(torch.uint8)  # "categorical" has a recon that is wider than x
     settings = {"likelihood": "categorical", "reduction": "mean"}
@@ -197,7 +197,7 @@ def check_dtensor():
     close(ours.full_tensor(), vk.nll(logits, levels, **settings))
 
 
-def check_weights_of_dtensors(mesh, arguments):
+def compare_weights_of_dtensors(mesh, arguments):
     """A weight with one number for each sample is sharded as x is; every other weight is the same on all ranks. A plain
     tensor is taken as a tensor that is the same on all ranks."""
     recon, obs, x, mu, logvar, m, v, beta, reduction = arguments
