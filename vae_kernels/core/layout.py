@@ -108,10 +108,10 @@ def _against(t, like):
     """A tensor that broadcasts to `like`, in one of the Layouts against it, and in the order of `like`."""
     if t.shape == like.shape:
         return _in_order(t, like, 1)
-    if t.numel() == 1:
-        return t.reshape(())
-    if t.dim() == like.dim() and t.shape[0] == 1:
+    if t.dim() == like.dim() and t.shape[0] == 1 != like.shape[0]:  # one row. Of a batch of 1, it is that sample's row
         t = t[0]
+    if t.numel() == 1 and t.dim() < like.dim():
+        return t.reshape(())
     if t.dim() < like.dim():  # one row for all samples: the kernel sums its gradient over the samples
         return _in_order(_expanded(t, like.shape[1:]), like, 0)
     if t.numel() == t.shape[0]:  # one number for each sample: the kernel sums its gradient over the sample
