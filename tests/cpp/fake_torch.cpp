@@ -20,7 +20,7 @@ struct AtenTensorOpaque {
 int fake_threads = 1;
 bool fake_poison = true;
 
-static int64_t bytes_of(int32_t dtype) { return std::vector<int64_t>{4, 8, 2, 2, 1, 2, 4, 8}[dtype]; }
+static int64_t bytes_of(int32_t dtype) { return std::vector<int64_t>{4, 8, 2, 2, 1, 2, 4, 8, 1}[dtype]; }
 
 extern "C" {
 AOTITorchError aoti_torch_empty_strided(int64_t dim, const int64_t* sizes, const int64_t* strides, int32_t dtype,

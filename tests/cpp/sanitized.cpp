@@ -81,6 +81,7 @@ static void put(char* p, DType type, double v) {
     case F16:
       return as(_Float16(v));
     case DType::uint8:
+    case DType::boolean:
       return as(uint8_t(v));
     case DType::int16:
       return as(int16_t(v));
@@ -146,24 +147,42 @@ static const Likelihood kAll[] = {
 #define VK_ROW(name) {#name, name::parameters, is_counts<name>},
     VK_LIKELIHOODS(VK_ROW)};
 
-static void objective(const Likelihood& l, const Sizes& shape, DType type, DType of_x, int form, int64_t apart,
-                      Reduction reduction, int latent_kind) {
+// The shape of a parameter or a weight beside a tensor of this shape, in one of the layouts
+static Sizes laid_out(const Sizes& shape, Layout layout) {
+  Sizes sizes(shape.size(), 1);
+  sizes[0] = shape[0];
+  return layout == Layout::full          ? shape
+         : layout == Layout::per_feature ? Sizes(shape.begin() + 1, shape.end())
+         : layout == Layout::per_sample  ? sizes
+                                         : Sizes{};
+}
+// Weights, half of which are 0
+struct WeightsOf {
+  Layout layout;
+  DType type;
+  OptionalTensor operator()(const Sizes& shape) const { return fill(laid_out(shape, layout), type, 0, 1.9, 0, true); }
+};
+
+static void objective(const Likelihood& l, const Sizes& shape, DType type, DType of_x, Layout form, int64_t apart,
+                      Reduction reduction, int latent_kind, const WeightsOf* weights = nullptr) {
   const int64_t rows = shape[0];
-  const Sizes row(shape.begin() + 1, shape.end()), latents = {rows, 33};
+  const Sizes latents = {rows, 33};
   const OptionalTensor x = fill(shape, of_x, 0, of_x == DType::uint8 ? 255 : l.counts ? 4 : 1, apart, l.counts);
   Tensors params, latent;
   params.push_back(fill(shape, type, -3, 3, apart));
   for (int k = 1; k < l.parameters; ++k)
-    params.push_back(fill(form == 0 ? shape : form == 1 ? row : Sizes{}, type, -1, 1, form ? 0 : apart));
+    params.push_back(fill(laid_out(shape, form), type, -1, 1, form == Layout::full ? apart : 0));
   if (latent_kind == 1) latent.push_back(fill(latents, type == F64 ? F64 : F32, 0, 2));
   if (latent_kind > 1)
     for (int k = 0; k < (latent_kind == 2 ? 2 : 4); ++k) latent.push_back(fill(latents, type, -2, 2, apart));
   const Need need{(int64_t(1) << (params.size() + latent.size())) - 1};
-  const OptionalTensor none, weight = fill({}, F32, 0.5, 0.5),
-                             beta = latent_kind > 1 ? fill({33}, F64, 0, 2) : Tensor();
+  OptionalTensor none, of_elements, of_latents;
+  if (weights) of_elements = (*weights)(shape);
+  if (weights && latent_kind > 1) of_latents = (*weights)(latents);
+  const OptionalTensor rec_weight = fill({}, F32, 0.5, 0.5), beta = latent_kind > 1 ? fill({33}, F64, 0, 2) : Tensor();
   const OptionalTensor& of_beta = latent_kind > 1 ? beta : none;
   const std::string name = l.name;
-  const Objective asked{x, params, name, latent, weight, of_beta, 1, 0.7, reduction, need};
+  const Objective asked{x, params, name, latent, rec_weight, of_beta, of_elements, of_latents, 1, 0.7, reduction, need};
   const Tensors out = ops::elbo(asked, reduction != Reduction::mean);
   if (rows) finite(out, l.name);
   const Tensors grads = ops::elbo_backward(incoming(out[0]), asked);
@@ -173,6 +192,8 @@ static void objective(const Likelihood& l, const Sizes& shape, DType type, DType
 
 static bool few;  // only the cases that are large enough for several threads
 
+constexpr Layout kLayouts[] = {Layout::full, Layout::per_feature, Layout::number, Layout::per_sample};
+
 static void objectives() {
   const Sizes shapes[] = {{1, 1}, {4}, {0, 5}, {3, 0}, {5, 7}, {70, 31}, {300, 3}, {3, 1031}, {2, 3, 5, 7}, {2, 16411}};
   const DType types[][2] = {{F32, F32}, {F64, F64}, {BF16, F32}, {F16, DType::uint8}, {F32, F64}};
@@ -181,17 +202,28 @@ static void objectives() {
     for (const Sizes& shape : shapes)
       for (const auto& type : types) {
         if (few && (product(shape) < 900 || type[0] != F32)) continue;
-        const int form = turn % 3, latent = turn % 4;  // 3, 4 and 5 have no common factor, so all combinations occur
+        const Layout form = Layout(turn % 3);
+        const int latent = turn % 4;  // 3, 4 and 5 have no common factor, so all combinations occur
         objective(l, shape, type[0], type[1], form, turn % 2 * 3, Reduction(turn % 3), latent);
         ++turn;
       }
     if (l.counts)
       for (const DType of_x : {DType::int16, DType::int32, DType::uint8})
-        objective(l, {5, 1100}, F32, of_x, 0, 3, Reduction::mean, 2);
+        objective(l, {5, 1100}, F32, of_x, Layout::full, 3, Reduction::mean, 2);
+    for (const Layout layout : kLayouts)
+      for (const DType of_weight : {DType::boolean, F32, F64, BF16, F16}) {
+        if (few && (of_weight != F32 || layout != Layout::full)) continue;
+        const WeightsOf weights{layout, of_weight};
+        const DType type = turn % 2 ? F32 : F64, of_x = turn % 3 ? type : DType::boolean;
+        objective(l, {5, 1100}, type, of_x, kLayouts[turn % 4], 0, Reduction(turn % 3), turn % 4, &weights);
+        objective(l, {2, 3, 5}, type, DType::int64, layout, 0, Reduction(turn % 3), 2 + turn % 2, &weights);
+        ++turn;
+      }
   }
 }
 
 static void samples() {
+  int turn = 0;
   const Sizes shapes[] = {{1, 1}, {0, 5}, {3, 0}, {5, 7}, {4, 8}, {70, 31}, {3, 1031}, {2, 2, 5}};
   for (const Sizes& shape : shapes)
     for (const DType type : {F32, F64, BF16, F16})
@@ -203,7 +235,9 @@ static void samples() {
           Tensors prior;
           for (int k = 0; with_prior && k < 2; ++k) prior.push_back(fill(shape, type, -1, 1));
           const Tensor rng = fill({with_prior ? 4 : 2}, DType::int64, 3, 900, 0, true);
-          const Draw draw{mu, logvar, prior, rng, draws};
+          const WeightsOf weights{kLayouts[turn % 4], turn % 3 ? type : DType::boolean};
+          const OptionalTensor weight = ++turn % 2 ? weights(shape) : OptionalTensor();
+          const Draw draw{mu, logvar, prior, weight, rng, draws};
           const Tensors out = ops::sample(draw, true);
           finite(out, "sample");
           const OptionalTensor of_z = incoming(out[0]), of_kl = incoming(out[1]), none;
@@ -216,6 +250,7 @@ static void samples() {
 }
 
 static void positions() {
+  int turn = 0;
   for (const Sizes& shape : {Sizes{1, 1}, {3, 0}, {2, 5, 7}, {3, 700}})
     for (const int64_t levels : {1, 2, 9, 1031})
       for (const DType type : {F32, F64, BF16, F16})
@@ -226,9 +261,12 @@ static void positions() {
           if (product(with_levels) > 100000 && (type != F32 || (few && of_x != DType::uint8))) continue;
           const Tensor logits = fill(with_levels, type, -9, 9, 2);
           const Tensor x = fill(shape, of_x, 0, double(levels < 250 ? levels : 250) - 0.5, 1, true);
-          const Tensors out = ops::position({"categorical", x, logits});
+          const WeightsOf weights{kLayouts[turn % 4], turn % 3 ? type : DType::boolean};
+          const OptionalTensor weight = ++turn % 2 ? weights(shape) : OptionalTensor();
+          const PositionRequest asked{"categorical", x, logits, weight};
+          const Tensors out = ops::position(asked);
           finite(out, "categorical");
-          finite(ops::position_backward(incoming(out[0]), {"categorical", x, logits}, out[1]), "categorical");
+          finite(ops::position_backward(incoming(out[0]), asked, out[1]), "categorical");
           ++cases;
         }
 }
