@@ -10,9 +10,9 @@ BEGIN, END = "<!-- python -m bench.readme -->\n", "<!-- end -->"
 FIGURES = ROOT / "docs" / "bench"
 PAGE = ROOT / "docs" / "bench.md"
 SHAPES = ("shapes", "narrow", "gpu")
-CASES = (*SHAPES, "ways", "helpers", "dtypes", "likelihoods", "directions")
+CASES = (*SHAPES, "ways", "helpers", "masks", "dtypes", "likelihoods", "directions")
 CASES += ("batch", "dims", "threads", "modes", "malloc")
-IN_FULL = (*SHAPES, "ways", "helpers", "modes", "likelihoods")  # with every contender
+IN_FULL = (*SHAPES, "ways", "helpers", "masks", "modes", "likelihoods")  # with every contender
 SECTIONS = {
     "ways": (
         "Ways to write the step",
@@ -22,6 +22,11 @@ SECTIONS = {
         "Free bits, and the decomposition of the KL",
         "Free bits of 0.1 nats in each latent dimension, beside the same loss without. The decomposition is the KL of "
         "a beta-TCVAE.",
+    ),
+    "masks": (
+        "Masks and weights",
+        "The likelihood alone, with a weight for each element: one of five elements is missing. Eager code multiplies "
+        "the loss of each element by the weight.",
     ),
     "dtypes": ("Storage types", "bfloat16 is what autocast leaves: rivals widen it to float32, as autocast does."),
     "likelihoods": (

@@ -18,6 +18,8 @@ PARTS = {
     "objective": "",
     "loss": "without sampling",
     "nll": "nll alone",
+    "masked nll": "nll alone, bool mask",
+    "weighted nll": "nll alone, float32 weight",
     "free bits": "without sampling, free bits",
     "decomposition": "decomposition of the KL",
     "sample": "sample and its KL alone",

@@ -18,6 +18,7 @@ from .functional import fused_elbo, gaussian_kl, nll, reparameterize, sample_kl
 from .mixture import mixture_log_prob
 from .models import VAE, FusedELBO, conv_vae, mlp_vae
 from .monitor import Monitor
+from .sampling import logvar_of
 
 LIKELIHOODS = tuple(_FORMULAS)
 """The names that `likelihood=` takes."""
@@ -48,6 +49,7 @@ __all__ = [
     "kl_decomposition",
     "likelihoods",
     "log_marginal_likelihood",
+    "logvar_of",
     "mixture_log_prob",
     "mlp_vae",
     "models",

@@ -11,7 +11,7 @@ import torch
 from typing_extensions import Unpack
 
 from . import backends
-from .core import checks, dtensor, layout, penalty
+from .core import checks, dtensor, layout, penalty, weights
 from .core.control import current
 from .core.objective import REDUCTIONS, objective
 from .core.terms import ElboTerms
@@ -220,14 +220,14 @@ def gaussian_kl(
 def _weight(weight, x, params):
     """The weight of the terms, checked and laid out against x."""
     if params[0].dim() > x.dim():
-        checks.weight_of_positions(weight, params[0].shape[1])
-    checks.term_weight("weight", weight, x, "x", "rec_weight")
+        weights.check_positions(weight, params[0].shape[1])
+    weights.check("weight", weight, x, "x", "rec_weight")
     return layout.term_weight(weight, x)
 
 
 def _latent_weight(weight, latent):
     """The weight of the KL, checked and laid out against mu."""
-    checks.term_weight("latent_weight", weight, latent[0], "mu", "beta")
+    weights.check("latent_weight", weight, latent[0], "mu", "beta")
     return layout.term_weight(weight, latent[0])
 
 

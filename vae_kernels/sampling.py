@@ -1,4 +1,5 @@
-"""The public functions of the sample. functional.py has the public functions of the objective.
+"""The public functions of the sample, and logvar_of, for a posterior with a standard deviation. functional.py has the
+public functions of the objective.
 
 Each function checks its arguments, draws the seed of the noise, makes a request and gives the request to a backend.
 """
@@ -10,7 +11,7 @@ import torch
 
 from . import backends
 from .backends.reference import compute_dtype
-from .core import checks, dtensor, layout, noise
+from .core import checks, dtensor, layout, noise, weights
 from .core.objective import REDUCTIONS, Draw
 from .priors import Prior, monte_carlo_kl, pair_of
 from .typing import Backend, PriorLike, Reduction, ShardLike
@@ -90,12 +91,37 @@ def reparameterize(
     return _sample(mu, logvar, None, n_samples, False, generator, shard, backend)[0]
 
 
+def logvar_of(*, std: torch.Tensor | None = None, logstd: torch.Tensor | None = None) -> torch.Tensor:
+    """The log-variance of a posterior that is given by its standard deviation: 2 log(std), or 2 logstd.
+
+        kl = gaussian_kl(mu, logvar_of(std=F.softplus(raw)))
+
+    Args:
+        std: of any shape: float32, float64, bfloat16 or float16, and > 0. The values are not read, and no eps is added:
+            a std of 0 has the log-variance -inf and an infinite KL.
+        logstd: in place of std: its natural logarithm.
+
+    Returns:
+        The log-variance, of the same shape: float32, or float64 if the argument is float64. It is differentiable.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what came, and what is expected.
+    """
+    if (std is None) == (logstd is None):
+        came = "neither" if std is None else "both"
+        raise ValueError(f"std, logstd: got {came}, expected one of the two")
+    name, given = ("std", std) if logstd is None else ("logstd", logstd)
+    given = checks.tensor(name, given)
+    wide = given.to(compute_dtype(given))
+    return 2 * (wide.log() if logstd is None else wide)
+
+
 def _sample(mu, logvar, prior, n_samples, with_kl, generator, shard, backend, rng=None, latent_weight=None) -> Any:
     mu, logvar, prior = _packed(mu, prior) if logvar is None else _pair(mu, logvar, prior)
     checks.noise(n_samples, generator, mu)
     if latent_weight is not None:
         like = mu if logvar is not None else mu.detach().chunk(2, 1)[0]
-        checks.term_weight("latent_weight", latent_weight, like, "mu", "beta")
+        weights.check("latent_weight", latent_weight, like, "mu", "beta")
         latent_weight = layout.term_weight(latent_weight, like)
     whole = None
     if dtensor.any_of((mu, logvar, *prior)):
@@ -134,7 +160,7 @@ def _sample_elements(mu, logvar, prior, latent_weight, n_samples, generator, sha
     if shard is not None:
         shard = [n * math.prod(shape[1:]) for n in checks.shard(shard, shape[0])]
     if latent_weight is not None:
-        checks.term_weight("latent_weight", latent_weight, mu, "mu", "beta")
+        weights.check("latent_weight", latent_weight, mu, "mu", "beta")
         latent_weight = layout.element_weight(latent_weight, mu)
     mu, logvar, *prior = layout.elements(layout.latent(latent))
     z, kl = _sample(mu, logvar, prior or None, n_samples, True, generator, shard, backend, None, latent_weight)

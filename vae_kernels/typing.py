@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypedDict, overload
 
 import torch
-from typing_extensions import Unpack
+from typing_extensions import Required, Unpack
 
 from .core.control import Control
 
@@ -73,7 +73,25 @@ class ElboSettings(LossSettings, total=False):
     """The settings of fused_elbo."""
 
     likelihood: LikelihoodLike
+    weight: torch.Tensor | None
+    latent_weight: torch.Tensor | None
     reduction: Reduction
+
+
+class IwaeSettings(TypedDict, total=False):
+    """The settings of iwae."""
+
+    moments: torch.Tensor | None
+    n_samples: Required[int]
+    estimator: IwaeEstimator
+    prior: PriorLike
+    likelihood: LikelihoodLike
+    obs_logvar: Number | None
+    weight: torch.Tensor | None
+    beta: Number
+    reduction: Reduction
+    generator: torch.Generator | None
+    backend: Backend
 
 
 class ModelSettings(LossSettings, total=False):
@@ -86,6 +104,8 @@ class StepSettings(TypedDict, total=False):
     """The settings of one call of VAE.loss."""
 
     beta: Number | None
+    weight: torch.Tensor | None
+    latent_weight: torch.Tensor | None
     reduction: Reduction
     generator: torch.Generator | None
     shard: ShardLike | None
@@ -99,17 +119,20 @@ class ElboCall(Protocol):
     @overload
     def __call__(
         self, recon: Recon, x: torch.Tensor, mu: torch.Tensor | None = None, logvar: torch.Tensor | None = None, *,
-        kl: torch.Tensor | None = None, moments: torch.Tensor | None = None, return_terms: Literal[False] = False,
+        kl: torch.Tensor | None = None, moments: torch.Tensor | None = None, weight: torch.Tensor | None = None,
+        latent_weight: torch.Tensor | None = None, return_terms: Literal[False] = False,
     ) -> torch.Tensor: ...
     @overload
     def __call__(
         self, recon: Recon, x: torch.Tensor, mu: torch.Tensor | None = None, logvar: torch.Tensor | None = None, *,
-        kl: torch.Tensor | None = None, moments: torch.Tensor | None = None, return_terms: Literal[True],
+        kl: torch.Tensor | None = None, moments: torch.Tensor | None = None, weight: torch.Tensor | None = None,
+        latent_weight: torch.Tensor | None = None, return_terms: Literal[True],
     ) -> ElboTerms: ...
     @overload
     def __call__(
         self, recon: Recon, x: torch.Tensor, mu: torch.Tensor | None = None, logvar: torch.Tensor | None = None, *,
-        kl: torch.Tensor | None = None, moments: torch.Tensor | None = None, return_terms: bool,
+        kl: torch.Tensor | None = None, moments: torch.Tensor | None = None, weight: torch.Tensor | None = None,
+        latent_weight: torch.Tensor | None = None, return_terms: bool,
     ) -> torch.Tensor | ElboTerms: ...
 
 

@@ -53,9 +53,10 @@ def outcome(backend, dtype, likelihood, x, params, latent, reduction, **weights)
     return out | {f"gradient {i}": g for i, g in enumerate(grads)}
 
 
-def compare(backend, likelihood, x, params, latent, reduction="mean", beta=0.6, rec_weight=1.3):
+def compare(backend, likelihood, x, params, latent, reduction="mean", beta=0.6, rec_weight=1.3, **of_terms):
+    """of_terms: weight and latent_weight."""
     arguments = (likelihood, x, params, latent, reduction)
-    weights = {"beta": beta, "rec_weight": rec_weight}
+    weights = {"beta": beta, "rec_weight": rec_weight, **of_terms}
     truth = outcome("torch", torch.float64, *arguments, **weights)
     theirs = outcome("torch", None, *arguments, **weights)
     ours, again = (outcome(backend, None, *arguments, **weights) for _ in range(2))
@@ -269,6 +270,34 @@ def test_a_captured_step_reads_beta_and_draws_anew(backend):
     with torch.no_grad():
         kl = vk.gaussian_kl(*arguments[2:4], reduction="mean", backend="torch")
     torch.testing.assert_close(seen[2][0] - seen[1][0], 1.5 * kl, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("of_weight", cases.WEIGHT_DTYPES, ids=str)
+@pytest.mark.parametrize("form", cases.WEIGHTS)
+@pytest.mark.parametrize("likelihood", ORACLES)
+def test_weights_of_terms(backend, likelihood, form, of_weight):
+    shape = (67, 3, 6, 7)
+    weight = cases.weight(cases.WEIGHTS[form](shape), of_weight).to(DEVICE)
+    latent_weight = cases.weight(cases.WEIGHTS[form]((67, 4, 9)), of_weight).to(DEVICE)
+    settings = {"weight": weight, "latent_weight": latent_weight}
+    latent = posterior(67, (4, 9), torch.float32, True)
+    compare(backend, likelihood, *draw(likelihood, shape), latent, **settings)
+
+
+def test_a_replay_reads_the_mask(backend):
+    """A mask that is written in place is read by the next replay of the graph."""
+    x, (logits,) = draw("bernoulli", (67, 83))
+    mask, latent = torch.ones(67, 83, dtype=torch.bool, device=DEVICE), posterior(67, (19,), torch.float32)
+    loss = lambda: vk.fused_elbo(logits, x, *latent, weight=mask, reduction="none", backend=backend)  # noqa: E731
+    loss()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = loss()
+    for rows in (67, 30, 0):
+        mask[rows:] = False
+        mask[:rows] = True
+        graph.replay()
+        assert torch.equal(captured, loss())
 
 
 def test_a_kernel_that_is_new_inside_a_capture_is_refused():

@@ -21,12 +21,7 @@ KERNELS = [name for name in BACKENDS if name != "torch"]
 NAMES = "z", "loc", "logvar", "logits"
 
 
-@pytest.fixture(autouse=True)
-def poisoned():
-    """New memory is NaN, so that an element nobody wrote shows."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    yield
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.usefixtures("poisoned")
 
 
 def draw(n, k, d, dtype=torch.float32, spread=1.0, seed=0):

@@ -16,19 +16,7 @@ from vae_kernels import backends
 from vae_kernels.backends import reference
 from vae_kernels.core.objective import Draw
 
-
-@pytest.fixture(params=[name for name in BACKENDS if name != "torch"])  # on a GPU: test_gpu.py
-def backend(request):
-    return request.param
-
-
-@pytest.fixture(autouse=True)
-def poisoned():
-    """New memory is NaN, so that an element nobody wrote shows."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    assert torch.empty(1).isnan()
-    yield
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.usefixtures("poisoned")
 
 
 def outcome(backend, likelihood, x, params, latent, reduction, with_terms=True, incoming=None, **weights):
@@ -80,23 +68,30 @@ def posterior(batch, dims, dtype, prior=False, seed=1):
     return [(torch.randn(s, generator=g, dtype=torch.float64) * 0.7).to(dtype) for s in shapes]
 
 
-def compare(backend, likelihood, x, params, latent, reduction="mean", beta=0.6, rec_weight=1.3, sizes=()):
+def compare(
+    backend, likelihood, x, params, latent, reduction="mean", beta=0.6, rec_weight=1.3, sizes=(), poisoned=None,
+    **of_terms,
+):  # fmt: skip
+    """What the backend makes of the request, after a comparison. of_terms: weight and latent_weight. poisoned:
+    (x, params, latent) that the backend gets in place of the clean ones."""
     sizes = dict(sizes)  # of cases.check
-    weights = {"beta": beta, "rec_weight": rec_weight}
+    weights = {"beta": beta, "rec_weight": rec_weight, **of_terms}
     dtype = params[0].dtype
-    wide = {k: w.double() if isinstance(w, torch.Tensor) else w for k, w in weights.items()}
+    wide = {k: _widen(w) if isinstance(w, torch.Tensor) else w for k, w in weights.items()}
     truth = outcome(
         "torch", likelihood, _widen(x), [p.double() for p in params], [t.double() for t in latent], reduction, **wide
     )
     theirs = outcome("torch", likelihood, x, params, latent, reduction, **weights)
-    for with_terms in (True, False):  # without, there need be no sums of rows
-        ours = outcome(backend, likelihood, x, params, latent, reduction, with_terms, **weights)
+    given = poisoned or (x, params, latent)
+    for with_terms in (False, True):  # without, there need be no sums of rows
+        ours = outcome(backend, likelihood, *given, reduction, with_terms, **weights)
         for name, value in truth.items():
             if value is None:  # kl_per_dim, where there are no latent dims
                 assert ours[name] is None and latent[0].dim() == 1, name
             elif with_terms or name not in ("nll", "kl", "kl_per_dim"):
                 cases.check(ours[name], theirs[name], value, dtype, name, likelihood, sizes.get(name, 0.0))
         assert ours["loss"].dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    return ours
 
 
 def _widen(x):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from known import BACKENDS, compiled
 from oracles import ORACLES
 from test_bounds import elbo, linear_gaussian, log_p, posterior_of
-from test_objective import compare, outcome, poisoned, posterior  # noqa: F401 - poisoned is a fixture
+from test_objective import compare, outcome, posterior
 from torch.distributions import MultivariateNormal, kl_divergence
 
 import vae_kernels as vk

@@ -54,6 +54,8 @@ OBJECTIVES = {
     "number": lambda: objective(2, form=()),
     "row": lambda: objective(2, form=(3, 5)),
     "channel": lambda: objective(2, form=(3, 1)),
+    "sample": lambda: objective(2, form=(4, 1, 1)),
+    "bool": lambda: objective(x=lambda shape: torch.rand(shape) > 0.5),
     "elements": lambda: objective(2, dims=(2, 3)),
     "prior": lambda: objective(latent=4),
     "kl": lambda: objective(latent=1, dims=()),
@@ -62,26 +64,31 @@ OBJECTIVES = {
     "no likelihood": lambda: objective(params=0),
     "empty batch": lambda: objective(shape=(0, 3)),
 }
-WEIGHTS = {
-    "floats": lambda dims: (None, None, 0.5, 2.0),
-    "tensors": lambda dims: (torch.tensor(0.5), torch.tensor(2.0), 1.0, 1.0),
-    "by dim": lambda dims: (None, torch.rand(dims), 1.0, 1.0),
+WEIGHTS = {  # of the shapes of x and mu: rec_weight, beta, weight, latent_weight, the factors
+    "floats": lambda x, mu: (None, None, None, None, 0.5, 2.0),
+    "tensors": lambda x, mu: (torch.tensor(0.5), torch.tensor(2.0), None, None, 1.0, 1.0),
+    "by dim": lambda x, mu: (None, torch.rand(mu[1:]), None, None, 1.0, 1.0),
+    "masks": lambda x, mu: (None, None, torch.rand(x) > 0.5, torch.rand(mu) > 0.5, 1.0, 1.0),
+    "by sample": lambda x, mu: (None, None, torch.rand(x[0], *[1] * (len(x) - 1)), torch.rand(mu[1:]), 1.0, 1.0),
+    "by feature": lambda x, mu: (None, None, torch.rand(x[1:]), torch.rand(mu[0], *[1] * (len(mu) - 1)), 1.0, 1.0),
+    "one weight": lambda x, mu: (None, None, torch.tensor(2.0, dtype=torch.float64), torch.tensor(True), 1.0, 1.0),
 }
 
 
 def elbo_arguments(name, weights="floats", reduction=1, need=None, terms=True):
     x, params, likelihood, latent = OBJECTIVES[name]()
-    dims = latent[0].shape[1:] if latent else ()
+    weights = WEIGHTS[weights](*(t.shape if t is not None else () for t in (x, latent[0] if latent else None)))
     need = (1 << len(params) + len(latent)) - 1 if need is None else need
-    return x, params, likelihood, latent, *WEIGHTS[weights](dims), reduction, need, terms
+    return x, params, likelihood, latent, *weights, reduction, need, terms
 
 
-def sample_arguments(n_samples=0, dtype=torch.float32, halves=False, prior=0, packed=False):
+def sample_arguments(n_samples=0, dtype=torch.float32, halves=False, prior=0, packed=False, weight=None):
     shape = 4, 2, 3
     mu, logvar = torch.randn(4, 4, 3, dtype=dtype).chunk(2, 1) if halves else torch.randn(2, *shape, dtype=dtype)
     return (
         *layout.latent((mu, logvar)),
         [torch.randn(shape, dtype=dtype) for _ in range(prior)],
+        None if weight is None else torch.rand(weight) > 0.5,
         torch.tensor([3, 4]),
         n_samples,
     )
@@ -90,7 +97,8 @@ def sample_arguments(n_samples=0, dtype=torch.float32, halves=False, prior=0, pa
 SAMPLES = {
     "plain": {}, "samples": {"n_samples": 3}, "double": {"dtype": torch.float64}, "half": {"dtype": torch.float16},
     "halves": {"halves": True, "n_samples": 2}, "prior": {"prior": 2},
-    "packed": {"halves": True, "prior": 2, "packed": True},
+    "packed": {"halves": True, "prior": 2, "packed": True}, "mask": {"weight": (4, 2, 3), "prior": 2},
+    "mask of samples": {"weight": (4, 1, 1), "n_samples": 2},
 }  # fmt: skip
 
 
@@ -133,11 +141,11 @@ def sample_backward_arguments(wanted, **settings):
     return *incoming, *arguments, (1 << 2 + len(arguments[2])) - 1, settings.get("packed", False)
 
 
-def position_arguments(shape=(4, 3, 5, 2), order=None, dtype=torch.float32):
+def position_arguments(shape=(4, 3, 5, 2), order=None, dtype=torch.float32, weight=None):
     logits = torch.randn(shape, dtype=dtype)
     x = torch.randint(3, (shape[0], *shape[2:]))
     x, (logits,) = layout.likelihood(x, (logits if order is None else order(logits),))
-    return "categorical", x, logits
+    return "categorical", x, logits, None if weight is None else torch.rand(weight) > 0.5
 
 
 def position_backward_arguments(**settings):
@@ -160,6 +168,7 @@ def mixture_backward_arguments(need, **settings):
 POSITIONS = {
     "plain": {}, "vectors": {"shape": (4, 3)}, "empty batch": {"shape": (0, 3, 2)}, "double": {"dtype": torch.float64},
     "half": {"dtype": torch.float16}, "channels_last": {"order": channels_last}, "rows apart": {"order": rows_apart},
+    "mask": {"weight": (4, 5, 2)}, "mask of positions": {"weight": (5, 2)},
 }  # fmt: skip
 
 
@@ -191,12 +200,13 @@ def test_the_fake_is_the_real_result_without_its_values(op, arguments):
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("name", ["plain", "half", "channels_last", "row", "prior", "kl"])
 def test_opcheck_of_the_objective(prefix, name):
-    opcheck(getattr(OPS, prefix + "elbo").default, elbo_arguments(name, "tensors"))
-    opcheck(getattr(OPS, prefix + "elbo_backward").default, backward_arguments(name, "tensors"))
+    for weights in ("tensors",) if name in ("channels_last", "kl") else ("tensors", "masks"):
+        opcheck(getattr(OPS, prefix + "elbo").default, elbo_arguments(name, weights))
+        opcheck(getattr(OPS, prefix + "elbo_backward").default, backward_arguments(name, weights))
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-@pytest.mark.parametrize("name", ["plain", "half", "packed", "prior"])
+@pytest.mark.parametrize("name", ["plain", "half", "packed", "prior", "mask"])
 def test_opcheck_of_the_sample(prefix, name):
     opcheck(getattr(OPS, prefix + "sample").default, (*sample_arguments(**SAMPLES[name]), True))
     opcheck(getattr(OPS, prefix + "sample_backward").default, sample_backward_arguments((True, True), **SAMPLES[name]))
@@ -210,7 +220,7 @@ def test_opcheck_of_the_mixture(prefix, need):
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-@pytest.mark.parametrize("name", ["plain", "half", "channels_last"])
+@pytest.mark.parametrize("name", ["plain", "half", "channels_last", "mask"])
 def test_opcheck_of_position(prefix, name):
     opcheck(getattr(OPS, prefix + "position").default, position_arguments(**POSITIONS[name]))
     opcheck(getattr(OPS, prefix + "position_backward").default, position_backward_arguments(**POSITIONS[name]))

@@ -40,6 +40,42 @@ def pairs(backends, few=INTERPRETED):
     return [(b, name) for b in backends if b != "torch" for name in ORACLES if b != "triton" or name in few]
 
 
+# shape of a weight against x [B, C, H, W], or against mu
+WEIGHTS = {
+    "number": lambda s: (),
+    "row": lambda s: s[1:],
+    "last": lambda s: s[-1:],
+    "one_batch": lambda s: (1, *s[1:]),
+    "sample": lambda s: (s[0], *[1] * (len(s) - 1)),
+    "pixel": lambda s: (s[0], 1, *s[2:]),
+    "element": lambda s: s,
+}
+WEIGHT_DTYPES = [torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+def weight(shape, dtype, seed=3):
+    """A weight that is 0 for a third of the terms. Its first number is 0, and the weights of the last sample are 0."""
+    g = torch.Generator().manual_seed(seed)
+    w = torch.rand(shape, generator=g) * 2 * (torch.rand(shape, generator=g) > 1 / 3)
+    if w.numel() > 1:
+        w.view(-1)[0] = 0
+        w[-1] = 0 if w.dim() > 1 or len(w) > 2 else w[-1]
+    return w > 0 if dtype == torch.bool else w.to(dtype)
+
+
+def poisoned(t, keep, seed=4):
+    """t, with NaN, inf and -inf where `keep`, which broadcasts to t, is False. An integer becomes -100, or 200."""
+    g = torch.Generator().manual_seed(seed)
+    what = torch.randint(0, 3, t.shape, generator=g)
+    if t.dtype == torch.bool:
+        return t
+    if t.is_floating_point():
+        poison = torch.tensor([float("nan"), float("inf"), float("-inf")], dtype=t.dtype)[what]
+    else:
+        poison = torch.full_like(t, 200 if t.dtype == torch.uint8 else -100)
+    return torch.where(keep, t, poison)
+
+
 # each takes a contiguous tensor [B, C, H, W] and gives an equal one that lies differently in memory
 LAYOUTS = {
     "channels_last": lambda t: t.contiguous(memory_format=torch.channels_last),

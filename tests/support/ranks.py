@@ -147,13 +147,14 @@ def check_noise_of_ranks():
     assert not torch.isin(both[0], both[1]).any()
 
 
-def step(recon, obs, x, mu, logvar, m, v, beta, reduction, seed=9):
+def step(recon, obs, x, mu, logvar, m, v, beta, reduction, seed=9, weight=None, latent_weight=None):
     """All that a step gives: terms, sample, and gradients of all inputs."""
     inputs = [t.detach().requires_grad_() for t in (recon, obs, mu, logvar, m, v)]
     recon, obs, mu, logvar, m, v = inputs
     torch.manual_seed(seed)
-    z, kl = vk.sample_kl(mu, logvar, prior=(m, v), n_samples=2)
+    z, kl = vk.sample_kl(mu, logvar, prior=(m, v), latent_weight=latent_weight, n_samples=2)
     settings = {"likelihood": "gaussian", "obs_logvar": obs, "beta": beta, "rec_weight": 0.5, "reduction": reduction}
+    settings |= {"weight": weight, "latent_weight": latent_weight}
     terms = vk.fused_elbo(recon, x, mu, logvar, prior=(m, v), return_terms=True, **settings)
     moments = torch.cat((mu, logvar), 1).detach()
     both = vk.sample_kl(moments, n_samples=None)[0]
@@ -181,11 +182,31 @@ def check_dtensor():
                 assert all(isinstance(t, DTensor) for t in ours)
                 assert all(t.placements == (place,) for t in ours[3:5] + ours[7:8])
                 close([t.full_tensor() for t in ours], expected)
+            check_weights_of_dtensors(mesh, (recon, obs, x, mu, logvar, m, v, beta, reduction))
     logits = torch.randn(7, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     levels = torch.arange(21).view(7, 3).remainder(5).to(torch.uint8)  # of a likelihood whose recon is wider than x
     settings = {"likelihood": "categorical", "reduction": "mean"}
     ours = vk.nll(*(distribute_tensor(t, mesh, [Shard(0)]) for t in (logits, levels)), **settings)
     close(ours.full_tensor(), vk.nll(logits, levels, **settings))
+
+
+def check_weights_of_dtensors(mesh, arguments):
+    """A weight with a number for each sample is shared out as x is; any other is the same on every rank. A plain tensor
+    is taken for the same on every rank."""
+    recon, obs, x, mu, logvar, m, v, beta, reduction = arguments
+    g = torch.Generator().manual_seed(4)
+    weights = [torch.rand(s, generator=g) > 0.4 for s in (x.shape, (len(x), 1), x.shape[1:], (1, *x.shape[1:]))]
+    latents = [torch.rand(s, generator=g) > 0.4 for s in (mu.shape, mu.shape[1:], (len(mu), 1), ())]
+    shared_out = [distribute_tensor(t, mesh, [Shard(0)]) for t in (recon, x, mu, logvar)]
+    whole = [distribute_tensor(t, mesh, [Replicate()]) for t in (obs, m, v, beta)]
+    for weight, latent_weight in zip(weights, latents, strict=True):
+        given = {"weight": weight, "latent_weight": latent_weight}
+        expected = step(*arguments, **given)
+        places = {k: [Shard(0) if w.dim() == 2 and len(w) == len(x) else Replicate()] for k, w in given.items()}
+        as_dtensors = {k: distribute_tensor(w, mesh, places[k]) for k, w in given.items()}
+        for form in (given, as_dtensors):
+            ours = step(shared_out[0], whole[0], *shared_out[1:], *whole[1:], reduction, **form)
+            close([t.full_tensor() for t in ours], expected)
 
 
 def check_dtensor_refusals():

@@ -2,6 +2,7 @@
 
 objective.py  the request that functional.py makes and that every backend takes
 checks.py     bad input is an error here
+weights.py    the same for weight and latent_weight
 ranges.py     checks of Python numbers
 layout.py     tensors in the layouts that the kernels read
 noise.py      the noise, as a function of seed, offset and element

@@ -5,9 +5,7 @@ shapes, dtypes and devices only. So they never wait for a device, and a compiler
 """
 
 import math
-import sys
 from difflib import get_close_matches
-from numbers import Real
 from typing import Any
 
 import torch
@@ -16,14 +14,15 @@ from ..formulas import ALL, ELEMENT, POSITION
 from ..likelihoods import Likelihood, by_name, labels_of
 from .control import current
 from .pairs import FreeBits, Shard
+from .ranges import number
 
-_FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-_SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
-_LEVELS = (torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64, *_SIGNED)
-TARGETS = (*_FLOATS, *_LEVELS)
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
+_LEVELS = (torch.bool, *_INTEGERS)
+TARGETS = COUNTS = (*FLOATS, *_LEVELS)  # COUNTS is the name of version 0.1
 
 
-def tensor(name, t, dtypes=_FLOATS):
+def tensor(name, t, dtypes=FLOATS):
     if not isinstance(t, torch.Tensor):
         raise TypeError(f"{name}: got {type(t).__name__}, expected a tensor")
     if t.is_nested or t.layout is not torch.strided:
@@ -108,16 +107,24 @@ def parameters(recon, x, likelihood, obs_logvar):
         on_device_of("x", x, labels[name], p)
     first, *others = formula.PARAMETERS
     if given[first].shape != x.shape:
-        raise ValueError(
-            f"{labels[first]}: got shape {tuple(given[first].shape)}, expected that of x, {tuple(x.shape)}: "
-            "nothing is broadcast here"
-        )
+        raise ValueError(_other_shape(labels[first], given[first], x))
     for name in others:
         if name in given:
             broadcasts(labels[name], given[name].shape, "x", x.shape)
     if obs_logvar is not None:
         given["logvar"] = _observation(obs_logvar, given[first], x, likelihood, labels.get("logvar"))
     return _in_order(given, formula, given[first])
+
+
+def _other_shape(label, t, x):
+    text = f"{label}: got shape {tuple(t.shape)}, expected that of x, {tuple(x.shape)}: "
+    if t.shape[1:] != x.shape:
+        return text + "nothing is broadcast here"
+    k = len(t)
+    return text + (
+        f"for {k} samples of each x, give recon.flatten(0, 1), x.expand({k}, *x.shape).flatten(0, 1) and "
+        f"kl.repeat({k}); vae_kernels.iwae takes n_samples"
+    )
 
 
 def _in_order(given, formula, like):
@@ -182,6 +189,8 @@ def _observation(obs_logvar, loc, x, likelihood, label):
 def posterior(mu: Any, logvar: Any, prior: Any) -> tuple[torch.Tensor, ...]:
     """(mu, logvar) or (mu, logvar, prior_mu, prior_logvar), checked against each other."""
     tensor("mu", mu)
+    if logvar is None:
+        raise TypeError("logvar: got None, expected a tensor; one tensor [B, 2L, ...] with both is given as moments=")
     tensor("logvar", logvar)
     if mu.dim() == 0:
         raise ValueError("mu: got a 0-d tensor, expected the batch as dimension 0")
@@ -215,7 +224,7 @@ def moments(t, name="moments", **others):
 def latent(mu, logvar, kl, prior, batch):
     """The latent term's tensors, from mu and logvar, or from kl."""
     if kl is None:
-        if mu is None or logvar is None:
+        if mu is None:
             raise ValueError(
                 "mu, logvar, kl: expected mu and logvar, or kl, or moments; for the likelihood alone there is nll()"
             )
@@ -234,15 +243,6 @@ def latent(mu, logvar, kl, prior, batch):
         )
     on_device_of("x", batch, name, tensors[0])
     return tensors
-
-
-def number(name, value):
-    if isinstance(value, bool) or not isinstance(value, (int, float, Real)):  # a number of numpy is a Real
-        raise TypeError(f"{name}: got {type(value).__name__}, expected a number or a tensor")
-    value = value if isinstance(value, int) else float(value)
-    if not -sys.float_info.max <= value <= sys.float_info.max:
-        got = value if isinstance(value, float) else f"an integer of {value.bit_length()} bits"
-        raise ValueError(f"{name}: got {got}, expected a finite number")
 
 
 def flag(name, value):
@@ -265,39 +265,6 @@ def weight(name, value, like, dims=()):
     number(name, value)
     if value < 0:
         raise ValueError(f"{name}: got {value}, expected a number >= 0")
-
-
-def term_weight(name, w, like, like_name, factor):
-    """The weight of the terms of `like`: a bool or floating tensor that broadcasts to `like`. `factor` is the name of
-    the argument that takes one number for all terms."""
-    if not isinstance(w, torch.Tensor):
-        raise TypeError(
-            f"{name}: got {type(w).__name__}, expected a tensor, bool or floating, that broadcasts to {like_name}; "
-            f"{factor} takes a number"
-        )
-    if not w.dtype.is_floating_point and w.dtype != torch.bool:
-        raise TypeError(
-            f"{name}: got dtype {w.dtype}, expected a mask, {name}.bool(), or weights of a floating point type"
-        )
-    tensor(name, w, (*_FLOATS, torch.bool))
-    on_device_of(like_name, like, name, w)
-    by_sample = len(w.shape) == 1 and like.dim() > 1 and len(w) == len(like) and len(w) not in (1, like.shape[-1])
-    if by_sample:  # the likeliest mistake: torch broadcasts the last dimensions
-        ones = ", 1" * (like.dim() - 1)
-        raise ValueError(
-            f"{name}: got shape {tuple(w.shape)}, expected one that broadcasts to {like_name}, {tuple(like.shape)}; a "
-            f"weight for each sample has the shape ({len(w)}{ones})"
-        )
-    broadcasts(name, w.shape, like_name, like.shape)
-
-
-def weight_of_positions(w, levels):
-    """Refuse a weight for each level, which torch.nn.functional.cross_entropy takes."""
-    if isinstance(w, torch.Tensor) and tuple(w.shape) == (levels,) and levels > 1:
-        raise ValueError(
-            f"weight: got shape ({levels},), one number for each level; expected a weight for each position, which "
-            "broadcasts to x. Write weight[x] for the weight of each level, or weight[None] for one row of positions"
-        )
 
 
 def free_bits(value, units):

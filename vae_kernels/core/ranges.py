@@ -1,6 +1,17 @@
 """Checks of Python numbers: each raises ValueError or TypeError that names the argument."""
 
-from . import checks
+import sys
+from numbers import Real
+
+
+def number(name, value):
+    """A finite number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, Real)):  # a number of numpy is a Real
+        raise TypeError(f"{name}: got {type(value).__name__}, expected a number or a tensor")
+    value = value if isinstance(value, int) else float(value)
+    if not -sys.float_info.max <= value <= sys.float_info.max:
+        got = value if isinstance(value, float) else f"an integer of {value.bit_length()} bits"
+        raise ValueError(f"{name}: got {got}, expected a finite number")
 
 
 def count(name, value, least=0):
@@ -14,14 +25,14 @@ def count(name, value, least=0):
 
 def fraction(name, value, most_included=True):
     """A number in [0, 1], or in [0, 1)."""
-    checks.number(name, value)
+    number(name, value)
     if not (0 <= value <= 1 if most_included else 0 <= value < 1):
         raise ValueError(f"{name}: got {value}, expected a number in [0, 1{']' if most_included else ')'}")
     return value
 
 
 def positive(name, value):
-    checks.number(name, value)
+    number(name, value)
     if value <= 0:
         raise ValueError(f"{name}: got {value}, expected a number > 0")
     return value

@@ -39,8 +39,8 @@ class ElboTerms:
     """The loss and its terms, in nats. All terms are detached; only `loss` has a gradient.
 
     loss        0-d, or [B] with reduction="none": rec_weight * nll + sum_d beta_d * kl_d, reduced
-    nll         [B]: -log p(x|z), unweighted
-    kl          [B]: KL(q(z|x) || p(z)), unweighted
+    nll         [B]: -log p(x|z), with weight and without rec_weight
+    kl          [B]: KL(q(z|x) || p(z)), with latent_weight and without beta
     kl_per_dim  [latent dims]: the KL of each dimension, the mean over the batch; None if `kl=` gave only sums
 
     ElboTerms is a dataclass and a node of torch's pytrees. The tensors are its leaves, so DDP, FSDP2, torch.func and

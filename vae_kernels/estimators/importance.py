@@ -3,18 +3,40 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args, overload
 
 import torch
+from typing_extensions import Unpack
 
 from .. import functional
-from ..core import checks, layout
+from ..core import checks, layout, weights
+from ..core.control import current
 from ..core.objective import REDUCTIONS
+from ..core.terms import ElboTerms
 from ..priors import log_posterior, log_prior
-from ..typing import Backend, IwaeEstimator, LikelihoodLike, Model, Number, PriorLike, Recon, Reduction
+from ..typing import Backend, IwaeEstimator, IwaeSettings, LikelihoodLike, Model, Number, PriorLike, Recon, Reduction
 
 ESTIMATORS: tuple[IwaeEstimator, ...] = get_args(IwaeEstimator)
 """The names that `estimator=` of iwae takes."""
+
+
+# fmt: off
+@overload
+def iwae(
+    decoder: Callable[[torch.Tensor], Recon], x: torch.Tensor, mu: torch.Tensor | None = None,
+    logvar: torch.Tensor | None = None, *, return_terms: Literal[False] = False, **settings: Unpack[IwaeSettings],
+) -> torch.Tensor: ...
+@overload
+def iwae(
+    decoder: Callable[[torch.Tensor], Recon], x: torch.Tensor, mu: torch.Tensor | None = None,
+    logvar: torch.Tensor | None = None, *, return_terms: Literal[True], **settings: Unpack[IwaeSettings],
+) -> ElboTerms: ...
+@overload
+def iwae(
+    decoder: Callable[[torch.Tensor], Recon], x: torch.Tensor, mu: torch.Tensor | None = None,
+    logvar: torch.Tensor | None = None, *, return_terms: bool, **settings: Unpack[IwaeSettings],
+) -> torch.Tensor | ElboTerms: ...
+# fmt: on
 
 
 def iwae(
@@ -29,15 +51,20 @@ def iwae(
     prior: PriorLike = None,
     likelihood: LikelihoodLike = "bernoulli",
     obs_logvar: Number | None = None,
+    weight: torch.Tensor | None = None,
+    beta: Number = 1.0,
     reduction: Reduction = "mean",
+    return_terms: bool = False,
     generator: torch.Generator | None = None,
     backend: Backend = "auto",
-) -> torch.Tensor:
+) -> torch.Tensor | ElboTerms:
     """The importance-weighted bound as a loss, in nats (Burda et al. 2016, arXiv:1509.00519):
 
-        loss_b = -log 1/K sum_k w_bk,      w_bk = p(x_b|z_bk) p(z_bk) / q(z_bk|x_b),      z_bk ~ q(z|x_b)
+        loss_b = -log 1/K sum_k w_bk,    w_bk = p(x_b|z_bk) (p(z_bk) / q(z_bk|x_b))^beta,    z_bk ~ q(z|x_b)
 
-    K = 1 is a Monte Carlo estimate of -ELBO. The expectation of the loss falls with K, down to -log p(x).
+    K = 1 is a Monte Carlo estimate of -ELBO. The expectation of the loss falls with K, down to -log p(x). With a mask
+    as weight, the loss is a bound of -log p(x_observed). With another weight, or a beta other than 1, the loss bounds
+    no log p(x).
 
         loss = vk.iwae(decoder, x, mu, logvar, n_samples=8, estimator="dreg")
 
@@ -52,7 +79,10 @@ def iwae(
             the doubly reparameterized gradient, has no bias, and becomes better with K (Tucker et al. 2019,
             arXiv:1810.04152). "stl" and "dreg" are 0 where q(z|x) is the true posterior.
         prior: None for N(0, I), a pair (mu, logvar) that broadcasts to mu, or a module of vae_kernels.priors.
-        likelihood, obs_logvar, reduction, generator, backend: as in fused_elbo and sample_kl.
+        beta: a float, a 0-d tensor or a control, such as a warm-up.
+        likelihood, obs_logvar, weight, reduction, generator, backend: as in fused_elbo and sample_kl.
+        return_terms: give ElboTerms in place of the loss. Their nll and kl are the means over the K samples of
+            -log p(x|z) and log q(z|x) - log p(z). Their kl_per_dim is None.
 
     Returns:
         The loss: 0-d, or [B] with reduction="none".
@@ -62,18 +92,23 @@ def iwae(
     """
     checks.choice("reduction", reduction, REDUCTIONS)
     checks.choice("estimator", estimator, ESTIMATORS)
+    checks.flag("return_terms", return_terms)
     if n_samples is None:
         raise ValueError("n_samples: got None, expected an integer >= 1")
     if moments is not None:
         mu, logvar = layout.halves(checks.moments(moments, mu=mu, logvar=logvar))
     posterior = checks.latent(mu, logvar, None, None, checks.tensor("x", x, checks.TARGETS))
-    settings = prior, likelihood, obs_logvar, generator, backend
-    z, log_w = _log_weights(decoder, x, posterior, n_samples, settings, score=estimator == "standard")
+    beta = current(beta)
+    checks.weight("beta", beta, x)
+    settings = prior, likelihood, obs_logvar, weight, generator, backend
+    z, nll, log_ratio = _log_terms(decoder, x, posterior, n_samples, settings, score=estimator == "standard")
+    log_w = layout.weight(beta) * log_ratio - nll
     if estimator == "dreg" and z.requires_grad:
         share = log_w.detach().softmax(0)
         z.register_hook(lambda grad: grad * share.reshape(*share.shape, *[1] * (z.dim() - 2)).to(grad.dtype))
     loss = math.log(n_samples) - torch.logsumexp(log_w, 0)
-    return loss if reduction == "none" else getattr(loss, reduction)()
+    loss = loss if reduction == "none" else getattr(loss, reduction)()
+    return ElboTerms(loss, nll.mean(0), -log_ratio.mean(0), None) if return_terms else loss
 
 
 @dataclass(frozen=True)
@@ -96,6 +131,7 @@ def log_marginal_likelihood(
     x: torch.Tensor,
     n_samples: int = 5000,
     *,
+    weight: torch.Tensor | None = None,
     chunk: int | None = None,
     generator: torch.Generator | None = None,
 ) -> LogMarginalLikelihood:
@@ -109,6 +145,8 @@ def log_marginal_likelihood(
         model: a VAE, or an object with the attributes encode, decode, likelihood, obs_logvar, prior and backend of one.
         x: [B, ...] as the model takes it.
         n_samples: N, at least 2.
+        weight: None, or a mask that broadcasts to x. The result is then log p(x_observed): where the mask is False, the
+            model gets 0 in place of x, and the likelihood does not count x.
         chunk: how many samples of each x to decode at once. None: as many as make 4096 rows.
         generator: a torch.Generator on the device of x, or None for torch's default generator.
 
@@ -119,16 +157,20 @@ def log_marginal_likelihood(
         if (value is not None or name == "n_samples") and (not isinstance(value, int) or value < least):
             raise ValueError(f"{name}: got {value!r}, expected an integer >= {least}")
     chunk = min(n_samples, chunk or max(1, 4096 // max(1, len(x))))
+    if weight is not None:
+        weights.check_mask("weight", weight, x, "x")
+        x = torch.where(weight, x, x.new_zeros(()))
     posterior = model.encode(x)
     decode: Callable[..., Recon] = model.decode
     if getattr(model, "autoregressive", False):
         with_x: Callable[..., Recon] = model.decode
         decode = lambda z: with_x(z, _copies(x, len(z) // len(x)))  # noqa: E731
-    settings = model.prior, model.likelihood, model.obs_logvar, generator, model.backend
+    settings = model.prior, model.likelihood, model.obs_logvar, weight, generator, model.backend
     first = second = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)  # log sum w, log sum w^2
     for done in range(0, n_samples, chunk):
         k = min(chunk, n_samples - done)
-        log_w = _log_weights(decode, x, posterior, k, settings, score=True)[1].double()
+        _, nll, log_ratio = _log_terms(decode, x, posterior, k, settings, score=True)
+        log_w = (log_ratio - nll).double()
         first = torch.logaddexp(first, torch.logsumexp(log_w, 0))
         second = torch.logaddexp(second, torch.logsumexp(2 * log_w, 0))
     effective = torch.exp(2 * first - second)
@@ -137,25 +179,32 @@ def log_marginal_likelihood(
     return LogMarginalLikelihood(first - math.log(n_samples), variance.sqrt(), effective)
 
 
-def _log_weights(decoder, x, posterior, k, settings, score):
-    """z [K, B, ...] and log w = log p(x|z) + log p(z) - log q(z|x) [K, B]. Without `score`, log q has a gradient by z
-    only, not by mu and logvar."""
+def _log_terms(decoder, x, posterior, k, settings, score):
+    """z [K, B, ...]; -log p(x|z) and log p(z) - log q(z|x), [K, B]. Without `score`, log q has a gradient by z only,
+    not by mu and logvar."""
     mu, logvar = posterior
-    prior, likelihood, obs_logvar, generator, backend = settings
+    prior, likelihood, obs_logvar, weight, generator, backend = settings
     z, eps, logvar = functional.sample_and_noise(mu, logvar, k, generator, None, backend)
     flat = z.flatten(0, 1)
     recon = decoder(flat)
     copies = _copies(x, k)
-    if isinstance(obs_logvar, torch.Tensor) and obs_logvar.dim() == x.dim() and len(obs_logvar) == len(x) != 1:
-        obs_logvar = obs_logvar.expand(k, *obs_logvar.shape).flatten(0, 1)
-    nll = functional.nll(recon, copies, likelihood=likelihood, obs_logvar=obs_logvar, backend=backend).reshape(k, -1)
+    obs_logvar, weight = (_copies_beside(x, k, t) for t in (obs_logvar, weight))
+    nll = functional.nll(
+        recon, copies, likelihood=likelihood, obs_logvar=obs_logvar, weight=weight, backend=backend
+    ).reshape(k, -1)
     log_q = log_posterior(eps, logvar) if score else _PathOnly.apply(z, eps, logvar.detach())
-    return z, log_prior(prior, z) - log_q - nll
+    return z, nll, log_prior(prior, z) - log_q
 
 
 def _copies(x, k):
     """x, k times, one copy after the other: [k B, ...]."""
     return x.expand(k, *x.shape).reshape(-1, *x.shape[1:])
+
+
+def _copies_beside(x, k, t):
+    """t, beside k copies of x: a tensor with a part for each sample is copied too."""
+    by_sample = isinstance(t, torch.Tensor) and t.dim() == x.dim() and len(t) == len(x) != 1
+    return _copies(t, k) if by_sample else t
 
 
 class _PathOnly(torch.autograd.Function):

@@ -13,7 +13,7 @@ from torch import nn
 from typing_extensions import Unpack
 
 from .. import functional
-from ..core import checks
+from ..core import checks, weights
 from ..core.terms import ElboTerms
 from ..likelihoods import by_name, formula_of
 from ..priors import Prior
@@ -162,6 +162,8 @@ class VAE(Settings):
         x: torch.Tensor,
         *,
         beta: Number | None = None,
+        weight: torch.Tensor | None = None,
+        latent_weight: torch.Tensor | None = None,
         reduction: Reduction = "mean",
         generator: torch.Generator | None = None,
         shard: ShardLike | None = None,
@@ -169,42 +171,54 @@ class VAE(Settings):
     ) -> torch.Tensor | ElboTerms:
         """The objective of a batch in nats, with one posterior sample for each x: the mean over the batch, a scalar.
 
-        x:            [B, ...], float or uint8, which the loss reads as x/255. Counts may be int16 and int32 too; counts
-                      are not scaled.
+        x:            [B, ...], of the types that `fused_elbo` takes. uint8 is read as x/255, unless x has counts or
+                      levels.
         beta:         None for the module's own beta; or a float, a 0-d tensor or a control.
+        weight:       as in `fused_elbo`: a mask, or a weight for each element, feature or sample. Where the weight is
+                      0, the encoder and an autoregressive decoder get 0 in place of x, so that a NaN does not reach
+                      them. An encoder that must tell a missing x from an x of 0 needs the mask as an input: give the
+                      encoder x and the mask in one tensor, and call `fused_elbo` yourself.
+        latent_weight: as in `fused_elbo`: of the KL of each latent dimension.
         reduction:    as in `fused_elbo`.
         shard:        as in `sample_kl`: the place of x in a batch that is split over ranks.
         return_terms: give an ElboTerms, as `fused_elbo` does, with nll [B], kl [B] and kl_per_dim [L, ...]. kl_per_dim
                       is None if the KL is a Monte Carlo estimate.
         """
         beta = self.beta if beta is None else beta
+        seen = x if weight is None else _observed(x, weight)
         shared: dict[str, Any] = {
             "likelihood": self.likelihood,
             "obs_logvar": self.obs_logvar,
             "beta": beta,
             "rec_weight": self.rec_weight,
+            "weight": weight,
             "free_bits": self.free_bits,
             "reduction": reduction,
             "backend": self.backend,
         }
         draw: dict[str, Any] = {"generator": generator, "shard": shard, "backend": self.backend}
-        decoder_x = x if self.autoregressive else None
+        decoder_x = seen if self.autoregressive else None
         closed_form = not isinstance(self.prior, Prior) or self.prior.closed_form
         if (return_terms or self.free_bits is not None) and closed_form:
-            mu, logvar = self.encode(x)
+            mu, logvar = self.encode(seen)
             recon = self.decode(functional.reparameterize(mu, logvar, **draw), decoder_x)
-            shared |= {"prior": self.prior, "return_terms": return_terms}
+            shared |= {"prior": self.prior, "return_terms": return_terms, "latent_weight": latent_weight}
             return functional.fused_elbo(recon, x, mu, logvar, **shared)
         # One kernel gives the sample and the KL: mu and logvar are read once, and get one gradient from one kernel.
-        z, kl = functional.sample_kl(*self._posterior(x), prior=self.prior, **draw)
+        draw |= {"prior": self.prior, "latent_weight": latent_weight}
+        z, kl = functional.sample_kl(*self._posterior(seen), **draw)
         return functional.fused_elbo(self.decode(z, decoder_x), x, kl=kl, return_terms=return_terms, **shared)
 
     @torch.no_grad()
-    def reconstruct(self, x: torch.Tensor) -> torch.Tensor:
+    def reconstruct(self, x: torch.Tensor, *, weight: torch.Tensor | None = None) -> torch.Tensor:
         """x [B, ...] -> the mean of the likelihood, decoded from the posterior mean, in the shape of x. No gradient.
 
-        With "categorical" the result is the mean level, between 0 and K-1.
+        With "categorical" the result is the mean level, between 0 and K-1. weight: None, or a mask that broadcasts to
+        x. Where the mask is False, the encoder gets 0 in place of x, and the result fills x in.
         """
+        if weight is not None:
+            weights.check_mask("weight", weight, x, "x")
+            x = _observed(x, weight)
         mu, _ = self.encode(x)
         return self._mean(self.decode(mu))
 
@@ -241,3 +255,9 @@ class VAE(Settings):
         shape = f", latent_shape={self.latent_shape}" if self.latent_shape else ""
         autoregressive = ", autoregressive=True" if self.autoregressive else ""
         return f"likelihood={self.likelihood!r}, {self.shown()}{shape}{autoregressive}, backend={self.backend!r}"
+
+
+def _observed(x, weight):
+    """x, with 0 where the weight is 0."""
+    weights.check("weight", weight, x, "x", "rec_weight")
+    return torch.where(weight != 0, x, x.new_zeros(()))

@@ -9,7 +9,7 @@ import torch
 from ..formulas import ALL
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "uint8": torch.uint8}
-PARTS = ("objective", "loss", "nll", "free bits", "decomposition", "sample")
+PARTS = ("objective", "loss", "nll", "masked nll", "weighted nll", "free bits", "decomposition", "sample")
 DIRECTIONS = ("both", "forward", "backward")
 
 
@@ -19,9 +19,10 @@ class Case:
 
     batch, dims, latents: recon and x are [batch, dims], mu and logvar [batch, latents].
     part:      "objective" is the sampling, the likelihood and the KL; "loss" is the objective without the sampling;
-               "nll" is the likelihood alone (latents = 0); "free bits" is the loss with free bits in each latent
-               dimension; "decomposition" is the KL of a beta-TCVAE (dims = 0; params is z); "sample" is z and its KL
-               alone (dims = 0).
+               "nll" is the likelihood alone (latents = 0); "masked nll" and "weighted nll" are the same with a bool
+               and a float32 weight for each element; "free bits" is the loss with free bits in each latent dimension;
+               "decomposition" is the KL of a beta-TCVAE (dims = 0; params is z); "sample" is z and its KL alone
+               (dims = 0).
     likelihood, outputs: the name, and how many of its parameters the decoder gives.
     dtype, x:  the dtype of the reconstruction and the latents, and the dtype of the target.
     direction: "both" is forward and backward; "backward" is timed alone, after an untimed forward pass.
@@ -78,12 +79,13 @@ class Tensors:
 
 
 def parse_shape(text, part="objective"):
-    """(batch, dims, latents) of "128x784/20" or "128x784x20". The part "nll" has no latents: "128x784"."""
-    names, example = ("batch x dims / latents", "128x784/20") if part != "nll" else ("batch x dims", "128x784")
-    found = re.fullmatch(r"(\d+)x(\d+)" + (r"[x/](\d+)" if part != "nll" else ""), text)
+    """(batch, dims, latents) of "128x784/20" or "128x784x20". A part "nll" has no latents: "128x784"."""
+    alone = part.endswith("nll")
+    names, example = ("batch x dims", "128x784") if alone else ("batch x dims / latents", "128x784/20")
+    found = re.fullmatch(r"(\d+)x(\d+)" + ("" if alone else r"[x/](\d+)"), text)
     if not found or not all(sizes := tuple(map(int, found.groups()))):
         raise ValueError(f"shape: got {text!r}, expected {names}, all of them positive: {example}")
-    return (*sizes, 0) if part == "nll" else sizes
+    return (*sizes, 0) if alone else sizes
 
 
 def needed(likelihood):
@@ -106,7 +108,7 @@ def draw(case, seed=0):
         return Tensors((z.to(dtype),), None, *latents)
     x, params = DRAW.get(case.likelihood, draw_reals)(case, g)
     x, params = as_stored(x, case), tuple(p.to(dtype) for p in params)
-    return Tensors(params, x) if case.part == "nll" else Tensors(params, x, *latents)
+    return Tensors(params, x) if case.part.endswith("nll") else Tensors(params, x, *latents)
 
 
 def as_stored(x, case):
@@ -160,6 +162,7 @@ def least_bytes(case, tensors):
     size = lambda *ts: sum(t.numel() * t.element_size() for t in ts)  # noqa: E731
     sampled = size(tensors.mu) if case.part in ("objective", "sample") else 0  # z
     once = size(*tensors.wanted()) + (0 if tensors.x is None else size(tensors.x)) + sampled
+    once += {"masked nll": 1, "weighted nll": 4}.get(case.part, 0) * case.batch * case.dims
     if case.direction == "forward":
         return once
     # The gradients are written. If z was sampled, the backward pass also reads the gradient of z, mu and logvar.

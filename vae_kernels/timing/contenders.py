@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from .. import functional
-from . import helpers, rivals
+from . import helpers, masks, rivals
 
 EAGER, COMPILE, OURS, COPY = "eager", "torch.compile", "vae_kernels", "copy"
 
@@ -52,6 +52,8 @@ def eagers(case):
         return {"by hand": rivals.sample_alone}
     if case.part == "decomposition":
         return {"by hand": helpers.decomposition_by_hand(case.batch)}
+    if case.part in masks.PARTS:
+        return masks.by_hand(case)
     key, sampled = (case.likelihood, case.outputs), case.part == "objective"
     if case.part in ("nll", "free bits"):
         made = {"nll": rivals.nll_alone, "free bits": helpers.free_bits_by_hand}[case.part]
@@ -70,6 +72,9 @@ def ours(case, backend):
 
     def packed(params):
         return params[0] if len(params) == 1 else params
+
+    if case.part in masks.PARTS:
+        return {"nll, weight": masks.ours(case, backend)}
 
     def nll(params, x, mu, logvar):
         return functional.nll(packed(params), x, reduction="mean", **settings), None

@@ -86,9 +86,13 @@ def negative_binomial(x, log_mean, log_theta):
 
 
 def zinb(x, log_mean, log_theta, logits):
+    return zinb_of_each(x, log_mean, log_theta, logits).sum()
+
+
+def zinb_of_each(x, log_mean, log_theta, logits):
     log_p = _log_negative_binomial(x, log_mean, log_theta)
     rest = F.logsigmoid(-logits)
-    return -torch.where(x == 0, torch.logaddexp(F.logsigmoid(logits), rest + log_p), rest + log_p).sum()
+    return -torch.where(x == 0, torch.logaddexp(F.logsigmoid(logits), rest + log_p), rest + log_p)
 
 
 def scvi_zinb(x, log_mean, log_theta, logits, eps=1e-8):

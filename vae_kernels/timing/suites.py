@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 
 from ..formulas import ALL
-from . import steps
+from . import masks, steps
 from .case import Case, needed
 from .measure import measure
 from .rivals import RIVALS
@@ -68,6 +68,17 @@ def helpers():
         yield from (Case(*size, part=part) for part in ("free bits", "loss"))
 
 
+def masked():
+    """The likelihood with a weight for each element, and without."""
+    for likelihood, outputs, size in (
+        ("bernoulli", 1, (256, 3072)),
+        ("gaussian", 2, (256, 3072)),
+        ("zinb", 3, (128, 2000)),
+    ):
+        for part in ("nll", *masks.PARTS):
+            yield Case(*size, 0, part=part, likelihood=likelihood, outputs=outputs)
+
+
 def by_batch():
     return [Case(batch, 784, 20) for batch in (1, 8, 64, 512, 4096, 32768)]
 
@@ -86,6 +97,7 @@ CASES = {
     "narrow": lambda: NARROW,
     "ways": lambda: WAYS,
     "helpers": helpers,
+    "masks": masked,
     "directions": directions,
     "likelihoods": likelihoods,
     "dtypes": dtypes,
