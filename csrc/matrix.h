@@ -29,9 +29,9 @@ enum class Layout {
   per_sample,   // [rows]: one number for each sample
 };
 
-// The weights of the elements of a matrix. The weight of the element (r, c) is at data[r * row_stride + c * col_stride];
-// a stride of 0 repeats one number. Where the weight is 0, the element is missing: its value and its gradients are
-// exactly 0, even where the element is NaN.
+// The weights of the elements of a matrix. The weight of the element (r, c) is at data[r * row_stride + c *
+// col_stride]; a stride of 0 repeats one number. Where the weight is 0, the element is missing: its value and its
+// gradients are exactly 0, even where the element is NaN.
 struct ElementWeights {
   const void* data = nullptr;  // null: all weights are 1
   int64_t row_stride = 0, col_stride = 0;

@@ -19,9 +19,8 @@ Tensors elbo_op(const OptionalTensor& x, const Tensors& params, const std::strin
 template <auto F>
 Tensors elbo_backward_op(const Tensor& grad, const OptionalTensor& x, const Tensors& params,
                          const std::string& likelihood, const Tensors& latent, const OptionalTensor& rec_weight,
-                         const OptionalTensor& beta, const OptionalTensor& weight,
-                         const OptionalTensor& latent_weight, double rec_weight_factor, double beta_factor,
-                         int64_t reduction, int64_t need) {
+                         const OptionalTensor& beta, const OptionalTensor& weight, const OptionalTensor& latent_weight,
+                         double rec_weight_factor, double beta_factor, int64_t reduction, int64_t need) {
   return F(grad, {x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, rec_weight_factor,
                   beta_factor, Reduction(reduction), Need{need}});
 }

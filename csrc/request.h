@@ -103,7 +103,6 @@ struct ParameterOfRequest {
   void* sums = nullptr;  // where the gradient of another one goes: contiguous sums, of the compute type
 };
 
-
 // The likelihood term. For each gradient that is needed, a new tensor is added to `grads`.
 struct LikelihoodTerm {
   int64_t cols;
@@ -125,12 +124,12 @@ struct LikelihoodTerm {
       p.wanted = o.need[k];
       const bool full = p.layout == Layout::full;
       if (p.layout == Layout::per_feature) p.in.stride = 0;
-      VK_CHECK(p.layout == Layout::number || p.layout == Layout::per_sample || same_order(t, full, like),
-               "parameter ", k, " is not in the order of recon");
+      VK_CHECK(p.layout == Layout::number || p.layout == Layout::per_sample || same_order(t, full, like), "parameter ",
+               k, " is not in the order of recon");
       if (!p.wanted) continue;
       any_wanted = true;
       sums_over_rows |= p.layout == Layout::per_feature;
-      grads.push_back(full ? empty_in_order(t, cols, allocate, p.grad)
+      grads.push_back(full                             ? empty_in_order(t, cols, allocate, p.grad)
                       : p.layout == Layout::per_sample ? empty_contiguous(t.sizes(), t.dim(), o.dtype, like)
                                                        : empty(t.sizes(), t.strides(), t.dim(), o.dtype, like));
       if (!full) p.sums = grads.back().mut<void>();

@@ -23,7 +23,7 @@ struct Evaluation {
   LikelihoodJob likelihood_job{};
   KlJob kl_job{};
   void* sums[kMaxParameters] = {};  // the gradients that are sums
-  std::vector<double> number_sums[kMaxParameters], dim_sums;
+  std::vector<double> row_sums[kMaxParameters], dim_sums;
   std::vector<char> column_sums[kMaxParameters];
 
   Evaluation(const Objective& o, Weights weight, bool per_dim);
@@ -58,6 +58,7 @@ void Evaluation::make(const LikelihoodTerm& term) {
   job.weight = weight;
   job.weight.factor *= rec_weight;
   job.grad = term.any_wanted;
+  job.element_weights = term.weights;
   static const double zero = 0;
   for (size_t k = 0; k < kMaxParameters; ++k) {
     const ParameterOfRequest& from = term.params[k];
@@ -67,12 +68,12 @@ void Evaluation::make(const LikelihoodTerm& term) {
     p.grad = from.grad;
     sums[k] = from.sums;
     if (!from.wanted || from.layout == Layout::full) continue;
-    if (from.layout == Layout::number) {
-      number_sums[k].resize(rows * tasks);
-      p.sums = number_sums[k].data();
-    } else {
+    if (from.layout == Layout::per_feature) {
       column_sums[k].resize(job.grid.row_tasks() * cols * (o.float64 ? 8 : 4));
       p.row_sums = column_sums[k].data();
+    } else {
+      row_sums[k].resize(rows * tasks);
+      p.sums = row_sums[k].data();
     }
   }
   nll.resize(rows * tasks);
@@ -84,13 +85,15 @@ void Evaluation::add_up_likelihood() {
   nll = add_up(nll, o.rows, grid.col_tasks());
   for (size_t k = 0; k < kMaxParameters; ++k) {
     if (!sums[k]) continue;
-    if (likelihood_job.p[k].layout == Layout::number) {
-      double sum = 0;
-      for (double s : number_sums[k]) sum += s;
-      copy_to(sums[k], o.float64, std::vector<double>{sum});
-    } else {
+    if (likelihood_job.p[k].layout == Layout::per_feature) {
       const auto add = o.float64 ? add_rows<double> : add_rows<float>;
       add(column_sums[k], grid.row_tasks(), grid.cols, sums[k]);
+    } else if (likelihood_job.p[k].layout == Layout::per_sample) {
+      copy_to(sums[k], o.float64, add_up(row_sums[k], o.rows, grid.col_tasks()));
+    } else {
+      double sum = 0;
+      for (double s : row_sums[k]) sum += s;
+      copy_to(sums[k], o.float64, std::vector<double>{sum});
     }
   }
 }
@@ -101,6 +104,7 @@ void Evaluation::make(const LatentTerm& term) {
   job.grid = latent_grid(rows, cols);
   job.weight = weight;
   job.weight.factor *= beta;
+  job.element_weights = term.weights;
   for (int k = 0; k < 4; ++k) {
     job.p[k] = term.inputs[k];
     job.grad[k] = term.grads[k];

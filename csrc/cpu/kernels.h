@@ -38,7 +38,7 @@ struct Parameter {
   Layout layout = Layout::full;
   Sink grad;                 // Layout::full: [rows, cols]
   void* row_sums = nullptr;  // Layout::per_feature: [row_tasks, cols] of the compute type, zeroed
-  double* sums = nullptr;    // Layout::number: [rows, col_tasks]
+  double* sums = nullptr;    // Layout::number and per_sample: [rows, col_tasks]
 };
 
 struct LikelihoodJob {
@@ -48,6 +48,7 @@ struct LikelihoodJob {
   Weights weight;
   double* nll;  // [rows, col_tasks]
   bool grad;
+  ElementWeights element_weights;
 };
 
 // KL of [rows, cols] latents, and z = mu + sd * eps with `draws` samples each. Tasks hold whole rows, or part of one.
@@ -60,6 +61,7 @@ struct KlJob {
   double* kl;          // [rows, col_tasks]
   double* weighted;    // [rows, col_tasks], sum of beta * kl; null without beta
   double* per_dim;     // [row_tasks, cols], zeroed; or null
+  ElementWeights element_weights;
 };
 
 // The noise of the rows first_row, ..., first_row + grid.rows - 1 of batches of all_rows, one batch for each draw.
@@ -84,6 +86,7 @@ struct SampleBackwardJob {
   Source grad_z;   // [draws * rows, cols]; null: no sample
   Weights weight;  // of the KL; null: no KL
   Sink grad[4];
+  ElementWeights element_weights;  // of the KL
 };
 
 // [rows, cols] positions, each with a logit for each level, forward and backward. The levels of a position are `cols`
@@ -97,6 +100,7 @@ struct PositionJob {
   double* nll;      // [rows, col_tasks]
   Weights weight;
   Sink grad;
+  ElementWeights element_weights;  // of the positions
 };
 
 using LikelihoodLoop = void (*)(const LikelihoodJob&, const Task&);

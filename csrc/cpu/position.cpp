@@ -14,6 +14,7 @@ PositionJob job_of(const PositionRequest& r, const Tensor& top_and_total) {
   job.inner = r.inner;
   job.x = source(r.x);
   job.logits = source(r.logits);
+  job.element_weights = r.weights;
   const DType type = r.float64 ? DType::float64 : DType::float32;
   job.top = {r.top(top_and_total), r.cols, type};
   job.total = {r.total(top_and_total), r.cols, type};

@@ -28,6 +28,7 @@ Tensors sample(const Draw& draw, bool with_kl) {
     KlJob kl{};
     kl.grid = job.grid;
     for (size_t k = 0; k < draw.inputs(); ++k) kl.p[k] = draw.source_of(k);
+    kl.element_weights = element_weights(draw.latent_weight, draw.mu);
     std::vector<double> partial(draw.rows * kl.grid.col_tasks());
     kl.kl = partial.data();
     run(loops.kl, kl);
@@ -46,6 +47,7 @@ Tensors sample_backward(const OptionalTensor& grad_z, const OptionalTensor& grad
   if (grad_kl) {
     weights = doubles(*grad_kl);
     job.weight = {weights.data(), 1, 1};
+    job.element_weights = element_weights(draw.latent_weight, draw.mu);
   }
   for (size_t k = 0; k < draw.inputs(); ++k) job.p[k] = draw.source_of(k);
   Tensors grads = draw.gradients(need, packed, empty_pooled, job.grad);

@@ -15,7 +15,7 @@ import torch
 
 import vae_kernels as vk
 from vae_kernels import backends
-from vae_kernels.core import checks
+from vae_kernels.core import checks, weights
 
 PACKAGE = Path(vk.__file__).parent
 X, MU, NUMBER = torch.rand(4, 3, 2), torch.randn(4, 6), torch.tensor(1.0)
@@ -59,11 +59,8 @@ ERRORS = [
     (lambda: elbo(x=X.to_mkldnn(), recon=X.to_mkldnn()), T, "x: got a tensor of layout torch._mkldnn, expected a"),
     (lambda: elbo(mu=torch.nested.nested_tensor([*MU]), logvar=MU), T, "mu: got a nested tensor, expected a dense one"),
     (lambda: vk.sample_kl(MU, MU.to_sparse()), T, "logvar: got a tensor of layout torch.sparse_coo, expected a dense"),
-    (lambda: elbo(x=X.bool()), T, f"x: got dtype torch.bool, {DTYPES}, torch.uint8"),
-    (lambda: elbo(x=X.long()), T, f"x: got dtype torch.int64, {DTYPES}, torch.uint8"),
-    (lambda: elbo(x=X.short()), T, f"x: got dtype torch.int16, {DTYPES}, torch.uint8"),
-    (lambda: vk.nll(X, X.long(), likelihood="poisson"), T,
-     f"x: got dtype torch.int64, {DTYPES}, torch.uint8, torch.int16, torch.int32"),
+    (lambda: elbo(x=X.cfloat()), T, f"x: got dtype torch.complex64, {DTYPES}, torch.bool, torch.int8"),
+    (lambda: vk.nll(X, X.cfloat(), likelihood="poisson"), T, f"x: got dtype torch.complex64, {DTYPES}, torch.bool"),
     (lambda: vk.nll(X, X, likelihood="negative_binomial"), V,
      "recon: the negative_binomial parameter log_inverse_dispersion is missing; expected log_mean, log_inverse"),
     (lambda: vk.nll((X, X), X, likelihood="zinb"), V,
@@ -96,8 +93,8 @@ ERRORS = [
     (lambda: categorical(recon={"loc": X}), V, "recon: got the keys 'loc', expected the categorical parameters logits"),
     (lambda: categorical(recon={"logits": X[:3]}), V, "recon['logits']: got shape (3, 3, 2), expected (4, K, 2)"),
     # logits over levels
-    (lambda: categorical(x=LEVEL.float()), T, "x: got dtype torch.float32, expected one of torch.uint8, torch.int16, "
-     "torch.int32, torch.int64"),
+    (lambda: categorical(x=LEVEL.float()), T, "x: got dtype torch.float32, expected one of torch.bool, torch.int8, "
+     "torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64"),
     (lambda: categorical(recon=LEVEL), T, f"recon: got dtype torch.int64, {DTYPES}"),
     (lambda: categorical(recon=X[0, 0, 0], x=LEVEL[0, 0]), V, "x: got a 0-d tensor, expected the batch as dimension 0"),
     (lambda: categorical(recon=(X, X)), V, "recon: got 2 tensors, expected the categorical parameters logits"),
@@ -160,8 +157,25 @@ ERRORS = [
     (lambda: elbo(mu=META["MU"], logvar=META["MU"]), V, "mu: is on meta, but x is on cpu"),
     (lambda: elbo(mu=None), V,
      "mu, logvar, kl: expected mu and logvar, or kl, or moments; for the likelihood alone there is nll()"),
-    (lambda: elbo(logvar=None), V, "mu, logvar, kl: expected mu and logvar, or kl"),
+    (lambda: elbo(logvar=None), T, "logvar: got None, expected a tensor; one tensor [B, 2L, ...] with both is given a"),
     (lambda: vk.fused_elbo(X, X), V, "mu, logvar, kl: expected mu and logvar, or kl"),
+    # weights
+    (lambda: elbo(weight=2.0), T, "weight: got float, expected a tensor, bool or floating, that broadcasts to x"),
+    (lambda: elbo(weight=X.long()), T, "weight: got dtype torch.int64, expected a mask, weight.bool(), or weights of"),
+    (lambda: elbo(weight=X.to_sparse()), T, "weight: got a tensor of layout torch.sparse_coo, expected a dense one"),
+    (lambda: elbo(weight=META["X"]), V, "weight: is on meta, but x is on cpu"),
+    (lambda: elbo(weight=X[:3]), V, "weight: got shape (3, 3, 2), expected one that broadcasts to x, (4, 3, 2)"),
+    (lambda: elbo(weight=X[None]), V, "weight: got shape (1, 4, 3, 2), expected one that broadcasts to x, (4, 3, 2)"),
+    (lambda: elbo(weight=X[:, 0, 0]), V, "weight: got shape (4,), expected one that broadcasts to x, (4, 3, 2); a "
+     "weight for each sample has the shape (4, 1, 1)"),
+    (lambda: categorical(weight=torch.ones(3)), V, "weight: got shape (3,), one number for each level; expected a "
+     "weight for each position, which broadcasts to x. Write weight[x]"),
+    (lambda: elbo(latent_weight=X), V, "latent_weight: got shape (4, 3, 2), expected one that broadcasts to mu, (4, 6"),
+    (lambda: vk.sample_kl(MU, MU, latent_weight=2.0), T, "latent_weight: got float, expected a tensor, bool or floati"),
+    (lambda: vk.sample_kl(MU, MU, per_dim=True, latent_weight=X), V, "latent_weight: got shape (4, 3, 2), expected on"),
+    (lambda: vk.gaussian_kl(MU, MU, latent_weight=MU[:3]), V, "latent_weight: got shape (3, 6), expected one that"),
+    (lambda: given(MU[:, 0], latent_weight=MU > 0), V, "latent_weight: has no effect with kl=; give the weight to the"),
+    (lambda: weights.check_mask("weight", X, X, "x"), T, "weight: got dtype torch.float32, expected a mask, torch.boo"),
     # mu and logvar in one tensor
     (lambda: elbo(moments=MU), V, "moments: given beside mu; expected one or the other"),
     (lambda: elbo(mu=None, moments=MU), V, "moments: given beside logvar; expected one or the other"),
@@ -174,7 +188,7 @@ ERRORS = [
     (lambda: vk.fused_elbo(X, X, moments=0.0), T, "moments: got float, expected a tensor"),
     (lambda: vk.fused_elbo(X, X, moments=MU[:3]), V, "mu: got shape (3, 3), expected the batch of x, 4"),
     (lambda: vk.gaussian_kl(), T, "mu: got NoneType, expected a tensor"),
-    (lambda: vk.gaussian_kl(MU), T, "logvar: got NoneType, expected a tensor"),
+    (lambda: vk.gaussian_kl(MU), T, "logvar: got None, expected a tensor; one tensor [B, 2L, ...] with both is given"),
     # the KL of each dimension
     (lambda: vk.gaussian_kl(MU, MU, per_dim=1), T, "per_dim: got int, expected True or False"),
     (lambda: vk.sample_kl(MU, MU, per_dim=None), T, "per_dim: got NoneType, expected True or False"),
@@ -248,15 +262,16 @@ def test_error(call, kind, words, monkeypatch):
         call()
 
 
-def test_every_check_is_tried():
-    """Each raise of checks.py is the one that some row above comes to."""
-    lines = Path(checks.__file__).read_text().splitlines()
+@pytest.mark.parametrize("module", [checks, weights])
+def test_every_check_is_tried(module):
+    """Each raise of the module is the one that some row above comes to."""
+    lines = Path(module.__file__).read_text().splitlines()
     reached = set()
     for call, _, _ in ERRORS:
         with pytest.raises((TypeError, ValueError)) as error:
             call()
         last = error.traceback[-1]
-        if Path(last.path) == Path(checks.__file__):
+        if Path(last.path) == Path(module.__file__):
             # a raise that spans lines is reported at one of them: go up to its first
             at = last.lineno
             while "raise" not in lines[at]:

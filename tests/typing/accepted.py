@@ -94,3 +94,15 @@ print(
     report.level, report["posterior collapse"].evidence, vk.audit(lambda *batch: batch[0].sum(), (recon, x, mu, logvar))
 )
 print(vk.available_backends()["cpu"] is None, vk.pool_bytes() + 1)
+
+# Weights
+mask = x > 0
+masked: torch.Tensor = vk.fused_elbo(recon, x, mu, logvar, weight=mask, latent_weight=mu > 0)
+vk.nll(recon, x, weight=mask).sum().backward()
+vk.sample_kl(mu, logvar, latent_weight=mu > 0)
+of_iwae: vk.ElboTerms = vk.iwae(vae.decode, x, mu, logvar, n_samples=8, beta=0.5, weight=mask, return_terms=True)
+vk.iwae(vae.decode, x, mu, logvar, n_samples=8).backward()
+vae.loss(x, weight=mask, return_terms=True).nll.sum()
+vae(x, weight=mask).backward()
+vk.log_marginal_likelihood(vae, x, weight=mask).value.mean()
+vk.gaussian_kl(mu, vk.logvar_of(std=mu.exp()))

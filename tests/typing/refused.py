@@ -60,3 +60,9 @@ vk.sample_kl(mu, logvar).mean()  # expect: error
 loss_of(recon, x, mu, logvar, return_terms=True).backward()  # expect: error
 vae(x, return_terms=True) / 2  # expect: error
 vk.log_marginal_likelihood(vae, x).mean()  # expect: error
+
+# Weights
+vk.nll(recon, x, weight=2.0)  # expect: error
+vk.nll(recon, x, mask=x > 0)  # expect: error
+vk.FusedELBO(weight=x > 0)  # expect: error
+vk.logvar_of(1.0)  # expect: error

@@ -48,6 +48,7 @@ VK_FN double widen(double v) { return v; }
 VK_FN uint8_t widen(uint8_t v) { return v; }
 VK_FN int16_t widen(int16_t v) { return v; }
 VK_FN int32_t widen(int32_t v) { return v; }
+VK_FN int64_t widen(int64_t v) { return v; }
 VK_FN float widen(bfloat16 v) { return bits_to_float(uint32_t(v.bits) << 16); }
 // In integers, as GCC 12 has no vector conversion. A half's exponent is 112 less than a float's; its denormals are the
 // difference of two normal floats, so that they survive the flushing of float's own.
@@ -101,7 +102,7 @@ static void convert_out(const T* from, int n, void* to, int64_t at) {
 template <class T>
 constexpr DType dtype_of = sizeof(T) == 4 ? DType::float32 : DType::float64;
 
-// n elements of `row` from column `col` on, converted into `buffer`; integers are COUNTS, or bytes of an image
+// n elements of `row` from column `col` on, converted into `buffer`; a byte is one of COUNTS, or of an image
 template <class T, bool COUNTS = false>
 static void load_into(const Source& s, int64_t row, int64_t col, int n, T* buffer) {
   int64_t at = row * s.stride + col;
@@ -116,14 +117,14 @@ static void load_into(const Source& s, int64_t row, int64_t col, int n, T* buffe
       return convert_in<float16>(s.data, at, n, buffer);
     case DType::uint8:
       return COUNTS ? convert_in<uint8_t>(s.data, at, n, buffer) : convert_bytes(s.data, at, n, buffer);
+    case DType::boolean:
+      return convert_in<uint8_t>(s.data, at, n, buffer);
     case DType::int16:
-      if constexpr (COUNTS) return convert_in<int16_t>(s.data, at, n, buffer);
-      break;
+      return convert_in<int16_t>(s.data, at, n, buffer);
     case DType::int32:
-      if constexpr (COUNTS) return convert_in<int32_t>(s.data, at, n, buffer);
-      break;
-    case DType::int64:  // the position kind alone
-      break;
+      return convert_in<int32_t>(s.data, at, n, buffer);
+    case DType::int64:
+      return convert_in<int64_t>(s.data, at, n, buffer);
   }
 }
 // the same, read where they lie if they are stored in the compute type
@@ -132,6 +133,22 @@ static const T* load(const Source& s, int64_t row, int64_t col, int n, T* buffer
   if (s.dtype == dtype_of<T>) return static_cast<const T*>(s.data) + row * s.stride + col;
   load_into<T, COUNTS>(s, row, col, n, buffer);
   return buffer;
+}
+
+// the weights as a matrix, whose one column stands for all columns where the stride of the columns is 0
+static inline Source rows_of(const ElementWeights& w) { return {w.data, w.row_stride, w.dtype}; }
+// the weights of n elements
+template <class T>
+static void load_into(const ElementWeights& w, int64_t row, int64_t col, int n, T* buffer) {
+  if (w.col_stride) return load_into(rows_of(w), row, col, n, buffer);
+  load_into(rows_of(w), row, 0, 1, buffer);
+  for (int i = 1; i < n; ++i) buffer[i] = buffer[0];
+}
+// v times the weight w of its element. Where w is 0 the element is missing: what is computed of the element counts for
+// nothing, even if it is NaN.
+template <class T>
+VK_FN T weighted(T w, T v) {
+  return w == 0 ? T(0) : w * v;
 }
 
 // where to write n elements: in place, or into `buffer`, which store() then converts

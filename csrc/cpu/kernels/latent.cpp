@@ -41,6 +41,12 @@ static void store_tile(const T* from, const Sink& s, const Tile& t, int64_t firs
   for (int64_t r = 0; r < t.rows; ++r) store(from + r * t.cols, s, first_row + t.row + r, t.col, int(t.cols));
 }
 
+template <class T>
+static void multiply(const T* weights, int n, T* values) {
+#pragma omp simd
+  for (int i = 0; i < n; ++i) values[i] = weighted(weights[i], values[i]);
+}
+
 // values[i] and grads[k][i] of the KL, not weighted
 template <class T, bool PRIOR>
 static void kl_tile(const T* const* p, int n, T* values, T (*grads)[kBlock]) {
@@ -61,13 +67,17 @@ static void kl_tile(const T* const* p, int n, T* values, T (*grads)[kBlock]) {
 
 template <class T>
 struct KlTile {
-  alignas(64) T value[kBlock], grad[4][kBlock], in[4][kBlock];
+  alignas(64) T value[kBlock], grad[4][kBlock], in[4][kBlock], weight[kBlock];
 
-  void compute(const Source* sources, const Tile& t) {
-    const bool prior = sources[2].data;
+  void compute(const Source* sources, const ElementWeights& weights, const Tile& t) {
+    const int inputs = sources[2].data ? 4 : 2;
     const T* p[4] = {};
-    for (int k = 0; k < (prior ? 4 : 2); ++k) p[k] = load_tile(sources[k], t, 0, in[k]);
-    prior ? kl_tile<T, true>(p, t.n(), value, grad) : kl_tile<T, false>(p, t.n(), value, grad);
+    for (int k = 0; k < inputs; ++k) p[k] = load_tile(sources[k], t, 0, in[k]);
+    inputs == 4 ? kl_tile<T, true>(p, t.n(), value, grad) : kl_tile<T, false>(p, t.n(), value, grad);
+    if (!weights.data) return;
+    for (int64_t r = 0; r < t.rows; ++r) load_into(weights, t.row + r, t.col, int(t.cols), weight + r * t.cols);
+    multiply(weight, t.n(), value);
+    for (int k = 0; k < inputs; ++k) multiply(weight, t.n(), grad[k]);
   }
   void scale(int k, const Weights& weight, const double* beta, const Tile& t) {
     for (int64_t r = 0; r < t.rows; ++r) {
@@ -92,7 +102,7 @@ static void kl(const KlJob& job, const Task& task) {
     if (job.weighted) job.weighted[row * col_tasks + col_task] = 0;
   }
   for_each_tile(job.grid, task, [&](const Tile& t) {
-    tile.compute(job.p, t);
+    tile.compute(job.p, job.element_weights, t);
     for (int64_t r = 0; r < t.rows; ++r) {
       const T* v = tile.value + r * t.cols;
       const int64_t partial = (t.row + r) * col_tasks + col_task;
@@ -182,7 +192,7 @@ static void sample_backward(const SampleBackwardJob& job, const Task& task) {
   alignas(64) T z_buffer[kBlock];
   for_each_tile(job.grid, task, [&](const Tile& t) {
     if (job.weight.data) {
-      tile.compute(job.p, t);
+      tile.compute(job.p, job.element_weights, t);
       for (int k = 0; k < (job.p[2].data ? 4 : 2); ++k) tile.scale(k, job.weight, nullptr, t);
     } else {
       for (int k = 0; k < (job.p[2].data ? 4 : 2); ++k)

@@ -64,10 +64,34 @@ static T sum_of(const T* p, int n) {
   return sum;
 }
 
-// Bit k of SCALARS: parameter k is one number, and its gradient is summed.
-template <class F, class T, unsigned SCALARS, bool GRAD>
+template <class T>
+struct BlockWeights {
+  T row;             // of all elements: the gradients are multiplied by it
+  const T* element;  // of each element: values and gradients are multiplied by it
+  bool mask;         // whether each of these is 0 or 1
+};
+
+// The sum of w[i] * log(1 + e[i]); e is overwritten. e[i] = 0 where w[i] = 0.
+template <bool WEIGHTED, class T>
+static T sum_log1p(T* e, const BlockWeights<T>& weights, int n) {
+  if (!WEIGHTED || weights.mask) return sum_log1p(e, n);
+  const T* w = weights.element;
+  T sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int i = 0; i < n; ++i) sum += w[i] * log1p(e[i]);
+  return sum;
+}
+
+// The result of an element, or 0 where the element is missing, even if the result is NaN.
+template <bool WEIGHTED, class T>
+VK_FN T kept(T weight, T result) {
+  return WEIGHTED && weight == 0 ? T(0) : result;
+}
+
+// Bit k of SCALARS: parameter k is one number, and its gradient is summed. WEIGHTED: elements have weights.
+template <class F, class T, unsigned SCALARS, bool GRAD, bool WEIGHTED>
 struct Block {
-  const T *x, *p0, *p1, *p2;
+  const T *x, *p0, *p1, *p2, *w;
   T *g0, *g1, *g2, *e;
   T c1, c2, weight;
 
@@ -80,21 +104,24 @@ struct Block {
     if constexpr (N > 1) q[1] = SCALARS & 2 ? c1 : p1[i];
     if constexpr (N > 2) q[2] = SCALARS & 4 ? c2 : p2[i];
     const PlusLog1p<T> nll = parts(F::nll(x[i], q, d));
-    if constexpr (kLog1p<F, T>) e[i] = nll.e;
+    const T own = WEIGHTED ? w[i] : T(1), both = own * weight;
+    if constexpr (kLog1p<F, T>) e[i] = kept<WEIGHTED>(own, nll.e);
     d1 = d2 = 0;
     if constexpr (GRAD) {
-      g0[i] = weight * d[0];
-      if constexpr (N > 1) (SCALARS & 2 ? d1 : g1[i]) = SCALARS & 2 ? d[1] : weight * d[1];
-      if constexpr (N > 2) (SCALARS & 4 ? d2 : g2[i]) = SCALARS & 4 ? d[2] : weight * d[2];
+      g0[i] = kept<WEIGHTED>(own, both * d[0]);
+      if constexpr (N > 1) (SCALARS & 2 ? d1 : g1[i]) = kept<WEIGHTED>(own, (SCALARS & 2 ? own : both) * d[1]);
+      if constexpr (N > 2) (SCALARS & 4 ? d2 : g2[i]) = kept<WEIGHTED>(own, (SCALARS & 4 ? own : both) * d[2]);
     }
-    return nll.value;
+    return kept<WEIGHTED>(own, own * nll.value);
   }
 
-  static T run(const T* x, const T* const* p, T* const* g, T* scalar_sums, T weight, int n) {
+  static T run(const T* x, const T* const* p, T* const* g, T* scalar_sums, const BlockWeights<T>& weights, int n) {
+    const T weight = weights.row;
     const T *p1 = N > 1 ? p[1] : nullptr, *p2 = N > 2 ? p[2] : nullptr;
     T *g1 = N > 1 ? g[1] : nullptr, *g2 = N > 2 ? g[2] : nullptr;
     alignas(64) T e[kLog1p<F, T> ? kSum : 1];
-    const Block b{x, p[0], p1, p2, g[0], g1, g2, e, SCALARS & 2 ? *p1 : T(0), SCALARS & 4 ? *p2 : T(0), weight};
+    const T c1 = SCALARS & 2 ? *p1 : T(0), c2 = SCALARS & 4 ? *p2 : T(0);
+    const Block b{x, p[0], p1, p2, weights.element, g[0], g1, g2, e, c1, c2, weight};
     T sum = 0, s1 = 0, s2 = 0;
 #pragma omp simd reduction(+ : sum, s1, s2)
     for (int i = 0; i < n; ++i) {
@@ -105,22 +132,22 @@ struct Block {
     }
     scalar_sums[1] = weight * s1;
     scalar_sums[2] = weight * s2;
-    if constexpr (kLog1p<F, T>) sum += sum_log1p(e, n);
+    if constexpr (kLog1p<F, T>) sum += sum_log1p<WEIGHTED>(e, weights, n);
     return sum;
   }
 };
 
 // The elements of a block with x = 0, in their places.
-template <class F, class T, bool GRAD>
-struct Zeros : Block<AtZero<F>, T, 0, GRAD> {};
+template <class F, class T, bool GRAD, bool WEIGHTED>
+struct Zeros : Block<AtZero<F>, T, 0, GRAD, WEIGHTED> {};
 
 // A formula that takes the value of another formula is four loops. A processor has a limited number of instructions
 // under way. Of a short loop these instructions belong to more elements, and more chains of dependent operations
 // overlap.
-template <class F, class T, bool GRAD>
+template <class F, class T, bool GRAD, bool WEIGHTED>
   requires requires { typename F::not_dropped; }
-struct Zeros<F, T, GRAD> {
-  static T run(const T* x, const T* const* p, T* const* g, T* scalar_sums, T weight, int n) {
+struct Zeros<F, T, GRAD, WEIGHTED> {
+  static T run(const T* x, const T* const* p, T* const* g, T* scalar_sums, const BlockWeights<T>& weights, int n) {
     using Kept = typename F::not_dropped;
     alignas(64) T between[7][kBlockCols];
     auto& [ratio, smaller, by0, by1, value, minus_1, e] = between;
@@ -146,91 +173,120 @@ struct Zeros<F, T, GRAD> {
       power_of_d[i] = powers.d;
       minus_1[i] = powers.n_minus_1;
     }
+    const T weight = weights.row, *w = weights.element;
     T sum = 0, least = 1;
 #pragma omp simd reduction(+ : sum) reduction(min : least)
     for (int i = 0; i < n; ++i) {
       const T by[2] = {GRAD ? by0[i] : T(0), GRAD ? by1[i] : T(0)};
       T d[3];
       const PlusLog1p<T> nll = F::at_zero({power_of_n[i], minus_1[i], power_of_d[i]}, by, p2[i], d);
-      const bool here = x[i] == 0;
+      const T own = WEIGHTED ? w[i] : T(1), both = own * weight;
+      const bool here = x[i] == 0 && !(WEIGHTED && own == 0);
       least = at_most(least, power_of_n[i] + power_of_d[i]);
-      sum += here ? nll.value : T(0);
+      sum += here ? own * nll.value : T(0);
       e[i] = here ? nll.e : T(0);
       if constexpr (GRAD) {
-        g0[i] = weight * d[0];
-        g1[i] = weight * d[1];
-        g2[i] = weight * d[2];
+        g0[i] = kept<WEIGHTED>(own, both * d[0]);
+        g1[i] = kept<WEIGHTED>(own, both * d[1]);
+        g2[i] = kept<WEIGHTED>(own, both * d[2]);
       }
     }
-    if (least < T(F::kNear)) return Block<AtZero<F>, T, 0, GRAD>::run(x, p, g, scalar_sums, weight, n);
-    return sum + sum_log1p(e, n);
+    if (least < T(F::kNear)) return Block<AtZero<F>, T, 0, GRAD, WEIGHTED>::run(x, p, g, scalar_sums, weights, n);
+    return sum + sum_log1p<WEIGHTED>(e, weights, n);
   }
 };
 
 // A block of counts: the elements with x = 0 where they lie, then the others as a block of their own. A parameter that
 // is one number is repeated in p. To read it costs little beside this arithmetic, and a loop for such parameters would
 // take long to compile.
-template <class F, class T, bool GRAD>
+template <class F, class T, bool GRAD, bool WEIGHTED>
 struct Counts {
-  static T run(const T* x, const T* const* p, T* const* g, T* scalar_sums, T weight, int n) {
-    const T sum = Zeros<F, T, GRAD>::run(x, p, g, scalar_sums, weight, n);
+  static T run(const T* x, const T* const* p, T* const* g, T* scalar_sums, const BlockWeights<T>& weights, int n) {
+    const T sum = Zeros<F, T, GRAD, WEIGHTED>::run(x, p, g, scalar_sums, weights, n);
     const NotZero<T> positive(x, n);
     if (!positive.number) return sum;
-    alignas(64) T in[N + 1][kBlockCols], out[N][kBlockCols];
-    const T* from[N + 1] = {x};
-    T *to[N + 1] = {in[N]}, *d[N];
+    constexpr int inputs = N + 1 + WEIGHTED;
+    alignas(64) T in[inputs][kBlockCols], out[N][kBlockCols];
+    const T* from[inputs] = {x};
+    T *to[inputs] = {in[N]}, *d[N];
+    if constexpr (WEIGHTED) from[N + 1] = weights.element, to[N + 1] = in[N + 1];
     for (int k = 0; k < N; ++k) {
       from[k + 1] = p[k];
       to[k + 1] = in[k];
       d[k] = out[k];
     }
-    positive.template gather<N + 1>(from, to);
+    positive.template gather<inputs>(from, to);
+    const BlockWeights<T> gathered{weights.row, WEIGHTED ? to[inputs - 1] : nullptr, weights.mask};
+    const int number = whole_vectors(positive.number);
     const T of_positive =
-        Block<AboveZero<F>, T, 0, GRAD>::run(in[N], to + 1, d, scalar_sums, weight, whole_vectors(positive.number));
+        Block<AboveZero<F>, T, 0, GRAD, WEIGHTED>::run(in[N], to + 1, d, scalar_sums, gathered, number);
     if (GRAD) positive.template scatter<N>(d, g);
     return sum + of_positive;
   }
 };
 
 template <class T>
-using BlockLoop = T (*)(const T*, const T* const*, T* const*, T*, T, int);
+using BlockLoop = T (*)(const T*, const T* const*, T* const*, T*, const BlockWeights<T>&, int);
 
-template <class T, unsigned SCALARS, class F = VK_LIKELIHOOD>
+template <class T, unsigned SCALARS, bool WEIGHTED, class F = VK_LIKELIHOOD>
 static BlockLoop<T> choose(bool grad) {
   if constexpr (is_counts<F>)
-    return grad ? Counts<F, T, true>::run : Counts<F, T, false>::run;
+    return grad ? Counts<F, T, true, WEIGHTED>::run : Counts<F, T, false, WEIGHTED>::run;
   else
-    return grad ? Block<F, T, SCALARS, true>::run : Block<F, T, SCALARS, false>::run;
+    return grad ? Block<F, T, SCALARS, true, WEIGHTED>::run : Block<F, T, SCALARS, false, WEIGHTED>::run;
 }
-template <class T>
+template <class T, bool WEIGHTED>
 static BlockLoop<T> choose(unsigned scalars, bool grad) {
   // the first parameter has the shape of x, so bit 0 is never set
   if constexpr (N > 2)
-    if (scalars & 4) return scalars & 2 ? choose<T, 6>(grad) : choose<T, 4>(grad);
+    if (scalars & 4) return scalars & 2 ? choose<T, 6, WEIGHTED>(grad) : choose<T, 4, WEIGHTED>(grad);
   if constexpr (N > 1)
-    if (scalars & 2) return choose<T, 2>(grad);
-  return choose<T, 0>(grad);
+    if (scalars & 2) return choose<T, 2, WEIGHTED>(grad);
+  return choose<T, 0, WEIGHTED>(grad);
+}
+
+// The gradients of a block whose elements are all missing.
+template <class T>
+static void nothing(T* const* g, T* scalar_sums, int n) {
+  for (int k = 0; k < N; ++k) {
+    scalar_sums[k] = 0;
+    for (int i = 0; i < n; ++i) g[k][i] = 0;
+  }
 }
 
 template <class T>
 static void run(const LikelihoodJob& job, const Task& task) {
   FlushDenormals guard;
-  alignas(64) T x_buffer[kBlock], p_buffer[N][kBlock], g_buffer[N][kBlock];
+  alignas(64) T x_buffer[kBlock], w_buffer[kBlock], p_buffer[N][kBlock], g_buffer[N][kBlock];
   const T* p[N];
   T* g[N];
   T scalar_sums[kMaxParameters];
   unsigned scalars = 0;
+  bool by_sample = false;  // whether one of these numbers is another one in each row
   for (int k = 0; k < N; ++k) {
-    if (job.p[k].layout != Layout::number) continue;
-    scalars |= 1u << k;
-    load_into(job.p[k].in, 0, 0, 1, p_buffer[k]);
-    for (int i = 1; is_counts<VK_LIKELIHOOD> && i < kBlock; ++i) p_buffer[k][i] = p_buffer[k][0];
+    by_sample |= job.p[k].layout == Layout::per_sample;
+    if (job.p[k].layout == Layout::number || job.p[k].layout == Layout::per_sample) scalars |= 1u << k;
   }
-  const BlockLoop<T> value_and_gradient = choose<T>(scalars, job.grad);
+  const auto read_numbers = [&](int64_t row) {
+    for (int k = 0; k < N; ++k) {
+      if (!(scalars >> k & 1)) continue;
+      load_into(job.p[k].in, row, 0, 1, p_buffer[k]);
+      for (int i = 1; is_counts<VK_LIKELIHOOD> && i < std::min<int64_t>(task.cols, kBlockCols); ++i)
+        p_buffer[k][i] = p_buffer[k][0];
+    }
+  };
+  // One weight for all elements of a row is a factor of the results of the row.
+  const ElementWeights& weights = job.element_weights;
+  const bool by_element = weights.data && weights.col_stride, by_row = weights.data && !weights.col_stride;
+  const BlockLoop<T> value_and_gradient =
+      by_element ? choose<T, true>(scalars, job.grad) : choose<T, false>(scalars, job.grad);
   const int64_t col_task = task.col / job.grid.task_cols, row_task = task.row / job.grid.task_rows;
 
   for (int64_t row = task.row; row < task.row + task.rows; ++row) {
-    const T weight = job.grad ? T(job.weight[row]) : T(0);
+    if (by_sample || row == task.row) read_numbers(row);
+    T of_row = 1;
+    if (by_row) load_into(rows_of(weights), row, 0, 1, &of_row);
+    BlockWeights<T> block{job.grad ? of_row * T(job.weight[row]) : T(0), nullptr, weights.dtype == DType::boolean};
     const int64_t partial = row * job.grid.col_tasks() + col_task;
     double nll = 0, sums[kMaxParameters] = {};
     for (int64_t col = task.col; col < task.col + task.cols; col += kBlockCols) {
@@ -240,7 +296,11 @@ static void run(const LikelihoodJob& job, const Task& task) {
         p[k] = scalars >> k & 1 ? p_buffer[k] : load(job.p[k].in, row, col, n, p_buffer[k]);
         g[k] = target(job.p[k].grad, row, col, g_buffer[k]);
       }
-      nll += value_and_gradient(x, p, g, scalar_sums, weight, n);
+      if (by_element) block.element = load(rows_of(weights), row, col, n, w_buffer);
+      if (of_row == 0)
+        nothing(g, scalar_sums, n);
+      else
+        nll += of_row * value_and_gradient(x, p, g, scalar_sums, block, n);
       for (int k = 0; k < N; ++k) {
         store(g[k], job.p[k].grad, row, col, n);
         if (job.p[k].sums) sums[k] += is_counts<VK_LIKELIHOOD> ? sum_of(g[k], n) : scalar_sums[k];

@@ -21,7 +21,8 @@ static_assert(kPositions * kChunk >= kBlock);
 template <class T>
 struct Positions {
   using Level = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
-  alignas(64) T top[kPositions], total[kPositions], logit[kPositions], buffer[kChunk * kPositions];
+  alignas(64) T top[kPositions], total[kPositions], logit[kPositions], weight[kPositions];
+  alignas(64) T buffer[kChunk * kPositions];
   alignas(64) Level level[kPositions];
 
   // -1 where x is no level
@@ -34,6 +35,7 @@ struct Positions {
     const int64_t at = row * x.stride + col;
     switch (x.dtype) {
       case DType::uint8:
+      case DType::boolean:
         return read_as<uint8_t>(x.data, at, n, levels);
       case DType::int16:
         return read_as<int16_t>(x.data, at, n, levels);
@@ -115,13 +117,14 @@ static void inner_levels(const PositionJob& job, int64_t row, int64_t col, int n
 // ---------------------------------------------------------------- forward
 
 // The sum of n positions' values; what is no level makes a NaN of its position's total.
-template <class T>
+template <bool WEIGHTED, class T>
 static T sum_values(int n, Positions<T>& p) {
   T sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int i = 0; i < n; ++i) {
     p.total[i] = p.level[i] < 0 ? T(NAN) : p.total[i];
-    sum += Formula::nll(LogSumExp<T>{p.top[i], p.total[i]}, p.logit[i]);
+    const T nll = Formula::nll(LogSumExp<T>{p.top[i], p.total[i]}, p.logit[i]);
+    sum += WEIGHTED ? weighted(p.weight[i], nll) : nll;
   }
   return sum;
 }
@@ -141,7 +144,8 @@ static void forward(const PositionJob& job, const Task& task) {
       const int64_t at = job.inner ? (col + i) * job.levels + level : level * job.grid.cols + col + i;
       p.logit[i] = *load(job.logits, row, at, 1, p.buffer);
     }
-    job.nll[row * partials + partial] += sum_values(n, p);
+    if (job.element_weights.data) load_into(job.element_weights, row, col, n, p.weight);
+    job.nll[row * partials + partial] += job.element_weights.data ? sum_values<true>(n, p) : sum_values<false>(n, p);
     store(p.top, job.top, row, col, n);
     store(p.total, job.total, row, col, n);
   });
@@ -149,13 +153,18 @@ static void forward(const PositionJob& job, const Task& task) {
 
 // ---------------------------------------------------------------- backward
 
-// The gradient of one level's logits; scaled: the incoming gradient over the total.
-template <class T, class Level>
-static void outer_gradient(const T* logits, const T* top, const T* scaled, const Level* chosen, Level level, T weight,
-                           int n, T* grad) {
+// The gradient of one level's logits; weights: the incoming gradient of each position, 0 where WEIGHTED positions are
+// missing; scaled: the same over the total.
+template <bool WEIGHTED, class T, class Level>
+static void outer_gradient(const T* logits, const T* top, const T* scaled, const Level* chosen, Level level,
+                           const T* weights, int n, T* grad) {
+  const T of_all = weights[0];
 #pragma omp simd
-  for (int i = 0; i < n; ++i)
-    grad[i] = Formula::weight(logits[i], top[i]) * scaled[i] - (chosen[i] == level ? weight : T(0));
+  for (int i = 0; i < n; ++i) {
+    const T weight = WEIGHTED ? weights[i] : of_all;
+    const T by_logit = Formula::weight(logits[i], top[i]) * scaled[i] - (chosen[i] == level ? weight : T(0));
+    grad[i] = WEIGHTED && weight == 0 ? T(0) : by_logit;
+  }
 }
 template <class T>
 static void inner_gradient(const T* logits, T top, T scaled, int n, T* grad) {
@@ -169,11 +178,14 @@ static void backward(const PositionJob& job, const Task& task) {
   Positions<T> p;
   alignas(64) T grad_buffer[kBlock];
   for_each_block(task, [&](int64_t row, int64_t col, int n) {
+    const bool by_position = job.element_weights.data;
     const T weight = T(job.weight[row]);
+    if (by_position) load_into(job.element_weights, row, col, n, p.weight);
+    for (int i = 0; i < n; ++i) p.weight[i] = by_position ? weight * p.weight[i] : weight;
     const T* const top = static_cast<const T*>(job.top.data) + row * job.top.stride + col;
     const T* const total = static_cast<const T*>(job.total.data) + row * job.total.stride + col;
     T* const scaled = p.total;
-    for (int i = 0; i < n; ++i) scaled[i] = weight / total[i];
+    for (int i = 0; i < n; ++i) scaled[i] = p.weight[i] / total[i];
     p.read_levels(job.x, row, col, n, job.levels);
     if (!job.inner) {
       for (int64_t level = 0; level < job.levels; ++level) {
@@ -181,7 +193,8 @@ static void backward(const PositionJob& job, const Task& task) {
         T* grad = target(job.grad, row, at, grad_buffer);
         const T* logits = load(job.logits, row, at, n, p.buffer);
         using Level = typename Positions<T>::Level;
-        outer_gradient(logits, top, scaled, p.level, Level(level), weight, n, grad);
+        const auto gradient = by_position ? outer_gradient<true, T, Level> : outer_gradient<false, T, Level>;
+        gradient(logits, top, scaled, p.level, Level(level), p.weight, n, grad);
         store(grad, job.grad, row, at, n);
       }
       return;
@@ -192,7 +205,8 @@ static void backward(const PositionJob& job, const Task& task) {
         const int64_t at = (col + i) * job.levels + level, chosen = p.level[i] - level;
         T* grad = target(job.grad, row, at, grad_buffer);
         inner_gradient(load(job.logits, row, at, run, p.buffer), top[i], scaled[i], run, grad);
-        if (chosen >= 0 && chosen < run) grad[chosen] -= weight;
+        if (chosen >= 0 && chosen < run) grad[chosen] -= p.weight[i];
+        for (int k = 0; by_position && p.weight[i] == 0 && k < run; ++k) grad[k] = 0;
         store(grad, job.grad, row, at, run);
       }
     }
