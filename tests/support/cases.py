@@ -114,8 +114,9 @@ def draw(likelihood, shape, dtypes=DTYPES[0], form=None, seed=0):
 def check(ours, theirs, truth, dtype, what, likelihood=None, size=0.0):
     """The error budget: twice the error of PyTorch's own operations at this type, and a few roundings.
 
-    Errors are relative to the value or to the typical value, whichever is larger, so that an extreme row does not hide
-    the others; and to `size`, which is more where the value is a small difference of large terms.
+    Errors are relative to the value or to the typical value of those that are not 0, whichever is larger, so that an
+    extreme row does not hide the others; and to `size`, which is more where the value is a small difference of large
+    terms.
     """
     assert ours.shape == truth.shape, f"{what}: shape {tuple(ours.shape)}, expected {tuple(truth.shape)}"
     if truth.numel() == 0:
@@ -127,7 +128,8 @@ def check(ours, theirs, truth, dtype, what, likelihood=None, size=0.0):
     # a weight of 0 times what this type does not hold: NaN for PyTorch, and then it may be for us
     lost = theirs.isnan() & ~truth.isnan()
     theirs, ours = torch.where(lost, truth, theirs), torch.where(lost & ours.isnan(), truth, ours)
-    scale = truth.abs() + truth.abs().median() + size
+    there = truth[truth != 0].abs()
+    scale = truth.abs() + (there.median() if len(there) else 0) + size
     scale = torch.where(scale == 0, 1, scale)
     error, budget = ((ours - truth).abs() / scale).max(), ((theirs - truth).abs() / scale).max()
     # In float64 the truth is itself rounded, a few times an element, and PyTorch's error against it is 0. A formula of

@@ -21,7 +21,8 @@ _READ_AS = {
 def likelihood(x, params):
     """x and the parameters in the order of params[0]. A parameter that broadcasts gets one of the Layouts against x."""
     like = params[0]
-    x = x.to(_READ_AS[x.dtype]) if x.dtype in _READ_AS else x
+    if x.dtype in _READ_AS:  # a level is an integer, and fits in an int64; a count may be larger
+        x = x.to(torch.int64 if like.dim() > x.dim() else _READ_AS[x.dtype])
     if len(params) == 1 and like.is_contiguous() and x.is_contiguous():  # nearly always
         return x, params
     if like.dim() > x.dim():
