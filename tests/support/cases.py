@@ -125,9 +125,9 @@ def check(ours, theirs, truth, dtype, what, likelihood=None, size=0.0):
     if truth.isnan().all():  # the mean over no sample
         assert ours.isnan().all(), what
         return
-    # a weight of 0 times what this type does not hold: NaN for PyTorch, and then it may be for us
-    lost = theirs.isnan() & ~truth.isnan()
-    theirs, ours = torch.where(lost, truth, theirs), torch.where(lost & ours.isnan(), truth, ours)
+    # a number that this type does not hold, or 0 times such a number: inf or NaN for PyTorch, and then it may be for us
+    lost = ~theirs.isfinite() & truth.isfinite()
+    theirs, ours = torch.where(lost, truth, theirs), torch.where(lost & ~ours.isfinite(), truth, ours)
     there = truth[truth != 0].abs()
     scale = truth.abs() + (there.median() if len(there) else 0) + size
     scale = torch.where(scale == 0, 1, scale)
