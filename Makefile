@@ -1,5 +1,5 @@
-# What takes too long for .ci/run. Each target writes its figures to bench/results/reliability/, and docs/reliability.md
-# shows them.
+# The tests that take too long for .ci/run. Each target writes its figures to bench/results/reliability/, and
+# docs/reliability.md shows these figures.
 PYTHON ?= python3
 
 .PHONY: soak
@@ -12,12 +12,12 @@ soak-properties soak-large soak-leak soak-kills soak-processes: soak-%:
 .PHONY: soak-fuzz soak-guided soak-sanitizers soak-mutants soak-triton
 soak-fuzz:
 	$(PYTHON) tests/soak/fuzz.py 600
-soak-guided: # pip install atheris
+soak-guided: # needs: pip install atheris
 	$(PYTHON) tests/soak/guided.py 600
 soak-sanitizers:
 	$(PYTHON) tests/support/sanitizers.py
 soak-mutants:
 	$(PYTHON) tests/soak/mutate.py
-soak-triton: # all kernels for three architectures, by the Triton that is installed or the one in TRITON_PATH
+soak-triton: # all kernels for three architectures, by the installed Triton or by the Triton in TRITON_PATH
 	TRITON_ARCHS=80,90,100 pytest --full tests/gpu/test_triton_aot.py
 	VAE_KERNELS_SLOW=1 pytest tests/gpu/test_triton_kernels.py::test_many_latents

@@ -1,8 +1,9 @@
-"""Builds vae_kernels/_C.so: C++ for the CPU, and CUDA where nvcc is found. Needs a compiler and ninja, never torch.
+"""Builds vae_kernels/_C.so: C++ for the CPU, and CUDA if nvcc is found. The build needs a compiler and ninja, but no
+torch.
 
-Environment: VAE_KERNELS_CUDA=0 leaves CUDA out, =1 makes a missing nvcc an error; VAE_KERNELS_CUDA_ARCHS ("80;90")
-picks the GPUs; CXX, CUDA_HOME and MAX_JOBS as everywhere. Without a C++ compiler the package installs as pure Python,
-and vae_kernels/_C.reason.txt says why.
+Environment: VAE_KERNELS_CUDA=0 leaves CUDA out, and VAE_KERNELS_CUDA=1 makes a missing nvcc an error.
+VAE_KERNELS_CUDA_ARCHS ("80;90") chooses the GPUs. CXX, CUDA_HOME and MAX_JOBS have their usual meaning. Without a C++
+compiler the package installs as pure Python, and vae_kernels/_C.reason.txt says why.
 """
 
 import os
@@ -19,22 +20,24 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
-# All paths in the ninja file are relative to ROOT, so that no folder name needs escaping or ends up in the binary. The
-# folder is fixed, because setuptools' own is a new temporary one for every editable install, which would rebuild all.
+# All paths in the ninja file are relative to ROOT, so no folder name needs escaping, and none gets into the binary. The
+# build folder is fixed, because setuptools makes a new temporary folder for every editable install, and ninja would
+# then compile everything again.
 BUILD = Path("build/kernels")
 
 CXX_FLAGS = [
-    # -iquote and not -I: our headers answer to #include "...", never to a system header's #include <...>
+    # -iquote, not -I: a system header's #include <...> must never find our headers
     *("-O3", "-std=c++20", "-fPIC", "-fvisibility=hidden", "-fopenmp-simd", "-iquote", "csrc"),
-    # Only what changes no result: never -ffast-math, and a*b+c is fused only where the source says fma.
+    # Only flags that change no result: never -ffast-math, and a*b+c is fused only where the source says fma.
     *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"),
     # GCC threads jumps through the clamps of a loop-invariant value, and a loop with branches is not vectorised.
     "-fno-thread-jumps",
-    # On x86 GCC leaves instructions as the source has them, and of a long formula what does not wait comes too late.
+    # On x86, GCC keeps instructions in the order of the source. In a long formula, independent instructions then come
+    # too late.
     "-fschedule-insns",
     # g++ 12 warns falsely about std::optional<Tensor>
     *("-Wall", "-Wextra", "-Wno-maybe-uninitialized"),
-    *("-Wno-unknown-warning-option", "-Wno-ignored-optimization-argument"),  # clang, of flags that are GCC's
+    *("-Wno-unknown-warning-option", "-Wno-ignored-optimization-argument"),  # clang would warn about flags of GCC
 ]
 NVCC_FLAGS = ["-O3", "-fmad=false", "-Xptxas=-v", "-Xcompiler=-fPIC,-fvisibility=hidden,-iquote,csrc"]
 ISAS = {"base": []}
@@ -49,7 +52,7 @@ def say(text):
 
 
 def probe(command, source):
-    """Compile a few lines with this command: None if it works, else the first line of what went wrong."""
+    """Compiles a few lines with this command. Gives None if this works, else the first line of the error."""
     (ROOT / BUILD).mkdir(parents=True, exist_ok=True)
     try:
         command = [*command, "-", "-o", str(BUILD / "probe")]
@@ -61,7 +64,7 @@ def probe(command, source):
 
 
 def find_cxx():
-    """(compiler, None), or (None, why there is none)."""
+    """(compiler, None), or (None, the reason why there is no compiler)."""
     if os.name == "nt":
         return None, "the compiled kernels are not built on Windows"
     found = filter(shutil.which, ("g++", "c++", "clang++"))
@@ -71,7 +74,8 @@ def find_cxx():
 
 
 def find_nvcc():
-    """(nvcc and its flags, where its headers are, where its libraries are), or None for a build without CUDA."""
+    """(nvcc and its flags, the folder of its headers, the folder of its libraries), or None for a build without
+    CUDA."""
     want = os.environ.get("VAE_KERNELS_CUDA", "")
     if want not in ("", "0", "1"):
         sys.exit(f"VAE_KERNELS_CUDA={want}: expected 0 or 1")
@@ -81,8 +85,8 @@ def find_nvcc():
     places = [*(os.path.join(home, "bin") for home in homes if home), None, "/usr/local/cuda/bin"]  # None: the PATH
     nvcc = next((found for place in places if (found := shutil.which("nvcc", path=place))), None)
     error, flags = "no nvcc: set CUDA_HOME, or put nvcc on the PATH", []
-    # The best flags that nvcc knows. Code that is compressed by size (12.8 and later) is a third as large, and needs a
-    # driver of CUDA 12.4. vae_kernels/backends/choice.py says what helps with an older driver.
+    # Take the best flags that nvcc knows. Code that is compressed by size (nvcc 12.8 and later) is a third as large,
+    # and needs a driver of CUDA 12.4. vae_kernels/backends/choice.py says what helps with an older driver.
     if nvcc:
         for flags in (["-std=c++20", "--compress-mode=size"], ["-std=c++20"], ["-std=c++17"]):
             error = probe([nvcc, *flags, "-x", "cu", "-c"], "__global__ void f() {}\n")
@@ -101,8 +105,9 @@ def find_nvcc():
 
 
 def gencode(nvcc):
-    """Code for each architecture, and PTX of the first, from which the driver makes code for newer ones. All code is
-    made from that PTX: nothing in csrc/cuda is for one architecture alone, and making PTX is half of the time."""
+    """The flags for code of each architecture, and for PTX of the first, from which the driver makes code for newer
+    architectures. All code is made from this one PTX, because nothing in csrc/cuda is for one architecture alone, and
+    making PTX takes half of the time."""
     archs = os.environ.get("VAE_KERNELS_CUDA_ARCHS", "").replace(",", ";").split(";")
     archs = [a.strip() for a in archs if a.strip()]
     if not archs:
@@ -122,12 +127,12 @@ def find_ninja():
         return shutil.which("ninja") or sys.exit("vae_kernels: no ninja: pip install ninja")
 
 
-# The kinds of formula: the source of a kind's loop or kernel -> what chooses the formula, and the list in all.h
+# The kinds of formula: {source of the loop or kernel: (the macro that chooses the formula, the list in all.h)}
 KINDS = {"likelihood": ("VK_LIKELIHOOD", "VK_LIKELIHOODS"), "position": ("VK_POSITION", "VK_POSITIONS")}
 
 
 def likelihoods(kind="likelihood"):
-    """The names in a kind's list in csrc/formulas/all.h."""
+    """The names in the list of this kind in csrc/formulas/all.h."""
     text = (ROOT / "csrc/formulas/all.h").read_text()
     body = re.search(rf"#define {KINDS[kind][1]}\(X\)((?:.*\\\n)*.*)", text)[1]
     return re.findall(r"\bX\((\w+)\)", body)
@@ -138,7 +143,8 @@ def sources(folder, pattern):
 
 
 def each_likelihood(source, suffix, flags):
-    """(source, object, flags): the source of a kind is compiled once for each formula of the kind, others once."""
+    """(source, object, flags). The source of a kind is compiled once for each formula of the kind; any other source is
+    compiled once."""
     stem = Path(source).stem
     if stem not in KINDS:
         return [(source, f"{stem}.{suffix}", flags)]
@@ -147,7 +153,7 @@ def each_likelihood(source, suffix, flags):
 
 
 def kernel_units():
-    """The kernels for the CPU: each instruction set has its own objects, csrc/cpu/dispatch.cpp picks one set."""
+    """The kernels for the CPU. Each instruction set has its own objects, and csrc/cpu/dispatch.cpp chooses one set."""
     return [
         unit
         for isa, flags in ISAS.items()
@@ -161,10 +167,10 @@ def cuda_units():
 
 
 def torch_stub(cxx):
-    """Make an empty libtorch.so to link with, and return the link flags.
+    """Makes an empty libtorch.so to link with, and returns the link flags.
 
-    At run time the libtorch that `import torch` has loaded answers to that name. The stub holds the functions that
-    torch_abi.h declares, so that any other missing symbol is an error here, and not for the user at import.
+    At run time, the libtorch that `import torch` has loaded takes its place. The stub has only the functions that
+    torch_abi.h declares. So any other missing symbol is an error of the build, and not an error at the user's import.
     """
     if sys.platform == "darwin":
         return ["-undefined", "dynamic_lookup"]
@@ -178,11 +184,11 @@ def torch_stub(cxx):
 
 
 def build(cxx, targets=("_C.so",)):
-    """Compile with ninja into BUILD whatever the targets lack."""
+    """Compiles with ninja, into BUILD, everything that the targets need and that is out of date."""
     rules = {"cxx": [*cxx, *CXX_FLAGS]}
     link = ["-shared", *torch_stub(cxx)]
     nvcc, kernels, glue = find_nvcc(), kernel_units(), []
-    if nvcc and cuda_units():  # the CUDA runtime is linked statically: no CUDA library is needed to load _C.so
+    if nvcc and cuda_units():  # the CUDA runtime is linked statically, so _C.so needs no CUDA library
         rules["nvcc"], includes, libraries = nvcc
         glue = ["-DVK_CUDA", *includes]
         link += [*libraries, "-lcudart_static", "-lrt", "-ldl", "-lpthread", "-Wl,--exclude-libs,ALL"]
@@ -190,13 +196,14 @@ def build(cxx, targets=("_C.so",)):
         kernels += [(source, f"{Path(source).stem}.cuda.o", glue) for source in sources("csrc/cuda", "*.cpp")]
     once = ["csrc/ops.cpp", *sources("csrc/cpu", "*.cpp")]
     units = [*((source, f"{Path(source).stem}.o", glue) for source in once), *kernels]
-    units.sort(key=lambda unit: not unit[0].endswith(".cu"))  # what takes longest first: no core waits at the end
+    units.sort(key=lambda unit: not unit[0].endswith(".cu"))  # the longest first, so no core waits at the end
 
     def quote(words):
         return shlex.join(words).replace("$", "$$")
 
     lines = [f"builddir = {BUILD}"]
-    # What nvcc says of each kernel's registers is long: it stays in a file, which tests/gpu/test_cuda_build.py reads.
+    # nvcc prints a long report on the registers of each kernel. It goes to a file, which tests/gpu/test_cuda_build.py
+    # reads.
     output = {"cxx": "", "nvcc": " >$out.txt 2>&1 || (cat $out.txt; false)"}
     for name, words in rules.items():
         lines += [f"rule {name}", f"  command = {quote(words)} $flags -MMD -MF $out.d -c $in -o $out{output[name]}"]
@@ -223,7 +230,8 @@ class BuildKernels(build_ext):
             build(cxx)
         elif os.environ.get("VAE_KERNELS_CUDA") == "1":
             sys.exit(f"VAE_KERNELS_CUDA=1, but {error}")
-        # Only once the build has worked. A library that a running Python has loaded is replaced, never written to.
+        # Remove the old files only when the build has worked. A running Python may have loaded the old library, so the
+        # library is replaced and never written to.
         for stale in (library, reason):
             stale.unlink(missing_ok=True)
         package.mkdir(parents=True, exist_ok=True)
@@ -233,7 +241,7 @@ class BuildKernels(build_ext):
             reason.write_text(error + "\n")
             say(f"installing without compiled kernels: {error}")
 
-    def get_ext_filename(self, name):  # no Python symbol is in it: any Python loads it
+    def get_ext_filename(self, name):  # the library has no symbol of Python, so any Python can load it
         return name.replace(".", os.sep) + ".so"
 
 

@@ -1,4 +1,4 @@
-"""The two runs named on the command line end at the same test -ELBO, within 1 nat."""
+"""Checks that the two runs on the command line end with the same test -ELBO, within 1 nat."""
 
 import csv
 import sys

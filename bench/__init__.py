@@ -1,1 +1,2 @@
-"""The published timings: results, and the pages made of them. `python -m bench` is `vae-kernels bench`."""
+"""The published timings: the results, and the code that makes pages of them. `python -m bench` is `vae-kernels
+bench`."""

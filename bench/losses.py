@@ -1,14 +1,14 @@
-"""Where we lose, and by how much: the sentence and the table that README.md and docs/bench.md have."""
+"""Makes the sentence and the table "Where we lose" of README.md and docs/bench.md."""
 
 from typing import NamedTuple
 
 from . import tables
 
-CLOSEST = 3  # of the ways to write it that nobody beats, shown with those that somebody beats
+CLOSEST = 3  # the table shows all ways that a rival beats, and so many of the others: those with the smallest ratios
 
 
 class Duel(NamedTuple):
-    """How many times faster we are than the best rival of a kind, and whether noise lets one tell."""
+    """How many times faster we are than the best rival of a kind, and whether the ratio can be told from noise."""
 
     rival: dict
     ratio: float
@@ -25,7 +25,8 @@ class Duel(NamedTuple):
 
 
 class Way(NamedTuple):
-    """One of our ways to write a case, with its duels: with the best eager form, and with the best compiled one."""
+    """One of our ways to write a case, with two duels: against the best eager form, and against the best compiled
+    one."""
 
     what: str
     mine: dict
@@ -41,7 +42,7 @@ class Way(NamedTuple):
         return any(duel.ratio < 1 for duel in self.duels)
 
     def order(self):
-        """The losses first, the worst before the others; then what is closest to one."""
+        """A key for sorting: losses come first, and the worst loss before the others; then the smallest ratio."""
         lost = [duel.ratio for duel in self.duels if duel.lost]
         return not lost, min(lost or [duel.ratio for duel in self.duels])
 
@@ -58,8 +59,9 @@ def ways(comparison):
 
 
 def losses(comparisons, missing=()):
-    """The cases that are missing; how many comparisons we lose; then every way to write a case that somebody beats, the
-    worst first, and the closest of the rest, so that the table is never empty."""
+    """The text: the cases that are missing, the number of comparisons that we lose, and a table. The table has every
+    way to write a case that a rival beats, the worst first. The closest of the other ways follow, so the table is never
+    empty."""
     found = sorted((way for c in comparisons for way in ways(c)), key=Way.order)
     duels = [duel for way in found for duel in way.duels]
     lost, ties = sum(duel.lost for duel in duels), sum(not duel.told for duel in duels)

@@ -1,5 +1,6 @@
-"""python -m bench.mixture: log p(z) of a mixture of Gaussians, forward and backward, on this CPU: by broadcasting, by
-the matrix product of the expanded square, each also by torch.compile, by torch.distributions, and by vae_kernels."""
+"""python -m bench.mixture: times log p(z) of a mixture of Gaussians, forward and backward, on this CPU. The contenders
+are broadcasting, the matrix product of the expanded square, both of these under torch.compile, torch.distributions, and
+vae_kernels."""
 
 import argparse
 import math
@@ -17,14 +18,14 @@ SHAPES = [(128, 10, 20), (512, 500, 40)]
 
 
 def broadcast(z, loc, logvar, logits):
-    """The textbook: an [N, K, D] tensor for each operation."""
+    """The formula of the textbook, which makes an [N, K, D] tensor in each operation."""
     square = (z[:, None] - loc) ** 2 * torch.exp(-logvar)
     log_normal = -0.5 * (square + logvar + math.log(2 * math.pi)).sum(-1)
     return torch.logsumexp(logits.log_softmax(0) + log_normal, 1)
 
 
 def matmul(z, loc, logvar, logits):
-    """z^2 / s^2 - 2 z m / s^2 + m^2 / s^2 by two matrix products: fast, and it cancels."""
+    """z^2 / s^2 - 2 z m / s^2 + m^2 / s^2 by two matrix products: fast, but the terms cancel and digits are lost."""
     precision = torch.exp(-logvar)
     scaled = loc * precision
     square = (z * z) @ precision.t() - 2 * (z @ scaled.t()) + (loc * scaled).sum(1)
@@ -53,7 +54,7 @@ def step(log_prob):
 
 
 def check(log_prob, tensors):
-    """Raise unless log p and its gradients are those of float64, as far as float32 goes."""
+    """Raise unless log p and its gradients agree with float64, to the accuracy of float32."""
     results = []
     for function, dtype in ((vk.mixture_log_prob, torch.float64), (log_prob, torch.float32)):
         inputs = [t.to(dtype).requires_grad_() for t in tensors]
@@ -78,7 +79,7 @@ def parse():
 
 
 def measure(shape, args):
-    """Rows for one shape."""
+    """The rows of results for one shape."""
     tensors = draw(*shape)
     contenders = {"fused": vk.mixture_log_prob}
     if not args.only_fused:
@@ -105,7 +106,7 @@ def main():
     args = parse()
     if args.threads:
         torch.set_num_threads(args.threads)
-    # on a busy machine, threads that spin while they wait measure the other processes
+    # a thread may spin while it waits; on a busy machine such threads then measure the other processes, so we record it
     wait = os.environ.get("OMP_WAIT_POLICY", "default")
     where = results.where(" ".join(["python -m bench.mixture", *sys.argv[1:]]))
     where |= {"threads": torch.get_num_threads(), "omp_wait_policy": wait}

@@ -1,7 +1,9 @@
-"""python -m bench.monitor: what return_terms=True and vk.Monitor add to fused_elbo, forward and backward, on this CPU.
+"""python -m bench.monitor: measures the time that return_terms=True and vk.Monitor add to fused_elbo, forward and
+backward, on this CPU.
 
-A run is `every` steps, the row that a Monitor then reads included. Two ways: the three in turns in one process, and
-each in a process of its own, as whoever trains has it: what is kept of a step decides where malloc puts the next."""
+A run is `every` steps, with the row that a Monitor then reads. We measure in two ways: the three contenders in turns in
+one process, and each contender in a process of its own, as in a real training. The two ways differ, because the tensors
+that are kept of one step decide where malloc puts the tensors of the next step."""
 
 import argparse
 import os
@@ -37,7 +39,7 @@ def steps(name, case, every):
 
 
 def timed(names, shape, every, seconds):
-    """{name: the fastest run, in us a step}"""
+    """{name: microseconds for a step in the fastest run}"""
     case = Case(*parse_shape(shape), part="loss")
     runs = {name: (lambda i: (), steps(name, case, every)) for name in names}
     found = clock.interleave(runs, clock.CPU, seconds, least=3)
@@ -45,7 +47,7 @@ def timed(names, shape, every, seconds):
 
 
 def alone(name, shape, every, args):
-    """The same in a process of its own, in us."""
+    """The time of one contender in a process of its own, in us."""
     words = ["-m", "bench.monitor", "--only", name, "--shape", shape, "--every", every, "--seconds", args.seconds / 3]
     words += ["--threads", torch.get_num_threads()]
     done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""The figures. The sum of the results that a figure was made from stands in it, so that a test can tell an old one."""
+"""Makes the figures. Each figure has the checksum of its results, so a test can find a figure that is out of date."""
 
 import hashlib
 
@@ -24,7 +24,7 @@ def save(figure, target, source):
 
 
 def bars(comparisons, target, source):
-    """How many times faster than the best eager form, and how many times the memory would allow."""
+    """Bars: how many times faster we are than the best eager form, and how many times faster the memory would allow."""
     comparisons = [c for c in comparisons if c.limit_us()][::-1]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8, 0.62 * len(comparisons) + 1), layout="constrained")
@@ -36,7 +36,7 @@ def bars(comparisons, target, source):
                 if row:
                     ratio, told = c.faster(row, c.eager[0])
                     label = name if i == 0 else None
-                    axes.barh(i + at, ratio - 1, 0.38, left=1, color=INK[name], label=label)  # from eager's time
+                    axes.barh(i + at, ratio - 1, 0.38, left=1, color=INK[name], label=label)  # 1 is eager's time
                     axes.text(max(ratio, 1) * 1.04, i + at, tables.factor(ratio) if told else tables.NOISE, va="center")
             limit = eager / c.limit_us()
             label = "limit: the bytes nobody can do without, at the speed of a copy" if i == 0 else None
@@ -50,7 +50,7 @@ def bars(comparisons, target, source):
 
 
 def curves(panels, target, source):
-    """Time against a size. panels: {(column, what the others are): comparisons}"""
+    """Curves of time against a size. panels: {(the column of the size, the title with the other sizes): comparisons}"""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8, 3.6), layout="constrained")
         for axes, ((column, title), comparisons) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):

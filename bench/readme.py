@@ -1,4 +1,4 @@
-"""python -m bench.readme: writes the README's section of times, docs/bench.md and its figures from the results."""
+"""python -m bench.readme: writes the README's section of times, docs/bench.md and the figures from the results."""
 
 import re
 
@@ -75,7 +75,7 @@ def disturbed(rows):
 
 
 def section(path, rows):
-    """The README's: two tables, a figure, and where we lose."""
+    """The section of the README: two tables, a figure, and where we lose."""
     text = [
         f"{where(rows)}; {source(path, rows)}.{disturbed(rows)}",
         f"![times faster](docs/bench/{path.stem}.svg)",
@@ -129,7 +129,7 @@ machine quiet):
 
 
 def page():
-    """docs/bench.md"""
+    """The text of docs/bench.md."""
     return INTRODUCTION + "".join(f"\n{device_page(path, rows)}" for path, rows in devices().items())
 
 
@@ -158,7 +158,7 @@ def device_page(path, rows):
 
 
 def by_threads(found):
-    """The table of speeds, with the threads in front."""
+    """The table of speeds, with the number of threads as the first column."""
     head, rule, *lines = tables.speeds(found).splitlines()
     lines = [f"| {c.first['threads']} {line}" for c, line in zip(found, lines, strict=True)]
     return "\n".join([f"| threads {head}", f"| --- {rule}", *lines])
@@ -168,7 +168,7 @@ TABLES = {"threads": by_threads, "ways": tables.ways}
 
 
 def figures():
-    """Draw them: {target: source}."""
+    """Draws all figures."""
     from . import plots
 
     for path, rows in devices().items():

@@ -1,4 +1,4 @@
-"""The committed results, by comparison."""
+"""Reads the committed results and groups their rows into comparisons."""
 
 import math
 from pathlib import Path
@@ -27,11 +27,11 @@ PARTS = {
 
 
 class Comparison:
-    """The rows of one case: eager and compiled are lists, the fastest first; others are our ways to write it, ours is
-    the first of them, that of the README."""
+    """The rows of one case. eager and compiled are lists, the fastest first. others are our ways to write the case;
+    ours is the first of these ways, which the README shows."""
 
     def __init__(self, rows):
-        self.wrong = [r for r in rows if r["median_us"] is None]  # and so not timed
+        self.wrong = [r for r in rows if r["median_us"] is None]  # a contender with a wrong result was not timed
         self.rows = rows = [r for r in rows if r["median_us"] is not None]
         self.first = rows[0]
         of = lambda kind: [r for r in rows if r["kind"] == kind and r["part"] != "loss of the step"]  # noqa: E731
@@ -44,8 +44,8 @@ class Comparison:
 
     @property
     def ways(self):
-        """Our rows that a rival is compared with: every way to write it, so that the slow ones are seen; of a training
-        step ours alone, as the other is compiled."""
+        """Our rows that are compared with rivals: every way to write the case, so that the slow ways are shown too. For
+        a training step this is ours alone, because the other way is compiled."""
         return [self.ours] if self.first["model"] else self.others
 
     @property
@@ -54,20 +54,21 @@ class Comparison:
         return in_words(self.first)
 
     def faster(self, row, other):
-        """(how many times faster the row is than the other, whether that can be told from noise): it is more than two
-        equal runs differ by, and their ranges from the 20th to the 80th percentile do not overlap."""
+        """(how many times faster the row is than the other, whether this ratio can be told from noise). A ratio can be
+        told from noise if it is larger than the difference between two equal runs, and if the two ranges from the 20th
+        to the 80th percentile do not overlap."""
         ratio = other["median_us"] / row["median_us"]
         apart = row["p80_us"] < other["p20_us"] or other["p80_us"] < row["p20_us"]
         return ratio, apart and abs(math.log(ratio)) > math.log1p(self.noise)
 
     def limit_us(self):
-        """The time in which a copy would move the bytes that nobody can do without."""
+        """The time in which a copy would move the bytes that every implementation must move."""
         row = self.ours
         return row["least_bytes"] / row["copy_bytes_per_s"] * 1e6 if row["least_bytes"] else None
 
 
 def in_words(row):
-    """The case of a row, shape first."""
+    """The case of a row in words, its shape first."""
     shape = shown(row["batch"], row["dims"], row["latents"], " x ", " / ")
     if row["model"]:
         return f"{row['model']}, batch {row['batch']}"
@@ -84,13 +85,14 @@ def _likelihood(row):
 
 
 def devices():
-    """{path of a results file: its rows, numbers as numbers}"""
+    """{path of a file of results: its rows, with numbers in place of text}"""
     return {path: [_numbers(row) for row in results.read(path)] for path in sorted(RESULTS.glob("*.csv"))}
 
 
 def missing(rows):
-    """The cases of today's suites that these rows lack, in words. Not those of other numbers of threads, which are a
-    machine's own affair; and a file of a GPU, whose suite is another, lacks none."""
+    """The cases of today's suites that these rows lack, in words. Cases that differ only by the number of threads are
+    not counted, because each machine has its own numbers of threads. A file of a GPU has another suite, and lacks
+    nothing."""
     if {row["suite"] for row in rows} == {"gpu"}:
         return []
     columns = [name for name in results.CASE if name != "threads"]

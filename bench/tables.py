@@ -1,4 +1,4 @@
-"""Tables of the results, in Markdown."""
+"""Makes tables of the results, in Markdown."""
 
 import math
 import statistics
@@ -6,7 +6,7 @@ import statistics
 from vae_kernels.timing.contenders import EAGER, OURS
 
 FUSED, ADDED = "sample_kl + fused_elbo", "(nll + kl).mean()"  # two ways to write a step
-NOISE = "noise"  # in the place of a ratio that cannot be told from it
+NOISE = "noise"  # stands in place of a ratio that cannot be told from noise
 
 
 def markdown(head, lines):
@@ -14,7 +14,7 @@ def markdown(head, lines):
 
 
 def duration(us):
-    """Three digits, of us, ms or s."""
+    """A time with three digits, in us, ms or s."""
     for unit, size in (("us", 1), ("ms", 1e3), ("s", 1e6)):
         if us < 999.5 * size or unit == "s":
             value = us / size
@@ -30,12 +30,12 @@ def mib(row):
 
 
 def factor(ratio):
-    """A ratio as text; where we are slower with a decimal more, as 0.04 is no 0."""
+    """A ratio as text. A ratio below 1 gets one more decimal, because 0.04 must not read as 0.0."""
     return f"{ratio:.{2 if ratio < 1 else 1}f}x"
 
 
 def times(c, row, other):
-    """How many times faster the row is than the other, if noise lets one tell."""
+    """How many times faster the row is than the other, or NOISE if the ratio cannot be told from noise."""
     if other is None:
         return "-"
     ratio, told = c.faster(row, other)
@@ -43,23 +43,23 @@ def times(c, row, other):
 
 
 def saved(c, row, other):
-    """The share of the other's time that the row does without, if noise lets one tell."""
+    """The share of the other's time that the row saves, or NOISE if the ratio cannot be told from noise."""
     ratio, told = c.faster(row, other)
     return f"**{1 - 1 / ratio:.0%}**" if told else NOISE
 
 
 def best(comparison):
-    """The best eager form, the best compiled one or None, ours."""
+    """(the best eager form, the best compiled form or None, our first way)"""
     return comparison.eager[0], next(iter(comparison.compiled), None), comparison.ours
 
 
 def alone(comparison):
-    """{kind: median of the loss of a step alone}"""
+    """{kind: the median time of the loss alone, without the rest of the training step}"""
     return {r["kind"]: r["median_us"] for r in comparison.rows if r["part"] == "loss of the step"}
 
 
 def speeds(comparisons):
-    """A line a case: the best eager form, the best compiled one, ours."""
+    """One line for each case: the best eager form, the best compiled form, ours."""
     head = ["batch x dims / latents", "best eager", "torch.compile", "vae_kernels", "x eager", "x compile"]
     lines = []
     for c in comparisons:
@@ -72,8 +72,8 @@ def speeds(comparisons):
 
 
 def ways(comparisons):
-    """A line a case, and their geometric mean: the step by fused_elbo, by (nll + kl).mean(), and the slower of these
-    two beside the best rivals, noise or not."""
+    """One line for each case, and a line with the geometric means. A line has the step by fused_elbo, the step by
+    (nll + kl).mean(), and the slower of these two beside the best rivals, whether or not the ratio is noise."""
     head = ["batch x dims / latents", "best eager", "torch.compile", FUSED, ADDED, "the slower: x eager", "x compile"]
     lines, ratios = [], []
     for c in comparisons:
@@ -89,7 +89,7 @@ def ways(comparisons):
 
 
 def steps(comparisons):
-    """A line a model: what the loss is of a step, and what we save."""
+    """One line for each model: the share of a step that the loss takes, and the share that we save."""
     head = ["a training step", "eager", "of it the loss", "with our loss", "saved"]
     head += ["torch.compile", "compiled, our loss", "saved"]
     lines = []
@@ -102,7 +102,7 @@ def steps(comparisons):
 
 
 def amdahl(comparisons):
-    """What a step would save if only the loss became faster, beside what it does save."""
+    """What a step would save by Amdahl's law if only the loss became faster, beside the measured saving."""
     head = ["model", "step", "its loss, eager", "its loss, ours", "saved by Amdahl's law", "saved, measured", "noise"]
     lines = []
     for c in comparisons:
@@ -114,7 +114,7 @@ def amdahl(comparisons):
 
 
 def costs(comparisons):
-    """Kernels, memory and the first run, of the best of each kind."""
+    """The numbers of kernels, the memory and the first run, for the best contender of each kind."""
     head = ["batch x dims / latents", "kernels: eager", "compile", "ours", "peak MiB: eager", "compile", "ours"]
     head += ["first run: eager", "compile", "ours"]
     lines = []
@@ -126,7 +126,7 @@ def costs(comparisons):
 
 
 def contenders(comparisons):
-    """A line for each contender of each case."""
+    """One line for each contender of each case."""
     head = ["case", "contender", "median", "p20 to p80", "x best eager", "GB/s", "error", "noise"]
     lines = []
     for c in comparisons:

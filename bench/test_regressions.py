@@ -1,8 +1,9 @@
-"""`pytest bench`: how much of eager PyTorch's time the objective takes. Not part of plain `pytest`.
+"""`pytest bench`: tests that the objective takes less time than eager PyTorch. Plain `pytest` does not run this file.
 
-Ratios, never absolute seconds: the clock that pytest-benchmark reads goes forward by (our time / eager time) in each
-round, in which both run in turns. So its table shows ratios, and with `--benchmark-compare` it finds what has been lost
-since `--benchmark-autosave` (`--benchmark-compare-fail=median:20%`), also on a machine that is slower today.
+The test measures ratios, never absolute seconds. In each round both run in turns, and the clock that pytest-benchmark
+reads goes forward by (our time / eager time). So the table of pytest-benchmark shows ratios. `--benchmark-compare`
+(`--benchmark-compare-fail=median:20%`) finds what has become slower since `--benchmark-autosave`, even on a machine
+that is slower today.
 """
 
 import pytest
@@ -24,7 +25,7 @@ ROUNDS, RUNS = 15, 5
 
 
 class Ratios:
-    """The clock: seconds on it are ratios."""
+    """The clock for pytest-benchmark: a second on this clock is a ratio of 1."""
 
     now = 0.0
 
@@ -36,7 +37,8 @@ CLOCK = Ratios()
 
 
 def turn(prepare, function):
-    """Seconds of the quickest of some runs, without the first, which finds another's caches."""
+    """The seconds of the quickest of some runs. The first run is left out: it finds the caches of the other
+    contender."""
     return min(run.seconds for run in CPU.times(function, [prepare(i) for i in range(RUNS)])[1:])
 
 

@@ -1,9 +1,11 @@
-"""Models made ill on purpose, and healthy ones, on the MNIST digits of `vae-kernels train`, each judged by vk.diagnose.
-What is ill is then trained anew with the change that the doctor begins with, `Diagnosis.change`, and judged again.
+"""Trains models that are ill on purpose, and healthy models, on the MNIST digits of `vae-kernels train`. vk.diagnose
+judges each model. An ill model is then trained again with the change that the doctor advises first, `Diagnosis.change`,
+and judged again.
 
     python examples/doctor_cases.py --csv bench/results/doctor/cases.csv --figures docs/doctor
 
-A row a model, seed and stage: the verdict on each symptom, and whether it is what was made. Needs the extra "demo".
+The results have one row for each model, seed and stage: the verdict on each symptom, and whether the verdict is right.
+This example needs the extra "demo".
 """
 
 import argparse
@@ -21,7 +23,7 @@ from vae_kernels.cli.data import load
 
 
 class Before(nn.Conv2d):
-    """A convolution that sees the pixels before each, in the order of reading."""
+    """A convolution that sees only the pixels before the pixel itself, row by row."""
 
     def __init__(self, inputs, outputs, size):
         super().__init__(inputs, outputs, size, padding=size // 2)
@@ -34,7 +36,8 @@ class Before(nn.Conv2d):
 
 
 class Autoregressive(nn.Module):
-    """Logits of each pixel by the 24 before it and by z: as strokes go on, these pixels are nearly enough."""
+    """The logits of each pixel from z and from the 24 pixels before it. A stroke is smooth, so these pixels alone
+    nearly give the answer, and the model can ignore z."""
 
     def __init__(self, shape, latents):
         super().__init__()
@@ -67,9 +70,10 @@ def autoregressive(shape, **settings):
 
 @dataclass(frozen=True)
 class Case:
-    """build: shape and settings -> VAE; ill: the symptoms that must be found ill; of a healthy model, none.
+    """build makes a VAE from a shape and settings. ill names the symptoms that must be found ill; it is empty for a
+    healthy model.
 
-    epochs and lr: a convolution has few weights, and needs larger steps and fewer.
+    epochs and lr differ for the autoregressive model: a convolution has few weights, and needs fewer and larger steps.
     """
 
     build: callable
@@ -107,7 +111,7 @@ def trained(case, images, change, seed, epochs=None, batch_size=100):
 
 
 def judged(name, seed, epochs=None, data=None):
-    """[(row, diagnosis)] of a model as it was made and, if it was ill, of it after the change."""
+    """[(row, diagnosis)] of the model as it was made and, if it was ill, of the model after the change."""
     case, data = CASES[name], data or load(None, "bernoulli")
     train, test = data.split()
     labels = {"labels": data.labels[test], "classes": data.classes}
@@ -123,7 +127,7 @@ def judged(name, seed, epochs=None, data=None):
 
 
 def say(change):
-    """The settings as one would write them."""
+    """The settings as a user would write them."""
     shown = {k: f"Parameter({v.item():.2f})" if isinstance(v, nn.Parameter) else v for k, v in change.items()}
     return ", ".join(f"{key}={value}" for key, value in shown.items())
 
@@ -150,7 +154,8 @@ def numbers(found):
 
 
 def draw(stages, path):
-    """A row of figures a stage: KL of each latent, the map, pictures; rate and distortion where there are none."""
+    """One row of figures for each stage: the KL of each latent, the map of the latent space, and pictures. A model
+    without pictures has rate and distortion in their place."""
     from matplotlib.figure import Figure
 
     from vae_kernels.doctor import figures

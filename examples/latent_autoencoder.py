@@ -1,12 +1,13 @@
-"""The autoencoder of a latent diffusion model, at toy size: spatial latents, a small KL weight, a learned noise level,
-and a second loss that is weighed against the likelihood by their gradients at the last layer.
+"""The autoencoder of a latent diffusion model, at toy size. It has spatial latents, a small KL weight, a learned noise
+level, and a second loss. The weight of the second loss follows from the gradients of both losses at the last layer.
 
     python examples/latent_autoencoder.py
 
-As in Rombach et al. 2022 (arXiv:2112.10752) and the AutoencoderKL of diffusers: the encoder puts out moments
-[B, 2L, h, w] in channels_last; the adaptive weight is that of Esser et al. 2021 (arXiv:2012.09841, equation 7), whose
-second loss is a discriminator's, here the difference of neighbouring pixels. The mean of squares that such code writes
-for the likelihood is ours over the number of pixels: the KL weight here is per sample, in nats, as everywhere.
+The model follows Rombach et al. 2022 (arXiv:2112.10752) and the AutoencoderKL of diffusers: the encoder puts out
+moments [B, 2L, h, w] in channels_last. The adaptive weight is equation 7 of Esser et al. 2021 (arXiv:2012.09841). Their
+second loss is a discriminator's; here it is the difference of neighbouring pixels. Such code takes a mean of squares as
+the likelihood, which is our likelihood divided by the number of pixels. So a KL weight of such code is not ours: here
+the KL is in nats for each sample.
 """
 
 import torch
@@ -32,7 +33,7 @@ class Autoencoder(nn.Module):
         self.obs_logvar = nn.Parameter(torch.zeros(()))
 
     def forward(self, x):
-        z, kl = vk.sample_kl(self.encoder(x))  # the moments as they are: one kernel, and one gradient
+        z, kl = vk.sample_kl(self.encoder(x))  # without chunk: one kernel, and one gradient for both moments
         return self.last(self.decoder(z)), kl
 
 
@@ -41,12 +42,12 @@ def edges(recon, x):
 
 
 def train(steps=200, batch=32, log=print):
-    """Returns (nll, kl) of the last batch, means in nats, and the module."""
+    """Returns nll and kl of the last batch (means, in nats), and the module."""
     torch.manual_seed(0)
     data = (blobs(1000) / 127.5 - 1).contiguous(memory_format=torch.channels_last)
     model = Autoencoder().to(memory_format=torch.channels_last)
     rest = [p for name, p in model.named_parameters() if name != "obs_logvar"]
-    noise = {"params": [model.obs_logvar], "lr": 5e-2, "weight_decay": 0.0}  # one number, with far to go
+    noise = {"params": [model.obs_logvar], "lr": 5e-2, "weight_decay": 0.0}  # starts far from its final value
     optimizer = torch.optim.AdamW([{"params": rest}, noise], lr=3e-3)
     for step in range(steps):
         x = data[torch.randint(len(data), (batch,))]

@@ -1,9 +1,9 @@
-"""Lightning: the loss in training_step, its terms in the log.
+"""Lightning: training_step returns the loss, and the log has its terms.
 
     pip install lightning && python examples/lightning_vae.py
 
-Under `Trainer(devices=2)` the batch of each rank is its own: seed_everything(seed, workers=True) gives each rank other
-noise; the mean over ranks that DDP takes is the objective where all batches are of one size.
+Under `Trainer(devices=2)` each rank has its own batch, and seed_everything(seed, workers=True) gives each rank other
+noise. DDP takes the mean over ranks. This mean is the objective if all batches have the same size.
 """
 
 import lightning as L
@@ -22,7 +22,7 @@ class LitVAE(L.LightningModule):
 
     def _terms(self, batch, name):
         terms = self.vae.loss(batch[0], beta=self.hparams.beta, return_terms=True)
-        # means over the batch, in nats; sync_dist: over the ranks too
+        # these are means over the batch, in nats; sync_dist takes the mean over the ranks too
         log = {"loss": terms.loss.detach(), "nll": terms.nll.mean(), "kl": terms.kl.mean()}
         log["active_latents"] = (terms.kl_per_dim > 0.1).float().sum()
         self.log_dict({f"{name}/{k}": v for k, v in log.items()}, batch_size=len(batch[0]), sync_dist=True)
@@ -39,7 +39,7 @@ class LitVAE(L.LightningModule):
 
 
 def train(epochs=5, n=2000, **trainer):
-    """Returns the trainer, whose callback_metrics are the last values of the log."""
+    """Returns the trainer. Its callback_metrics are the last values of the log."""
     L.seed_everything(0, workers=True, verbose=False)
     loaders = [DataLoader(TensorDataset(blobs(k, seed=seed)), 64, shuffle=not seed) for seed, k in enumerate((n, 256))]
     trainer = L.Trainer(max_epochs=epochs, **({"accelerator": "auto"} | trainer))

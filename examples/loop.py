@@ -2,8 +2,8 @@
 
     python examples/loop.py
 
-beta rises from 0 to 1 over the first half ("KL annealing", Bowman et al. 2016, arXiv:1511.06349): a tensor that is
-written in place, so that nothing is compiled or captured again when it changes.
+beta rises from 0 to 1 over the first half ("KL annealing", Bowman et al. 2016, arXiv:1511.06349). beta is a tensor that
+is written in place, so nothing is compiled or captured again when beta changes.
 """
 
 import torch
@@ -14,7 +14,7 @@ import vae_kernels as vk
 
 
 def train(steps=300, batch=64, latents=8, log=print):
-    """Returns the last terms: nll and kl [B], kl_per_dim [latents], in nats."""
+    """Returns the terms of the last step: nll and kl [B], kl_per_dim [latents], in nats."""
     torch.manual_seed(0)
     data = blobs(2000)
     pixels = data[0].numel()

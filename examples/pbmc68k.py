@@ -1,8 +1,8 @@
-"""Counts of 700 blood cells, 765 genes, that come with scanpy (a dependency of scvi-tools): nothing is downloaded.
+"""The counts of 765 genes in 700 blood cells. scanpy (a dependency of scvi-tools) has the file: nothing is downloaded.
 
-They are a part of the 68k PBMCs of Zheng et al. 2017, "Massively parallel digital transcriptional profiling of single
-cells", doi:10.1038/ncomms14049. scanpy's file has log(1 + count * factor of the cell), rounded: the least
-value of a cell is a count of 1, and the others are multiples of it.
+The cells are a part of the 68k PBMCs of Zheng et al. 2017, "Massively parallel digital transcriptional profiling of
+single cells", doi:10.1038/ncomms14049. scanpy's file has log(1 + count * factor of the cell), rounded. So the smallest
+value of a cell stands for a count of 1, and every other value of the cell stands for a multiple of it.
 """
 
 import numpy as np

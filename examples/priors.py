@@ -1,4 +1,5 @@
-"""Test -ELBO and log p(x) of runs of `vae-kernels train` that differ by their prior: a row for each run folder.
+"""Computes -ELBO and log p(x) of the test set for runs of `vae-kernels train` that differ by their prior: one row for
+each run folder.
 
 for prior in normal mog vamp flow; do
     vae-kernels train --prior $prior --latent-dim 10 --epochs 60 --threads 1 --out runs --name $prior

@@ -1,9 +1,11 @@
-"""The ELBO of cells held out, after a training of scvi-tools' SCVI by its own loss and by vae_kernels, over seeds.
+"""Compares two trainings of scvi-tools' SCVI, one with its own loss and one with vae_kernels, by the ELBO of held-out
+cells over several seeds.
 
     pip install ".[scvi]" typer && python examples/scvi_elbo.py --data pbmc68k
 
-Both are measured by scvi-tools' own get_elbo. What differs between two trainings of one loss is noise: first weights,
-the order of the cells, the samples of z. Two losses are the same if their means differ by no more (Welch's t).
+scvi-tools' own get_elbo measures both trainings. Two trainings with the same loss differ by noise: the first weights,
+the order of the cells, the samples of z. The two losses agree if their means differ by no more than this noise (Welch's
+t).
 """
 
 import csv
@@ -29,7 +31,7 @@ DATA = {
 
 
 def elbo(x, seed, ours, *, epochs, hidden=64, latent=8, likelihood="zinb"):
-    """The mean ELBO in nats of every fourth cell, before and after a training with the others."""
+    """The mean ELBO of every fourth cell in nats, before and after a training on the other cells."""
     scvi.settings.seed = seed
     held_out = np.arange(x.shape[0]) % 4 == 0
     training, held_out = anndata.AnnData(x[~held_out]), anndata.AnnData(x[held_out])
@@ -52,7 +54,8 @@ def elbo(x, seed, ours, *, epochs, hidden=64, latent=8, likelihood="zinb"):
 
 
 def compare(x, seeds, **settings):
-    """(ELBOs by scvi-tools, by vae_kernels, one a seed; the mean gain of the training; p of Welch's t)."""
+    """(the ELBOs of scvi-tools, those of vae_kernels, with one number for each seed; the mean gain of scvi-tools'
+    training; p of Welch's t)."""
     own, ours = (np.array([elbo(x, seed, lot, **settings) for seed in range(seeds)]) for lot in (False, True))
     p = stats.ttest_ind(own[:, 1], ours[:, 1], equal_var=False).pvalue
     return own[:, 1], ours[:, 1], (own[:, 1] - own[:, 0]).mean(), p

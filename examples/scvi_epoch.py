@@ -1,10 +1,11 @@
-"""The wall time of an epoch of scvi-tools' SCVI, with its own loss and with vae_kernels, by turns in one run.
+"""Measures the wall time of an epoch of scvi-tools' SCVI, with its own loss and with vae_kernels, in turns in one run.
 
     pip install ".[scvi]" typer && python examples/scvi_epoch.py --out epochs.csv
 
-The counts are simulated (splatter.py): zeros and sizes are those of a 10x experiment, and nothing is downloaded. Each
-epoch is a model.train() of scvi-tools as a user calls it: loading, training, logging. `--fused-adam` gives both the
-fused form of the same optimizer. Medians, the ratio, and every epoch's time go to the screen and to --out.
+The counts are simulated (splatter.py), so nothing is downloaded; the share of zeros and the sizes are those of a 10x
+experiment. Each epoch is a model.train() of scvi-tools as a user calls it: loading, training, logging. With
+`--fused-adam` both losses use the fused form of the same optimizer. The screen shows the medians and the ratio; --out
+gets the time of each epoch.
 """
 
 import csv
@@ -75,7 +76,7 @@ def main(
     plan = {"optimizer": "Custom", "optimizer_creator": adam} if fused_adam else {}
 
     def epoch():
-        model.module.train()  # scvi-tools leaves it in evaluation mode, and Lightning would train it so
+        model.module.train()  # scvi-tools leaves the model in evaluation mode; Lightning would train in that mode
         start = time.perf_counter()
         model.train(
             max_epochs=1,
@@ -91,7 +92,7 @@ def main(
         return time.perf_counter() - start
 
     rows = []
-    for turn in range(-1, turns):  # the first is not counted
+    for turn in range(-1, turns):  # the first turn is not counted
         for loss in ("scvi", "vae_kernels"):
             (attach if loss == "vae_kernels" else lambda model: model)(model)
             seconds = epoch()

@@ -1,18 +1,19 @@
-"""Counts of single cells with known structure: the model of Splatter, seeded.
+"""Simulates counts of single cells whose structure is known, by the model of Splatter, from a seed.
 
 Zappia, Phipson & Oshlack 2017, "Splatter: simulation of single-cell RNA sequencing data",
-doi:10.1186/s13059-017-1305-0, "The Splat model", with its defaults but for a library of 10x size:
+doi:10.1186/s13059-017-1305-0, "The Splat model", with its defaults, except that the library has the size of a 10x
+experiment:
 
     gene means      lambda_i ~ Gamma(shape 0.6, rate 0.3); one in 20 is the median times a large factor
-    groups          with probability 0.1 a gene of a group is up or down by a factor, even odds
+    groups          with probability 0.1 a gene of a group is raised or lowered by a factor, with equal odds
     library sizes   L_j ~ LogNormal(library)
     cell means      lambda'_ij = L_j * p_ij, with p_ij the share of gene i in its group: sum_i p_ij = 1
-    variation       B_ij = (0.1 + 1 / sqrt(lambda'_ij)) * sqrt(60 / chi2_i),   chi2_i ~ ChiSquared(60), one a gene
+    variation       B_ij = (0.1 + 1 / sqrt(lambda'_ij)) * sqrt(60 / chi2_i),   chi2_i ~ ChiSquared(60) for each gene
                     lambda_ij ~ Gamma(shape 1 / B_ij^2, mean lambda'_ij)
     counts          Y_ij ~ Poisson(lambda_ij)
     dropout         Y_ij is kept with probability 1 / (1 + exp(-(log(lambda_ij) - midpoint)))
 
-so that without dropout, given lambda'_ij, a count is negative binomial: mean lambda', variance lambda' + (B lambda')^2.
+So without dropout, a count is negative binomial for a given lambda'_ij: mean lambda', variance lambda' + (B lambda')^2.
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class Counts:
     group: np.ndarray  # [cells] 0 .. n_groups - 1
     library: np.ndarray  # [cells] L_j
     shares: np.ndarray  # [n_groups, genes] p of each group
-    factors: np.ndarray  # [n_groups, genes] differential expression; 1 where there is none
+    factors: np.ndarray  # [n_groups, genes] differential expression; 1 where a gene does not differ
     variation: np.ndarray  # [genes] sqrt(60 / chi2_i)
 
     def means(self, cells):
@@ -40,7 +41,7 @@ class Counts:
 
 
 def simulate(n_cells, n_genes, *, seed, n_groups=4, library=(9.0, 0.4), dropout=0.0):
-    """Counts of n_cells cells and n_genes genes, the same for the same arguments.
+    """Counts of n_cells cells and n_genes genes. The same arguments give the same counts.
 
     Args:
         library: mean and standard deviation of log L.
@@ -69,7 +70,7 @@ def simulate(n_cells, n_genes, *, seed, n_groups=4, library=(9.0, 0.4), dropout=
 
 
 def _counts(counts, cells, dropout, rng):
-    """The counts of a block of cells: dense, the whole would not fit."""
+    """The counts of a block of cells. The dense means of all cells would not fit into memory."""
     means = counts.means(cells)
     squared = counts.bcv(means) ** 2
     means = rng.gamma(1 / squared, means * squared)

@@ -1,5 +1,5 @@
-"""Fixtures: `backend` and `inputs` for the tests of the backward pass; `cpp`, the C++ formulas as a Python module;
-`blobs`, `finished` and `no_pictures` for those of the command."""
+"""Fixtures for all tests. `backend` and `inputs` are for the tests of the backends. `cpp` is a Python module of the C++
+formulas. `blobs`, `finished` and `no_pictures` are for the tests of the command `vae-kernels`."""
 
 import importlib.util
 import json
@@ -16,7 +16,7 @@ import torch
 from filelock import FileLock
 
 if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # read once, when triton is imported
+    os.environ["TRITON_INTERPRET"] = "1"  # triton reads this variable once, at import
 
 import interpreter
 import tiers
@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
-    """{"base": module, "fma": module where the processor has it}, compiled side by side."""
+    """{"base": module, "fma": module}. "fma" is left out if the processor has no fma instruction."""
     if not CSRC.is_dir():
         pytest.skip("the tests run without the source tree beside them: there is no csrc/")
     pybind11 = pytest.importorskip("pybind11", reason="pybind11, which binds the formulas, is not installed")
@@ -48,7 +48,7 @@ def built(tmp_path_factory):
     if not shutil.which(cxx[0]):
         pytest.skip(f"no C++ compiler ({cxx[0]}) to compile csrc/formulas with")
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "formulas"  # of all workers of this run
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "formulas"  # shared by all workers
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             compile_formulas(cxx, pybind11.get_include(), folder)
@@ -56,7 +56,7 @@ def built(tmp_path_factory):
 
 
 def compile_formulas(cxx, pybind11_include, folder):
-    """The modules, side by side; built.json says which."""
+    """Compiles the modules at the same time; built.json names the modules that were built."""
     folder.mkdir()
     (folder / "likelihoods.h").write_text("".join(f'#include "formulas/{name}.h"\n' for name in LIKELIHOODS))
     flags = ["-O1", "-std=c++20", "-ffp-contract=off", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall"]
@@ -102,7 +102,7 @@ def inputs():
 
 @pytest.fixture(scope="module")
 def blobs(tmp_path_factory):
-    """300 images of 8x8 with one bright spot each, of two classes: top and bottom."""
+    """A file of 300 images of 8x8. Each image has one bright spot, in the top half or the bottom half: two classes."""
     rng = np.random.default_rng(0)
     at = rng.uniform(1, 6, (300, 2))
     grid = np.stack(np.meshgrid(np.arange(8), np.arange(8), indexing="ij"), -1)
@@ -121,7 +121,7 @@ def no_pictures(monkeypatch):
 
 @pytest.fixture(scope="module")
 def finished(blobs, tmp_path_factory):
-    """The folder of a run that is done."""
+    """The folder of a finished training run."""
     from training import small, train
 
     out = tmp_path_factory.mktemp("out")

@@ -1,4 +1,4 @@
-"""The contract of the public functions: every argument does what its documentation says, on every backend."""
+"""The contract of the public functions: on every backend, every argument does what its documentation says."""
 
 import copy
 import inspect
@@ -96,7 +96,8 @@ def test_kl_in_place_of_mu_and_logvar(backend, reduction):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_kl_of_16_bits(backend, dtype):
-    """As it comes out of a computation under autocast, or of another library."""
+    """Autocast or another library can give a KL of 16 bits. The loss takes this KL, and its gradient has the same
+    dtype."""
     recon, x, mu, logvar = batch()
     kl = true_kl(mu, logvar).to(dtype).requires_grad_()
     loss = vk.fused_elbo(recon, x, kl=kl, reduction="sum", backend=backend)
@@ -117,7 +118,8 @@ def test_terms(backend):
     close(terms.kl, kl_bd.sum((1, 2)))
     close(terms.kl_per_dim, kl_bd.mean(0))
     close(terms.loss.detach(), (0.3 * terms.nll + (beta * kl_bd).sum((1, 2))).mean())
-    close(terms.loss.detach(), vk.fused_elbo(recon, x, mu, logvar, **settings).detach())  # other sums, perhaps
+    # close, not equal: without terms, the kernels may add in another order
+    close(terms.loss.detach(), vk.fused_elbo(recon, x, mu, logvar, **settings).detach())
     given = vk.fused_elbo(recon, x, kl=terms.kl, rec_weight=0.3, return_terms=True, backend=backend)
     assert given.kl_per_dim is None and torch.equal(given.kl, terms.kl)
     close(vk.fused_elbo(recon, x, kl=kl_bd, return_terms=True, backend=backend).kl_per_dim, kl_bd.mean(0))
@@ -129,7 +131,8 @@ def test_terms(backend):
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("given", ["mu and logvar", "kl", "kl of dims"])
 def test_terms_are_packed_in_one_tensor(backend, reduction, given):
-    """Of the ops as they come; of all others, as of these made anew of their parts, on demand."""
+    """Monitor and DTensors copy all terms as one tensor. The packed tensor of an op's terms has the same numbers and
+    the same layout as the tensor that ElboTerms makes of single terms when it is asked for."""
     recon, x, mu, logvar = batch(latent=(2, 3))
     kl_bd = true_kl(mu, logvar).float()
     latent = {"mu and logvar": (mu, logvar), "kl": (), "kl of dims": ()}[given]
@@ -178,7 +181,8 @@ def test_a_target_that_requires_grad(backend):
 
 @pytest.mark.parametrize("shape", [None, (), (1,), (6,), (1, 6), (2, 3), (3,), (2, 1)], ids=str)
 def test_beta(backend, shape):
-    """A float, a number on the device, or one weight a latent dim: its value, and the gradient of each weight."""
+    """beta may be a float, a 0-d tensor, or one weight for each latent dimension. The loss has the right value, and
+    each weight gets its gradient."""
     dims = (2, 3) if shape in ((2, 3), (3,), (2, 1)) else LATENT
     if shape == (1, 6):
         dims = (1, 6)
@@ -223,7 +227,7 @@ def test_obs_logvar(backend, shape):
     loss = vk.fused_elbo(loc, x, mu, logvar, obs_logvar=obs, **settings)
     value = torch.as_tensor(obs, dtype=torch.float64).detach().requires_grad_()
     close(loss.detach(), (true_nll("gaussian", x, loc, value) + true_kl(mu, logvar).sum(1)).mean())
-    close(vk.fused_elbo((loc, value), x, mu, logvar, **settings), loss)  # the same thing, as the second of a tuple
+    close(vk.fused_elbo((loc, value), x, mu, logvar, **settings), loss)  # the same variance, as the second parameter
     close(
         vk.nll([loc, value], x, reduction="mean", **settings),
         vk.nll(loc, x, obs_logvar=obs, reduction="mean", **settings),

@@ -1,5 +1,5 @@
-"""Every error of the public functions: its type, and that it names the argument, what came and what is expected. And
-what the package does and says where its compiled part is missing."""
+"""Every error of the public functions has the right type, and its message names the argument, what came and what is
+expected. The last tests show what the package does, and says, without its compiled part."""
 
 import functools
 import os
@@ -41,7 +41,7 @@ def categorical(recon=X, x=None, **settings):
 LEVEL = torch.zeros(4, 2, dtype=torch.int64)
 T, V = TypeError, ValueError
 DTYPES = "expected one of torch.float32, torch.float64, torch.bfloat16, torch.float16"
-# the call -> the type, and words that stand in the message in this order
+# (the call, the type of its error, words that the message contains)
 ERRORS = [
     # recon and x
     (lambda: elbo(recon=[[1.0]]), T, "recon: got list, expected a tensor"),
@@ -264,7 +264,7 @@ def test_error(call, kind, words, monkeypatch):
 
 @pytest.mark.parametrize("module", [checks, weights])
 def test_every_check_is_tried(module):
-    """Each raise of the module is the one that some row above comes to."""
+    """For each `raise` in the module there is a row above that reaches it."""
     lines = Path(module.__file__).read_text().splitlines()
     reached = set()
     for call, _, _ in ERRORS:
@@ -272,7 +272,7 @@ def test_every_check_is_tried(module):
             call()
         last = error.traceback[-1]
         if Path(last.path) == Path(module.__file__):
-            # a raise that spans lines is reported at one of them: go up to its first
+            # Python reports one of the lines of a raise that spans several lines: go up to its first line
             at = last.lineno
             while "raise" not in lines[at]:
                 at -= 1

@@ -1,5 +1,5 @@
-"""Random calls and broken files: never another answer than the right one, or a sentence (fuzz_arguments.py,
-fuzz_readers.py). The seeds are fixed; other ones, and many: python tests/soak/fuzz.py."""
+"""Random calls and broken files must give the right result or an error of one sentence, never a wrong result or a crash
+(fuzz_arguments.py, fuzz_readers.py). The seeds are fixed; `python tests/soak/fuzz.py` tries many others."""
 
 import fuzz_arguments
 import fuzz_readers

@@ -1,4 +1,5 @@
-"""The objects of vk.likelihoods, which stand where a name stands; and recon as a mapping by the parameters' names."""
+"""The objects of vk.likelihoods, which an argument takes in place of a name; and recon as a mapping from names to
+parameters."""
 
 import copy
 import dataclasses
@@ -29,7 +30,7 @@ def seed():
 
 
 def batch(name):
-    """recon as a tuple, and x."""
+    """(recon as a tuple of parameters, x)"""
     if name == "categorical":
         return (torch.randn(B, 4, 2),), torch.randint(0, 4, (B, 2))
     x, params = draw(name, (B, 5))
@@ -43,7 +44,7 @@ def named(name, params):
 # --- the objects
 
 
-# The classes of 0.1. A new likelihood needs no line here.
+# The classes of version 0.1, whose names must never change. A new likelihood needs no line here.
 FOR_EVER = {
     "bernoulli": "Bernoulli",
     "gaussian": "Gaussian",
@@ -111,7 +112,8 @@ def test_a_dict_that_is_none_of_an_object(call, words):
 
 
 def test_a_likelihood_may_have_options(monkeypatch):
-    """As later likelihoods have: the formula names the options and their defaults."""
+    """No likelihood has options yet, and later likelihoods will have some: the formula names the options and their
+    defaults, and the class takes, shows and saves these options."""
     toy = SimpleNamespace(PARAMETERS=("loc",), OPTIONS={"levels": 256, "low": 0.0}, __doc__="A toy.")
     made = likelihoods._class_of("toy_of_levels", toy)
     monkeypatch.setattr(likelihoods, "_CLASSES", (*likelihoods._CLASSES, made))
@@ -177,7 +179,7 @@ def test_the_builders_name_what_is_wrong():
 
 @pytest.mark.parametrize("where", ["argument", "attribute", "global"])
 def test_an_object_is_a_constant_to_a_compiler(where):
-    """One graph, which an equal object does not compile again; another likelihood does."""
+    """torch.compile makes one graph. An equal object must not compile it again; another likelihood must."""
     torch._dynamo.reset()
     (loc, _), x = batch("gaussian")
     mu = torch.randn(B, L)
@@ -214,7 +216,7 @@ GLOBAL = {}
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_recon_by_names(backend, name):
-    """In any order of the keys, in every function that takes a recon."""
+    """Every function that takes a recon takes a mapping, with its keys in any order."""
     params, x = batch(name)
     params = tuple(p.requires_grad_() for p in params)
     mu, logvar = torch.randn(2, B, L).unbind()
@@ -247,7 +249,8 @@ def test_what_has_a_default_may_be_left_out(backend):
 
 
 def test_a_parameter_in_the_middle_may_be_left_out(monkeypatch):
-    """No likelihood has two defaults yet: this one is a toy."""
+    """The parameters after the one that was left out keep their places. No likelihood has two defaults yet, so this
+    test makes a toy."""
     toy = SimpleNamespace(PARAMETERS=("a", "b", "c", "d"), DEFAULTS={"b": 0.5, "c": 2.0, "d": 1.0}, SUPPORT=None)
     for registry in (formulas.LIKELIHOODS, formulas.ALL):
         monkeypatch.setitem(registry, "toy", toy)
@@ -262,7 +265,7 @@ def test_a_parameter_in_the_middle_may_be_left_out(monkeypatch):
 
 
 class Named(nn.Module):
-    """A decoder that gives a mapping, or the tuple of the same."""
+    """A decoder that gives a mapping, or a tuple of the same tensors."""
 
     def __init__(self, d, by_name):
         super().__init__()
@@ -274,7 +277,8 @@ class Named(nn.Module):
 
 
 def test_a_decoder_may_give_a_mapping():
-    """To all that a VAE does, and to what looks at one."""
+    """Every method of a VAE, `diagnose` and `log_marginal_likelihood` give the same numbers for a mapping and a
+    tuple."""
     results = []
     x = torch.rand(B, 5)
     for by_name in (False, True):
@@ -330,7 +334,7 @@ def test_one_graph_for_a_mapping():
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_an_audit_of_a_loss_that_takes_a_mapping(name):
-    """The same findings as of the tuple, whatever the order of the keys; and calls that can be pasted."""
+    """The audit finds the same for a mapping, with its keys in any order, as for a tuple."""
     params, x = batch(name)
     params, x = tuple(p.double() for p in params), x.double()
     mu, logvar = torch.randn(2, B, L).unbind()
@@ -344,7 +348,8 @@ def test_an_audit_of_a_loss_that_takes_a_mapping(name):
 
 @pytest.mark.parametrize("form", ["mapping", "tuple"])
 def test_an_audits_texts_say_the_first_parameter(form):
-    """Where the text needs the first parameter itself: probabilities, and an x of another shape."""
+    """The user pastes the call that the audit prints. So where the call needs the first parameter itself (for
+    probabilities, and for an x of another shape), the call must write it as the user's recon has it."""
     p, x = torch.rand(B, 4), torch.rand(B, 2, 2)
     first = 'recon["logits"]' if form == "mapping" else "recon[0]"
     mu, logvar = torch.randn(2, B, L).unbind()

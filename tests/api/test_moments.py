@@ -1,4 +1,4 @@
-"""moments=, mu and logvar in one tensor; per_dim=, the KL of each latent dimension; FreeBits and Shard."""
+"""`moments=` (mu and logvar in one tensor), `per_dim=` (the KL of each latent dimension), FreeBits and Shard."""
 
 import copy
 import pickle
@@ -20,7 +20,7 @@ def seed():
 
 
 def moments_of(dims=(3,), order=None, dtype=torch.float64):
-    """[B, 2L, ...], which requires a gradient."""
+    """A tensor of moments, [B, 2L, ...], that requires a gradient."""
     t = torch.randn(B, 2 * dims[0], *dims[1:], dtype=dtype)
     return (t if order is None else t.contiguous(memory_format=order)).requires_grad_()
 
@@ -34,7 +34,8 @@ CASES = [((3,), None), ((1,), None), ((2, 4), None), ((2, 3, 5), None), ((2, 3, 
 @pytest.mark.parametrize("prior", [None, "pair", "module"])
 @pytest.mark.parametrize(("dims", "order"), CASES, ids=str)
 def test_moments_are_mu_and_logvar(backend, dims, order, prior):
-    """In value, and in the gradient, which comes in one piece; in each function that takes moments."""
+    """Each function that takes moments gives the value and the gradient that it gives for mu and logvar. The gradient
+    is one contiguous tensor, so the encoder's backward pass has nothing to join."""
     moments = moments_of(dims, order)
     recon, x = torch.randn(B, D, dtype=torch.float64), torch.rand(B, D, dtype=torch.float64)
     made = {
@@ -70,7 +71,7 @@ def test_terms_of_moments(backend):
 
 @pytest.mark.parametrize("of", ["tensor", "slice"])
 def test_the_halves_are_not_copied(monkeypatch, of):
-    """The kernels read both from the tensor that was given, also from a part of a wider one."""
+    """The kernels read mu and logvar from the given tensor itself, even if it is a slice of a wider tensor."""
     wide = torch.randn(B, 8)
     moments = wide if of == "tensor" else wide[:, 1:7]
     half = moments.shape[1] // 2

@@ -1,4 +1,5 @@
-"""`vae-kernels bench`: it times in turns, only what is right; its counts are right; its options, files and refusals."""
+"""`vae-kernels bench` times contenders in turns, and only contenders with right results. Its counts of operations and
+bytes are right. The tests also cover its options, its files and its refusals."""
 
 import dataclasses
 import importlib.util
@@ -30,7 +31,7 @@ def small(**settings):
 @pytest.mark.parametrize("part", ["objective", "loss"])
 @pytest.mark.parametrize(("likelihood", "outputs"), FORMS)
 def test_every_contender_is_right(likelihood, outputs, part):
-    """measure() checks them; that the check sees a wrong one is the next tests' business."""
+    """measure() checks every contender. The next tests show that this check finds a wrong contender."""
     x = "uint8" if ALL[likelihood].SUPPORT == "levels" else "float32"
     rows = measure.measure(small(likelihood=likelihood, outputs=outputs, part=part, incoming=0.7, x=x), FAST)
     assert {row["kind"] for row in rows} == {contenders.EAGER, contenders.OURS, contenders.COPY}
@@ -45,7 +46,7 @@ def test_a_likelihood_without_rivals_competes_with_its_own_formula(monkeypatch):
     monkeypatch.setattr(rivals, "DISTRIBUTIONS", {})
     case = small(likelihood="zinb", outputs=3)
     assert [row["name"] for row in measure.measure(case, FAST) if row["kind"] == contenders.EAGER] == ["plain formula"]
-    monkeypatch.setitem(rivals.RIVALS, ("zinb", 3), [rivals.scvi_zinb])  # one entry makes a rival
+    monkeypatch.setitem(rivals.RIVALS, ("zinb", 3), [rivals.scvi_zinb])  # one entry is enough for a rival
     assert [row["name"] for row in measure.measure(case, FAST) if row["kind"] == contenders.EAGER] == ["scvi_zinb"]
 
 
@@ -100,7 +101,7 @@ def test_sampling_alone():
 
 
 def scaled(factor):
-    """The right objective with one of its results off by a factor."""
+    """The right objective, except that one of its results is multiplied by a factor."""
 
     def wrong(result, params, x, mu, logvar):
         z, kl = vk.sample_kl(mu, logvar)
@@ -123,7 +124,7 @@ def test_a_wrong_contender_is_refused(monkeypatch, result):
         monkeypatch.setattr(measure, "contenders", lambda *_: found)
         return measure.measure(case, FAST)
 
-    assert with_factor(1.0)  # the same way of writing it, with nothing wrong
+    assert with_factor(1.0)  # with a factor of 1 the same code is right
     with pytest.raises(check.WrongResult, match=r"relative error|its noise has"):
         with_factor(1.2)
 
@@ -138,8 +139,9 @@ def test_a_wrong_rival_is_not_timed(monkeypatch):
 
 
 def test_what_is_allowed_goes_by_the_type_of_each_result():
-    """The loss is float32 whatever is stored: a rounding of bfloat16 is too much for it, and no more than a rival's
-    formula may lose is too much for a rival."""
+    """The allowed error depends on the type of each result. The loss is float32, whatever the storage type is, so an
+    error of one rounding of bfloat16 is too large for the loss. A rival may have a larger error than ours, because its
+    formula may have an eps."""
     error = torch.finfo(torch.bfloat16).eps
     assert check.worst([(error, torch.bfloat16)], ours=True) == error
     for ours in (True, False):
@@ -153,7 +155,8 @@ def test_what_is_allowed_goes_by_the_type_of_each_result():
 
 
 def test_turns():
-    """Each function in turns, its first run not counted, the long one not run twice."""
+    """The functions run in turns. The first run of each turn is not counted, and a long function runs only once in a
+    turn."""
     calls = []
     functions = {
         "short": (lambda i: (i,), lambda i: calls.append(("short", i))),
@@ -191,7 +194,7 @@ def test_operations():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of resident memory is read from Linux's /proc")
 def test_peak_memory():
-    a = torch.ones(1 << 24)  # 64 MiB, beside which what else a process does is little
+    a = torch.ones(1 << 24)  # 64 MiB: the rest of the process needs little memory beside it
     size = a.numel() * a.element_size()
     found = [counts.peak_bytes(f, (a,), "cpu") for f in (lambda t: t + 1, lambda t: (t + 1) * 2, lambda t: t.sum())]
     if found[0] is None:
@@ -202,7 +205,8 @@ def test_peak_memory():
 def test_least_bytes():
     case = small(dtype="bfloat16", x="uint8")
     n, k = 16 * 50, 16 * 8
-    # recon, x, its gradient; then mu, logvar, z; mu and logvar again, grad_z, two gradients
+    # recon, x and the gradient of recon; then mu, logvar and z; in the backward pass mu, logvar, grad_z and two
+    # gradients
     assert least_bytes(case, draw(case)) == n * (2 + 1 + 2) + k * 2 * (3 + 5)
     loss = dataclasses.replace(case, part="loss")
     assert least_bytes(loss, draw(loss)) == n * 5 + k * 2 * 4
@@ -296,7 +300,7 @@ def test_shapes():
 
 
 def test_suites_run_apart(monkeypatch):
-    """`all` runs each suite in a process of its own, one of them with a malloc that keeps its memory."""
+    """`all` runs each suite in a process of its own. The suite "malloc" runs with a malloc that keeps its memory."""
     calls = []
 
     def run(command, env):

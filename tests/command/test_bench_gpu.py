@@ -1,4 +1,5 @@
-"""`python -m bench.gpu`, dry: what a run leaves that is stopped before its end."""
+"""A dry run of `python -m bench.gpu`. Time on a GPU is short, so a run that is stopped must leave its results so
+far."""
 
 import signal
 import subprocess
@@ -15,7 +16,7 @@ if not (ROOT / "bench").is_dir():
     pytest.skip("the tests run without the source tree beside them: there is no bench/", allow_module_level=True)
 
 
-@pytest.mark.full  # a minute, of the interpreter
+@pytest.mark.full  # Triton's interpreter needs a minute
 def test_a_run_that_is_stopped_writes_the_cases_before(tmp_path):
     command = [sys.executable, "-u", "-m", "bench.gpu", "--dry", "--seconds", "0.01", "--out", str(tmp_path)]
     piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -24,7 +25,7 @@ def test_a_run_that_is_stopped_writes_the_cases_before(tmp_path):
         for line in process.stdout:
             lines.append(line)
             tables += "vae_kernels sample_kl + fused_elbo" in line
-            if tables == 3:  # the third case was measured, and perhaps not written
+            if tables == 3:  # the third case is measured, but perhaps not yet written
                 process.send_signal(signal.SIGTERM)
                 break
         lines += process.stdout
@@ -47,7 +48,7 @@ def test_sanitize_starts_this_program(monkeypatch):
 
 @pytest.fixture
 def handlers():
-    """The signal handlers of pytest are put back."""
+    """Puts the signal handlers of pytest back after the test."""
     before = {name: signal.getsignal(name) for name in gpu.SIGNALS}
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
@@ -56,7 +57,8 @@ def handlers():
 
 
 def test_the_end_of_the_time_is_a_signal(handlers):
-    """Which no part of the report takes for a failure of its own, not even where an error takes its place."""
+    """When the time is over, a signal stops the report. No part of the report may count this signal as its own failure,
+    not even when another error replaces the exception of the signal."""
     report = gpu.Report()
     report.stop_on_signals(0.01)
     with pytest.raises(gpu.Stopped), report.part("a case"):

@@ -1,6 +1,5 @@
-"""A run that is killed, or whose disk is full, has its last good checkpoint, and goes on to the bits of another.
-
-A hundred kills: `make soak-kills`.
+"""A run that was killed, or whose disk was full, has its last good checkpoint. The resumed run ends with the same bits
+as a run without a crash. `make soak-kills` tries a hundred kills.
 """
 
 import errno
@@ -21,7 +20,7 @@ def no_pictures(monkeypatch):
 
 
 def ends_as_undisturbed(run):
-    """It goes on, and two epochs later has the bits of a run of as many epochs."""
+    """Resumes the run for two more epochs, and compares its bits with a run of the same number of epochs."""
     epochs = kills.epochs_of(run) + 2
     train("--resume", run, "--epochs", epochs)
     train(*kills.options(run.parent, "whole", epochs))
@@ -38,7 +37,8 @@ def test_killed_at_any_moment(tmp_path):
 
 @pytest.mark.full
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path):
-    """Files of this process may have 4096 bytes from some moment on: no checkpoint fits."""
+    """The test stands in for a full disk with a limit: after two epochs, no file of the process may be larger than 4096
+    bytes, so no checkpoint fits."""
     kills.data(tmp_path)
     run = tmp_path / "full"
     process = kills.train(*kills.options(tmp_path, "full", kills.ENDLESS))
@@ -46,10 +46,10 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path):
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (4096, 4096))
     _, said = process.communicate(timeout=60)
     assert process.returncode == 2
-    # The limit comes at any moment: the first file that does not fit is either of the two that an epoch writes.
+    # An epoch writes two files, and the limit can come between them: either file can be the first that does not fit.
     files = [run / checkpoint.CHECKPOINT, run / checkpoint.MODEL]
     assert said.decode() in [f"error: cannot write {file}: File too large\n" for file in files]
-    assert not any(run.glob(".*.tmp"))  # nothing half-written takes up what room there is
+    assert not any(run.glob(".*.tmp"))  # on a full disk, a half-written file would take the last room
     ends_as_undisturbed(run)
 
 

@@ -1,4 +1,4 @@
-"""`--data`: what is read keeps its values, and whatever is wrong with a file is said in one sentence."""
+"""`--data` reads a file without changing its values. Whatever is wrong with a file, the error is one sentence."""
 
 import zipfile
 
@@ -203,7 +203,7 @@ def test_what_unpacks_to_more_than_there_is_memory_is_not_unpacked(tmp_path, mon
 
 @pytest.mark.parametrize("kind", ["EPS", "GIF", "BMP"])
 def test_another_format_under_the_name_of_an_image_is_not_opened(tmp_path, kind):
-    """EPS would start Ghostscript."""
+    """A png file may hold another format. An EPS file would start Ghostscript, which runs the code in the file."""
     Image.fromarray(noise(6, 5)).save(tmp_path / "a.png", kind)
     with pytest.raises(UserError, match=r"a.png: cannot be read as an image"):
         load(tmp_path, "bernoulli")

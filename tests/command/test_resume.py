@@ -1,4 +1,5 @@
-"""`vae-kernels train --resume`: after any stop it goes on as if there had been none; and what it refuses."""
+"""`vae-kernels train --resume` continues a stopped run as if the run had not been stopped. The tests also say what the
+command refuses."""
 
 import json
 import math
@@ -34,7 +35,7 @@ def test_resume_equals_an_undisturbed_run(blobs, tmp_path, no_pictures):
     assert json.loads((tmp_path / "parts" / "config.json").read_text())["epochs"] == 4
 
 
-@pytest.mark.parametrize("stop_at", [1, 5, 6, 7])  # of 3 steps an epoch: the first one, and around the end of an epoch
+@pytest.mark.parametrize("stop_at", [1, 5, 6, 7])  # an epoch has 3 steps: the first, and those around its end
 @pytest.mark.parametrize("loss", ["fused", "eager"])
 def test_interrupt_and_resume_at_any_step(blobs, tmp_path, monkeypatch, no_pictures, stop_at, loss):
     options = ("--epochs", 3, "--likelihood", "gaussian", "--loss", loss)
@@ -51,7 +52,7 @@ def test_interrupt_and_resume_at_any_step(blobs, tmp_path, monkeypatch, no_pictu
     monkeypatch.setattr(fit, "objective", interrupted)
     run = tmp_path / "parts"
     output = train(*small(blobs, tmp_path, "--name", "parts", *options), code=130)
-    assert steps == stop_at  # the step in progress was the last one
+    assert steps == stop_at  # the run finishes the step in progress, and starts no other
     assert f"vae-kernels train --resume {run}" in output
     assert len(rows(run)) == stop_at // 3
     train("--resume", run)
@@ -112,7 +113,7 @@ def test_resume_refuses_what_conflicts(finished, blobs):
 def test_resume_of_a_finished_run_draws_again(finished, blobs):
     before = {file.name: file.read_bytes() for file in finished.iterdir()}
     (finished / "curves.png").unlink()
-    output = train("--resume", finished, "--data", blobs, "--lr", 1e-3)  # the same values are no conflict
+    output = train("--resume", finished, "--data", blobs, "--lr", 1e-3)  # the values of the run do not conflict
     assert "no epoch was left" in output
     assert before == {file.name: file.read_bytes() for file in finished.iterdir()}
 
@@ -198,7 +199,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_resume_refuses_a_checkpoint_that_fits_no_run(finished, tmp_path, damage):
-    """Each is a whole safetensors file."""
+    """Each of these checkpoints is a valid safetensors file, so only the command itself can refuse it."""
     run = shutil.copytree(finished, tmp_path / "run")
     path = run / "checkpoint.safetensors"
     with safe_open(path, "pt") as file:

@@ -1,4 +1,5 @@
-"""`vae-kernels train` on toy data: it learns, fused as eager; what it leaves; its refusals."""
+"""`vae-kernels train` on toy data: it learns with the fused loss as with the eager loss. The tests also cover the files
+that a run leaves, and what the command refuses."""
 
 import importlib.util
 import json
@@ -29,14 +30,15 @@ def test_fused_ends_where_eager_does(blobs, tmp_path, no_pictures, likelihood):
         history = [row["test_neg_elbo_nats"] for row in rows(tmp_path / loss)]
         ends[loss] = np.mean(history[-5:])
         gain = history[0] - ends[loss]
-    # The noise differs: so the ends agree within a small part of what was learned.
+    # The two losses draw different noise, so the last losses agree only within a small part of the gain.
     assert gain > 5
     assert ends["fused"] == pytest.approx(ends["eager"], abs=0.08 * gain)
 
 
 @pytest.mark.parametrize("likelihood", ["laplace", "continuous_bernoulli", "discretized_logistic"])
 def test_other_likelihoods_of_pixels(blobs, tmp_path, no_pictures, likelihood):
-    """They learn, with their scale where they have one, which is part of what is saved and gone on with."""
+    """A run with each of these likelihoods learns. The learned scale, if the likelihood has one, is in the checkpoint,
+    so a resumed run ends with the same bits."""
     said = train(*small(blobs, tmp_path, "--likelihood", likelihood, "--epochs", 6, "--name", "run"))
     history = [row["test_neg_elbo_nats"] for row in rows(tmp_path / "run")]
     assert history[-1] < history[0]
@@ -47,7 +49,8 @@ def test_other_likelihoods_of_pixels(blobs, tmp_path, no_pictures, likelihood):
 
 
 def test_fused_and_eager_measure_alike(blobs):
-    """With the same weights and the variance of the noise turned off, both losses give the same terms and gradients."""
+    """With the same weights, and with a posterior of almost no variance, both losses give the same terms and
+    gradients."""
     x = torch.from_numpy(np.load(blobs)["x"])[:50, None]
     for likelihood in ("bernoulli", "gaussian"):
         torch.manual_seed(0)
@@ -56,7 +59,7 @@ def test_fused_and_eager_measure_alike(blobs):
             vae.obs_logvar = torch.nn.Parameter(torch.tensor(-1.0))
         with torch.no_grad():
             vae.encoder[-1].weight[2:].zero_()
-            vae.encoder[-1].bias[2:] = -40.0  # logvar: a standard deviation of 2e-9
+            vae.encoder[-1].bias[2:] = -40.0  # the bias of logvar: the standard deviation is 2e-9
         values, grads = [], []
         for kind in ("fused", "eager"):
             values.append(torch.stack(fit.nll_and_kl(kind, vae, x, torch.Generator().manual_seed(0))))
@@ -108,9 +111,8 @@ def test_output_of_a_pipe_is_plain(blobs, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, env=environment, timeout=120)
     assert done.returncode == 0 and not done.stderr
     assert all(32 <= byte < 127 or byte == 10 for byte in done.stdout)
-    rows = re.findall(
-        r"^ +\d+ .*/2(  ILL: .*)?$", done.stdout.decode(), re.MULTILINE
-    )  # of three epochs it may still be
+    # after so few epochs the model may still be ill, and the row then says so
+    rows = re.findall(r"^ +\d+ .*/2(  ILL: .*)?$", done.stdout.decode(), re.MULTILINE)
     assert len(rows) == 3
 
 
@@ -132,7 +134,7 @@ def test_refusals(blobs, tmp_path, options):
     before = [] if "--data" in options else ["--data", blobs]
     assert REFUSALS[options] in refusal(*before, "--out", tmp_path, *options)
     if "1e30" not in options:
-        assert not any(tmp_path.iterdir())  # nothing half-made is left behind
+        assert not any(tmp_path.iterdir())  # the refused command leaves no file
 
 
 def test_eager_has_no_noise_of_a_place(monkeypatch, tmp_path):

@@ -1,6 +1,6 @@
-// csrc/cuda without a GPU, for tests/gpu/test_cuda_host.py: the ops' glue and the kernels' source, compiled by a plain
-// C++ compiler, where a launch is a loop over blocks, phases and threads. The ops are those of vae_kernels, registered
-// for CPU tensors under a name of their own.
+// Runs csrc/cuda without a GPU, for tests/gpu/test_cuda_host.py. A plain C++ compiler compiles the glue of the ops and
+// the source of the kernels, and a launch is a loop over blocks, phases and threads. The ops are those of vae_kernels,
+// registered for CPU tensors under a name of their own.
 #include "cuda/launch.h"
 #include "cuda/ops.h"
 #include "cuda/plan.h"
@@ -11,7 +11,7 @@ namespace vk::cuda {
 bool backwards = false;
 static bool tickets = true;
 
-// One counter is enough where one launch runs at a time: it must be 0 between them.
+// One counter is enough, because only one launch runs at a time. The counter must be 0 between two launches.
 unsigned counter = 0;
 
 unsigned* ticket(int, void*) {
@@ -19,7 +19,7 @@ unsigned* ticket(int, void*) {
   return tickets ? &counter : nullptr;
 }
 
-// How the launches run from here on: in which order, and whether there are tickets.
+// Sets how all later launches run: in which order, and whether there are tickets.
 static void set_mode(bool run_backwards, bool with_tickets) {
   backwards = run_backwards;
   tickets = with_tickets;

@@ -1,5 +1,5 @@
-// The functions of csrc/torch_abi.h that the ops call, without torch: for tests/cpp/sanitized.cpp. A tensor has exactly
-// the memory that its strides reach, so that one element further is an error that a sanitizer sees.
+// Replaces the functions of csrc/torch_abi.h that the ops call, so tests/cpp/sanitized.cpp needs no torch. A tensor has
+// exactly the memory that its strides reach, so a sanitizer finds an access one element further.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -31,7 +31,7 @@ AOTITorchError aoti_torch_empty_strided(int64_t dim, const int64_t* sizes, const
     if (!sizes[i]) elements = 0;
   const int64_t bytes = elements * bytes_of(dtype);
   void* data = bytes ? std::malloc(bytes) : nullptr;
-  if (bytes && fake_poison) std::memset(data, 0xff, bytes);  // NaN: what nobody wrote shows
+  if (bytes && fake_poison) std::memset(data, 0xff, bytes);  // NaN: an element that nobody writes is found
   const auto release = [](void* p, void*) { std::free(p); };
   *out = new AtenTensorOpaque{data, {sizes, sizes + dim}, {strides, strides + dim}, dtype, release, nullptr};
   return 0;
@@ -69,7 +69,7 @@ AOTITorchError aoti_torch_get_device_type(AtenTensorHandle, int32_t* out) { retu
 AOTITorchError aoti_torch_get_device_index(AtenTensorHandle, int32_t* out) { return *out = 0, 0; }
 AOTITorchError aoti_torch_create_device_guard(int32_t, DeviceGuardHandle* out) { return *out = nullptr, 0; }
 AOTITorchError aoti_torch_delete_device_guard(DeviceGuardHandle) { return 0; }
-int32_t aoti_torch_dtype_float32() { return 0; }  // the order of vk::DType
+int32_t aoti_torch_dtype_float32() { return 0; }  // the numbers follow the order of vk::DType
 int32_t aoti_torch_dtype_float64() { return 1; }
 int32_t aoti_torch_dtype_bfloat16() { return 2; }
 int32_t aoti_torch_dtype_float16() { return 3; }

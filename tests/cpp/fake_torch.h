@@ -1,4 +1,5 @@
-// How tests/cpp/fake_torch.cpp behaves.
+// The settings of tests/cpp/fake_torch.cpp.
 #pragma once
 extern int fake_threads;
-extern bool fake_poison;  // new memory is NaN; else as malloc gives it, for valgrind to follow
+// true: new memory is NaN. false: new memory is as malloc gives it, so valgrind can follow it.
+extern bool fake_poison;

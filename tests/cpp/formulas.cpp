@@ -1,5 +1,6 @@
-// csrc/special.h, csrc/noise.h and csrc/formulas element by element for tests/formulas/test_elementwise.py: no loop of
-// ours in between. likelihoods.h is written by the test: an #include of every likelihood's header.
+// Makes a Python module of csrc/special.h, csrc/noise.h and csrc/formulas, which computes element by element without
+// our loops, for tests/formulas/test_elementwise.py. The test writes likelihoods.h, which includes the header of every
+// likelihood.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -18,7 +19,7 @@ namespace py = pybind11;
 template <class T, size_t>
 using Always = T;
 
-// f(value, gradients, arguments): as name(...) and name_grad(k, ...), the gradient by the k-th parameter
+// f(value, gradients, arguments) becomes name(...) and name_grad(k, ...), which is the gradient by the k-th parameter.
 template <class T, size_t N, class F, size_t... I>
 void define(py::module_& m, const std::string& name, F f, std::index_sequence<I...>) {
   m.def(name.c_str(), py::vectorize([f](Always<T, I>... a) {

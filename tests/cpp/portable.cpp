@@ -1,5 +1,5 @@
-// The loops of csrc/cpu/kernels, compiled for the base instruction set of some processor, with no torch: prints what
-// they compute, a line an array, for tests/project/test_portable.py to compare between processors.
+// Runs the loops of csrc/cpu/kernels, compiled without torch for the base instruction set of a processor, and prints
+// the results, one line for each array. tests/project/test_portable.py compares the lines of two processors.
 #include <cstdio>
 #include <vector>
 
@@ -22,7 +22,7 @@ constexpr int64_t kRows = 3, kCols = 1403, kCount = kRows * kCols;
 template <class T>
 using Array = std::vector<T>;
 
-// T: what was computed in
+// T is the type of the computation.
 template <class T, class V>
 void print(const char* name, const char* what, const Array<V>& values) {
   std::printf("%s %s %s", name, what, sizeof(T) == 4 ? "float32" : "float64");
@@ -30,7 +30,7 @@ void print(const char* name, const char* what, const Array<V>& values) {
   std::puts("");
 }
 
-// numbers from `low` to `high`, in no order
+// Numbers from `low` to `high`, in no particular order.
 template <class T>
 Array<T> spread(int64_t n, double low, double high, uint64_t stride) {
   Array<T> out(n);

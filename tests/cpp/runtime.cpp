@@ -1,5 +1,5 @@
-// csrc/cuda/runtime.cpp on a machine whose CUDA and torch are these few functions: for tests/gpu/test_cuda_runtime.py.
-// argv: what the probe of the kernels says, or nothing. Prints what was asked for, one word a line.
+// Runs csrc/cuda/runtime.cpp for tests/gpu/test_cuda_runtime.py; these few functions replace CUDA and torch.
+// argv is the answer of the probe of the kernels, or nothing. The program prints its calls, one on each line.
 #include <cuda_runtime_api.h>
 
 #include <cstdio>

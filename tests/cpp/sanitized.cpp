@@ -1,6 +1,6 @@
-// The ops through a table of shapes, storage types, layouts and reductions, with no torch and no Python, to be compiled
-// with sanitizers: tests/support/sanitizers.py. Every element of every result must have been written, and two threads
-// must give the bits of one. With VK_CUDA_ON_HOST, the ops of csrc/cuda in place of those of csrc/cpu.
+// Calls the ops for a table of shapes, storage types, layouts and reductions, without torch and Python.
+// tests/support/sanitizers.py compiles this file with sanitizers. Every element of every result must have been written,
+// and two threads must give the bits of one. With VK_CUDA_ON_HOST the ops are those of csrc/cuda in place of csrc/cpu.
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -41,7 +41,7 @@ extern const LatentLoops latent_loops[2];
 VK_POSITIONS(VK_DECLARE_POSITION)
 extern const MixtureLoops mixture_loops[2];
 }  // namespace base
-const Kernels& kernels() {  // in place of dispatch.cpp: one instruction set
+const Kernels& kernels() {  // replaces dispatch.cpp, with one instruction set
   static constexpr Named<const LikelihoodLoop*> table[] = {VK_LIKELIHOODS(VK_ROW)};
   static constexpr Named<const PositionLoops*> positions[] = {VK_POSITIONS(VK_POSITION_ROW)};
   static constexpr Kernels one = {"base", [](const char* name) { return of_likelihood(table, name); },
@@ -59,7 +59,7 @@ using Sizes = std::vector<int64_t>;
 constexpr DType F32 = DType::float32, F64 = DType::float64, BF16 = DType::bfloat16, F16 = DType::float16;
 
 static int64_t cases = 0;
-static uint64_t hash = 14695981039346656037u;  // of all results: FNV-1a
+static uint64_t hash = 14695981039346656037u;  // a hash (FNV-1a) of all results
 
 static int64_t product(const Sizes& sizes) {
   int64_t n = 1;
@@ -101,7 +101,7 @@ static double get(const char* p, DType type) {
   return f;
 }
 
-// numbers from `low` to `high`, in no order; `apart`: elements between one sample and the next
+// Numbers from `low` to `high`, in no particular order; `apart` elements lie between one sample and the next.
 static Tensor fill(const Sizes& sizes, DType type, double low, double high, int64_t apart = 0, bool whole = false) {
   Sizes strides(sizes.size());
   int64_t stride = 1;
@@ -118,10 +118,10 @@ static Tensor fill(const Sizes& sizes, DType type, double low, double high, int6
     }
   return t;
 }
-// A gradient for this result
+// An incoming gradient for this result.
 static Tensor incoming(const Tensor& t) { return fill({t.sizes(), t.sizes() + t.dim()}, dtype_of(t), -0.5, 0.9); }
 
-// All of it written: new memory is NaN
+// Checks that every element was written: new memory is NaN.
 static void finite(const Tensor& t, const char* what) {
   const DType type = dtype_of(t);
   const char* p = t.data<char>();
@@ -171,7 +171,7 @@ static void objective(const Likelihood& l, const Sizes& shape, DType type, DType
   ++cases;
 }
 
-static bool few;  // what is large enough for threads, and no more
+static bool few;  // only the cases that are large enough for several threads
 
 static void objectives() {
   const Sizes shapes[] = {{1, 1}, {4}, {0, 5}, {3, 0}, {5, 7}, {70, 31}, {300, 3}, {3, 1031}, {2, 3, 5, 7}, {2, 16411}};
@@ -181,7 +181,7 @@ static void objectives() {
     for (const Sizes& shape : shapes)
       for (const auto& type : types) {
         if (few && (product(shape) < 900 || type[0] != F32)) continue;
-        const int form = turn % 3, latent = turn % 4;  // 3, 4 and 5 have no common factor: all meet
+        const int form = turn % 3, latent = turn % 4;  // 3, 4 and 5 have no common factor, so all combinations occur
         objective(l, shape, type[0], type[1], form, turn % 2 * 3, Reduction(turn % 3), latent);
         ++turn;
       }
@@ -238,7 +238,7 @@ static void mixtures() {
   const int64_t sizes[][3] = {{1, 1, 1}, {5, 3, 2}, {17, 40, 33}, {300, 700, 5}, {2, 1, 4000}, {9, 600, 70}};
   for (const auto& [rows, components, dims] : sizes)
     for (const DType type : {F32, F64})
-      for (const double far : {2., 1e16}) {  // beyond the squares that float32 holds
+      for (const double far : {2., 1e16}) {  // 1e16 makes the float32 mixture compute in float64
         if (far > 2 && type == F64) continue;
         const Tensor z = fill({rows, dims}, type, -far, far), loc = fill({components, dims}, type, -2, 2);
         const Tensor logvar = fill({components, dims}, type, -1, 1), weight = fill({components}, type, -9, -1);
@@ -250,7 +250,7 @@ static void mixtures() {
       }
 }
 
-// The pool, from many threads, while another one changes its limit
+// Many threads use the pool while another thread changes its limit.
 static void pool() {
   std::atomic<int> working = 4;
   const auto steps = [&](int seed) {

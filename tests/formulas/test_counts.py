@@ -1,9 +1,11 @@
-"""The likelihoods of counts over all that a cell can hold, at 80 digits: counts 0..1e6, inverse dispersion 1e-6..1e8.
+"""The likelihoods of counts against mpmath with 80 digits, for all counts and dispersions of real cells: counts from 0
+to 1e6, inverse dispersions from 1e-6 to 1e8.
 
-A value is right to 1e-6 of itself in float32, and to 1e-12 in float64, and so is a gradient, but for two things: what a
-rounding of the parameters does to the result, which no arithmetic on rounded inputs can know; and, where a gradient
-crosses zero between two terms (mean - count; the deviance's part and Stirling's), a rounding of each. Both are in
-`scale`, and come from the formulas in closed form, not from the code.
+A value and a gradient have a relative error of at most 1e-6 in float32, and 1e-12 in float64. Two errors are allowed in
+addition. First, the parameters are rounded before the computation, and no arithmetic on rounded inputs can undo this.
+Second, a gradient can be a difference of two terms that are nearly equal (mean - count; the part of the deviance and
+Stirling's part), and each term is rounded. `scale` has both errors. They come from the formulas in closed form, not
+from the code under test.
 """
 
 import mpmath as mp
@@ -23,20 +25,20 @@ TOLERANCE = {np.float32: 1e-6, np.float64: 1e-12}
 
 
 def sample(name, n=400):
-    """(x, *params): half of the means are near the count, some very near, half anywhere."""
+    """(x, *params). Half of the means are near the count, and some of these very near; the other half are anywhere."""
     rng = np.random.default_rng(11)
     x = rng.choice(COUNTS, n).astype(float)
     near = np.log(np.maximum(x, 0.5)) + rng.normal(size=n) * rng.choice([1e-5, 1e-2, 0.5], n)
     log_mean = np.where(rng.uniform(size=n) < 0.5, near, rng.uniform(-12, 14, n))
     log_size = rng.uniform(np.log(1e-6), np.log(1e8), n)
-    log_size[: 2 * len(COUNTS)] = np.repeat(np.log([1e-6, 1e8]), len(COUNTS))  # both ends, with every count
+    log_size[: 2 * len(COUNTS)] = np.repeat(np.log([1e-6, 1e8]), len(COUNTS))  # both extremes, with every count
     x[: 2 * len(COUNTS)] = np.tile(COUNTS, 2)
     dropout = rng.normal(size=n) * rng.choice([1, 8, 30], n)
     return x, *(log_mean, log_size, dropout)[: len(LIKELIHOODS[name].PARAMETERS)]
 
 
 def negative_binomial(x, a, t):
-    """Value, gradients, and the sizes of the terms that those are differences of."""
+    """(the value, the gradients, for each gradient the size of the terms whose difference it is)"""
     mean, s = mp.exp(a), mp.exp(t)
     value = (
         mp.loggamma(x + 1) + mp.loggamma(s) - mp.loggamma(x + s) + x * mp.log(1 + s / mean) + s * mp.log(1 + mean / s)
@@ -65,7 +67,7 @@ def zinb(x, a, t, d):
 
 
 def truth(name, arguments):
-    """Value and gradients, float64 arrays, and for each its scale: what an error may be relative to."""
+    """(the value and the gradients, the scale of each): float64 arrays. An error is compared with the scale."""
     f = globals()[name]
     out = []
     with mp.workdps(80):
@@ -86,7 +88,7 @@ def truth(name, arguments):
 
 
 def assert_right(name, dtype, results, expected, scales):
-    """Results that are below the smallest normal number may be 0."""
+    """A result below the smallest normal number may be 0."""
     for what, ours, exact, scale in zip(
         ("value", *LIKELIHOODS[name].PARAMETERS), results, expected, scales, strict=True
     ):
@@ -120,7 +122,8 @@ def test_reference(name):
 @pytest.mark.parametrize("x_dtype", [torch.float32, torch.int32], ids=str)
 @pytest.mark.parametrize("name", NAMES)
 def test_loop(name, x_dtype):
-    """Zeros and others find their way back to their places: one element a sample, and all in one row."""
+    """The loop sorts counts into zeros and others, and must write each result to the right place. The shapes have one
+    element in each sample, and all elements in one sample."""
     arguments = [a.astype(np.float32) for a in sample(name)]
     expected, scales = truth(name, arguments)
     for shape in ((-1, 1), (1, -1)):
@@ -137,9 +140,10 @@ def test_loop(name, x_dtype):
 @compiled
 @pytest.mark.parametrize("far", [(), (700,)], ids=["none", "one"])
 def test_zeros_that_nothing_explains(far):
-    """zinb where p(0) is below e^-60: such blocks take a loop of their own, with their other elements in it."""
+    """For zinb, a block in which one element has p(0) below e^-60 takes a loop of its own. All elements of the block
+    must be right there."""
     x, *params = (a.astype(np.float32) for a in sample("zinb", 1100))
-    params[0], params[2] = params[0].clip(max=4), params[2].clip(-20, 20)  # all other powers are normal numbers
+    params[0], params[2] = params[0].clip(max=4), params[2].clip(-20, 20)  # so p(0) of the others is a normal number
     for i in far:
         x[i], params[0][i], params[1][i], params[2][i] = 0, 5, 5, -100  # NB(0) = 2^-e^5 = e^-103
     expected, scales = truth("zinb", (x, *params))
@@ -165,7 +169,7 @@ def test_oracles_are_scipys(name):
 @pytest.mark.parametrize("name", NAMES)
 @compiled
 def test_extreme_parameters_are_finite(name, extreme):
-    """No NaN anywhere; infinite only where the mean is, which float32 has no number for."""
+    """No result is NaN. A result is infinite only where float32 cannot hold the mean."""
     n = len(LIKELIHOODS[name].PARAMETERS)
     x = torch.tensor([0.0, 1.0, 1000.0]).repeat(n, 1)
     params = [torch.zeros(n, 3) for _ in range(n)]

@@ -1,9 +1,9 @@
-"""csrc/formulas element by element, without our loops (conftest.py), with and without hardware fma: against the
+"""csrc/formulas element by element, without our loops (conftest.py), with and without hardware fma, against the
 plain-torch reference in float64, scipy, and mpmath.
 
-A result may be off by what a few roundings do to it. One rounding of the value f itself costs eps |f|, and one of an
-intermediate costs no more than one of a parameter p would, eps |p df/dp|, whatever f is; STEPS counts them. A target of
-0 or 1 multiplies and subtracts exactly: there is no rounding of x to allow for.
+The bound of an error is a small number of roundings. One rounding of the value f costs eps |f|. One rounding of an
+intermediate result costs at most as much as a rounding of a parameter p, eps |p df/dp|, whatever f is. STEPS counts
+these roundings. A target of 0 or 1 multiplies and subtracts exactly, so the bound has no rounding of such an x.
 """
 
 from itertools import product
@@ -17,7 +17,8 @@ import torch
 from vae_kernels.formulas import LIKELIHOODS, kl, reparameterize
 
 DTYPES = {"float32": np.float32, "float64": np.float64}
-# The longest way to a value, in ulps: the square of a difference by two exponentials (2 each), and a sum.
+# The errors of the longest computation, in ulps: the square of a difference times two exponentials (2 ulps each), and a
+# sum.
 STEPS = 12  # 2 (3 / 2 + 2 * 2) + 1
 
 
@@ -26,7 +27,7 @@ def tensors(arrays):
 
 
 def reference(f, *arguments):
-    """f in float64 with its first and second derivatives, f being element-wise: (value, grads, hessian), numpy."""
+    """(value, grads, hessian) of an element-wise f in float64, as numpy arrays."""
     inputs = tensors(np.broadcast_arrays(*arguments))
     value = f(*inputs)
     grads = torch.autograd.grad(value.sum(), inputs, create_graph=True)
@@ -45,7 +46,8 @@ def reference(f, *arguments):
 
 
 def amplified(f, derivatives, arguments, exact):
-    """|f| + sum |p df/dp|: what a rounding of the result and of each argument that is not exact costs, in eps."""
+    """|f| + sum |p df/dp|: the error, in eps, from one rounding of the result and of each argument that is not
+    exact."""
     terms = zip(derivatives, arguments, exact, strict=True)
     return np.abs(f) + sum(np.where(e, 0, np.abs(np.asarray(a, dtype=np.float64) * d)) for d, a, e in terms)
 
@@ -57,17 +59,17 @@ def assert_close(actual, expected, scale, dtype, steps=STEPS):
     assert np.isfinite(expected).all() and actual.size
     assert (actual[infinite] == np.sign(expected[infinite]) * np.inf).all()
     error = np.abs(actual.astype(np.float64) - expected)[~infinite]
-    # exp gives 0, or the smallest normal number and a bit, where there is no normal result
+    # where the true result is below the smallest normal number, exp gives 0 or a little more than that number
     bound = (steps * info.eps * scale)[~infinite] + 2 * info.tiny
     worst = np.argmax(error / bound)
     assert (error <= bound).all(), f"{error[worst] / bound[worst]:.3g} times the bound, {expected[~infinite][worst]}"
 
 
 def check(cpp, name, dtype, f, arguments, first=0, oracle=None, gradients=None):
-    """A formula's C++ against f in float64, or, where they are given, functions for the value and for the gradients;
-    the first gradient is by argument `first`."""
+    """Compares the C++ of a formula with f in float64. `oracle` replaces f for the value, and `gradients` replaces its
+    derivatives. The first gradient is the derivative by argument number `first`."""
     arguments = [np.asarray(a).astype(DTYPES[dtype]) for a in np.broadcast_arrays(*arguments)]
-    # a count of 1 is subtracted from a mean that was rounded
+    # for counts only 0 is exact: a count of 1 is subtracted from a mean that was rounded
     whole = (0,) if name in LIKELIHOODS and LIKELIHOODS[name].SUPPORT == "counts" else (0, 1)
     exact = [np.isin(a, whole) & (i < first) for i, a in enumerate(arguments)]
     module = getattr(cpp, dtype)
@@ -93,7 +95,7 @@ def test_likelihood(cpp, name, dtype):
     x, params = oracles.ORACLES[name]["sample_params"](np.random.default_rng(0), (20000,))
     nll = oracles.ORACLES[name]["nll"]
     check(cpp, name, dtype, LIKELIHOODS[name].nll, (x, *params), first=1)
-    few = [a[:4000] for a in (x, *params)]  # an oracle of mpmath takes 0.1 ms an element
+    few = [a[:4000] for a in (x, *params)]  # mpmath takes 0.1 ms for an element
     check(cpp, name, dtype, LIKELIHOODS[name].nll, few, first=1, oracle=nll)
 
 
@@ -107,7 +109,8 @@ def test_bernoulli_at_the_edges(cpp, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gaussian_at_the_edges(cpp, dtype):
-    """logvar = -300 has a value where the residual is 0, or small enough, and is infinite by right elsewhere."""
+    """For logvar = -300 the value is finite where the residual is 0 or small enough. Elsewhere the true value is too
+    large for the type, and the result must be infinite."""
     logvar = (
         -400.0,
         -300.0,
@@ -137,7 +140,8 @@ def test_gaussian_at_the_edges(cpp, dtype):
 
 
 def kl_gradients(mu, logvar, prior_mu, prior_logvar):
-    """By hand: autograd's derivative of expm1 is (e^t - 1) + 1, which near the prior leaves nothing of the gradient."""
+    """The gradients written by hand. autograd computes the derivative of expm1 as (e^t - 1) + 1, and near the prior
+    this rounding loses all digits of the gradient."""
     ratio, u = np.expm1(logvar - prior_logvar), (mu - prior_mu) * np.exp(-prior_logvar)
     return u, ratio / 2, -u, -(u * (mu - prior_mu) + ratio) / 2
 
@@ -164,12 +168,12 @@ NEAR = np.concatenate([NEAR, -NEAR, np.linspace(-1e4, -88.7, 100)])
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_kl_near_the_prior_to_full_relative_accuracy(cpp, dtype):
-    """e^x - 1 - x, which is x^2 / 2 near 0, where eps |x| would be an error of 100 %."""
+    """e^x - 1 - x is x^2 / 2 near 0. An absolute error of eps |x| would there be a relative error of 100 %."""
     info, module = np.finfo(DTYPES[dtype]), getattr(cpp, dtype)
     x = NEAR.astype(DTYPES[dtype])
     exact = np.array([float(mpmath.expm1(mpmath.mpf(float(v))) - mpmath.mpf(float(v))) for v in x])
-    # Worst at x = 0.35, where e^x = 2 e^r: r, about -1/3, is rounded twice by eps / 8, and 1 - x once by eps / 8. That
-    # is 5/8 eps, and e^x - 1 - x = 0.068.
+    # The error is largest at x = 0.35, where e^x = 2 e^r with r of about -1/3. r is rounded twice by eps / 8, which the
+    # factor 2 doubles, and 1 - x once by eps / 8. The sum is 5/8 eps, and e^x - 1 - x = 0.068.
     steps = 10
     error = np.abs(module.expm1_minus_x(x).astype(np.float64) - exact)
     assert (error <= steps * info.eps * exact + info.smallest_subnormal).all(), np.max(error / exact) / info.eps
@@ -186,7 +190,7 @@ def test_reparameterize(cpp, dtype):
     info, module = np.finfo(DTYPES[dtype]), getattr(cpp, dtype)
     mu, logvar, eps = (a.astype(DTYPES[dtype]) for a in (mu, logvar, eps))
     z = reparameterize.reparameterize(*map(torch.tensor, map(np.float64, (mu, logvar, eps)))).numpy()
-    noise = z - mu  # a gradient of half this by logvar; exp to 2 ulp, a product, a sum
+    noise = z - mu  # the derivative by logvar is half of this; the roundings: exp (2 ulp), a product, a sum
     assert_close(module.reparameterize(mu, logvar, eps), z, np.abs(z) + np.abs(noise), info.dtype, 3)
     noise = np.exp(logvar.astype(np.float64) / 2) * eps
     assert_close(module.reparameterize_grad(0, mu, logvar, eps), noise / 2, np.abs(noise), info.dtype, 3)
@@ -202,7 +206,7 @@ FORMULAS["gaussian_kl"] = kl.gaussian_kl, 4, 0
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", FORMULAS)
 def test_formula_of_nan(cpp, name, dtype):
-    """NaN in any argument comes out of the value, and out of the gradients that depend on that argument."""
+    """If an argument is NaN, the value is NaN, and so is each gradient that depends on this argument."""
     f, n, first = FORMULAS[name]
     arguments = np.full((n, n), 0.25)
     np.fill_diagonal(arguments, np.nan)

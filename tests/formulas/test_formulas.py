@@ -1,6 +1,7 @@
-"""The plain-torch reference against scipy and mpmath, its derivatives by finite differences, and elbo() against numpy.
+"""The plain-torch reference against scipy and mpmath, its derivatives against finite differences, and elbo() against
+numpy.
 
-Tolerances are counted in eps, the spacing of numbers at 1: one for each rounding on the way, and some to spare.
+Tolerances are counted in eps, the spacing of numbers at 1: one eps for each rounding in the computation, and some more.
 """
 
 import itertools
@@ -41,7 +42,7 @@ def grads(value, *inputs):
 
 
 def assert_close(actual, expected, scale=None, ulps=16, eps=EPS):
-    """|actual - expected| <= ulps eps scale, scale being |expected| unless given; never empty, never NaN."""
+    """|actual - expected| <= ulps eps scale. The default of scale is |expected|. An empty result and a NaN fail."""
     actual, expected = np.asarray(actual.detach().double()), np.asarray(expected, dtype=np.float64)
     error, bound = np.abs(actual - expected), ulps * eps * (np.abs(expected) if scale is None else scale)
     assert actual.shape == expected.shape and actual.size
@@ -64,15 +65,15 @@ def test_likelihood_module_is_complete(name):
 def test_nll_is_the_oracle(name):
     x, params = ORACLES[name]["sample_params"](np.random.default_rng(0), (4000,))
     expected = ORACLES[name]["nll"](x, *params)
-    # scale + 1: where terms of size 1 cancel in -log p, as v + log 2 pi does, eps of those is what both sides can know
+    # scale + 1: terms of size 1 can cancel in -log p, as v + log 2 pi does, and both sides know these terms to eps only
     assert_close(LIKELIHOODS[name].nll(*doubles(x, *params)), expected, scale=np.abs(expected) + 1)
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 @pytest.mark.parametrize("n", [1, 64])
 def test_nll_derivatives_by_finite_differences(name, n):
-    """In every argument, the target included unless it is a count, and again for the derivative; edge values of
-    moderate size included."""
+    """The first and the second derivative by every argument agree with finite differences. The target is an argument
+    too, unless it is a count. The samples have edge values, except the very large ones."""
     x, params = ORACLES[name]["sample_params"](np.random.default_rng(1), (200,))
     tame = np.all([np.abs(p) < 30 for p in (x, *params)], axis=0)
     inputs = doubles(*(p[tame][:n] for p in (x, *params)), grad=True)
@@ -102,7 +103,8 @@ def sigmoid(t):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_bernoulli_extremes_to_full_relative_accuracy(dtype):
-    """Value and two derivatives at 100 digits: a small one is right by itself, not only beside a large one."""
+    """The value and two derivatives against 100 digits. Each result has a small relative error, so even a tiny result
+    is right."""
     pairs = torch.tensor(list(itertools.product(TARGETS, LOGITS)), dtype=dtype)
     x, logits = (t.clone().requires_grad_() for t in pairs.unbind(1))
     value = bernoulli.nll(x, logits)
@@ -114,10 +116,10 @@ def test_bernoulli_extremes_to_full_relative_accuracy(dtype):
         exact = [[mpmath.mpf(v) for v in pair] for pair in pairs.tolist()]
         expected = np.array([float(f(*pair)) for pair in exact])
         scale = np.abs(expected) if scale is None else np.array([float(scale(*pair)) for pair in exact])
-        assert_close(actual, expected, scale + info.tiny / info.eps, ulps=8, eps=info.eps)  # exp underflows below tiny
+        assert_close(actual, expected, scale + info.tiny / info.eps, ulps=8, eps=info.eps)  # below tiny exp is 0
 
     check(value, lambda x, t: -x * mpmath.log(sigmoid(t)) - (1 - x) * mpmath.log(sigmoid(-t)))
-    # sigmoid(t) - x is a difference, taken on the side where both parts are small: it has eps of their sum
+    # sigmoid(t) - x is computed on the side (t > 0 or not) where both terms are small; its error is eps of their sum
     check(gl, lambda x, t: sigmoid(t) - x, lambda x, t: 1 - x + sigmoid(-t) if t > 0 else x + sigmoid(t))
     check(gll, lambda x, t: sigmoid(t) * sigmoid(-t))
     assert torch.equal(gx, -logits)
@@ -132,7 +134,8 @@ def test_bernoulli_gradient_at_zero_is_exactly_half_minus_x(dtype):
 
 
 def test_gaussian_scales_a_tiny_residual_before_it_squares():
-    """(1e-30)^2 and e^180 are no float32 numbers; their product is."""
+    """float32 cannot hold (1e-30)^2 or e^180, but it can hold their product. So the formula must scale the residual
+    first."""
     value = gaussian.nll(*torch.tensor([1e-30, 0.0, -180.0]))
     expected = (float(torch.tensor(1e-30)) ** 2 * math.exp(180) - 180 + math.log(2 * math.pi)) / 2
     assert_close(value[None], [expected], eps=2.0**-23)
@@ -152,7 +155,7 @@ def test_kl_to_the_standard_normal():
     logvar = [0.0, 1e-17, 1e-12, -1e-12, 1e-6, -1e-3, 0.5, -2.0, 10.0, 80.0, -80.0, -300.0]
     mu, logvar = np.array(list(itertools.product(mu, logvar))).T
     value = kl.gaussian_kl(*doubles(mu, logvar))
-    # eps of |t|, where a KL of 1e-13 written as 1 + t - e^t has eps of 1
+    # the error is eps |t|; a KL of 1e-13 that is written as 1 + t - e^t would have an error of eps
     assert_close(value, gaussian_kl(mu, logvar), scale=(mu**2 + np.abs(np.expm1(logvar)) + np.abs(logvar)) / 2)
 
 
@@ -164,7 +167,7 @@ def test_kl_to_another_gaussian():
     t, residual = logvar - prior_logvar, (mu - prior_mu) ** 2 * np.exp(-prior_logvar)
     expected = gaussian_kl(mu, logvar, prior_mu, prior_logvar)
     actual = kl.gaussian_kl(*doubles(mu, logvar, prior_mu, prior_logvar))
-    # t is rounded, which e^t turns into |t e^t|
+    # the rounding of t costs eps |t|, and e^t makes eps |t e^t| of it
     assert_close(actual, expected, scale=(residual + np.abs(np.expm1(t)) * (1 + np.abs(t)) + np.abs(t)) / 2)
 
 
@@ -198,7 +201,7 @@ def test_kl_extremes_have_right_values_and_gradients(dtype):
     assert_close(value, [math.expm1(80) / 2 - 40, 5e7, 149.5], ulps=4, eps=eps)
     assert_close(gmu, [0, 1e4, 0], ulps=0)
     assert_close(glv, [math.expm1(80) / 2, 0, -0.5], ulps=4, eps=eps)
-    # a posterior that equals a prior of variance e^-300: e^150 is not a float32, but 0 is the KL and the gradient
+    # the posterior equals a prior of variance e^-300: float32 cannot hold e^150, but the KL and the gradient must be 0
     same = [torch.tensor([v], dtype=dtype, requires_grad=True) for v in (7.0, -300.0, 7.0, -300.0)]
     value = kl.gaussian_kl(*same)
     assert [t.item() for t in (value, *grads(value, *same))] == [0, 0, 0, 0, 0]
@@ -236,14 +239,14 @@ B, EVENT, LATENT = 5, (3, 4, 2), (2, 3)
 
 
 def draw(name="gaussian", seed=0, event=EVENT, latent=LATENT):
-    """x, params, (mu, logvar, prior_mu, prior_logvar): float64 numpy arrays of batch B."""
+    """(x, params, (mu, logvar, prior_mu, prior_logvar)): float64 numpy arrays with B samples."""
     rng = np.random.default_rng(seed)
     x, params = ORACLES[name]["sample_params"](rng, (B, *event))
     return x, params, rng.normal(size=(4, B, *latent))
 
 
 def by_hand(nll, kl, rec_weight, beta, reduction):
-    """The loss from element-wise numpy terms, a loop over the batch."""
+    """The loss from element-wise terms in numpy, with a loop over the batch."""
     loss = np.array([rec_weight * np.sum(n) + np.sum(beta * k) for n, k in zip(nll, kl, strict=True)])
     return {"mean": np.mean, "sum": np.sum, "none": np.array}[reduction](loss)
 
@@ -277,7 +280,7 @@ def test_elbo_is_the_weighted_sum(name, reduction, beta):
     )
     nll_elements, kl_elements = ORACLES[name]["nll"](x, *params), gaussian_kl(*latent)
     expected = by_hand(nll_elements, kl_elements, rec_weight, beta, reduction)
-    # sums of some tens of terms, the largest of which sets the error of all
+    # each sum has some tens of terms, and its error is eps of the largest term
     ulps = 64
     size = by_hand(np.abs(nll_elements) + 1, kl_elements, rec_weight, beta, reduction)
     assert_close(loss, expected, scale=size, ulps=ulps)
@@ -319,13 +322,13 @@ def test_every_weight_and_prior_gets_its_gradient():
         loss, nll, kl_b, _ = elbo(x, (logits,), "bernoulli", latent, rec_weight=rec_weight, beta=beta)
         return loss, nll, kl_b
 
-    tame = [t.detach().clamp(-20, 20).requires_grad_() for t in inputs]  # finite differences of 1e4 are noise
+    tame = [t.detach().clamp(-20, 20).requires_grad_() for t in inputs]  # at 1e4 finite differences are only noise
     assert gradcheck(check, tame)
     assert gradgradcheck(check, tame)
 
 
 def test_given_kl():
-    """kl= as [B] or element-wise, in place of mu and logvar."""
+    """kl= takes the KL as [B] or element by element, in place of mu and logvar."""
     x, params, (mu, logvar, *_) = draw()
     args = (*doubles(x), doubles(*params), "gaussian")
     elements = kl.gaussian_kl(*doubles(mu, logvar))
@@ -359,7 +362,7 @@ f16, bf16, f32, f64 = torch.float16, torch.bfloat16, torch.float32, torch.float6
         (f16, f16, f16, f32),
         (bf16, bf16, f32, f32),
         (torch.uint8, bf16, bf16, f32),
-        (f64, f32, f32, f32),  # the target does not decide
+        (f64, f32, f32, f32),  # the dtype of the target has no part in the dtype of the loss
         (f32, f64, f32, f64),
         (f16, bf16, f64, f64),
         (torch.uint8, f64, f32, f64),
@@ -419,7 +422,7 @@ def test_empty_batch_and_empty_event(name):
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_a_batch_of_scalars(name):
-    """x of [B]: no event dimension to sum, and the batch is not summed in its place."""
+    """An x of shape [B] has no event dimension to sum over. The loss must not sum over the batch in its place."""
     x, params, _ = draw(name, event=())
     _, nll, _, _ = elbo(*doubles(x), doubles(*params), name, ())
     expected = ORACLES[name]["nll"](x, *params)

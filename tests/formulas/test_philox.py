@@ -1,4 +1,5 @@
-"""The noise of vae_kernels/core/noise.py: published vectors, golden values, an exact fma, and the statistics."""
+"""The noise of vae_kernels/core/noise.py against published test vectors, golden values, an exact fma, and
+statistics."""
 
 import math
 import zlib
@@ -16,13 +17,13 @@ MASK = 0xFFFFFFFF
 
 
 def rng_of(seed, offset):
-    """The int64 tensor whose bit patterns are the two uint64."""
+    """The int64 tensor that has the bits of the two uint64 numbers."""
     return torch.tensor(np.array([seed, offset], dtype=np.uint64).view(np.int64))
 
 
 # --- the words
 
-# kat_vectors of Random123 (Salmon et al. 2011): counter, key, result of philox4x32-10
+# The kat_vectors of Random123 (Salmon et al. 2011): counter, key, result of philox4x32-10
 VECTORS = [
     ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
     ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff", "408f276d 41c83b0e a20bc7c6 6d5451fd"),
@@ -58,8 +59,9 @@ def test_words_are_philox_of_seed_offset_and_group(seed, offset):
 
 # --- the normals
 
-# Printed with %a by a C++ program of std::fma and std::sqrt (g++ -O2 -ffp-contract=off) that shares no code with this
-# package: the design's sketch of the noise. (seed, offset), group -> its four normals.
+# A C++ program printed these numbers with %a. The program computes the noise as the design says, with std::fma and
+# std::sqrt (g++ -O2 -ffp-contract=off), and shares no code with this package. Each row: seed, offset, group, its four
+# normals.
 GOLDEN = [
     (0, 0, 0, "-0x1.d96d6p-1 0x1.fb7666p-1 -0x1.eda364p-2 -0x1.3c374p-1"),
     (0, 0, 1, "-0x1.b38d6ap-2 0x1.114d96p+0 -0x1.da1b0ep-3 -0x1.2f19bep+1"),
@@ -79,13 +81,15 @@ def test_golden_normals(seed, offset, group, expected):
 
 
 def test_golden_checksum():
-    """65 536 normals of that program at once: a wrong rounding shows in few of them."""
+    """The checksum of 65 536 normals of the same program. A wrong rounding changes only a few normals, so few golden
+    values would miss it."""
     z = noise.normals(rng_of(0x9E3779B97F4A7C15, 0x8000000000000003), (1 << 16,))
     assert zlib.crc32(z.numpy().astype("<f4").tobytes()) == 0x1A29A930
 
 
 def box_muller_float64(x, y):
-    """The definition in float64, from the same float32 u: near u = 1 its rounding alone moves r by over 1e-6."""
+    """The definition of Box-Muller in float64. It starts from the same float32 u, because near u = 1 the rounding of u
+    alone changes r by more than 1e-6."""
     u = (x.astype(np.float32).astype(np.float64) * 2.0**-32 + 2.0**-33).astype(np.float32).astype(np.float64)
     r, angle = np.sqrt(-2 * np.log(u)), 2 * np.pi * (y + 0.5) * 2.0**-32
     return r * np.sin(angle), r * np.cos(angle)
@@ -95,12 +99,13 @@ def test_normals_are_box_muller_of_the_words():
     rng, n = rng_of(7, 11), 1 << 18
     w = [word.numpy().astype(np.float64) for word in noise.words(rng, n // 4)]
     expected = np.stack((*box_muller_float64(w[0], w[1]), *box_muller_float64(w[2], w[3])), axis=1).reshape(-1)
-    # r <= 6.77 times the error of the float32 polynomials and roundings, about 1.5 ulp = 9e-8 in sin and cos
+    # the error is r <= 6.77 times the error of sin and cos in float32, which is about 1.5 ulp = 9e-8
     np.testing.assert_allclose(noise.normals(rng, (n,)).numpy(), expected, rtol=0, atol=1e-6)
 
 
 def test_extreme_words():
-    """Both ends of every eighth of a turn, of the exponent of u, and of its rounding to 1."""
+    """Words at both ends of each eighth of a turn, at each new exponent of u, and where u begins to round to 1: there a
+    branch or a rounding changes."""
     ends = sorted(
         {(k * 2**29 + d) & MASK for k in range(8) for d in (-1, 0, 1)}
         | {2**k for k in range(32)}
@@ -111,12 +116,13 @@ def test_extreme_words():
     for z, expected in zip((sin, cos), box_muller_float64(x.astype(np.float64), y.astype(np.float64)), strict=True):
         np.testing.assert_allclose(z.numpy(), expected, rtol=0, atol=1e-6)
         assert z.abs().max() <= math.sqrt(66 * math.log(2)) + 1e-6
-        # where u rounds to 1, r is 0, and not the -0 that -2 log u is: the sign is that of the sine or cosine
+        # where u rounds to 1, -2 log u is -0, but r must be 0: the sign of the result is that of the sine or cosine
         assert (z[x == MASK] == 0).all() and torch.equal(z[x == MASK].signbit(), z[x == 0].signbit())
 
 
 def test_statistics():
-    """Four standard errors each, and Kolmogorov-Smirnov; the seed is fixed, so this passes always or never."""
+    """The moments and correlations of the normals are right within four standard errors, and the Kolmogorov-Smirnov
+    test accepts the normals. The seed is fixed, so this test passes always or never."""
     n = 1 << 20
     z = noise.normals(rng_of(2024, 0), (n,)).double().numpy()
     for power, expected, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):  # E z^2p - (E z^p)^2
@@ -153,7 +159,7 @@ def test_new_rng_obeys_torch_manual_seed_and_generators():
     one, two = (noise.new_rng(torch.Generator().manual_seed(5)) for _ in range(2))
     assert torch.equal(one, two) and torch.equal(torch.get_rng_state(), state)
     many = torch.stack([noise.new_rng() for _ in range(200)])
-    assert (many < 0).any() and (many >> 62 == -2).any() and (many >> 62 == 1).any()  # the whole range
+    assert (many < 0).any() and (many >> 62 == -2).any() and (many >> 62 == 1).any()  # all 64 bits are drawn
 
 
 def test_traces_without_reading_the_rng():
@@ -192,9 +198,12 @@ def test_fma_is_exact_where_product_and_addend_are_of_like_size(gap):
 
 @pytest.mark.parametrize("beside", [-1, 0, 1])
 def test_fma_is_exact_where_rounding_twice_is_not(beside):
-    """a b + c a hair from a float32 midpoint or one float64 ulp beside it, a hair that float64 drops."""
+    """An fma in float64 that is then rounded to float32 rounds twice. This is wrong where a b + c is so near a midpoint
+    of two float32 numbers that float64 rounds it to the midpoint. The cases are such sums, and sums one float64 ulp
+    beside a midpoint, where rounding twice is still right."""
     rng = np.random.default_rng(1)
-    # c has ulp 2^8; a b = 2^7, half of it, + beside 2^-21, the ulp of c in float64, + up to 2^-22 (of a b / 2^-40 here)
+    # The float32 ulp of c is 2^8, and its float64 ulp is 2^-21. a b is 2^7 (half of the float32 ulp), plus beside *
+    # 2^-21, plus a rest of less than 2^-22. The integers below are in units of 2^-40.
     target = 2**47 + beside * 2**19
     a = rng.integers(2**23, 2**24, size=20000)
     b = (target + a // 2) // a
@@ -205,7 +214,7 @@ def test_fma_is_exact_where_rounding_twice_is_not(beside):
     check_fma(a, b, c)
     twice = (a * b + c).astype(np.float32)  # a b is exact
     wrong = twice != noise._fma(*(torch.tensor(v.astype(np.float32)) for v in (a, b, c))).numpy()
-    assert len(a) > 500 and wrong.any() == (beside == 0)  # the case that this function exists for is among them
+    assert len(a) > 500 and wrong.any() == (beside == 0)  # the sample has cases in which rounding twice is wrong
 
 
 def test_fma_is_exact_among_subnormals():

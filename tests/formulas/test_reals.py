@@ -1,5 +1,5 @@
-"""What the images' and reals' likelihoods promise beyond the table: masses and densities that sum to 1, means that are
-means, no seam where a series gives way to a closed form, and a narrow or a far bin to full precision."""
+"""Further properties of the likelihoods of images and of reals. Masses and densities sum to 1. The means are right.
+There is no jump where a series meets the closed form. A narrow bin and a bin far away have full precision."""
 
 import mpmath
 import numpy as np
@@ -31,37 +31,40 @@ def test_masses_of_the_levels_sum_to_one_and_the_mean_is_theirs(loc, logscale):
 def test_masses_in_the_kernel_from_8_bit_levels(loc, logscale):
     x = torch.arange(256, dtype=torch.uint8)
     nll = vk.nll((torch.full((256,), loc), torch.tensor(logscale)), x, likelihood="discretized_logistic", backend="cpu")
-    # a value v is rounded to v 2^-24; loc and x, of size 1, are rounded against a scale of e^logscale
+    # the rounding of a value v costs v 2^-24; loc and x have size 1, and their rounding is divided by the scale
+    # e^logscale
     size = (torch.exp(-nll.double()) * (nll + 8)).sum().item() + 4 * np.exp(-logscale) * (abs(loc) < 2)
     assert abs(torch.exp(-nll.double()).sum().item() - 1) <= 4 * 2.0**-24 * size
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_narrow_bins_keep_all_digits(cpp, dtype):
-    """A bin of 1e-3 to 1e-30 of the scale: the logarithm of a difference of float32 sigmoids has 4 to no digits."""
+    """The bins have a width of 1e-3 to 1e-30 of the scale. The logarithm of a difference of two float32 sigmoids would
+    have 4 right digits for the widest of these bins, and none for the others."""
     logscale = np.linspace(1, 70, 70).astype(DTYPES[dtype])
     x, loc = DTYPES[dtype](0.5), DTYPES[dtype](0.25)
     expected = oracles.discretized_logistic_nll(float(x), float(loc), logscale.astype(np.float64))
     actual = getattr(cpp, dtype).discretized_logistic(x, loc, logscale)
     assert (np.abs(actual - expected) <= 4 * np.finfo(dtype).eps * expected).all()
-    # -tanh(c / 2) e^-s, c = (x - loc) e^-s, as the bin vanishes
+    # for a bin of width 0 the derivative is -tanh(c / 2) e^-s with c = (x - loc) e^-s
     inverse = np.exp(-logscale.astype(np.float64))
     slope = -np.tanh(0.125 * inverse) * inverse
     actual = getattr(cpp, dtype).discretized_logistic_grad(0, x, loc, logscale)
     fits = np.abs(slope) > 1e-30
-    tolerance = 16 * np.finfo(dtype).eps * (1 + logscale) + inverse**2 / 510**2  # what the bin's width still adds
+    tolerance = 16 * np.finfo(dtype).eps * (1 + logscale) + inverse**2 / 510**2  # the last term: the width of the bin
     assert fits.sum() > 30 and (np.abs(actual / slope - 1) <= tolerance)[fits].all()
 
 
 def mean_of(logits):
-    """Its mean at 100 digits, by the integral's closed form."""
+    """The mean of a continuous Bernoulli with 100 digits, by the closed form of the integral."""
     logits = mpmath.mpf(float(logits))
     return 1 / -mpmath.expm1(-logits) - 1 / logits if logits else mpmath.mpf(1) / 2
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_continuous_bernoulli_has_no_seam(cpp, dtype):
-    """Value, gradient and mean on both sides of |logits| = 1, of 0, and far out, against 100 digits."""
+    """The value, the gradient and the mean agree with 100 digits on both sides of |logits| = 1, where the series ends,
+    near 0, and far from 0."""
     eps, real = np.finfo(dtype).eps, DTYPES[dtype]
     at = [real(1)]
     for towards in (0, 2):
@@ -72,7 +75,7 @@ def test_continuous_bernoulli_has_no_seam(cpp, dtype):
     logits = np.concatenate([sizes, -sizes])
     exact = np.array([float(mean_of(v)) for v in logits])
     mean = continuous_bernoulli.mean(torch.from_numpy(logits)).numpy()
-    small = np.array([float(mean_of(-abs(v))) for v in logits])  # the one of mean and 1 - mean that is at most 1/2
+    small = np.array([float(mean_of(-abs(v))) for v in logits])  # the smaller of mean and 1 - mean
     assert (np.abs(mean - exact) <= 6 * eps * np.where(logits > 0, exact, small)).all()
     for x in (0.0, 0.5, 1.0):
         value = getattr(cpp, dtype).continuous_bernoulli(real(x), logits)
@@ -89,7 +92,8 @@ def test_continuous_bernoulli_has_no_seam(cpp, dtype):
 
 
 def test_continuous_bernoulli_is_that_of_torch_away_from_one_half():
-    """torch's own takes a Taylor polynomial of two terms for 0.499 < sigmoid(logits) < 0.501."""
+    """torch's ContinuousBernoulli gives the same away from 1/2. For 0.499 < sigmoid(logits) < 0.501 it takes a Taylor
+    polynomial of two terms."""
     logits = torch.linspace(-12, 12, 400, dtype=torch.float64)
     theirs = torch.distributions.ContinuousBernoulli(logits=logits)
     for x in (0.0, 0.3, 1.0):
@@ -108,7 +112,8 @@ def test_continuous_bernoulli_is_a_density(logits):
 
 @pytest.mark.parametrize("backend", ["torch", pytest.param("cpu", marks=compiled)])
 def test_laplace_at_the_kink_and_of_nan(backend):
-    """sign(0) = 0; NaN in x comes out of the gradients."""
+    """At the kink, x = loc, the gradient by loc is 0 as in PyTorch (sign(0) = 0). If x is NaN, the gradients are
+    NaN."""
     x = torch.tensor([[0.5, float("nan"), 2.0]])
     loc, logscale = torch.tensor([[0.5, 0.5, 0.5]], requires_grad=True), torch.zeros(1, 3, requires_grad=True)
     of_loc, of_scale = torch.autograd.grad(

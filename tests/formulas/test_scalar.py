@@ -1,4 +1,5 @@
-"""csrc/special.h to a few units in the last place, and csrc/noise.h bit by bit, without our loops (conftest.py)."""
+"""csrc/special.h is right to a few units in the last place, and csrc/noise.h bit by bit. The C++ functions are called
+without our loops (conftest.py)."""
 
 import numpy as np
 import pytest
@@ -10,14 +11,16 @@ DTYPES = {"float32": np.float32, "float64": np.float64}
 
 
 def ulps(actual, exact, dtype):
-    """The error in units in the last place of the exact result, subnormals counted as zeros."""
+    """The error in units in the last place of the exact result. Subnormal numbers have the unit of the smallest normal
+    number."""
     spacing = np.spacing(np.abs(exact).astype(dtype).clip(np.finfo(dtype).tiny))
     return np.abs(actual.astype(np.float64) - exact) / spacing.astype(np.float64)
 
 
-# name -> where, the truth, the ulps: half of one for the last rounding, and what goes before it. exp: the reduced
-# argument (1/4), its square and tail (1/4 each), the polynomial (0.06), so 1.3. expm1: twice that below a sum which
-# may be half as large. log1p: a Horner step is worth 1/2, and the ones before it 1/4, 1/8, ..., each twice without fma.
+# name: (the interval, the true function, the bound in ulps). The bound is 1/2 ulp for the last rounding, plus the
+# errors before it. exp: the reduced argument (1/4), its square and its tail (1/4 each) and the polynomial (0.06), in
+# all 1.3. expm1: twice the error of exp, because the sum can be half as large as exp. log1p: the last Horner step costs
+# 1/2 ulp and the steps before cost 1/4, 1/8, ...; without fma each step costs twice as much.
 EXACT = {
     "exp": (-86.9, 88.7, np.exp, 2),
     "exp_nonpositive": (-86.9, 0, np.exp, 2),
@@ -25,7 +28,7 @@ EXACT = {
     "expm1": (-100, 88.7, np.expm1, 3),
     "expm1_nonpositive": (-100, 0, np.expm1, 3),
     "log1p_unit": (0, 1, np.log1p, 3),
-    "log1p": (0, 2.0**64, np.log1p, 4),  # and a rounding of the sum
+    "log1p": (0, 2.0**64, np.log1p, 4),  # 1 + x is rounded too
 }
 
 
@@ -39,7 +42,7 @@ def test_function_to_a_few_ulps(cpp, name):
     wide = x.astype(np.float64) * (8 if name.startswith("exp") else 1)
     wide = wide[wide < 709]
     error = ulps(getattr(cpp.float64, name)(wide), truth(wide), np.float64)
-    assert error.max() <= bound + 1, f"{error.max():.2f} ulp at {wide[error.argmax()]!r}"  # numpy has an ulp of its own
+    assert error.max() <= bound + 1, f"{error.max():.2f} ulp at {wide[error.argmax()]!r}"  # numpy may be off by 1 ulp
 
 
 def test_functions_out_of_range(cpp):
@@ -57,7 +60,8 @@ def test_functions_out_of_range(cpp):
 
 @pytest.mark.parametrize(("dtype", "high"), {"float32": 88, "float64": 709}.items())
 def test_exp_in_two_factors(cpp, dtype, high):
-    """Up to twice what the type holds: a number and a power of two, which is 1 as long as the number is enough."""
+    """exp(x) for an x up to twice the limit of the type, as a product of a number and a power of two. The power is 1 as
+    long as the type can hold exp(x)."""
     x = np.linspace(-0.98 * high, 1.99 * high, 200001).astype(DTYPES[dtype])
     first, second = (getattr(getattr(cpp, dtype), name)(x) for name in ("exp_first", "exp_second"))
     assert np.isfinite(first).all() and (np.frexp(second)[0] == 0.5).all() and (second[x <= high] == 1).all()
@@ -88,7 +92,8 @@ def test_words_and_normals_bit_by_bit(cpp, seed, offset):
 
 
 def test_a_group_beyond_32_bits(cpp):
-    """The torch side would have to draw 2^34 elements to come here: its bijection, with the counter by hand."""
+    """The number of a group can need more than 32 bits. With torch the test would have to draw 2^34 elements, so it
+    calls the Philox function itself, with a counter written by hand."""
     group, low, high = 2**32 + 3, torch.tensor([3]), torch.tensor([1])
     zero = torch.tensor([0])
     expected = noise.philox4x32((zero + 9, zero, low, high), (zero + 7, zero))

@@ -1,4 +1,4 @@
-"""A parameter that is left out has the default of its formula, on every backend and whatever the default is."""
+"""A parameter that is left out has the default of its formula, on every backend, whatever number the default is."""
 
 import cases
 import pytest
@@ -12,8 +12,8 @@ WITH_DEFAULTS = [name for name, formula in LIKELIHOODS.items() if formula.DEFAUL
 
 
 def compare_defaults(monkeypatch, backend, likelihood, dtype, device="cpu"):
-    """The loss and its gradients without the parameter, against those of a tensor with the formula's default."""
-    formula, default = LIKELIHOODS[likelihood], 0.7  # every default of today is 0
+    """Without the parameter, the loss and its gradients are the same as with a tensor of the default."""
+    formula, default = LIKELIHOODS[likelihood], 0.7  # all real defaults are 0, so the test takes another number
     for name in formula.DEFAULTS:
         monkeypatch.setitem(formula.DEFAULTS, name, default)
     x, params = cases.draw(likelihood, (3, 37), (dtype, dtype))

@@ -1,4 +1,5 @@
-"""The ends of every type's range have their right values, and what is not finite stays in its sample."""
+"""Results are right for the smallest and largest numbers of every type. A NaN or an infinity affects only its own
+sample."""
 
 import functools
 
@@ -13,7 +14,7 @@ from vae_kernels.formulas import LIKELIHOODS
 
 FLOATS = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 KERNELS = [name for name in BACKENDS if name != "torch"]
-# logarithms of variances, scales, rates, dispersions: e^88 is in float32, e^-1000 and e^1000 are in no type
+# Logarithms of variances, scales, rates and dispersions. float32 can hold e^88; no type can hold e^-1000 or e^1000.
 LOGS = [-1e3, -88.0, -1.0, 0.0, 1.0, 10.0, 88.0]
 
 
@@ -25,7 +26,7 @@ def ends(dtype):
 
 
 def values(likelihood, name, dtype):
-    """What a parameter of that name takes."""
+    """The values that the test gives to a parameter of this name."""
     if name not in ("logits", "loc", "dropout_logits"):
         return torch.tensor(LOGS).to(dtype)
     if likelihood in ("continuous_bernoulli", "discretized_logistic"):  # docs/reliability.md, "Known limits"
@@ -47,19 +48,20 @@ def computed(dtype):
 
 
 def as_read_by(backend, t):
-    """What the kernels read, in float64. The kernels of the CPU take a number as 0 that is denormal in the type that is
-    computed in; Triton's interpreter does so where it reads bfloat16."""
+    """The number that the kernels read, in float64. The kernels of the CPU read a number as 0 if it is denormal in the
+    type of the computation. Triton's interpreter does the same when it reads bfloat16."""
     wide = t.to(computed(t.dtype))
     tiny = torch.finfo(wide.dtype).tiny if backend == "cpu" or t.dtype == torch.bfloat16 else 0
     return torch.where(wide.abs() < tiny, 0, wide).double()
 
 
 def check(ours, truth, dtype, likelihood, what):
-    """`truth`, in float64, where the type of `ours` has it; infinite where it is too large for that; never NaN.
+    """`ours` must agree with `truth` (float64) where its type can hold the truth, be infinite where the truth is too
+    large, and never be NaN.
 
-    Errors are a few roundings of the type that is computed in (in float64 the truth is rounded as often), and one of
-    the type that is stored. e^x stops at the smallest normal number, which may have been a factor of a large one; a
-    value is a sum of terms of a nat.
+    The allowed error is a few roundings of the type of the computation (in float64 the truth is rounded as often), and
+    one rounding of the storage type. e^x is never below the smallest normal number, and a large factor can multiply
+    this error. A value is a sum of terms of about a nat, so its error is relative to a nat.
     """
     wide = computed(dtype)
     few = 64 if likelihood in cases.COUNTS or dtype == torch.float64 else 16
@@ -78,7 +80,7 @@ def check(ours, truth, dtype, likelihood, what):
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize(("backend", "likelihood"), cases.pairs(KERNELS))
 def test_likelihoods_at_the_ends(backend, likelihood, dtype):
-    """Every target with every value of every parameter, a sample each."""
+    """Every combination of a target and a value of each parameter, one in each sample, has a right nll and gradient."""
     names = LIKELIHOODS[likelihood].PARAMETERS
     grid = torch.cartesian_prod(targets(likelihood, dtype), *(values(likelihood, name, dtype) for name in names))
     x, *params = (t.contiguous() for t in grid.unbind(1))
@@ -111,7 +113,7 @@ def test_the_sample_and_its_kl_at_the_ends(backend, dtype):
 
 
 BAD = [float("nan"), float("inf"), float("-inf")]
-ROW, COL = 3, 30  # of what is planted
+ROW, COL = 3, 30  # the place where a test plants a bad number
 
 
 def planted(t, value):
@@ -123,8 +125,9 @@ def planted(t, value):
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize(("backend", "likelihood"), cases.pairs(KERNELS))
 def test_what_is_not_finite_stays_in_its_sample(backend, likelihood, bad):
-    """In each input in turn: the other samples have the bits they had, this one's loss is not finite where the true one
-    is infinite, and the gradient of what a NaN was put in is NaN there and nowhere else."""
+    """A bad number is planted in each input in turn. The other samples keep their bits. The loss of this sample is not
+    finite where the true loss is infinite. The gradient of an input with a NaN is NaN at that element and nowhere
+    else."""
     x, params = cases.draw(likelihood, (5, 37))
     latent = posterior(5, (7,), torch.float32)
     latent += [t.clone() for t in posterior(5, (7,), torch.float32, seed=2)]  # a prior for each sample
@@ -161,7 +164,7 @@ def test_what_is_not_finite_stays_in_its_sample(backend, likelihood, bad):
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize("backend", KERNELS)
 def test_what_is_shared_is_in_every_sample(backend, bad):
-    """A weight or a parameter of all samples: no sample and no mean is finite, but for an infinite variance's."""
+    """If a weight or a parameter that all samples share is bad, no loss may be finite. The user then sees the error."""
     x, (loc, logvar) = cases.draw("gaussian", (5, 37))
     shared = torch.tensor(bad)
     settings = {"likelihood": "gaussian", "reduction": "none", "backend": backend}
@@ -178,7 +181,8 @@ def test_what_is_shared_is_in_every_sample(backend, bad):
 @pytest.mark.parametrize("backend", KERNELS)
 @pytest.mark.parametrize("which", [0, 1])
 def test_samples_of_what_is_not_finite(backend, which, bad):
-    """z is not finite at that element alone, and so is its gradient, when that is what came back."""
+    """If mu or logvar is bad at an element, only z of this element is not finite. If the incoming gradient is bad at an
+    element, only the gradients of this element are."""
     inputs = posterior(5, (37,), torch.float32)
 
     def result(inputs, incoming):
@@ -190,7 +194,7 @@ def test_samples_of_what_is_not_finite(backend, which, bad):
     at[ROW, COL] = True
     before = result(inputs, ones)
     after = result([planted(t, bad) if i == which else t for i, t in enumerate(inputs)], ones)
-    vanished = which == 1 and bad < 0  # a variance of 0: z is mu
+    vanished = which == 1 and bad < 0  # with a variance of 0, z is mu
     assert after[0][at].isfinite() == vanished and after[1][ROW].isfinite() == False  # noqa: E712
     incoming = result(inputs, planted(ones, bad))
     assert not incoming[2][at].isfinite() and not incoming[3][at].isfinite()
@@ -213,7 +217,7 @@ def test_levels_of_what_is_not_finite(backend, bad):
     others = torch.arange(5) != ROW
     for a, b in zip(*results, strict=True):
         assert cases.same(a[others], b[others])
-    level_alone = bad < 0 and x[ROW, COL % 4] != COL // 4 % 9  # a logit of -inf: that level has no mass
+    level_alone = bad < 0 and x[ROW, COL % 4] != COL // 4 % 9  # a logit of -inf only gives its level no mass
     assert results[1][0][ROW].isfinite() == level_alone
 
 

@@ -1,4 +1,4 @@
-"""tl.fma in Triton's interpreter, whichever Triton is installed: a b + c rounded once (support/interpreter.py)."""
+"""tl.fma in Triton's interpreter rounds a b + c once, whichever Triton is installed (support/interpreter.py)."""
 
 from fractions import Fraction
 
@@ -13,7 +13,7 @@ DTYPES = {np.float32: (to_float32, np.uint32, 24, -149), np.float64: (to_float64
 
 
 def in_triton(a, b, c):
-    """tl.fma of three arrays [n], in the interpreter."""
+    """tl.fma of three arrays [n] in the interpreter."""
     if "triton" not in BACKENDS:
         pytest.skip("triton's interpreter cannot be run here")
     triton = pytest.importorskip("triton")
@@ -40,13 +40,13 @@ def dtype(request):
 
 
 def check(fused, *inputs):
-    """The exact values, after they were compared with what came: finite ones, all their bits."""
+    """Compares the results, which are finite, with the exact values bit by bit, and returns the exact values."""
     inputs = [t[: len(inputs[0]) // 64 * 64] for t in inputs]
     ours = np.concatenate([fused(*parts) for parts in zip(*(np.split(t, len(t) // 64) for t in inputs), strict=True)])
     to_float, bits, *_ = DTYPES[ours.dtype.type]
     exact = [Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z)) for x, y, z in zip(*inputs, strict=True)]
     with np.errstate(all="ignore"):
-        zeros = inputs[0] * inputs[1] + inputs[2]  # IEEE's sign of an exact 0
+        zeros = inputs[0] * inputs[1] + inputs[2]  # where the exact result is 0, IEEE arithmetic gives its sign
     expected = np.array([to_float(e) if e else z for e, z in zip(exact, zeros, strict=True)], ours.dtype)
     np.testing.assert_array_equal(ours.view(bits), expected.view(bits))
     return exact
@@ -66,16 +66,17 @@ def test_product_and_addend_of_like_size(fused, dtype, gap):
     scale = dtype(2.0**-gap)
     check(fused, a, b, c * scale)
     check(fused, a, b, c / scale)
-    check(fused, a, b, -(a * b))  # what remains is the rounding of the product
+    check(fused, a, b, -(a * b))  # the exact result is the rounding error of the product
 
 
 def test_rounding_twice_is_seen(fused, dtype):
-    """a b + c is a hair beside the middle of two neighbours, and the hair is below the last place of a wider sum."""
+    """a b + c is so near the midpoint of two neighbouring numbers that a sum in a wider type rounds it to the midpoint.
+    An fma that rounds twice then gives the wrong neighbour."""
     digits = DTYPES[dtype][2]
     k = np.arange(1, 65)
     a = (1 + k * 2.0 ** (1 - digits)).astype(dtype)  # a b = 1 - k^2 2^(2 - 2 digits), just below 1
     b = (1 - k * 2.0 ** (1 - digits)).astype(dtype)
-    c = (2.0**digits + 2.0 * (k % 7)).astype(dtype)  # neighbours are 2 apart
+    c = (2.0**digits + 2.0 * (k % 7)).astype(dtype)  # here two neighbouring numbers differ by 2
     exact = check(fused, a, b, c)
     assert all(e.denominator > 1 for e in exact)
     check(fused, a, -b, -c)
@@ -92,9 +93,9 @@ def test_subnormal_and_huge(fused, dtype):
     largest = np.full(64, np.finfo(dtype).max, dtype)
     one = np.linspace(1, 1.0001, 64).astype(dtype)
     check(fused, largest, -one, largest)
-    check(fused, largest, one, largest)  # infinite
+    check(fused, largest, one, largest)  # the result is infinite
     check(fused, largest, one, -largest)
-    check(fused, largest, one + 1, -largest)  # the product alone is infinite
+    check(fused, largest, one + 1, -largest)  # the product is infinite, but the result is finite
 
 
 def test_zeros_infinities_and_nan(fused, dtype):
@@ -102,7 +103,7 @@ def test_zeros_infinities_and_nan(fused, dtype):
     grid = [g.ravel() for g in np.meshgrid(values, values, values)]
     grid = [np.concatenate([g, np.zeros(512 - len(g), dtype)]) for g in grid]
     with np.errstate(all="ignore"):
-        expected = grid[0] * grid[1] + grid[2]  # of these nothing is rounded
+        expected = grid[0] * grid[1] + grid[2]  # with these values nothing is rounded
     ours = fused(*grid)
     np.testing.assert_array_equal(ours, expected)
     assert (np.signbit(ours) == np.signbit(expected))[~np.isnan(expected)].all()

@@ -1,5 +1,5 @@
-"""The categorical likelihood: its formula against scipy, its kernels against cross_entropy in float64, in every type
-and layout; what is no level; and the objective that is composed of it."""
+"""The categorical likelihood: its formula against scipy, and its kernels against cross_entropy in float64, in every
+type and layout. Further tests give targets that are not a level, and the whole objective with this likelihood."""
 
 import itertools
 
@@ -21,7 +21,7 @@ KERNELS = [name for name in BACKENDS if name != "torch"]
 
 
 def few(cases, some):
-    """(backend, case): all for the compiled kernels, some for Triton's interpreter, which is slow."""
+    """(backend, case) pairs: all cases for the compiled kernels, and some for Triton's interpreter, which is slow."""
     return [(b, c) for b in KERNELS for i, c in enumerate(cases) if b != "triton" or i in some]
 
 
@@ -30,7 +30,7 @@ def few(cases, some):
 
 @pytest.mark.parametrize("shape", [(5, 7), (3, 256, 4), (2, 1, 3, 2)], ids=str)
 def test_the_formula_is_that_of_scipy(shape):
-    """To the rounding of scipy's own, whose value is a difference of two numbers as large as the logits."""
+    """The tolerance is scipy's own rounding: its value is a difference of two numbers as large as the logits."""
     logits, x = levels.draw(shape[0], shape[1], shape[2:], torch.float64)
     expected = torch.from_numpy(ORACLES["categorical"](x.numpy(), logits.numpy()))
     largest = logits.nan_to_num(neginf=0).abs().amax(1)
@@ -39,7 +39,8 @@ def test_the_formula_is_that_of_scipy(shape):
 
 
 def test_the_formula_keeps_small_differences_of_large_logits():
-    """In float32, where log sum e^logits itself has lost them."""
+    """In float32, the difference of two large logits is exact, but log sum e^logits has lost its digits. The formula
+    must keep the difference."""
     logits, x = torch.tensor([[1e4, 1e4 - 0.5, 1e4 - 3]]), torch.tensor([1])
     close(categorical.nll(x, logits), levels.truth(logits, x).float(), rtol=1e-6, atol=0)
 
@@ -74,7 +75,7 @@ def test_dtypes(backend, case, inner):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("case", [(1, 2, (70,), 92), (1, 2, (3, 5), 43), (3, 8, (2, 7, 3), 53)], ids=str)
 def test_a_gradient_halfway_between_two_16_bit_numbers(backend, case):
-    """Rounding may go either way there. Both ways are right."""
+    """A gradient exactly between two numbers of 16 bits may be rounded to either of them, and both are right."""
     *shape, seed = case
     levels.compare(backend, *levels.draw(*shape, torch.float16, seed=seed))
 
@@ -162,7 +163,7 @@ def test_what_cannot_be_has_a_gradient_of_zero(backend, shape):
     logits.requires_grad_()
     x = torch.zeros(shape[0], *shape[2:], dtype=torch.uint8)
     nll = vk.nll(logits, x, **CATEGORICAL, backend=backend)
-    (1e6 * nll).sum().backward()  # large, so that a small number is not flushed to 0
+    (1e6 * nll).sum().backward()  # a small wrong gradient times 1e6 is not flushed to 0
     assert not logits.grad[:, 4].any() and logits.grad[:, 5].all()
 
 
@@ -189,7 +190,7 @@ def test_any_number_of_threads_gives_the_same_bits():
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
 @pytest.mark.parametrize("latent", ["posterior", "prior", "kl", "kl by dim"])
 def test_the_objective(backend, reduction, latent):
-    """Its terms and all of its gradients are those of the sum written out."""
+    """The terms and all gradients of the objective are those of the sum of nll and KL, written by hand."""
     g = torch.Generator().manual_seed(1)
     logits, x = levels.draw(3, 20, (5,), torch.float64)
     mu, logvar, prior_mu, prior_logvar = torch.randn(4, 3, 4, generator=g, dtype=torch.float64).unbind()

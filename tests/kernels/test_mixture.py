@@ -1,4 +1,5 @@
-"""The mixture's log density and its gradients: the formula against scipy, the kernels against it in float64."""
+"""The log density of a mixture and its gradients: the formula against scipy, and the kernels against the formula in
+float64."""
 
 import importlib
 import math
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("poisoned")
 
 
 def draw(n, k, d, dtype=torch.float32, spread=1.0, seed=0):
-    """z, loc, logvar, logits that require grad."""
+    """z, loc, logvar and logits, which require grad."""
     g = torch.Generator().manual_seed(seed)
     z, loc, logvar, logits = (torch.randn(s, generator=g, dtype=torch.float64) for s in ((n, d), (k, d), (k, d), (k,)))
     return [t.to(dtype).requires_grad_() for t in (z * spread, loc * spread, logvar, logits)]
@@ -36,7 +37,7 @@ def incoming(*shape):
 
 
 def outcome(inputs, backend, dtype=None, uniform=False):
-    """log p and the gradients, under a random incoming gradient, or one number for all, by name."""
+    """log p and the gradients by name, under a random incoming gradient or (uniform) one number for all samples."""
     inputs = [t.detach().to(dtype or t.dtype).requires_grad_() for t in inputs]
     log_p = vk.mixture_log_prob(*inputs, backend=backend)
     weight = torch.full_like(log_p, 0.7) if uniform else incoming(*log_p.shape).to(log_p)
@@ -47,9 +48,10 @@ def outcome(inputs, backend, dtype=None, uniform=False):
 
 
 def magnitudes(inputs, uniform):
-    """For each gradient of the mixture the largest sum over the samples of |the gradient of one sample|.
+    """For each gradient of the mixture: the largest element of the sum over samples of |the gradient of one sample|.
 
-    A sum's rounding error is relative to this number, and not to the sum, which is small where its terms cancel.
+    The rounding error of a sum is relative to this number. It is not relative to the sum itself, which is small where
+    terms cancel.
     """
     z, *mixture = (t.detach().double() for t in inputs)
     weight = torch.full(z.shape[:1], 0.7, dtype=torch.float64) if uniform else incoming(*z.shape[:1])
@@ -59,9 +61,10 @@ def magnitudes(inputs, uniform):
 
 
 def compare(inputs, uniform=False, backend="cpu"):
-    """float32: twice torch's own error, and the rounding that is left where torch happens to have none: that of a score
-    s, which is one of the responsibilities' e^s, and that of the result's storage. float64, where the truth has the
-    error of float64 too: what the sum of a score's dims can round, at most, and the sum over the samples."""
+    """Compares with the formula in float64. The bound in float32 is twice torch's own error plus a few roundings,
+    because torch may have no error by chance: the rounding of a score s, which is a relative error of the
+    responsibilities e^s, and the rounding of the stored result. In float64 the truth itself is rounded, so the bound is
+    the largest rounding error of the sum over the dims of a score and of the sum over the samples."""
     dtype, dims = inputs[0].dtype, inputs[0].shape[-1]
     ours, theirs = (outcome(inputs, who, uniform=uniform) for who in (backend, "torch"))
     truth = outcome(inputs, "torch", torch.float64, uniform)
@@ -78,7 +81,8 @@ def compare(inputs, uniform=False, backend="cpu"):
         assert error <= 2 * torchs + rounding * scale, f"{name}: {error / scale:.1e}, torch {torchs / scale:.1e}"
 
 
-# one and many of each, multiples of a vector and not; components and samples beyond one tile, one task, one wave
+# one and many samples, components and dims; multiples of a vector's length and other sizes; more components and samples
+# than one tile, one task and one wave have
 SIZES = [
     (1, 1, 1), (1, 5, 3), (3, 1, 7), (5, 3, 2), (9, 16, 1), (17, 33, 5), (100, 70, 40), (64, 512, 64), (9, 600, 70),
     (130, 17, 300), (2500, 9, 3), (700, 1300, 4), (1, 10_000, 2), (520, 2100, 2), (3, 40, 1100),
@@ -98,7 +102,8 @@ def test_a_sum_over_samples_that_cancels(size, seed):
     compare(draw(*size, torch.float64, seed=seed))
 
 
-# as many as one program takes, and not; several of each; more dims than one chain of sums: few, for the interpreter
+# as many as one program takes, and other sizes; several programs; more dims than one chain of sums. The interpreter is
+# slow, so the sizes are few.
 @pytest.mark.skipif("triton" not in KERNELS, reason="triton cannot be run here")
 @pytest.mark.parametrize("size", [(1, 1, 1), (32, 64, 2), (33, 70, 3), (3, 2, 37), (2, 130, 1)], ids=str)
 def test_sizes_of_triton(size):
@@ -112,7 +117,8 @@ def test_triton_in_float64():
 
 @pytest.mark.skipif("triton" not in KERNELS, reason="triton cannot be run here")
 def test_a_program_of_triton_with_many_tiles(monkeypatch):
-    """As where samples and components are many: they are not shared out to programs, but taken one after another."""
+    """With many samples and components, a program takes several tiles one after another. The test has one program, so a
+    few samples are enough."""
     pack, forward, backward = (
         importlib.import_module(f"vae_kernels.backends.triton.mixture_{name}")
         for name in ("pack", "forward", "backward")
@@ -129,7 +135,8 @@ def test_a_program_of_triton_with_many_tiles(monkeypatch):
 @compiled
 @pytest.mark.parametrize("size", [s for s in SIZES if s[1] <= 600], ids=str)
 def test_one_incoming_gradient_for_all(size):
-    """The gradients that were computed with the value, where the components are few."""
+    """For a small number of components, the forward pass also computes the gradients. With one incoming gradient for
+    all samples, the backward pass uses these gradients."""
     compare(draw(*size), uniform=True)
 
 
@@ -137,13 +144,13 @@ def test_one_incoming_gradient_for_all(size):
 def test_gradients_ahead_are_those_of_the_backward_pass():
     inputs = draw(30, 20, 4)
     log_p = vk.mixture_log_prob(*inputs)
-    by_hand = vk.mixture_log_prob(inputs[0][None], *inputs[1:])[0]  # not ahead: samples may be weighted one by one
+    by_hand = vk.mixture_log_prob(inputs[0][None], *inputs[1:])[0]  # [1, N] points: no gradients in the forward pass
     assert torch.equal(log_p, by_hand)
     for reduce in (torch.sum, torch.mean, lambda p: 3 * p.sum(), lambda p: (p * p).sum()):
         grads = [torch.autograd.grad(reduce(p), inputs, retain_graph=True) for p in (log_p, by_hand, log_p)]
         for a, b, c in zip(*grads, strict=True):
             torch.testing.assert_close(a, b)
-            assert torch.equal(a, c)  # a second backward pass
+            assert torch.equal(a, c)  # a second backward pass gives the same
 
 
 @compiled
@@ -153,7 +160,7 @@ def test_half(dtype):
 
 
 def test_formula():
-    """scipy's normal densities, and the weights of its softmax."""
+    """The formula agrees with the normal densities and the softmax of scipy."""
     inputs = draw(6, 5, 3, torch.float64)
     z, loc, logvar, logits = (t.detach().numpy() for t in inputs)
     log_normal = scipy.stats.norm.logpdf(z[:, None], loc, np.exp(logvar / 2)).sum(-1)
@@ -180,7 +187,8 @@ def test_only_the_gradients_that_are_needed(backend):
 
 @pytest.mark.parametrize("away", [0.0, 1e3, 1e6])
 def test_far_from_the_origin(backend, away):
-    """Whole numbers far away: the differences are exact there too, where z^2 - 2 z m + m^2 has no digits."""
+    """z and loc are whole numbers, so their differences stay exact far from the origin, and log p must not change at
+    all. The expanded square z^2 - 2 z m + m^2 would lose all digits there."""
     z, loc, logvar, logits = (t.detach() for t in draw(20, 30, 8))
     near = vk.mixture_log_prob(z.round(), loc.round(), logvar, logits, backend=backend)
     far = vk.mixture_log_prob(z.round() + away, loc.round() + away, logvar, logits, backend=backend)
@@ -190,8 +198,9 @@ def test_far_from_the_origin(backend, away):
 @pytest.mark.parametrize("backend", KERNELS)
 @pytest.mark.parametrize("deviations", [30.0, 1e3, 1e5])
 def test_far_from_all_components(backend, deviations):
-    """Where log p has no digits after the point, responsibilities still sum to 1. One component, twice: each has half.
-    (The plain-torch formula in float32, exp(score - log p), is wrong by a factor here.)"""
+    """Far from all components, log p is so large that it has no digits after the point, but the responsibilities must
+    still sum to 1. The mixture has the same component twice, so each has half of the gradient. (The plain-torch formula
+    in float32, exp(score - log p), is wrong by a factor here.)"""
     z, loc, logvar, _ = (t.detach().double() for t in draw(11, 1, 5))
     direction = torch.nn.functional.normalize(z, dim=1)
     z = (loc + deviations * direction * torch.exp(logvar / 2)).float()
@@ -206,7 +215,7 @@ def test_far_from_all_components(backend, deviations):
 
 
 def extreme(logvar, scale):
-    """Six points, of which three lie on a component."""
+    """Six points; three of these are exactly at the mean of a component."""
     z, loc, logvars, logits = (t.detach() for t in draw(6, 4, 3))
     return [torch.cat([loc[:3], z[3:]]) * scale, loc * scale, logvars + logvar, logits]
 
@@ -215,7 +224,8 @@ LOGVARS, SCALES = [-200.0, -85.0, -39.0, 79.0, 200.0], [1e-30, 1.0, 1e3, 1e18]
 
 
 def compare_extremes(logvar, scale, backend):
-    """All in float32: right for the points whose log p is in its range, and -inf for the others."""
+    """A kernel that stays in float32 is right for the points whose log p is in the range of float32, and gives -inf for
+    the other points."""
     inputs = extreme(logvar, scale)
     z, *mixture = inputs
     log_p = outcome(inputs, "torch", torch.float64)["log_p"].float()
@@ -240,7 +250,8 @@ def test_what_triton_can_hold(logvar):
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("uniform", [False, True])
 def test_what_float32_can_hold(logvar, scale, uniform):
-    """Squares and precisions that float32 cannot: the results are float64's wherever those are in its range."""
+    """float32 cannot hold some squares and precisions here. The CPU's results must still agree with float64 wherever
+    float32 can hold the result."""
     inputs = extreme(logvar, scale)
     ours, truth = outcome(inputs, "cpu", None, uniform), outcome(inputs, "torch", torch.float64, uniform)
     assert torch.isfinite(truth["log_p"]).all()
@@ -283,7 +294,7 @@ def test_shapes_that_broadcast_and_strides(backend):
     points = z.reshape(2, 6, 4).transpose(0, 1)  # [6, 2, 4]
     log_p = vk.mixture_log_prob(points, loc, logvar[0], backend=backend)
     torch.testing.assert_close(log_p, expected.reshape(2, 6).t())
-    (grad,) = torch.autograd.grad(log_p.sum(), z, retain_graph=True)  # an incoming gradient of stride 0
+    (grad,) = torch.autograd.grad(log_p.sum(), z, retain_graph=True)  # the incoming gradient has strides of 0
     torch.testing.assert_close(grad, torch.autograd.grad(expected.sum(), z)[0])
     empty = vk.mixture_log_prob(z[:0], loc, logvar, logits, backend=backend)
     assert empty.shape == (0,) and (torch.autograd.grad(empty.sum(), loc)[0] == 0).all()
@@ -291,7 +302,7 @@ def test_shapes_that_broadcast_and_strides(backend):
 
 
 def test_it_is_a_density():
-    """It sums to 1 over a grid that holds all of it."""
+    """The density sums to 1 over a grid that covers the whole mixture."""
     _, loc, logvar, logits = (t.detach().double() for t in draw(1, 3, 1))
     z = torch.linspace(-40, 40, 20_001, dtype=torch.float64)
     total = torch.exp(vk.mixture_log_prob(z[:, None], loc, logvar, logits)).sum() * (z[1] - z[0])
@@ -333,7 +344,7 @@ def test_two_backward_passes(backend):
 
 @compiled
 def test_memory():
-    """20 000 points and components: a matrix of them would be 1.6 GB."""
+    """20 000 points and 20 000 components need little memory: a matrix of points x components would have 1.6 GB."""
     inputs = draw(20_000, 20_000, 1)
     peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3  # noqa: E731 - megabytes
     before = peak()

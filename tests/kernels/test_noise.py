@@ -1,4 +1,5 @@
-"""The noise of the compiled backends: the bits of core/noise.py, drawn again in a backward pass, ruled by the seed."""
+"""The noise of the compiled backends has the bits of core/noise.py and follows the seed. The backward pass draws the
+same noise again."""
 
 import itertools
 import subprocess
@@ -16,7 +17,8 @@ from vae_kernels.core import noise
 from vae_kernels.core.objective import Draw
 
 MODULES = {name: backends.choose(name, ()) for name in BACKENDS if name != "torch"}
-# For many elements: Triton's interpreter takes microseconds for each.
+# Backends for tests with many elements. Triton's interpreter takes microseconds for each element, so it runs in the
+# full tier.
 MANY = [pytest.param(name, marks=pytest.mark.full) if name == "triton" else name for name in MODULES]
 SHAPES = [(1, 1), (3, 5), (1000, 7), (2, 1025), (5, 3000), (4, 3, 2, 5), (6,), (0, 3)]
 RNGS = [(0, 0), (1, 2), (0x1234567890AB, (5 << 32) + 7), (-1, -(2**63))]
@@ -37,8 +39,9 @@ def test_bits(backend, shape, rng):
 
 @pytest.mark.parametrize("backend", MANY)
 def test_bits_of_many(backend):
-    """Rounding differs in one of some ten thousand if a single operation is contracted: a short draw may miss it."""
-    shape = (1 << 10, 1 << 10) if backend == "cpu" else (1 << 9, 1 << 9)  # the interpreter takes its time
+    """If the compiler fuses a single operation, about one number in ten thousand is rounded differently. So only many
+    numbers show the error."""
+    shape = (1 << 10, 1 << 10) if backend == "cpu" else (1 << 9, 1 << 9)  # the interpreter is slow
     assert torch.equal(normals(backend, RNGS[2], shape), noise.normals(torch.tensor(RNGS[2]), shape))
 
 
@@ -71,7 +74,8 @@ def test_samples_are_a_function_of_the_seed(backend, n_samples):
 
 
 def test_a_generator_that_a_cuda_graph_does_not_know(monkeypatch):
-    """What torch says of it inside a capture is about offsets; what helps is one line before the capture."""
+    """torch's error about such a generator speaks of offsets. Our error must name the line that the user needs before
+    the capture."""
 
     def randint(*arguments, **settings):
         raise RuntimeError("Attempt to increase offset for a CUDA generator not in capture mode.")
@@ -83,11 +87,12 @@ def test_a_generator_that_a_cuda_graph_does_not_know(monkeypatch):
             vk.sample_kl(torch.zeros(2, 3), torch.zeros(2, 3), generator=torch.Generator())
 
 
-SHARD_CASES = [(1,), (3,), (8,), (3, 2, 5), (1030,)]  # latents: one for each lane of a group, whole groups, two tiles
+SHARD_CASES = [(1,), (3,), (8,), (3, 2, 5), (1030,)]  # latents: parts of a group of four, whole groups, two tiles
 
 
 def compare_shards(backend, latents, n_samples, device="cpu"):
-    """Ranks with a part of the batch each, and one of none, draw what one process draws, and draw it again backward."""
+    """Each rank has a part of the batch, and one rank has no sample. Together the ranks draw the noise that one process
+    draws, in the forward pass and in the backward pass."""
     batch, ends = 11, (0, 4, 11, 11)
     g = torch.Generator().manual_seed(0)
     mu, logvar = torch.randn(2, batch, *latents, generator=g).to(device).unbind()
@@ -119,8 +124,8 @@ def test_shards_have_the_noise_of_the_whole(backend, latents, n_samples):
 @pytest.mark.parametrize("layout", ["contiguous", "halves", "transposed", "channels_last"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_value_and_gradient(backend, dtype, layout):
-    """z, kl and the gradients of mu, logvar and the prior are those of the formulas with the same noise, however the
-    inputs lie in memory: an element's noise depends on its logical place."""
+    """z, kl and the gradients of mu, logvar and the prior are those of the formulas with the same noise. The layout of
+    the inputs must not matter, because the noise of an element depends on its logical place only."""
     g = torch.Generator().manual_seed(5)
     random = lambda *shape: (torch.randn(shape, generator=g, dtype=torch.float64) * 0.8).to(dtype)  # noqa: E731
     both = random(6, 10, 4, 9)
@@ -163,15 +168,16 @@ def test_either_result_alone_has_its_gradient(backend):
 @pytest.mark.parametrize("backend", MANY)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_every_half_is_read_and_written_exactly(backend, dtype):
-    """All 65536 patterns, infinities and NaN among them: with sd = 0, z is mu; else it is rounded as torch rounds. What
-    is denormal in float32 (a half's denormals are not) is taken as 0."""
+    """All 65536 numbers of 16 bits, with infinities and NaN. With a standard deviation of 0, z must be mu; otherwise z
+    is rounded as torch rounds. A number that is denormal in float32 is read as 0 (the denormals of float16 are not
+    denormal there)."""
     patterns = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(dtype)
     patterns = torch.where(patterns.float().abs() < torch.finfo(torch.float32).tiny, 0, patterns)
     same = vk.reparameterize(patterns, torch.full_like(patterns, -2000.0), backend=backend)
     numbers = ~patterns.isnan()
     assert torch.equal(same[numbers], patterns[numbers]) and same.isnan().equal(patterns.isnan())
     finite = patterns[patterns.isfinite()]
-    logvar = (finite.float().abs().clamp_min(1e-30).log() * 1.9).to(dtype)  # noise of about the size of mu
+    logvar = (finite.float().abs().clamp_min(1e-30).log() * 1.9).to(dtype)  # the noise is about as large as mu
     half, wide = (
         vk.reparameterize(finite.to(t), logvar.to(t), generator=torch.Generator().manual_seed(1), backend=backend)
         for t in (dtype, torch.float32)

@@ -1,4 +1,4 @@
-"""Value and gradient of every compiled backend x likelihood x dtype x layout x reduction against float64."""
+"""Values and gradients against float64, for every compiled backend x likelihood x dtype x layout x reduction."""
 
 import os
 import subprocess
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.usefixtures("poisoned")
 
 
 def outcome(backend, likelihood, x, params, latent, reduction, with_terms=True, incoming=None, **weights):
-    """The terms and all gradients, under a random incoming gradient, by name."""
-    params, latent = ([t.detach().requires_grad_() for t in g] for g in (params, latent))  # laid out as they come
+    """The terms and all gradients by name, under a random incoming gradient."""
+    params, latent = ([t.detach().requires_grad_() for t in g] for g in (params, latent))  # the layouts stay
     names = [f"param{i}" for i in range(len(params))]
     mu, logvar, *prior = latent
     terms = vk.fused_elbo(
@@ -50,12 +50,12 @@ def outcome(backend, likelihood, x, params, latent, reduction, with_terms=True, 
 
 
 def check_packed_loss(terms):
-    """The first of the packed terms is the loss, or what torch makes of one for each sample."""
+    """The first of the packed terms is the loss or, for reduction="none", the mean of the losses of the samples."""
     first, loss = terms.packed()[0][0], terms.loss.detach()
     size = loss.double().abs().mean()
     if loss.dim() == 0:
         assert cases.same(first, loss)
-    elif size.isfinite():  # each loss was rounded, and so were their mean and sums on the way to it, here or there
+    elif size.isfinite():  # each loss is rounded, and so are the sums and the mean, in ours and in torch's
         roundings = len(loss).bit_length()
         assert (first.double() - loss.double().mean()).abs() <= roundings * torch.finfo(loss.dtype).eps * size
     else:
@@ -72,9 +72,9 @@ def compare(
     backend, likelihood, x, params, latent, reduction="mean", beta=0.6, rec_weight=1.3, sizes=(), poisoned=None,
     **of_terms,
 ):  # fmt: skip
-    """What the backend makes of the request, after a comparison. of_terms: weight and latent_weight. poisoned:
-    (x, params, latent) that the backend gets in place of the clean ones."""
-    sizes = dict(sizes)  # of cases.check
+    """Compares the backend with the formulas in float64, and returns the backend's results. of_terms are weight and
+    latent_weight. poisoned is (x, params, latent) that the backend gets in place of the clean tensors."""
+    sizes = dict(sizes)  # the argument `size` of cases.check, by name
     weights = {"beta": beta, "rec_weight": rec_weight, **of_terms}
     dtype = params[0].dtype
     wide = {k: _widen(w) if isinstance(w, torch.Tensor) else w for k, w in weights.items()}
@@ -83,10 +83,10 @@ def compare(
     )
     theirs = outcome("torch", likelihood, x, params, latent, reduction, **weights)
     given = poisoned or (x, params, latent)
-    for with_terms in (False, True):  # without, there need be no sums of rows
+    for with_terms in (False, True):  # without terms, a kernel need not compute the sums of rows
         ours = outcome(backend, likelihood, *given, reduction, with_terms, **weights)
         for name, value in truth.items():
-            if value is None:  # kl_per_dim, where there are no latent dims
+            if value is None:  # without latent dims, kl_per_dim is None
                 assert ours[name] is None and latent[0].dim() == 1, name
             elif with_terms or name not in ("nll", "kl", "kl_per_dim"):
                 cases.check(ours[name], theirs[name], value, dtype, name, likelihood, sizes.get(name, 0.0))
@@ -145,7 +145,7 @@ def test_layouts(backend, likelihood, layout, of):
 
 
 def test_no_sample_in_odd_strides(backend):
-    """An empty tensor may have any strides, also those of a parameter that is not empty and has gaps."""
+    """An empty batch may have any strides, even those of a parameter that is not empty and has gaps."""
     logvar = torch.zeros(3, 2, 1)[:, :1]
     recon = torch.empty(0, 3, 1, 1).as_strided((0, 3, 1, 1), (6, *logvar.stride()))
     compare(backend, "gaussian", recon, [recon, logvar], posterior(0, (2,), torch.float32), "sum")
@@ -167,7 +167,8 @@ def test_broadcast_parameters(backend, likelihood, form, layout, dtypes):
 @pytest.mark.parametrize("form", ["number", "column"])
 @pytest.mark.parametrize("reduction", ["sum", "none"])
 def test_the_gradient_of_a_shared_parameter_where_there_is_no_sample(backend, form, reduction):
-    """As a rank has it when there are fewer samples than ranks: zeros. It was a null tensor once."""
+    """If there are fewer samples than ranks, a rank has no sample. The gradient of a shared parameter must then be
+    zeros; in an earlier version it was a null tensor."""
     x, params = cases.draw("gaussian", (0, 3, 6, 7), form=form)
     compare(backend, "gaussian", x, params, posterior(0, (3,), torch.float32), reduction)
     assert not any(g.any() for g in gradients_of_nothing(x, params, reduction, backend))
@@ -206,7 +207,7 @@ def test_threads_change_no_bit(likelihood):
     shape = (130, 1031)
     x, params = cases.draw(likelihood, shape, form=None)
     if len(params) > 1:
-        params = (params[0], params[1][0], *params[2:])  # one row for all samples: sums over the batch
+        params = (params[0], params[1][0], *params[2:])  # one row for all samples: its gradient sums over the batch
     latent = posterior(130, (300,), torch.float32)
     before = torch.get_num_threads()
     try:
@@ -223,8 +224,8 @@ def test_threads_change_no_bit(likelihood):
 
 @pytest.mark.full
 def test_sum_of_many(backend):
-    """The sum over many elements keeps seven digits in float32: its lanes are short, then it goes on in float64."""
-    n = {"cpu": 50_000_000, "triton": 1 << 20}[backend]  # the interpreter takes 6 us an element
+    """The sum over many float32 elements is right to 1e-6: short sums are in float32, and their sum is in float64."""
+    n = {"cpu": 50_000_000, "triton": 1 << 20}[backend]  # the interpreter takes 6 us for each element
     logits = torch.linspace(-4, 4, n).view(1, n)
     x = torch.full((1, n), 0.25)
     with torch.no_grad():
@@ -240,8 +241,8 @@ def test_sum_of_many(backend):
 @compiled
 @pytest.mark.parametrize("isa", ["base", "avx2", "avx512"])
 def test_every_instruction_set(isa):
-    """The table again in a process that is made to take the loops of another instruction set, and whose memory comes
-    filled with 0xfe, so that an element nobody wrote is -1.7e38."""
+    """The tests run again in a process that takes the loops of another instruction set. Its new memory is filled with
+    0xfe, so an element that no loop writes is -1.7e38."""
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     if isa != "base" and (isa if isa == "avx2" else "avx512dq") not in flags:
         pytest.skip(f"this processor does not run {isa}")
@@ -255,7 +256,8 @@ def test_every_instruction_set(isa):
 
 
 def test_the_kl_up_to_the_largest_logvar(backend):
-    """e^88.72 is the largest that float32 has, and 2^128, a part of it on the way, is none."""
+    """The KL is right up to the largest logvar: float32 can hold e^88.72. A computation that splits off the factor
+    2^128 would overflow, because float32 cannot hold 2^128."""
     logvar = torch.tensor([[80.0, 88.0], [88.3, 88.5], [88.71, -87.0]]).requires_grad_()
     results = []
     for who, to in ((backend, torch.float32), ("torch", torch.float64)):
@@ -266,14 +268,15 @@ def test_the_kl_up_to_the_largest_logvar(backend):
         torch.testing.assert_close(ours, truth.float())
 
 
-# --- the sample and its KL: also what test_cuda_host.py and test_gpu.py ask of their kernels
+# --- the sample and its KL; test_cuda_host.py and test_gpu.py use these comparisons too
 
 SAMPLE_LAYOUTS = ["contiguous", "halves", "odd halves", "packed", "odd packed"]
 SAMPLE_DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
 
 def compare_samples(module, dtype, layout, with_kl, device="cpu"):
-    """Three samples of each posterior, the KL to a prior, and all gradients, under random incoming gradients."""
+    """Compares three samples of each posterior, the KL to a prior, and all gradients under random incoming
+    gradients."""
     g = torch.Generator().manual_seed(5)
     width = 9 if "odd" in layout else 20
     both, prior = (torch.randn(shape, generator=g).to(device, dtype) for shape in ((6, 2 * width), (2, 6, width)))

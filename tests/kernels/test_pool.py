@@ -1,4 +1,5 @@
-"""The pool of large results: blocks come back when their tensors die, are never shared, and never exceed the limit."""
+"""The pool of large results: a block returns to the pool when its tensor is freed, two living tensors never share a
+block, and the pool never exceeds its limit."""
 
 import gc
 
@@ -27,7 +28,8 @@ def default_limit():
 
 
 def gradient(megabytes, value=0.0):
-    """The gradient of a Bernoulli nll in so many megabytes of logits, all `value`: sigmoid(value) - 0.5 everywhere."""
+    """The gradient of a Bernoulli nll, a tensor of so many megabytes. All logits are `value`, so every element is
+    sigmoid(value) - 0.5."""
     logits = torch.full((4, megabytes * MIB // 16), value, requires_grad=True)
     return torch.autograd.grad(vk.nll(logits, torch.full_like(logits, 0.5), reduction="sum"), [logits])[0]
 
@@ -45,7 +47,7 @@ def test_a_block_is_used_again():
 def test_living_tensors_share_no_memory():
     values = [0.5 * i for i in range(6)]
     grads = [gradient(4, v) for v in values]
-    views = [g[1:2] for g in grads]  # a view keeps the block too
+    views = [g[1:2] for g in grads]  # a view keeps the block alive too
     expected = [g.clone() for g in grads]
     del grads
     gc.collect()

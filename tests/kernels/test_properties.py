@@ -1,6 +1,7 @@
-"""What holds for every shape, stride, storage type, likelihood, reduction and weight: hypothesis draws them.
+"""Properties that hold for every shape, stride, storage type, likelihood, reduction and weight. hypothesis draws the
+cases.
 
-A few dozen cases of each property here; `make soak` draws thousands (HYPOTHESIS_PROFILE=soak).
+Here hypothesis draws a few dozen cases of each property; `make soak` draws thousands (HYPOTHESIS_PROFILE=soak).
 """
 
 import math
@@ -29,7 +30,7 @@ settings.register_profile("soak-triton", settings.get_profile("soak"), max_examp
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
 settings.load_profile(PROFILE)
 
-if PROFILE == "quick":  # Triton's interpreter takes a second a case
+if PROFILE == "quick":  # Triton's interpreter takes a second for each case
     BACKENDS = [name for name in BACKENDS if name != "triton"]
 KERNELS = [name for name in BACKENDS if name != "torch"]
 FLOATS = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
@@ -38,8 +39,9 @@ seeds = st.integers(0, 2**32 - 1)
 
 @st.composite
 def layouts(draw, dims, per_sample=False):
-    """How a tensor of so many dimensions lies in memory: their order, whether a gap follows each, a shift of the first
-    element, and whether one sample is read for all. per_sample: each sample is one run of memory, rows may be apart."""
+    """How a tensor with this number of dimensions lies in memory: the order of its dimensions, for each whether a gap
+    follows its elements, the shift of the first element, and whether one sample is expanded to all. With per_sample,
+    each sample is contiguous, except that rows may have gaps."""
     inner = draw(st.permutations(range(1, dims)))
     if per_sample:
         order, apart = [0, *inner], draw(st.booleans())
@@ -49,7 +51,7 @@ def layouts(draw, dims, per_sample=False):
 
 
 def lie(t, layout):
-    """t, laid out so, in memory whose other elements are poison."""
+    """t in this layout. The rest of its memory is poison."""
     order, gaps, shift, repeated = layout
     sizes = [t.shape[d] + gaps[d] for d in order]
     room = t.new_full((shift + math.prod(sizes),), math.nan if t.is_floating_point() else 1)[shift:].view(sizes)
@@ -60,7 +62,7 @@ def lie(t, layout):
 
 @st.composite
 def dims(draw, largest, blocks=()):
-    """The dimensions after the batch; `blocks`: sizes that fill a block of a kernel and more."""
+    """The dimensions after the batch. `blocks` are sizes of one block of a kernel and more."""
     if blocks and draw(st.integers(0, 4)) == 0:
         return (draw(st.sampled_from(blocks)),)
     return tuple(draw(st.lists(st.integers(0, largest), max_size=3)))
@@ -68,16 +70,16 @@ def dims(draw, largest, blocks=()):
 
 @st.composite
 def forms(draw, n):
-    """The shape of a parameter that broadcasts to n dimensions, as a function of theirs."""
+    """The shape of a parameter that broadcasts to n dimensions, as a function of their sizes."""
     kept, left_out = draw(st.lists(st.booleans(), min_size=n, max_size=n)), draw(st.integers(0, n))
     return lambda shape: tuple(m if keep else 1 for m, keep in zip(shape, kept, strict=True))[left_out:]
 
 
 @st.composite
 def objectives(draw, backend, per_sample=False):
-    """The likelihood, the batch and the latent dims, and a function that gives (x, params, latent) of these rows.
-    per_sample: all that is shared by samples is given for each."""
-    slow = backend == "triton"  # the interpreter
+    """(the likelihood, the size of the batch, the latent dims, a function that gives (x, params, latent) of some rows).
+    With per_sample, each sample has its own parameters and prior."""
+    slow = backend == "triton"  # runs in the interpreter
     likelihood = draw(st.sampled_from(cases.INTERPRETED if slow else list(ORACLES)))
     shape = draw(st.integers(0, 6)), *draw(dims(5, () if slow else (127, 1031, 4099, 8209)))
     counts = cases.COUNT_DTYPES if likelihood in cases.COUNTS else []
@@ -100,10 +102,9 @@ def objectives(draw, backend, per_sample=False):
 
 @st.composite
 def weights(draw, latents):
-    """beta and rec_weight: numbers, 0-d tensors, or one for each latent."""
-    number = st.just(0.0) | st.floats(
-        2.0**-20, 3, width=32
-    )  # of less there are denormal gradients: docs/reliability.md
+    """beta and rec_weight: numbers or 0-d tensors; beta may also have one number for each latent."""
+    # a smaller number would give denormal gradients: docs/reliability.md
+    number = st.just(0.0) | st.floats(2.0**-20, 3, width=32)
     beta = draw(number | number.map(torch.tensor))
     if latents and draw(st.booleans()):
         beta = torch.linspace(0, 2, math.prod(latents)).view(latents)
@@ -111,8 +112,9 @@ def weights(draw, latents):
 
 
 def sizes(likelihood, x, params, latent, reduction, beta, rec_weight):
-    """What an error is relative to beside the result itself, which may be a small difference of large terms: the sum of
-    the terms' sizes; for gradients one nat a unit, or the count, of each element that is summed."""
+    """A result may be a small difference of large terms, so an error is also compared with the size of the terms. For a
+    value this is the sum of the absolute terms. For a gradient it is the number of elements in the sum, times the
+    largest count for a likelihood of counts."""
     parts = [p.double().expand(x.shape).reshape(-1) for p in params]
     terms = vk.nll(tuple(parts), x.reshape(-1), likelihood=likelihood, backend="torch").abs()
     kl = vk.gaussian_kl(*(t.double() for t in latent[:2]), prior=latent[2:] or None, backend="torch").sum()
@@ -120,7 +122,7 @@ def sizes(likelihood, x, params, latent, reduction, beta, rec_weight):
     unit = float(rec_weight) * (max(1.0, x.max().item()) if likelihood in cases.COUNTS and x.numel() else 1.0)
     found = {"nll": terms.sum(), "loss": float(rec_weight) * terms.sum() + largest_beta * kl}
     found |= {f"param{i}": unit * x.numel() / max(1, p.numel()) for i, p in enumerate(params)}
-    found["logvar"] = largest_beta  # autograd's gradient, which is the truth, is a difference: e^ratio - 1
+    found["logvar"] = largest_beta  # the truth is autograd's gradient, which is a difference: e^ratio - 1
     return found | dict.fromkeys(("prior_mu", "prior_logvar"), largest_beta * len(x))
 
 
@@ -136,8 +138,8 @@ def test_value_and_gradient(backend, data):
 @compiled
 @given(data=st.data())
 def test_a_sample_does_not_depend_on_the_others(data):
-    """Any samples of a batch, in any order, have the bits that they have in it: a permuted batch gives a permuted
-    result, and the parts of a batch the parts of its result."""
+    """A sample has the same bits in any batch. So a permuted batch gives a permuted result, and a part of a batch gives
+    a part of the result."""
     likelihood, batch, latents, laid = data.draw(objectives("cpu", per_sample=True))
     rows = torch.tensor(data.draw(st.lists(st.integers(0, batch - 1), max_size=8) if batch else st.just([]))).long()
     chosen = data.draw(weights(latents))
@@ -146,14 +148,15 @@ def test_a_sample_does_not_depend_on_the_others(data):
         outcome("cpu", likelihood, *laid(r), "none", incoming=incoming[r], **chosen) for r in (slice(None), rows)
     )
     for name, value in part.items():
-        if name != "kl_per_dim":  # a mean over the batch
+        if name != "kl_per_dim":  # kl_per_dim is a mean over the batch
             assert cases.same(value, whole[name][rows]), name
 
 
 @pytest.mark.parametrize("backend", KERNELS)
 @given(data=st.data())
 def test_noise_is_that_of_the_place(backend, data):
-    """However mu and logvar lie, on any number of threads, in a batch or in parts of it."""
+    """The noise of an element depends on its place only: not on the layout of mu and logvar, not on the number of
+    threads, and not on the parts into which the batch is cut."""
     shape = data.draw(st.integers(0, 6)), *data.draw(dims(5, (1025, 9001) if backend == "cpu" else ()))
     n = data.draw(st.none() | st.integers(1, 3))
     rng = torch.tensor(data.draw(st.tuples(*[st.integers(-(2**63), 2**63 - 1)] * 2)))
@@ -180,7 +183,8 @@ def test_noise_is_that_of_the_place(backend, data):
     near=st.lists(st.tuples(*[st.floats(-(2.0**-10), 2.0**-10, width=32)] * 2), min_size=1),
 )
 def test_the_kl_is_never_negative(backend, pairs, near):
-    """Of any finite posterior to N(0, I), and of one close to its prior, where it is a difference of what is equal."""
+    """The KL of any finite posterior to N(0, I) is never negative. Near the prior the KL is a difference of nearly
+    equal numbers, and it must not be negative there either."""
     mu, logvar = torch.tensor(pairs + near).unbind(1)
     assert (vk.gaussian_kl(mu, logvar, backend=backend) >= 0).all()
     other = torch.tensor(near)
@@ -192,7 +196,8 @@ def test_the_kl_is_never_negative(backend, pairs, near):
 @pytest.mark.parametrize("backend", BACKENDS)
 @given(data=st.data())
 def test_a_posterior_at_its_prior_has_no_kl(backend, data):
-    """Nor gradients; so dimensions of it added to the others change no term by more than the order of a sum does."""
+    """If the posterior is the prior, the KL and its gradients are 0. So more dimensions of this kind change the KL only
+    by the order of the sum."""
     dtype = data.draw(st.sampled_from(FLOATS))
     mu, logvar = posterior(data.draw(st.integers(1, 5)), (data.draw(st.integers(0, 40)),), dtype, seed=data.draw(seeds))
     prior = [t.clone().requires_grad_() for t in (mu, logvar)]
@@ -202,7 +207,7 @@ def test_a_posterior_at_its_prior_has_no_kl(backend, data):
     alone, wider = (
         vk.gaussian_kl(torch.cat([mu, z], 1), torch.cat([logvar, z], 1), backend=backend) for z in (zeros[:, :0], zeros)
     )
-    # a sum of n terms >= 0 in any order: n - 1 roundings, of at most half an eps each, relative to it
+    # a sum of n terms >= 0 has n - 1 roundings in any order; each is at most half an eps relative to the sum
     assert ((wider - alone).abs() <= mu.shape[1] * torch.finfo(kl.dtype).eps * alone).all()
 
 
@@ -223,7 +228,8 @@ def test_dimensions_of_size_1_change_nothing(backend, data):
 @pytest.mark.parametrize("backend", BACKENDS)
 @given(seed=seeds, q=st.sampled_from(["near", "far", "exact"]), move=st.floats(-2, 2), stretch=st.floats(-3, 3))
 def test_the_elbo_is_below_the_evidence_by_the_kl_to_the_posterior(backend, seed, q, move, stretch):
-    """On a linear-Gaussian model, whose log p(x) and posterior are known: log p(x) - ELBO = KL(q || p(z|x)) >= 0."""
+    """log p(x) - ELBO = KL(q || p(z|x)) >= 0 in a linear-Gaussian model, whose log p(x) and posterior have a closed
+    form."""
     decoder, x, mu, logvar = linear_gaussian(q, seed)
     mu, logvar = mu + move, logvar + stretch
     ours, evidence = elbo(decoder, x, mu, logvar, backend=backend), log_p(decoder, x)

@@ -1,4 +1,4 @@
-"""What docs/reliability.md promises of bits: another run, in a process of its own, on other threads, has the same."""
+"""docs/reliability.md promises the same bits for another run, in another process and with another number of threads."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ pytestmark = [compiled, pytest.mark.full]
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """The results of steps.py, in a process of its own with this many threads."""
+    """Runs steps.py in a process of its own with this number of threads, and gives its results."""
     folder = tmp_path_factory.mktemp("steps")
 
     def results(name, threads):

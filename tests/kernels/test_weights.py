@@ -34,8 +34,7 @@ def test_forms(backend, likelihood, form, dtype):
     compare(backend, likelihood, x, params, latent(), weight=cases.weight(cases.WEIGHTS[form](SHAPE), dtype))
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("dtype", [torch.bool, torch.float32], ids=str)
+@pytest.mark.parametrize("dtype, reduction", [(torch.bool, "mean"), (torch.float32, "none")], ids=str)
 @pytest.mark.parametrize("shape", [s for s in cases.SHAPES if len(s) > 1], ids=str)
 @pytest.mark.parametrize(("backend", "likelihood"), PAIRS)
 def test_shapes(backend, likelihood, shape, dtype, reduction):
@@ -74,9 +73,14 @@ def test_the_gradient_of_a_shared_parameter_counts_weights(backend, likelihood, 
     compare(backend, likelihood, x, params, posterior(67, (3,), torch.float32), weight=weight)
 
 
+POISON = [("both", form) for form in ("element", "sample", "row", "pixel")] + [
+    ("x", "element"),
+    ("parameters", "element"),
+]
+
+
 @pytest.mark.parametrize("dtype", [torch.bool, torch.float32], ids=str)
-@pytest.mark.parametrize("form", ["element", "sample", "row", "pixel"])
-@pytest.mark.parametrize("poison", ["x", "parameters", "both"])
+@pytest.mark.parametrize("poison, form", POISON, ids=str)
 @pytest.mark.parametrize(("backend", "likelihood"), PAIRS)
 def test_poison_where_the_weight_is_0(backend, likelihood, poison, form, dtype):
     """The result is that of a 0 in the place of the poison, and the gradients there are exactly 0."""
@@ -200,10 +204,9 @@ def test_padded_levels(backend, dtype):
 # ---------------------------------------------------------------- the KL
 
 
-@pytest.mark.parametrize("dtype", [torch.bool, torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32], ids=str)
 @pytest.mark.parametrize("form", [*cases.WEIGHTS])
-@pytest.mark.parametrize("prior", [False, True])
-@pytest.mark.parametrize("beta", [0.6, "per_dim"])
+@pytest.mark.parametrize("prior, beta", [(False, 0.6), (True, "per_dim")], ids=str)
 def test_forms_of_latent_weights(backend, form, prior, dtype, beta):
     x, params = cases.draw("bernoulli", (SHAPE[0], 9))
     weight = cases.weight(cases.WEIGHTS[form]((SHAPE[0], *LATENT)), dtype)
@@ -212,8 +215,9 @@ def test_forms_of_latent_weights(backend, form, prior, dtype, beta):
 
 
 @pytest.mark.parametrize("dims", [(1,), (20,), (3, 2, 5), (1025,), (2300,), (0,)], ids=str)
-@pytest.mark.parametrize("reduction", ["mean", "none"])
-@pytest.mark.parametrize("dtypes", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    "dtypes, reduction", [(torch.float32, "mean"), (torch.float64, "none"), (torch.bfloat16, "none")], ids=str
+)
 def test_latent_dims(backend, dims, reduction, dtypes):
     x, params = cases.draw("bernoulli", (23, 9), (dtypes, dtypes))
     weight = cases.weight((23, *dims), torch.float32)

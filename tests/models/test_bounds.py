@@ -1,4 +1,4 @@
-"""The bounds, on linear-Gaussian models whose log p(x) and posterior are known in closed form:
+"""The bounds on log p(x), on linear-Gaussian models, whose log p(x) and posterior have a closed form:
 
 z ~ N(0, I), x|z ~ N(W z + b, s^2 I):  log p(x) = log N(x; b, W W^T + s^2 I)."""
 
@@ -24,10 +24,10 @@ def seed():
 
 
 def linear_gaussian(q="near", seed=0):
-    """The model, x, and q's mu and logvar: near the true posterior, or ("exact") equal to it, or far from it."""
+    """The model, x, and mu and logvar of q. q is near the true posterior, equal to it ("exact"), or far from it."""
     g = torch.Generator().manual_seed(seed)
     weight = torch.randn(D, L, generator=g, dtype=torch.float64)
-    if q == "exact":  # orthogonal columns: then the true posterior is diagonal
+    if q == "exact":  # with orthogonal columns of W the true posterior is diagonal
         weight = torch.linalg.qr(weight)[0] * torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
     decoder = nn.Linear(L, D, dtype=torch.float64)
     with torch.no_grad():
@@ -59,7 +59,7 @@ GAUSSIAN = {"likelihood": "gaussian", "obs_logvar": math.log(S2)}
 
 
 def bound(decoder, x, mu, logvar, k, estimator="standard", draws=1, seed=1, **settings):
-    """iwae of `draws` independent draws, [draws, B]: the batch is repeated."""
+    """iwae of `draws` independent draws, [draws, B]. The batch is repeated once for each draw."""
     repeat = lambda t: t.expand(draws, *t.shape).reshape(-1, t.shape[-1])  # noqa: E731
     settings = {"generator": torch.Generator().manual_seed(seed), "reduction": "none", **GAUSSIAN, **settings}
     loss = vk.iwae(decoder, repeat(x), repeat(mu), repeat(logvar), n_samples=k, estimator=estimator, **settings)
@@ -71,7 +71,7 @@ def mean_and_error(draws):
 
 
 def elbo(decoder, x, mu, logvar, **settings):
-    """In closed form: E_q ||x - W z - b||^2 = ||x - W mu - b||^2 + sum_d var_d ||W_d||^2."""
+    """The ELBO in closed form: E_q ||x - W z - b||^2 = ||x - W mu - b||^2 + sum_d var_d ||W_d||^2."""
     spread = (torch.exp(logvar) * (decoder.weight**2).sum(0)).sum(1)
     nll = vk.nll(decoder(mu), x, **GAUSSIAN, **settings) + 0.5 / S2 * spread
     return -(nll + vk.gaussian_kl(mu, logvar, **settings))
@@ -83,7 +83,7 @@ def model_of(decoder, mu, logvar, prior=None, **settings):
 
 
 def test_log_p_is_the_elbo_and_the_gap():
-    """log p(x) = ELBO + KL(q(z|x) || p(z|x))."""
+    """log p(x) = ELBO + KL(q(z|x) || p(z|x)), and iwae with one sample estimates the ELBO without bias."""
     decoder, x, mu, logvar = linear_gaussian("far")
     q = MultivariateNormal(mu, torch.diag_embed(torch.exp(logvar)))
     gap = kl_divergence(q, posterior_of(decoder, x))
@@ -94,7 +94,7 @@ def test_log_p_is_the_elbo_and_the_gap():
 
 
 def test_the_bound_rises_with_k():
-    """ELBO <= IWAE_k <= IWAE_K <= log p(x), by more than the Monte Carlo errors."""
+    """ELBO < IWAE_4 < IWAE_32 < log p(x), and each difference is larger than the Monte Carlo errors."""
     decoder, x, mu, logvar = (t.detach() if isinstance(t, torch.Tensor) else t for t in linear_gaussian("far"))
     levels = [(elbo(decoder, x, mu, logvar).detach(), torch.zeros(B))]
     levels += [mean_and_error(-bound(decoder, x, mu, logvar, k, draws=4000).detach()) for k in (4, 32)]
@@ -105,7 +105,8 @@ def test_the_bound_rises_with_k():
 
 @pytest.mark.parametrize("estimator", ["standard", "stl", "dreg"])
 def test_where_q_is_the_posterior_every_draw_is_log_p(estimator):
-    """And the gradients of "stl" and "dreg" vanish, draw by draw; that of "standard" has its noise."""
+    """If q is the true posterior, every draw gives log p(x) exactly. The gradients of "stl" and "dreg" are 0 in every
+    draw; the gradient of "standard" is noise."""
     decoder, x, mu, logvar = linear_gaussian("exact")
     loss = bound(decoder, x, mu, logvar, 3, estimator)
     close(-loss[0], log_p(decoder, x))
@@ -116,7 +117,8 @@ def test_where_q_is_the_posterior_every_draw_is_log_p(estimator):
 
 @pytest.mark.parametrize("estimator", ["standard", "stl", "dreg"])
 def test_estimators_by_hand(estimator):
-    """sum_k of the shares w, or for dreg of w^2 (Tucker et al. 2019), times d log w_k along the path of z."""
+    """The gradient is the sum over k of w_k d log w_k along the path of z, where w_k is the normalized weight of sample
+    k. "dreg" has w_k^2 in place of w_k (Tucker et al. 2019)."""
     decoder, x, mu, logvar = linear_gaussian("near")
     k, weight = 6, torch.randn(B, dtype=torch.float64)
     generator = lambda: torch.Generator().manual_seed(9)  # noqa: E731
@@ -139,7 +141,7 @@ def test_estimators_by_hand(estimator):
     pull = pull * share[..., None] if estimator == "dreg" else pull
     path = torch.autograd.grad(z, [mu, logvar], -pull * weight[:, None], retain_graph=True)
     expected = [t.detach() for t in path]
-    if estimator == "standard":  # and the score of q, at a z that stays where it is
+    if estimator == "standard":  # "standard" adds the score of q, the derivative of log w by mu and logvar at a fixed z
         score = torch.autograd.grad((-weight * share * log_w(leaf.detach(), q)).sum(), [mu, logvar])
         expected = [a + b for a, b in zip(path, score, strict=True)]
     by_theta = torch.autograd.grad((-weight * share * log_w(leaf.detach(), q)).sum(), list(decoder.parameters()))
@@ -163,7 +165,8 @@ def test_dreg_has_no_bias_and_less_noise():
 
 @pytest.mark.parametrize("prior", ["pair", "mixture"])
 def test_with_a_prior(prior):
-    """A Gaussian prior as a pair and as a mixture of one: the model's log p(x) is that of a shifted and scaled W."""
+    """log p(x) with a Gaussian prior, given as a pair and as a mixture of one component. The prior shifts b and scales
+    W, so log p(x) still has the closed form."""
     decoder, x, mu, logvar = linear_gaussian("near")
     m, v = torch.tensor([0.5, -1.0, 0.2], dtype=torch.float64), torch.tensor([0.3, -0.5, 0.0], dtype=torch.float64)
     module = priors.MixtureOfGaussians(1, L).double()
@@ -200,12 +203,13 @@ def test_the_standard_error_is_that_of_repetitions():
     result = vk.log_marginal_likelihood(model_of(decoder, *many[1:]), many[0], 100, chunk=50)
     spread = result.value.reshape(400, B).std(0)
     said = result.standard_error.reshape(400, B).mean(0)
-    # 400 repetitions know a standard deviation to 3.5 %, and the delta method to about 1 / 100
+    # 400 repetitions estimate a standard deviation to 3.5 %; the delta method is right to about 1 / 100
     assert ((said / spread - 1).abs() < 0.15).all()
 
 
 def test_log_marginal_likelihood_of_an_exact_posterior():
-    """All weights are one number: no error at all, however far from 0 the number is."""
+    """If q is the true posterior, all importance weights are equal. The estimate then has no error, even if log p(x) is
+    far from 0."""
     decoder, x, _, logvar = linear_gaussian("exact")
     far = 1000 * x
     result = vk.log_marginal_likelihood(model_of(decoder, posterior_of(decoder, far).mean, logvar), far, 50)
@@ -216,7 +220,7 @@ def test_log_marginal_likelihood_of_an_exact_posterior():
 
 
 def test_a_vae():
-    """Its own bounds in order, from a model of uint8 images with a mixture prior and a trained obs_logvar."""
+    """The bounds of a VAE with uint8 images, a mixture prior and a trained obs_logvar are in the right order."""
     torch.manual_seed(0)
     model = vk.mlp_vae(
         (1, 4, 4), 2, (8,), "gaussian", prior=priors.MixtureOfGaussians(3, 2), obs_logvar=nn.Parameter(torch.zeros(()))
@@ -234,12 +238,12 @@ def test_a_vae():
 
 
 def test_what_varies_by_sample():
-    """A prior and an obs_logvar of one row for each sample: the batch is not mixed up."""
+    """A prior and an obs_logvar may have one row for each sample. Each sample must get its own row."""
     torch.manual_seed(0)
     decoder, x, mu, logvar = linear_gaussian("near")
     prior = 0.3 * torch.randn(B, L).double(), 0.3 * torch.randn(B, L).double()
     obs = math.log(S2) + 0.3 * torch.randn(B, 1).double()
-    model = model_of(decoder, mu, logvar + 0.5, prior, obs_logvar=obs)  # a wider q: no weight is far above the others
+    model = model_of(decoder, mu, logvar + 0.5, prior, obs_logvar=obs)  # q is wide, so no single weight dominates
     whole = vk.log_marginal_likelihood(model, x, 20_000)
     for i in range(B):
         w, m, v = decoder.weight.detach(), prior[0][i], prior[1][i]

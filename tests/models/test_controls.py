@@ -1,4 +1,5 @@
-"""Controls do what their papers say: the equations, their gradients, and that a compiled step sees the value change."""
+"""Controls do what their papers say: the equations and their gradients are right. A compiled step sees each new
+value."""
 
 import copy
 import math
@@ -25,7 +26,7 @@ def posterior(*shape):
 
 
 def true_kl(mu, logvar, prior=None):
-    """[B, ...], by torch.distributions."""
+    """The KL of each element, [B, ...], by torch.distributions."""
     m, v = prior or (torch.zeros_like(mu), torch.zeros_like(mu))
     normals = [torch.distributions.Normal(a, (b / 2).exp()) for a, b in ((mu, logvar), (m, v))]
     return torch.distributions.kl_divergence(*normals)
@@ -52,7 +53,7 @@ def test_the_curves():
 
 @pytest.mark.parametrize("steps, cycles, ratio", [(12, 3, 0.5), (10, 4, 0.7), (7, 7, 1.0), (5, 1, 0.25)])
 def test_cyclical_is_the_equation_of_fu_et_al(steps, cycles, ratio):
-    def paper(t):  # equations 6 and 7, f linear from 0 at 0 to 1 at R
+    def paper(t):  # equations 6 and 7 of the paper, where f rises linearly from 0 at 0 to 1 at R
         tau = (t - 1) % math.ceil(steps / cycles) / (steps / cycles)
         return tau / ratio if tau <= ratio else 1.0
 
@@ -97,7 +98,7 @@ def test_a_resumed_run_goes_on_as_the_unbroken_one(name):
     held, held_whole = resumed.value, whole.value
     rest = [advance(whole, t) for t in range(3, 9)]
     resumed.load_state_dict(state)
-    assert held is resumed.value and held_whole is whole.value  # in place: whoever has the tensor sees it
+    assert held is resumed.value and held_whole is whole.value  # in place, so code that keeps the tensor sees the value
     assert [advance(resumed, t) for t in range(3, 9)] == rest
     assert (resumed.steps == 9 and len(set(rest)) > 1) or name == "Constant"
     with pytest.raises(RuntimeError, match=r"Missing key.*steps"):
@@ -148,7 +149,7 @@ def test_kl_per_dim(shape, with_prior):
 
 def test_free_bits_are_the_equations_of_their_units():
     kl = torch.rand(6, 4, 3, dtype=torch.float64) * torch.rand(4, 3, dtype=torch.float64) * 2
-    kl[:, 0] *= 0.1  # a channel below the floor as a whole, and a sample
+    kl[:, 0] *= 0.1  # channel 0, as a whole, is below the floor, and so is sample 0
     kl[0] *= 0.01
     nats = torch.tensor(0.6, dtype=torch.float64)
     by_dim = sum(max(0.6, kl[:, i, j].mean().item()) for i in range(4) for j in range(3))
@@ -165,15 +166,15 @@ def test_free_bits_are_the_equations_of_their_units():
     for (unit, groups), truth in expected.items():
         for level in (0.6, nats):
             close(controls.free_bits(kl, level, unit=unit, groups=groups), torch.tensor(truth, dtype=torch.float64))
-    # [B] where that is enough
+    # a KL of [B] is enough for this unit
     close(controls.free_bits(kl.sum((1, 2)), 0.6, unit="per_sample"), torch.tensor(by_sample, dtype=torch.float64))
-    assert len({tuple(round(v, 9) for v in truth) for truth in expected.values()}) == 5  # else not told apart
+    assert len({tuple(round(v, 9) for v in truth) for truth in expected.values()}) == 5  # the units must differ here
 
 
 @pytest.mark.parametrize("unit", ["per_dim", "per_group", "per_sample", "batch_mean"])
 def test_free_bits_stop_the_gradient_where_the_unit_is_below_and_nowhere_else(unit):
     mu, logvar = posterior(4, 2)
-    with torch.no_grad():  # dimension 0, and sample 0 and 1, are near the prior
+    with torch.no_grad():  # dimension 0 of all samples, and samples 0 and 1, are near the prior
         mu[:, 0] *= 1e-2
         logvar[:, 0] *= 1e-2
         mu[:2] *= 1e-2
@@ -201,10 +202,10 @@ def test_capacity_draws_the_kl_from_both_sides():
     close(controls.capacity(kl, nats), (truth - nats).abs())
     of_kl = torch.autograd.grad(controls.capacity(kl, nats).sum(), kl, retain_graph=True)[0]
     close(of_kl, (truth - nats).sign())
-    assert of_kl.unique().numel() == 2  # samples on both sides
+    assert of_kl.unique().numel() == 2  # there are samples on both sides of C
     close(controls.capacity(kl, 1.0, unit="batch_mean"), (truth.mean() - 1).abs().expand(8))
-    # gradient descent on |KL - C| alone brings the KL to C from above and from below; a step is
-    # mu -> (1 -+ rate) mu, and near C it is 2 rate KL in the KL
+    # Gradient descent on |KL - C| alone brings the KL to C from above and from below. A step takes mu to (1 -+ rate)
+    # mu, so near C a step changes the KL by 2 rate KL.
     rate, nats = 0.01, 1.5
     for start in (0.1, 3.0):
         m = torch.full((4, 2), start, dtype=torch.float64, requires_grad=True)
@@ -236,7 +237,7 @@ def test_balanced_groups_weigh_by_their_kl_with_a_mean_of_1():
         balanced = controls.balance_groups(kl, sizes)
         gamma = torch.autograd.grad(balanced.sum(), kl)[0]
         close(gamma[0].mean(), torch.tensor(1.0, dtype=torch.float64))
-        close(gamma, gamma[:1].expand(6, 3))  # one weight a group: the stop-gradient
+        close(gamma, gamma[:1].expand(6, 3))  # one weight for each group, and no gradient through this weight
         scale = kl.detach().mean(0) + 0.01
         ratio = gamma[0] / (scale if sizes is None else scale / torch.tensor(sizes))
         close(ratio, ratio[0].expand(3))
@@ -259,8 +260,9 @@ def test_geco_is_algorithm_1():
 
 
 def test_geco_meets_its_constraint():
-    """min KL(mu) s.t. nll(mu) <= target, in one dimension: x = 3, nll = (3 - mu)^2 / 2 + c, KL = mu^2 / 2. At a target
-    of 0.5 + c the solution is mu = 2, where the gradients balance at lambda (3 - mu) = mu: lambda = 2."""
+    """GECO minimizes KL(mu) under the constraint nll(mu) <= target. In one dimension, let x = 3, nll = (3 - mu)^2 / 2 +
+    c and KL = mu^2 / 2. With a target of 0.5 + c the solution is mu = 2. There the gradients balance: lambda (3 - mu) =
+    mu, so lambda = 2."""
     constant = 0.5 * math.log(2 * math.pi)
     geco = controls.Geco(0.5 + constant, speed=0.05, momentum=0.5, **F64)
     mu = torch.zeros(1, 1, dtype=torch.float64, requires_grad=True)
@@ -285,11 +287,12 @@ def test_the_optimal_logvar_maximises_the_likelihood(over):
     nll = vk.nll(loc, x, likelihood="gaussian", obs_logvar=logvar, reduction="sum")
     slope = torch.autograd.grad(nll, logvar, create_graph=True)[0]
     close(slope, torch.zeros_like(slope), atol=1e-10, rtol=0)
-    assert torch.autograd.grad(slope.sum(), logvar)[0].min() > 0  # a minimum of the nll
+    assert torch.autograd.grad(slope.sum(), logvar)[0].min() > 0  # the nll has a minimum here, not a maximum
 
 
 def test_the_gradient_of_loc_is_that_of_the_log_of_the_mean_square():
-    """Put into the likelihood, sigma* leaves D/2 log MSE: so is the gradient, although it is detached."""
+    """The likelihood with the optimal sigma is D/2 log MSE plus a constant. The gradient of loc is the gradient of this
+    expression, although the optimal sigma is detached."""
     loc, x = torch.randn(2, 4, 6, dtype=torch.float64).unbind()
     loc.requires_grad_()
     nll = vk.nll(loc, x, likelihood="gaussian", obs_logvar=controls.optimal_logvar(loc, x), reduction="mean")

@@ -1,5 +1,5 @@
-"""A control in place of a number: its value is read, it is a number where it is logged, and its bare tensor is refused
-where a module would keep it."""
+"""A control in place of a number: the loss reads its value, a log gets a plain number, and a module refuses the bare
+tensor of the value, because the tensor would be cut off from its control."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def seed():
 
 
 def test_the_loss_reads_the_value():
-    """Of the module and of the functions, for every setting that takes a control."""
+    """The functions and the module read the value of a control, in every setting that takes a control."""
     recon, x, mu, logvar = torch.randn(5, 6), torch.randn(5, 6), *torch.randn(2, 5, 2)
     numbers = {"beta": 0.3, "rec_weight": 0.7, "obs_logvar": -0.4, "free_bits": (1.5, "per_dim")}
     constants = {name: controls.Constant(value) for name, value in numbers.items() if name != "free_bits"}
@@ -34,7 +34,7 @@ def test_the_loss_reads_the_value():
     close(controls.free_bits(kl, nats, unit="per_sample"), controls.free_bits(kl, 1.0, unit="per_sample"))
     losses = []
     for settings, beta in ((numbers, None), (constants, None), (numbers | {"beta": 5.0}, constants["beta"])):
-        torch.manual_seed(1)  # of the weights and the noise
+        torch.manual_seed(1)  # for equal weights and equal noise
         losses.append(mlp(**settings).loss(x, beta=beta))
     close(losses[1:], [losses[0]] * 2)
     estimate = vk.log_marginal_likelihood(mlp(obs_logvar=constants["obs_logvar"]), x, 4)
@@ -78,7 +78,7 @@ def test_a_bare_value_is_refused_where_it_would_be_cut_off(name, holder, how):
     module = HOLDERS[holder](**({"obs_logvar": 0.0} if argument == "obs_logvar" else {}))
     with pytest.raises(TypeError, match=f"^{argument}: got the value"):
         setattr(module, argument, bare[argument])
-    HOLDERS[holder](**setting(control.value.clone()))  # a tensor of one's own is none of the control's
+    HOLDERS[holder](**setting(control.value.clone()))  # a clone is the user's own tensor, so the module takes it
 
 
 def test_the_functions_take_a_bare_value():

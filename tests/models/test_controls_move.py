@@ -1,6 +1,7 @@
-"""A control that a module was handed goes on through moves, copies, pickles, averages and compilers; DDP: ranks.py.
+"""A control in a module keeps working after moves, copies, pickles and averages of the weights, and under compilers.
+ranks.py has the tests under DDP.
 
-Each test would fail if the module kept the control's bare value: the value would then stay what it was.
+Each test would fail if the module kept only the tensor of the value: that tensor would never change.
 """
 
 import copy
@@ -44,7 +45,7 @@ def test_a_control_that_a_module_keeps_goes_on(name, holder, move):
     control, alone = make(), make()
     module = MOVES[move](HOLDERS[holder](**setting(control)))
     if "copy" in move:
-        gc.collect()  # what lies between two copies may be gone
+        gc.collect()  # the copy between the first and the last model may be gone
     for step in range(9):
         advance(control, step)
         advance(alone, step)
@@ -76,11 +77,11 @@ def test_whoever_holds_the_tensor_sees_moves_and_steps():
     vae = mlp(beta=warmup).double()
     warmup.step()
     assert value is vae.beta.value and value.dtype == torch.float64 and value.item() == 1.0
-    assert vae.to("cpu").beta.value.data_ptr() == value.data_ptr()  # a move to where it is moves nothing
+    assert vae.to("cpu").beta.value.data_ptr() == value.data_ptr()  # the value is on the CPU already
 
 
 def test_a_copy_that_is_advanced_begins_where_it_was_copied():
-    """So two trainings from one model are as they would be apart, in turns and one after the other."""
+    """Two trainings from one model do not disturb each other, whether they run in turns or one after the other."""
     for in_turns in (True, False):
         vae = mlp(beta=controls.LinearWarmup(10), rec_weight=controls.Geco(1.0, speed=0.1, momentum=0.5))
         vae.beta.step()
@@ -157,7 +158,7 @@ def test_an_average_follows_after_a_resume():
     assert warmup.steps == 4 and ema.module.beta.item() == 0.4
     warmup.step()
     assert ema.module.beta.item() == 0.5
-    ema.module.beta.step()  # on its own: from the state that it was given
+    ema.module.beta.step()  # the copy becomes a control of its own, and starts at the loaded step 4
     assert ema.module.beta.steps == 5
 
 
@@ -168,7 +169,7 @@ def test_a_model_that_is_made_on_the_meta_device():
         ]
     assert empty[0].beta.value.is_meta
     empty[0].to_empty(device="cpu")
-    assert (empty[0].beta.value.item(), empty[0].rec_weight.value.item()) == (0.5, 3.0)  # as they are made
+    assert (empty[0].beta.value.item(), empty[0].rec_weight.value.item()) == (0.5, 3.0)  # the first values
     full = mlp(beta=controls.LinearWarmup(4, 0.5), rec_weight=controls.Geco(1.0, speed=0.1, weight=2.0))
     full.beta.step()
     empty[1].load_state_dict(full.state_dict(), assign=True)
@@ -195,7 +196,7 @@ def test_one_graph_for_all_values():
 
 
 def test_a_schedule_of_parts():
-    """A subclass may have settings, and other schedules, before it calls __init__."""
+    """A subclass may set attributes, even other schedules, before it calls Schedule.__init__."""
 
     class Product(controls.Schedule):
         def __init__(self, one, other):

@@ -1,4 +1,4 @@
-"""The state of a control, alone and in a module: what is saved, what loads, and what is refused."""
+"""The state of a control, alone and in a module: what is saved, what can be loaded, and what is refused."""
 
 import copy
 import pickle
@@ -27,14 +27,15 @@ def test_the_state_is_the_step():
     own = {name for name in state if name.startswith(("beta", "rec_weight"))}
     assert own == {"beta.steps", "rec_weight.steps", "rec_weight.value", "rec_weight.violation"}
     vae.beta.step()
-    assert state["beta.steps"] == 0 and state["beta.steps"].dtype == torch.int64  # a snapshot
+    assert state["beta.steps"] == 0 and state["beta.steps"].dtype == torch.int64  # a later step leaves the state alone
     assert not [name for name, _ in (*vae.named_buffers(), *vae.beta.named_parameters())]
     steps = vae.state_dict()["beta.steps"]
     assert controls.LinearWarmup(10).load_state_dict({"steps": 3}) and steps == 1
 
 
 def test_a_state_of_0_1_loads():
-    """Its steps are a number, a schedule's state has the value too, and RunningLogvar's has no share."""
+    """In a state of version 0.1 the steps are a number, the state of a schedule also has the value, and the state of
+    RunningLogvar has no "share"."""
     warmup = controls.LinearWarmup(10)
     warmup.load_state_dict({"steps": 3, "value": torch.tensor(0.3)})
     assert warmup.steps == 3 and warmup.value.item() == torch.tensor(0.3).item()
@@ -73,7 +74,8 @@ def weights_of(module):
     return {name: t for name, t in module.state_dict().items() if name.startswith(("encoder", "decoder"))}
 
 
-# what a setting can be in one VAE and in the other; a checkpoint of 0.1 has tensors where a control's value was given
+# The kinds of settings that the VAE of a checkpoint and the VAE that loads it can have. A checkpoint of version 0.1 has
+# a tensor where the user gave the value of a control.
 SETTINGS = {
     "numbers": {"beta": 0.5, "rec_weight": 2.0, "free_bits": (0.1, "per_dim")},
     "nothing": {},
@@ -102,7 +104,8 @@ def current(vae):
 @pytest.mark.parametrize("here", SETTINGS)
 @pytest.mark.parametrize("there", SETTINGS)
 def test_settings_of_the_loss_do_not_stop_weights(there, here):
-    """Strictly. Where kinds differ the module keeps what it was made with; tensors that are in both are loaded."""
+    """Weights load with strict=True, whatever the settings of the loss are. Where the kinds of a setting differ, the
+    module keeps its own setting. A tensor that both have is loaded."""
     old, new = mlp(**settings_of(there)), mlp(**settings_of(here))
     before, given = current(new), copy.deepcopy(old.state_dict())
     outer = nn.ModuleDict({"vae": new})
@@ -113,7 +116,7 @@ def test_settings_of_the_loss_do_not_stop_weights(there, here):
     if there == here:
         assert current(new) == current(old)
     elif (there, here) == ("tensors", "geco"):
-        assert current(new) == [1.0, 3.0, 0.0]  # the bare value of its weight, as a checkpoint of 0.1 has it
+        assert current(new) == [1.0, 3.0, 0.0]  # Geco takes the tensor as its weight: a checkpoint of 0.1 has only that
     else:
         assert current(new) == before
     new.load_state_dict(new.state_dict())
@@ -123,7 +126,8 @@ WARNED = {("tensors", "schedules")}
 
 
 def test_a_checkpoint_of_0_1():
-    """VAE(beta=warmup.value, rec_weight=geco.value, obs_logvar=running.value) saved three 0-d tensors."""
+    """In version 0.1, VAE(beta=warmup.value, rec_weight=geco.value, obs_logvar=running.value) saved three 0-d tensors.
+    Such a checkpoint must still load."""
     new = mlp(
         beta=controls.LinearWarmup(10), rec_weight=controls.Geco(1.0, speed=0.1), obs_logvar=controls.RunningLogvar()
     )
@@ -142,9 +146,9 @@ def test_a_checkpoint_of_0_1():
         UserWarning, match="obs_logvar: the checkpoint has a variance, and this module keeps its own, 0.5"
     ):
         mlp(beta=1.0, obs_logvar=0.5).load_state_dict(state)
-    with pytest.raises(RuntimeError, match=r'Unexpected.*"obs_logvar"'):  # a variance that this model does not have
+    with pytest.raises(RuntimeError, match=r'Unexpected.*"obs_logvar"'):  # this model has no variance at all
         mlp().load_state_dict(state)
-    assert "beta" in state  # the caller's own dict is as it was
+    assert "beta" in state  # load_state_dict leaves the caller's dict as it was
 
 
 def test_what_is_trained_must_be_there():
@@ -161,7 +165,8 @@ def test_what_is_trained_must_be_there():
 
 
 def test_what_0_1_pickled():
-    """Controls were plain objects; VAE had free_bits as an attribute."""
+    """A pickle of version 0.1 must still load. There a control was a plain object, and free_bits was an attribute of
+    VAE."""
     warmup = controls.LinearWarmup.__new__(controls.LinearWarmup)
     state = {"steps": 1, "_names": ("value",), "delay": 0, "length": 4, "start": 0.0, "end": 1.0}
     warmup.__setstate__(state | {"value": torch.tensor(0.25)})

@@ -1,4 +1,5 @@
-"""The KL of a data set in three parts: against the whole data set, by enumeration, and at tight posteriors."""
+"""The decomposition of the KL of a data set into three parts, compared with the whole data set, with an enumeration of
+all batches, and with the known answer for tight posteriors."""
 
 import math
 from itertools import combinations
@@ -14,7 +15,7 @@ close = torch.testing.assert_close
 
 
 def dataset(n, dims=3, seed=0, logvar=-1.0):
-    """z, mu, logvar of n samples, float64."""
+    """(z, mu, logvar) of n samples in float64."""
     g = torch.Generator().manual_seed(seed)
     mu, spread, eps = (torch.randn(n, dims, generator=g, dtype=torch.float64) for _ in range(3))
     logvar = logvar + 0.3 * spread
@@ -22,7 +23,7 @@ def dataset(n, dims=3, seed=0, logvar=-1.0):
 
 
 def exact(z, mu, logvar):
-    """mutual information, total correlation, KL of each dimension, of every z, by the whole data set."""
+    """(mutual information, total correlation, KL of each dimension) for every z, from the whole data set."""
     log_q = Normal(mu, torch.exp(logvar / 2)).log_prob(z[:, None])  # [z, component, dim]
     joint = torch.logsumexp(log_q.sum(2), 1) - math.log(len(mu))
     each = torch.logsumexp(log_q, 1) - math.log(len(mu))
@@ -37,7 +38,8 @@ def parts_of(*arguments, **settings):
 
 @pytest.mark.parametrize("estimator", ["stratified", "weighted"])
 def test_a_batch_of_all_data(estimator):
-    """The stratified estimate is exact there; the weighted one is off by log N."""
+    """If the batch is the whole data set, the stratified estimate is exact, and the weighted estimate is off by log
+    N."""
     z, mu, logvar = dataset(30)
     parts = parts_of(z, mu, logvar, dataset_size=30, estimator=estimator)
     information, correlation, kl = exact(z, mu, logvar)
@@ -49,7 +51,7 @@ def test_a_batch_of_all_data(estimator):
 
 
 def test_stratified_sampling_has_no_bias():
-    """q(z_0), averaged over every batch that x_0 can be in, is that of the whole data set."""
+    """The estimate of q(z_0), averaged over all batches that contain x_0, is q(z_0) of the whole data set."""
     z, mu, logvar = dataset(12)
     own = Normal(mu, torch.exp(logvar / 2)).log_prob(z).sum(1)
     information, _, kl = exact(z, mu, logvar)
@@ -66,7 +68,8 @@ def test_stratified_sampling_has_no_bias():
 @pytest.mark.parametrize("batch", [2, 100])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_tight_posteriors_of_50_000(batch, dtype):
-    """Each z says which x it came from: log 50 000 = 10.82 nats, from a batch of any size."""
+    """With tight posteriors, each z tells from which x it came. So the mutual information is log 50 000 = 10.82 nats,
+    for a batch of any size."""
     mu = 10 * torch.arange(batch, dtype=dtype)[:, None].repeat(1, 2)
     logvar = torch.full_like(mu, -12)
     z = mu + torch.exp(logvar / 2) * torch.randn(mu.shape, generator=torch.Generator().manual_seed(0)).to(dtype)
@@ -86,7 +89,7 @@ def test_identical_posteriors_carry_no_information():
 
 
 def test_a_grid_has_no_total_correlation():
-    """Its aggregate posterior is a product."""
+    """The aggregate posterior of a grid is a product of its dimensions."""
     axes = torch.randn(2, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     mu = torch.cartesian_prod(*axes)
     logvar = torch.tensor([-1.0, -2.0], dtype=torch.float64).expand_as(mu)
@@ -97,7 +100,8 @@ def test_a_grid_has_no_total_correlation():
 @pytest.mark.parametrize("estimator", ["stratified", "weighted"])
 @pytest.mark.parametrize("prior", [False, True])
 def test_the_parts_add_up_to_the_kl(estimator, prior):
-    """To log q(z|x) - log p(z) for each sample; over many samples, to the KL in closed form."""
+    """For each sample, the three parts add up to log q(z|x) - log p(z). Their mean over many samples is the KL in
+    closed form."""
     _, mu, logvar = dataset(5, logvar=0.0)
     prior = (torch.tensor([0.5, 0.0, -0.5]).double(), torch.tensor(0.3).double()) if prior else None
     settings = {"dataset_size": 500, "prior": prior, "estimator": estimator}

@@ -1,4 +1,5 @@
-"""free_bits= of fused_elbo, FusedELBO and VAE is the floor of controls.free_bits, and the terms know of none."""
+"""free_bits= of fused_elbo, FusedELBO and VAE gives the loss that controls.free_bits gives. The terms still have the KL
+without free bits."""
 
 import copy
 
@@ -32,7 +33,7 @@ def test_it_is_the_floor_of_controls(backend, batch, unit, prior):
     prior = pair if prior == "pair" else prior
     weights = {"beta": 0.7, "rec_weight": 0.4, "backend": backend}
     kl = kl_per_dim(mu, logvar, prior=None if prior is None else pair)
-    # between what the dims, the samples and the batch have: some of each are below it
+    # the level lies between the KLs of the dimensions (or samples), so some of them are below it
     nats = {"per_dim": kl.mean(0), "per_group": kl.mean(0), "per_sample": kl.sum(1), "batch_mean": 2 * kl.sum(1).mean()}
     nats = nats[unit].median().item() + 0.01
     floored = free_bits(kl, nats, unit=unit)
@@ -46,7 +47,7 @@ def test_it_is_the_floor_of_controls(backend, batch, unit, prior):
         torch.autograd.grad(loss, (recon, mu, logvar)), torch.autograd.grad(wanted, (recon, mu, logvar)), strict=True
     ):
         torch.testing.assert_close(got, expected)
-    torch.testing.assert_close(terms.kl, kl.sum(1).detach())  # as it is
+    torch.testing.assert_close(terms.kl, kl.sum(1).detach())  # the terms have the KL without free bits
     torch.testing.assert_close(terms.kl_per_dim, kl.mean(0).detach())
     assert not terms.kl.requires_grad and not terms.kl_per_dim.requires_grad
 
@@ -54,7 +55,7 @@ def test_it_is_the_floor_of_controls(backend, batch, unit, prior):
 def test_a_kl_that_is_given(batch):
     recon, x, mu, logvar = batch
     kl = vk.gaussian_kl(mu, logvar)
-    nats = torch.tensor(kl.median().item() + 0.01, dtype=torch.float64)  # a schedule's value
+    nats = torch.tensor(kl.median().item() + 0.01, dtype=torch.float64)  # a tensor, as the value of a schedule is
     terms = vk.fused_elbo(recon, x, kl=kl, free_bits=(nats, "per_sample"), reduction="none", return_terms=True)
     torch.testing.assert_close(terms.loss, vk.nll(recon, x) + torch.where(kl > nats, kl, nats))
     assert terms.kl_per_dim is None and torch.equal(terms.kl, kl.detach())
@@ -75,7 +76,7 @@ def test_the_modules_have_it(batch):
         torch.manual_seed(1)
         terms.append(vae.loss(x, return_terms=True))
     assert terms[0].loss.item() == pytest.approx(losses[0]) and torch.equal(terms[0].nll, terms[1].nll)
-    floor = 3.0 * L  # a KL that is below it in every dim
+    floor = 3.0 * L  # the KL is below 3 nats in every dimension
     assert terms[1].kl_per_dim.max() < 3 and losses[0] == pytest.approx(losses[1] - terms[1].kl.mean().item() + floor)
 
 

@@ -1,4 +1,4 @@
-"""What is missing in the models: masks and weights in VAE, FusedELBO, iwae and log_marginal_likelihood."""
+"""Missing data in the models: masks and weights of VAE, FusedELBO, iwae and log_marginal_likelihood."""
 
 import math
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ def model(**settings):
 
 
 def images(n=7):
-    """Images with holes that hold NaN, and the mask of what is observed."""
+    """Images whose missing pixels are NaN, and the mask of the observed pixels."""
     x, mask = torch.rand(n, *IMAGE), torch.rand(n, *IMAGE) > 0.3
     return torch.where(mask, x, float("nan")), mask
 
@@ -35,7 +35,7 @@ def images(n=7):
 @pytest.mark.parametrize("return_terms", [False, True])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_loss_of_what_is_observed(backend, return_terms, free_bits):
-    """The encoder gets 0 where x is missing; the loss is fused_elbo of the rest; no gradient is NaN."""
+    """Where x is missing, the encoder gets 0. The loss is fused_elbo of the observed pixels, and no gradient is NaN."""
     vae = model(backend=backend, free_bits=free_bits)
     x, mask = images()
     torch.manual_seed(1)
@@ -62,7 +62,8 @@ def test_the_loss_of_what_is_observed(backend, return_terms, free_bits):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_likelihood_of_what_is_observed_is_that_of_the_elements_alone(backend):
-    """Against torch.distributions on the observed elements, without any weight."""
+    """The nll with a mask is the nll that torch.distributions gives for the observed elements alone, without a
+    weight."""
     x, mask = images()
     loc = torch.randn(x.shape)
     expected = [-Normal(loc[b][mask[b]], 1).log_prob(x[b][mask[b]]).sum() for b in range(len(x))]
@@ -70,7 +71,7 @@ def test_the_likelihood_of_what_is_observed_is_that_of_the_elements_alone(backen
 
 
 def test_a_weight_beside_other_weights():
-    """Twice the weight is twice rec_weight; latent_weight is a factor of each KL."""
+    """A weight of 2 means the same as a rec_weight of 2, and latent_weight multiplies the KL of each dimension."""
     vae, x = model(), torch.rand(7, *IMAGE)
     two, half = torch.tensor(2.0), torch.full((3,), 0.5)
     torch.manual_seed(1)
@@ -97,7 +98,8 @@ def test_an_autoregressive_decoder_is_not_given_what_is_missing():
 
 
 def test_padded_tokens():
-    """A VAE of tokens, padded with -100: the encoder gets token 0 there, and the loss counts the others."""
+    """A VAE of tokens that are padded with -100. The encoder gets token 0 there, and the loss counts the other
+    tokens."""
     vae = vk.VAE(
         nn.Sequential(Embedded(), nn.Linear(20, 6)),
         nn.Sequential(nn.Linear(3, 35), nn.Unflatten(1, (7, 5))),
@@ -139,7 +141,8 @@ def test_reconstruct_fills_in():
 
 
 def test_log_p_of_what_is_observed():
-    """Of a linear-Gaussian model the marginal of the observed elements is known in closed form."""
+    """In a linear-Gaussian model, the marginal likelihood of the observed elements has a closed form. The estimates
+    with a mask agree with it."""
     decoder, x, _, _ = linear_gaussian()
     mask = torch.tensor([[True, True, False, True, False]]).repeat(len(x), 1)
     mask[1] = ~mask[1]

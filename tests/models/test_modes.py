@@ -1,4 +1,5 @@
-"""Whatever looks at a user's model leaves it as it was: each module's flag, the counts of its layers, the noise."""
+"""A function that looks at a user's model must leave the model as it was: the `training` flag of each module, the
+counts in its layers, and the state of the noise."""
 
 import copy
 from pathlib import Path
@@ -17,7 +18,8 @@ X = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 
 
 def model():
-    """In training, but for a batch norm that its user has frozen; with layers that count and draw."""
+    """A model in training mode, except for one batch norm that the user has frozen. Its layers count batches and draw
+    noise."""
     torch.manual_seed(0)
     encoder = nn.Sequential(
         nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.BatchNorm1d(8), nn.Linear(8, 4)
@@ -54,7 +56,7 @@ def test_a_look_leaves_the_model_as_it_was(look, frozen, monkeypatch):
     vae = model()
     if frozen:
         vae.eval()
-        vae.encoder[2].train()  # and the reverse
+        vae.encoder[2].train()  # now the rest is frozen, and this batch norm is not
     flags, state, noise = [m.training for m in vae.modules()], copy.deepcopy(vae.state_dict()), torch.get_rng_state()
     LOOKS[look](vae)
     assert [m.training for m in vae.modules()] == flags

@@ -1,4 +1,4 @@
-"""Priors as modules: their densities and draws, their KL, and models that train with them."""
+"""Priors as modules: their densities, their samples, their KL, and models that train with a prior."""
 
 import copy
 
@@ -26,7 +26,7 @@ def flow(features=D):
 
 
 def randomized(prior):
-    """Its parameters moved away from where they begin."""
+    """The prior, after its parameters were moved away from their first values."""
     with torch.no_grad():
         for p in prior.parameters():
             p.add_(0.4 * torch.randn(p.shape))
@@ -59,7 +59,7 @@ def posterior(n=7, dtype=torch.float32):
 
 
 def expected_log_prob(prior, z):
-    """By torch.distributions."""
+    """log p(z) by torch.distributions."""
     if isinstance(prior, priors.FlowPrior):
         return prior.flow().log_prob(z)
     if isinstance(prior, priors.StandardNormal):
@@ -88,7 +88,8 @@ def test_log_prob(prior):
 
 @pytest.mark.parametrize("name", ["standard", "diagonal", "mixture", "vamp", "flow"])
 def test_draws_are_of_the_density(name):
-    """In one dimension, by the probability integral transform and Kolmogorov and Smirnov's test."""
+    """The samples follow the density. In one dimension, the probability integral transform makes uniform numbers of the
+    samples, and the test of Kolmogorov and Smirnov accepts these numbers."""
     torch.manual_seed(0)
     shape = 1
     prior = {
@@ -125,7 +126,7 @@ def test_draws_are_ruled_by_seed_and_generator(prior):
 @pytest.mark.parametrize("n_samples", [None, 4])
 @pytest.mark.parametrize("packed", [False, True])
 def test_the_kl_is_of_the_very_z(prior, n_samples, packed):
-    """log q(z|x) - log p(z) of the z that is given, and the gradients along its path."""
+    """kl is log q(z|x) - log p(z) of the same z that sample_kl returns, and its gradients follow the path of this z."""
     mu, logvar = posterior()
     both = (torch.cat([mu, logvar], 1),) if packed else (mu, logvar)
     z, kl = vk.sample_kl(*both, prior=prior, n_samples=n_samples, generator=torch.Generator().manual_seed(2))
@@ -144,7 +145,7 @@ def test_the_kl_is_of_the_very_z(prior, n_samples, packed):
 
 
 def test_the_estimate_is_without_bias():
-    """A mixture of one component is a Gaussian, whose KL is known."""
+    """A mixture of one component is a Gaussian, and the KL of a Gaussian has a closed form."""
     torch.manual_seed(0)
     prior = randomized(priors.MixtureOfGaussians(1, D))
     mu, logvar = posterior(3)
@@ -153,7 +154,7 @@ def test_the_estimate_is_without_bias():
         1
     )
     error = kl.std(0) / 40**0.5
-    assert (error < 0.05 * truth).all()  # else the next line would say little
+    assert (error < 0.05 * truth).all()  # with a larger error the next line would prove little
     assert ((kl.mean(0) - truth).abs() < 4 * error).all()
 
 
@@ -248,7 +249,7 @@ def test_double_and_bfloat16(prior):
     assert z.dtype == torch.bfloat16 and kl.dtype == torch.float32 and torch.isfinite(kl).all()
     mu, logvar = posterior(dtype=torch.float64)
     if isinstance(prior, priors.VampPrior):
-        prior._encoder[0].double()  # which is the model's
+        prior._encoder[0].double()  # the encoder belongs to the model, so prior.double() does not convert it
     z, kl = vk.sample_kl(mu, logvar, prior=prior.double())
     assert z.dtype == kl.dtype == torch.float64
 

@@ -1,4 +1,4 @@
-"""What repr() says of a module: what it computes, in one line, and a line for each child module."""
+"""repr() of a module says in one line what the module computes, and has a line for each child module."""
 
 import torch
 from torch import nn
@@ -32,7 +32,7 @@ def test_the_line_of_a_loss():
         "Parameter(-1)), obs_logvar=Parameter(shape=(3, 1, 1)), free_bits=(2, 'per_sample'), reduction='mean', "
         "backend='auto'"
     )
-    assert "rec_weight=tensor(shape=())" in tensors.to("meta").extra_repr()  # has no number
+    assert "rec_weight=tensor(shape=())" in tensors.to("meta").extra_repr()  # a meta tensor has no number to show
 
 
 def test_children_have_lines_of_their_own():

@@ -1,4 +1,5 @@
-"""vae_kernels.scvi: a training step with the adapter is scvi-tools' own, and without it nothing is left of it."""
+"""vae_kernels.integrations.scvi: a training step with the adapter gives the results of scvi-tools' own step. After
+`detach`, nothing of the adapter is left."""
 
 import copy
 import importlib
@@ -39,7 +40,7 @@ EPS32 = torch.finfo(torch.float32).eps
 
 @pytest.fixture
 def fresh(monkeypatch):
-    """The adapter, imported anew."""
+    """Imports the adapter again."""
     monkeypatch.delitem(sys.modules, "vae_kernels.integrations.scvi", raising=False)
     return lambda: importlib.import_module("vae_kernels.integrations.scvi")
 
@@ -76,7 +77,7 @@ def test_the_package_does_not_import_it():
 def cells(n=50, genes=37, empty=False):
     rng = np.random.default_rng(0)
     x = rng.poisson(rng.gamma(0.7, 6.0, size=(n, genes))).astype(np.float32)
-    x[0, 0] = 3000  # beyond any table of factorials
+    x[0, 0] = 3000  # larger than any table of factorials
     if empty:
         x[1] = 0
     obs = {
@@ -101,7 +102,8 @@ def batch(model):
 
 @pytest.fixture
 def step(monkeypatch):
-    """The losses and gradients of a training step; all steps of a test draw the same normals, by their shape."""
+    """Runs a training step and gives its losses and gradients. All steps of one test use the same noise, kept by
+    shape."""
     noise = {}
 
     def rsample(q):
@@ -129,10 +131,12 @@ def step(monkeypatch):
 
 
 def assert_same_step(step, model, backend="auto", **loss_kwargs):
-    """Ours is as near to scvi-tools' step in float64 as scvi-tools' own in float32: twice its error, and what is lost
-    in the log of a mean, of up to 8 here: rounded twice, with the softmax's sum, it makes the mean wrong by 8 eps.
+    """scvi-tools' step in float64 is the truth. The error of our step is at most twice the error of scvi-tools' own
+    step in float32, plus 8 eps. We keep the log of a mean, which is up to 8 here. This log is rounded twice, together
+    with the sum of the softmax, and these roundings change the mean by up to 8 eps.
 
-    scvi-tools adds 1e-8 to means and dispersions; ours does not. The means here are near 1 and above: it is not seen.
+    scvi-tools adds 1e-8 to means and dispersions, and we add nothing. The means here are near 1 and above, so this
+    difference is too small to see.
     """
     tensors = batch(model)
     exact = {n: t.double() if t.is_floating_point() else t for n, t in tensors.items() if t is not None}
@@ -152,7 +156,8 @@ def assert_same_step(step, model, backend="auto", **loss_kwargs):
         assert getattr(ours[0], group).keys() == getattr(own[0], group).keys()
         for key in getattr(ours[0], group):
             assert_near(lambda losses, _, group=group, key=key: getattr(losses, group)[key])
-    # the biases before a batch norm have no gradient but rounding, which is that of the largest ones
+    # The bias before a batch norm has a gradient of 0. What remains are rounding errors of the size of the largest
+    # gradients.
     largest = max(g.abs().max() for g in own64[1].values() if g is not None)
     for name, gradient in ours[1].items():
         assert (gradient is None) == (own[1][name] is None), name
@@ -207,7 +212,7 @@ def test_a_cell_without_counts_of_which_scvi_makes_nan(step):
     losses, gradients = step(adapter.attach(model).module, tensors)
     assert any(g is not None and g.isnan().any() for g in own.values()), "scvi-tools has mended it: compare them"
     assert all(g is None or g.isfinite().all() for g in gradients.values())
-    assert losses.reconstruction_loss["reconstruction_loss"][1] < 1e-30  # no count, where none is expected
+    assert losses.reconstruction_loss["reconstruction_loss"][1] < 1e-30  # the counts are 0, and the mean is nearly 0
 
 
 @needs_scvi
@@ -233,7 +238,7 @@ def losses_of(model, training, seed=3):
 
 
 def state(module):
-    """Everything that hangs on a module, by its path."""
+    """All attributes, hooks and types of a module and its children, by path."""
     return {
         f"{path}.{key}": value
         for path, part in module.named_modules()
@@ -249,7 +254,7 @@ def test_detach_leaves_nothing():
     assert adapter.attach(adapter.attach(model)) is model
     model.module.load_state_dict(model.module.state_dict())
     changed = losses_of(model, training=True)
-    assert not torch.equal(changed[0], expected[0])  # else it was never on: the noise is ours
+    assert not torch.equal(changed[0], expected[0])  # our noise differs, so the adapter was really attached
     assert adapter.detach(model) is model
     model.module.load_state_dict(model.module.state_dict())
     assert type(model.module) is VAE and state(model.module) == before
@@ -296,7 +301,7 @@ def test_what_is_saved_or_copied_is_plain(tmp_path):
     for module in (loaded.module, copy.deepcopy(model.module), pickle.loads(pickle.dumps(model.module))):
         assert type(module) is VAE and not any("kernels" in name for name in module.__dict__)
         assert module.state_dict().keys() == model.module.state_dict().keys()
-    adapter.detach(model)  # a copy has taken nothing from the original
+    adapter.detach(model)  # the original is still attached: a copy takes nothing from it
 
 
 @needs_scvi
@@ -335,17 +340,18 @@ def test_training_calls_it_once_a_batch_and_validation_never(monkeypatch):
     )
     model = adapter.attach(build(cells(n=100)))
     train(model, max_epochs=2, train_size=0.64, check_val_every_n_epoch=1, plan_kwargs={"n_epochs_kl_warmup": 4})
-    assert [float(call["beta"]) for call in calls] == [0, 0, 0.25, 0.25]  # scvi-tools' warm-up
+    assert [float(call["beta"]) for call in calls] == [0, 0, 0.25, 0.25]  # the warm-up of scvi-tools
     calls.clear()
-    train(model, max_epochs=1)  # of a model in evaluation mode, where scvi-tools has left it
+    train(model, max_epochs=1)  # scvi-tools has left the model in evaluation mode
     assert len(calls) == 4
 
 
 @needs_scvi
 @pytest.mark.parametrize("data", ["simulated", "pbmc68k"])
 def test_held_out_elbo_is_that_of_scvi(data, one_thread, monkeypatch):
-    """Of two lots of trainings, by scvi-tools' own loss and by ours: Welch's t of the means, whose noise is that of
-    seeds within a lot. It is small beside what the training has gained, or there would be nothing to compare."""
+    """Models trained with our loss reach the same ELBO on held-out cells as models trained with scvi-tools' own loss.
+    Welch's t-test compares the two means; the noise is the spread over seeds. The spread must be small beside the gain
+    of the training, because otherwise the comparison would prove nothing."""
     if not (EXAMPLES / "scvi_elbo.py").exists():
         pytest.skip("the tests run without the source tree beside them: there is no examples/")
     pytest.importorskip("typer", reason="typer, which the example needs, is not installed")
@@ -360,7 +366,7 @@ def test_held_out_elbo_is_that_of_scvi(data, one_thread, monkeypatch):
 
 @pytest.fixture
 def one_thread():
-    """Matrices as small as these are no work for two, who wait for each other where the machine is busy."""
+    """The matrices are too small for two threads: on a busy machine the threads would only wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""The simulator of examples/splatter.py draws from the distributions that it names."""
+"""The simulator of examples/splatter.py draws from the distributions that its docstring names."""
 
 import importlib.util
 
@@ -15,7 +15,7 @@ spec = importlib.util.spec_from_file_location("splatter", PATH)
 splatter = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(splatter)
 
-# A wrong simulator gives p-values of 1e-10 and less. The seed is fixed: a right one passes always.
+# A wrong simulator gives p-values of 1e-10 and less. The seed is fixed, so a right simulator passes always.
 P = 1e-4
 
 
@@ -29,7 +29,7 @@ def test_a_count_is_negative_binomial_given_its_cell():
     counts = splatter.simulate(3000, 40, seed=0, dropout=None)
     x, nb = counts.x.toarray(), nbinom(counts)
     v = np.random.default_rng(1).random(x.shape)
-    u = nb.cdf(x - 1) + v * nb.pmf(x)  # uniform, if x is of this distribution, in all and for each gene
+    u = nb.cdf(x - 1) + v * nb.pmf(x)  # if x has this distribution, u is uniform, over all genes and for each gene
     assert stats.kstest(u.ravel(), "uniform").pvalue > P
     assert min(stats.kstest(of_gene, "uniform").pvalue for of_gene in u.T) > P / 40
 
@@ -38,11 +38,11 @@ def test_dropout_keeps_what_the_logistic_says():
     counts = splatter.simulate(4000, 40, seed=2, n_groups=1, library=(6.0, 0.0), dropout=1.0)
     mean, bcv = counts.means([0])[0], counts.bcv(counts.means([0]))[0]
     middle = (np.arange(20000)[:, None] + 0.5) / 20000
-    rate = stats.gamma(1 / bcv**2, scale=mean * bcv**2).ppf(middle)  # of the Poisson, which the dropout depends on
+    rate = stats.gamma(1 / bcv**2, scale=mean * bcv**2).ppf(middle)  # the Poisson's rate decides about the dropout
     kept = rate / (rate + np.e)
     first, second = (kept * rate).mean(axis=0), (kept * (rate + rate**2)).mean(axis=0)
     z = (counts.x.toarray().mean(axis=0) - first) / np.sqrt((second - first**2) / 4000)
-    common = first > 0.1  # where the mean of 4000 is near normal
+    common = first > 0.1  # here the mean of 4000 draws is nearly normal
     assert common.sum() > 20
     assert stats.chi2(common.sum()).sf((z[common] ** 2).sum()) > P
 
@@ -62,10 +62,10 @@ def test_genes():
     assert stats.binomtest(len(changes), counts.factors.size, 0.1).pvalue > P
     assert stats.binomtest((changes > 0).sum(), len(changes), 0.5).pvalue > P
     assert stats.kstest(abs(changes), stats.foldnorm(0.1 / 0.4, scale=0.4).cdf).pvalue > P
-    means = counts.shares / counts.factors  # of each group up to a constant
+    means = counts.shares / counts.factors  # the means of the genes, up to one constant for each group
     means /= means[:, :1]
     np.testing.assert_allclose(means, means[[0, 0, 0]])
-    # Outliers are tens of times the median: below it stands a half of the gamma's 0.95.
+    # An outlier is tens of times the median, so no outlier is below the median. The other 0.95 of the genes are gamma.
     levels = np.arange(1, 10) / 20
     ratio = np.quantile(means[0], levels) / stats.gamma(0.6).ppf(levels / 0.95)
     assert np.ptp(ratio) < 0.1 * ratio.mean()

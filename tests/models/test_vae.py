@@ -1,4 +1,4 @@
-"""The thin VAE: its loss is the objective of the contract, its shapes are right, its tensors are registered."""
+"""vk.VAE: its loss is the objective of the contract, its shapes are right, and its tensors are registered."""
 
 import copy
 import math
@@ -24,11 +24,11 @@ def images(n=7, shape=IMAGE):
 
 
 def reference(vae, x, z, beta=1.0, rec_weight=1.0):
-    """The objective in float64, by torch.distributions, given the sample that the loss has drawn."""
+    """The objective in float64 by torch.distributions, for the sample z that the loss has drawn."""
     mu, logvar = (t.double() for t in vae.encode(x))
     recon, x = vae.decode(z), x.double()
     if vae.likelihood == "bernoulli":
-        # The density continues between 0 and 1: x log p + (1 - x) log(1 - p).
+        # for x between 0 and 1 the term is x log p + (1 - x) log(1 - p)
         logp = x * nn.functional.logsigmoid(recon.double()) + (1 - x) * nn.functional.logsigmoid(-recon.double())
     else:
         loc, lv = recon if isinstance(recon, tuple) else (recon, 0.0 if vae.obs_logvar is None else vae.obs_logvar)
@@ -172,7 +172,7 @@ def test_an_autoregressive_decoder_is_given_x():
         got = vae.loss(x, return_terms=return_terms)
         torch.manual_seed(5)
         z = vk.reparameterize(*vae.encode(x))
-        loss = reference_of(vae, x / 255, z.sum(1, keepdim=True) + 2 * (x / 255))  # 2 * x would wrap around
+        loss = reference_of(vae, x / 255, z.sum(1, keepdim=True) + 2 * (x / 255))  # 2 * x of uint8 would overflow
         torch.testing.assert_close((got.loss if return_terms else got).double(), loss, rtol=1e-5, atol=1e-4)
     with pytest.raises(ValueError, match=r"x: got none, expected \[B, \.\.\.\] with autoregressive=True"):
         vae.sample(2)
@@ -181,7 +181,7 @@ def test_an_autoregressive_decoder_is_given_x():
 
 
 def reference_of(vae, x, recon):
-    """-ELBO of Bernoulli logits, by torch's own functions in float64."""
+    """-ELBO of Bernoulli logits by torch's own functions, in float64."""
     mu, logvar = (t.double() for t in vae.encode(x))
     posterior = torch.distributions.Normal(mu, (0.5 * logvar).exp())
     kl = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).sum(1)

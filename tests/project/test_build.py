@@ -1,4 +1,4 @@
-"""The build: what setup.py compiles, and what it does where something is missing."""
+"""The build: what setup.py compiles, and what it does when a tool is missing."""
 
 import ast
 import importlib.util
@@ -17,7 +17,7 @@ from places import ROOT
 
 @pytest.fixture(scope="module")
 def build():
-    """setup.py as a module: its flags and its list of units, without running setup()."""
+    """setup.py as a module, with its flags and its list of units. setup() does not run."""
     spec = importlib.util.spec_from_file_location("vae_kernels_setup", ROOT / "setup.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -26,13 +26,13 @@ def build():
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A copy of the source tree, with a space in its path and nothing built in it."""
+    """A copy of the source tree that has a space in its path, and nothing built in it."""
     ignore = shutil.ignore_patterns(".*", "build", "dist", "runs", "*.so", "*.egg-info", "__pycache__", "_C.reason.txt")
     return shutil.copytree(ROOT, tmp_path / "a checkout", ignore=ignore)
 
 
 def backend(hook, folder, **env):
-    """Run a build hook as pip does without isolation: (the process, the files it made)."""
+    """Runs a build hook as pip does without isolation, and gives (the process, the files that it made)."""
     out = folder.parent / "out"
     code = f"import setuptools.build_meta as b, sys; b.{hook}(sys.argv[1])"
     command = [sys.executable, "-c", code, str(out)]
@@ -48,7 +48,7 @@ def tool(name, *arguments):
 
 @pytest.fixture(scope="module")
 def avx512_objects(build):
-    """The objects in build/kernels, where ninja first compiles what is missing or older than its source."""
+    """The AVX-512 objects in build/kernels. ninja first compiles an object that is missing or older than its source."""
     if "avx512" not in build.ISAS:
         pytest.skip("not an x86-64 machine: there is nothing for AVX-512")
     cxx, error = build.find_cxx()
@@ -78,11 +78,12 @@ def test_no_flag_changes_results(build):
 
 
 def test_avx512_objects_hold_no_weak_symbol(avx512_objects):
-    """The linker keeps one copy of a weak symbol: were it this one, it would run on machines without AVX-512."""
+    """The linker keeps one copy of a weak symbol. If it kept the copy of an AVX-512 object, machines without AVX-512
+    would run that code and crash."""
     for path in avx512_objects:
         symbols = tool("nm", "-C", str(path)).splitlines()
-        # Nor may one likelihood's be taken for another's, which is named alike. DW.ref. is a pointer to data, kOpaque
-        # numbers: the same in every object.
+        # The symbols of two likelihoods have the same names, so a weak symbol of one could also replace that of
+        # another. DW.ref. (a pointer to data) and kOpaque (numbers) are the same in every object, so they may be weak.
         weak = [line for line in symbols if re.search(r" [WVu] (?!DW\.ref\.|vk::Real<\w+>::kOpaque$)", line)]
         assert not weak, f"{path.name}: {weak}"
         assert any(re.search(r" [tT] .*avx512::", line) for line in symbols), f"{path.name}: no kernel in it"

@@ -1,4 +1,5 @@
-"""The examples in docs/ run, as one script a page."""
+"""The examples in docs/ run, and the tables have the numbers of the committed results. The examples of a page are one
+script."""
 
 import csv
 import re
@@ -15,7 +16,7 @@ if not DOCS.is_dir():
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_examples_run(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # where they write
+    monkeypatch.chdir(tmp_path)  # the examples write files here
     path = DOCS / f"{page}.md"
     code = "\n".join(re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL))
     assert "vk." in code
@@ -40,7 +41,7 @@ def test_the_monitors_costs_are_those_of_the_results():
 
 
 def test_the_doctors_cases_are_those_of_the_results():
-    """Each line of the table, out of the committed results of examples/doctor_cases.py."""
+    """Each line of the doctor's table follows from the committed results of examples/doctor_cases.py."""
     with open(DOCS.parent / "bench/results/doctor/cases.csv") as file:
         rows = list(csv.DictReader(file))
     text = (DOCS / "doctor.md").read_text()

@@ -1,4 +1,4 @@
-"""Each example runs, for fewer steps, and learns."""
+"""Each example runs and learns, with fewer steps than by default."""
 
 import importlib
 import math
@@ -17,13 +17,13 @@ def example(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(EXAMPLES))
     monkeypatch.chdir(tmp_path)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # small matrices: threads wait for each other more than they compute
+    torch.set_num_threads(1)  # the matrices are small: two threads would wait for each other longer than they compute
     yield importlib.import_module
     torch.set_num_threads(threads)
 
 
 def of_blobs(example, scale=1):
-    """The pixels' values, and what they cost a model that knows the mean of each and no more: Bernoulli, in nats."""
+    """(the pixels, the Bernoulli nll in nats of a model that knows only the mean of each pixel)"""
     x = example("blobs").blobs(2000) / 255
     mean = x.mean(0)
     return x, torch.nn.functional.binary_cross_entropy(mean.expand_as(x), x, reduction="sum").item() / len(x)
@@ -33,7 +33,7 @@ def test_loop(example):
     _, known = of_blobs(example)
     lines = []
     terms = example("loop").train(200, log=lines.append)
-    assert (terms.nll + terms.kl).mean() < known  # -ELBO: it has learned more than the mean picture
+    assert (terms.nll + terms.kl).mean() < known  # -ELBO: the model has learned more than the mean picture
     assert len(lines) == 2 and "active latents" in lines[-1]
 
 
@@ -60,7 +60,7 @@ def test_lightning(example):
 
 @pytest.mark.full
 def test_doctor_cases(example):
-    """One epoch is enough for a collapse; the whole table, of 20, is bench/results/doctor/cases.csv."""
+    """One epoch is enough for a collapse. bench/results/doctor/cases.csv has the whole table, of 20 epochs."""
     cases = example("doctor_cases")
     stages = cases.judged("beta too high", seed=0, epochs=1)
     (made, _), (after, found) = stages
@@ -71,7 +71,7 @@ def test_doctor_cases(example):
 
 
 def test_the_powerful_decoder_reads_only_what_is_before(example):
-    """The gradient of each logit by x is 0 at that pixel and behind it."""
+    """The gradient of each logit by x is 0 at the pixel itself and at all later pixels."""
     torch.manual_seed(0)
     decoder, x = example("doctor_cases").Autoregressive((1, 3, 3), 2), torch.rand(1, 1, 3, 3)
     slopes = torch.autograd.functional.jacobian(lambda x: decoder(torch.zeros(1, 2), x).flatten(), x).reshape(9, 9)

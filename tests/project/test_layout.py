@@ -1,6 +1,7 @@
-"""A likelihood is two files and three lines, and nothing else names it. These tests say which piece is missing.
+"""A likelihood is two files and three lines, and no other file names it. These tests say which piece is missing.
 
-The tree is read, not imported, so that the check itself can be tried on copies of it with a piece removed.
+The check reads the files of the tree and imports nothing. So the tests can also run the check on copies of the tree in
+which a piece is removed.
 """
 
 import ast
@@ -33,7 +34,7 @@ if not (ROOT / "csrc").is_dir():
 
 
 def files(root, *places):
-    """Every source file at these places, relative to root, a folder's files included."""
+    """Every source file at these places, relative to root. A place is a file or a folder."""
     found = [root / place for place in places if (root / place).is_file()]
     found += [f for place in places for f in (root / place).rglob("*") if f.suffix in SOURCE]
     return sorted(f.relative_to(root).as_posix() for f in found)
@@ -61,14 +62,14 @@ def strings(expression):
 
 
 def cpp_list(root, name):
-    """The names of the likelihoods in this list of all.h."""
+    """The names of the likelihoods in a list of all.h."""
     body = re.search(rf"#define {name}\(X\)((?:.*\\\n)*.*)", (root / CPP_LIST).read_text())[1]
     return set(re.findall(r"\bX\((\w+)\)", body))
 
 
-# what the Python file of a likelihood defines
+# the names that the Python file of every likelihood defines
 SHARED = {"KIND", "PARAMETERS", "DEFAULTS", "SUPPORT", "nll", "mean"}
-# kind: the list in all.h, the list of oracles, what the Python file defines
+# kind: (the list in all.h, the list of oracles, the names that the Python file defines)
 KINDS = {
     "element": ("VK_LIKELIHOODS", "ORACLES", SHARED | {"triton_nll"}),
     "position": ("VK_POSITIONS", "LEVELS", SHARED | {"triton_value", "triton_softmax"}),
@@ -76,14 +77,14 @@ KINDS = {
 
 
 def kind_of(root, name):
-    """The KIND of a likelihood. Where its file does not say, the kind of the C++ list in which it stands."""
+    """The KIND of a likelihood. If its Python file does not define KIND, the C++ list that has its name decides."""
     stated = assigned(root / FORMULAS / f"{name}.py", "KIND")
     in_cpp = "position" if name in cpp_list(root, "VK_POSITIONS") else "element"
     return in_cpp if stated is None else stated.value
 
 
 def lists(root, kind):
-    """Where a likelihood of this kind must stand -> the names that stand there."""
+    """{place where a likelihood of this kind must stand: the names that stand there}"""
     cpp, oracles, _ = KINDS[kind]
     modules = {f.stem for f in (root / FORMULAS).glob("*.py") if defined(f) & {"PARAMETERS", "nll"}}
     headers = {f.stem for f in (root / HEADERS).glob("*.h") if re.search(r"\bnll\(", f.read_text())}
@@ -95,7 +96,7 @@ def lists(root, kind):
 
 
 def problems(root):
-    """What is missing or out of place in the tree, a sentence each."""
+    """The problems of the tree: one sentence for each piece that is missing or out of place."""
     found = []
     for kind, (_, _, needed) in KINDS.items():
         places = lists(root, kind)
@@ -113,7 +114,7 @@ def problems(root):
 
 
 def parts(root, name, needed):
-    """What the two files of a likelihood lack."""
+    """The pieces that the two files of a likelihood lack, in sentences."""
     module, header = root / FORMULAS / f"{name}.py", root / HEADERS / f"{name}.h"
     text = header.read_text() if header.exists() else ""
     found = [f"{FORMULAS}/{name}.py has no {part}" for part in sorted(needed - defined(module))]
@@ -134,7 +135,7 @@ def test_the_tree_is_whole():
 def test_the_tree_is_read_as_it_is_imported():
     assert all(names == set(LIKELIHOODS) for names in lists(ROOT, "element").values())
     assert all(names == set(POSITION) for names in lists(ROOT, "position").values())
-    assert len(files(ROOT, *NEUTRAL)) > 10  # else the search for names above has searched nothing
+    assert len(files(ROOT, *NEUTRAL)) > 10  # with no files, the search for names would find nothing
 
 
 def test_cpp_and_python_have_the_same_numbers_for_the_reductions():
@@ -143,7 +144,8 @@ def test_cpp_and_python_have_the_same_numbers_for_the_reductions():
 
 
 def test_only_the_dispatch_of_each_device_includes_the_list_of_likelihoods():
-    """Each other file that did would be compiled anew, for every instruction set, when a likelihood is added."""
+    """If another file included the list, a new likelihood would make ninja compile that file again, for every
+    instruction set."""
     including = [path for path in files(ROOT, "csrc") if '#include "formulas/all.h"' in (ROOT / path).read_text()]
     assert including == ["csrc/cpu/dispatch.cpp", "csrc/cuda/dispatch.cpp"]
 
@@ -158,7 +160,7 @@ def tree(tmp_path):
 
 
 def new_problems(tree):
-    """What is wrong with the copy and not with the tree itself, which has its own test."""
+    """The problems of the copy that the tree itself does not have. The tree itself has its own test."""
     return sorted(set(problems(tree)) - set(problems(ROOT)))
 
 
@@ -168,7 +170,7 @@ def edit(path, pattern, replacement):
     path.write_text(text)
 
 
-# what is removed: (file, pattern, what stands in its place) -> what is said
+# the removed piece: (file, pattern, replacement, the sentence that names the problem)
 REMOVED = {
     "python list": (PYTHON_LIST, r'^ *"{name}",\n', "", "{name} is missing in " + PYTHON_LIST),
     "c++ list": (CPP_LIST, r"X\({name}\)", "", "{name} is missing in " + CPP_LIST),

@@ -1,4 +1,5 @@
-"""Every import path of version 0.1 leads to what stands at the new path; and how the package is laid out."""
+"""Every import path of version 0.1 gives the module or the name at the new path, so old code and pickles work. The last
+tests check the layout of the package."""
 
 import ast
 import importlib
@@ -12,8 +13,8 @@ from places import ROOT, TESTS, child
 import vae_kernels as vk
 from vae_kernels.core.moved import MOVED
 
-# A module and the names of its own that it had in 0.1. Left out are the command, the kernels, ten helpers of other
-# modules that the redesign took away, and two names that the formulas had for Triton (CHANGELOG.md names them).
+# Each line has a module of version 0.1 and the names that it defined. The list leaves out the command, the kernels, ten
+# helpers that the redesign removed, and two names that the formulas had for Triton (CHANGELOG.md names them).
 NAMES = [line.split() for line in (TESTS / "project/names-0.1.txt").read_text().splitlines()]
 PACKAGE = ROOT / "vae_kernels"
 
@@ -29,12 +30,12 @@ def test_every_name_of_0_1(module, names):
             importlib.import_module(f"{module}.{name}")
 
 
-@pytest.mark.parametrize("old", [old for old in MOVED if old != "bench"])  # which has modules and no names
+@pytest.mark.parametrize("old", [old for old in MOVED if old != "bench"])  # bench has modules, but no names
 def test_an_old_path_gives_the_new_module_and_warns(old):
     if old == "scvi":
         pytest.importorskip("scvi")
     new = importlib.import_module(f"vae_kernels.{MOVED[old]}")
-    there = vars(sys.modules[f"vae_kernels.{old}"])  # what other tests imported by the old path has warned
+    there = vars(sys.modules[f"vae_kernels.{old}"])  # names that other tests used here have given their warning already
     name = next(n for n in vars(new) if not n.startswith("_") and n not in there)
     with pytest.warns(DeprecationWarning, match=rf"vae_kernels\.{old} has moved to {new.__name__}: .* version 0\.4"):
         assert getattr(importlib.import_module(f"vae_kernels.{old}"), name) is getattr(new, name)
@@ -57,7 +58,7 @@ assert len(said) == 2, said
     subprocess.run([sys.executable, "-c", code], check=True, env=child())
 
 
-@pytest.mark.full  # each program imports torch
+@pytest.mark.full  # slow, because each program imports torch
 @pytest.mark.parametrize("module", ["vae_kernels.bench", "vae_kernels.bench.gpu"])
 def test_a_program_at_an_old_path_runs(module):
     command = [sys.executable, "-m", module, "--help"]
@@ -117,7 +118,8 @@ def imports(module, path, modules):
 
 
 def test_imports_have_no_circle():
-    """A package of the tree and a module inside that imports from the package itself would be a circle too."""
+    """No two modules import each other, directly or through others. It would be a circle too if a package imported its
+    own module, and the module imported from the package."""
     paths = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in PACKAGE.rglob("*.py")}
     paths = {name.removesuffix(".__init__"): path for path, name in paths.items()}
     needs = {name: imports(name, path, set(paths)) for name, path in paths.items()}

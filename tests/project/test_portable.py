@@ -1,4 +1,5 @@
-"""The C++ of the CPU on another processor: compiled for 64-bit ARM, run in an emulator, compared with this one."""
+"""The C++ of the CPU on another processor: a program is compiled for 64-bit ARM and runs in an emulator. Its results
+are compared with those of this processor."""
 
 import shutil
 import subprocess
@@ -14,7 +15,8 @@ COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 
 @pytest.fixture(scope="module")
 def results(build, tmp_path_factory):  # noqa: F811
-    """What tests/cpp/portable.cpp prints on this processor and on the other: (name, what, type) and values, by line."""
+    """The lines that tests/cpp/portable.cpp prints on this processor and on the other. A line has (name, what, type)
+    and values."""
     for tool in (COMPILER, EMULATOR):
         if not shutil.which(tool):
             pytest.skip(f"no {tool} here (Debian: g++-aarch64-linux-gnu, qemu-user)")
@@ -52,8 +54,9 @@ def test_the_noise_has_the_same_bits(results):
 
 
 def test_values_and_gradients_differ_by_rounding(results, build):  # noqa: F811
-    """One processor fuses a * b + c, the other does not: each is within 4 units in the last place of the truth (that is
-    tested elsewhere), so that they are within 8 of each other; of the largest value of an array."""
+    """One processor fuses a * b + c, and the other does not. Other tests show that each result is within 4 units in the
+    last place of the truth, so the two results are within 8 units of each other. The unit is that of the largest value
+    of an array."""
     here, there = results
     assert {name for (name, *_), _ in here} >= {*build.likelihoods(), *build.likelihoods("position"), "kl", "sample"}
     for (name, ours), (other_name, theirs) in zip(here, there, strict=True):

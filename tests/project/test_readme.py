@@ -1,4 +1,4 @@
-"""The README says what is so: its example runs, its numbers are those of the committed results, its names exist."""
+"""The README tells the truth: its example runs, it has the numbers of the committed results, and its names exist."""
 
 import csv
 import re
@@ -21,13 +21,13 @@ if not README.exists():
 @pytest.mark.parametrize("page", ["README.md", "docs/likelihoods.md", "docs/priors.md"])
 def test_the_examples_run(page):
     names, text = {}, (ROOT / page).read_text()
-    for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):  # a page is read from its top
+    for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):  # a later example may use names of an earlier one
         exec(compile(code, page, "exec"), names)
     assert names
 
 
 def likelihood_pages():
-    """Where a likelihood and its parameters must be named -> {likelihood: the text about it}."""
+    """{place where a likelihood and its parameters must be named: {likelihood: the text about the likelihood}}"""
     page, docstring = (ROOT / "docs/likelihoods.md").read_text(), vk.fused_elbo.__doc__
     sections = re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
     rows = re.findall(r'^\| `"(\w+)"` \|(.*)$', README.read_text(), re.MULTILINE)
@@ -50,7 +50,7 @@ def test_every_likelihood_is_documented(name):
 
 @pytest.fixture
 def bench(monkeypatch):
-    """The modules that make pages from results, from this tree."""
+    """The modules of bench/ in this tree, which make the pages from the results."""
     monkeypatch.syspath_prepend(str(ROOT))
     for name in [name for name in sys.modules if name.partition(".")[0] == "bench"]:
         monkeypatch.delitem(sys.modules, name)
@@ -74,7 +74,8 @@ def test_the_figures_are_those_of_the_results(bench):
 
 
 def test_what_is_not_measured_is_said(bench):
-    """Where a suite has got a case since a file was measured, its "we lose 0" is not of that case."""
+    """A suite may have a case that is newer than a file of results. The page must say that this case was not measured,
+    because "we lose 0" does not count it."""
     columns = dict.fromkeys(results.COLUMNS, "")
     whole = [
         columns | {name: results.shown(getattr(case, name)) for name in results.CASE} | {"suite": suite}
@@ -100,7 +101,7 @@ def test_every_suite_is_shown(bench):
 
 
 def comparison(bench, eager, ours, again, other=None, compiled=None):
-    """A comparison of these medians; other: of another of our ways to write it."""
+    """A comparison with these medians in us. `other` is the median of a second way of ours to write the case."""
     shared = {"part": "objective", "model": "", "dims": 784, "batch": 128, "latents": 20, "likelihood": "bernoulli"}
     shared |= {
         "outputs": "1",
@@ -119,7 +120,7 @@ def comparison(bench, eager, ours, again, other=None, compiled=None):
 
 
 def test_where_we_lose_is_told(bench):
-    """Against the fastest rival; and what equal runs differ by is no victory and no defeat."""
+    """We are compared with the fastest rival. A difference no larger than between two equal runs is a tie."""
     won, lost, tie = ((200, 100), 50, 50), ((100, 300), 150, 150), ((100,), 101, 103)
     said = bench.losses.losses([comparison(bench, *times) for times in (won, lost, tie)])
     assert said.startswith("In 3 comparisons") and "we lose 1, and 1 are ties" in said
@@ -128,8 +129,8 @@ def test_where_we_lose_is_told(bench):
 
 
 def test_the_worst_loss_is_told_first(bench):
-    """Of every way to write a case, and against both kinds of rivals. A tie, however far, stands behind the losses; of
-    what nobody beats, the closest are shown."""
+    """The table has every way to write a case, against both kinds of rivals, and the worst loss is first. A tie comes
+    after the losses, however far from 1 its ratio is. The closest of the ways that no rival beats are shown too."""
     far_but_noise = comparison(bench, (100,), 400, 1700)
     bad, worse = comparison(bench, (100,), 150, 150), comparison(bench, (300,), 200, 200, other=400, compiled=100)
     won = [comparison(bench, (100 * i,), 10, 10) for i in range(2, 9)]
@@ -150,7 +151,8 @@ def test_a_loss_is_no_zero(bench):
 
 
 def test_the_slower_way_to_write_a_step(bench):
-    """Each case beside the best eager form and the best compiled one, and the geometric means of these ratios."""
+    """The table compares our slower way in each case with the best eager and the best compiled form, and has the
+    geometric means of these ratios."""
     found = [
         comparison(bench, (400,), 100, 100, other=200, compiled=600),
         comparison(bench, (1600,), 200, 200, other=100, compiled=600),

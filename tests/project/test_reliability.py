@@ -1,4 +1,5 @@
-"""docs/reliability.md has the numbers of the committed results, and every mutant that lives has its reason."""
+"""docs/reliability.md has the numbers of the committed results, and every mutant that changes no result has a
+reason."""
 
 import csv
 from collections import Counter
@@ -19,7 +20,7 @@ def rows(name):
 
 
 def summary():
-    """The lines of the table of mutants; what does not compile is none."""
+    """The lines of the table of mutants. A change that does not compile is not counted as a mutant."""
     counted = Counter((row["group"], row["outcome"]) for row in rows("mutants.csv"))
     groups = dict.fromkeys(row["group"] for row in rows("mutants.csv"))
     lines = []
@@ -38,7 +39,7 @@ def test_the_table_of_mutants_is_that_of_the_results():
 
 
 def test_nineteen_of_twenty_mutants_are_killed():
-    """Of those that change a result; the others are named, with the reason."""
+    """The tests kill 19 of 20 mutants that change a result. Each mutant that changes no result has a reason."""
     outcomes = Counter(row["outcome"] for row in rows("mutants.csv"))
     assert outcomes["killed"] >= 0.95 * (outcomes["killed"] + outcomes["survived"])
     assert all(row["reason"] for row in rows("mutants.csv") if row["outcome"] == "equivalent")
@@ -51,7 +52,7 @@ def test_the_inputs_of_fuzzing_are_those_of_the_results():
 
 
 def test_the_figures_of_reliability_are_those_of_the_long_runs():
-    """Each line of its table, and no other, out of the committed results of tests/soak."""
+    """The first table has exactly the lines that follow from the committed results of tests/soak."""
     table, seconds = record.rows()
     text = (ROOT / "docs/reliability.md").read_text()
     lines = [line for line in text.splitlines() if line.startswith("| ") and "`make soak-" in line]

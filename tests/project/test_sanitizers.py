@@ -1,6 +1,6 @@
-"""The C++ under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer, through the table of
-tests/cpp/sanitized.cpp; and each of them finds a fault that is planted. All likelihoods, a build for this processor,
-csrc/cuda and valgrind: python tests/support/sanitizers.py."""
+"""The C++ runs through the table of tests/cpp/sanitized.cpp under AddressSanitizer, UndefinedBehaviorSanitizer and
+ThreadSanitizer, which find nothing. Each sanitizer finds a fault that is planted. `python tests/support/sanitizers.py`
+runs all likelihoods, a build for this processor, csrc/cuda and valgrind."""
 
 import shutil
 
@@ -13,11 +13,11 @@ if not sanitizers.CSRC.is_dir():
 if not shutil.which(sanitizers.CXX[0]):
     pytest.skip(f"no C++ compiler ({sanitizers.CXX[0]}) to compile csrc with", allow_module_level=True)
 
-FEW = ("bernoulli", "zinb")  # one parameter and three, reals and counts; the others differ in their formula alone
-# a thread sanitizer slows down tenfold, and has nothing to find where one thread is enough
+FEW = ("bernoulli", "zinb")  # one parameter and three, reals and counts; other likelihoods differ only by their formula
+# ThreadSanitizer makes a program ten times slower, so it gets only the cases in which several threads work
 HOW = {"address": "all", "thread": "few"}
 
-# name -> sanitizer, file, what stands there, the fault in its place, what is said of it
+# name: (sanitizer, file, the right code, the fault that replaces it, the words of the report)
 FAULTS = {
     "a read past the end": (
         *("address", "cpu/elbo.cpp", "for (int64_t t = 0; t < tasks; ++t)", "for (int64_t t = 0; t <= tasks; ++t)"),
@@ -45,7 +45,7 @@ FAULTS = {
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Where each sanitizer's program without a fault was built, and what it said."""
+    """For each sanitizer: the folder of its program without a fault, and the program's output."""
     built = {}
 
     def folder(sanitizer):

@@ -1,5 +1,6 @@
-"""csrc/torch_abi.h declares torch's C functions by hand: here torch's own headers check it. And the library that was
-built asks nothing else of the outside: every symbol is one of those, or a versioned one of libc and libstdc++."""
+"""csrc/torch_abi.h declares torch's C functions by hand; here torch's own headers check these declarations. The built
+library may import these functions, and versioned symbols of libc and libstdc++, and nothing else. So one library works
+with every torch."""
 
 import importlib.util
 import os
@@ -16,14 +17,14 @@ from torch.torch_version import TorchVersion
 
 HEADER = CSRC / "torch_abi.h"
 TORCH_INCLUDE = Path(torch.__file__).parent / "include"
-# USE_CUDA shows the declarations for CUDA as well: no CUDA header is needed for them.
+# With USE_CUDA torch's header also declares the functions for CUDA; these declarations need no CUDA header.
 TORCH = '#define USE_CUDA\n#include "torch/csrc/stable/c/shim.h"\n'
-# The oldest torch that we support: its header shows no function that only newer ones have.
+# With the oldest torch that we support as the target, torch's header hides functions that only newer versions have.
 OLDEST = "#define TORCH_TARGET_VERSION 0x020a000000000000\n"
 
 
 def compile_with_torch(source, target=OLDEST):
-    """What the compiler says about torch's header followed by this source: empty if it is content."""
+    """The compiler's errors about torch's header followed by this source. The text is empty if there are none."""
     cxx = shlex.split(os.environ.get("CXX", "g++"))
     if not shutil.which(cxx[0]):
         pytest.skip(f"no C++ compiler ({cxx[0]}) to check csrc/torch_abi.h with")
@@ -40,7 +41,7 @@ def declarations():
 
 @pytest.mark.parametrize("target", [OLDEST, ""], ids=["oldest", "installed"])
 def test_declarations_agree_with_torch(target):
-    # The block alone would do; the whole header shows that the rest of it compiles as well.
+    # The block of declarations would be enough; the whole header shows that the rest compiles too.
     source = f'#include "{HEADER}"\n#include "{HEADER.with_name("torch_library.h")}"\n'
     assert compile_with_torch(source, target) == ""
 
@@ -50,14 +51,15 @@ def addresses(names):
 
 
 def test_every_function_is_in_torch():
-    """A name that torch lacks would conflict with nothing, and be missed above. Only a weak one may be missing in the
-    oldest torch, where it is null."""
+    """Every function that we declare exists in torch. The test above cannot see a function that torch lacks, because
+    its declaration conflicts with nothing. Only a weak function may be missing in the oldest torch; there its address
+    is null."""
     function = r"\b((?:aoti_)?torch_\w+)\("
     names = re.findall(function, declarations())
     weak = re.findall(r"__attribute__\(\(weak\)\)\s+AOTITorchError\s+" + function, declarations())
     assert len(names) > 30 and set(weak) < set(names)
     assert compile_with_torch(addresses(n for n in names if n not in weak)) == ""
-    if TorchVersion(torch.__version__) >= (2, 11):  # the newest of the weak ones is of torch 2.11
+    if TorchVersion(torch.__version__) >= (2, 11):  # torch 2.11 has all weak functions
         assert compile_with_torch(addresses(weak), target="") == ""
 
 
@@ -79,10 +81,10 @@ def test_a_wrong_declaration_is_rejected(right, wrong):
     assert re.search("conflicting|ambiguating|differ|redefinition", message), message
 
 
-# ---------------------------------------------------------------- what the library asks of the outside
+# ---------------------------------------------------------------- the imports of the library
 
 LIBRARY = Path(importlib.util.find_spec("vae_kernels").origin).parent / "_C.so"
-# Those of a C++ program, and torch; and what the start files of every library may use, and do without
+# NEEDED: the libraries of every C++ program, and torch. OPTIONAL: symbols that start files use if they are present.
 NEEDED = r"lib(torch|stdc\+\+|m|gcc_s|c|pthread|dl|rt)\.so(\.\d+)?|ld-linux.*"
 OPTIONAL = {"__gmon_start__", "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable"}
 VERSIONED = r".+@(GLIBC|GLIBCXX|CXXABI|GCC)_[\d.]+"
@@ -97,7 +99,7 @@ def tool(name, *arguments):
 
 
 def strangers(symbols, declared):
-    """Those of `nm -D --undefined-only` that are neither torch's, nor libc's or libstdc++'s."""
+    """The symbols in the output of `nm -D --undefined-only` that neither torch nor libc nor libstdc++ has."""
     names = [line.split()[-1] for line in symbols.splitlines()]
     assert len(names) > 30
     return [n for n in names if n not in declared | OPTIONAL and not re.fullmatch(VERSIONED, n)]
@@ -107,7 +109,7 @@ def test_every_symbol_is_of_the_stable_abi_or_of_libc():
     declared = set(re.findall(r"\b((?:aoti_)?torch_\w+)\(", declarations()))
     symbols = tool("nm", "-D", "--undefined-only")
     assert strangers(symbols, declared) == []
-    # the check sees what it looks for
+    # the check finds a symbol that is not declared
     assert strangers(symbols, declared - {"torch_parallel_for"}) == ["torch_parallel_for"]
     assert strangers(symbols + " U _ZN2at6Tensor3sumEv\n U PyList_New\n", declared) == [
         "_ZN2at6Tensor3sumEv",
@@ -118,6 +120,6 @@ def test_every_symbol_is_of_the_stable_abi_or_of_libc():
 def test_it_needs_no_other_library_and_exports_nothing_of_its_own():
     needed = re.findall(r"NEEDED.*\[(.*)\]", tool("readelf", "-d"))
     assert "libtorch.so" in needed and [n for n in needed if not re.fullmatch(NEEDED, n)] == []
-    # templates of the standard library, of which any copy will do
+    # only templates of the standard library are exported: all copies of a template are equal, so any copy may be used
     exported = tool("nm", "-DC", "--defined-only").splitlines()
     assert [line for line in exported if not re.match(r"\w+ [WVu] (std::|.* std::)", line)] == []

@@ -1,4 +1,4 @@
-"""Mixed and low precision: autocast, GradScaler, networks of bfloat16 and float16 alone."""
+"""Mixed and low precision: autocast, GradScaler, and networks that are entirely bfloat16 or float16."""
 
 import pytest
 import torch
@@ -11,7 +11,8 @@ HALVES = [torch.bfloat16, torch.float16]
 
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 def test_autocast(backend, dtype):
-    """A network under autocast puts out 16 bits; the loss of it is float32, and so is the gradient of its weights."""
+    """A network under autocast puts out numbers of 16 bits. The loss is float32, and so is the gradient of the
+    weights."""
     torch.manual_seed(0)
     net, x = torch.nn.Linear(6, 37), torch.rand(B, 37)
     mu, logvar = torch.randn(2, B, 6).unbind()
@@ -19,7 +20,7 @@ def test_autocast(backend, dtype):
         recon = net(mu)
         loss = elbo(recon, mu, logvar, x, backend=backend)
     assert recon.dtype == dtype and loss.dtype == torch.float32
-    assert torch.equal(loss, elbo(recon, mu, logvar, x, backend=backend))  # autocast changes nothing of ours
+    assert torch.equal(loss, elbo(recon, mu, logvar, x, backend=backend))  # autocast does not change our loss
     recon.retain_grad()
     loss.backward()
     assert recon.grad.dtype == dtype and net.weight.grad.dtype == torch.float32
@@ -27,7 +28,8 @@ def test_autocast(backend, dtype):
 
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 def test_a_step_with_grad_scaler_is_the_step_without(backend, dtype):
-    """The scale, a power of two, goes in with the loss and comes off again before the optimizer."""
+    """GradScaler multiplies the loss by a power of two, and divides the gradients by it before the step. So the weights
+    after the step are the same as without a scale."""
     x, h = torch.rand(B, 37), torch.randn(B, 6)
     weights = []
     for scale in (1.0, 2.0**10):
@@ -41,15 +43,17 @@ def test_a_step_with_grad_scaler_is_the_step_without(backend, dtype):
         scaler.update()
         assert scaler.get_scale() == scale  # nothing was inf
         weights.append(net.weight.detach())
-    # float16 holds a small gradient to 2^-24 at scale 1: B of them, times h, times lr
+    # at scale 1, float16 rounds a small gradient to 2^-24; a weight sums B gradients times h, and the step multiplies
+    # by lr
     bound = B * 2.0**-24 * h.abs().max() * 0.1 if dtype == torch.float16 else 0.0
     torch.testing.assert_close(*weights, rtol=torch.finfo(torch.float32).eps * 4, atol=float(bound))
 
 
 def test_an_overflow_is_inf_and_the_scaler_sees_it(backend):
-    """A gradient beyond 65504 is inf, of its sign, and the others are what they are; the step is left out."""
+    """A gradient beyond 65504 is inf with the right sign, and the other gradients are right. GradScaler sees the inf
+    and skips the step."""
     recon = torch.zeros(2, 3, dtype=torch.float16)
-    recon[0, 0] = 20.0  # against x = 1: a gradient of -2e-9, times 2^20: as good as 0, and not NaN
+    recon[0, 0] = 20.0  # with x = 1 the gradient is -2e-9; even times 2^20 it is nearly 0, and it must not be NaN
     recon.requires_grad_()
     x = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.5]])
     (vk.nll(recon, x, reduction="sum", backend=backend) * 2.0**20).backward()
@@ -69,7 +73,8 @@ def test_an_overflow_is_inf_and_the_scaler_sees_it(backend):
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_a_network_of_16_bits_alone(backend, dtype, likelihood):
-    """model.to(dtype): the loss is float32, a gradient has its parameter's dtype, and a few steps lower the loss."""
+    """After model.to(dtype) the loss is float32, each gradient has the dtype of its parameter, and a few steps lower
+    the loss."""
     torch.manual_seed(0)
     observation = {"obs_logvar": torch.nn.Parameter(torch.zeros(()))} if likelihood == "gaussian" else {}
     vae = vk.mlp_vae((12,), 2, (16,), likelihood, backend=backend, **observation).to(dtype)
@@ -90,7 +95,8 @@ def test_a_network_of_16_bits_alone(backend, dtype, likelihood):
 @compiled
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 def test_the_loss_is_computed_in_float32(dtype):
-    """2^20 elements whose sum a 16-bit sum would not hold, and whose values it would round to 3 digits."""
+    """The sum of 2^20 elements is right to float32. A sum in 16 bits would overflow or stop growing, and its terms
+    would be rounded to 3 digits."""
     recon = torch.full((1, 1 << 20), 0.25, dtype=dtype)
     loss = elbo(recon, torch.zeros(1, 1), torch.zeros(1, 1), torch.ones(1, 1 << 20), backend="cpu")
     truth = torch.nn.functional.softplus(torch.tensor(-0.25, dtype=torch.float64)) * (1 << 20)

@@ -1,4 +1,5 @@
-"""The backward pass of every backend: repeatable, right under any incoming gradient, and no more than was asked for."""
+"""The backward pass of every backend can be repeated, is right for every incoming gradient, and computes only the
+gradients that are needed."""
 
 import pytest
 import torch
@@ -21,13 +22,14 @@ def test_two_backward_passes_with_different_incoming_gradients(backend, inputs, 
         grads = torch.autograd.grad(loss, inputs[:3], torch.full_like(loss, weight), retain_graph=True)
         assert_grads(grads, exact(inputs, weight / scale))
         for g in grads:
-            g.fill_(float("nan"))  # the caller's own: whatever is done to it, the next pass is right
+            g.fill_(float("nan"))  # the gradient belongs to the caller: a change must not disturb the next pass
     assert_grads(torch.autograd.grad(loss, inputs[:3], torch.full_like(loss, 2.0)), exact(inputs, 2 / scale))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_the_sum_over_a_broadcast_parameter_of_16_bits_is_rounded_once(backend, dtype):
-    """Terms of either sign, whose sum is a hundredth of one of them."""
+    """A broadcast parameter of 16 bits sums the gradients of many elements. These terms have both signs, and their sum
+    is a hundredth of one term, so rounding each term to 16 bits would spoil the sum."""
     given = [1.28, -1.95, 0.4], [[[1.3, 0.4]] * 3, [[0.9, 1.12]] * 3], [0.69], [[0.01], [0.02], [0.0]]
     found = {}
     for to, who in ((dtype, backend), (torch.float64, "torch")):
@@ -82,26 +84,27 @@ def test_two_losses_in_one_graph(backend, inputs):
 @pytest.mark.parametrize("weight", [65536.0, 1 / 3, 0.0, -1.0])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_scaled_losses(backend, dtype, weight):
-    """As torch.amp.GradScaler does it. Gradients have the dtype of their inputs, and its accuracy: as for torch's own
-    operations, that of the storage; for float16 the scale keeps small ones from underflow."""
+    """torch.amp.GradScaler multiplies the loss by a scale. Each gradient has the dtype of its input, and the accuracy
+    of that dtype, as in torch's own operations. For float16 the scale keeps small gradients from underflow."""
     inputs = draw(dtype)
     (elbo(*inputs, backend=backend) * weight).backward()
     grads = [t.grad for t in inputs[:3]]
     assert [g.dtype for g in grads] == [dtype] * 3
-    # rounded once when stored and once more when rescaled; subnormal float16 has a fixed spacing
+    # a gradient is rounded once when it is stored and once when it is rescaled; subnormal float16 has a fixed spacing
     info = torch.finfo(dtype)
     rtol = 2 * info.eps if dtype in (torch.bfloat16, torch.float16) else 8 * info.eps
     for grad, expected in zip(grads, exact(inputs, weight / B), strict=True):
         error = (grad.double() - expected).abs()
-        # what cancels in sigmoid(l) - x and e^logvar - 1 has the compute type's eps of the larger
+        # terms cancel in sigmoid(l) - x and in e^logvar - 1: the error is eps of the compute type, times the larger
+        # term
         compute = torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps
         bound = rtol * expected.abs() + 8 * compute * abs(weight) / B + info.smallest_normal * info.eps
         assert (error <= bound).all()
 
 
 def test_a_gradient_that_float16_could_not_hold_unscaled(backend):
-    """The smallest float16 is 2^-24. This gradient is 2^-30 and comes back at 2^-10, under a scale of 2^20: so it was
-    never stored without the scale."""
+    """The smallest positive float16 is 2^-24. This gradient is 2^-30, and 2^-10 under a scale of 2^20. The result is
+    2^-10, so the kernel never stored the gradient without the scale."""
     recon = torch.zeros(1 << 14, 1, dtype=torch.float16, requires_grad=True)
     x = torch.full((1 << 14, 1), 0.5 - 2.0**-16)
     (vk.nll(recon, x, reduction="mean", backend=backend) * 2.0**20).backward()
@@ -139,7 +142,7 @@ def test_layouts_of_the_incoming_gradient(backend, inputs, form):
 
 # --- mu and logvar in one tensor
 
-PACKED = [(5, 6), (3, 8, 2, 3), (1, 2), (130, 14), (2, 4100), (0, 4)]  # a tile of many rows, a part of one, ...
+PACKED = [(5, 6), (3, 8, 2, 3), (1, 2), (130, 14), (2, 4100), (0, 4)]  # a tile may have many rows or a part of a row
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
@@ -159,7 +162,7 @@ def test_moments_are_their_halves(backend, shape, dtype):
 
 
 def test_moments_that_are_no_run_of_memory(backend):
-    """channels_last, rows apart, expanded: read in the order of their dimensions, and the gradient comes back in it."""
+    """Moments in channels_last, with gaps between rows, or expanded give the same gradient as contiguous moments."""
     both = torch.randn(3, 8, 2, 5)
     forms = both.contiguous(memory_format=torch.channels_last), torch.cat([both, both], 1)[:, :8]
     (expected,) = _moments_gradient(both, backend)
@@ -179,7 +182,8 @@ def _moments_gradient(both, backend, leaf=None):
 
 @compiled
 def test_moments_get_one_gradient_from_one_kernel():
-    """No node of a chunk stands between the encoder and the sample, also where only the prior is to be learned."""
+    """The graph has no node of torch.chunk between the encoder and the sample, so one kernel writes one gradient. The
+    gradient of the prior is right too when the moments need no gradient."""
     both, prior = torch.randn(3, 8, requires_grad=True), [torch.randn(4, requires_grad=True) for _ in range(2)]
     z, kl = vk.sample_kl(both, backend="cpu")
     assert [type(node).__name__ for node, _ in z.grad_fn.next_functions if node] == ["AccumulateGrad"]
@@ -222,7 +226,8 @@ def test_no_gradient_that_nobody_asked_for(inputs, wanted, reduction, monkeypatc
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_sample_alone_gives_its_prior_no_gradient(backend, dtype):
-    """Nor what the kernel's buffers last held: the first pass leaves values in them."""
+    """If only z is used, the gradient of the prior is 0. It must not be what the kernel's buffers held before: the
+    first pass leaves values in these buffers."""
     mu, logvar, m, v = (torch.randn(B, 600, dtype=dtype, requires_grad=True) for _ in range(4))
     vk.sample_kl(mu, logvar, prior=(m, v), backend=backend)[1].sum().backward()
     z, _ = vk.sample_kl(mu, logvar, prior=(m, v), backend=backend)
@@ -243,7 +248,7 @@ def test_no_gradient_of_the_sample_that_nobody_asked_for(inputs, monkeypatch):
 
 
 def test_nll_and_kl_carry_no_gradient_of_their_own(backend, inputs):
-    """A term is detached, and the loss's gradient is not disturbed by its use."""
+    """The terms are detached: using them must not change the gradient of the loss."""
     terms = elbo(*inputs, return_terms=True, backend=backend)
     (terms.loss + terms.nll.sum() + terms.kl.sum() + terms.kl_per_dim.sum()).backward()
     assert_grads([t.grad for t in inputs[:3]], exact(inputs, 1 / B))
@@ -261,7 +266,7 @@ class NoGradient(torch.autograd.Function):
 
 @pytest.mark.parametrize("create_graph", [False, True])
 def test_no_incoming_gradient(backend, inputs, create_graph):
-    """A function between us and the loss may give None for its input: that is a gradient of 0."""
+    """A function between our result and the loss may return None as its gradient. None means a gradient of 0."""
     _, mu, logvar, _ = inputs
     z, kl = vk.sample_kl(mu, logvar, backend=backend)
     for result in (z, kl, elbo(*inputs, backend=backend)):
@@ -279,8 +284,9 @@ def change(t):
 @pytest.mark.parametrize("which", [0, 1, 3])
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_in_place_changes_before_the_backward_pass(inputs, which, reduction):
-    """A scalar loss had its gradient computed with its value: a change afterwards is harmless. For a loss a sample the
-    inputs are read again, and autograd says that they were changed."""
+    """The gradient of a scalar loss was computed together with its value, so a later change of an input does no harm.
+    For a loss of each sample, the backward pass reads the inputs again, and autograd must say that they were
+    changed."""
     expected = exact(inputs, 1 / B)
     loss = elbo(*inputs, reduction=reduction, backend="cpu").sum()
     change(inputs[which])
@@ -293,7 +299,8 @@ def test_in_place_changes_before_the_backward_pass(inputs, which, reduction):
 
 @compiled
 def test_in_place_changes_where_the_gradient_is_computed_again(inputs):
-    """The reference is taken for a second derivative, and the sample's noise is drawn again: both read the inputs."""
+    """A second derivative runs the reference, and the backward pass of a sample draws the noise again. Both read the
+    inputs again, so autograd must refuse inputs that were changed."""
     _, mu, logvar, _ = inputs
     loss = elbo(*inputs, backend="cpu")
     z, _ = vk.sample_kl(mu, logvar, backend="cpu")

@@ -1,4 +1,5 @@
-"""docs/citizen.md says what is so: it names tests that exist and the backends that they take, and no cell is empty."""
+"""docs/citizen.md tells the truth: the tests that it names exist, they run with the backends that it names, and no cell
+is empty."""
 
 import ast
 import functools
@@ -13,12 +14,12 @@ if not PAGE.exists():
     pytest.skip("the tests run without the source tree beside them: there is no docs/", allow_module_level=True)
 
 COLUMNS = ["feature", "test", "torch", "cpu", "triton", "on a GPU"]
-# Files whose every test runs with these, by a fixture for all
+# In these files a fixture makes every test run with these backends.
 BY_FILE = {"test_compile.py": {"cpu", "triton"}, "test_gpu.py": {"on a GPU"}}
 
 
 def table(text):
-    """The rows, as {column: cell}."""
+    """The rows of the table; each row is {column: cell}."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[0] == COLUMNS
@@ -28,7 +29,7 @@ def table(text):
 
 @functools.cache
 def functions(file):
-    """{name: the names of its arguments} of a file of tests."""
+    """{name of a test: the names of its arguments} for a file of tests."""
     path = next(TESTS.rglob(file), TESTS / file)
     tree = ast.parse(path.read_text()) if path.exists() else ast.Module([], [])
     return {node.name: {a.arg for a in node.args.args} for node in tree.body if isinstance(node, ast.FunctionDef)}
@@ -65,7 +66,7 @@ def test_the_table_is_what_the_tests_are():
 def test_every_check_of_ranks_has_a_row():
     text = PAGE.read_text()
     missing = [name for name in functions("ranks.py") if name.startswith("check_") and f"ranks.py::{name} " not in text]
-    assert missing == ["check_train_resumes"]  # a part of test_ranks.py::test_two_ranks_go_on_as_one_would
+    assert missing == ["check_train_resumes"]  # belongs to the row of test_ranks.py::test_two_ranks_go_on_as_one_would
 
 
 HOOKS = "| test_transforms.py::test_hooks | yes"

@@ -1,4 +1,5 @@
-"""The public functions under torch.compile and torch.export: one graph, no recompilation, the numbers of eager mode."""
+"""The public functions under torch.compile and torch.export: each gives one graph, is not compiled again, and has the
+numbers of eager mode."""
 
 import itertools
 import os
@@ -10,7 +11,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import vae_kernels as vk
 
-WHO = {"backend": "auto"}  # for the calls below
+WHO = {"backend": "auto"}  # the backend of the calls below
 
 
 @pytest.fixture(autouse=True, params=[name for name in ("cpu", "triton") if name in BACKENDS] or ["torch"])
@@ -21,7 +22,7 @@ def fresh(request):
 
 
 def counted(f, backend="aot_eager", **options):
-    """f compiled whole, and the counter of its graphs."""
+    """(f, compiled as one graph; the counter of graphs)"""
     counter = CompileCounterWithBackend(backend)
     return torch.compile(f, fullgraph=True, backend=counter, **options), counter
 
@@ -61,7 +62,7 @@ def batch(n=4, order=None, dtype=torch.float32):
 
 
 def outcome(f, inputs):
-    """The value and gradients of f for one seed."""
+    """The value and the gradients of f with a fixed seed."""
     torch.manual_seed(5)
     loss = f(*inputs)
     loss = getattr(loss, "loss", loss)
@@ -69,13 +70,14 @@ def outcome(f, inputs):
 
 
 def same(ours, eager):
-    """Equal, but for the rounding of what the compiler fuses around our ops: torch's own tolerances."""
+    """Equal within torch's own tolerances: the compiler fuses operations around our ops, and these round
+    differently."""
     for a, b in zip(ours, eager, strict=True):
         torch.testing.assert_close(a, b)
         assert a.stride() == b.stride()
 
 
-# inductor takes seconds a graph
+# Inductor takes seconds for each graph, so its cases run in the full tier only.
 ONE_GRAPH = [*itertools.product([two_calls, one_call, gaussian], [None, channels_last], ["aot_eager"])]
 ONE_GRAPH += [
     pytest.param(f, order, "inductor", marks=pytest.mark.full)
@@ -101,7 +103,7 @@ def test_half_precision(dtype):
 @pytest.mark.parametrize("prior", [False, True])
 @pytest.mark.parametrize("f", [two_calls, one_call, gaussian])
 def test_without_gradients(f, prior):
-    """As a validation step is compiled."""
+    """A validation step is compiled without gradients, also as one graph."""
     recon, x, mu, logvar = batch()
 
     def g(recon, x, mu, logvar):
@@ -120,7 +122,7 @@ def test_without_gradients(f, prior):
 
 
 def test_noise_bits():
-    """Each call of a compiled function draws anew, what eager mode draws."""
+    """Each call of a compiled function draws new noise, with the bits that eager mode draws."""
     f = lambda mu, logvar: vk.sample_kl(mu, logvar, n_samples=2, **WHO)[0]  # noqa: E731
     step, _ = counted(f)
     mu, logvar = torch.randn(2, 4, 6).unbind()
@@ -139,7 +141,7 @@ def test_noise_bits():
 def test_a_dynamic_batch_is_compiled_once(f, order):
     step, counter = counted(f, dynamic=True)
     graphs = set()
-    for n in (7, 11, 64):  # none is the size of another dimension, which would be taken for the same
+    for n in (7, 11, 64):  # no other dimension has these sizes: torch would take the two for one
         inputs = batch(n, order)
         same(outcome(step, inputs), outcome(f, inputs))
         graphs.add(counter.frame_count)
@@ -148,7 +150,8 @@ def test_a_dynamic_batch_is_compiled_once(f, order):
 
 @pytest.mark.full("triton")
 def test_a_batch_that_changes_is_compiled_twice_at_most():
-    """As users have it, with the smaller last batch of an epoch: static first, then dynamic for all."""
+    """A user's last batch of an epoch is smaller. torch compiles for the first size, and then once more for all
+    sizes."""
     step, counter = counted(two_calls)
     for n in (64, 64, 17, 64, 23):
         step(*batch(n))
@@ -167,7 +170,8 @@ def test_a_weight_on_the_device_is_compiled_once():
 
 
 def test_a_thousand_betas_are_compiled_once():
-    """Annealing, as one writes it: a new 0-d tensor each step. The loss is a line in beta."""
+    """Annealing with a new 0-d tensor in each step must not compile again. The losses are right: the loss is linear in
+    beta."""
 
     def f(recon, x, mu, logvar, beta):
         return vk.fused_elbo(recon, x, mu, logvar, beta=beta, **WHO)
@@ -183,8 +187,8 @@ def test_a_thousand_betas_are_compiled_once():
 
 @pytest.mark.full("triton")
 def test_train_and_eval_in_turns_are_compiled_once_each():
-    """A network has its own two modes, which torch compiles apart. Nothing is compiled anew for the last, smaller batch
-    of an epoch, nor when a mode comes again."""
+    """torch compiles a network once for training and once for evaluation. Nothing is compiled again for a smaller last
+    batch of an epoch, or when a mode comes back."""
     vae = vk.mlp_vae((5,), 2, (3,), **WHO)
     step, counter = counted(vae, dynamic=True)
     compiled = {}
@@ -204,7 +208,8 @@ def test_train_and_eval_in_turns_are_compiled_once_each():
 
 
 def test_shards_are_compiled_once():
-    """Where a rank's samples begin changes with the batch; the noise has the bits of eager mode and of one process."""
+    """The first sample of a rank changes from batch to batch, and must not compile again. The noise has the bits of
+    eager mode and of one process."""
 
     def f(mu, logvar, first, total):
         return vk.sample_kl(mu, logvar, shard=(first, total), **WHO)[0]
@@ -221,7 +226,7 @@ def test_shards_are_compiled_once():
 
 
 def test_incoming_gradients():
-    """The compiled backward pass multiplies by the incoming gradient, and can be taken twice."""
+    """The compiled backward pass multiplies by the incoming gradient, and can run twice."""
     step, _ = counted(two_calls)
     inputs = batch()
     torch.manual_seed(5)
@@ -300,8 +305,8 @@ def test_export_of_a_whole_loss_draws_as_eager_mode_does():
 
 @pytest.mark.skipif("VAE_KERNELS_SLOW" not in os.environ, reason="compiles C++ for a minute: VAE_KERNELS_SLOW=1")
 def test_aot_inductor():
-    """The objective in a shared library without Python. Not the sample: torch 2.13 hands the empty list of a prior that
-    there is not to an op of ours as None ("Expected GenericList but got None")."""
+    """AOTInductor makes a shared library without Python of the objective. This does not work for the sample: torch 2.13
+    passes the empty list (no prior) to our op as None ("Expected GenericList but got None")."""
     if WHO["backend"] != "cpu":
         pytest.skip("one backend is enough, for a minute")
     step, x = Step(), torch.rand(5, 8)

@@ -1,4 +1,4 @@
-"""weight and latent_weight beside the rest of PyTorch: compilers, autocast, torch.func, forward mode."""
+"""weight and latent_weight with the rest of PyTorch: compilers, autocast, torch.func, forward mode."""
 
 import pytest
 import torch
@@ -32,11 +32,11 @@ def fresh():
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.float32], ids=str)
 def test_another_mask_compiles_nothing(backend, dtype):
-    """One graph for all batches and all masks, with the numbers of eager mode."""
+    """One graph serves all batches and all masks, and has the numbers of eager mode."""
     f = lambda *tensors: masked(*tensors, backend)  # noqa: E731
     step, counter = counted(f, dynamic=True)
     graphs = set()
-    for n in (9, 11, 64, 64):  # none is the size of another dimension
+    for n in (9, 11, 64, 64):  # no other dimension has these sizes
         inputs = batch(n, dtype)
         same(outcome(step, inputs), outcome(f, inputs))
         graphs.add(counter.frame_count)
@@ -56,7 +56,8 @@ def test_inductor(backend):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_autocast_leaves_a_weight_alone(backend, dtype):
-    """The weight keeps its bits, and the loss its dtype. 1/3 has other bits in 16 bits."""
+    """Autocast must not round the weight, and the loss keeps its dtype. A weight of 1/3 rounded to 16 bits would change
+    the loss."""
     recon, mu, logvar, x = (t.detach().float() for t in draw())
     weights = {"weight": torch.full((B, 1), 1 / 3), "latent_weight": torch.tensor(1 / 3, dtype=torch.float64)}
     plain = elbo(recon, mu, logvar, x, backend=backend, **weights)
@@ -70,7 +71,8 @@ def poisoned(t, keep):
 
 
 def test_torch_func_and_forward_mode():
-    """torch.where on the inputs and on the result: no NaN reaches a derivative of any kind."""
+    """The inputs are NaN where the weight is 0. The formulas use torch.where on the inputs and on the result, so no NaN
+    reaches a derivative of any kind."""
     recon, mu, logvar, x = draw(torch.float64)
     keep, latent_keep = torch.rand(recon.shape) > 0.4, torch.rand(mu.shape) > 0.4
     bad = poisoned(recon, keep), poisoned(mu, latent_keep), poisoned(logvar, latent_keep), poisoned(x, keep)

@@ -1,4 +1,5 @@
-"""The ops by themselves: opcheck, and fakes that are the real results without their values."""
+"""The ops themselves: torch's opcheck, and fakes that agree with the real results in everything but the values.
+Compilers depend on the fakes."""
 
 import itertools
 
@@ -24,7 +25,7 @@ def channels_last(t):
 
 
 def objective(params=1, latent=2, *, shape=(4, 3, 5), dims=(6,), dtype=torch.float32, form=None, order=None, x=None):
-    """(x, params, likelihood, latent) as the op takes them, laid out as functional.py does it."""
+    """(x, params, likelihood, latent) as the op takes them, in the layouts that functional.py makes."""
     recon = [torch.randn(shape, dtype=dtype) for _ in range(params)]
     if order is not None:
         recon = [order(p) for p in recon]
@@ -32,7 +33,7 @@ def objective(params=1, latent=2, *, shape=(4, 3, 5), dims=(6,), dtype=torch.flo
         recon[1] = torch.randn(form, dtype=dtype)
     latents = [torch.randn(shape[0], *dims, dtype=dtype) for _ in range(latent)]
     if latent == 2 and order is not None:
-        latents = torch.randn(shape[0], 2 * dims[0], dtype=dtype).chunk(2, 1)  # rows apart, as an encoder's halves
+        latents = torch.randn(shape[0], 2 * dims[0], dtype=dtype).chunk(2, 1)  # gaps between rows, as halves have them
     target = torch.rand(shape) if x is None else x(shape)
     if recon:
         target, recon = layout.likelihood(target, tuple(recon))
@@ -64,7 +65,7 @@ OBJECTIVES = {
     "no likelihood": lambda: objective(params=0),
     "empty batch": lambda: objective(shape=(0, 3)),
 }
-WEIGHTS = {  # of the shapes of x and mu: rec_weight, beta, weight, latent_weight, the factors
+WEIGHTS = {  # functions of the shapes of x and mu that give rec_weight, beta, weight, latent_weight and the factors
     "floats": lambda x, mu: (None, None, None, None, 0.5, 2.0),
     "tensors": lambda x, mu: (torch.tensor(0.5), torch.tensor(2.0), None, None, 1.0, 1.0),
     "by dim": lambda x, mu: (None, torch.rand(mu[1:]), None, None, 1.0, 1.0),
@@ -103,7 +104,7 @@ SAMPLES = {
 
 
 def calls(prefix):
-    """(name, op, arguments) over every op of a prefix, with several patterns of arguments."""
+    """(name, op, arguments) for every op with this prefix, with several patterns of arguments."""
     ops = [getattr(OPS, prefix + name) for name in NAMES]
     elbo, elbo_backward, sample, sample_backward, position, position_backward, mixture, mixture_backward = ops
     for name, reduction in itertools.product(OBJECTIVES, (0, 1, 2)):
@@ -176,7 +177,8 @@ CALLS = [(prefix + name, op, make) for prefix in PREFIXES for name, op, make in 
 
 
 def test_every_op_is_called():
-    """Those that take tensors and run here: the two of the pool have no fake to compare, rescale_ is for CUDA alone."""
+    """The calls above cover every op, with two exceptions. The two ops of the pool take no tensor, so they have no fake
+    to compare. rescale_ runs on CUDA only."""
     ours = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("vae_kernels::")}
     ours = {name for name in ours if "Tensor" in str(getattr(OPS, name.split("::")[1]).default._schema)}
     called = {op.default.name() for _, op, _ in CALLS} | {"vae_kernels::rescale_"}

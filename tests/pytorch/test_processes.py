@@ -1,4 +1,5 @@
-"""Many threads at once, forked and spawned workers, a fork while others are in the pool: the bits of one alone."""
+"""Many threads at the same time, forked and spawned workers, and a fork while another thread uses the pool: all give
+the bits of one thread alone."""
 
 import os
 import signal
@@ -21,12 +22,12 @@ TAKES, FORKS = 18, 15
 
 
 def large(seed):
-    """As step(), of results in memory of the pool."""
+    """Like step(), but the results are so large that the pool gives their memory."""
     return step(seed, ["bernoulli"], LARGE)
 
 
 def test_many_threads_at_once():
-    """Each calls the same ops on inputs of its own, with results of the pool among them."""
+    """Each thread calls the same ops on its own inputs. The memory of some results comes from the pool."""
     takes = [(step if seed % 3 else large, seed) for seed in range(TAKES)]
     alone = [f(seed) for f, seed in takes]
     with ThreadPoolExecutor(8) as threads:
@@ -36,7 +37,7 @@ def test_many_threads_at_once():
 
 
 class Steps(Dataset):
-    """What a dataset does that calls our ops in its workers."""
+    """A dataset that calls our ops in its workers."""
 
     def __len__(self):
         return 6
@@ -47,7 +48,7 @@ class Steps(Dataset):
 
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.full)])
 def test_workers_of_a_data_loader(method):
-    """After this process has used the pool, and threads."""
+    """The workers start after this process has used threads and the pool. Their results must have the same bits."""
     alone = [Steps()[seed] for seed in range(6)]
     loader = DataLoader(Steps(), batch_size=None, num_workers=2, multiprocessing_context=method)
     for ours, theirs in zip(loader, alone, strict=True):
@@ -56,7 +57,7 @@ def test_workers_of_a_data_loader(method):
 
 
 def exit_code(f, seconds=20.0):
-    """That of a fork which runs f: 0, 1 if f raises, or None if it takes longer than so many seconds."""
+    """Runs f in a fork and gives its exit code: 0, or 1 if f raises, or None if f takes longer than `seconds`."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -81,13 +82,14 @@ def gradient(megabytes):
 
 
 def in_the_child():
-    torch.set_num_threads(1)  # as a worker of a DataLoader does: GNU OpenMP hangs in the child of a fork
+    torch.set_num_threads(1)  # GNU OpenMP hangs in the child of a fork, so a worker of a DataLoader does this too
     assert (gradient(1) == 0.5).all() and vk.pool_bytes() >= 0
 
 
 @pytest.mark.full
 def test_a_fork_while_another_thread_is_in_the_pool():
-    """The child can use the pool, whoever held its lock: a thread that gives back blocks holds it for long."""
+    """The child of a fork can use the pool, even if another thread held the lock of the pool at the fork. A thread that
+    gives blocks back to the system holds the lock for a long time."""
     done, about = threading.Event(), threading.Event()
 
     def busy():
@@ -95,7 +97,7 @@ def test_a_fork_while_another_thread_is_in_the_pool():
             grads = [gradient(32) for _ in range(6)]
             grads.clear()
             about.set()
-            vk.set_pool_limit(1)  # all six are given back to the operating system, under the lock
+            vk.set_pool_limit(1)  # all six blocks are given back to the operating system while the lock is held
             vk.set_pool_limit(1 << 30)
 
     thread = threading.Thread(target=busy)
@@ -113,8 +115,8 @@ def test_a_fork_while_another_thread_is_in_the_pool():
 
 
 def test_the_library_has_no_symbol_of_python():
-    """So there is no GIL that it holds or needs: free-threaded Python loads it as any other does. The same wheel's
-    Python files were not run there."""
+    """The library does not use Python, so it neither holds nor needs the GIL, and free-threaded Python can load it. The
+    Python files of the package were not tried there."""
     symbols = backends.choice._LIBRARY.read_bytes()
     assert b"aoti_torch_empty_strided" in symbols
     assert b"PyObject" not in symbols and b"Py_" not in symbols and b"PyGIL" not in symbols

@@ -1,4 +1,5 @@
-"""Many ranks on PyTorch's own engine: two processes on the CPU, by torchrun. ranks.py is what they check."""
+"""Many ranks with PyTorch's own tools: torchrun starts two processes on the CPU. ranks.py has the checks that they
+run."""
 
 import json
 import os
@@ -16,14 +17,14 @@ from training import rows, same_run, small, train
 
 CHECKS = SUPPORT / "ranks.py"
 NAMES = [line[4:].split("(")[0] for line in CHECKS.read_text().splitlines() if line.startswith("def check_")]
-EPOCHS = 40  # enough to be killed in
+EPOCHS = 40  # long enough for a kill before the end
 
 if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
     pytest.skip("this torch has no gloo, by which CPU ranks speak", allow_module_level=True)
 
 
 def torchrun(*arguments):
-    """The command line; --standalone takes a free port."""
+    """The command line of torchrun; --standalone takes a free port."""
     return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *map(str, arguments)]
 
 
@@ -34,7 +35,7 @@ def out(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def said(blobs, out):
-    """{check: "passed", or what went wrong}, of one launch for all."""
+    """{check: "passed", or what went wrong}. One launch runs all checks."""
     train(*small(blobs, out, "--epochs", 1, "--name", "resumed"))
     options = {
         "undisturbed": small(blobs, out, "--epochs", EPOCHS, "--name", "undisturbed"),
@@ -58,7 +59,8 @@ def test_two_ranks(said, name):
 
 @pytest.mark.full
 def test_two_ranks_go_on_as_one_would(said, blobs, out):
-    """From the checkpoint of one process: torch's own tolerance for float32, as the sums are taken in another order."""
+    """Two ranks resume the checkpoint of one process, and end where one process ends. The tolerance is torch's own for
+    float32, because two ranks add up in another order."""
     assert said["check_train_resumes"] == "passed"
     train(*small(blobs, out, "--epochs", 3, "--name", "one"))
     ours, one = (load_file(out / name / "checkpoint.safetensors") for name in ("resumed", "one"))
@@ -77,8 +79,8 @@ def test_an_interrupted_run_ends_where_another_does(said, out):
 @pytest.mark.full
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the worker to kill in /proc, which is Linux's")
 def test_a_worker_dies(said, blobs, out):
-    """The one that writes, killed at once: torchrun starts both again, and they go on from the last checkpoint to the
-    bits of a run that nothing happened to."""
+    """The worker that writes the files is killed. torchrun starts both workers again, and they go on from the last
+    checkpoint. The run ends with the bits of an undisturbed run."""
     assert said["check_train_undisturbed"] == "passed"
     options = small(blobs, out, "--epochs", EPOCHS, "--name", "killed")
     command = torchrun("--max-restarts=1", "-m", "vae_kernels", "train", *options)
@@ -98,16 +100,16 @@ def test_a_worker_dies(said, blobs, out):
     assert f"run    {run}, going on after epoch" in printed
     same_run(run, out / "undisturbed")
     assert (run / "samples.png").exists()
-    assert not [path for path in out.iterdir() if path.name.startswith("blobs")]  # nothing else was begun
+    assert not [path for path in out.iterdir() if path.name.startswith("blobs")]  # the new workers began no second run
 
 
 def worker(agent, rank):
-    """The process of this rank among the children of torchrun's."""
+    """The id of the process of this rank, which is a child of torchrun's process."""
     for path in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
             if parent == agent and f"RANK={rank}".encode() in (path / "environ").read_bytes().split(b"\0"):
                 return int(path.name)
-        except (OSError, ValueError):  # it has ended meanwhile
+        except (OSError, ValueError):  # the process has ended meanwhile
             continue
     raise AssertionError(f"torchrun has no worker of rank {rank}")

@@ -1,4 +1,5 @@
-"""ElboTerms as the others see it: a dataclass, and a node of torch's pytrees. ranks.py has DDP and FSDP2."""
+"""ElboTerms is a dataclass and a node of torch's pytrees, so other tools find its tensors. ranks.py tests DDP and
+FSDP2."""
 
 import copy
 import dataclasses
@@ -66,7 +67,7 @@ def test_a_pytree(batch, backend):
     assert pytree.tree_map(lambda t: t.dim(), terms).parts() == (1, 1, 1)
     keys = [pytree.keystr(path) for path, _ in pytree.tree_flatten_with_path(terms)[0]]
     assert keys == [f".{name}" for name in NAMES]
-    of_sums = terms_of(*batch[:2], kl=torch.ones(B), backend=backend)  # without a kl_per_dim
+    of_sums = terms_of(*batch[:2], kl=torch.ones(B), backend=backend)  # a kl of [B] gives no kl_per_dim
     assert pytree.tree_map_with_path(lambda path, t: t.dim(), of_sums).kl_per_dim is None
 
 
@@ -89,7 +90,7 @@ def test_vmap_and_grad(batch):
 
 @pytest.mark.parametrize("reads", [False, True])
 def test_a_compiled_module(batch, reads):
-    """Terms that leave a graph and terms that are read and replaced in it. test_compile.py has the gradients."""
+    """Terms may leave a compiled graph, and a graph may read and replace terms. test_compile.py tests the gradients."""
     module = vk.FusedELBO(beta=0.5)
 
     def step(*batch):
@@ -102,7 +103,7 @@ def test_a_compiled_module(batch, reads):
     same(compiled, step(*batch))
     assert compiled.loss.requires_grad and not compiled.kl.requires_grad
     summed = torch.compile(lambda terms: terms.nll.sum() + terms.loss, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(summed(compiled), compiled.nll.sum() + compiled.loss)  # terms that come into a graph
+    torch.testing.assert_close(summed(compiled), compiled.nll.sum() + compiled.loss)  # terms may also enter a graph
 
 
 class Step(torch.nn.Module):

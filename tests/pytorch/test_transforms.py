@@ -1,5 +1,5 @@
-"""The gradient in all of torch's ways: to second order, torch.func, forward mode, hooks, modes, checkpointing; tensors
-without values; modules that are copied, saved and optimised."""
+"""Every way of torch to take a gradient: second order, torch.func, forward mode, hooks, modes without gradients and
+checkpointing. Further tests use tensors without values, and modules that are copied, saved and optimised."""
 
 import copy
 import pickle
@@ -110,7 +110,8 @@ def test_modes_without_gradients(backend, inputs, mode):
 
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_checkpointing_draws_the_same_noise(backend, inputs, reentrant):
-    """The recomputed forward pass restores the generator: the same z, and so the gradient of an unchecked step."""
+    """Checkpointing restores the generator before it recomputes the forward pass. So the step draws the same z, and has
+    the gradient of a step without checkpointing."""
     recon, mu, logvar, x = inputs
     drawn = []
 
@@ -129,7 +130,7 @@ def test_checkpointing_draws_the_same_noise(backend, inputs, reentrant):
 
 
 def test_forward_mode():
-    """A directional derivative is the gradient's product with the direction; in dual_level, in jvp and in jacfwd."""
+    """The derivative in a direction is the product of gradient and direction, in dual_level, in jvp and in jacfwd."""
     recon, mu, logvar, x = (t.detach() for t in draw(torch.float64))
     direction = torch.randn_like(recon), torch.randn_like(mu), torch.randn_like(logvar)
     expected = sum((g * d).sum() for g, d in zip(exact((recon, mu, logvar, x), 1 / B), direction, strict=True))
@@ -162,8 +163,9 @@ def test_vmap_draws_as_randomness_says():
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_the_adaptive_weight_of_a_latent_diffusion_autoencoder(backend, reduction):
-    """The norms of two gradients by the last layer weigh the losses, and then there is the backward pass of their sum
-    (Esser et al. 2021, arXiv:2012.09841, equation 7)."""
+    """A latent diffusion autoencoder takes two gradients by the last layer, makes a weight of their norms, and then
+    runs the backward pass of the weighted sum (Esser et al. 2021, arXiv:2012.09841, equation 7). So the graph of our
+    loss is used several times."""
     torch.manual_seed(0)
     first, last = torch.nn.Linear(6, 8).double(), torch.nn.Linear(8, 37).double()
     _, mu, _, x = draw()
@@ -204,7 +206,7 @@ def test_meta_tensors():
 
 
 def test_fake_tensors(backend):
-    """A whole step, backward too, has shapes and no values: as torch's memory estimators run a training step."""
+    """A whole step with its backward pass runs on shapes without values, as torch's memory estimators do it."""
     if backend == "triton":
         pytest.skip("Triton's interpreter reads values; while compiling its ops have fakes: test_compile.py")
     with FakeTensorMode():
@@ -243,10 +245,11 @@ def test_modules_are_copied_pickled_and_saved(name, tmp_path):
 
 @pytest.mark.parametrize("name", modules())
 def test_what_is_learned_has_a_name_in_the_optimizer(name):
-    """Its group can have no weight decay: a variance is no weight. And it moves."""
+    """A learned variance has a name in the optimizer. So the user can leave it out of the weight decay, because a
+    variance is not a weight. The optimizer also changes the variance."""
     module = modules()[name]
     named = dict(module.named_parameters())
-    assert {"obs_logvar", "prior_mu"} <= named.keys() and "prior_logvar" not in named  # a buffer
+    assert {"obs_logvar", "prior_mu"} <= named.keys() and "prior_logvar" not in named  # prior_logvar is a buffer
     alone = [(n, p) for n, p in named.items() if n == "obs_logvar"]
     rest = [(n, p) for n, p in named.items() if n != "obs_logvar"]
     optimizer = torch.optim.AdamW([{"params": alone, "weight_decay": 0.0}, {"params": rest}], lr=0.1)
@@ -255,4 +258,4 @@ def test_what_is_learned_has_a_name_in_the_optimizer(name):
     module(*((x, x, mu, mu) if name == "FusedELBO" else (x,))).backward()
     slope = module.obs_logvar.grad.sign()
     optimizer.step()
-    torch.testing.assert_close(module.obs_logvar.detach(), before - 0.1 * slope)  # Adam's first step is lr, whole
+    torch.testing.assert_close(module.obs_logvar.detach(), before - 0.1 * slope)  # the first step of Adam has size lr

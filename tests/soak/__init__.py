@@ -1,4 +1,4 @@
-"""Runs that take too long for CI: `make soak`, or `python -m soak.NAME` in tests/."""
+"""Long runs, which take too long for CI: `make soak` runs all, and `python -m soak.NAME` in tests/ runs one."""
 
 import sys
 from pathlib import Path

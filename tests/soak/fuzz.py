@@ -1,4 +1,5 @@
-"""Fuzzing for long: python tests/soak/fuzz.py SECONDS [SEED]. Adds a line to bench/results/reliability/fuzz.csv."""
+"""A long run of fuzzing: python tests/soak/fuzz.py SECONDS [SEED]. It adds a line for each kind of input to
+bench/results/reliability/fuzz.csv."""
 
 import csv
 import sys

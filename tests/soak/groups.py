@@ -1,4 +1,4 @@
-"""What is mutated, in groups, and which tests should see it."""
+"""The groups of files that mutate.py changes, and the tests that should find the mutants of each group."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 PLAIN = lambda name: not name.startswith("triton_")  # noqa: E731
 TWIN = lambda name: name.startswith("triton_")  # noqa: E731
-# file -> what stands in the names of the tests that are first to see a change of it, where that is not its own name
+# {name of a file: what to select by pytest -k}: the tests that run first for a mutant of this file. Without an entry,
+# pytest selects the tests that have the file's own name.
 NAMED = {
     **dict.fromkeys(("categorical", "position"), "levels"),
     **dict.fromkeys(("kl", "latent", "lanes"), "latent_dims"),
@@ -24,7 +25,8 @@ OTHERS = "poisson or binomial or zinb or laplace or continuous or logistic"
 
 @dataclass(frozen=True)
 class Group:
-    """number: of mutants; builds: what is compiled anew; stages: arguments of pytest, one list after another."""
+    """number is the number of mutants. builds names what is compiled again for a mutant. stages are lists of arguments
+    of pytest, which run one after another."""
 
     number: int
     files: tuple
@@ -34,7 +36,7 @@ class Group:
 
 
 def test(file):
-    """The path of a file of tests: each stands in the folder of its subject."""
+    """The path of a file of tests, which may be in any folder of tests/."""
     (path,) = (ROOT / "tests").glob(f"*/test_{file}.py")
     return path.relative_to(ROOT).as_posix()
 
@@ -43,7 +45,8 @@ def tests(k, *files):
     return [*(test(file) for file in files), "-k", k]
 
 
-# The compiled library has one instruction set here; tests that start a process of another, or that compile for long.
+# Left out: the compiled library has only one instruction set here, so tests of another cannot run; and tests that
+# compile for a long time.
 SLOW = "not instruction_set and not compile and not aot and not memory"
 REFERENCE = "not cpu and not triton and not fma and not base and not compile and not instruction_set"
 GROUPS = {
@@ -110,7 +113,8 @@ def files_of(group):
 
 
 def stages_of(group, mutant):
-    """The stages, and before them those tests of the first that have the name of the mutant's file."""
+    """The stages of the group. Before these come the tests of the first stage that have the name of the mutant's
+    file."""
     *files, _, k = group.stages[0]
     stem = Path(mutant.file).stem
     return [[*files, "-k", f"{NAMED.get(stem, stem)} and {k}"], *group.stages]

@@ -1,8 +1,9 @@
 """Fuzzing that is led by coverage (atheris, libFuzzer): python tests/soak/guided.py SECONDS [arguments|data|resume ...]
 
-The inputs are those of fuzz_arguments.py and fuzz_readers.py, drawn from the fuzzer's bytes in place of a seed: what
-reaches a new line of vae_kernels, of numpy's reader or of zipfile is kept and changed further. Adds a line for each to
-bench/results/reliability/fuzz.csv; a wrong answer is printed, with the bytes in a file. Needs `pip install atheris`.
+fuzz_arguments.py and fuzz_readers.py make the inputs, from the bytes of the fuzzer in place of a seed. The fuzzer keeps
+an input that reaches a new line of vae_kernels, of numpy's reader or of zipfile, and changes this input further. Each
+kind of input adds a line to bench/results/reliability/fuzz.csv. A wrong answer is printed, and its bytes are in a file.
+The program needs `pip install atheris`.
 """
 
 import random
@@ -19,11 +20,11 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent / "support")]
 with atheris.instrument_imports(include=["vae_kernels", "numpy.lib._format_impl", "zipfile"]):
     import fuzz_arguments
     import fuzz_readers
-from fuzz import record  # noqa: E402 - after what is instrumented
+from fuzz import record  # noqa: E402 - after the imports that atheris instruments
 
 
 class Guided(random.Random):
-    """Random numbers that are the fuzzer's bytes; zeros after their end."""
+    """A generator of random numbers that gives the bytes of the fuzzer, and zeros after the last byte."""
 
     def __new__(cls, data):
         return super().__new__(cls)
@@ -39,7 +40,7 @@ class Guided(random.Random):
 
 
 def target(what, folder):
-    """A function of random numbers: what is wrong, or None."""
+    """A function that takes a generator of random numbers, and gives what is wrong with the answer, or None."""
     here = folder / "here"
     here.mkdir()
     if what == "arguments":
@@ -51,7 +52,7 @@ def target(what, folder):
 
 
 def fuzz(what, seconds):
-    """libFuzzer ends the process."""
+    """Runs the fuzzer. libFuzzer ends the process."""
     with tempfile.TemporaryDirectory() as folder:
         judge = target(what, Path(folder))
 

@@ -1,5 +1,5 @@
-"""Training that is killed (SIGKILL) at random moments, and gone on with each time, ends at the bits of a run that was
-never disturbed: `python -m soak.kills` in tests/, or a few kills in test_crashes.py."""
+"""A training run is killed (SIGKILL) at random moments and resumed after each kill. It must end with the same bits as a
+run that was never killed. `python -m soak.kills` in tests/ tries many kills, and test_crashes.py tries a few."""
 
 import io
 import os
@@ -20,11 +20,11 @@ from vae_kernels import cli
 from .record import record
 
 ENDLESS = 1_000_000  # epochs
-MOMENTS = {"start": 0.15, "train": 0.45, "save": 0.4}  # where a kill falls, and how often
+MOMENTS = {"start": 0.15, "train": 0.45, "save": 0.4}  # the moment of a kill, and the share of such kills
 
 
 def data(folder):
-    """200 rows of 64 bytes: three steps an epoch, so that most of the time is spent on saving."""
+    """A file of 200 rows of 64 bytes. An epoch has three steps, so the run spends most of its time on saving."""
     path = Path(folder) / "data.npy"
     np.save(path, np.random.default_rng(0).integers(0, 256, (200, 64), np.uint8))
     return path
@@ -32,12 +32,13 @@ def data(folder):
 
 def train(*options):
     command = [sys.executable, "-m", "vae_kernels", "train", *map(str, options)]
-    here = Path(__file__).parent  # not the source tree, whose vae_kernels may have no compiled library
+    here = Path(__file__).parent  # not the root of the tree, because the vae_kernels there may have no compiled library
     return subprocess.Popen(command, cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
 class Forked:
-    """The same command in a fork of this process, which has imported all that it needs: a start takes milliseconds."""
+    """The same command in a fork of this process. This process has imported everything, so a start takes
+    milliseconds."""
 
     def __init__(self, *options):
         self.returncode, self.stderr = None, io.BytesIO()
@@ -75,7 +76,7 @@ def wait_for(condition, process, seconds=300):
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.stderr.read().decode()[-2000:]
-        assert time.monotonic() < deadline, "it does not get there"
+        assert time.monotonic() < deadline, "the process did not get there in time"
 
 
 def epochs_of(run):
@@ -83,7 +84,7 @@ def epochs_of(run):
 
 
 def killed(run, process, moment, rng):
-    """Kill the process at such a moment; whether a file was being written then."""
+    """Kills the process at this kind of moment, and says whether it was writing a file."""
     saved = run / "metrics.csv"
     stamp = lambda: saved.stat().st_mtime_ns if saved.exists() else 0  # noqa: E731
     before = stamp()
@@ -103,11 +104,12 @@ def killed(run, process, moment, rng):
 
 
 def disturbed(folder, moments, seed=0, train=train):
-    """Train under kills at these moments: (the run, with its last good checkpoint, kills while a file was written)."""
+    """Trains under kills at these moments: (the run with its last good checkpoint, the number of kills that hit the
+    writing of a file)."""
     rng, run, while_writing = random.Random(seed), Path(folder) / "killed", 0
     for moment in moments:
         resumable = (run / "config.json").exists()
-        if not resumable:  # killed before there was anything to go on with
+        if not resumable:  # the first kill came before the run could be resumed
             shutil.rmtree(run, ignore_errors=True)
         process = train(*(("--resume", run) if resumable else options(folder, run.name, ENDLESS)))
         while_writing += killed(run, process, moment, rng)

@@ -1,7 +1,7 @@
-"""More than 2^31 elements in one call, where a 32-bit index would wrap: `python -m soak.large` in tests/.
+"""One call with more than 2^31 elements, where a 32-bit index would overflow: `python -m soak.large` in tests/.
 
-In bfloat16 with an 8-bit target, 11 GB. What is computed element by element must have the bits of the last elements
-alone; what is summed, the sum of its parts.
+The tensors are bfloat16 with an 8-bit target, 11 GB. An element-wise result must have the bits of a call with a few of
+the elements alone. A sum must be the sum of its parts.
 """
 
 import torch
@@ -11,11 +11,11 @@ import vae_kernels as vk
 from .record import record
 
 N = 2**31 + 1025
-TAIL = 5000  # of the last elements
+TAIL = 5000  # the number of elements that are compared
 
 
 def likelihood(rows, cols):
-    """The nll and its gradient of [rows, cols] > 2^31 elements, without a second matrix of floats."""
+    """Checks the nll and its gradient for [rows, cols] > 2^31 elements, without a second matrix of floats."""
     pattern = torch.arange(8191, dtype=torch.float32)
     part = ((pattern - 4095) / 1000).bfloat16()
     repeats = -(-rows * cols // len(part))
@@ -28,7 +28,8 @@ def likelihood(rows, cols):
         whole, rest = divmod(rows * cols, len(part))
         last = vk.nll(part[None, :rest].double(), (pattern[None, :rest] % 256).to(torch.uint8), backend="torch").item()
     truth = one * whole + last
-    # a sum of float32 lanes of at most 64 values each, then of float64: 64 roundings of 2^-24, and the value's own
+    # Each float32 lane sums at most 64 values, and the rest is in float64: 64 roundings of 2^-24, and those of the
+    # value.
     assert abs(nll.item() - truth) <= 66 * 2.0**-24 * truth, (nll.item(), truth)
     for at in (0, 2**31 - 2500 - (2**31 - 2500) % 2, rows * cols - TAIL):  # the start, across 2^31, the end
         some = slice(at, at + TAIL)
@@ -38,7 +39,7 @@ def likelihood(rows, cols):
 
 
 def sample(rows, cols):
-    """z of more than 2^31 elements: the last rows are those that a shard draws of the same place."""
+    """Checks z with more than 2^31 elements: rows of z must be those that a shard at the same place draws."""
     mu = torch.linspace(-1, 1, cols).bfloat16().expand(rows, cols)
     z = vk.reparameterize(mu, mu, generator=torch.Generator().manual_seed(0), backend="cpu")
     for first in (0, 2**31 // cols - 1, rows - 3):
@@ -53,7 +54,7 @@ def main():
     likelihood(1, N)
     likelihood(3, -(-N // 3))
     likelihood(-(-N // 1021), 1021)
-    sample(-(-N // 4099) + 3, 4099)  # rows beyond the one in which 2^31 lies
+    sample(-(-N // 4099) + 3, 4099)  # a few rows after the row of element 2^31
     record("large", "make soak-large", {"elements in one call, more than 2^31": N, "shapes of that size": 4})
 
 

@@ -1,7 +1,7 @@
-"""The memory of a process is flat over 100 000 training steps: `python -m soak.leak` in tests/.
+"""The memory of a process does not grow over 100 000 training steps: `python -m soak.leak` in tests/.
 
-The smallest block that malloc gives out takes 32 bytes on 64-bit machines: a leak of one in each step is seen if less
-than half of that, times the steps, is allowed.
+The smallest block of malloc takes 32 bytes on 64-bit machines. The allowed growth is half of this for each step, so a
+leak of one block in each step is found.
 """
 
 import os
@@ -23,13 +23,14 @@ def resident():
 
 
 def actions():
-    """What is done in turn: every reduction and kind of gradient, a result of the pool, and errors."""
+    """The actions that the run takes in turn: every reduction and kind of gradient, a result in memory of the pool, and
+    an error."""
     x, logits = torch.rand(8, 64), torch.randn(8, 64, requires_grad=True)
     mu, logvar = torch.randn(2, 8, 6).unbind()
     mu, logvar = mu.requires_grad_(), logvar.requires_grad_()
     beta, prior = torch.rand(6), (torch.zeros(6, requires_grad=True), torch.zeros(6, requires_grad=True))
     scale = torch.zeros((), requires_grad=True)
-    large = torch.zeros(1, 300_000, requires_grad=True)  # more than a megabyte
+    large = torch.zeros(1, 300_000, requires_grad=True)  # more than a megabyte, so its gradient comes from the pool
     levels, codes = torch.randn(8, 5, 3, requires_grad=True), torch.zeros(8, 3, dtype=torch.int64)
 
     def step():
@@ -56,7 +57,7 @@ def actions():
 
 
 def growth(steps, turns=None):
-    """Bytes by which the resident memory grows over so many steps, after a tenth of them to warm up."""
+    """The bytes by which the resident memory grows over so many steps, after a warm-up of a tenth of the steps."""
     turns = actions() if turns is None else turns
     largest = 0
     for i in range(steps + steps // 10):

@@ -1,7 +1,7 @@
-"""The small changes that mutate.py makes: which there are in a file, and which of them are taken, by a seed.
+"""The small changes that mutate.py makes: all possible changes of a file, and the choice of a few of them by a seed.
 
-The sources are formatted, so an operator stands between two spaces, and regular expressions find what to change in C++
-and Python alike. Comments, strings and preprocessor lines are left out.
+The sources are formatted, so an operator always stands between two spaces. So regular expressions can find what to
+change in C++ and in Python. Comments, strings and preprocessor lines are not changed.
 """
 
 import ast
@@ -25,7 +25,7 @@ def _operator(m):
 
 
 def _constant(m):
-    """An integer is one more, another number half as large again; 0 becomes 1."""
+    """An integer becomes one more, another number becomes larger by half, and 0 becomes 1."""
     text = m[0]
     if text.startswith("0x"):
         digits = text.rstrip("u")
@@ -37,7 +37,7 @@ def _constant(m):
 
 
 def _swapped(m):
-    if "fma" in m[1]:  # a product does not mind: the second factor and the summand
+    if "fma" in m[1]:  # swapping the factors changes nothing, so swap the second factor and the summand
         return f"{m[1]}({m[2]}, {m[4]}, {m[3]})" if m[4] else None
     return m[0].replace(f"({m[2]}, {m[3]}", f"({m[3]}, {m[2]}") if m[1] in SWAPPED else None
 
@@ -64,7 +64,7 @@ class Mutant:
     file: str
     line: int  # from 1
     kind: str
-    before: str  # the line
+    before: str  # the line before the change
     after: str
 
     def apply(self, text):
@@ -75,14 +75,14 @@ class Mutant:
 
 
 def of_file(root, file, function=None):
-    """Every change of this file; of Python, those in functions whose name `function(name)` accepts."""
+    """Every possible change of this file. In Python, only functions whose name `function(name)` accepts are changed."""
     text = (Path(root) / file).read_text()
     blank, keep = (_of_python(text, function) if file.endswith(".py") else _of_cpp(text)), text.splitlines()
     found = []
     for number, (code, line) in enumerate(zip(blank, keep, strict=True), 1):
         for kind, (pattern, change) in KINDS.items():
             for m in re.finditer(pattern, code):
-                new = None if "for (" in code and " += " in m[0] else change(m)  # a loop that runs backwards
+                new = None if "for (" in code and " += " in m[0] else change(m)  # a loop backwards would never end
                 if new is None or new == m[0]:
                     continue
                 after = line[: m.start()] + new + line[m.end() :]
@@ -93,16 +93,18 @@ def of_file(root, file, function=None):
 
 
 def _of_cpp(text):
-    """The lines, blank where there is nothing to change."""
+    """The lines of the text. A line is blank if nothing in it may be changed."""
 
     def code(line):
         line = re.sub(r'"[^"]*"|//.*', lambda m: " " * len(m[0]), line)
-        # what Python has checked already; declarations of types; a GPU's registers; the harness that stands in for one
+        # left out: checks that Python has made already, declarations of types, the registers of a GPU, and the code
+        # that replaces a GPU on the host
         nothing = r"^\s*#|^\s*template|static_assert|VK_CHECK|alignas|constexpr int \w+ = \w+::|\bfail\(|^\s*using "
         nothing += r"|blocks_per_sm|backwards"
         return "" if re.search(nothing, line) else line
 
-    # Compiled is what stands first, for the best instruction set, and what is not for nvcc.
+    # Of several preprocessor branches, only the first that is not for nvcc is compiled here, for the best instruction
+    # set.
     compiled, none_yet, lines = [True], [True], []
     for line in text.splitlines():
         if line.startswith("#if"):
@@ -129,7 +131,7 @@ def _of_python(text, function):
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef) and (function is None or function(node.name)):
             inside |= set(range(node.body[0].lineno, node.end_lineno + 1))
-    if function is None:  # and what a module computes with
+    if function is None:  # the code of the module outside functions may be changed too
         inside |= set(range(1, len(lines) + 1))
     return ["".join(line) if number in inside else "" for number, line in enumerate(lines, 1)]
 
@@ -143,7 +145,7 @@ def _is_python(text):
 
 
 def chosen(mutants, n, seed):
-    """n of them, no two of a line: one of each file, and then kind by kind."""
+    """Chooses n mutants, at most one for each line: first one of each file, and then one kind after another."""
     rng = random.Random(seed)
     by_kind = {kind: [] for kind in rng.sample(sorted(KINDS), len(KINDS))}
     for mutant in rng.sample(mutants, len(mutants)):

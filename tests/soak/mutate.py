@@ -1,11 +1,12 @@
-"""Mutation: breaks kernels and formulas on purpose, one small change at a time, and asks whether the tests see it.
+"""Mutation: makes one small change at a time in the kernels and formulas, and checks that a test then fails.
 
-    python tests/soak/mutate.py                 # all groups; goes on where it was stopped
-    python tests/soak/mutate.py --again         # those that survived too, after a test was written
+    python tests/soak/mutate.py                 # all groups; continues a stopped run
+    python tests/soak/mutate.py --again         # tries the survivors too, after a new test was written
 
-Each mutant lives in a scratch copy of the tree (scratch.py). The tests that should see it (groups.py) run until the
-first one fails, and, where none of the first ones does, those of the second stage. A survivor that changes no result is
-in equivalent.csv, with the reason. Writes bench/results/reliability/mutants.csv. In two hours; not a part of CI.
+Each mutant is made in a scratch copy of the tree (scratch.py). The tests that should find the mutant (groups.py) run
+until one fails. If no test of the first stage fails, the second stage runs. equivalent.csv has the survivors that
+change no result, with the reason. The program writes bench/results/reliability/mutants.csv. It takes two hours, and is
+not a part of CI.
 """
 
 import argparse
@@ -25,7 +26,7 @@ EQUIVALENT = Path(__file__).with_name("equivalent.csv")
 COLUMNS = ["group", "file", "line", "change", "before", "after", "outcome", "by", "seconds", "reason"]
 SEED = 11
 KEY = ("file", "before", "after")
-LIMIT = 900  # seconds of a stage; what takes longer hangs
+LIMIT = 900  # seconds for a stage; a mutant that takes longer hangs
 
 
 def key_of(mutant):
@@ -33,7 +34,8 @@ def key_of(mutant):
 
 
 def mutants_of(group, tried):
-    """The first ones by the seed: as many as the group has, less those that were tried and are not among them."""
+    """The mutants of a group: all that were tried before, and then the first new ones by the seed, up to the number of
+    the group."""
     found = []
     for file in files_of(group):
         functions = None if file.startswith("vae_kernels/backends/triton") else group.functions
@@ -44,7 +46,7 @@ def mutants_of(group, tried):
 
 
 def judge(group, mutant, tree, reasons):
-    """The row of this mutant."""
+    """Tries this mutant, and gives its row of the table."""
     path, began = tree / mutant.file, time.monotonic()
     reason = reasons.get((mutant.file, mutant.before.strip(), mutant.after.strip()), "")
     whole = path.read_text()
@@ -70,13 +72,13 @@ def table(path):
 
 
 def stands(row):
-    """Whether the line that was changed is still there."""
+    """Whether the line that was changed is still in the source."""
     path = ROOT / row["file"]
     return path.exists() and row["before"] in map(str.strip, path.read_text().splitlines())
 
 
 def explained(row, reasons):
-    """The row, a survivor equivalent where there is a reason now."""
+    """The row. A survivor becomes "equivalent" if equivalent.csv has a reason now."""
     reason = reasons.get(tuple(row[key] for key in KEY))
     return row | {"outcome": "equivalent", "reason": reason} if row["outcome"] == "survived" and reason else row
 
@@ -113,7 +115,8 @@ def main():
 
 
 def attempt(name, wanted, reasons, folder):
-    """Each of these mutants of a group, its row written at once; then whether those who killed pass without them."""
+    """Tries these mutants of a group, and writes each row at once. Then it checks that the tests which killed a mutant
+    pass without a mutant."""
     group, tree = GROUPS[name], scratch.copy(folder / "tree")
     if group.builds != "cpu":
         shutil.copy2(ROOT / "vae_kernels/_C.so", tree / "vae_kernels/_C.so")
@@ -123,14 +126,14 @@ def attempt(name, wanted, reasons, folder):
         row = {"group": name} | judge(group, mutant, tree, reasons)
         rows = [
             r for r in table(RESULTS) if tuple(r[k] for k in KEY) != key_of(mutant)
-        ]  # another group may have written
+        ]  # read the file again: the run of another group may have written rows
         write([*rows, row])
         print(*(row[k] for k in ("outcome", "file", "line", "seconds", "by")), flush=True)
-    if group.builds and not scratch.build(group.builds, tree):  # without the last mutant
+    if group.builds and not scratch.build(group.builds, tree):  # build once more, without the last mutant
         sys.exit((tree / "build.log").read_text())
     killers = {row["by"] for row in table(RESULTS) if row["group"] == name and "::" in row["by"]}
     wrong = scratch.run(tree, sorted(killers), 3 * LIMIT)[0] if killers else ""
-    if wrong:  # a test that fails without a mutant has killed nothing
+    if wrong:  # a test that also fails without a mutant has not killed a mutant
         sys.exit(f"{name}: {wrong} fails without a mutant")
 
 

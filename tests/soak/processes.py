@@ -1,4 +1,4 @@
-"""Threads, forks and workers again and again: `python -m soak.processes` in tests/."""
+"""Repeats the tests of threads, forks and workers many times: `python -m soak.processes` in tests/."""
 
 import test_processes as tests
 

@@ -1,4 +1,4 @@
-"""The properties of test_properties.py on thousands of cases each: `python -m soak.properties` in tests/."""
+"""Tries thousands of cases of each property in test_properties.py: `python -m soak.properties` in tests/."""
 
 import os
 import re

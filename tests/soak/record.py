@@ -1,4 +1,5 @@
-"""The committed results of the long runs: one file a run, which docs/reliability.md shows line by line."""
+"""The committed results of the long runs: one file for each run. docs/reliability.md shows every line of these
+files."""
 
 import json
 import time
@@ -11,7 +12,7 @@ STARTED = time.monotonic()
 
 
 def record(name, command, figures):
-    """Write what was found, {what: number}, beside the command that found it and how long this process took."""
+    """Writes the figures, {what: number}, with the command that gave them and the time that this process took."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     seconds = round(time.monotonic() - STARTED)
     facts = {"command": command, "date": time.strftime("%Y-%m-%d"), "torch": torch.__version__, "seconds": seconds}
@@ -20,7 +21,7 @@ def record(name, command, figures):
 
 
 def rows():
-    """The lines of the table of docs/reliability.md: (what, number, command), and the seconds of all runs together."""
+    """(the lines of the table in docs/reliability.md as (what, number, command), the seconds of all runs together)"""
     runs = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     table = [(what, number, run["command"]) for run in runs for what, number in run["figures"].items()]
     return table, sum(run["seconds"] for run in runs)

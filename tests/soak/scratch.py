@@ -1,4 +1,5 @@
-"""A copy of the tree in which lines are changed: built, and tested in forks that need not import torch again."""
+"""A copy of the tree in which lines are changed. The copy is built and tested in forks, which need not import torch
+again."""
 
 import importlib
 import importlib.util
@@ -10,16 +11,16 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FEW = ("bernoulli", "gaussian")  # of the CUDA harness, as in test_cuda_faults.py
+FEW = ("bernoulli", "gaussian")  # the likelihoods that csrc/cuda is compiled with, as in test_cuda_faults.py
 
 
 def copy(folder):
-    """A copy of the tree, whose library has one instruction set, the best, under the name of the portable one."""
+    """A copy of the tree. Its library has only the best instruction set, under the name of the portable one."""
     ignore = shutil.ignore_patterns(".*", "build", "runs", "*.so", "__pycache__", "docs")
     shutil.copytree(ROOT, folder, ignore=ignore)
     edit(folder / "setup.py", 'if platform.machine().lower() in ("x86_64", "amd64"):', "if False:")
     edit(folder / "setup.py", 'ISAS = {"base": []}', 'ISAS = {"base": ["-march=native", "-mprefer-vector-width=512"]}')
-    edit(folder / "setup.py", '("-O3", ', '("-O1", ')  # the compiler's time is what a mutant costs
+    edit(folder / "setup.py", '("-O3", ', '("-O1", ')  # most of the time of a mutant is the compiler's
     for _ in range(2):
         edit(folder / "csrc/cpu/dispatch.cpp", "#if defined(__x86_64__)", "#if 0")
     return folder
@@ -39,7 +40,7 @@ def module(path):
 
 
 def build(kind, tree):
-    """Compile what has changed: False if the compiler refuses it."""
+    """Compiles what has changed, and gives False if the compiler refuses it."""
     pid = os.fork()
     if pid == 0:
         with open(tree / "build.log", "w") as log:
@@ -59,14 +60,14 @@ def build(kind, tree):
                 shutil.rmtree(csrc, ignore_errors=True)
                 host.build(Path(shutil.copytree(tree / "csrc", csrc)), tree / "build/cuda", FEW, optimize="-O0")
             code = 0
-        except BaseException as error:  # SystemExit is what setup.py ends with
+        except BaseException as error:  # setup.py ends with SystemExit
             print(error, flush=True)
         os._exit(code)
     return os.waitpid(pid, 0)[1] == 0
 
 
 class Watch:
-    """A pytest plugin: which test fails first."""
+    """A pytest plugin that keeps the name of the first test that fails."""
 
     first = ""
 
@@ -80,7 +81,8 @@ class Watch:
 
 
 def run(tree, arguments, limit):
-    """(the first test that fails, or ""; seconds). In a fork of this process, which has imported torch."""
+    """(the first test that fails, or ""; seconds). The tests run in a fork of this process, which has imported
+    torch."""
     said, began = tree / "first.txt", time.monotonic()
     said.unlink(missing_ok=True)
     pid = os.fork()
@@ -98,7 +100,7 @@ def run(tree, arguments, limit):
         code = pytest.main(
             [*arguments, "-x", "-q", "--full", "-p", "no:cacheprovider", "--durations=5"], plugins=[watch]
         )
-        ok = code in (0, 1, 5) and (code != 1) == (watch.first == "")  # 5: no test has that name
+        ok = code in (0, 1, 5) and (code != 1) == (watch.first == "")  # 5 means that pytest selected no test
         said.write_text(watch.first or ("" if ok else f"pytest ended with {int(code)}"))
         os._exit(0)
     while time.monotonic() - began < limit:

@@ -1,20 +1,21 @@
-"""The error of NVIDIA's approximate instructions, as the interpreter of Triton can have it.
+"""Gives Triton's interpreter the errors of NVIDIA's approximate instructions.
 
-The interpreter rounds e^x, 1/sqrt(x) and a quotient to nearest. Compiled float32 code has instructions that need not:
+The interpreter rounds e^x, 1/sqrt(x) and a quotient to nearest. Compiled float32 code has instructions with larger
+errors:
 
     tl.exp2(x)   ex2.approx.ftz.f32     at most 2 units in the last place
     y / x        div.full.f32           at most 2 units in the last place
     tl.rsqrt(x)  rsqrt.approx.ftz.f32   at most 2^-22.9 of the result, which is less than 2.2 units in the last place
 
-(NVIDIA, Parallel Thread Execution ISA 8.5, section 9.7.3.) The budget of every test of values is twice PyTorch's own
-error (cases.py), on a GPU too: the kernels must keep it whatever the instructions do within these bounds.
+(NVIDIA, Parallel Thread Execution ISA 8.5, section 9.7.3.) The error budget of every test of values is twice PyTorch's
+own error (cases.py), on a GPU too. The kernels must keep this budget for every error within these bounds.
 """
 
 import contextlib
 
 import numpy as np
 
-# the interpreter's name, and the worst error in units in the last place, rounded up
+# instruction: (the interpreter's name of it, the worst error in units in the last place, rounded up)
 INSTRUCTIONS = {
     "ex2.approx.ftz.f32": ("create_exp2", 2),
     "div.full.f32": ("create_fdiv", 2),
@@ -25,7 +26,8 @@ ERRORS = ("up", "down", "random")
 
 @contextlib.contextmanager
 def instructions(error):
-    """Each approximate instruction of the interpreter has the worst error: up, down, or up to it at random."""
+    """Gives each approximate instruction of the interpreter the worst error upwards ("up"), the worst error downwards
+    ("down"), or a random error within the bound ("random")."""
     from triton.runtime.interpreter import InterpreterBuilder as Builder
 
     rng = np.random.default_rng(0)

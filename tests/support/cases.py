@@ -1,7 +1,7 @@
-"""The table that every compiled backend goes through: shapes, storage types, layouts, forms of parameters.
+"""The cases that every compiled backend must pass: shapes, storage types, layouts, forms of parameters.
 
-A case is made of float64 values from the oracles, rounded to the storage types and laid out in memory; the truth is the
-plain-torch formulas in float64 on the rounded values.
+The values of a case come from the oracles in float64. They are rounded to the storage types and put into memory in the
+layout of the case. The truth is the result of the plain-torch formulas, in float64, for the rounded values.
 """
 
 import numpy as np
@@ -10,10 +10,11 @@ from oracles import ORACLES
 
 from vae_kernels.formulas import LIKELIHOODS
 
-# One sample and none, one element and none, odd, prime, larger than a block (1024) and than a task (16384 elements).
+# One sample and none, one element and none, odd and prime sizes, more elements than a block (1024) and a task (16384)
+# have.
 SHAPES = [(1, 1), (1, 7), (5, 1), (4,), (0, 5), (3, 0), (8, 64), (2, 3, 5, 7), (70, 31), (3, 1031), (2, 16411)]
 
-# storage of the parameters, storage of x
+# (the storage type of the parameters, the storage type of x)
 DTYPES = [
     (torch.float32, torch.float32),
     (torch.float64, torch.float64),
@@ -26,21 +27,22 @@ DTYPES = [
     (torch.float64, torch.uint8),
 ]
 
-# what the likelihoods of counts take besides; uint8 is a count there
+# further types for the likelihoods of counts, which read uint8 as a count
 COUNTS = [name for name, formula in LIKELIHOODS.items() if formula.SUPPORT == "counts"]
 COUNT_DTYPES = [(torch.float32, torch.int16), (torch.bfloat16, torch.int32), (torch.float64, torch.int32)]
 
-# Triton's interpreter is slow: the whole table there for one likelihood of one parameter and one of two, as that is all
-# that a kernel knows of a likelihood; a few cases for the others, in test_triton_kernels.py
+# Triton's interpreter is slow, so only two likelihoods run all cases there: one with one parameter and one with two. A
+# kernel knows no more of a likelihood than this number. test_triton_kernels.py has a few cases for the other
+# likelihoods.
 INTERPRETED = ("bernoulli", "gaussian")
 
 
 def pairs(backends, few=INTERPRETED):
-    """(backend, likelihood) for the tests of the table."""
+    """The (backend, likelihood) pairs of the tests."""
     return [(b, name) for b in backends if b != "torch" for name in ORACLES if b != "triton" or name in few]
 
 
-# shape of a weight against x [B, C, H, W], or against mu
+# the shape of a weight, as a function of the shape of x [B, C, H, W] or of mu
 WEIGHTS = {
     "number": lambda s: (),
     "row": lambda s: s[1:],
@@ -64,7 +66,8 @@ def weight(shape, dtype, seed=3):
 
 
 def poisoned(t, keep, seed=4):
-    """t, with NaN, inf and -inf where `keep`, which broadcasts to t, is False. An integer becomes -100, or 200."""
+    """t with NaN, inf and -inf where `keep` is False (keep broadcasts to t). An integer becomes -100, or 200 in
+    uint8."""
     g = torch.Generator().manual_seed(seed)
     what = torch.randint(0, 3, t.shape, generator=g)
     if t.dtype == torch.bool:
@@ -76,7 +79,7 @@ def poisoned(t, keep, seed=4):
     return torch.where(keep, t, poison)
 
 
-# each takes a contiguous tensor [B, C, H, W] and gives an equal one that lies differently in memory
+# each function takes a contiguous tensor [B, C, H, W] and gives an equal tensor with another layout in memory
 LAYOUTS = {
     "channels_last": lambda t: t.contiguous(memory_format=torch.channels_last),
     "transposed": lambda t: t.transpose(2, 3).contiguous().transpose(2, 3),
@@ -86,7 +89,7 @@ LAYOUTS = {
     "shifted": lambda t: torch.cat([t.flatten()[:1], t.flatten()])[1:].view(t.shape),  # not aligned to a vector
 }
 
-# shape of a parameter beside the first, against x [B, C, H, W]
+# the shape of every parameter but the first, as a function of the shape of x [B, C, H, W]
 FORMS = {
     "number": lambda s: (),
     "column": lambda s: s[1:],
@@ -98,8 +101,8 @@ FORMS = {
 
 
 def draw(likelihood, shape, dtypes=DTYPES[0], form=None, seed=0):
-    """(x, params) of these shapes and storage types; `form`, a name in FORMS or a function of the shape, shapes the
-    parameters beside the first."""
+    """(x, params) of this shape and these storage types. `form`, a name in FORMS or a function of the shape, gives the
+    shape of every parameter but the first."""
     rng = np.random.default_rng(seed)
     x, params = ORACLES[likelihood]["sample_params"](rng, shape)
     if form is not None:
@@ -112,35 +115,36 @@ def draw(likelihood, shape, dtypes=DTYPES[0], form=None, seed=0):
 
 
 def check(ours, theirs, truth, dtype, what, likelihood=None, size=0.0):
-    """The error budget: twice the error of PyTorch's own operations at this type, and a few roundings.
+    """The error must be at most twice the error of PyTorch's own operations with this type, plus a few roundings.
 
-    Errors are relative to the value or to the typical value of those that are not 0, whichever is larger, so that an
-    extreme row does not hide the others; and to `size`, which is more where the value is a small difference of large
-    terms.
+    An error is divided by a scale: the value plus the typical value plus `size`. So an extreme row does not hide the
+    errors of the others. `size` is the size of the terms where the value is a small difference of large terms. The
+    typical value is the median of the values that are not 0, because a mask makes many values 0.
     """
     assert ours.shape == truth.shape, f"{what}: shape {tuple(ours.shape)}, expected {tuple(truth.shape)}"
     if truth.numel() == 0:
         return
     ours, theirs, truth = (t.detach().double() for t in (ours, theirs, truth))
-    if truth.isnan().all():  # the mean over no sample
+    if truth.isnan().all():  # for example the mean over an empty batch
         assert ours.isnan().all(), what
         return
-    # a number that this type does not hold, or 0 times such a number: inf or NaN for PyTorch, and then it may be for us
+    # a number that overflows in this type is inf in PyTorch, and 0 times it is NaN; there our result may be so too
     lost = ~theirs.isfinite() & truth.isfinite()
     theirs, ours = torch.where(lost, truth, theirs), torch.where(lost & ~ours.isfinite(), truth, ours)
-    there = truth[truth != 0].abs()
-    scale = truth.abs() + (there.median() if len(there) else 0) + size
+    typical = truth[truth != 0].abs().median() if truth.any() else 0.0
+    scale = truth.abs() + typical + size
     scale = torch.where(scale == 0, 1, scale)
     error, budget = ((ours - truth).abs() / scale).max(), ((theirs - truth).abs() / scale).max()
-    # In float64 the truth is itself rounded, a few times an element, and PyTorch's error against it is 0. A formula of
-    # counts is two deviances and Stirling's formula three times: tens of roundings, of terms larger than their sum.
+    # In float64 the truth itself has a few roundings for each element, and PyTorch's error against it is 0. A formula
+    # of counts has two deviances and three times Stirling's formula: tens of roundings, of terms that are larger than
+    # their sum.
     roundings = 64 if likelihood in COUNTS else 16
     tiny = roundings * torch.finfo(torch.float64).eps if dtype == torch.float64 else 4 * torch.finfo(torch.float32).eps
     assert error <= 2 * budget + tiny, f"{what}: error {error:.2e}, PyTorch's own {budget:.2e}"
 
 
 def same(a, b):
-    """Equal bits, but for those of a NaN."""
+    """Whether a and b have equal bits. A NaN equals every NaN."""
     a, b, nan_a, nan_b = a.detach(), b.detach(), a.isnan(), b.isnan()
     if a.shape != b.shape or a.dtype != b.dtype or not torch.equal(nan_a, nan_b):
         return False

@@ -1,4 +1,5 @@
-"""csrc/cuda compiled by a plain C++ compiler, where a kernel's launch is a loop, and its ops on CPU tensors."""
+"""Compiles csrc/cuda with a plain C++ compiler, where the launch of a kernel is a loop, and runs its ops on CPU
+tensors."""
 
 import os
 import shlex
@@ -7,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from places import CPP, CSRC  # noqa: F401 - CSRC is for who imports this
+from places import CPP, CSRC  # noqa: F401 - other modules import CSRC from here
 
 from vae_kernels.formulas import LEVELS, LIKELIHOODS
 
-LIBRARY = "VAE_KERNELS_TEST_CUDA_HOST"  # the variable with a library that was built already, to plant a fault
+LIBRARY = "VAE_KERNELS_TEST_CUDA_HOST"  # this variable may name a built library, for example one with a planted fault
 CXX = shlex.split(os.environ.get("CXX", "g++"))
 OPS = (
     "elbo", "elbo_backward", "sample", "sample_backward", "position", "position_backward",
@@ -21,19 +22,20 @@ HOST_CODE = ("dispatch", "elbo", "sample", "position", "mixture")
 
 
 def write_list(csrc, likelihoods):
-    """Cut the lists of this copy of csrc down to these likelihoods."""
+    """Shortens the lists in this copy of csrc to these likelihoods."""
     lists = {"VK_LIKELIHOODS": likelihoods, "VK_POSITIONS": LEVELS}
     text = "".join(f"#define {name}(X) {' '.join(f'X({n})' for n in names)}\n" for name, names in lists.items())
     (csrc / "formulas/all.h").write_text(text)
 
 
 def compile_commands(csrc, folder, likelihoods, optimize, flags=()):
-    """As setup.py compiles csrc/cuda, but with a loop for a launch; cuda_host.cpp stands in for runtime.cpp."""
+    """The commands compile csrc/cuda as setup.py does, but a launch is a loop, and cuda_host.cpp replaces
+    runtime.cpp."""
     flags = [optimize, "-std=c++20", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-DVK_CUDA_ON_HOST", *flags]
-    flags.append("-DVK_MOST_BLOCKS=2048")  # a GPU's grid has 2^31 - 1, which take too long here
+    flags.append("-DVK_MOST_BLOCKS=2048")  # the grid of a GPU may have 2^31 - 1 blocks, which would take too long here
     flags += ["-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-maybe-uninitialized", "-iquote", str(csrc)]
     if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
-        flags.append("-mfma")  # as the GPU has it
+        flags.append("-mfma")  # a GPU has fma too
     sources = {f"likelihood.{name}": (csrc / "cuda/likelihood.cu", [f"-DVK_LIKELIHOOD={name}"]) for name in likelihoods}
     sources |= {f"position.{name}": (csrc / "cuda/position.cu", [f"-DVK_POSITION={name}"]) for name in LEVELS}
     others = ("latent.cu", "mixture.cu", *(f"{name}.cpp" for name in HOST_CODE))
@@ -46,8 +48,8 @@ def compile_commands(csrc, folder, likelihoods, optimize, flags=()):
 
 
 def build(csrc, folder, likelihoods=tuple(LIKELIHOODS), optimize="-O1", threads=2, unit=None):
-    """Compile and link: the path of the library. Where it has not all likelihoods, csrc is cut down to these. With a
-    unit, it alone is compiled: the objects of the others are there."""
+    """Compiles and links, and gives the path of the library. With fewer likelihoods, csrc is a copy with shorter lists.
+    With `unit`, only this unit is compiled, because the other objects exist already."""
     if len(likelihoods) < len(LIKELIHOODS):
         write_list(csrc, likelihoods)
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +62,7 @@ def build(csrc, folder, likelihoods=tuple(LIKELIHOODS), optimize="-O1", threads=
 
 
 def link_command(objects, flags=()):
-    """Makes a library of the objects, which finds torch's functions when it is loaded."""
+    """The command that links the objects to a library. The library finds torch's functions when it is loaded."""
     libtorch = Path(torch.__file__).parent / "lib"
     return [*CXX, "-shared", *flags, *objects, f"-L{libtorch}", "-Wl,--no-as-needed", "-ltorch"]
 
@@ -74,7 +76,7 @@ _defined = []
 
 
 def load(path):
-    """The ops of the library at this path. One fits in a process: all register under the same name."""
+    """The ops of the library at this path. A process can load only one, because all register under the same name."""
     if not _defined:
         library = torch.library.Library("vae_kernels_cuda_host", "DEF")
         for name in OPS:

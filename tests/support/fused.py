@@ -1,4 +1,4 @@
-"""a b + c rounded once, in numpy: for Triton's interpreter (interpreter.py)."""
+"""An fma in numpy, a b + c rounded once, for Triton's interpreter (interpreter.py)."""
 
 from fractions import Fraction
 
@@ -7,16 +7,16 @@ from exact import to_float64
 
 
 def fma(a, b, c):
-    """The element-wise a b + c of arrays that broadcast to one another, of the type of c, rounded once to nearest.
+    """a b + c element by element, rounded once to nearest, in the type of c. The arrays broadcast to one another.
 
-    All types are float16, float32 or float64. Zeros, subnormals, infinities and NaN are as IEEE 754 has them.
+    The types are float16, float32 or float64. Zeros, subnormals, infinities and NaN follow IEEE 754.
     """
     arrays = np.broadcast_arrays(a, b, c)
     shape, dtype = arrays[2].shape, arrays[2].dtype
     a, b, c = (t.ravel().astype(np.float64) for t in arrays)
     with np.errstate(all="ignore"):
-        # The product of two numbers of 24 bits is exact in float64. Rounding the sum to odd makes the second rounding
-        # harmless, as 53 >= 24 + 2: Boldo & Melquiond 2008 (vae_kernels/core/noise.py).
+        # The product of two numbers of 24 bits is exact in float64. If the sum is rounded to odd, a second rounding to
+        # 24 bits gives the right result, because 53 >= 24 + 2: Boldo & Melquiond 2008 (vae_kernels/core/noise.py).
         fused = fma_float64(a, b, c) if dtype == np.float64 else sum_to_odd(a * b, c)
         return fused.astype(dtype).reshape(shape)
 
@@ -24,14 +24,15 @@ def fma(a, b, c):
 def fma_float64(a, b, c):
     """The emulated FMA of the same paper, for arrays of one dimension.
 
-    It is right where no step overflows or underflows. The few other elements are taken one by one, as fractions.
+    The method is right where no step overflows or underflows. The few other elements are computed one by one with
+    fractions.
     """
     plain = a * b + c
     high, low = exact_product(a, b)
     upper, lower = exact_sum(c, low)
     upper, rest = exact_sum(high, upper)
     fused = upper + sum_to_odd(rest, lower)
-    fused = np.where(fused == 0, plain, fused)  # plain has the sign of an exact 0
+    fused = np.where(fused == 0, plain, fused)  # plain has the right sign of a 0
     size = np.abs([a, b, c])
     safe = (size < 2.0**500).all(0) & ((size[:2] == 0).any(0) | (np.abs(high) > 2.0**-900))
     fused = np.where(safe, fused, plain)
@@ -42,7 +43,7 @@ def fma_float64(a, b, c):
 
 
 def sum_to_odd(a, b):
-    """a + b in float64; an inexact sum is the one of its two neighbours whose last bit is 1."""
+    """a + b in float64, rounded to odd: an inexact sum becomes the neighbour whose last bit is 1."""
     total, error = exact_sum(a, b)
     bits = total.view(np.int64)
     even_and_inexact = (bits & 1 == 0) & (error != 0) & np.isfinite(total)
@@ -51,14 +52,14 @@ def sum_to_odd(a, b):
 
 
 def exact_sum(a, b):
-    """(s, e) with s the rounded a + b and s + e = a + b (Knuth's TwoSum)."""
+    """(s, e): s is the rounded a + b, and s + e = a + b exactly (Knuth's TwoSum)."""
     total = a + b
     back = total - a
     return total, (a - (total - back)) + (b - back)
 
 
 def exact_product(a, b):
-    """(p, e) with p the rounded a b and p + e = a b (Dekker's product)."""
+    """(p, e): p is the rounded a b, and p + e = a b exactly (Dekker's product)."""
     product = a * b
     (a1, a2), (b1, b2) = halves(a), halves(b)
     return product, ((a1 * b1 - product) + a1 * b2 + a2 * b1) + a2 * b2

@@ -1,5 +1,6 @@
-"""Random calls of the public functions: right ones with some arguments made wrong. Each gives a right result, or a
-TypeError or ValueError that names an argument. tests/api/test_fuzz.py runs some; many: python tests/soak/fuzz.py."""
+"""Random calls of the public functions: correct calls in which some arguments are made wrong. Each call must give the
+right result, or raise a TypeError or ValueError that names an argument. tests/api/test_fuzz.py makes some of these
+calls; `python tests/soak/fuzz.py` makes many."""
 
 import random
 import re
@@ -13,7 +14,7 @@ import vae_kernels as vk
 FUNCTIONS = ("fused_elbo", "nll", "gaussian_kl", "sample_kl", "reparameterize", "mixture_log_prob")
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 OTHER = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool, torch.complex64, torch.float8_e5m2)
-# What no argument takes, or only some do. Made anew for each call.
+# Functions that make odd values, which no argument or only few arguments take. Each call gets new values.
 ODD = (
     *(lambda v=v: v for v in (None, True, 0, -1, 3, 2**63, 10**400, 1.5, -0.0, 1e308, float("nan"), float("inf"), 1j)),
     *(lambda v=v: v for v in ("", "auto", "mean", "gaussian", b"mean", int, Ellipsis, (), (1,), (1, 2, 3))),
@@ -45,7 +46,7 @@ def tensor(rng, shape, low=-2.0, high=2.0):
 
 
 def right(rng, function):
-    """Arguments that fit together."""
+    """Correct arguments for this function."""
     batch = rng.choice((0, 1, 2, 3, 5, 17))
     event = tuple(rng.choice((0, 1, 2, 3, 7)) for _ in range(rng.randrange(4)))
     latent = tuple(rng.choice((1, 2, 5)) for _ in range(rng.randrange(3)))
@@ -89,7 +90,7 @@ def plain(t):
 
 
 def spoil(rng, call):
-    """One argument made another: of another type, shape, dtype or device, or given where it was not."""
+    """Makes one argument wrong: it gets another type, shape, dtype or device, or it is given where it was left out."""
     names = [*call, "obs_logvar", "prior", "rec_weight", "kl", "backend", "beta", "mu", "logvar"]
     name = rng.choice(names)
     value, how = call.get(name), rng.randrange(5)
@@ -107,7 +108,7 @@ def spoil(rng, call):
 
 
 def answer(function, call):
-    """What the function gives, as tensors, with the gradient of each input: or the exception."""
+    """The results of the function as tensors, with the gradient of each input, or the exception."""
     inputs = [t for v in call.values() for t in (v if isinstance(v, (tuple, list)) else [v])]
     inputs = [t for t in inputs if isinstance(t, torch.Tensor) and t.requires_grad]
     result = getattr(vk, function)(**call)
@@ -120,7 +121,7 @@ def answer(function, call):
 
 
 def defined(call):
-    """Whether the documentation says what the result is: of counts that are none, and beyond float32, it does not."""
+    """Whether the documentation defines the result. It does not for numbers that are not counts, or beyond float32."""
     numbers = [v for k, v in call.items() if k in ("beta", "rec_weight", "obs_logvar") and isinstance(v, (int, float))]
     if any(abs(v) > 1e3 for v in numbers):
         return False
@@ -129,7 +130,8 @@ def defined(call):
 
 
 def double(value, known):
-    """The same in float64, without losing a digit; known: those made so far, as one tensor may be two arguments."""
+    """The same value in float64, without losing a digit. `known` has the tensors made so far, because one tensor may be
+    two arguments."""
     if isinstance(value, (tuple, list)):
         return type(value)(double(v, known) for v in value)
     if isinstance(value, torch.Tensor) and value.dtype in FLOATS:
@@ -138,11 +140,11 @@ def double(value, known):
 
 
 def judge(function, call):
-    """What is wrong with the answer to this call: None, or a sentence."""
+    """A sentence that says what is wrong with the answer to this call, or None."""
     try:
         ours = answer(function, call)
     except (TypeError, ValueError) as error:
-        # torch.func transforms and the like aside, an argument is what the sentence begins with
+        # the message must begin with the name of an argument
         named = re.match(r"[a-z_]+", str(error))
         return None if named and named[0] in names(function) else f"{type(error).__name__} names nothing: {error}"
     except Exception as error:
@@ -150,11 +152,11 @@ def judge(function, call):
     if any(t.device.type == "meta" for t in ours) or not defined(call):
         return None
     if function in ("sample_kl", "reparameterize"):
-        return None  # noise is a function of the dtype's rounding too: tests/kernels/test_noise.py has its bits
+        return None  # the result depends on the noise, whose bits tests/kernels/test_noise.py compares
     known = {}
     truth = answer(function, {k: double(v, known) for k, v in call.items()} | {"backend": "torch"})
     for a, b in zip(ours, truth, strict=True):
-        # values of 16 bits are rounded to 2^-9 at the end, and sums of hundreds of terms of either sign to float32
+        # a value of 16 bits is rounded to 2^-9 at the end, and a sum of hundreds of terms of both signs is in float32
         scale = 1 + float(b[b.isfinite()].abs().max()) if b.isfinite().any() else 1
         if a.shape != b.shape or not torch.allclose(a.double(), b, rtol=1e-2, atol=1e-4 * scale, equal_nan=True):
             return f"{a} is not {b}"
@@ -167,10 +169,10 @@ def names(function):
 
 
 def one(rng):
-    """One call: (the function, what is wrong with its answer)."""
+    """Makes one call, and gives (the function, what is wrong with its answer)."""
     function = rng.choice(FUNCTIONS)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch, of nested and quantized tensors
+        warnings.simplefilter("ignore")  # torch warns about nested and quantized tensors
         call = right(rng, function)
         for _ in range(rng.choice((0, 1, 1, 2, 3))):
             name, value = spoil(rng, call)
@@ -180,7 +182,7 @@ def one(rng):
 
 
 def run(seed, count):
-    """(how many gave a result, how many an error, [(seed, function, what is wrong)])."""
+    """(the number of calls with a result, the number with an error, [(seed, function, what is wrong)])."""
     good, found = 0, []
     for i in range(count):
         torch.manual_seed(i)

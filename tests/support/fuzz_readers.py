@@ -1,5 +1,6 @@
-"""Broken files for `train --data` and `--resume`: whole ones with bytes or values changed. Each is read, or refused in
-one sentence (UserError), and nothing is ever unpickled. tests/api/test_fuzz.py runs some; many: `make soak-fuzz`.
+"""Broken files for `train --data` and `--resume`: good files in which bytes or values are changed. Each file must be
+read, or refused with one sentence (UserError), and nothing may ever be unpickled. tests/api/test_fuzz.py tries some
+files; `make soak-fuzz` tries many.
 """
 
 import contextlib
@@ -43,13 +44,13 @@ DTYPES = (
 
 
 class Bomb:
-    """Unpickling it is an error that no reader hides."""
+    """An object whose unpickling raises an error that no reader catches."""
 
     def __reduce__(self):
         return exec, ("raise SystemExit('unpickled')",)
 
 
-# ---------------------------------------------------------------- whole files
+# ---------------------------------------------------------------- good files
 
 
 def npy(values, **settings):
@@ -71,7 +72,7 @@ def npz(compressed, **arrays):
 
 
 def header(rng):
-    """An .npy with the header of some array, and the bytes of another."""
+    """An .npy file with the header of one array and the bytes of another."""
     shape = rng.choice(((12, 30), (0,), (), (2, 10**15), (10**30,), (-1, 3), (12, "6"), [12, 30], 12, ((1, 2),)))
     descr = rng.choice((*DTYPES, [("a", "<f4")], [("a", "|O")], ("<f4", (2,)), 3, None, "f4, |O"))
     said = {"descr": descr, "fortran_order": rng.choice((True, False, 1, "no")), "shape": shape}
@@ -84,10 +85,10 @@ def header(rng):
 
 
 def entries(rng):
-    """A zip of whatever, under the names that are looked for."""
+    """A zip file that has the names which the reader looks for, with any content."""
     out = io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(out, "w", rng.choice((0, 8, 12, 14))) as z:
-        warnings.simplefilter("ignore")  # of two entries of one name
+        warnings.simplefilter("ignore")  # zipfile warns about two entries with one name
         for _ in range(rng.randrange(4)):
             name = rng.choice(("x.npy", "x", "y.npy", "../x.npy", "z.npy", "/x.npy", "x.npy/"))
             z.writestr(name, rng.choice((npy(X), npy(np.arange(12)), header(rng), b"", X.tobytes(), BOMB)))
@@ -113,7 +114,7 @@ WHOLE = {
 
 
 def broken(rng, data):
-    """These bytes with some changed."""
+    """The bytes, some of which are changed."""
     data = bytearray(data)
     for _ in range(rng.choice((0, 1, 1, 2, 5))):
         at = rng.randrange(len(data) + 1)
@@ -145,7 +146,7 @@ def nothing_is_unpickled():
 
 
 def judge(read):
-    """What is wrong with how these files are read: None, or a sentence."""
+    """A sentence that says what is wrong with the reading of these files, or None."""
     try:
         with nothing_is_unpickled(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -158,7 +159,7 @@ def judge(read):
 
 
 def data(rng, folder):
-    """One broken file for --data: what is wrong with the answer."""
+    """Tries one broken file for --data, and gives what is wrong with the answer, or None."""
     name = rng.choice([*WHOLE])
     make = rng.randrange(4)
     content = header(rng) if name == "a.npy" and make == 0 else entries(rng) if name == "a.npz" and make == 0 else None
@@ -177,7 +178,7 @@ def data(rng, folder):
 
 
 def finished(folder):
-    """A run of one epoch, the parts of which are broken below."""
+    """A run of one epoch. The functions below break its parts."""
     np.save(folder / "small.npy", X.reshape(12, 30))
     config = {"data": str(folder / "small.npy"), "likelihood": "bernoulli", "prior": "normal", "components": None}
     config |= {"beta": 1.0, "latent_dim": 2, "epochs": 1, "batch_size": 5, "lr": 1e-3, "model": "mlp", "loss": "fused"}
@@ -188,7 +189,7 @@ def finished(folder):
 
 
 def steps(run, vae, optimizer, data, config, progress):
-    """In place of training to the end: one more epoch, in which whatever was read must serve."""
+    """Replaces the training: it runs one more epoch, so everything that was read must be usable."""
     config = config | {"epochs": len(progress["rows"]) + 1}
     ignore = {"interrupt": False, "on_step": lambda *_: None, "on_epoch": lambda *_: None}
     fit.fit(vae, optimizer, data, config, progress, **ignore)
@@ -196,7 +197,7 @@ def steps(run, vae, optimizer, data, config, progress):
 
 
 def changed(rng, value):
-    """A JSON value with one of its parts made another."""
+    """A JSON value in which one part is replaced."""
     if isinstance(value, dict) and value and rng.random() < 0.9:
         key = rng.choice([*value])
         if rng.random() < 0.1:
@@ -209,7 +210,7 @@ def changed(rng, value):
 
 
 def safetensors(rng, content):
-    """A safetensors file with a part of its header changed."""
+    """A safetensors file in which a part of the header is changed."""
     (length,) = struct.unpack("<Q", content[:8])
     said, rest = json.loads(content[8 : 8 + length]), content[8 + length :]
     if rng.random() < 0.5:
@@ -228,7 +229,7 @@ def safetensors(rng, content):
 
 
 def resume(rng, folder, whole):
-    """One broken run folder for --resume: what is wrong with the answer."""
+    """Tries one broken run folder for --resume, and gives what is wrong with the answer, or None."""
     run = folder / "run"
     shutil.copytree(whole, run)
     config, state = run / checkpoint.CONFIG, run / checkpoint.CHECKPOINT
@@ -254,7 +255,7 @@ def resume(rng, folder, whole):
 
 
 def run(seed, count, folder):
-    """(how many were read or refused, [(seed, what is wrong)])."""
+    """(the number of files that were read or refused, [(seed, what is wrong)])."""
     whole, here = finished(folder), folder / "here"
     here.mkdir()
     found = []

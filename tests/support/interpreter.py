@@ -1,9 +1,10 @@
-"""Corrects two faults in the interpreter of older Tritons, for the tests. The product does not change Triton.
+"""Corrects two faults in the interpreter of older Tritons, for the tests only. The package itself does not change
+Triton.
 
-tl.fma, before Triton 3.9: the interpreter rounds the product and then the sum. The noise has the same bits on every
-backend because tl.fma rounds once. Compiled code is right under every Triton.
+tl.fma, before Triton 3.9: the interpreter rounds the product and then the sum. But the noise has the same bits on every
+backend only if tl.fma rounds once. Compiled code is right with every Triton.
 
-range(n) of a number n of the kernel, in Triton 3.6: the interpreter gives Python an array of one element, which numpy
+range(n) with a number n of the kernel, in Triton 3.6: the interpreter gives Python an array of one element, which numpy
 since 2.4 does not take as a number.
 """
 
@@ -12,7 +13,8 @@ from fused import fma
 
 
 def mend():
-    """Correct what is wrong in the Triton that is installed. It is imported here, and TRITON_INTERPRET is set."""
+    """Corrects the faults of the installed Triton. The function imports Triton, so TRITON_INTERPRET must be set
+    before."""
     import triton
     from triton.runtime import interpreter
 
@@ -25,13 +27,13 @@ def mend():
 
         def patch_and_correct(tensor, scope):
             patch(tensor, scope)
-            tensor.__index__ = lambda self: self.handle.data.item()  # the scope takes its own one back
+            tensor.__index__ = lambda self: self.handle.data.item()  # the scope removes this method again
 
         interpreter._patch_lang_tensor = patch_and_correct
 
 
 def fuses(interpreter):
-    """Whether the square of 1 + 2^-12 keeps its 2^-24, which the rounded product loses."""
+    """Whether the interpreter rounds once: the square of 1 + 2^-12 keeps its 2^-24, which a rounded product loses."""
     one, less = (
         interpreter.TensorHandle(np.array([v], np.float32), interpreter.tl.float32) for v in (1 + 2**-12, -1 - 2**-11)
     )

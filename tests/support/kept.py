@@ -1,4 +1,4 @@
-"""Modules that keep a control: every kind of control, how it advances, and the setting that takes it."""
+"""Modules that keep a control: for every kind of control, a way to advance it and the setting that takes it."""
 
 import torch
 
@@ -25,7 +25,7 @@ def running(control, step):
     )
 
 
-# name: (make a control, advance it, the settings of the module)
+# name: (a function that makes a control, a function that advances it, the settings of the module)
 KINDS = {
     "beta": (lambda: controls.LinearWarmup(7), schedule, lambda c: {"beta": c}),
     "rec_weight": (lambda: controls.Cosine(7, 0.1), schedule, lambda c: {"rec_weight": c}),

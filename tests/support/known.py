@@ -1,4 +1,4 @@
-"""A small objective whose gradients are known in closed form: for the tests of the backward pass."""
+"""A small objective whose gradients have a closed form, for the tests of the backward pass."""
 
 import os
 
@@ -7,7 +7,8 @@ import torch
 
 import vae_kernels as vk
 
-# Those that take CPU tensors: Triton's kernels where they run in its interpreter (conftest.py). On a GPU: test_gpu.py
+# The backends that take CPU tensors. Triton is one of them if its interpreter runs (conftest.py). test_gpu.py has the
+# others.
 BACKENDS = [name for name in ("torch", "cpu") if vk.available_backends()[name] is None]
 if os.environ.get("TRITON_INTERPRET") == "1" and vk.available_backends()["triton"] is None:
     BACKENDS.append("triton")
@@ -16,7 +17,7 @@ compiled = pytest.mark.skipif("cpu" not in BACKENDS, reason=f"no backend cpu: {v
 
 
 def draw(dtype=torch.float64):
-    """recon, mu, logvar that require grad, and x."""
+    """(recon, mu, logvar, x); all but x require grad."""
     g = torch.Generator().manual_seed(0)
     recon, mu, logvar = (torch.randn(B, n, generator=g, dtype=torch.float64) for n in (37, 6, 6))
     x = torch.rand(B, 37, generator=g, dtype=torch.float64)
@@ -28,7 +29,7 @@ def elbo(recon, mu, logvar, x, **settings):
 
 
 def exact(inputs, weights):
-    """d/d(recon, mu, logvar) of sum_b weights_b loss_b, by hand."""
+    """The derivatives of sum_b weights_b loss_b by recon, mu and logvar, written by hand."""
     recon, mu, logvar, x = (t.detach().double() for t in inputs)
     w = torch.as_tensor(weights, dtype=torch.float64).expand(B)[:, None]
     return w * (torch.sigmoid(recon) - x), w * 0.5 * mu, w * 0.25 * torch.expm1(logvar)

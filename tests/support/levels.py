@@ -1,6 +1,7 @@
-"""The table of the likelihood over levels, for all backends with kernels for it: what goes in, and what is true.
+"""The cases of the categorical likelihood, for all backends with kernels for it: the inputs and the truth.
 
-The truth is torch's cross_entropy in float64; the budget is twice the error of the plain-torch formula at that type.
+The truth is torch's cross_entropy in float64. The error budget is twice the error of the plain-torch formula with that
+type.
 """
 
 import torch
@@ -10,14 +11,15 @@ from cases import check
 import vae_kernels as vk
 
 CATEGORICAL = {"likelihood": "categorical"}
-# Fewer levels than are taken at once (8), as many, a few over; one, and what 8 bits have; more than one run (1024)
+# Numbers of levels: one; fewer than the kernel reads at once (8) and exactly 8; around the 256 of 8 bits; more than one
+# run (1024).
 LEVELS = [1, 2, 7, 8, 255, 256, 257, 1000, 1500]
-# Of positions, after the batch: none, one, several; odd; more than one block (512)
+# The dimensions of positions, after the batch: none, one, several; odd sizes; more than one block (512).
 POSITIONS = [(), (1,), (3, 5), (2, 7, 3), (701,)]
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 TARGETS = [torch.uint8, torch.int16, torch.int32, torch.int64]
 
-# each takes logits [B, K, H, W] and gives equal ones that lie differently in memory; x likewise
+# each function takes logits [B, K, H, W], or x likewise, and gives an equal tensor with another layout in memory
 LAYOUTS = {
     "levels innermost": lambda t: t.movedim(1, -1).contiguous().movedim(-1, 1),
     "levels innermost, transposed": lambda t: t.permute(0, 3, 2, 1).contiguous().permute(0, 3, 2, 1),
@@ -31,7 +33,7 @@ LAYOUTS = {
 
 
 def draw(batch, levels, positions, dtype=torch.float32, of_x=torch.int64, seed=0):
-    """logits, among them what is extreme and still has a finite nll, and x."""
+    """(logits, x). Some logits are extreme, but every nll is finite."""
     g = torch.Generator().manual_seed(seed)
     x = torch.randint(0, levels, (batch, *positions), generator=g)
     if of_x == torch.uint8:
@@ -46,13 +48,14 @@ def draw(batch, levels, positions, dtype=torch.float32, of_x=torch.int64, seed=0
 
 
 def truth(logits, x):
-    """[B] and differentiable, in float64."""
+    """The nll of each sample, [B], in float64. The result is differentiable."""
     loss = F.cross_entropy(logits.double(), x.long(), reduction="none")
     return loss.flatten(1).sum(1) if loss.dim() > 1 else loss
 
 
 def outcome(f, logits, x):
-    """The value, and the gradient over the incoming one, which is random: so that errors are relative to that."""
+    """(the nll, the gradient divided by the incoming gradient). The incoming gradient is random, so the division makes
+    errors relative to it."""
     logits = logits.detach().requires_grad_()
     nll = f(logits, x)
     incoming = torch.randn(nll.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
@@ -63,11 +66,11 @@ def outcome(f, logits, x):
 
 
 def compare(backend, logits, x):
-    """Values and gradients of a backend, at the storage type of the logits. The true gradient is not of this type: a
-    number that is rounded to 16 bits already would make PyTorch's own error 0."""
+    """Compares values and gradients of a backend, with logits in their storage type. The true gradient stays in
+    float64: if it were rounded to 16 bits, PyTorch's own error would be 0."""
     settings = [CATEGORICAL | {"backend": b} for b in (backend, "torch")]
     ours, theirs = (outcome(lambda *a, s=s: vk.nll(*a, **s), logits, x) for s in settings)
     value, grad = outcome(truth, logits.double(), x)
     assert ours[0].dtype == (torch.float64 if logits.dtype == torch.float64 else torch.float32)
     check(ours[0], theirs[0], value, logits.dtype, "nll")
-    check(1 + ours[1], 1 + theirs[1], 1 + grad, logits.dtype, "gradient")  # it is in [-1, 1]
+    check(1 + ours[1], 1 + theirs[1], 1 + grad, logits.dtype, "gradient")  # a gradient is between -1 and 1

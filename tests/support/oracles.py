@@ -1,9 +1,9 @@
-"""What is true, from other people's code: scipy for the likelihoods; mpmath at 100 digits for what it lacks
-and for the KL.
+"""Oracles, which are other people's code: scipy for the likelihoods, and mpmath with 100 digits for the KL and for what
+scipy lacks.
 
-ORACLES has one row a likelihood, on float64 numpy arrays: nll(x, *params) is -log p element by element, and
-sample_params(rng, shape) draws (x, params) with the edge values of the formula first. Every x lies in the support, and
-every value and gradient fits in float32.
+ORACLES has one row for each likelihood, for numpy arrays of float64. nll(x, *params) is -log p element by element.
+sample_params(rng, shape) draws (x, params); the edge values of the formula come first. Every x is in the support, and
+float32 can hold every value and gradient.
 """
 
 import mpmath
@@ -14,7 +14,8 @@ mpmath.mp.dps = 100
 
 
 def with_edges(edges, random):
-    """random, an array of any shape, with its first elements (row-major) replaced by as many edges as fit."""
+    """The array `random`, of any shape, in which the edges replace the first elements (row-major). Edges that do not
+    fit are left out."""
     out = np.array(random, dtype=np.float64)
     out.reshape(-1)[: len(edges)] = edges[: out.size]
     return out
@@ -38,7 +39,7 @@ def gaussian_params(rng, shape):
 
 
 def laplace_params(rng, shape):
-    x = [0.5, 0.5, 1.0, -1.0, 100.0, 0.25]  # at the kink with |logscale| > 30: there are no finite differences of it
+    x = [0.5, 0.5, 1.0, -1.0, 100.0, 0.25]  # x = loc only with |logscale| > 30: finite differences fail at the kink
     loc = [0.5, 0.5, 0.0, 1.0, -100.0, 0.0]
     logscale = [40.0, -80.0, 80.0, 80.0, 3.0, -8.0]
     draws = rng.normal(size=shape), rng.normal(size=shape), rng.normal(size=shape)
@@ -70,7 +71,8 @@ def gaussian_nll(x, loc, logvar):
 
 
 def counts(rng, shape):
-    """(x, log_mean, log_inverse_dispersion) as in cells: most counts are 0. Small enough for scipy's gammaln."""
+    """(x, log_mean, log_inverse_dispersion) as in cells: most counts are 0. The counts are small enough for scipy's
+    gammaln."""
     x = rng.poisson(rng.gamma(1.0, 2.0, size=shape)) * (rng.uniform(size=shape) < 0.5)
     x = with_edges([0.0, 1.0, 0.0, 1.0, 2.0, 20.0, 3.0, 20.0, 0.0], x)
     log_mean = with_edges([0.0, 0.0, -9.0, -3.0, 0.5, 3.0, 4.0, 1.0, 3.0], rng.normal(scale=1.2, size=shape))
@@ -99,7 +101,7 @@ def poisson_nll(x, log_rate):
 
 
 def negative_binomial_nll(x, log_mean, log_size):
-    """In closed form, as scipy's nbinom loses four digits here (test_counts.py compares them)."""
+    """The closed form, because scipy's nbinom loses four digits here (test_counts.py compares both)."""
     s, excess = np.exp(log_size), log_mean - log_size
     coefficient = np.log(special.factorial(x) / special.poch(s, x))
     return coefficient - s * special.log_expit(-excess) - x * special.log_expit(excess)
@@ -114,20 +116,21 @@ def zinb_nll(x, log_mean, log_size, logits):
 
 
 def laplace_nll(x, loc, logscale):
-    """As the generalized normal of exponent 1: scipy's laplace takes the logarithm of a density that underflows."""
+    """The generalized normal with exponent 1, because scipy's laplace takes the logarithm of a density that
+    underflows."""
     return -stats.gennorm.logpdf(x, 1, loc, np.exp(logscale))
 
 
 @np.vectorize
 def continuous_bernoulli_nll(x, logits):
-    """The density is e^{lx} over its integral, at 100 digits."""
+    """The density is e^{lx} divided by its integral, with 100 digits."""
     x, logits = mpmath.mpf(x), mpmath.mpf(logits)
     return float((mpmath.log(mpmath.expm1(logits) / logits) if logits else 0) - x * logits)
 
 
 @np.vectorize
 def discretized_logistic_nll(x, loc, logscale):
-    """By the definition, at 100 digits: the difference of two cdfs, on the side of loc where both are small."""
+    """The definition with 100 digits: the difference of two cdfs, on the side of loc where both are small."""
     x, inverse, half = mpmath.mpf(x), mpmath.exp(-mpmath.mpf(logscale)), mpmath.mpf(1) / 510
     residual = x - mpmath.mpf(loc)
     if x < half:
@@ -151,11 +154,11 @@ ORACLES = {
 
 
 def categorical_nll(x, logits):
-    """x [B, ...] of integers, logits [B, K, ...]"""
+    """The nll of each position; x [B, ...] has integers, and logits are [B, K, ...]."""
     return special.logsumexp(logits, 1) - np.take_along_axis(logits, x[:, None], 1)[:, 0]
 
 
-# likelihoods over levels, whose logits have a dimension more than x: nll(x, logits), [B, ...]
+# the likelihoods over levels: nll(x, logits), [B, ...]; logits have one dimension more than x
 LEVELS = {
     "categorical": categorical_nll,
 }
@@ -163,14 +166,15 @@ LEVELS = {
 
 @np.vectorize
 def gaussian_kl(mu, logvar, prior_mu=0.0, prior_logvar=0.0):
-    """KL( N(mu, e^logvar) || N(prior_mu, e^prior_logvar) ) in closed form at 100 digits; broadcasts."""
+    """KL( N(mu, e^logvar) || N(prior_mu, e^prior_logvar) ) in closed form with 100 digits; the arguments broadcast."""
     mu, logvar, prior_mu, prior_logvar = map(mpmath.mpf, (mu, logvar, prior_mu, prior_logvar))
     t = logvar - prior_logvar
     return float(((mu - prior_mu) ** 2 * mpmath.exp(-prior_logvar) + mpmath.exp(t) - 1 - t) / 2)
 
 
 def integrated_kl(mu, logvar, prior_mu, prior_logvar):
-    """The same for scalars by its definition, the integral of q log(q / p): shares no algebra with the closed form."""
+    """The same KL of scalars by its definition, the integral of q log(q / p). This shares no algebra with the closed
+    form."""
     sd, prior_sd = mpmath.exp(mpmath.mpf(logvar) / 2), mpmath.exp(mpmath.mpf(prior_logvar) / 2)
 
     def integrand(z):

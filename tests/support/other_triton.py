@@ -1,6 +1,6 @@
-"""Runs a module of this folder in a child without Triton's interpreter.
+"""Runs a module of this folder in a child process without Triton's interpreter.
 
-The child has the Triton that is installed, or the one in the folder that the environment variable TRITON_PATH names.
+The child uses the installed Triton, or the Triton in the folder that the environment variable TRITON_PATH names.
 """
 
 import json
@@ -12,7 +12,7 @@ from places import SUPPORT
 
 
 def run(module, *arguments):
-    """What `python module arguments` prints, read as JSON."""
+    """Runs `python module arguments`, and gives the JSON that it prints."""
     path = [p for p in (os.environ.get("TRITON_PATH"), os.environ.get("PYTHONPATH")) if p]
     env = os.environ | {"TRITON_INTERPRET": "0", "PYTHONPATH": os.pathsep.join(path)}
     command = [sys.executable, str(SUPPORT / module), *map(str, arguments)]

@@ -1,4 +1,4 @@
-"""Where things stand in the source tree, and how a child process finds the modules of the tests."""
+"""The folders of the source tree, and how a child process finds the modules of the tests."""
 
 import os
 import sys
@@ -9,7 +9,8 @@ TESTS = SUPPORT.parent
 ROOT = TESTS.parent
 CSRC, DOCS, EXAMPLES = ROOT / "csrc", ROOT / "docs", ROOT / "examples"
 CPP = TESTS / "cpp"  # C++ sources of the tests
-# How a test runs others in a child: all that their -k takes, away from the source tree, which may have no library.
+# The command with which a test runs other tests in a child process. The child does not run in the source tree, because
+# the vae_kernels there may have no compiled library.
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "--full", "-p", "no:cacheprovider"]
 
 # Folders whose modules other tests import: helpers, and the tables of cases that several backends go through.
@@ -19,7 +20,7 @@ SEARCH = [str(TESTS / folder) for folder in ("support", "kernels", "models", "py
 def child(**variables):
     """The environment of a child process that imports modules of the tests.
 
-    The source tree itself is not on its path: the vae_kernels there may have no compiled library.
+    The source tree itself is not on the path of the child, because the vae_kernels there may have no compiled library.
     """
     path = [*SEARCH, *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {"PYTHONPATH": os.pathsep.join(path)} | variables

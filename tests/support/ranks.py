@@ -1,4 +1,4 @@
-"""Run by test_ranks.py under torchrun, on two CPU ranks: each check compares with one process."""
+"""test_ranks.py runs this file under torchrun, on two CPU ranks. Each check compares the ranks with one process."""
 
 import copy
 import json
@@ -21,22 +21,23 @@ from vae_kernels import cli
 from vae_kernels.cli import checkpoint, fit
 from vae_kernels.cli import train as command
 
-BATCH, LATENTS = 7, 3  # uneven: one rank has 4 samples, the other 3
+BATCH, LATENTS = 7, 3  # an odd batch: one rank has 4 samples, the other has 3
 close = torch.testing.assert_close
 
 
 def rows():
-    """The samples of this rank, and where they begin."""
+    """(the indices of this rank's samples, the first of them)"""
     parts = torch.arange(BATCH).tensor_split(dist.get_world_size())
     own = parts[dist.get_rank()]
     return own, own[0].item()
 
 
 def vae():
-    """In float64, so that sums in another order are equal but for 1e-15; all that can be learned is."""
+    """A VAE in which everything that can be learned is learned. It is in float64, so sums in another order differ by
+    1e-15 only."""
     torch.manual_seed(0)
     prior = [torch.nn.Parameter(torch.randn(LATENTS)) for _ in range(2)]
-    observation = torch.nn.Parameter(torch.zeros(1))  # FSDP2 shards no 0-d parameter
+    observation = torch.nn.Parameter(torch.zeros(1))  # FSDP2 cannot shard a 0-d parameter
     model = vk.mlp_vae((1, 4, 4), LATENTS, (8,), "gaussian", obs_logvar=observation, prior=prior, beta=0.5)
     return model.double()
 
@@ -46,7 +47,7 @@ def data():
 
 
 def one_process(model):
-    """The loss and the gradients of the whole batch, from one process."""
+    """The loss and the gradients of the whole batch in one process."""
     torch.manual_seed(5)
     loss = model.loss(data())
     loss.backward()
@@ -54,7 +55,8 @@ def one_process(model):
 
 
 def of_this_rank(model, **settings):
-    """This rank's part of that loss, so that the mean over the ranks, which DDP and FSDP take, is that loss."""
+    """This rank's part of the loss. DDP and FSDP take the mean over the ranks, and this mean is the loss of one
+    process."""
     own, first = rows()
     torch.manual_seed(5)
     out = model(data()[own], reduction="sum", shard=(first, BATCH), **settings)
@@ -78,7 +80,8 @@ def check_ddp():
 
 
 def check_ddp_finds_the_loss_among_the_terms():
-    """DDP looks through the output for the parameters that the loss depends on, and calls all others unused."""
+    """DDP searches the output of the model for tensors, to see which parameters are used. DDP must find the loss inside
+    ElboTerms, or it would call every parameter unused."""
     _, expected = one_process(vae())
     for settings in ({"find_unused_parameters": True}, {"static_graph": True}):
         model = vae()
@@ -94,8 +97,9 @@ def check_ddp_finds_the_loss_among_the_terms():
 
 
 def check_ddp_with_two_forwards_before_a_backward():
-    """Of a model that keeps controls. DDP writes the first rank's buffers into those of the others at each forward
-    pass, and hides that from autograd. A control's tensors are no buffers: each rank keeps its own values."""
+    """At each forward pass, DDP copies the buffers of the first rank to the other ranks, and autograd does not see
+    this. The tensors of a control are not buffers, so two forward passes before a backward pass work, and each rank
+    keeps its own values."""
     own, _ = rows()
     model = vae()
     model.beta, model.rec_weight = vk.controls.LinearWarmup(4, 0.5), vk.controls.Geco(1.0, speed=0.1, momentum=0.5)
@@ -106,7 +110,7 @@ def check_ddp_with_two_forwards_before_a_backward():
         model.beta.step()
         model.rec_weight.update(torch.full((3,), 2.0 + dist.get_rank(), dtype=torch.float64))
     assert model.beta.item() == twin.beta.item() == 0.75
-    expected = math.exp(0.1 * 2 * (1 + dist.get_rank()))  # two steps, whose violation is that of the rank's own nll
+    expected = math.exp(0.1 * 2 * (1 + dist.get_rank()))  # two steps with the violation of this rank's own nll
     assert model.rec_weight.item() == twin.rec_weight.item() and math.isclose(twin.rec_weight.item(), expected)
 
 
@@ -121,7 +125,8 @@ def check_fsdp2():
 
 
 def check_fsdp2_finds_the_loss_among_the_terms():
-    """FSDP2 gathers the parameters again when the backward pass reaches a tensor that it has found in the output."""
+    """FSDP2 gathers the parameters again when the backward pass reaches a tensor of the output. So FSDP2 must find the
+    loss inside ElboTerms."""
     _, expected = one_process(vae())
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     for settings in ({}, {"mp_policy": MixedPrecisionPolicy(output_dtype=torch.float64)}):
@@ -133,7 +138,8 @@ def check_fsdp2_finds_the_loss_among_the_terms():
 
 
 def check_noise_of_ranks():
-    """Seeded alike and told their place, ranks draw what one would; seeded apart, each draws its own."""
+    """Ranks with the same seed and a shard draw the noise that one process draws. Ranks with different seeds draw
+    different noise."""
     own, first = rows()
     mu, logvar = torch.zeros(BATCH, LATENTS), torch.zeros(BATCH, LATENTS)
     torch.manual_seed(3)
@@ -148,7 +154,7 @@ def check_noise_of_ranks():
 
 
 def step(recon, obs, x, mu, logvar, m, v, beta, reduction, seed=9, weight=None, latent_weight=None):
-    """All that a step gives: terms, sample, and gradients of all inputs."""
+    """All results of a step: the terms, the sample, and the gradients of all inputs."""
     inputs = [t.detach().requires_grad_() for t in (recon, obs, mu, logvar, m, v)]
     recon, obs, mu, logvar, m, v = inputs
     torch.manual_seed(seed)
@@ -165,7 +171,8 @@ def step(recon, obs, x, mu, logvar, m, v, beta, reduction, seed=9, weight=None, 
 
 
 def check_dtensor():
-    """Samples shared out, evenly and not, and some not at all: the results and gradients of one process."""
+    """DTensors have the results and gradients of one process. The samples are sharded evenly, unevenly (a rank may have
+    none), or replicated."""
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     for batch in (6, 7, 1):
         g = torch.Generator().manual_seed(2)
@@ -182,17 +189,17 @@ def check_dtensor():
                 assert all(isinstance(t, DTensor) for t in ours)
                 assert all(t.placements == (place,) for t in ours[3:5] + ours[7:8])
                 close([t.full_tensor() for t in ours], expected)
-            check_weights_of_dtensors(mesh, (recon, obs, x, mu, logvar, m, v, beta, reduction))
+            compare_weights_of_dtensors(mesh, (recon, obs, x, mu, logvar, m, v, beta, reduction))
     logits = torch.randn(7, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    levels = torch.arange(21).view(7, 3).remainder(5).to(torch.uint8)  # of a likelihood whose recon is wider than x
+    levels = torch.arange(21).view(7, 3).remainder(5).to(torch.uint8)  # "categorical" has a recon that is wider than x
     settings = {"likelihood": "categorical", "reduction": "mean"}
     ours = vk.nll(*(distribute_tensor(t, mesh, [Shard(0)]) for t in (logits, levels)), **settings)
     close(ours.full_tensor(), vk.nll(logits, levels, **settings))
 
 
-def check_weights_of_dtensors(mesh, arguments):
-    """A weight with a number for each sample is shared out as x is; any other is the same on every rank. A plain tensor
-    is taken for the same on every rank."""
+def compare_weights_of_dtensors(mesh, arguments):
+    """A weight with one number for each sample is sharded as x is; every other weight is the same on all ranks. A plain
+    tensor is taken as a tensor that is the same on all ranks."""
     recon, obs, x, mu, logvar, m, v, beta, reduction = arguments
     g = torch.Generator().manual_seed(4)
     weights = [torch.rand(s, generator=g) > 0.4 for s in (x.shape, (len(x), 1), x.shape[1:], (1, *x.shape[1:]))]
@@ -235,7 +242,7 @@ def check_dtensor_refusals():
 
 
 def check_terms_reduce():
-    """A term is the sum over ranks of what they have, over the batch."""
+    """The mean of a term over the whole batch is the sum over all ranks, divided by the size of the batch."""
     own, first = rows()
     model = vae()
     torch.manual_seed(5)
@@ -248,7 +255,8 @@ def check_terms_reduce():
 
 
 def check_fit_of_a_batch_smaller_than_the_ranks():
-    """The objective of `vae-kernels train` for last batches of any size; with one sample, a rank has none."""
+    """The objective of `vae-kernels train` is right for last batches of any size. In a batch of one sample, one rank
+    has no sample."""
     for n in (1, 2, 5):
         model, x = vae(), data()[:n]
         torch.manual_seed(5)
@@ -260,7 +268,7 @@ def check_fit_of_a_batch_smaller_than_the_ranks():
         close([p.grad for p in model.parameters()], list(expected))
         measured = [fit.measure("fused", model, x, torch.arange(n), size, "cpu") for size in (n, 1)]
         assert measured[0][2].shape == (n, LATENTS)
-        close(measured[0][2], measured[1][2])  # the means do not depend on the noise
+        close(measured[0][2], measured[1][2])  # the means of the posteriors do not depend on the noise
         close(measured[0][2], model.encode(x)[0].detach())
 
 
@@ -272,7 +280,7 @@ def train(*options, code=0):
 
 
 def check_train_undisturbed():
-    """The first rank alone prints and writes. test_a_worker_dies ends with the same bits."""
+    """Only the first rank prints and writes. test_a_worker_dies compares its bits with this run."""
     written, write = [], checkpoint.write
     checkpoint.write = lambda path, data: (written.append(path.name), write(path, data))
     printed = train(*OPTIONS["undisturbed"])
@@ -281,7 +289,8 @@ def check_train_undisturbed():
 
 
 def check_train_interrupted():
-    """One rank gets Ctrl-C: both end after the same step, and go on to the bits of a run that nothing happened to."""
+    """One rank gets Ctrl-C. Both ranks end after the same step, and the resumed run has the bits of an undisturbed
+    run."""
     steps, objective = 0, fit.objective
 
     def interrupted(*args):
@@ -299,7 +308,7 @@ def check_train_interrupted():
 
 
 def check_train_resumes():
-    """Goes on with the run of one process, which test_ranks.py compares."""
+    """Two ranks resume the run of one process. test_ranks.py compares the results."""
     train(*OPTIONS["resume"])
 
 

@@ -1,4 +1,5 @@
-"""csrc with no torch and no Python (tests/cpp/sanitized.cpp), compiled with the sanitizers of the compiler or without.
+"""Compiles csrc with tests/cpp/sanitized.cpp, without torch and Python, with a sanitizer of the compiler or for
+valgrind.
 
 python tests/support/sanitizers.py  # `make soak`: every likelihood, both instruction sets, CUDA on the host, valgrind
 """
@@ -44,13 +45,14 @@ def commands(csrc, folder, flags, likelihoods, cuda):
         sources += [(kernels / "likelihood.cpp", f"k.{n}", [*isa, f"-DVK_LIKELIHOOD={n}"]) for n in likelihoods]
     made = [[*CXX, *shared, *more, "-c", str(s), "-o", str(folder / f"{name}.o")] for s, name, more in sources]
     if cuda:
-        theirs = compile_commands(csrc, folder, likelihoods, "-O1")[:-1]  # without what registers the ops with torch
+        theirs = compile_commands(csrc, folder, likelihoods, "-O1")[:-1]  # the last unit registers the ops with torch
         made += [[*command, *flags] for command in theirs]
     return made
 
 
 def build(folder, sanitizer, likelihoods=tuple(LIKELIHOODS), cuda=False, more=(), plant=None):
-    """The path of the program. plant: (file, what stands there, what stands there instead), a fault in the copy."""
+    """Builds the program and gives its path. plant is (file, the right code, the wrong code): a fault in the copy of
+    csrc."""
     csrc, flags = folder / "csrc", [*FLAGS[sanitizer], *more]
     if not csrc.exists():
         shutil.copytree(CSRC, csrc)
@@ -64,7 +66,7 @@ def build(folder, sanitizer, likelihoods=tuple(LIKELIHOODS), cuda=False, more=()
         (csrc / file).write_text(text.replace(there, wrong))
         made = [command for command in made if str(csrc / file) in command]
     objects = [Path(command[command.index("-o") + 1]) for command in made]
-    whole = [o.rename(f"{o}.whole") for o in objects if o.exists()]  # what a build without the fault has left
+    whole = [o.rename(f"{o}.whole") for o in objects if o.exists()]  # keep the objects of a build without the fault
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(call, made))
     program = folder / "program"
@@ -82,8 +84,9 @@ def call(command):
 
 
 def run(program, before=(), how="all"):
-    """The finished process. how: "all", "few" cases, or all in memory "as malloc gives it"."""
-    # A thread sanitizer of GCC 12 does not know the addresses of a new kernel: without randomised ones it does
+    """Runs the program and gives the finished process. how is "all" cases, "few" cases, or "as malloc gives it": all
+    cases, in memory from plain malloc."""
+    # The ThreadSanitizer of GCC 12 fails with the randomised addresses of a new Linux kernel, so they are turned off.
     fixed = ["setarch", platform.machine(), "-R"] if shutil.which("setarch") else []
     return subprocess.run([*fixed, *before, str(program), how], capture_output=True, text=True)
 

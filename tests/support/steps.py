@@ -1,6 +1,7 @@
-"""A step of everything, for the tests of processes, threads and repeated runs: `python steps.py FILE` saves it.
+"""One step of everything, for the tests of processes, threads and repeated runs. `python steps.py FILE` saves its
+results.
 
-The inputs depend on the seed alone, so that whoever takes the step must find the same bits.
+The inputs depend only on the seed, so every process and every thread must get the same bits.
 """
 
 import sys
@@ -12,18 +13,18 @@ from test_objective import outcome, posterior
 
 import vae_kernels as vk
 
-SHAPE = 67, 1031  # several tasks, which threads share
-LARGE = 9, 40_001  # a result of more than a megabyte, which has memory of the pool
+SHAPE = 67, 1031  # several tasks, so several threads work
+LARGE = 9, 40_001  # a result of more than a megabyte, so its memory comes from the pool
 
 
 def step(seed, likelihoods=("bernoulli", "gaussian", "zinb"), shape=SHAPE, backend="cpu"):
-    """The terms and gradients of these likelihoods, of a sample, of levels: {name: tensor}."""
+    """{name: tensor}: the terms and gradients of these likelihoods, of a sample and of the categorical likelihood."""
     found = {}
     g = torch.Generator().manual_seed(seed)
     for likelihood in likelihoods:
         for dtypes in (cases.DTYPES[0], cases.DTYPES[1]):
             x, params = cases.draw(likelihood, shape, dtypes, seed=seed)
-            shared = [p[0] for p in params[1:2]]  # one row for all samples: sums over the batch
+            shared = [p[0] for p in params[1:2]]  # one row for all samples, so its gradient sums over the batch
             params = [params[0], *shared, *params[2:]]
             latent = posterior(shape[0], (301,), dtypes[0], seed=seed)
             results = outcome(backend, likelihood, x, params, latent, "none")

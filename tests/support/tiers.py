@@ -1,9 +1,10 @@
-"""The two tiers of the tests: plain `pytest` is the quick one, `pytest --full` is everything.
+"""The two tiers of the tests: plain `pytest` runs the quick tier, and `pytest --full` runs everything.
 
-The quick tier leaves out what is marked `full`. Of a test that is marked `full("triton")` it leaves out the cases of
-"triton". Of a test with many cases it takes as few as give every value of every argument at least once, and every
-likelihood on every backend. A table of 11 shapes, 3 reductions and 10 pairs of backend and likelihood has 330 cases, of
-which the quick tier takes some 12. The choice depends on nothing but the list of cases: two machines choose the same.
+The quick tier leaves out a test that is marked `full`. If a test is marked `full("triton")`, the quick tier leaves out
+its cases with "triton". If a test has many cases, the quick tier takes few of them: every value of every argument is in
+one of these cases, and so is every likelihood on every backend. For example, a test with 11 shapes, 3 reductions and 10
+pairs of backend and likelihood has 330 cases, and the quick tier takes about 12. The choice depends only on the list of
+cases, so all machines choose the same.
 """
 
 import itertools
@@ -16,7 +17,7 @@ def add_option(parser):
 
 
 def choose(config, items):
-    """Take the tests out of `items` that do not belong to the tier that was asked for."""
+    """Removes the tests from `items` that do not belong to the chosen tier."""
     if config.getoption(FLAG):
         return
     kept = set(quick([item for item in items if not is_full(item)]))
@@ -26,7 +27,7 @@ def choose(config, items):
 
 
 def is_full(item):
-    """Whether a test is marked `full`, or marked `full("triton")` and "triton" is one of its arguments."""
+    """Whether a test is marked `full`, or is marked `full("triton")` and has "triton" as an argument."""
     marker = item.get_closest_marker("full")
     arguments = item.callspec.params.values() if hasattr(item, "callspec") else ()
     return marker is not None and (
@@ -35,31 +36,32 @@ def is_full(item):
 
 
 def is_named(config, item):
-    """Whether the user gave the name of this very test: then the user wants it, whatever its tier."""
+    """Whether the user named this test on the command line. A named test always runs."""
     return any("::" in given and item.nodeid.endswith(given.partition("::")[2]) for given in config.args)
 
 
 def quick(items):
-    """The tests without cases, and a few cases of each of the others."""
+    """The tests without cases, and a few cases of every other test."""
     by_function = itertools.groupby(items, key=lambda item: (item.path, item.cls, getattr(item, "originalname", item)))
     return [item for _, cases in by_function for item in covering(list(cases))]
 
 
 def covering(cases):
-    """The cases, in their order, that together have every value of every argument: each next one has the most new."""
+    """A few cases, in their order, that together have every value of every argument. The choice is greedy: the next
+    case is always the one with the most new values."""
     values = {case: values_of(case.callspec.params) for case in cases if hasattr(case, "callspec")}
     if not values:
         return cases
     missing, chosen = set().union(*values.values()), set()
     while missing:
-        best = max(cases, key=lambda case: len(values[case] & missing))  # the first of equals
+        best = max(cases, key=lambda case: len(values[case] & missing))  # of several equal cases, the first
         chosen.add(best)
         missing -= values[best]
     return [case for case in cases if case in chosen]
 
 
 def values_of(arguments):
-    """What a case covers: each of its arguments, and the likelihood on this backend as a pair."""
+    """The values that a case covers: each of its arguments, and the pair of backend and likelihood."""
     pair = (
         [("pair", arguments["backend"], arguments["likelihood"])] if {"backend", "likelihood"} <= set(arguments) else []
     )

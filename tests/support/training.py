@@ -1,4 +1,4 @@
-"""Runs of `vae-kernels train` on toy data, for the tests of the command. conftest.py has the data."""
+"""Runs `vae-kernels train` on toy data, for the tests of the command. conftest.py has the data."""
 
 import csv
 
@@ -10,7 +10,7 @@ from vae_kernels import cli
 
 
 def train(*options, code=0):
-    """Run the command in this process -> what it printed, both streams."""
+    """Runs the command in this process, and gives everything that it printed to stdout and stderr."""
     result = CliRunner().invoke(cli.app(), ["train", *map(str, options)])
     assert result.exit_code == code, result.output + repr(result.exception)
     return result.output
@@ -22,7 +22,8 @@ def rows(run):
 
 
 def same_run(a, b):
-    """Equal bits: weights, optimizer, random state, and the metrics but for the seconds."""
+    """The two runs have equal bits: the weights, the optimizer, the random state, and the metrics except for the
+    seconds."""
     x, y = load_file(a / "checkpoint.safetensors"), load_file(b / "checkpoint.safetensors")
     assert x.keys() == y.keys() and any(key.startswith("optimizer") for key in x)
     assert all(torch.equal(x[key], y[key]) for key in x)
@@ -35,7 +36,7 @@ def small(data, out, *options):
 
 
 def refusal(*options):
-    """The one sentence that `train` with these options answers on stderr."""
+    """The sentence on stderr with which `train` refuses these options."""
     result = CliRunner().invoke(cli.app(), ["train", *map(str, options)])
     assert result.exit_code == 2, result.output
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1

@@ -1,9 +1,10 @@
-"""Compiles the launches of the Triton backend for GPUs that are not there; prints what the code looks like, as JSON.
+"""Compiles the launches of the Triton backend for a GPU that need not be there, and prints properties of the code as
+JSON.
 
     python triton_aot.py 90 [name ...]
 
-A case runs the real host code on CPU tensors; the launch is recorded in place of being made, and the kernel is compiled
-for what it was given: dtypes, alignment and integers as Triton would specialize for them. Not under TRITON_INTERPRET.
+A case runs the real host code on CPU tensors. The launch is only recorded. Then the kernel is compiled for the recorded
+arguments: for their dtypes, alignment and integers, as Triton would specialize it. Do not set TRITON_INTERPRET.
 """
 
 import json
@@ -28,7 +29,7 @@ TYPES = {
 
 
 def recorded(call):
-    """The launches that call() makes: (kernel, {name: argument})."""
+    """The launches that call() makes: (kernel, {name: argument}, options)."""
     launches = []
 
     def record(self, *values):
@@ -54,8 +55,8 @@ def source_of(kernel, arguments):
 
 
 def _specialized(value, path, parameter, fixed, attributes):
-    """The type of an argument, or of the member of a tuple that has this path. What a kernel says of its parameters
-    does not reach into a tuple."""
+    """The type of the argument at this path; a path with several numbers is a member of a tuple. The do_not_specialize
+    flags of a parameter do not hold for the members of a tuple."""
     inside = len(path) > 1
     specialize, align = (
         inside or not flag for flag in (parameter.do_not_specialize, parameter.do_not_specialize_on_alignment)
@@ -110,7 +111,7 @@ def report(code):
 
 
 def _local_in_loops(lines):
-    """Loads and stores of spilled registers inside loops, where they cost time."""
+    """The number of loads and stores of spilled registers inside loops, where they take time."""
     branches = [(at, re.search(r"0x([0-9a-f]+)", rest)) for at, op, rest in lines if op.startswith("BRA")]
     loops = [(int(target.group(1), 16), at) for at, target in branches if target]
     inside = lambda at: any(first <= at <= last for first, last in loops)  # noqa: E731
@@ -118,8 +119,8 @@ def _local_in_loops(lines):
 
 
 def _busiest_loop(lines):
-    """Instructions of the loop with the most 128-bit accesses: the path of full tiles."""
-    best = (0, 0)  # 128-bit accesses, minus the instructions: of two alike the shorter, which has no masks
+    """The number of instructions in the loop with the most 128-bit accesses. This is the loop over full tiles."""
+    best = (0, 0)  # (128-bit accesses, minus the instructions): of two equal loops the shorter one, which has no masks
     for at, op, rest in lines:
         target = re.search(r"0x([0-9a-f]+)", rest) if op.startswith("BRA") else None
         if target and int(target.group(1), 16) < at:
@@ -175,7 +176,7 @@ def mixture(dtype=torch.float32, shape=(512, 500, 40), backward=False):
     if not backward:
         return lambda: kernels.mixture(*inputs, 0)
     of_samples = torch.zeros(n, dtype=dtype), *inputs, torch.zeros(n).double(), torch.zeros(n).double()
-    # the gradient of z, or those of the components: the kernel is another
+    # one kernel computes the gradient of z, and another the gradients of the components
     return lambda: kernels.mixture_backward(*of_samples, 1 if backward == "z" else 14)
 
 
@@ -253,9 +254,9 @@ CASES = {
     "rescale": lambda: kernels.rescale_([torch.zeros(1 << 20), torch.zeros(64), torch.zeros(64)], torch.ones(())),
     "rescale bf16": lambda: kernels.rescale_([torch.zeros(1 << 20, dtype=BF16)], torch.ones(())),
 }
-# Not in the tests, for their time: to be named.
+# These cases take too long for the tests; name them on the command line.
 MORE = {
-    "mixture shared": mixture(),  # by several programs for each sample, and joined
+    "mixture shared": mixture(),  # several programs work on each sample, and their results are joined
     "mixture fp64": mixture(F64),
     "mixture backward z fp64": mixture(F64, backward="z"),
     "mixture backward components fp64": mixture(F64, backward="components"),

@@ -1,10 +1,10 @@
-"""Finds the constants that the float64 kernels have in float32 precision only; prints them as JSON.
+"""Finds constants of float64 kernels that have only the precision of float32, and prints them as JSON.
 
     python triton_constants.py        (not under TRITON_INTERPRET)
 
-Triton before 3.9 reads a Python number in tl.fma, in a comparison, and in tl.where beside another number, as a float32.
-Each kernel is translated to Triton's own language, where every constant stands as a number. A number that is the
-float32 of a number in the source, and not itself in the source, has lost its digits.
+Triton before 3.9 reads a Python number as a float32 in tl.fma, in a comparison, and in tl.where beside another number.
+This program translates each kernel to Triton's own language, in which every constant is a number. A constant has lost
+its digits if it is a number of the source rounded to float32, and is not itself in the source.
 """
 
 import ast
@@ -42,7 +42,7 @@ CASES = {f"objective {name}": objective(F64, likelihood=name, form="element") fo
 
 
 def literals():
-    """The numbers in the source of the kernels and of their formulas, with either sign."""
+    """The numbers in the source of the kernels and of the formulas, with both signs."""
     package = Path(vae_kernels.__file__).parent
     folders = ("backends/triton", "formulas")
     trees = [ast.parse(path.read_text()) for folder in folders for path in (package / folder).glob("*.py")]
@@ -56,7 +56,7 @@ def to_float32(number):
 
 
 def in_tritons_language(kernel, arguments, options):
-    """The text of the kernel after Triton's own simplification, which removes what is not used."""
+    """The text of the kernel after Triton's own simplification, which removes unused code."""
     target, source = GPUTarget("cuda", 90, 32), source_of(kernel, arguments)
     backend = make_backend(target)
     options = backend.parse_options(options | source.parse_options())

@@ -1,5 +1,6 @@
-"""The host's side of a launch without a GPU: Triton compiles for a driver that is not there, and the launch itself does
-nothing. Prints as JSON how often kernels were compiled and launched, and the microseconds of Python.
+"""Runs the host's side of a launch without a GPU: Triton compiles for a fake driver, and the launch itself does
+nothing. The program prints as JSON how often kernels were compiled and launched, and the microseconds that Python
+takes.
 
     python triton_host.py        (not under TRITON_INTERPRET)
 """
@@ -36,7 +37,7 @@ torch.cuda.current_stream = lambda device: type("Stream", (), {"cuda_stream": 0}
 
 
 def least_us(f, n=200, rounds=15):
-    """The best round: what else the machine does can only add to it."""
+    """The time of the best round, in us. Other work of the machine can only make a round slower."""
     times = []
     for _ in range(rounds):
         begin = time.thread_time()
@@ -47,7 +48,7 @@ def least_us(f, n=200, rounds=15):
 
 
 def objective(batch, features=64, dims=4, likelihood="bernoulli", form=None, reduction=1, terms=False, backward=False):
-    """The objective of a batch, with all gradients; form: of the parameters beside the first."""
+    """The objective of a batch with all gradients. `form` is the form of every parameter but the first."""
     from vae_kernels.backends.triton import kernels
     from vae_kernels.formulas import LIKELIHOODS
 
@@ -92,7 +93,7 @@ def rescale(batch):
     kernels.rescale_([torch.zeros(batch, 37), torch.zeros(batch)], torch.ones(()))
 
 
-# What a training loop calls with one batch after another, of which the last one is smaller
+# The calls of a training loop. The loop makes each call with many batches, and the last batch is smaller.
 FAMILIES = {
     "loss": objective,
     "loss of 37 features": partial(objective, features=37, dims=3),
@@ -117,15 +118,15 @@ BATCHES = (128, 37, 36, 1, 2, 3, 100, 127, 250)
 
 
 def compiled():
-    """How many kernels Triton has compiled for this device, all of ours together."""
+    """The number of kernels that Triton has compiled for this device, over all our kernels."""
     modules = [module for name, module in sys.modules.items() if name.startswith("vae_kernels.backends.triton.")]
     found = [k for module in modules for k in vars(module).values() if isinstance(k, triton.runtime.JITFunction)]
-    kernels = {id(k): k for k in found}.values()  # some modules import a kernel of another
+    kernels = {id(k): k for k in found}.values()  # a module may import a kernel from another, so each is counted once
     return sum(len(cache[0]) for kernel in kernels for cache in kernel.device_caches.values())
 
 
 def batches():
-    """{name: how many kernels each batch after the first compiles}."""
+    """{name: the number of kernels that each batch after the first compiles}."""
     found = {}
     for name, call in FAMILIES.items():
         found[name] = []
@@ -138,7 +139,8 @@ def batches():
 
 
 def captured():
-    """What a launch says inside a capture: of a kernel that is new, that was compiled and never ran, and that ran."""
+    """The errors of a launch inside a capture: for a new kernel, for a kernel that was compiled but never ran, and for
+    a kernel that ran before (no error)."""
     said = []
     for warm_up in (False, False, True):
         if warm_up:

@@ -1,4 +1,4 @@
-"""User code that the type checkers must accept: the ways that README and docs write a step. It is never run."""
+"""User code that the type checkers must accept: a step as the README and docs write it. The code is never run."""
 
 from typing import assert_type
 

@@ -1,4 +1,4 @@
-"""User code with the mistakes that people make. The type checkers must refuse each line that says so, and no other."""
+"""User code with typical mistakes. The type checkers must refuse each line that says so, and no other line."""
 
 import torch
 

@@ -1,4 +1,5 @@
-"""The types of the public names. accepted.py and refused.py are user code for the type checkers pyright and mypy."""
+"""The type annotations of the public names. accepted.py and refused.py are user code for the checkers pyright and
+mypy."""
 
 import dataclasses
 import importlib.util
@@ -31,12 +32,13 @@ FILES = [str(HERE / "accepted.py"), str(HERE / "refused.py")]
     ids=["backends", "reductions"],
 )
 def test_the_names_are_those_of_the_registry(literal, registry):
-    """All other literal types are the registries: the checks take their names from the types."""
+    """These two literal types have the names of their registries. Every other literal type is the registry itself,
+    because the checks of arguments take their names from the type."""
     assert sorted(get_args(literal)) == sorted(registry)
 
 
 def functions():
-    """(name, function) of the public functions, and of the public methods of the public classes."""
+    """(name, function) for each public function and for each public method of a public class."""
     objects = [vk.likelihoods.Likelihood, vk.controls.Schedule]
     for module in (vk, vk.controls, vk.priors, objective):
         objects += [getattr(module, name) for name in getattr(module, "__all__", vars(module)) if name[0] != "_"]
@@ -46,7 +48,7 @@ def functions():
         if inspect.isfunction(value):
             yield value.__name__, value
         for base in value.__mro__ if inspect.isclass(value) else ():
-            made = dataclasses.is_dataclass(base) or not issubclass(base, nn.Module | vk.Monitor)  # Python's __init__
+            made = dataclasses.is_dataclass(base) or not issubclass(base, nn.Module | vk.Monitor)  # no __init__ of ours
             for name, held in vars(base).items() if base.__module__.startswith("vae_kernels") else ():
                 held = held.fget if isinstance(held, property) else getattr(held, "__func__", held)
                 if inspect.isfunction(held) and (name[0] != "_" or (name == "__init__" and not made)):
@@ -72,7 +74,7 @@ def test_the_package_says_that_it_has_types():
 
 
 def pyright():
-    """[(file, line, message)] of the errors."""
+    """The errors of pyright: [(file, line, message)]."""
     command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, *FILES]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     found = json.loads(done.stdout[done.stdout.index("{") :])["generalDiagnostics"]

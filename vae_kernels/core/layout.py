@@ -9,7 +9,7 @@ import math
 
 import torch
 
-# The types of targets that no kernel reads, and a type with the same values.
+# The types of targets that no kernel reads, and a type with the same values. A level is never as large as 2^63.
 _READ_AS = {
     torch.int8: torch.int16,
     torch.uint16: torch.int32,
@@ -21,8 +21,9 @@ _READ_AS = {
 def likelihood(x, params):
     """x and the parameters in the order of params[0]. A parameter that broadcasts gets one of the Layouts against x."""
     like = params[0]
-    if x.dtype in _READ_AS:  # a level is an integer, and fits in an int64; a count may be larger
-        x = x.to(torch.int64 if like.dim() > x.dim() else _READ_AS[x.dtype])
+    if x.dtype in _READ_AS:
+        levels = x.dtype == torch.uint64 and like.dim() > x.dim()
+        x = x.to(torch.int64 if levels else _READ_AS[x.dtype])
     if len(params) == 1 and like.is_contiguous() and x.is_contiguous():  # nearly always
         return x, params
     if like.dim() > x.dim():
@@ -107,10 +108,10 @@ def _against(t, like):
     """A tensor that broadcasts to `like`, in one of the Layouts against it, and in the order of `like`."""
     if t.shape == like.shape:
         return _in_order(t, like, 1)
-    if t.numel() == 1:
-        return t.reshape(())
-    if t.dim() == like.dim() and t.shape[0] == 1:
+    if t.dim() == like.dim() and t.shape[0] == 1 != like.shape[0]:  # one row. Of a batch of 1, it is that sample's row
         t = t[0]
+    if t.numel() == 1 and t.dim() < like.dim():
+        return t.reshape(())
     if t.dim() < like.dim():  # one row for all samples: the kernel sums its gradient over the samples
         return _in_order(_expanded(t, like.shape[1:]), like, 0)
     if t.numel() == t.shape[0]:  # one number for each sample: the kernel sums its gradient over the sample
