@@ -26,6 +26,7 @@ struct Launch {
 void Launch::make(const LikelihoodTerm& term) {
   LikelihoodJob& job = likelihood;
   job.x = term.x;
+  job.weights = term.weights;
   job.incoming = incoming;
   job.weight = rec_weight;
   job.grad = term.any_wanted;
@@ -40,9 +41,10 @@ void Launch::make(const LikelihoodTerm& term) {
     all_float32 &= p.in.dtype == DType::float32;
     if (!from.wanted) continue;
     if (p.layout == Layout::number) finish.number_out[k] = from.sums;
+    if (p.layout == Layout::per_sample) finish.samples[k].out = from.sums;
     if (p.layout == Layout::per_feature) finish.columns[k] = {nullptr, 0, term.cols, 1, from.sums};
   }
-  const bool down = term.sums_over_rows || o.float64;
+  const bool down = term.sums_over_rows || term.weights.data || o.float64;
   variant = down ? Variant::columns : all_float32 ? Variant::float32 : Variant::any;
   job.tiling = down ? column_tiling(o.rows, term.cols, o.float64 ? kColumns64 : kColumns, kRowsEach)
                     : walking_tiling(o.rows, term.cols);
@@ -51,6 +53,7 @@ void Launch::make(const LikelihoodTerm& term) {
 void Launch::make(const LatentTerm& term) {
   kl.tiling = column_tiling(o.rows, term.cols, 1, variant == Variant::columns ? kRowsEach : 1);
   kl.given = o.kl_is_given();
+  kl.weights = term.weights;
   kl.incoming = incoming;
   kl.weight = beta;
   kl.beta = kOne;
@@ -70,11 +73,15 @@ void Launch::run(bool values, bool per_dim) {
   const bool with_likelihood = o.has_likelihood(), with_latent = o.has_latent();
   const Workspace workspace(o.like, [&](Workspace& w) {
     const Tiling &a = likelihood.tiling, &b = kl.tiling;
-    if (values && with_likelihood) finish.nll = row_sums(likelihood.nll = w.take(a.rows * a.pieces), a);
-    if (values && with_latent) finish.kl = row_sums(kl.kl = w.take(b.rows * b.pieces), b);
-    if (values && with_latent && kl.beta.data) finish.weighted = row_sums(kl.weighted = w.take(b.rows * b.pieces), b);
+    const auto rows = [&](double*& partial, const Tiling& t, RowSums& to) {
+      to = row_sums(partial = w.take(t.rows * t.pieces), t, to.out);
+    };
+    if (values && with_likelihood) rows(likelihood.nll, a, finish.nll);
+    if (values && with_latent) rows(kl.kl, b, finish.kl);
+    if (values && with_latent && kl.beta.data) rows(kl.weighted, b, finish.weighted);
     for (int k = 0; k < kMaxParameters; ++k) {
-      if (finish.number_out[k]) finish.block_sums[k] = likelihood.p[k].block_sums = w.take(a.blocks());
+      if (finish.samples[k].out) rows(likelihood.p[k].sums, a, finish.samples[k]);
+      if (finish.number_out[k]) finish.block_sums[k] = likelihood.p[k].sums = w.take(a.blocks());
       if (k == 0 || !finish.columns[k].out) continue;
       finish.columns[k].partial = likelihood.p[k].columns = w.take(a.row_blocks * a.cols);
       finish.columns[k].row_blocks = a.row_blocks;
@@ -87,7 +94,8 @@ void Launch::run(bool values, bool per_dim) {
   finish.rec_weight = rec_weight;
   finish.beta = beta;
   bool wanted = values;
-  for (int k = 0; k < kMaxParameters; ++k) wanted |= finish.number_out[k] || finish.columns[k].out;
+  for (int k = 0; k < kMaxParameters; ++k)
+    wanted |= finish.number_out[k] || finish.columns[k].out || finish.samples[k].out;
 
   const int64_t blocks = likelihood.tiling.blocks() + kl.tiling.blocks();
   launch_and_finish(finish, wanted, o.float64, blocks, o.like, [&](void* stream) {
@@ -122,8 +130,8 @@ Tensors elbo(const Objective& o, bool terms) {
     char* const all = static_cast<char*>(result(&place.size, 1));
     const auto at = [&](int64_t element) { return all + element * (o.float64 ? 8 : 4); };
     launch.finish.loss_of_all = at(place.loss);
-    if (o.has_likelihood()) launch.finish.nll_out = at(place.nll);
-    if (o.has_latent()) launch.finish.kl_out = at(place.kl);
+    if (o.has_likelihood()) launch.finish.nll.out = at(place.nll);
+    if (o.has_latent()) launch.finish.kl.out = at(place.kl);
     if (per_dim)
       launch.finish.columns[0] = {nullptr, 0, launch.kl.tiling.cols, 1 / double(o.rows), at(place.kl_per_dim)};
   }

@@ -30,6 +30,8 @@ struct Finish {
 #pragma unroll 1
       for (int k = 0; k < 3; ++k) fold_rows(k == 0 ? job.nll : k == 1 ? job.kl : job.weighted, range, at.thread);
 #pragma unroll 1
+      for (int k = 1; k < Q; ++k) fold_rows(job.samples[k], range, at.thread);
+#pragma unroll 1
       for (int k = 0; k < Q; ++k) job.float64 ? columns<double>(job, k, at) : columns<float>(job, k, at);
     }
     if constexpr (P == 1) {
@@ -106,13 +108,16 @@ struct Finish {
       if (job.nll.partial) {
         const double nll = row_sum(job.nll, row);
         loss += rec_weight * nll;
-        if (job.nll_out) put(job, job.nll_out, row, nll);
+        if (job.nll.out) put(job, job.nll.out, row, nll);
       }
       if (job.kl.partial) {
         const double kl = row_sum(job.kl, row);
         loss += beta * (job.weighted.partial ? row_sum(job.weighted, row) : kl);
-        if (job.kl_out) put(job, job.kl_out, row, kl);
+        if (job.kl.out) put(job, job.kl.out, row, kl);
       }
+#pragma unroll 1
+      for (int k = 1; k < kMaxParameters; ++k)
+        if (job.samples[k].out) put(job, job.samples[k].out, row, row_sum(job.samples[k], row));
       if (job.loss && job.loss_stride) put(job, job.loss, row, loss);
       total += loss;
     }

@@ -36,15 +36,17 @@ struct Tiling {
 struct Parameter {
   Source in;
   Layout layout;
-  bool wanted;         // its gradient
-  Sink grad;           // Layout::full: [rows, cols]
-  void* columns;       // Layout::per_feature: [row_blocks, cols] sums, of the compute type
-  double* block_sums;  // Layout::number: [blocks]
+  bool wanted;    // its gradient
+  Sink grad;      // Layout::full: [rows, cols]
+  void* columns;  // Layout::per_feature: [row_blocks, cols] sums, of the compute type
+  double* sums;   // Layout::number: [blocks]; Layout::per_sample: [rows, pieces]
+  VK_INLINE bool by_column() const { return layout == Layout::full || layout == Layout::per_feature; }
 };
 
 struct LikelihoodJob {
   Tiling tiling;
   Source x;
+  ElementWeights weights;
   Parameter p[kMaxParameters];
   Weight incoming, weight;  // the gradient is multiplied by both
   bool grad;
@@ -56,6 +58,7 @@ struct KlJob {
   bool given;     // p[0] is the KL itself
   Source p[4];    // mu, logvar, prior_mu, prior_logvar; the prior null for N(0, I)
   Sink grad[4];
+  ElementWeights weights;
   Weight incoming, weight;
   Weight beta;       // by column
   double* kl;        // [rows, pieces] or null
@@ -69,6 +72,7 @@ struct RowSums {
   double* partial;  // [rows, pieces] or null
   int64_t pieces;
   int32_t lanes;  // threads that add up a row
+  void* out;      // [rows], of the compute type; null: not wanted
 };
 struct ColumnSums {
   const void* partial;  // [row_blocks, cols], or null
@@ -80,10 +84,11 @@ struct FinishJob {
   bool float64;  // what is computed, and so the type of all that is not double
   int64_t rows;
   RowSums nll, kl, weighted;
+  RowSums samples[kMaxParameters];  // of the parameters 1 and 2
   Weight rec_weight, beta;
   int64_t loss_stride;                       // 1: a loss a row; 0: their sum
   double loss_factor;                        // of the sum
-  void *loss, *nll_out, *kl_out;             // of the compute type; null: not wanted
+  void* loss;                                // of the compute type; null: not wanted
   void* loss_of_all;                         // their sum once more, whatever loss_stride is; null: not wanted
   ColumnSums columns[kMaxParameters];        // of the parameters 1 and 2, and of the KL
   const double* block_sums[kMaxParameters];  // of the parameters 1 and 2, [n_blocks]; null: not wanted
@@ -113,9 +118,10 @@ struct SampleBackwardJob {
   int64_t rows, cols, draws;
   const int64_t* rng;
   bool shard;
-  Source p[4];    // as in KlJob
-  Source grad_z;  // [draws * rows, cols], contiguous; null: none
-  Weight weight;  // of the KL, by row
+  Source p[4];             // as in KlJob
+  Source grad_z;           // [draws * rows, cols], contiguous; null: none
+  ElementWeights weights;  // of the KL
+  Weight weight;           // likewise, by row
   bool with_kl;
   Sink grad[4];
 };
@@ -127,6 +133,7 @@ struct PositionJob {
   bool inner;
   int32_t across, along;
   Source x, logits;
+  ElementWeights weights;
   void *top, *total;  // [rows, cols] of the compute type, written forward and read backward
   double* values;     // [rows, cols]
   Weight incoming;    // by row
@@ -179,8 +186,8 @@ using Launched = const char*;
 
 // The variants of a likelihood's kernel. float32: x and all parameters are stored as float32. any: any storage type.
 // columns: a thread goes down its columns, which is for a parameter per feature, whose gradient is a sum over samples,
-// and for all that is computed in float64. (float64 is there to be right and not fast, and each variant takes seconds
-// to compile.)
+// for weights of the elements, and for all that is computed in float64. (float64 is there to be right and not fast, and
+// each variant takes seconds to compile.)
 enum class Variant { float32, any, columns };
 using PositionLaunch = Launched(const PositionJob&, bool backward, bool float64, int64_t blocks, void* stream);
 using LikelihoodLaunch = Launched(const ElboJob<LikelihoodJob>&, Variant, bool float64, int64_t blocks, void* stream);

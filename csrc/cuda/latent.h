@@ -25,14 +25,17 @@ struct Kl {
       T value = 0;
       if (row < t.rows && inside) {
         T d[4];
+        const T own = weight_at<T>(job.weights, row, col);
         value = element(job, row, col, d);
+        value = own != 0 ? own * value : T(0);
         column += value;
-        const T weight = T(job.incoming(row) * job.weight(0)) * beta;
+        const T weight = own * T(job.incoming(row) * job.weight(0)) * beta;
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
           const Sink& g = job.grad[k];
           if (!g.data) continue;
-          store_one(static_cast<char*>(g.data) + (row * g.stride + col) * size_of(g.dtype), g.dtype, d[k] * weight);
+          store_one(static_cast<char*>(g.data) + (row * g.stride + col) * size_of(g.dtype), g.dtype,
+                    own != 0 ? d[k] * weight : T(0));
         }
       }
       sums[tile.slot(r) * t.lanes + tile.lane] = value;
@@ -230,9 +233,11 @@ struct SampleBackward {
         const T q[4] = {mu[j], logvar[j], prior_mu[j], prior_logvar[j]};
         T d[4];
         gaussian_kl::value(q, d);
-        const T weight = four.mask >> j & 1 ? T(job.weight(four.row_of(j))) : T(0);
+        if (!(four.mask >> j & 1)) continue;
+        const int64_t row = four.row_of(j);
+        const T own = weight_at<T>(job.weights, row, first + j - row * job.cols), weight = own * T(job.weight(row));
 #pragma unroll
-        for (int k = 0; k < 4; ++k) grad[k][j] = weight * d[k];
+        for (int k = 0; k < 4; ++k) grad[k][j] = own != 0 ? weight * d[k] : T(0);
       }
     }
     if (job.grad_z.data) {

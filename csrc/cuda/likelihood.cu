@@ -11,8 +11,7 @@ Launched VK_SYMBOL(elbo_kernel_, VK_LIKELIHOOD)(const ElboJob<LikelihoodJob>& jo
                                                 int64_t blocks, void* stream) {
   using F = VK_LIKELIHOOD;
   if (float64) return launch<Elbo<LikelihoodColumns<F, double>, double>>(job, blocks, stream);
-  if constexpr (F::parameters > 1)
-    if (variant == Variant::columns) return launch<Elbo<LikelihoodColumns<F, float>, float>>(job, blocks, stream);
+  if (variant == Variant::columns) return launch<Elbo<LikelihoodColumns<F, float>, float>>(job, blocks, stream);
   if constexpr (is_counts<F>)  // so long a formula that how its arguments are stored is nothing beside it
     return launch<Elbo<Likelihood<F, float, 4, false>, float>>(job, blocks, stream);
   else

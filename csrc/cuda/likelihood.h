@@ -9,6 +9,8 @@ namespace vk::cuda {
 // hundreds of instructions need not be there V times.
 template <class F, int V>
 constexpr int kUnrolled = is_counts<F> ? 1 : V;
+template <class F>
+constexpr Ints kTarget = is_counts<F> ? Ints::counts : Ints::targets;
 // A formula of counts holds more than 64 numbers at a time, and more than 128 registers' worth in float64.
 template <class T>
 constexpr int kBlocksOfCounts = sizeof(T) == 8 ? 1 : 2;
@@ -20,29 +22,38 @@ VK_GPU void turn(T (&a)[V]) {
   a[V - 1] = first;
 }
 
-// What the two ways over a matrix have in common: sums over rows, and sums over all for a parameter that is one number.
+// What the two ways over a matrix have in common: the sums of a row, and those of all for a parameter that is a number.
 template <class F, class T, int ROWS>
 struct LikelihoodSums {
   using Job = LikelihoodJob;
   static constexpr int N = F::parameters, rows_each = ROWS;
 
-  VK_GPU static T read_number(const Parameter& p) {  // left out: 0
-    if (p.layout != Layout::number || !p.in.data) return 0;
-    return load_one<T>(static_cast<const char*>(p.in.data), p.in.dtype);
+  // a parameter that is one number for all columns of row i; left out: 0
+  VK_GPU static T read_number(const Parameter& p, int64_t i) {
+    if (p.by_column() || !p.in.data) return 0;
+    return load_one<T>(static_cast<const char*>(p.in.data) + i * p.in.stride * size_of(p.in.dtype), p.in.dtype);
   }
 
   VK_GPU static void fold_sums(const Job& job, int64_t, int thread, Sums<ROWS>& shared) {
     if (job.nll) fold(shared.of[0], job.tiling.block_rows, job.tiling.lanes, thread);
 #pragma unroll
-    for (int k = 1; k < N; ++k)
-      if (job.p[k].block_sums) fold(shared.of[k], 1, kThreads, thread);
+    for (int k = 1; k < N; ++k) {
+      const bool by_row = job.p[k].layout == Layout::per_sample;
+      if (job.p[k].sums)
+        fold(shared.of[k], by_row ? job.tiling.block_rows : 1, by_row ? job.tiling.lanes : kThreads * ROWS, thread);
+    }
   }
   VK_GPU static void write_sums(const Job& job, int64_t block, int thread, Sums<ROWS>& shared) {
     const Tile tile = tile_of(job.tiling, block, thread);
     if (job.nll) write_rows(job.tiling, tile, shared.of[0], job.nll, thread);
 #pragma unroll
-    for (int k = 1; k < N; ++k)
-      if (job.p[k].block_sums && thread == 0) job.p[k].block_sums[block] = folded(shared.of[k], 0, kThreads);
+    for (int k = 1; k < N; ++k) {
+      if (!job.p[k].sums) continue;
+      if (job.p[k].layout == Layout::per_sample)
+        write_rows(job.tiling, tile, shared.of[k], job.p[k].sums, thread);
+      else if (thread == 0)
+        job.p[k].sums[block] = folded(shared.of[k], 0, kThreads * ROWS);
+    }
   }
 };
 
@@ -72,10 +83,7 @@ struct Likelihood : LikelihoodSums<F, T, 1> {
     row.nll = {0, 0};
     row.weight = 0;
 #pragma unroll
-    for (int k = 0; k < N; ++k) {
-      row.d[k] = 0;
-      row.number[k] = Base::read_number(job.p[k]);
-    }
+    for (int k = 0; k < N; ++k) row.d[k] = 0;
     if (i < job.tiling.rows) {
       if (job.grad) row.weight = T(job.incoming(i) * job.weight(0));
       pass(job, tile, i, row);
@@ -94,7 +102,10 @@ struct Likelihood : LikelihoodSums<F, T, 1> {
     const auto at = [&](const Source& s) { return cursor<T, V>(s.data, i * s.stride + col - shift, type(s.dtype)); };
     row.x = at(job.x);
 #pragma unroll
-    for (int k = 0; k < N; ++k) row.p[k] = at(job.p[k].in);
+    for (int k = 0; k < N; ++k) {
+      row.p[k] = at(job.p[k].in);
+      row.number[k] = Base::read_number(job.p[k], i);
+    }
     row.grad_at = i * job.tiling.cols + col - shift;
 
     const int vectors = (tile.cols + shift + V - 1) / V, lanes = job.tiling.lanes;
@@ -105,10 +116,10 @@ struct Likelihood : LikelihoodSums<F, T, 1> {
         const int first = (v + u * lanes) * V;
         const unsigned mask = inside<V>(first - shift, tile.cols);
         if (!mask) continue;
-        x[u] = fetch<T, V, F32, is_counts<F>>(row.x, first, mask);
+        x[u] = fetch<T, V, F32, kTarget<F>>(row.x, first, mask);
 #pragma unroll
         for (int k = 0; k < N; ++k)
-          if (job.p[k].layout != Layout::number) p[u][k] = fetch<T, V, F32>(row.p[k], first, mask);
+          if (job.p[k].by_column()) p[u][k] = fetch<T, V, F32>(row.p[k], first, mask);
       }
 #pragma unroll
       for (int u = 0; u < unroll; ++u) {
@@ -122,10 +133,10 @@ struct Likelihood : LikelihoodSums<F, T, 1> {
   VK_GPU static void elements(const Job& job, const Packed<T, V>& packed_x, const Packed<T, V> (&packed_p)[N],
                               int first, unsigned mask, Row& row) {
     T x[V], p[N][V], g[N][V];
-    unpack<is_counts<F>>(packed_x, x);
+    unpack<kTarget<F>>(packed_x, x);
 #pragma unroll
     for (int k = 0; k < N; ++k) {
-      if (job.p[k].layout != Layout::number) {
+      if (job.p[k].by_column()) {
         unpack(packed_p[k], p[k]);
       } else {
 #pragma unroll
@@ -162,7 +173,8 @@ struct Likelihood : LikelihoodSums<F, T, 1> {
   VK_GPU static void write(const Job&, int64_t, int, Sums<1>&) {}
 };
 
-// Down the columns, for gradients that are sums over rows, and for float64: a thread keeps to its columns.
+// Down the columns, for gradients that are sums over rows, for weights of the elements, and for float64: a thread keeps
+// to its columns.
 template <class F, class T>
 struct LikelihoodColumns : LikelihoodSums<F, T, kRowsEach> {
   using Base = LikelihoodSums<F, T, kRowsEach>;
@@ -173,17 +185,26 @@ struct LikelihoodColumns : LikelihoodSums<F, T, kRowsEach> {
     T columns[N][V];
   };
 
+  // Multiplies the value of an element and its derivatives by its weight. Whether the element is there: at a weight of
+  // 0 the element is missing, whatever is in its place.
+  VK_GPU static bool weigh(T weight, PlusLog1p<T>& nll, T (&d)[N]) {
+    nll = {weight * (nll.value + log1p_unit(nll.e)), 0};  // elements of different weights have no logarithm in common
+#pragma unroll
+    for (int k = 0; k < N; ++k) d[k] *= weight;
+    return weight != 0;
+  }
+
   VK_GPU static void walk(const Job& job, int64_t block, int thread, Local& local, Sums<kRowsEach>& shared) {
     const Tiling& t = job.tiling;
+    const ElementWeights& w = job.weights;
     const Tile tile = tile_of(t, block, thread);
     const int64_t col = tile.first_col + tile.lane;
     const int n = tile.cols - tile.lane;
-    T p[N][V], sums[N] = {};
+    T p[N][V];
 #pragma unroll
     for (int k = 0; k < N; ++k) {
-      const T number = Base::read_number(job.p[k]);
 #pragma unroll
-      for (int j = 0; j < V; ++j) p[k][j] = number, local.columns[k][j] = 0;
+      for (int j = 0; j < V; ++j) local.columns[k][j] = 0;
       if (job.p[k].layout == Layout::per_feature) gather(job.p[k].in.data, col, job.p[k].in.dtype, t.lanes, n, p[k]);
     }
 #pragma unroll 1
@@ -193,31 +214,42 @@ struct LikelihoodColumns : LikelihoodSums<F, T, kRowsEach> {
       T d_sums[N] = {}, weight = 0;
       if (i < t.rows && n > 0) {
         if (job.grad) weight = T(job.incoming(i) * job.weight(0));
-        T x[V], g[N][V];
-        gather<T, is_counts<F>>(job.x.data, i * job.x.stride + col, job.x.dtype, t.lanes, n, x);
+        T x[V], g[N][V], weights[V];
+        gather<T, kTarget<F>>(job.x.data, i * job.x.stride + col, job.x.dtype, t.lanes, n, x);
+        if (w.data) {
+          const int apart = w.col_stride ? t.lanes : 0;
+          gather<T, Ints::mask>(w.data, i * w.row_stride + col * w.col_stride, w.dtype, apart, n, weights);
+        }
 #pragma unroll
-        for (int k = 0; k < N; ++k)
+        for (int k = 0; k < N; ++k) {
           if (job.p[k].layout == Layout::full)
             gather(job.p[k].in.data, i * job.p[k].in.stride + col, job.p[k].in.dtype, t.lanes, n, p[k]);
+          if (job.p[k].by_column()) continue;
+          const T number = Base::read_number(job.p[k], i);
+#pragma unroll
+          for (int j = 0; j < V; ++j) p[k][j] = number;
+        }
 #pragma unroll(kUnrolled<F, V>)
         for (int j = 0; j < V; ++j) {
           T q[N], d[N];
 #pragma unroll
           for (int k = 0; k < N; ++k) q[k] = p[k][0];
-          const PlusLog1p<T> one = parts(F::nll(x[0], q, d));
-          const bool here = j * t.lanes < n;
+          PlusLog1p<T> one = parts(F::nll(x[0], q, d));
+          bool here = j * t.lanes < n;
+          if (w.data) here &= weigh(weights[0], one, d);
           nll.value += here ? one.value : T(0);
           nll.e = join_log1p(nll.e, here ? one.e : T(0));
 #pragma unroll
           for (int k = 0; k < N; ++k) {
             d_sums[k] += here ? d[k] : T(0);
-            g[k][0] = weight * d[k];
+            g[k][0] = here ? weight * d[k] : T(0);
             local.columns[k][0] += g[k][0];
             turn(p[k]);
             turn(g[k]);
             turn(local.columns[k]);
           }
           turn(x);
+          turn(weights);
         }
 #pragma unroll
         for (int k = 0; k < N; ++k)
@@ -225,10 +257,8 @@ struct LikelihoodColumns : LikelihoodSums<F, T, kRowsEach> {
       }
       shared.of[0][tile.slot(r) * t.lanes + tile.lane] = nll.value + log1p(nll.e);
 #pragma unroll
-      for (int k = 1; k < N; ++k) sums[k] += weight * d_sums[k];
+      for (int k = 1; k < N; ++k) shared.of[k][tile.slot(r) * t.lanes + tile.lane] = weight * d_sums[k];
     }
-#pragma unroll
-    for (int k = 1; k < N; ++k) shared.of[k][thread] = sums[k];
   }
 
   // the sums over rows of parameter K

@@ -114,6 +114,7 @@ class Workspace {
 inline int64_t finish_blocks(const FinishJob& f) {
   const auto partials = [&](const RowSums& s) { return s.partial ? f.rows * s.pieces : 0; };
   int64_t n = partials(f.nll) + partials(f.kl) + partials(f.weighted);
+  for (const RowSums& s : f.samples) n += partials(s);
   for (const ColumnSums& c : f.columns)
     if (c.out) n += c.row_blocks * c.cols;
   for (const double* s : f.block_sums)
@@ -121,10 +122,10 @@ inline int64_t finish_blocks(const FinishJob& f) {
   const int64_t blocks = n / 4096;  // 16 numbers a thread
   return blocks < 4 ? 1 : blocks < 256 ? blocks : 256;
 }
-inline RowSums row_sums(double* partial, const Tiling& t) {
+inline RowSums row_sums(double* partial, const Tiling& t, void* out) {
   int32_t lanes = 1;  // about the root of the pieces / 4, so that neither of the two steps is long
   while (int64_t(lanes) * lanes * 4 <= t.pieces) lanes *= 2;
-  return {partial, t.pieces, lanes};
+  return {partial, t.pieces, lanes, out};
 }
 
 // Launch the kernel, which makes the partial sums, and have them added up.

@@ -19,6 +19,7 @@ PositionJob job_of(const PositionRequest& r, const Tensor& top_and_total) {
   job.across = int32_t(kBlockThreads / job.along);
   job.x = source(r.x);
   job.logits = source(r.logits);
+  job.weights = r.weights;
   job.top = r.top(top_and_total);
   job.total = r.total(top_and_total);
   return job;

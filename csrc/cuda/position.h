@@ -25,11 +25,11 @@ struct Spot {
   }
   // -1 where x is no level
   VK_GPU int64_t level(const PositionJob& job) const {
-    const int size = job.x.dtype == DType::int64 ? 8 : size_of(job.x.dtype);
-    const char* p = static_cast<const char*>(job.x.data) + (row * job.x.stride + col) * size;
+    const char* p = static_cast<const char*>(job.x.data) + (row * job.x.stride + col) * size_of(job.x.dtype);
     int64_t level;
     switch (job.x.dtype) {
       case DType::uint8:
+      case DType::boolean:
         level = load<uint8_t>(p);
         break;
       case DType::int16:
@@ -84,7 +84,8 @@ struct Position {
       if (level < 0) s.total = T(NAN);
       const int64_t e = spot.element(job, job.logits.stride, level < 0 ? 0 : level);
       const char* p = static_cast<const char*>(job.logits.data) + e * size_of(job.logits.dtype);
-      job.values[i] = F::nll(s, load_one<T>(p, job.logits.dtype));
+      const T weight = weight_at<T>(job.weights, spot.row, spot.col);
+      job.values[i] = weight != 0 ? weight * F::nll(s, load_one<T>(p, job.logits.dtype)) : T(0);
       static_cast<T*>(job.top)[i] = s.top;
       static_cast<T*>(job.total)[i] = s.total;
     }
@@ -124,16 +125,19 @@ struct PositionBackward {
     const Spot spot(job, at.block, at.thread);
     if (!spot.inside) return;
     const int64_t i = spot.row * job.cols + spot.col, chosen = spot.level(job);
-    const T weight = T(job.incoming(spot.row)), top = static_cast<const T*>(job.top)[i];
+    const T own = weight_at<T>(job.weights, spot.row, spot.col), weight = own * T(job.incoming(spot.row));
+    const T top = static_cast<const T*>(job.top)[i];
     const T scaled = weight / static_cast<const T*>(job.total)[i];
 #pragma unroll 1
     for (int64_t level = spot.lane; level < job.levels; level += job.along * V) {
       const Run run(job, level);
-      T v[V];
-      gather(job.logits.data, spot.element(job, job.logits.stride, level), job.logits.dtype, run.pitch, run.n, v);
+      T v[V] = {};
+      if (own != 0) {
+        gather(job.logits.data, spot.element(job, job.logits.stride, level), job.logits.dtype, run.pitch, run.n, v);
 #pragma unroll
-      for (int j = 0; j < V; ++j)
-        v[j] = F::weight(v[j], top) * scaled - (level + j * job.along == chosen ? weight : T(0));
+        for (int j = 0; j < V; ++j)
+          v[j] = F::weight(v[j], top) * scaled - (level + j * job.along == chosen ? weight : T(0));
+      }
       scatter(job.grad.data, spot.element(job, job.grad.stride, level), job.grad.dtype, run.pitch, run.n, v);
     }
   }

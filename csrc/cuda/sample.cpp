@@ -35,14 +35,14 @@ Tensors sample(const Draw& draw, bool with_kl) {
   if (with_kl) {
     out.push_back(empty({rows}, torch_dtype(draw.float64), draw.mu));
     kl.tiling = column_tiling(rows, cols, 1, 1);
+    kl.weights = element_weights(draw.latent_weight, draw.mu);
     kl.incoming = kl.weight = kl.beta = kOne;
     for (size_t k = 0; k < draw.inputs(); ++k) kl.p[k] = draw.source_of(k);
-    finish.kl_out = out[1].mut<void>();
     finish.rows = rows;
     finish.rec_weight = finish.beta = kOne;
   }
   const Workspace workspace(draw.mu, [&](Workspace& w) {
-    if (with_kl) finish.kl = row_sums(kl.kl = w.take(rows * kl.tiling.pieces), kl.tiling);
+    if (with_kl) finish.kl = row_sums(kl.kl = w.take(rows * kl.tiling.pieces), kl.tiling, out[1].mut<void>());
   });
   const int64_t blocks = kl.tiling.blocks() + job.blocks;
   launch_and_finish(finish, with_kl, draw.float64, blocks, draw.mu,
@@ -56,6 +56,7 @@ Tensors sample_backward(const OptionalTensor& grad_z, const OptionalTensor& grad
   set_noise(job, draw);
   if (grad_z) job.grad_z = {grad_z->data<void>(), job.cols, dtype_of(*grad_z)};
   job.with_kl = bool(grad_kl);
+  job.weights = element_weights(draw.latent_weight, draw.mu);
   job.weight = grad_kl ? weight(*grad_kl) : kOne;
   for (size_t k = 0; k < draw.inputs(); ++k) job.p[k] = draw.source_of(k);
   Tensors grads = draw.gradients(need, packed, allocate, job.grad);

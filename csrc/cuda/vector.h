@@ -6,8 +6,9 @@
 
 namespace vk::cuda {
 
-VK_GPU int size_of(DType t) {  // of all but int64, which is for the position kind alone
-  return t == DType::uint8 ? 1 : t == DType::float64 ? 8 : t == DType::float32 || t == DType::int32 ? 4 : 2;
+VK_GPU int size_of(DType t) {
+  const bool one = t == DType::uint8 || t == DType::boolean, eight = t == DType::float64 || t == DType::int64;
+  return one ? 1 : eight ? 8 : t == DType::float32 || t == DType::int32 ? 4 : 2;
 }
 template <class T>
 constexpr DType dtype_of = sizeof(T) == 4 ? DType::float32 : DType::float64;
@@ -79,13 +80,34 @@ VK_GPU void to_words(double v, uint32_t* w) {
   w[0] = uint32_t(u), w[1] = uint32_t(u >> 32);
 }
 
-// COUNTS: integers are counts; else bytes are those of an image, and there are no other integers
-template <bool COUNTS, class T>
+// What an array may hold beside floating point numbers.
+enum class Ints {
+  none,     // a parameter, a latent
+  mask,     // weights: bool
+  counts,   // all integers, as they are
+  targets,  // likewise, but uint8 is that of an image: x / 255
+};
+template <Ints INTS, class T>
 VK_GPU T byte_value(uint32_t byte) {
-  return COUNTS ? T(byte) : divided_by_255(T(byte));
+  return INTS == Ints::targets ? divided_by_255(T(byte)) : T(byte);
+}
+template <class T, Ints INTS>
+VK_GPU T load_integer(const char* p, DType type) {
+  if constexpr (INTS == Ints::none) return 0;
+  if (INTS == Ints::mask || type == DType::boolean) return T(load<uint8_t>(p));
+  switch (type) {
+    case DType::int16:
+      return T(int16_t(load<uint16_t>(p)));
+    case DType::int32:
+      return T(int32_t(load<uint32_t>(p)));
+    case DType::int64:
+      return T(load<int64_t>(p));
+    default:
+      return byte_value<INTS, T>(load<uint8_t>(p));
+  }
 }
 
-template <class T, bool COUNTS = false>
+template <class T, Ints INTS = Ints::none>
 VK_GPU T load_one(const char* p, DType type) {
   switch (type) {
     case DType::float32:
@@ -96,12 +118,8 @@ VK_GPU T load_one(const char* p, DType type) {
       return T(bits_to_float(uint32_t(load<uint16_t>(p)) << 16));
     case DType::float16:
       return T(half_to_float(load<uint16_t>(p)));
-    case DType::int16:
-      return COUNTS ? T(int16_t(load<uint16_t>(p))) : T(0);
-    case DType::int32:
-      return COUNTS ? T(int32_t(load<uint32_t>(p))) : T(0);
     default:
-      return byte_value<COUNTS, T>(load<uint8_t>(p));
+      return load_integer<T, INTS>(p, type);
   }
 }
 
@@ -136,7 +154,7 @@ constexpr unsigned kFull = (1u << V) - 1;
 
 // The elements whose bits in `mask` are not set are not read, and are 0. One by one they are read at once where KNOWN,
 // the type being known to the compiler; else after one another, or the code for all types would be V times as long.
-template <class T, int V, bool KNOWN, bool COUNTS = false>
+template <class T, int V, bool KNOWN, Ints INTS = Ints::none>
 VK_GPU Packed<T, V> fetch(const Cursor& c, int64_t first, unsigned mask) {
   constexpr int each = sizeof(T) / 4, words = V * each;
   Packed<T, V> out;
@@ -152,6 +170,7 @@ VK_GPU Packed<T, V> fetch(const Cursor& c, int64_t first, unsigned mask) {
         load_words<V * 4>(p, out.w);
         break;
       case DType::uint8:
+      case DType::boolean:
         load_words<V>(p, out.w);
         break;
       default:
@@ -163,7 +182,7 @@ VK_GPU Packed<T, V> fetch(const Cursor& c, int64_t first, unsigned mask) {
   if constexpr (KNOWN || V == 2) {
 #pragma unroll
     for (int j = 0; j < V; ++j)
-      to_words(mask >> j & 1 ? load_one<T, COUNTS>(p + j * size_of(c.type), c.type) : T(0), out.w + j * each);
+      to_words(mask >> j & 1 ? load_one<T, INTS>(p + j * size_of(c.type), c.type) : T(0), out.w + j * each);
   } else {
 #pragma unroll
     for (int i = 0; i < words; ++i) out.w[i] = 0;
@@ -171,13 +190,35 @@ VK_GPU Packed<T, V> fetch(const Cursor& c, int64_t first, unsigned mask) {
     for (int j = 0; j < V; ++j) {  // in at the end, while the others move up: registers have no index
 #pragma unroll
       for (int i = each; i < words; ++i) out.w[i - each] = out.w[i];
-      to_words(mask >> j & 1 ? load_one<T, COUNTS>(p + j * size_of(c.type), c.type) : T(0), out.w + words - each);
+      to_words(mask >> j & 1 ? load_one<T, INTS>(p + j * size_of(c.type), c.type) : T(0), out.w + words - each);
     }
   }
   return out;
 }
 
-template <bool COUNTS = false, class T, int V>
+template <Ints INTS, class T, int V>
+VK_GPU void unpack_integers(const Packed<T, V>& in, T (&out)[V]) {
+  const auto byte = [&](int j) { return in.w[j / 4] >> 8 * (j % 4) & 255; };
+  switch (INTS == Ints::mask ? DType::boolean : in.type) {
+    case DType::int16:
+#pragma unroll
+      for (int j = 0; j < V; ++j) out[j] = T(int16_t(in.w[j / 2] >> 16 * (j % 2)));
+      break;
+    case DType::int32:
+#pragma unroll
+      for (int j = 0; j < V; ++j) out[j] = T(int32_t(in.w[j]));
+      break;
+    case DType::boolean:
+#pragma unroll
+      for (int j = 0; j < V; ++j) out[j] = T(byte(j));
+      break;
+    default:
+#pragma unroll
+      for (int j = 0; j < V; ++j) out[j] = byte_value<INTS, T>(byte(j));
+  }
+}
+
+template <Ints INTS = Ints::none, class T, int V>
 VK_GPU void unpack(const Packed<T, V>& in, T (&out)[V]) {
   const uint32_t* w = in.w;
   switch (in.type) {
@@ -199,17 +240,8 @@ VK_GPU void unpack(const Packed<T, V>& in, T (&out)[V]) {
 #pragma unroll
       for (int j = 0; j < V; ++j) out[j] = T(half_to_float(uint16_t(w[j / 2] >> 16 * (j % 2))));
       break;
-    case DType::int16:
-#pragma unroll
-      for (int j = 0; COUNTS && j < V; ++j) out[j] = T(int16_t(w[j / 2] >> 16 * (j % 2)));
-      break;
-    case DType::int32:
-#pragma unroll
-      for (int j = 0; COUNTS && j < V; ++j) out[j] = T(int32_t(w[j]));
-      break;
     default:
-#pragma unroll
-      for (int j = 0; j < V; ++j) out[j] = byte_value<COUNTS, T>(w[j / 4] >> 8 * (j % 4) & 255);
+      if constexpr (INTS != Ints::none) unpack_integers<INTS>(in, out);
   }
 }
 

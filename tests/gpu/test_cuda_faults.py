@@ -37,6 +37,11 @@ FAULTS = {
     "a mixture's barrier is missing": (
         "mixture_backward.h", "if constexpr (P == 0) return respond(job, role, at, shared);\n    if constexpr (P == 1)",
         "if constexpr (P == 0) respond(job, role, at, shared);\n    if constexpr (P == 0)", "test_mixture"),
+    "a missing element counts": ("likelihood.h", "return weight != 0;", "return true;", "poison"),
+    "a missing position counts": ("position.h", "if (own != 0) {", "{", "padded"),
+    "a missing latent counts": ("latent.h", "value = own != 0 ? own * value : T(0);", "value = own * value;", "poison"),
+    "a sample's sum is another one": (
+        "finish.h", "row_sum(job.samples[k], row)", "row_sum(job.nll, row)", "weights_beside"),
     "the noise of a neighbour": ("latent.h", "= uint64_t(first) >> 2", "= uint64_t(first + 1) >> 2", "noise"),
 }  # fmt: skip
 NO_FAULT = "nothing is wrong"

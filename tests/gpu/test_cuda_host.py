@@ -1,6 +1,6 @@
 """The CUDA backend without a GPU: the ops' glue and the kernels' source run on the host, block by block, through the
-tables of test_objective.py and test_noise.py. In any order of blocks and threads the bits are the same; memory comes
-filled with NaN. test_cuda_faults.py plants faults, which these tests find."""
+tables of test_objective.py, test_weights.py and test_noise.py. In any order of blocks and threads the bits are the
+same; memory comes filled with NaN. test_cuda_faults.py plants faults, which these tests find."""
 
 import os
 import shutil
@@ -11,6 +11,7 @@ import levels
 import pytest
 import test_mixture as mixtures
 import test_objective as table
+import test_weights as weighted
 import torch
 from oracles import ORACLES
 from test_defaults import WITH_DEFAULTS, compare_defaults
@@ -129,6 +130,114 @@ def test_given_kl(given, beta, terms):
         cases.check(ours, theirs, truth, torch.float32, "given kl")
 
 
+# --- weights: the tests of every backend, and larger shapes
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32], ids=str)
+@pytest.mark.parametrize("form", cases.WEIGHTS)
+@pytest.mark.parametrize("likelihood", ORACLES)
+def test_forms_of_weights(likelihood, form, dtype):
+    weighted.test_forms("cpu", likelihood, form, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32], ids=str)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("shape", [(5, 1), (0, 5), (3, 0), (1, 70001), (700, 3), (300, 40), (9, 200)], ids=str)
+@pytest.mark.parametrize("likelihood", ORACLES)
+def test_shapes_of_weights(likelihood, shape, dtype, reduction):
+    weighted.test_shapes("cpu", likelihood, shape, dtype, reduction)
+
+
+@pytest.mark.parametrize("of_weight", cases.WEIGHT_DTYPES, ids=str)
+@pytest.mark.parametrize("dtypes", cases.DTYPES, ids=str)
+def test_dtypes_of_weights(of_weight, dtypes):
+    weighted.test_dtypes("cpu", of_weight, dtypes)
+
+
+@pytest.mark.parametrize("layout", cases.LAYOUTS)
+@pytest.mark.parametrize("of", ["x and recon", "weight", "all"])
+def test_layouts_of_weights(layout, of):
+    weighted.test_layouts("cpu", layout, of)
+
+
+@pytest.mark.parametrize("form", cases.FORMS)
+@pytest.mark.parametrize("of_weight", ["element", "sample", "row"])
+@pytest.mark.parametrize("likelihood", [name for name in ORACLES if len(vk.formulas.LIKELIHOODS[name].PARAMETERS) > 1])
+def test_weights_beside_a_shared_parameter(likelihood, of_weight, form):
+    weighted.test_the_gradient_of_a_shared_parameter_counts_weights("cpu", likelihood, form, of_weight)
+    if form in ("number", "column", "sample"):
+        weighted.test_poison_beside_shared_parameters("cpu", likelihood, form)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32], ids=str)
+@pytest.mark.parametrize("form", ["element", "sample", "row", "pixel"])
+@pytest.mark.parametrize("poison", ["x", "parameters", "both"])
+@pytest.mark.parametrize("likelihood", ORACLES)
+def test_poison_where_the_weight_is_0(likelihood, poison, form, dtype):
+    weighted.test_poison_where_the_weight_is_0("cpu", likelihood, poison, form, dtype)
+    weighted.test_a_batch_without_observed_elements("cpu", likelihood, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("form", cases.WEIGHTS)
+@pytest.mark.parametrize("inner", [False, True])
+def test_weights_of_positions(inner, form, dtype):
+    weighted.test_positions("cpu", form, dtype, inner)
+
+
+@pytest.mark.parametrize("positions", [(), (1,), (701,)], ids=str)
+@pytest.mark.parametrize("count", [1, 8, 259])
+def test_sizes_of_weighted_positions(positions, count):
+    weighted.test_sizes_of_positions("cpu", positions, count)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32], ids=str)
+def test_padded_levels(dtype):
+    weighted.test_padded_levels("cpu", dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("form", cases.WEIGHTS)
+@pytest.mark.parametrize("prior", [False, True])
+@pytest.mark.parametrize("beta", [0.6, "per_dim"])
+def test_forms_of_latent_weights(beta, prior, form, dtype):
+    weighted.test_forms_of_latent_weights("cpu", form, prior, dtype, beta)
+
+
+@pytest.mark.parametrize("dims", [(1,), (20,), (3, 2, 5), (1025,), (2300,), (0,)], ids=str)
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_weighted_latent_dims(dims, reduction, dtype):
+    weighted.test_latent_dims("cpu", dims, reduction, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32], ids=str)
+@pytest.mark.parametrize("form", ["element", "sample", "row", "pixel"])
+@pytest.mark.parametrize("prior", [False, True])
+def test_poison_where_the_latent_weight_is_0(prior, form, dtype):
+    weighted.test_poison_where_the_latent_weight_is_0("cpu", prior, form, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32], ids=str)
+@pytest.mark.parametrize("form", ["number", "row", "sample", "element"])
+@pytest.mark.parametrize("layout", ["apart", "packed"])
+@pytest.mark.parametrize("prior", [False, True])
+def test_the_weighted_kl_of_a_sample(prior, layout, form, dtype):
+    weighted.test_the_kl_of_a_sample("cpu", form, dtype, layout, prior)
+
+
+def test_the_weighted_kl_of_each_dimension():
+    weighted.test_the_kl_of_each_dimension("cpu", True)
+    weighted.test_poison_beside_a_sample("cpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, *weighted.INTEGERS], ids=str)
+@pytest.mark.parametrize("likelihood", ORACLES)
+def test_integer_targets(likelihood, dtype):
+    weighted.test_targets("cpu", likelihood, dtype)
+    weighted.test_levels("cpu", dtype)
+
+
 def _categorical(logits, x):
     return vk.nll(logits, x, likelihood="categorical", backend="cpu")
 
@@ -140,8 +249,14 @@ def outcomes():
         latent = table.posterior(shape[0], dims, torch.float32)
         yield from table.outcome("cpu", likelihood, x, params, latent, "mean").items()
         if len(params) > 1:
-            for other in (params[1][0], params[1][0, 0]):
+            for other in (params[1][0], params[1][0, 0], params[1][:, :1]):
                 yield from table.outcome("cpu", likelihood, x, (params[0], other), latent, "mean").items()
+            weights = {
+                "weight": cases.weight(shape, torch.bool),
+                "latent_weight": cases.weight(latent[0].shape, torch.half),
+            }
+            few = params[0], params[1][:, :1]
+            yield from table.outcome("cpu", likelihood, x, few, latent, "mean", **weights).items()
     yield from mixtures.outcome(mixtures.draw(130, 200, 3), "cpu").items()
     mu, logvar = torch.randn(2, 17, 1001, generator=torch.Generator().manual_seed(1)).unbind()
     yield from zip("nd", levels.outcome(_categorical, *levels.draw(3, 300, (9,))), strict=True)
@@ -165,6 +280,8 @@ def test_a_finish_of_many_blocks(host, tickets, columns):
     x, params = cases.draw("gaussian", (rows, columns))
     latent = table.posterior(rows, (3,), torch.float32)
     compare("gaussian", x, (params[0], params[1][0]), latent)
+    compare("gaussian", x, (params[0], params[1][:, :1]), latent)
+    compare("gaussian", x, params, latent, "none", weight=cases.weight(x.shape, torch.bool))
     compare("gaussian", x, params, latent, "none")
 
 

@@ -13,6 +13,7 @@ import vae_kernels as vk
 from vae_kernels import backends
 from vae_kernels.backends import compiled as ops
 from vae_kernels.backends import reference
+from vae_kernels.core import layout as lay_out
 from vae_kernels.core.objective import Draw
 from vae_kernels.formulas import LIKELIHOODS
 
@@ -29,7 +30,9 @@ LAYOUTS = {
 
 
 def error_of(ours, truth):
-    return ((ours - truth).abs() / (truth.abs() + truth.abs().median() + 1e-3)).max().item()
+    there = truth[truth != 0].abs()
+    typical = there.median() if len(there) else 0
+    return ((ours - truth).abs() / (truth.abs() + typical + 1e-3)).max().item()
 
 
 def check(ours, truth, eps, what, theirs=None):
@@ -60,21 +63,32 @@ def same(value):
     return value
 
 
+def weight(r, shape):
+    """A weight that broadcasts to this shape, or None."""
+    form = r.choice([None, *cases.WEIGHTS.values()])
+    return form and cases.weight(form(shape), r.choice(cases.WEIGHT_DTYPES), seed=r.randrange(1000))
+
+
 def elbo(name, r, g, seed):
     likelihood, shape, main = r.choice(list(ORACLES)), r.choice(SHAPES), r.choice(FLOATS)
     counts = LIKELIHOODS[likelihood].SUPPORT == "counts"
-    of_x = r.choice([torch.uint8, *FLOATS, *([torch.int16, torch.int32] if counts else [])])
+    of_x = r.choice([*FLOATS, *tables.TARGETS, torch.bool])
     forms = [None, *cases.FORMS] if len(shape) == 4 else [None, lambda s: (), lambda s: s[1:], lambda s: s]
     form = r.choice(forms)
     x, params = cases.draw(likelihood, shape, (main, of_x), form, seed=seed % 1000)
+    of_terms = weight(r, shape)
+    if of_terms is not None:
+        x = cases.poisoned(x, of_terms != 0)
     layout = r.choice(list(LAYOUTS))
     laid = lambda t, chance: LAYOUTS[layout](t) if t.shape == x.shape and r.random() < chance else t  # noqa: E731
     params = [params[0], *(p.to(r.choice([main, main, *FLOATS])) for p in params[1:])]
     params, x = [laid(p, 0.8) for p in params], laid(x, 0.7)
+    of_terms = of_terms if of_terms is None else laid(of_terms, 0.5)
     dims, prior = r.choice([(), (1,), (5,), (21,), (3, 4), (300,)]), r.random() < 0.4
     of_prior = (shape[0], *dims) if r.random() < 0.5 else dims
     shapes = [(shape[0], *dims)] * 2 + [of_prior] * 2 * prior
     latent = [(torch.randn(s, generator=g) * 0.7).to(r.choice([main, *FLOATS])) for s in shapes]
+    of_latent = weight(r, (shape[0], *dims))
     reduction, terms = r.choice(["mean", "sum", "none"]), r.random() < 0.5
     betas = [0.7, torch.tensor(0.4), torch.tensor(0.4, dtype=torch.float64)]
     if dims:
@@ -91,6 +105,7 @@ def elbo(name, r, g, seed):
         out = vk.fused_elbo(
             tuple(given[:n]), to(x), *given[n : n + 2], prior=tuple(given[n + 2 :]) or None, likelihood=likelihood,
             reduction=reduction, beta=to(beta), rec_weight=to(rec_weight), return_terms=terms, backend=backend,
+            weight=to(of_terms), latent_weight=to(of_latent),
         )  # fmt: skip
         parts = [out.loss, out.nll, out.kl, out.kl_per_dim] if terms else [out]
         wanted = [t for t in given if t.requires_grad]
@@ -99,7 +114,8 @@ def elbo(name, r, g, seed):
 
     types = [t.dtype for t in (x, *params, *latent)]
     eps = max(EPS.get(t, 0) for t in types) * (20 if counts else 4)
-    what = (likelihood, shape, types, layout, dims, prior, reduction, terms, beta, needed, form)
+    weights = [w if w is None else (w.shape, w.dtype) for w in (of_terms, of_latent)]
+    what = (likelihood, shape, types, layout, dims, prior, reduction, terms, beta, needed, form, weights)
     check(run(name, same), run("torch", wide), eps, what, lambda: run("torch", same))
 
 
@@ -116,17 +132,19 @@ def sample(name, r, g, seed):
     given_prior = [draw(types[2]), draw(types[3])] if prior else []
     rng = torch.tensor((seed, 5, 2, rows + 7)) if r.random() < 0.3 else torch.tensor((seed, 9))
     with_kl = prior or r.random() < 0.6
+    of_latent = weight(r, (rows, *dims)) if with_kl else None
 
     def run(who, to):
         given = [to(t).detach().requires_grad_() for t in (*moments, *given_prior)]
         mu, logvar = (given[0], None) if packed == "one" else given[:2]
-        out = who.sample_kl(Draw(mu, logvar, tuple(given[len(moments) :]), rng, draws, with_kl))
+        laid = lay_out.term_weight(of_latent, mu.detach() if logvar is not None else mu.detach().chunk(2, 1)[0])
+        out = who.sample_kl(Draw(mu, logvar, tuple(given[len(moments) :]), rng, draws, with_kl, laid))
         out = [t for t in out if t is not None]
         incoming = torch.Generator().manual_seed(3)
         grads = [torch.randn(t.shape, generator=incoming).to(t) for t in out]
         return [*out, *torch.autograd.grad(out, given if with_kl else given[: len(moments)], grads)]
 
-    what = (rows, dims, types, packed, draws, prior, with_kl, rng.tolist())
+    what = (rows, dims, types, packed, draws, prior, with_kl, rng.tolist(), of_latent)
     eps = 4 * max(EPS[t] for t in types)
     truth = run(reference, wide)
     check(run(backends.choose(name, ()), same), truth, eps, what, lambda: run(reference, same))
@@ -138,7 +156,19 @@ def levels(name, r, g, seed):
     logits, x = tables.draw(rows, n, places, dtype, of_x, seed=seed % 97)
     if len(places) > 1 and n > 1 and r.random() < 0.5:
         logits = tables.LAYOUTS["levels innermost"](logits)
-    tables.compare(name, logits, x)
+    of_terms = weight(r, x.shape)
+    if of_terms is None:
+        tables.compare(name, logits, x)
+        return
+    x = cases.poisoned(x, of_terms != 0)
+
+    def run(backend, to):
+        given = to(logits).detach().requires_grad_()
+        nll = vk.nll(given, x, likelihood="categorical", weight=to(of_terms), backend=backend)
+        return [nll, *torch.autograd.grad(nll, given, torch.full_like(nll, -1.7))]
+
+    what = (n, places, dtype, of_x, rows, of_terms.shape, of_terms.dtype)
+    check(run(name, same), run("torch", wide), 4 * EPS[dtype], what, lambda: run("torch", same))
 
 
 def mixture(name, r, g, seed):

@@ -128,9 +128,9 @@ def check(ours, theirs, truth, dtype, what, likelihood=None, size=0.0):
     if truth.isnan().all():  # for example the mean over an empty batch
         assert ours.isnan().all(), what
         return
-    # a weight of 0 times a number that overflows in this type is NaN in PyTorch; there our result may be NaN too
-    lost = theirs.isnan() & ~truth.isnan()
-    theirs, ours = torch.where(lost, truth, theirs), torch.where(lost & ours.isnan(), truth, ours)
+    # a number that overflows in this type is inf in PyTorch, and 0 times it is NaN; there our result may be so too
+    lost = ~theirs.isfinite() & truth.isfinite()
+    theirs, ours = torch.where(lost, truth, theirs), torch.where(lost & ~ours.isfinite(), truth, ours)
     typical = truth[truth != 0].abs().median() if truth.any() else 0.0
     scale = truth.abs() + typical + size
     scale = torch.where(scale == 0, 1, scale)
