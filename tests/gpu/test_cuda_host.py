@@ -2,6 +2,7 @@
 tables of test_objective.py, test_weights.py and test_noise.py. In any order of blocks and threads the bits are the
 same; memory comes filled with NaN. test_cuda_faults.py plants faults, which these tests find."""
 
+import math
 import os
 import shutil
 
@@ -169,6 +170,18 @@ def test_weights_beside_a_shared_parameter(likelihood, of_weight, form):
         weighted.test_poison_beside_shared_parameters("cpu", likelihood, form)
 
 
+@pytest.mark.parametrize("form", ["sample", "column", "number"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_weights_beside_a_parameter_without_extremes(form, dtype):
+    """The gradient of a shared parameter, where no element overflows: an inf gives an infinite budget to all."""
+    g = torch.Generator().manual_seed(1)
+    x, loc, logvar = torch.randn(3, 67, 3, 6, 70, generator=g, dtype=dtype)
+    shape = cases.FORMS[form](x.shape)
+    logvar = logvar.reshape(-1)[: math.prod(shape)].view(shape)
+    for weight in (None, cases.weight(x.shape, torch.bool), cases.weight(x.shape, torch.float32)):
+        compare("gaussian", x, (loc, logvar), table.posterior(67, (3,), dtype), weight=weight)
+
+
 @pytest.mark.parametrize("dtype", [torch.bool, torch.float32], ids=str)
 @pytest.mark.parametrize("form", ["element", "sample", "row", "pixel"])
 @pytest.mark.parametrize("poison", ["x", "parameters", "both"])
@@ -277,7 +290,7 @@ def test_order_and_tickets_change_no_bit(host, mode):
 def test_a_finish_of_many_blocks(host, tickets, columns):
     host.set_mode(False, tickets)
     rows = {7: 40_000, 4096: 160}[columns]
-    x, params = cases.draw("gaussian", (rows, columns))
+    x, *params = torch.randn(3, rows, columns, generator=torch.Generator().manual_seed(1))  # no term overflows
     latent = table.posterior(rows, (3,), torch.float32)
     compare("gaussian", x, (params[0], params[1][0]), latent)
     compare("gaussian", x, (params[0], params[1][:, :1]), latent)
