@@ -56,6 +56,15 @@ def test_gradients_of_a_row_from_many_partial_sums():
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("shape", [(5, 5000), (70_001, 3)], ids=str)
+def test_gradients_of_samples(shape):
+    """From several partial sums each, and by several programs."""
+    x, (loc, logvar) = cases.draw("gaussian", shape)
+    latent, mask = posterior(shape[0], (2,), torch.float32), cases.weight(shape, torch.bool)
+    compare(BACKEND, "gaussian", x, (loc, logvar[:, :1]), latent, weight=mask)
+
+
+@pytest.mark.full
 def test_several_tiles_a_program():
     """From 2^20 elements on a program has four tiles, side by side; the last one is not full."""
     from vae_kernels import fused_elbo
@@ -108,7 +117,7 @@ def test_samples_up_to_what_the_arguments_allow(latents):
     rows, cols = latents
     most = 2**31 - 1 if rows * cols <= 512 else 10**11 // (rows * cols)
     for draws in (1, 65_535, 65_536, most):
-        shape = (rows, cols, (cols, cols), torch.float32, False, draws)
+        shape = (rows, cols, (cols, cols), None, torch.float32, False, draws)
         for made in (sample._forward(*shape, True)[0], sample._backward(*shape, 1, cols)):
             x, y, z = made.grid
             assert 1 <= x < 2**31 and y <= 65_535 and z <= 65_535, made.grid

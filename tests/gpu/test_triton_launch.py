@@ -29,6 +29,10 @@ def test_another_batch_size_compiles_nothing(host):
     assert len(host["compiled for other batches"]) > 10
 
 
+def test_another_mask_of_the_same_shape_compiles_nothing(host):
+    assert host["compiled for another mask"] == 0
+
+
 def test_another_alignment_is_another_kernel(host):
     assert host["compiled for another alignment"] == 1
 

@@ -183,7 +183,9 @@ def gradients_of_nothing(x, params, reduction, backend):
 THREE = [name for name, formula in vk.formulas.LIKELIHOODS.items() if len(formula.PARAMETERS) == 3]
 
 
-@pytest.mark.parametrize("forms", [("column", "column"), ("number", "element"), ("element", "channel")], ids=str)
+@pytest.mark.parametrize(
+    "forms", [("column", "column"), ("number", "element"), ("element", "channel"), ("sample", "column")], ids=str
+)
 @pytest.mark.parametrize("likelihood", THREE[:1])
 def test_three_parameters_of_different_forms(backend, likelihood, forms):
     shape = (9, 3, 6, 7)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 import triton
+from forms import of_form
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -24,7 +25,7 @@ from vae_kernels.formulas import LIKELIHOODS
 
 TYPES = {
     torch.float32: "fp32", torch.float64: "fp64", torch.bfloat16: "bf16", torch.float16: "fp16", torch.uint8: "u8",
-    torch.int16: "i16", torch.int32: "i32", torch.int64: "i64",
+    torch.int16: "i16", torch.int32: "i32", torch.int64: "i64", torch.bool: "i1",
 }  # fmt: skip
 
 
@@ -96,6 +97,7 @@ def report(code):
     ops = [op for _, op, _ in lines]
     count = lambda *names: sum(op.startswith(names) for op in ops)  # noqa: E731
     return {
+        "warps": code.metadata.num_warps,
         "registers": number("REG"),
         "local_bytes": max(number("STACK"), number("LOCAL")),  # spilled registers
         "local_in_loops": _local_in_loops(lines),
@@ -131,43 +133,52 @@ def _busiest_loop(lines):
 
 # ---------------------------------------------------------------- cases
 
+NONE, MASK, WEIGHT = (None, None), ("element", torch.bool), ("element", torch.float32)
+
 
 def objective(dtype=torch.float32, of_x=None, shape=(256, 3072), dims=128, likelihood="bernoulli", form=None,
-              reduction=1, need=None, terms=False, incoming=None, prior=False):  # fmt: skip
+              reduction=1, need=None, terms=False, incoming=None, prior=False, weight=NONE,
+              latent_weight=NONE):  # fmt: skip
+    """The objective. form: of the parameters beside the first. weight, latent_weight: the form and the dtype."""
     x = torch.zeros(shape, dtype=of_x or dtype)
     params = [torch.zeros(shape, dtype=dtype)]
-    other = {None: [], "number": [torch.zeros(())], "row": [torch.zeros(shape[1:])],
-             "element": [torch.zeros(shape, dtype=dtype)]}[form]  # fmt: skip
-    params += other * (len(LIKELIHOODS[likelihood].PARAMETERS) - 1)
+    other = of_form(shape, form, dtype if form == "element" else torch.float32)
+    params += [other] * (len(LIKELIHOODS[likelihood].PARAMETERS) - 1) * (form is not None)
     latent = [torch.zeros(shape[0], dims, dtype=dtype) for _ in range(4 if prior else 2)] if dims else []
     need = (1 << len(params) + len(latent)) - 1 if need is None else need
-    common = (x, params, likelihood, latent, None, None, 1.0, 0.5, reduction, need)
+    weights = of_form(shape, *weight), of_form((shape[0], dims), *latent_weight)
+    common = (x, params, likelihood, latent, None, None, *weights, 1.0, 0.5, reduction, need)
     if incoming is None:
         return lambda: kernels.elbo(*common, terms)
     grad = torch.zeros(shape[:1] if incoming == "row" else ())
     return lambda: kernels.elbo_backward(grad, *common)
 
 
-def sample(dtype=torch.float32, shape=(256, 128), draws=0, backward=False, prior=False, packed=False, shard=False):
+def sample(dtype=torch.float32, shape=(256, 128), draws=0, backward=False, prior=False, packed=False, shard=False,
+           weight=NONE):  # fmt: skip
     mu, logvar, *rest = (torch.zeros(shape, dtype=dtype) for _ in range(4 if prior else 2))
     rng = torch.zeros(4 if shard else 2, dtype=torch.int64)
+    weight = of_form(shape, *weight)
     if not backward:
-        return lambda: kernels.sample(mu, logvar, rest, rng, draws, True)
+        return lambda: kernels.sample(mu, logvar, rest, weight, rng, draws, True)
     grad_z = torch.zeros((draws, *shape) if draws else shape, dtype=dtype)
     need = (1 << 2 + len(rest)) - 1
-    return lambda: kernels.sample_backward(grad_z, torch.zeros(shape[0]), mu, logvar, rest, rng, draws, need, packed)
+    grad_kl = torch.zeros(shape[0])
+    return lambda: kernels.sample_backward(grad_z, grad_kl, mu, logvar, rest, weight, rng, draws, need, packed)
 
 
-def levels(dtype=torch.float32, shape=(64, 256, 3072), inner=False, of_x=torch.uint8, backward=False):
+def levels(dtype=torch.float32, shape=(64, 256, 3072), inner=False, of_x=torch.uint8, backward=False, weight=NONE):
     logits = torch.empty(shape, dtype=dtype)
     if inner:
         logits = torch.empty(shape[0], *shape[2:], shape[1], dtype=dtype).movedim(-1, 1)
     x = torch.zeros(shape[0], *shape[2:], dtype=of_x)
+    weight = of_form(x.shape, *weight)
     if not backward:
-        return lambda: kernels.position("categorical", x, logits)
+        return lambda: kernels.position("categorical", x, logits, weight)
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     top_and_total = torch.zeros(2, shape[0], x[0].numel(), dtype=wide)
-    return lambda: kernels.position_backward(torch.zeros(shape[0], dtype=wide), "categorical", x, logits, top_and_total)
+    grad = torch.zeros(shape[0], dtype=wide)
+    return lambda: kernels.position_backward(grad, "categorical", x, logits, weight, top_and_total)
 
 
 def mixture(dtype=torch.float32, shape=(512, 500, 40), backward=False):
@@ -221,6 +232,17 @@ CASES = {
     "counts 2": objective(likelihood="negative_binomial", form="row"),
     "counts 3": objective(shape=(256, 12288), dims=0, likelihood="zinb", form="element"),
     "counts 3 i16": objective(F32, torch.int16, likelihood="zinb", form="row"),
+    "bernoulli large mask": objective(shape=(256, 12288), dims=0, weight=MASK),
+    "gaussian large number weight": objective(
+        shape=(256, 12288), dims=0, likelihood="gaussian", form="number", weight=WEIGHT
+    ),
+    "gaussian large element mask": objective(
+        shape=(256, 12288), dims=0, likelihood="gaussian", form="element", weight=MASK
+    ),
+    "gaussian row mask": objective(likelihood="gaussian", form="row", weight=MASK),
+    "gaussian sample": objective(likelihood="gaussian", form="sample"),
+    "counts 3 mask": objective(likelihood="zinb", form="row", weight=MASK),
+    "prior weight": objective(prior=True, terms=True, latent_weight=WEIGHT),
     "prior": objective(prior=True),
     "many rows": objective(shape=(1 << 17, 8), dims=4, terms=True, reduction=0),
     "sample": sample(),
@@ -232,7 +254,9 @@ CASES = {
     "sample prior": sample(prior=True),
     "sample shard": sample(shard=True),
     "sample shard 21": sample(shape=(128, 21), shard=True),
+    "sample weight": sample(weight=WEIGHT),
     "sample backward": sample(backward=True),
+    "sample backward mask": sample(backward=True, weight=MASK),
     "sample backward bf16 draws": sample(BF16, draws=5, backward=True),
     "sample backward prior": sample(backward=True, prior=True),
     "sample backward packed": sample(backward=True, packed=True),
@@ -243,7 +267,9 @@ CASES = {
     "levels fp64": levels(F64, of_x=torch.int64),
     "levels 1000": levels(shape=(4096, 1000), of_x=torch.int16),
     "levels many": levels(shape=(8, 5000, 64), of_x=torch.int64),
+    "levels mask": levels(weight=MASK),
     "levels backward": levels(backward=True),
+    "levels backward mask": levels(backward=True, weight=MASK),
     "levels backward inner": levels(inner=True, backward=True),
     "levels backward bf16": levels(BF16, backward=True),
     "levels backward fp64": levels(F64, backward=True, of_x=torch.int64),

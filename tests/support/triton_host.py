@@ -12,6 +12,7 @@ from functools import partial
 
 import torch
 import triton
+from forms import of_form
 from triton.backends.compiler import GPUTarget
 from triton.compiler.compiler import CompiledKernel
 
@@ -47,36 +48,41 @@ def least_us(f, n=200, rounds=15):
     return min(times)
 
 
-def objective(batch, features=64, dims=4, likelihood="bernoulli", form=None, reduction=1, terms=False, backward=False):
-    """The objective of a batch with all gradients. `form` is the form of every parameter but the first."""
+def objective(batch, features=64, dims=4, likelihood="bernoulli", form=None, reduction=1, terms=False, backward=False,
+              mask=None, latent_weight=None):  # fmt: skip
+    """The objective of a batch with all gradients. `form` is the form of every parameter but the first; `mask` and
+    `latent_weight` are the forms of these, or None."""
     from vae_kernels.backends.triton import kernels
     from vae_kernels.formulas import LIKELIHOODS
 
     shape = (batch, features)
-    other = {None: [], "number": [torch.zeros(())], "row": [torch.zeros(shape[1:])], "element": [torch.zeros(shape)]}
-    params = [torch.zeros(shape), *other[form] * (len(LIKELIHOODS[likelihood].PARAMETERS) - 1)]
+    others = len(LIKELIHOODS[likelihood].PARAMETERS) - 1 if form else 0
+    params = [torch.zeros(shape), *[of_form(shape, form)] * others]
     latent = [torch.zeros(batch, dims), torch.zeros(batch, dims)]
     need = (1 << len(params) + 2) - 1
-    settings = (torch.zeros(shape), params, likelihood, latent, None, None, 1.0, 1.0, reduction, need)
+    weights = of_form(shape, mask, torch.bool), of_form((batch, dims), latent_weight)
+    settings = (torch.zeros(shape), params, likelihood, latent, None, None, *weights, 1.0, 1.0, reduction, need)
     if backward:
         return kernels.elbo_backward(torch.zeros(() if reduction else batch), *settings)
     return kernels.elbo(*settings, terms)
 
 
-def sample(batch, dims=20, draws=0):
+def sample(batch, dims=20, draws=0, weight=None):
     from vae_kernels.backends.triton import kernels
 
     mu, logvar, rng = torch.zeros(batch, dims), torch.zeros(batch, dims), torch.zeros(2, dtype=torch.int64)
-    z, _ = kernels.sample(mu, logvar, [], rng, draws, True)
-    kernels.sample_backward(z, torch.zeros(batch), mu, logvar, [], rng, draws, 3, False)
+    weight = of_form((batch, dims), weight)
+    z, _ = kernels.sample(mu, logvar, [], weight, rng, draws, True)
+    kernels.sample_backward(z, torch.zeros(batch), mu, logvar, [], weight, rng, draws, 3, False)
 
 
-def levels(batch, positions=(), n=10):
+def levels(batch, positions=(), n=10, mask=None):
     from vae_kernels.backends.triton import kernels
 
     x, logits = torch.zeros(batch, *positions, dtype=torch.int64), torch.zeros(batch, n, *positions)
-    _, top_and_total = kernels.position("categorical", x, logits)
-    kernels.position_backward(torch.zeros(batch), "categorical", x, logits, top_and_total)
+    weight = of_form(x.shape, mask, torch.bool)
+    _, top_and_total = kernels.position("categorical", x, logits, weight)
+    kernels.position_backward(torch.zeros(batch), "categorical", x, logits, weight, top_and_total)
 
 
 def mixture(batch):
@@ -106,9 +112,21 @@ FAMILIES = {
     "a row for all": partial(objective, likelihood="gaussian", form="row"),
     "a row of 2000 for all": partial(objective, features=2000, likelihood="gaussian", form="row"),
     "two of each": partial(objective, features=37, likelihood="gaussian", form="element"),
+    "a number for each sample": partial(objective, features=37, likelihood="gaussian", form="sample"),
+    "a mask": partial(objective, mask="element"),
+    "a mask of 37 features and a row for all": partial(
+        objective, features=37, likelihood="gaussian", form="row", mask="element"
+    ),
+    "a mask of each sample": partial(objective, features=37, mask="sample"),
+    "a mask of features and counts": partial(objective, likelihood="poisson", mask="row", reduction=0),
+    "weights of the latents": partial(objective, terms=True, latent_weight="element"),
+    "weights of the latents of each sample": partial(objective, backward=True, latent_weight="sample"),
     "sample": sample,
+    "sample with weights": partial(sample, weight="element"),
     "samples": partial(sample, dims=21, draws=5),
     "levels": levels,
+    "masked levels": partial(levels, mask="element"),
+    "masked levels of 3 positions": partial(levels, positions=(3,), mask="sample"),
     "levels of 3 positions": partial(levels, positions=(3,)),
     "levels of 7 x 7 positions": partial(levels, positions=(7, 7), n=256),
     "mixture": mixture,
@@ -161,14 +179,14 @@ def main():
 
     def elbo(x, recon):
         latent = [torch.zeros(8, 4), torch.zeros(8, 4)]
-        return kernels.elbo(x, [recon], "bernoulli", latent, None, None, 1.0, 1.0, 1, 7, False)
+        return kernels.elbo(x, [recon], "bernoulli", latent, None, None, None, None, 1.0, 1.0, 1, 7, False)
 
     recon, x, mu, logvar = torch.zeros(8, 64), torch.zeros(8, 64), torch.zeros(8, 4), torch.zeros(8, 4)
     rng, latent, grad_kl = torch.zeros(2, dtype=torch.int64), [mu, logvar], torch.zeros(8)
     calls = {
-        "elbo": lambda: kernels.elbo(x, [recon], "bernoulli", latent, None, None, 1.0, 1.0, 1, 7, False),
-        "sample": lambda: kernels.sample(mu, logvar, [], rng, 0, True),
-        "sample_backward": lambda: kernels.sample_backward(mu, grad_kl, mu, logvar, [], rng, 0, 3, False),
+        "elbo": lambda: kernels.elbo(x, [recon], "bernoulli", latent, None, None, None, None, 1.0, 1.0, 1, 7, False),
+        "sample": lambda: kernels.sample(mu, logvar, [], None, rng, 0, True),
+        "sample_backward": lambda: kernels.sample_backward(mu, grad_kl, mu, logvar, [], None, rng, 0, 3, False),
         "rescale_": lambda: kernels.rescale_([recon, mu, logvar], rng[0].float()),
     }
     result = {}
@@ -179,6 +197,10 @@ def main():
     known = compiled()
     elbo(torch.zeros(8 * 64 + 1)[1:].view(8, 64), recon)
     result["compiled for another alignment"] = compiled() - known
+    objective(8, mask="element")
+    known = compiled()
+    objective(8, mask="element")
+    result["compiled for another mask"] = compiled() - known
     result["compiled for other batches"] = batches()
     result["captured"] = captured()
     arguments = rescale._launch((512, 32, 32, 0)).bound((torch.ones(()), (recon, mu, logvar, None)))[0]

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-from .constants import NONE, SCALAR, SUM
+from .constants import NONE, PER_SAMPLE, SCALAR, SUM
 from .grid import power_of_two
 from .launch import Launch
 from .partial_sums import all_sum, column_sums, row_sums
@@ -112,6 +112,11 @@ def finish(
                 if program == 0:
                     total_grad = all_sum(sums[i], row_blocks * pieces, 1024)
                     tl.store(grads[i], total_grad.to(grads[i].dtype.element_ty))
+            elif RESULTS.LAYOUTS[i] == PER_SAMPLE:
+                for start in range(program * ROWS, batch, programs * ROWS):
+                    row = start + tl.arange(0, ROWS).to(tl.int64)
+                    by_row = row_sums(sums[i], row, batch, pieces, RESULTS.NLL_PIECES)
+                    store(grads[i], row, by_row, row < batch, True)
             else:
                 column_sums(sums[i], grads[i], row_blocks, cols, 1.0, program, programs, 256)
     if parts.kl_per_dim is not None:

@@ -9,39 +9,56 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
+from ...core.objective import Layout
 from .grid import Tiles, latent_tiles
-from .tiles import load, place, row_weights, store
+from .tiles import load, load_against, place, row_weights, store, weighted
 from .twins import KL
 
 
 class Latents(NamedTuple):
     """The tensors of the latent term, their gradients, or the strides of their rows. Without a prior it is N(0, 1).
-    `kl` is the KL itself, in place of the others."""
+    `kl` is the KL itself, in place of the others. `weight` is the weight of the KL, or None."""
 
     mu: Any = None
     logvar: Any = None
     prior_mu: Any = None
     prior_logvar: Any = None
     kl: Any = None
+    weight: Any = None
 
 
 class LatentTile(NamedTuple):
-    """What is compiled into the kernel."""
+    """What is compiled into the kernel. WEIGHT: the Layout of the weight."""
 
     R: Any = 1
     C: Any = 1
+    WEIGHT: Any = Layout.SCALAR
 
 
 @triton.jit
-def gaussian_kl(mu, logvar, latents, strides, row, col, inside, KL: tl.constexpr, DTYPE: tl.constexpr):
-    """The KL of tiles mu and logvar to the prior, which is read here, and the derivatives of the KL by all four."""
+def gaussian_kl(
+    mu, logvar, latents, strides, row, col, rows, cols, w,
+    KL: tl.constexpr, WEIGHT: tl.constexpr, DTYPE: tl.constexpr,
+):  # fmt: skip
+    """The weighted KL of tiles mu and logvar to the prior, and its derivatives by all four, times w. The prior and the
+    weight are read here. What lies outside was read as 0, and has a KL of 0."""
+    inside = (row < rows)[:, None] & (col < cols)[None, :]
     if latents.prior_mu is None:
         result = KL(mu, logvar, None, None)
     else:
         prior_mu = load(latents.prior_mu, place(row, strides.prior_mu, col), inside, True, DTYPE)
         prior_logvar = load(latents.prior_logvar, place(row, strides.prior_logvar, col), inside, True, DTYPE)
         result = KL(mu, logvar, prior_mu, prior_logvar)
-    return result
+    each = latents.weight
+    if each is not None:
+        each = load_against(each, strides.weight, row, col, rows, cols, WEIGHT, True, DTYPE)
+    value = weighted(result[0], each)
+    if latents.weight is not None:  # a weight that is infinite makes a NaN of 0
+        value = tl.where(inside, value, 0.0)
+    derivatives = ()
+    for i in tl.static_range(4):
+        derivatives = derivatives + (weighted(result[i + 1] * w, each),)
+    return value, derivatives
 
 
 @triton.jit
@@ -69,12 +86,11 @@ def latent_tile(
         mu = load(latents.mu, place(row, strides.mu, col), inside, True, DTYPE)
         at = place(row, cols, col)
         logvar = load(latents.logvar, place(row, strides.logvar, col), inside, True, DTYPE)
-        result = gaussian_kl(mu, logvar, latents, strides, row, col, inside, KL, DTYPE)
-        value = result[0]
+        value, derivatives = gaussian_kl(mu, logvar, latents, strides, row, col, rows, cols, w, KL, TILE.WEIGHT, DTYPE)
         for i in tl.static_range(4):
             if grads[i] is not None:
-                store(grads[i], at, result[i + 1] * w, inside, True)
-    if VALUES:  # what lies outside was read as 0, and has a KL of 0
+                store(grads[i], at, derivatives[i], inside, True)
+    if VALUES:
         if BY_SAMPLE:
             at = row * pieces + piece
             tl.store(kl_part + at, tl.sum(value, 1).to(tl.float64), mask=row < rows)
@@ -87,25 +103,26 @@ def latent_tile(
 
 
 class LatentTerm:
-    """The latent term of a request, for the launch. latent: the Described of each tensor; wanted: for each whether its
-    gradient is asked for."""
+    """The latent term of a request, for the launch. latent, weight: the Described of each tensor; wanted: for each of
+    the latents whether its gradient is asked for."""
 
     kl, blocks, row_blocks = None, 0, 0
     constants, tiles = LatentTile(), Tiles(1, 0)
     strides, grads = Latents(0, 0, 0, 0, 0), ()
 
-    def __init__(self, latent, wanted):
+    def __init__(self, latent, weight, wanted):
         if not latent:
             return
         rows, *dims = latent[0].shape
         self.kl = KL
         self.tiles = tiles = latent_tiles(rows, math.prod(dims))
         self.row_blocks, self.blocks = tiles.row_blocks, tiles.blocks
-        self.constants = LatentTile(tiles.r, tiles.c)
-        self.strides = Latents(*[0 if t is None else t.strides[0] for t in named(latent)])
+        layout, row = weight.against(latent[0].shape) if weight else (Layout.SCALAR, None)
+        self.constants = LatentTile(tiles.r, tiles.c, layout)
+        self.strides = Latents(*[0 if t is None else t.strides[0] for t in named(latent)])._replace(weight=row)
         self.grads = named([t.gradient() if w else None for t, w in zip(latent, wanted, strict=True)])
 
 
-def named(latent):
+def named(latent, weight=None):
     """The tensors of a request's latent term, or what belongs to each, as Latents."""
-    return Latents(kl=latent[0]) if len(latent) == 1 else Latents(*latent)
+    return Latents(kl=latent[0]) if len(latent) == 1 else Latents(*latent, weight=weight)

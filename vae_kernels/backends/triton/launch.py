@@ -17,12 +17,42 @@ cost no register and no time of the host. Triton 3.6 to 3.9 have these rules:
   tl.static_range it must be made a constant first: `R: tl.constexpr = TILE.R`.
 """
 
+import math
+from typing import Any, NamedTuple
+
 import torch
 
+from ...core.objective import Layout, layout_against
 from .tiles import INTERPRETED
 
 # A product and a sum are contracted where the source says tl.fma, and nowhere else: the same bits from every version.
 OPTIONS = {"enable_fp_fusion": False, "num_warps": 4}
+
+
+class Described(NamedTuple):
+    """What a launch depends on, of a tensor. The caches of launches have plain tuples, which are made sooner."""
+
+    shape: Any
+    strides: Any
+    dtype: Any
+
+    def gradient(self):
+        """The gradient in the order of the tensor, its samples one after another: as layout.empty_in_order."""
+        return self._replace(strides=(math.prod(self.shape[1:]), *self.strides[1:]))
+
+    def against(self, shape):
+        """The Layout against a tensor of this shape, and how far rows lie apart: 0 if all samples have one row."""
+        layout = layout_against(shape, self.shape)
+        return layout, self.strides[0] if layout in (Layout.FULL, Layout.PER_SAMPLE) else 0
+
+
+def described(t):
+    return t.shape, t.stride(), t.dtype
+
+
+def against(t, like):
+    """Where a weight lies against `like`, x or mu: its Layout, and how far its rows lie apart, or None."""
+    return None if t is None else Described(*described(t)).against(like.shape)
 
 
 MOST_PROGRAMS = 2**31 - 1  # along x, the only dimension that is used: along y and z a grid ends at 65,535

@@ -11,20 +11,21 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-from ...core.objective import Layout, layout_against
+from ...core.objective import Layout
 from ...formulas import ELEMENT
-from .constants import FULL, PER_FEATURE, SCALAR
+from .constants import FULL, PER_FEATURE, PER_SAMPLE, SCALAR
 from .grid import Tiles
-from .tiles import load, place, row_weights, store
+from .tiles import load, load_against, place, row_weights, store, weighted
 from .twins import NLL
 
 
 class Likelihood(NamedTuple):
-    """What is compiled into the kernel: the number of parameters, the Layout of each, whether x is counts, and the
-    tiles."""
+    """What is compiled into the kernel: the number of parameters, the Layout of each and of the weight, whether x is
+    counts, and the tiles."""
 
     N: Any = 0
     LAYOUTS: Any = ()
+    WEIGHT: Any = Layout.SCALAR
     COUNTS: Any = False
     R: Any = 1
     C: Any = 1
@@ -33,23 +34,20 @@ class Likelihood(NamedTuple):
 
 
 @triton.jit
-def _parameter(ptr, stride, row, col, inside, in_row, LAYOUT: tl.constexpr, MASKED: tl.constexpr, DTYPE: tl.constexpr):
+def _parameter(ptr, stride, row, col, rows, end, LAYOUT: tl.constexpr, MASKED: tl.constexpr, DTYPE: tl.constexpr):
     """The tile of a parameter. A parameter that is left out is 0."""
     if LAYOUT == FULL:
-        value = load(ptr, place(row, stride, col), inside, MASKED, DTYPE)
+        value = load_against(ptr, stride, row, col, rows, end, LAYOUT, MASKED, DTYPE)
     else:
         value = tl.zeros([row.shape[0], col.shape[0]], DTYPE)
         if ptr is not None:
-            if LAYOUT == PER_FEATURE:
-                value += load(ptr, col, in_row, MASKED, DTYPE)[None, :]
-            else:
-                value += tl.load(ptr).to(DTYPE)
+            value += load_against(ptr, stride, row, col, rows, end, LAYOUT, MASKED, DTYPE)
     return value
 
 
 @triton.jit
 def likelihood_tiles(
-    x, parameters, grads, sums, nll, incoming, weight, x_row, parameter_rows, incoming_row,
+    x, parameters, weight, grads, sums, nll, incoming, factor, x_row, parameter_rows, weight_row, incoming_row,
     rows, cols, end, row_block, piece, block, pieces,
     FORMULA: tl.constexpr, TILE: tl.constexpr, VALUES: tl.constexpr, BY_SAMPLE: tl.constexpr, MASKED: tl.constexpr,
     DTYPE: tl.constexpr,
@@ -67,33 +65,39 @@ def likelihood_tiles(
         else:
             row = row_block * R + tl.arange(0, R)
             col = piece * (C * TILE.STEPS) + step * C + tl.arange(0, C)
-        in_row = col < end
-        inside = (row < rows)[:, None] & in_row[None, :]
+        inside = (row < rows)[:, None] & (col < end)[None, :]
         target = load(x, place(row, x_row, col), inside, MASKED, DTYPE, TILE.COUNTS)
         values = ()
         for i in tl.static_range(N):
-            value = _parameter(
-                parameters[i], parameter_rows[i], row, col, inside, in_row, TILE.LAYOUTS[i], MASKED, DTYPE
-            )
+            value = _parameter(parameters[i], parameter_rows[i], row, col, rows, end, TILE.LAYOUTS[i], MASKED, DTYPE)
             values = values + (value,)
+        each = weight
+        if weight is not None:
+            each = load_against(weight, weight_row, row, col, rows, end, TILE.WEIGHT, MASKED, DTYPE)
         result = FORMULA(target, *values)  # the value, and its derivative by each parameter
-        value = result[0]
+        value = weighted(result[0], each)
         if MASKED:
             value = tl.where(inside, value, 0.0)
         if TILE.DOWN and BY_SAMPLE:
             tl.store(nll + row * pieces + piece, tl.sum(value, 1).to(tl.float64), mask=row < rows)
         else:
             nll_tile += value
-        w = row_weights(incoming, incoming_row, row, rows, weight, DTYPE)
+        w = row_weights(incoming, incoming_row, row, rows, factor, DTYPE)
         at = place(row, cols, col)
         new_totals = ()
         for i in tl.static_range(N):
             total = totals[i]
             if grads[i] is not None:
+                derivative = weighted(result[i + 1] * w, each)
+                # Of a full tile this changes no value. But without a weight the assembler then takes fewer registers.
+                if TILE.LAYOUTS[i] != FULL and (MASKED or weight is None):
+                    derivative = tl.where(inside, derivative, 0.0)
                 if TILE.LAYOUTS[i] == FULL:
-                    store(grads[i], at, result[i + 1] * w, inside, MASKED)
+                    store(grads[i], at, derivative, inside, MASKED)
+                elif TILE.DOWN and TILE.LAYOUTS[i] == PER_SAMPLE:
+                    tl.store(sums[i] + row * pieces + piece, tl.sum(derivative, 1).to(tl.float64), mask=row < rows)
                 else:
-                    total += tl.where(inside, result[i + 1] * w, 0.0)
+                    total += derivative
             new_totals = new_totals + (total,)
         totals = new_totals
     if VALUES:
@@ -107,50 +111,63 @@ def likelihood_tiles(
         if sums[i] is not None:
             if TILE.LAYOUTS[i] == SCALAR:
                 tl.store(sums[i] + block, tl.sum(tl.sum(totals[i], 1), 0).to(tl.float64))
-            else:
+            elif TILE.LAYOUTS[i] == PER_FEATURE:
                 tl.store(sums[i] + row_block * cols + col, tl.sum(totals[i], 0).to(tl.float64), mask=col < cols)
+            elif not TILE.DOWN:
+                row = row_block * R + tl.arange(0, R)
+                tl.store(sums[i] + row * pieces + piece, tl.sum(totals[i], 1).to(tl.float64), mask=row < rows)
 
 
 class LikelihoodTerm:
     """The likelihood term of a request, for the launch: its tiles, and what its programs read, leave and write.
 
-    x, params, incoming: the Described of each tensor. wanted: for each parameter whether its gradient is asked for.
+    x, params, weight, incoming: the Described of each tensor. wanted: for each parameter whether its gradient is asked
+    for.
     """
 
     formula, warps, blocks, row_blocks = None, 4, 0, 0
-    constants, tiles, x_row, ragged = Likelihood(), Tiles(1, 0), 0, False
+    constants, tiles, x_row, weight_row, ragged = Likelihood(), Tiles(1, 0), 0, None, False
     parameter_rows, grads, sums = (), (), ()  # of each parameter: Described or None; how many partial sums or None
+    sums_of_samples = False  # whether a gradient is one sum for each sample
 
-    def __init__(self, x, params, likelihood, incoming, wanted, by_sample, dtype):
+    def __init__(self, x, params, weight, likelihood, incoming, wanted, by_sample, dtype):
         if not params:
             return
         formula = ELEMENT[likelihood]
         n = len(formula.PARAMETERS)
         left_out = [None] * (n - len(params))
         params = [*params, *left_out]
-        layouts = [Layout.SCALAR if p is None else layout_against(len(x.shape), len(p.shape)) for p in params]
-        full = [layout == Layout.FULL for layout in layouts]
+        places = [p.against(x.shape) if p else (Layout.SCALAR, 0) for p in params]
+        of_weight, weight_row = weight.against(x.shape) if weight else (Layout.SCALAR, 0)
+        layouts, rows = zip(*places, strict=True)
         wanted = [*wanted, *[False] * len(left_out)]
         features = math.prod(x.shape[1:])
-        per_feature = [layout == Layout.PER_FEATURE for layout in layouts]
-        gapless = all(t.strides[0] == features for t in (x, *[p for p, f in zip(params, full, strict=True) if f]))
-        flat = not by_sample and (incoming is None or not incoming.shape) and not any(per_feature) and gapless
-        down = any(w and f for w, f in zip(wanted, per_feature, strict=True))
+        gapless = (Layout.SCALAR, 0), (Layout.FULL, features)
+        # In one row nothing shows where a sample begins.
+        flat = not by_sample and (incoming is None or not incoming.shape) and x.strides[0] == features
+        flat = flat and all(place in gapless for place in (*places, (of_weight, weight_row)))
+        of_wanted = [layout for layout, w in zip(layouts, wanted, strict=True) if w]
+        down, self.sums_of_samples = (layout in of_wanted for layout in (Layout.PER_FEATURE, Layout.PER_SAMPLE))
         self.tiles = tiles = Tiles(x.shape[0], features, flat, down)
         self.row_blocks, self.blocks = tiles.row_blocks, tiles.blocks
         self.ragged = flat and features % 16 > 0  # 16 divides the length of the run for some batches only
         self.formula, counts = NLL[likelihood], formula.SUPPORT == "counts"
-        self.warps = 8 if counts else 4  # long formulas: half as many elements a thread need fewer registers
-        self.constants = Likelihood(n, tuple(layouts), counts, tiles.r, tiles.c, tiles.steps, tiles.down)
+        self.warps = 8 if counts or weight else 4  # half as many elements a thread need fewer registers
+        self.constants = Likelihood(n, tuple(layouts), of_weight, counts, tiles.r, tiles.c, tiles.steps, tiles.down)
         self.x_row = 0 if flat else x.strides[0]
-        self.parameter_rows = tuple([p.strides[0] if f and not flat else 0 for p, f in zip(params, full, strict=True)])
-        self.grads = tuple([_gradient(*of, dtype) for of in zip(params, full, wanted, strict=True)])
+        self.parameter_rows = (0,) * n if flat else rows
+        if weight:
+            self.weight_row = 0 if flat else weight_row
+        self.grads = tuple([_gradient(*of, dtype) for of in zip(params, layouts, wanted, strict=True)])
         partial = {Layout.FULL: None, Layout.PER_FEATURE: tiles.row_blocks * tiles.cols, Layout.SCALAR: tiles.blocks}
+        partial[Layout.PER_SAMPLE] = tiles.rows * tiles.pieces
         self.sums = tuple([partial[lay] if w else None for lay, w in zip(layouts, wanted, strict=True)])
 
 
-def _gradient(p, full, wanted, dtype):
-    """The Described of a parameter's gradient. A gradient that is a sum over the samples has the type of the sums."""
+def _gradient(p, layout, wanted, dtype):
+    """The Described of a parameter's gradient. A gradient that is a sum has the type of the sums."""
     if not wanted:
         return None
-    return p.gradient() if full else p._replace(dtype=dtype)
+    if layout == Layout.PER_SAMPLE:
+        return p._replace(strides=(1,) * len(p.strides), dtype=dtype)
+    return p.gradient() if layout == Layout.FULL else p._replace(dtype=dtype)

@@ -9,7 +9,6 @@ registers in place of 77 for a Gaussian with a variance per feature, from the sa
 """
 
 import functools
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -23,7 +22,7 @@ from .constants import MEAN
 from .finish import Out, Parts, Results, Weights, finish, finish_launch, finishers_for
 from .grid import pieces_at_once
 from .latent import Latents, LatentTerm, latent_tile, named
-from .launch import Launch
+from .launch import Described, Launch, described
 from .likelihood import LikelihoodTerm, likelihood_tiles
 from .tickets import take_ticket
 from .tiles import scalar_weight
@@ -37,6 +36,7 @@ class Strides(NamedTuple):
     parameters: Any
     latents: Any
     incoming: Any
+    weight: Any
 
 
 @triton.jit(
@@ -46,7 +46,7 @@ class Strides(NamedTuple):
     ]
 )  # fmt: skip
 def elbo_kernel(
-    x, parameters, grads, latents, latent_grads, strides, incoming, parts, sums, ticket, out, weights,
+    x, parameters, weight, grads, latents, latent_grads, strides, incoming, parts, sums, ticket, out, weights,
     rows, cols, run, pieces, row_blocks, batch, latent_cols, latent_pieces, latent_row_blocks, kl_place,
     kl_per_dim_place,
     FORMULA: tl.constexpr, KL: tl.constexpr, LIKELIHOOD: tl.constexpr, LATENT: tl.constexpr, RESULTS: tl.constexpr,
@@ -77,15 +77,15 @@ def elbo_kernel(
             full = (row_block + 1) * LIKELIHOOD.R <= height and (piece + 1) * (LIKELIHOOD.C * LIKELIHOOD.STEPS) <= end
         if full:
             likelihood_tiles(
-                x, parameters, grads, sums, parts.nll, incoming, rec_weight * share, strides.x, strides.parameters,
-                strides.incoming, height, cols, end, row_block, piece, block, pieces,
-                FORMULA, LIKELIHOOD, RESULTS.VALUES, RESULTS.BY_SAMPLE, False, DTYPE,
+                x, parameters, weight, grads, sums, parts.nll, incoming, rec_weight * share, strides.x,
+                strides.parameters, strides.weight, strides.incoming, height, cols, end, row_block, piece, block,
+                pieces, FORMULA, LIKELIHOOD, RESULTS.VALUES, RESULTS.BY_SAMPLE, False, DTYPE,
             )  # fmt: skip
         else:
             likelihood_tiles(
-                x, parameters, grads, sums, parts.nll, incoming, rec_weight * share, strides.x, strides.parameters,
-                strides.incoming, height, cols, end, row_block, piece, block, pieces,
-                FORMULA, LIKELIHOOD, RESULTS.VALUES, RESULTS.BY_SAMPLE, True, DTYPE,
+                x, parameters, weight, grads, sums, parts.nll, incoming, rec_weight * share, strides.x,
+                strides.parameters, strides.weight, strides.incoming, height, cols, end, row_block, piece, block,
+                pieces, FORMULA, LIKELIHOOD, RESULTS.VALUES, RESULTS.BY_SAMPLE, True, DTYPE,
             )  # fmt: skip
     if FINISH:
         if take_ticket(ticket, latent_blocks + row_blocks * pieces):
@@ -97,47 +97,34 @@ def elbo_kernel(
 
 
 def elbo(
-    x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, reduction, mask, terms
+    x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, rec_weight_factor, beta_factor, reduction,
+    mask, terms,
 ):  # fmt: skip
     """The op: the loss, the terms and the gradients."""
-    plan = _plan(x, params, likelihood, latent, None, beta, reduction, mask, terms)
-    return plan(x, params, latent, None, rec_weight, rec_weight_factor, beta, beta_factor)
+    plan = _plan(x, params, likelihood, latent, None, beta, weight, latent_weight, reduction, mask, terms)
+    return plan(x, params, latent, None, rec_weight, rec_weight_factor, beta, beta_factor, weight, latent_weight)
 
 
 def elbo_backward(
-    grad, x, params, likelihood, latent, rec_weight, beta, rec_weight_factor, beta_factor, reduction, mask
+    grad, x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, rec_weight_factor, beta_factor,
+    reduction, mask,
 ):  # fmt: skip
     """The op: the gradients for an incoming gradient."""
-    plan = _plan(x, params, likelihood, latent, grad, beta, reduction, mask, False)
-    return plan(x, params, latent, grad, rec_weight, rec_weight_factor, beta, beta_factor)
+    plan = _plan(x, params, likelihood, latent, grad, beta, weight, latent_weight, reduction, mask, False)
+    return plan(x, params, latent, grad, rec_weight, rec_weight_factor, beta, beta_factor, weight, latent_weight)
 
 
-def _plan(x, params, likelihood, latent, incoming, beta, reduction, mask, terms):
-    described = tuple([_described(t) for t in params]), tuple([_described(t) for t in latent])
-    x, incoming = (None if t is None else _described(t) for t in (x, incoming))
+def _plan(x, params, likelihood, latent, incoming, beta, weight, latent_weight, reduction, mask, terms):
+    params, latent = tuple([described(t) for t in params]), tuple([described(t) for t in latent])
+    optional = [None if t is None else described(t) for t in (x, incoming, weight, latent_weight)]
     per_dim = beta is not None and beta.dim() > 0
-    return Plan(x, described[0], likelihood, described[1], incoming, per_dim, reduction, mask, terms)
-
-
-def _described(t):
-    return t.shape, t.stride(), t.dtype
-
-
-class Described(NamedTuple):
-    """What a launch depends on, of a tensor."""
-
-    shape: Any
-    strides: Any
-    dtype: Any
-
-    def gradient(self):
-        """The gradient in the order of the tensor, its samples one after another: as layout.empty_in_order."""
-        return self._replace(strides=(math.prod(self.shape[1:]), *self.strides[1:]))
+    return Plan(params, likelihood, latent, *optional, per_dim, reduction, mask, terms)
 
 
 _VARYING = (
     "x",
     "parameters",
+    "weight",
     "grads",
     "latents",
     "latent_grads",
@@ -154,11 +141,15 @@ _VARYING = (
 class Plan:
     """What a launch of the objective needs beside its tensors: a function of their shapes, strides and dtypes.
 
-    x, params, latent, incoming: the (shape, strides, dtype) of each tensor; x and incoming may be None.
+    params, latent, x, incoming, weight, latent_weight: a Described of each tensor, as a tuple; the last four may be
+    None.
     """
 
-    def __init__(self, x, params, likelihood, latent, incoming, per_dim, reduction, mask, terms):
-        x, incoming = (None if t is None else Described(*t) for t in (x, incoming))
+    def __init__(
+        self, params, likelihood, latent, x, incoming, weight, latent_weight, per_dim, reduction, mask, terms
+    ):  # fmt: skip
+        optional = x, incoming, weight, latent_weight
+        x, incoming, weight, latent_weight = (None if t is None else Described(*t) for t in optional)
         params, latent = ([Described(*t) for t in several] for several in (params, latent))
         inputs = (*params, *latent)
         batch = inputs[0].shape[0]
@@ -167,8 +158,8 @@ class Plan:
         by_sample = values and (reduction == Reduction.NONE or terms)
         wanted = wanted_gradients(mask, len(inputs))
         n = len(params)
-        likelihood = LikelihoodTerm(x, params, likelihood, incoming, wanted[:n], by_sample, self.dtype)
-        latent_term = LatentTerm(latent, wanted[n:])
+        likelihood = LikelihoodTerm(x, params, weight, likelihood, incoming, wanted[:n], by_sample, self.dtype)
+        latent_term = LatentTerm(latent, latent_weight, wanted[n:])
         tiles, latent_tiles = likelihood.tiles, latent_term.tiles
         self.left_out = (None,) * (likelihood.constants.N - n)
         self.grads, self.latent_grads = likelihood.grads, latent_term.grads
@@ -186,7 +177,8 @@ class Plan:
         if terms and places.size > places.kl_per_dim:
             parts = parts._replace(kl_per_dim=latent_term.row_blocks * latent_tiles.cols)
         sizes = [size for size in (*parts, *likelihood.sums) if size is not None]
-        finishers = finishers_for(sum(sizes), batch * by_sample)
+        samples = by_sample or likelihood.sums_of_samples
+        finishers = finishers_for(sum(sizes), batch * samples)
         if finishers > 1:
             parts = parts._replace(totals=finishers)
         # Each begins at a multiple of 16 bytes, whatever the batch: for another alignment Triton compiles anew.
@@ -197,7 +189,7 @@ class Plan:
 
         results = Results(
             values, by_sample, reduction, likelihood.constants.LAYOUTS,
-            *(pieces_at_once(tiles, latent_tiles) if by_sample else (1, 1, 1)),
+            *(pieces_at_once(tiles, latent_tiles) if samples else (1, 1, 1)),
         )  # fmt: skip
         shared = {"RESULTS": results, "DTYPE": DTYPES[self.dtype], "batch": batch}
         shared |= {"cols": 0 if likelihood.ragged else tiles.cols, "pieces": tiles.pieces}
@@ -205,7 +197,8 @@ class Plan:
         shared |= {"latent_cols": latent_tiles.cols, "latent_pieces": latent_tiles.pieces}
         shared |= {"kl_place": places.kl, "kl_per_dim_place": places.kl_per_dim}
         incoming_row = incoming.strides[0] if incoming is not None and incoming.shape else 0
-        own = {"strides": Strides(likelihood.x_row, likelihood.parameter_rows, latent_term.strides, incoming_row)}
+        rows = likelihood.x_row, likelihood.parameter_rows, latent_term.strides, incoming_row, likelihood.weight_row
+        own = {"strides": Strides(*rows)}
         own |= {"rows": None if tiles.flat else tiles.rows, "run": tiles.cols if likelihood.ragged else None}
         own |= {"FORMULA": likelihood.formula, "LIKELIHOOD": likelihood.constants}
         own |= {"KL": latent_term.kl, "LATENT": latent_term.constants, "FINISH": adds_up and finishers == 1}
@@ -213,7 +206,9 @@ class Plan:
         self.launch = Launch(elbo_kernel, programs, shared | own, _VARYING, likelihood.warps)
         self.finish = finish_launch(finishers, shared | {"N": likelihood.constants.N}) if finishers > 1 else None
 
-    def __call__(self, x, params, latent, incoming, rec_weight, rec_weight_factor, beta, beta_factor):
+    def __call__(
+        self, x, params, latent, incoming, rec_weight, rec_weight_factor, beta, beta_factor, weight, latent_weight
+    ):  # fmt: skip
         """Launch: [*results, *gradients]."""
         device = (params or latent)[0].device
         if self.dtype == torch.float64:  # a Python number reaches a kernel as a float32
@@ -236,9 +231,9 @@ class Plan:
         parts, sums, out = Parts(*parts[:n]), tuple(parts[n:]), Out(loss, terms)
         weights = Weights(rec_weight, rec_weight_factor, beta, beta_factor, per_dim)
         ticket = tickets.ticket(device)
-        latents, latent_grads = named(latent) if latent else Latents(), Latents(*latent_grads)
+        latents, latent_grads = named(latent, latent_weight) if latent else Latents(), Latents(*latent_grads)
         parameters = (*params, *self.left_out)
-        self.launch(x, parameters, grads, latents, latent_grads, incoming, weights, parts, sums, out, ticket)
+        self.launch(x, parameters, weight, grads, latents, latent_grads, incoming, weights, parts, sums, out, ticket)
         if self.finish:
             self.finish(parts, sums, grads, out, weights, ticket)
         return [t for t in (loss, terms, *grads, *latent_grads) if t is not None]

@@ -16,13 +16,14 @@ import triton
 import triton.language as tl
 
 from ...core.layout import empty_in_order
+from ...core.objective import Layout
 from ...formulas import POSITION
 from ..reference import compute_dtype
 from . import maths
 from .grid import power_of_two
-from .launch import Launch
+from .launch import Launch, against
 from .partial_sums import all_sum
-from .tiles import load, store
+from .tiles import load, store, weighted
 from .twins import DTYPES
 
 TILE, WARPS = 4096, 8
@@ -52,7 +53,7 @@ def _level_of(x, at, inside, levels):
 
 @triton.jit(do_not_specialize_on_alignment=["total_out"])
 def position_kernel(
-    x, logits, values, top_out, total_out, x_pitch, logits_pitch, positions, pieces, levels,
+    x, logits, weight, values, top_out, total_out, x_pitch, logits_pitch, weight_pitch, positions, pieces, levels,
     ADD: tl.constexpr, VALUE: tl.constexpr, P: tl.constexpr, L: tl.constexpr, LOWEST: tl.constexpr,
     DTYPE: tl.constexpr,
 ):  # fmt: skip
@@ -69,7 +70,10 @@ def position_kernel(
     logit = load(logits, first + level * logits_pitch.level, level >= 0, True, DTYPE)
     total = tl.where(level >= 0, total, float("nan"))
     at = row * positions + s
-    store(values, at, VALUE(top, total, logit), inside, True)
+    each = weight
+    if weight is not None:
+        each = load(weight, row * weight_pitch.row + s * weight_pitch.position, inside, True, DTYPE)
+    store(values, at, weighted(VALUE(top, total, logit), each), inside, True)
     store(top_out, at, top, inside, True)
     store(total_out, at, total, inside, True)
 
@@ -81,7 +85,7 @@ def sum_kernel(values, nll, positions):
     tl.store(nll + row, all_sum(values + row * positions, positions, 1024).to(nll.dtype.element_ty))
 
 
-def position(likelihood, x, logits):
+def position(likelihood, x, logits, weight):
     """The op."""
     rows, positions, dtype = x.shape[0], math.prod(x.shape[1:]), compute_dtype(logits)
     nll = torch.empty(rows, dtype=dtype, device=x.device)
@@ -89,21 +93,22 @@ def position(likelihood, x, logits):
     one = positions == 1
     values = nll if one else torch.empty((rows, positions), dtype=dtype, device=x.device)
     if x.numel():
-        launch = _forward(likelihood, rows, positions, logits.shape[1], *_strides(x, logits), dtype)
-        launch(x, logits, values, *top_and_total)
+        launch = _forward(likelihood, rows, positions, logits.shape[1], *_strides(x, logits, weight), dtype)
+        launch(x, logits, weight, values, *top_and_total)
     if rows and not one:
         _sum(rows, positions)(values, nll)
     return [nll, top_and_total]
 
 
 @functools.lru_cache(maxsize=1024)
-def _forward(likelihood, rows, positions, levels, x_row, logits_row, inner, dtype):
+def _forward(likelihood, rows, positions, levels, x_row, logits_row, inner, weight, dtype):
     formula = POSITION[likelihood]
     fixed, programs = _tiles(rows, positions, levels, dtype)
     fixed |= {"x_pitch": _pitch(x_row, positions), "logits_pitch": _pitch(logits_row, positions, levels, inner)}
+    fixed |= {"weight_pitch": _weight_pitch(weight, positions)}
     fixed |= {"ADD": maths.add_exponentials, "VALUE": formula.triton_value, "LOWEST": torch.finfo(dtype).min}
     kernel = single_position_kernel if positions == 1 else position_kernel
-    return Launch(kernel, programs, fixed, ("x", "logits", "values", "top_out", "total_out"), WARPS)
+    return Launch(kernel, programs, fixed, ("x", "logits", "weight", "values", "top_out", "total_out"), WARPS)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -113,48 +118,55 @@ def _sum(rows, positions):
 
 @triton.jit(do_not_specialize_on_alignment=["total_in"])
 def position_backward_kernel(
-    grad, x, logits, top_in, total_in, out, grad_pitch, x_pitch, logits_pitch, out_pitch, positions, pieces, levels,
+    grad, x, logits, weight, top_in, total_in, out, grad_pitch, x_pitch, logits_pitch, weight_pitch, out_pitch,
+    positions, pieces, levels,
     SOFTMAX: tl.constexpr, RECIPROCAL: tl.constexpr, P: tl.constexpr, L: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     row, s = _positions(positions, pieces, P)
     inside = s < positions
     first = row * logits_pitch.row + s * logits_pitch.position
     first_out = row * out_pitch.row + s * out_pitch.position
-    weight = load(grad, row * grad_pitch.row + s * grad_pitch.position, inside, True, DTYPE)
+    g = load(grad, row * grad_pitch.row + s * grad_pitch.position, inside, True, DTYPE)
+    each = weight
+    if weight is not None:
+        each = load(weight, row * weight_pitch.row + s * weight_pitch.position, inside, True, DTYPE)
+        g *= each
     level = _level_of(x, row * x_pitch.row + s * x_pitch.position, inside, levels)
     at = row * positions + s
     top = load(top_in, at, inside, True, DTYPE)
-    scale = weight * RECIPROCAL(tl.load(total_in + at, mask=inside, other=1.0))
+    scale = g * RECIPROCAL(tl.load(total_in + at, mask=inside, other=1.0))
     for start in range(0, levels, L):
         k = start + tl.arange(0, L)
         mask = inside[:, None] & (k < levels)[None, :]
         at_k = (k.to(tl.int64) * logits_pitch.level)[None, :]
         tile = load(logits, first[:, None] + at_k, mask, True, DTYPE)
         value = SOFTMAX(tile, top[:, None], scale[:, None])
-        value -= tl.where(level[:, None] == k[None, :], weight[:, None], 0.0)
+        value -= tl.where(level[:, None] == k[None, :], g[:, None], 0.0)
+        if weight is not None:  # a NaN times 0 is a NaN
+            value = tl.where((each != 0.0)[:, None], value, 0.0)
         store(out, first_out[:, None] + at_k, value, mask, True)
 
 
-def position_backward(grad, likelihood, x, logits, top_and_total):
+def position_backward(grad, likelihood, x, logits, weight, top_and_total):
     """The op."""
     rows, positions = x.shape[0], math.prod(x.shape[1:])
     out = empty_in_order(logits)
     if out.numel():
-        strides = grad.stride(0), *_strides(x, logits), out.stride(0)
+        strides = grad.stride(0), *_strides(x, logits, weight), out.stride(0)
         launch = _backward(likelihood, rows, positions, logits.shape[1], *strides, top_and_total.dtype)
-        launch(grad, x, logits, *top_and_total, out)
+        launch(grad, x, logits, weight, *top_and_total, out)
     return out
 
 
 @functools.lru_cache(maxsize=1024)
-def _backward(likelihood, rows, positions, levels, grad_row, x_row, logits_row, inner, out_row, dtype):
+def _backward(likelihood, rows, positions, levels, grad_row, x_row, logits_row, inner, weight, out_row, dtype):
     fixed, programs = _tiles(rows, positions, levels, dtype)
     fixed |= {"grad_pitch": _pitch(grad_row, positions, step=0), "x_pitch": _pitch(x_row, positions)}
     fixed |= {"logits_pitch": _pitch(logits_row, positions, levels, inner)}
-    fixed |= {"out_pitch": _pitch(out_row, positions, levels, inner)}
+    fixed |= {"weight_pitch": _weight_pitch(weight, positions), "out_pitch": _pitch(out_row, positions, levels, inner)}
     fixed |= {"SOFTMAX": POSITION[likelihood].triton_softmax, "RECIPROCAL": maths.reciprocal}
     kernel = single_position_backward_kernel if positions == 1 else position_backward_kernel
-    return Launch(kernel, programs, fixed, ("grad", "x", "logits", "top_in", "total_in", "out"), WARPS)
+    return Launch(kernel, programs, fixed, ("grad", "x", "logits", "weight", "top_in", "total_in", "out"), WARPS)
 
 
 def _of_single_positions(kernel):
@@ -171,10 +183,10 @@ single_position_kernel = _of_single_positions(position_kernel)
 single_position_backward_kernel = _of_single_positions(position_backward_kernel)
 
 
-def _strides(x, logits):
-    """Those of the samples of x and of the logits, and whether the levels are innermost."""
+def _strides(x, logits, weight):
+    """Those of the samples of x and of the logits, whether the levels are innermost, and where the weight lies."""
     inner = logits.shape[1] > 1 and logits.stride(1) == 1
-    return x.stride(0), logits.stride(0), inner
+    return x.stride(0), logits.stride(0), inner, against(weight, x)
 
 
 def _tiles(rows, positions, levels, dtype):
@@ -196,3 +208,10 @@ def _pitch(row, positions, levels=1, inner=False, step=1):
     positions lie that have one level."""
     step, level = (levels, 1) if inner else (step, positions)
     return Pitch(0, row, level) if positions == 1 else Pitch(row, step, level)
+
+
+def _weight_pitch(weight, positions):
+    if weight is None:
+        return None
+    layout, row = weight
+    return _pitch(row, positions, step=int(layout in (Layout.FULL, Layout.PER_FEATURE)))

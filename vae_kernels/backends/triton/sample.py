@@ -12,12 +12,12 @@ import triton
 import triton.language as tl
 
 from ...core.layout import empty_in_order, empty_packed
-from ...core.objective import wanted_gradients
+from ...core.objective import Layout, wanted_gradients
 from ..reference import compute_dtype
 from . import tickets
 from .grid import latent_tiles, pieces_at_once
 from .latent import Latents, gaussian_kl
-from .launch import Launch
+from .launch import Launch, against
 from .noise import normals_of_elements, normals_of_groups
 from .partial_sums import row_sums
 from .tickets import take_ticket
@@ -46,8 +46,9 @@ def _noise(
 @triton.jit(do_not_specialize=["rows", "pieces", "row_blocks"])
 def sample_kernel(
     latents, strides, rng, z, kl, partial, ticket, rows, cols, pieces, row_blocks,
-    SEVERAL: tl.constexpr, SAMPLE: tl.constexpr, KL: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
-    GROUPED: tl.constexpr, SHARD: tl.constexpr, PIECES: tl.constexpr, BLOCK: tl.constexpr, DTYPE: tl.constexpr,
+    SEVERAL: tl.constexpr, SAMPLE: tl.constexpr, KL: tl.constexpr, WEIGHT: tl.constexpr, R: tl.constexpr,
+    C: tl.constexpr, GROUPED: tl.constexpr, SHARD: tl.constexpr, PIECES: tl.constexpr, BLOCK: tl.constexpr,
+    DTYPE: tl.constexpr,
 ):  # fmt: skip
     block, blocks = tl.program_id(0), row_blocks * pieces  # 32 bits: a division of 64 bits is a call
     draw = tl.zeros([], tl.int64)
@@ -65,8 +66,8 @@ def sample_kernel(
     store(z, place(draw * rows + row, cols, col), sample, inside, True)
     if kl is not None:
         if draw == 0:
-            result = gaussian_kl(mu, logvar, latents, strides, row, col, inside, KL, DTYPE)
-            sums = tl.sum(result[0], 1)  # what lies outside was read as 0, and has a KL of 0
+            result = gaussian_kl(mu, logvar, latents, strides, row, col, rows, cols, 1.0, KL, WEIGHT, DTYPE)
+            sums = tl.sum(result[0], 1)
             if partial is None:  # a row is one piece
                 store(kl, row, sums, row < rows, True)
             else:
@@ -78,20 +79,20 @@ def sample_kernel(
 
 
 @functools.lru_cache(maxsize=1024)
-def _forward(rows, cols, strides, dtype, shard, draws, with_kl):
+def _forward(rows, cols, strides, weight, dtype, shard, draws, with_kl):
     """The launch, and the number of partial sums that it leaves."""
     tiles = latent_tiles(rows, cols)
     pieces, block = pieces_at_once(tiles)
-    fixed = _fixed(tiles, rows, cols, strides, dtype, shard)
+    fixed = _fixed(tiles, rows, cols, strides, weight, dtype, shard)
     fixed |= {"row_blocks": tiles.row_blocks, "PIECES": pieces, "BLOCK": block, "SEVERAL": draws > 1}
     programs = tiles.blocks * (draws if rows * cols else 1)  # without an element one draw is as many as all
     launch = Launch(sample_kernel, programs, fixed, ("latents", "rng", "z", "kl", "partial", "ticket"))
     return launch, rows * tiles.pieces if with_kl and tiles.pieces > 1 else 0
 
 
-def sample(mu, logvar, prior, rng, n_samples, with_kl):
+def sample(mu, logvar, prior, latent_weight, rng, n_samples, with_kl):
     """The op: z, and the KL if it is wanted."""
-    latents, key, dtype = _latents(mu, logvar, prior, rng)
+    latents, key, dtype = _latents(mu, logvar, prior, latent_weight if with_kl else None, rng)
     launch, n_partial = _forward(*key, n_samples or 1, with_kl)
     z = torch.empty((n_samples, *mu.shape) if n_samples else mu.shape, dtype=mu.dtype, device=mu.device)
     kl = torch.empty(mu.shape[:1], dtype=dtype, device=mu.device) if with_kl else None
@@ -106,8 +107,8 @@ def sample(mu, logvar, prior, rng, n_samples, with_kl):
 @triton.jit(do_not_specialize=["rows", "pieces", "draws"])
 def sample_backward_kernel(
     latents, strides, rng, grad_z, grad_kl, grads, grad_kl_row, grad_row, rows, cols, pieces, draws,
-    SAMPLE: tl.constexpr, KL: tl.constexpr, R: tl.constexpr, C: tl.constexpr, GROUPED: tl.constexpr,
-    SHARD: tl.constexpr, DTYPE: tl.constexpr,
+    SAMPLE: tl.constexpr, KL: tl.constexpr, WEIGHT: tl.constexpr, R: tl.constexpr, C: tl.constexpr,
+    GROUPED: tl.constexpr, SHARD: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     block = tl.program_id(0).to(tl.int64)
     row = block // pieces * R + tl.arange(0, R)
@@ -119,11 +120,9 @@ def sample_backward_kernel(
     by_mu, by_logvar = tl.zeros([R, C], DTYPE), tl.zeros([R, C], DTYPE)
     by_prior_mu, by_prior_logvar = tl.zeros([R, C], DTYPE), tl.zeros([R, C], DTYPE)
     if grad_kl is not None:
-        _, d_mu, d_logvar, d_prior_mu, d_prior_logvar = gaussian_kl(
-            mu, logvar, latents, strides, row, col, inside, KL, DTYPE
-        )
         w = row_weights(grad_kl, grad_kl_row, row, rows, 1.0, DTYPE)
-        by_mu, by_logvar, by_prior_mu, by_prior_logvar = d_mu * w, d_logvar * w, d_prior_mu * w, d_prior_logvar * w
+        _, derivatives = gaussian_kl(mu, logvar, latents, strides, row, col, rows, cols, w, KL, WEIGHT, DTYPE)
+        by_mu, by_logvar, by_prior_mu, by_prior_logvar = derivatives
     if grad_z is not None:
         for draw in range(draws):
             eps = _noise(rng, draw, rows, piece * C, row, cols, R, C, GROUPED, SHARD)
@@ -144,16 +143,16 @@ def sample_backward_kernel(
 
 
 @functools.lru_cache(maxsize=1024)
-def _backward(rows, cols, strides, dtype, shard, draws, grad_kl_row, grad_row):
+def _backward(rows, cols, strides, weight, dtype, shard, draws, grad_kl_row, grad_row):
     tiles = latent_tiles(rows, cols)
-    fixed = _fixed(tiles, rows, cols, strides, dtype, shard)
+    fixed = _fixed(tiles, rows, cols, strides, weight, dtype, shard)
     fixed |= {"draws": draws, "grad_kl_row": grad_kl_row, "grad_row": grad_row}
     return Launch(sample_backward_kernel, tiles.blocks, fixed, ("latents", "rng", "grad_z", "grad_kl", "grads"))
 
 
-def sample_backward(grad_z, grad_kl, mu, logvar, prior, rng, n_samples, mask, packed):
+def sample_backward(grad_z, grad_kl, mu, logvar, prior, latent_weight, rng, n_samples, mask, packed):
     """The op: the gradients that the mask asks for. packed: mu and logvar are halves, and get one gradient."""
-    latents, key, _ = _latents(mu, logvar, prior, rng)
+    latents, key, _ = _latents(mu, logvar, prior, None if grad_kl is None else latent_weight, rng)
     grad_kl_row = 0 if grad_kl is None else grad_kl.stride(0)
     launch = _backward(*key, n_samples or 1, grad_kl_row, key[1] * (1 + packed))
     both, *halves = empty_packed(mu) if packed else (None,)
@@ -164,21 +163,23 @@ def sample_backward(grad_z, grad_kl, mu, logvar, prior, rng, n_samples, mask, pa
     return [g for g in (both, *grads) if g is not None]
 
 
-def _latents(mu, logvar, prior, rng):
+def _latents(mu, logvar, prior, weight, rng):
     """The tensors, what the launch is a function of, and the type that is computed in."""
     tensors = mu, logvar, *prior
     strides = tuple([t.stride(0) for t in tensors])
     dtype = compute_dtype(*tensors)
-    return Latents(*tensors), (mu.shape[0], math.prod(mu.shape[1:]), strides, dtype, rng.numel() == 4), dtype
+    key = mu.shape[0], math.prod(mu.shape[1:]), strides, against(weight, mu), dtype, rng.numel() == 4
+    return Latents(*tensors, weight=weight), key, dtype
 
 
-def _fixed(tiles, rows, cols, strides, dtype, shard):
-    """The arguments that both kernels have."""
+def _fixed(tiles, rows, cols, strides, weight, dtype, shard):
+    """The arguments that both kernels have. weight: where it lies against mu, or None."""
+    layout, weight_row = weight or (Layout.SCALAR, None)
     fixed = {
-        "strides": Latents(*strides, *[0] * (len(Latents._fields) - len(strides))),
+        "strides": Latents(*strides, *[0] * (len(Latents._fields) - len(strides)))._replace(weight=weight_row),
         "rows": rows,
         "cols": cols,
         "pieces": tiles.pieces,
     }
     fixed |= {"R": tiles.r, "C": max(tiles.c, 4), "GROUPED": cols % 4 == 0, "DTYPE": DTYPES[dtype]}
-    return fixed | {"SAMPLE": SAMPLE, "KL": KL, "SHARD": shard}
+    return fixed | {"SAMPLE": SAMPLE, "KL": KL, "WEIGHT": layout, "SHARD": shard}

@@ -8,6 +8,8 @@ stores are 128 bits wide for any number of columns.
 import triton
 import triton.language as tl
 
+from .constants import FULL, PER_FEATURE, PER_SAMPLE
+
 INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 
 
@@ -25,6 +27,34 @@ def load(ptr, at, mask, MASKED: tl.constexpr, DTYPE: tl.constexpr, COUNTS: tl.co
         return value.to(DTYPE) * 0.00392156862745098
     else:
         return value.to(DTYPE)
+
+
+@triton.jit
+def load_against(ptr, stride, row, col, rows, end, LAYOUT: tl.constexpr, MASKED: tl.constexpr, DTYPE: tl.constexpr):
+    """A parameter or a weight in one of the Layouts, for the tile of these rows and columns. The result broadcasts to
+    the tile. A mask of bool is not converted."""
+    TYPE: tl.constexpr = tl.int1 if ptr.dtype.element_ty == tl.int1 else DTYPE
+    if LAYOUT == FULL:
+        inside = (row < rows)[:, None] & (col < end)[None, :]
+        return load(ptr, place(row, stride, col), inside, MASKED, TYPE)
+    elif LAYOUT == PER_FEATURE:
+        return load(ptr, col, col < end, MASKED, TYPE)[None, :]
+    elif LAYOUT == PER_SAMPLE:
+        return load(ptr, row * stride, row < rows, MASKED, TYPE)[:, None]
+    else:
+        return tl.load(ptr).to(TYPE)
+
+
+@triton.jit
+def weighted(value, weight):
+    """The value times its weight, and exactly 0 where the weight is 0, even if the value is NaN. Without a weight
+    (None) the value itself."""
+    if weight is None:
+        return value
+    elif weight.dtype == tl.int1:
+        return tl.where(weight, value, 0.0)
+    else:
+        return tl.where(weight != 0.0, value * weight, 0.0)
 
 
 @triton.jit
