@@ -14,6 +14,7 @@ from ..formulas import ALL, ELEMENT, POSITION
 from ..likelihoods import Likelihood, by_name, labels_of
 from .control import current
 from .pairs import FreeBits, Shard
+from .ranges import flag as flag
 from .ranges import number
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -243,11 +244,6 @@ def latent(mu, logvar, kl, prior, batch):
         )
     on_device_of("x", batch, name, tensors[0])
     return tensors
-
-
-def flag(name, value):
-    if not isinstance(value, bool):
-        raise TypeError(f"{name}: got {type(value).__name__}, expected True or False")
 
 
 def plain_weights(rec_weight, beta):

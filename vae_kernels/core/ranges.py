@@ -1,4 +1,4 @@
-"""Checks of Python numbers: each raises ValueError or TypeError that names the argument."""
+"""Checks of Python numbers and flags: each raises ValueError or TypeError that names the argument."""
 
 import sys
 from numbers import Real
@@ -36,3 +36,8 @@ def positive(name, value):
     if value <= 0:
         raise ValueError(f"{name}: got {value}, expected a number > 0")
     return value
+
+
+def flag(name, value):
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: got {type(value).__name__}, expected True or False")
