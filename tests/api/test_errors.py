@@ -337,6 +337,7 @@ def test_a_wrong_instruction_set_is_a_reason(monkeypatch):
     assert backends.choice._load() == "VAE_KERNELS_ISA=avx3: expected base, avx2 or avx512"
 
 
+@pytest.mark.full  # it copies the package and imports torch anew
 def test_a_package_without_its_library_imports_and_works(tmp_path):
     shutil.copytree(PACKAGE, tmp_path / "vae_kernels", ignore=shutil.ignore_patterns("_C.*", "__pycache__"))
     code = """if True:

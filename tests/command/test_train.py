@@ -105,6 +105,7 @@ def test_other_shapes_have_pictures(tmp_path, shape):
     assert {*PICTURES} <= {file.name for file in (tmp_path / "a-gaussian-fused").iterdir()}
 
 
+@pytest.mark.full  # it trains in a process of its own
 def test_output_of_a_pipe_is_plain(blobs, tmp_path):
     command = [sys.executable, "-m", "vae_kernels", "train", *map(str, small(blobs, tmp_path, "--epochs", 3))]
     environment = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "TTY_COMPATIBLE")}
@@ -161,6 +162,7 @@ def test_missing_extra_is_one_sentence(monkeypatch, capsys):
     assert message == 'error: vae-kernels needs rich; get it with: pip install "vae-kernels[demo]"\n'
 
 
+@pytest.mark.full  # a new process imports torch
 def test_the_library_does_not_import_the_command(tmp_path):
     modules = ("vae_kernels.cli", "typer", "rich", "matplotlib")
     code = f"import sys, vae_kernels; print([m for m in {modules} if m in sys.modules])"

@@ -41,6 +41,7 @@ def test_an_old_path_gives_the_new_module_and_warns(old):
         assert getattr(importlib.import_module(f"vae_kernels.{old}"), name) is getattr(new, name)
 
 
+@pytest.mark.full  # a new process imports torch
 def test_a_module_inside_an_old_path_is_the_new_one_and_warns():
     code = """
 import warnings

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from known import B, draw, elbo
+from known import B, compiled, draw, elbo
 from test_compile import counted, outcome, same
 from torch.autograd import forward_ad
 
@@ -30,6 +30,7 @@ def fresh():
     torch._dynamo.reset()
 
 
+@pytest.mark.full("torch")
 @pytest.mark.parametrize("dtype", [torch.bool, torch.float32], ids=str)
 def test_another_mask_compiles_nothing(backend, dtype):
     """One graph serves all batches and all masks, and has the numbers of eager mode."""
@@ -46,9 +47,9 @@ def test_another_mask_compiles_nothing(backend, dtype):
     assert graphs == {counter.frame_count}
 
 
-def test_inductor(backend):
-    if backend == "triton":
-        pytest.skip("Inductor takes a minute beside Triton's interpreter; test_another_mask_compiles_nothing traces it")
+@compiled
+def test_inductor(backend="cpu"):
+    """Inductor lowers plain PyTorch itself, and takes a minute beside Triton's interpreter: one backend is tried."""
     f = lambda *tensors: masked(*tensors, backend)  # noqa: E731
     inputs = batch()
     same(outcome(torch.compile(f, fullgraph=True), inputs), outcome(f, inputs))
