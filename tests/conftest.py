@@ -1,8 +1,8 @@
 """Fixtures for all tests. `backend` and `inputs` are for the tests of the backends. `cpp` is a Python module of the C++
 formulas. `blobs`, `finished` and `no_pictures` are for the tests of the command `vae-kernels`."""
 
+import functools
 import importlib.util
-import json
 import os
 import shlex
 import shutil
@@ -38,9 +38,12 @@ def pytest_collection_modifyitems(config, items):
     tiers.choose(config, items)
 
 
+FMA = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")  # whether the processor has x86's fma instruction
+
+
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
-    """{"base": module, "fma": module}. "fma" is left out if the processor has no fma instruction."""
+    """A function that gives the module of the formulas, compiled with these flags: "base" or "fma"."""
     if not CSRC.is_dir():
         pytest.skip("the tests run without the source tree beside them: there is no csrc/")
     pybind11 = pytest.importorskip("pybind11", reason="pybind11, which binds the formulas, is not installed")
@@ -48,32 +51,32 @@ def built(tmp_path_factory):
     if not shutil.which(cxx[0]):
         pytest.skip(f"no C++ compiler ({cxx[0]}) to compile csrc/formulas with")
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "formulas"  # shared by all workers
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            compile_formulas(cxx, pybind11.get_include(), folder)
-        return {name: load(folder / file) for name, file in json.loads((folder / "built.json").read_text()).items()}
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # by all workers
+
+    @functools.cache
+    def module(name):
+        folder = shared / f"formulas-{name}"
+        path = folder / f"formulas_{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
+        with FileLock(f"{folder}.lock"):
+            if not path.exists():
+                compile_formulas(cxx, pybind11.get_include(), path, ["-mfma"] if name == "fma" else [])
+        return load(path)
+
+    return module
 
 
-def compile_formulas(cxx, pybind11_include, folder):
-    """Compiles the modules at the same time; built.json names the modules that were built."""
-    folder.mkdir()
-    (folder / "likelihoods.h").write_text("".join(f'#include "formulas/{name}.h"\n' for name in LIKELIHOODS))
-    flags = ["-O1", "-std=c++20", "-ffp-contract=off", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall"]
+def compile_formulas(cxx, pybind11_include, path, extra):
+    path.parent.mkdir(exist_ok=True)
+    (path.parent / "likelihoods.h").write_text("".join(f'#include "formulas/{name}.h"\n' for name in LIKELIHOODS))
+    flags = ["-O1", "-std=c++20", "-ffp-contract=off", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", *extra]
     includes = (pybind11_include, sysconfig.get_path("include"))
-    folders = [f"-iquote{CSRC}", f"-iquote{folder}", *(f"-I{include}" for include in includes)]
-    files, compilers = {}, []
-    for name, extra in {"base": [], "fma": ["-mfma"]}.items():
-        if extra and torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
-            continue
-        files[name] = f"formulas_{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
-        define = f"-DMODULE={files[name].split('.')[0]}"
-        command = [*cxx, *flags, *extra, define, *folders, str(CPP / "formulas.cpp"), "-o", str(folder / files[name])]
-        compilers.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
-    for compiler in compilers:
-        _, errors = compiler.communicate()
-        assert compiler.returncode == 0, errors
-    (folder / "built.json").write_text(json.dumps(files))
+    folders = [f"-iquote{CSRC}", f"-iquote{path.parent}", *(f"-I{include}" for include in includes)]
+    define = f"-DMODULE={path.name.split('.')[0]}"
+    made = path.with_suffix(".tmp")  # a compiler that fails leaves no module
+    command = [*cxx, *flags, define, *folders, str(CPP / "formulas.cpp"), "-o", str(made)]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0, done.stderr
+    made.rename(path)
 
 
 def load(path):
@@ -83,11 +86,12 @@ def load(path):
     return module
 
 
-@pytest.fixture(params=["base", "fma"])
+# The quick tier compiles one of the two modules: the one whose instructions the processor's own loops use.
+@pytest.fixture(params=[pytest.param("base", marks=[pytest.mark.full] if FMA else []), "fma"])
 def cpp(request, built):
-    if request.param not in built:
+    if request.param == "fma" and not FMA:
         pytest.skip("this processor has no x86 fma instruction")
-    return built[request.param]
+    return built(request.param)
 
 
 @pytest.fixture(params=BACKENDS)

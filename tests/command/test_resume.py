@@ -60,6 +60,7 @@ def test_interrupt_and_resume_at_any_step(blobs, tmp_path, monkeypatch, no_pictu
     same_run(tmp_path / "whole", run)
 
 
+@pytest.mark.full  # a process of its own; test_interrupt_and_resume_at_any_step interrupts in this process
 def test_ctrl_c_from_outside(blobs, tmp_path, no_pictures):
     options = small(blobs, tmp_path, "--name", "run", "--epochs", 100_000)
     process = subprocess.Popen(

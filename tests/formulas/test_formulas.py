@@ -429,6 +429,7 @@ def test_a_batch_of_scalars(name):
     assert_close(nll, expected, scale=np.abs(expected) + 1)
 
 
+@pytest.mark.full  # two graphs; test_compile.py has the quick ones
 def test_compiles_whole_with_a_dynamic_batch():
     def step(x, loc, mu, logvar, rng):
         z, kl_b = sample_kl(mu, logvar, (), rng)

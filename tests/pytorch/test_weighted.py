@@ -47,6 +47,7 @@ def test_another_mask_compiles_nothing(backend, dtype):
     assert graphs == {counter.frame_count}
 
 
+@pytest.mark.full  # Inductor compiles C++
 @compiled
 def test_inductor(backend="cpu"):
     """Inductor lowers plain PyTorch itself, and takes a minute beside Triton's interpreter: one backend is tried."""
