@@ -14,7 +14,10 @@ from oracles import ORACLES
 import vae_kernels as vk
 from vae_kernels import backends
 
-pytestmark = pytest.mark.skipif("triton" not in BACKENDS, reason="triton cannot be run here")
+pytestmark = [
+    pytest.mark.skipif("triton" not in BACKENDS, reason="triton cannot be run here"),
+    pytest.mark.full,  # the interpreter, with an error in each instruction, takes a second a case
+]
 
 
 @pytest.fixture(params=approximate.ERRORS)
