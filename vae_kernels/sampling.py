@@ -74,7 +74,8 @@ def sample_kl(
         z, eps, logvar = sample_and_noise(mu, logvar, n_samples, generator, shard, backend)
         kl = monte_carlo_kl(z, eps, logvar, prior)
     else:
-        z, kl = _sample(mu, logvar, pair_of(prior), n_samples, True, generator, shard, backend, None, latent_weight)
+        how = n_samples, True, generator, shard, backend
+        z, kl = _sample(mu, logvar, pair_of(prior), *how, latent_weight=latent_weight)
     return z, kl if reduction == "none" else getattr(kl, reduction)(0)
 
 
@@ -163,7 +164,8 @@ def _sample_elements(mu, logvar, prior, latent_weight, n_samples, generator, sha
         weights.check("latent_weight", latent_weight, mu, "mu", "beta")
         latent_weight = layout.element_weight(latent_weight, mu)
     mu, logvar, *prior = layout.elements(layout.latent(latent))
-    z, kl = _sample(mu, logvar, prior or None, n_samples, True, generator, shard, backend, None, latent_weight)
+    how = n_samples, True, generator, shard, backend
+    z, kl = _sample(mu, logvar, prior or None, *how, latent_weight=latent_weight)
     return z.view(shape if n_samples is None else (n_samples, *shape)), kl.view(shape)
 
 

@@ -1,5 +1,5 @@
 // Replaces the functions of csrc/torch_abi.h that the ops call, so tests/cpp/sanitized.cpp needs no torch. A tensor has
-// exactly the memory that its strides reach, so a sanitizer finds an access one element further.
+// exactly the memory that its strides reach. So a sanitizer finds an access to the element behind the last one.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>

@@ -81,8 +81,8 @@ def compare(inputs, uniform=False, backend="cpu"):
         assert error <= 2 * torchs + rounding * scale, f"{name}: {error / scale:.1e}, torch {torchs / scale:.1e}"
 
 
-# one and many samples, components and dims; multiples of a vector's length and other sizes; more components and samples
-# than one tile, one task and one wave have
+# One and many samples, components and dims. Some sizes are multiples of a vector's length, and some are not. Some sizes
+# have more components and samples than fit into one tile, one task or one wave.
 SIZES = [
     (1, 1, 1), (1, 5, 3), (3, 1, 7), (5, 3, 2), (9, 16, 1), (17, 33, 5), (100, 70, 40), (64, 512, 64), (9, 600, 70),
     (130, 17, 300), (2500, 9, 3), (700, 1300, 4), (1, 10_000, 2), (520, 2100, 2), (3, 40, 1100),

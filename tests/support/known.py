@@ -7,8 +7,8 @@ import torch
 
 import vae_kernels as vk
 
-# The backends that take CPU tensors. Triton is one of them if its interpreter runs (conftest.py). test_gpu.py has the
-# others.
+# The backends that take CPU tensors. Triton takes CPU tensors if its interpreter runs (conftest.py). The backends of a
+# GPU are in gpu/test_gpu.py.
 BACKENDS = [name for name in ("torch", "cpu") if vk.available_backends()[name] is None]
 if os.environ.get("TRITON_INTERPRET") == "1" and vk.available_backends()["triton"] is None:
     BACKENDS.append("triton")

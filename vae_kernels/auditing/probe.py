@@ -42,7 +42,7 @@ class Point:
 
     def filled(self):
         """The same point with 0 in place of the x of weight 0."""
-        return self if self.weight is None else replace(self, x=self.x.masked_fill(self.weight == 0, 0))
+        return replace(self, x=weights.filled(self.x, self.weight))
 
     @property
     def names(self):

@@ -12,9 +12,10 @@ from . import reference
 def disagreement(module, device):
     """None if the backend agrees with the reference in float64, else a text that says what is wrong.
 
-    Compared are a small objective, a sample, a mixture and their gradients. The function waits for the device and takes
-    the time of the first launches. It guards against kernels that are wrong on a machine. It does not measure rounding:
-    the tests do, and allow far less than the 1e-4 of the largest value that is allowed here.
+    Compared are a small objective, the same objective with NaN under a mask, a sample, a mixture and their gradients.
+    The function waits for the device and takes the time of the first launches. It guards against kernels that are
+    wrong on a machine. It does not measure rounding: the tests do, and allow far less than the 1e-4 of the largest
+    value that is allowed here.
     """
     try:
         ours, truth = (
@@ -37,13 +38,19 @@ def _results(module, device, dtype):
     logits, mu, logvar = inputs = [t.to(device, dtype).requires_grad_() for t in tensors]
     rng = torch.tensor((1, 2), device=device)
     terms = module.elbo(objective(x, (logits,), "bernoulli", (mu, logvar), 1.0, 0.5, "mean", True))
+    masks = [(draw(*t.shape) > 0).to(device) for t in (logits, mu)]
+    holes = torch.where(masks[0], x, float("nan"))
+    masked = module.elbo(objective(holes, (logits,), "bernoulli", (mu, logvar), 1.0, 0.5, "mean", True, *masks))
     z, kl_of_z = module.sample_kl(Draw(mu, logvar, (), rng, None, True))
     eps, _ = module.sample_kl(Draw(torch.zeros_like(mu), torch.zeros_like(mu), (), rng, None, False))
     if not torch.equal(eps.float().cpu(), noise.normals(rng.cpu(), eps.shape)):
         raise ArithmeticError("its noise is not that of the other backends")
-    grads = torch.autograd.grad(3 * terms.loss + (z * z).sum() + kl_of_z.sum(), inputs)
-    names = "loss", "nll", "kl", "KL of each dim", "z", "KL of z", "gradient of recon", "gradient of mu"
-    out = dict(zip((*names, "gradient of logvar"), (terms.loss, *terms.parts(), z, kl_of_z, *grads), strict=True))
+    grads = torch.autograd.grad(3 * terms.loss + 2 * masked.loss + (z * z).sum() + kl_of_z.sum(), inputs)
+    names = "loss", "nll", "kl", "KL of each dim"
+    out = dict(zip(names, (terms.loss, *terms.parts()), strict=True))
+    out |= dict(zip([f"masked {name}" for name in names], (masked.loss, *masked.parts()), strict=True))
+    names = "z", "KL of z", "gradient of recon", "gradient of mu", "gradient of logvar"
+    out |= dict(zip(names, (z, kl_of_z, *grads), strict=True))
     log_p, *grads = _mixture(module, device, dtype, draw)
     names = [f"mixture's gradient of {name}" for name in ("z", "loc", "logvar", "log weight")]
     return out | {"log p of a mixture": log_p} | dict(zip(names, grads, strict=True))

@@ -111,6 +111,9 @@ def own_part(objective):
     latent = layout.latent(tuple(batch.samples(t) for t in latent)) if latent else ()
     if params:
         x, params = layout.likelihood(x, params)
+        weight = layout.term_weight(weight, x)
+    if latent:
+        latent_weight = layout.term_weight(latent_weight, latent[0])
     reduction = settings.reduction
     if reduction == Reduction.MEAN:  # the mean over the samples of all ranks: each rank gives its part of the sum
         scale = 1 / batch.rows if batch.rows else float("nan")

@@ -1,4 +1,4 @@
-"""The checks of weight and latent_weight, as checks.py checks the other arguments: by shape, dtype and device alone."""
+"""weight and latent_weight: their checks, which read shape, dtype and device alone, as in checks.py, and `filled`."""
 
 import torch
 
@@ -34,6 +34,11 @@ def check_mask(name, w, like, like_name):
     if isinstance(w, torch.Tensor) and w.dtype != torch.bool:
         raise TypeError(f"{name}: got dtype {w.dtype}, expected a mask, torch.bool: True where {like_name} is observed")
     check(name, w, like, like_name, "no argument here")
+
+
+def filled(t, weight):
+    """t, with 0 where the weight is 0, so that a NaN there reaches nothing. Without a weight, t itself."""
+    return t if weight is None else torch.where(weight != 0, t, t.new_zeros(()))
 
 
 def check_positions(w, levels):

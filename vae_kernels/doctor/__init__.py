@@ -9,7 +9,7 @@ import torch
 from ..core import weights
 from ..core.modes import evaluating
 from ..models.vae import VAE
-from .measures import OF_LOG_P, LogP, Measures, measure, observed
+from .measures import OF_LOG_P, LogP, Measures, measure
 from .verdicts import Verdict, of_observed, verdicts, worst
 from .views import Views, look
 
@@ -124,7 +124,7 @@ def _finite(data, weight):
     """data, with 0 where it is missing. What is observed must be finite."""
     if weight is not None and not weight.any():
         raise ValueError("weight: got a mask that is False everywhere, expected one with an observed element")
-    x = observed(data, weight)
+    x = weights.filled(data, weight)
     bad = int((~x.isfinite()).sum())
     if bad:
         expected = "weight=data.isfinite()" if weight is None else "weight to be False there"

@@ -7,6 +7,7 @@ import torch
 
 from .. import functional
 from ..core.control import Control, current
+from ..core.weights import filled
 from ..estimators.importance import log_marginal_likelihood
 from ..likelihoods import by_name, formula_of
 from ..monitor import ACTIVE
@@ -45,8 +46,7 @@ class Measures:
     observed                share of the elements of x that are observed; None without a mask
     nll, kl                 distortion and rate (Alemi et al. 2018, arXiv:1711.00464)
     kl_error                standard error of kl over the samples. If the prior has no KL in closed form, kl is the
-    Monte
-                            Carlo estimate log q(z|x) - log p(z), and the error includes the error of this estimate
+                            Monte Carlo estimate log q(z|x) - log p(z), whose error is included
     kl_per_dim              [L]; None if the prior has no KL in closed form
     spread                  [L] variance of the posterior mean, divided by the prior's variance
     active_units            number of dims whose spread is more than 0.01
@@ -140,11 +140,6 @@ def measure(model, x, batch_size=256, generator=None, log_p=OF_LOG_P, weight=Non
     return found, mu.cpu(), draws.cpu()
 
 
-def observed(t, weight):
-    """t, with 0 where the mask is False. Without a mask, all of t."""
-    return t if weight is None else torch.where(weight, t, t.new_zeros(()))
-
-
 def _batch(model, x, weight, generator):
     """For one batch: nll [B], kl [B], mu, logvar, z, KL of each dim, round trip, squares, energy of details."""
     mu, logvar = model.encode(x)
@@ -192,7 +187,7 @@ def round_trip(model, z, weight):
     """The squared distance [B] of z to the posterior mean after decoding and encoding, in sigmas of this posterior; the
     mean over the dims. The encoder does not see what the mask hides: with another share observed, its sigmas are
     others."""
-    mu, logvar = model.encode(observed(model._mean(model.decode(z)), weight))
+    mu, logvar = model.encode(filled(model._mean(model.decode(z)), weight))
     return ((z - mu).square() * torch.exp(-logvar)).flatten(1).mean(1)
 
 
@@ -221,7 +216,7 @@ def _squares(model, recon, x, weight):
     loc, logvar = params["loc"], params.get("logvar", current(model.obs_logvar))
     variance = torch.exp(torch.as_tensor(0.0 if logvar is None else logvar, dtype=loc.dtype, device=loc.device))
     square = (x - loc).square()
-    sums = [observed(t, weight).sum(dtype=torch.float64) for t in (square / variance, square, torch.ones_like(square))]
+    sums = [filled(t, weight).sum(dtype=torch.float64) for t in (square / variance, square, torch.ones_like(square))]
     return torch.stack(sums)
 
 

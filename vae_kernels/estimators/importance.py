@@ -159,7 +159,7 @@ def log_marginal_likelihood(
     chunk = min(n_samples, chunk or max(1, 4096 // max(1, len(x))))
     if weight is not None:
         weights.check_mask("weight", weight, x, "x")
-        x = torch.where(weight, x, x.new_zeros(()))
+    x = weights.filled(x, weight)
     posterior = model.encode(x)
     decode: Callable[..., Recon] = model.decode
     if getattr(model, "autoregressive", False):

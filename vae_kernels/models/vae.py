@@ -185,7 +185,9 @@ class VAE(Settings):
                       is None if the KL is a Monte Carlo estimate.
         """
         beta = self.beta if beta is None else beta
-        seen = x if weight is None else _observed(x, weight)
+        if weight is not None:
+            weights.check("weight", weight, x, "x", "rec_weight")
+        seen = weights.filled(x, weight)
         shared: dict[str, Any] = {
             "likelihood": self.likelihood,
             "obs_logvar": self.obs_logvar,
@@ -218,8 +220,7 @@ class VAE(Settings):
         """
         if weight is not None:
             weights.check_mask("weight", weight, x, "x")
-            x = _observed(x, weight)
-        mu, _ = self.encode(x)
+        mu, _ = self.encode(weights.filled(x, weight))
         return self._mean(self.decode(mu))
 
     @torch.no_grad()
@@ -255,9 +256,3 @@ class VAE(Settings):
         shape = f", latent_shape={self.latent_shape}" if self.latent_shape else ""
         autoregressive = ", autoregressive=True" if self.autoregressive else ""
         return f"likelihood={self.likelihood!r}, {self.shown()}{shape}{autoregressive}, backend={self.backend!r}"
-
-
-def _observed(x, weight):
-    """x, with 0 where the weight is 0."""
-    weights.check("weight", weight, x, "x", "rec_weight")
-    return torch.where(weight != 0, x, x.new_zeros(()))

@@ -58,7 +58,7 @@ static void run(const LikelihoodJob& job, const Task& task) {
   T* g[N];
   T scalar_sums[kMaxParameters];
   unsigned scalars = 0;
-  bool by_sample = false;  // whether one of these numbers is another one in each row
+  bool by_sample = false;  // whether a parameter has one number for each row: the loop reads this number row by row
   for (int k = 0; k < N; ++k) {
     by_sample |= job.p[k].layout == Layout::per_sample;
     if (job.p[k].layout == Layout::number || job.p[k].layout == Layout::per_sample) scalars |= 1u << k;
