@@ -9,20 +9,22 @@ namespace vk {
 template <auto F>
 Tensors elbo_op(const OptionalTensor& x, const Tensors& params, const std::string& likelihood, const Tensors& latent,
                 const OptionalTensor& rec_weight, const OptionalTensor& beta, const OptionalTensor& weight,
-                const OptionalTensor& latent_weight, double rec_weight_factor, double beta_factor, int64_t reduction,
-                int64_t need, bool terms) {
-  return F({x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, rec_weight_factor, beta_factor,
-            Reduction(reduction), Need{need}},
-           terms);
+                const OptionalTensor& latent_weight, const OptionalTensor& nats, double rec_weight_factor,
+                double beta_factor, double nats_factor, int64_t floor, int64_t reduction, int64_t need, bool terms,
+                double expected) {
+  return F({x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, rec_weight_factor,
+            beta_factor, nats_factor, KlFloor(floor), Reduction(reduction), Need{need}},
+           terms, expected);
 }
 
 template <auto F>
 Tensors elbo_backward_op(const Tensor& grad, const OptionalTensor& x, const Tensors& params,
                          const std::string& likelihood, const Tensors& latent, const OptionalTensor& rec_weight,
                          const OptionalTensor& beta, const OptionalTensor& weight, const OptionalTensor& latent_weight,
-                         double rec_weight_factor, double beta_factor, int64_t reduction, int64_t need) {
-  return F(grad, {x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, rec_weight_factor,
-                  beta_factor, Reduction(reduction), Need{need}});
+                         const OptionalTensor& nats, double rec_weight_factor, double beta_factor, double nats_factor,
+                         int64_t floor, int64_t reduction, int64_t need) {
+  return F(grad, {x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, rec_weight_factor,
+                  beta_factor, nats_factor, KlFloor(floor), Reduction(reduction), Need{need}});
 }
 
 template <auto F>

@@ -11,6 +11,9 @@ namespace vk {
 // What becomes of the losses of the samples: the numbers of `Reduction` in vae_kernels/core/objective.py.
 enum class Reduction : int64_t { none = 0, mean = 1, sum = 2 };
 
+// The unit of the KL that costs at least so many nats: the numbers of `KlFloor` in vae_kernels/core/objective.py.
+enum class KlFloor : int64_t { none = 0, per_dim = 1, per_group = 2, per_sample = 3, per_batch_mean = 4 };
+
 // The gradient mask: bit i says whether input i of the op needs a gradient.
 struct Need {
   int64_t bits = 0;
@@ -59,8 +62,9 @@ struct Objective {
   const Tensors& params;
   const std::string& likelihood;
   const Tensors& latent;
-  const OptionalTensor &rec_weight, &beta, &weight, &latent_weight;
-  double rec_weight_factor, beta_factor;
+  const OptionalTensor &rec_weight, &beta, &weight, &latent_weight, &nats;
+  double rec_weight_factor, beta_factor, nats_factor;
+  KlFloor floor;
   Reduction reduction;
   Need need;  // of the parameters, then of the latents
 
@@ -74,6 +78,13 @@ struct Objective {
   bool kl_is_given() const { return latent.size() == 1; }
   bool has_kl_dims() const { return has_latent() && latent[0].dim() > 1; }
   bool beta_by_dim() const { return beta && beta->dim() > 0; }
+  // Whether the unit of the floor is a mean over the batch; and how many columns of the latents such a unit has.
+  bool floor_of_batch() const { return floor != KlFloor::none && floor != KlFloor::per_sample; }
+  int64_t floor_cols() const {
+    const int64_t cols = elements_after_batch(latent[0]);
+    if (floor == KlFloor::per_dim || cols == 0) return 1;
+    return floor == KlFloor::per_batch_mean ? cols : cols / latent[0].size(1);
+  }
 
   // What is differentiated is the loss of each sample times this factor.
   double scale() const { return reduction == Reduction::mean ? 1 / double(rows) : 1; }

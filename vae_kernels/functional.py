@@ -13,7 +13,7 @@ from typing_extensions import Unpack
 from . import backends
 from .core import checks, dtensor, layout, penalty, weights
 from .core.control import current
-from .core.objective import REDUCTIONS, objective
+from .core.objective import REDUCTIONS, KlFloor, factor_of, objective
 from .core.terms import ElboTerms
 from .priors import pair_of
 from .sampling import reparameterize, sample_and_noise, sample_kl
@@ -147,20 +147,21 @@ def fused_elbo(
         weight = _weight(weight, x, params)
     if latent_weight is not None:
         latent_weight = _latent_weight(latent_weight, latent)
-    kl_without_floor = None
+    nats, floor = 0.0, KlFloor.NONE
     if free_bits is not None:
-        nats, unit = checks.free_bits(free_bits, penalty.UNITS)
-        kl_without_floor = latent[0] if len(latent) == 1 else _kl_per_dim(latent, latent_weight, backend)
-        latent, latent_weight = layout.latent((penalty.free_bits(kl_without_floor, nats, unit=unit),)), None
+        given = checks.free_bits(free_bits, penalty.UNITS)
+        nats = layout.weight(penalty.checked_nats(given.nats, latent[0], given.unit))
+        floor = penalty.FLOOR_OF[given.unit]
     if not checks.plain_weights(rec_weight, beta):
-        dims = latent[0].shape[1:]
+        dims = () if floor else latent[0].shape[1:]
         rec_weight, beta = current(rec_weight), current(beta)
         checks.weight("rec_weight", rec_weight, x)
         checks.weight("beta", beta, x, dims)
         rec_weight, beta = layout.weight(rec_weight), layout.weight(beta, dims)
-    request = objective(x, params, name, latent, rec_weight, beta, reduction, return_terms, weight, latent_weight)
-    out = _computed(request, backend)
-    return out if kl_without_floor is None or not return_terms else _with_kl(out, kl_without_floor)
+    request = objective(
+        x, params, name, latent, rec_weight, beta, reduction, return_terms, weight, latent_weight, nats, floor
+    )
+    return _computed(request, backend)
 
 
 def nll(
@@ -177,13 +178,25 @@ def nll(
 
     With a weight: - sum_i weight_bi log p(x_bi | recon_bi). Arguments, dtypes and errors are those of fused_elbo.
     """
+    return _nll(recon, x, likelihood, obs_logvar, weight, reduction, backend)
+
+
+def nll_of_draws(recon: Recon, x: torch.Tensor, likelihood, obs_logvar, weight, backend) -> torch.Tensor:
+    """nll of several draws of z for each x, for a bound on log p(x): recon and x are [K B, ...], the result is [K B].
+
+    Each draw gets an incoming gradient of its own, so the forward pass computes no gradient ahead.
+    """
+    return _nll(recon, x, likelihood, obs_logvar, weight, "none", backend, ahead=False)
+
+
+def _nll(recon, x, likelihood, obs_logvar, weight, reduction, backend, ahead=True):
     name = likelihood if type(likelihood) is str else checks.likelihood(likelihood)
     checks.choice("reduction", reduction, REDUCTIONS)
     params = checks.parameters(recon, x, name, obs_logvar)
     x, params = layout.likelihood(x, params)
     if weight is not None:
         weight = _weight(weight, x, params)
-    return _computed(objective(x, params, name, (), reduction=reduction, weight=weight), backend)
+    return _computed(objective(x, params, name, (), reduction=reduction, weight=weight, ahead=ahead), backend)
 
 
 def gaussian_kl(
@@ -254,5 +267,19 @@ def _computed(request, backend) -> Any:
     tensors = *request.params, *request.latent
     if not dtensor.any_of((request.x, *tensors)):
         return backends.choose(backend, tensors).elbo(request)
+    kl = None
+    if request.settings.floor:
+        request, kl = _floored_over_ranks(request, backend)
     own, whole = dtensor.own_part(request)
-    return whole(backends.choose(backend, (*own.params, *own.latent)).elbo(own))
+    out = whole(backends.choose(backend, (*own.params, *own.latent)).elbo(own))
+    return out if kl is None or not request.settings.terms else _with_kl(out, kl)
+
+
+def _floored_over_ranks(request, backend):
+    """The request with the KL after its floor, as a KL that is given; and the KL before. The mean of a unit of free
+    bits is over the samples of all ranks, so no rank can take the minimum in its own pass."""
+    settings, latent = request.settings, request.latent
+    kl = latent[0] if len(latent) == 1 else _kl_per_dim(latent, request.latent_weight, backend)
+    costs = penalty.floored(kl, factor_of(settings.nats, request.nats), settings.floor)
+    settings = settings._replace(floor=KlFloor.NONE, nats=1.0)
+    return request._replace(settings=settings, latent=layout.latent((costs,)), latent_weight=None, nats=None), kl

@@ -1,6 +1,8 @@
 // The objective on the CPU: loss_b = rec_weight * nll_b + sum_d beta_d * kl_bd, its terms and its gradients. request.h
 // says what is asked for; the arguments were checked in vae_kernels/functional.py.
 #include <algorithm>
+#include <cstring>
+#include <limits>
 
 #include "ops.h"
 #include "tensors.h"
@@ -13,11 +15,15 @@ namespace {
 struct Evaluation {
   const Objective& o;
   Weights weight;  // of a row in the loss that is differentiated
+  bool by_row;     // whether results are wanted row by row: the losses, or the terms
   bool per_dim;    // whether the sums of the KL by dimension are wanted
   double rec_weight, beta;
   std::vector<double> beta_dims;  // one for each latent dimension, or empty
+  double mean_weight = 0;         // the mean of the weights of all rows
 
-  std::vector<double> nll, kl, weighted_kl, kl_per_dim;  // [rows] or empty; kl_per_dim: summed over the batch
+  // [rows], or empty, or sums of several rows where no result is wanted row by row. kl_per_dim: sums over the batch.
+  // costs: the KL after the floor, of each row, or one number for every row.
+  std::vector<double> nll, kl, weighted_kl, kl_per_dim, costs;
   Tensors grads;
 
   LikelihoodJob likelihood_job{};
@@ -26,13 +32,35 @@ struct Evaluation {
   std::vector<double> row_sums[kMaxParameters], dim_sums;
   std::vector<char> column_sums[kMaxParameters];
 
-  Evaluation(const Objective& o, Weights weight, bool per_dim);
+  Evaluation(const Objective& o, Weights weight, bool by_row, bool per_dim);
   void make(const LikelihoodTerm& term);
   void make(const LatentTerm& term);
+  template <class T>
   void read_given(const LatentTerm& term);
   void add_up_likelihood();
   void add_up_latent();
+  void take_floor(const LatentTerm& term);
+  double loss(int64_t row) const;
+  double total() const;
 };
+
+// Where no row has a result or a weight of its own, and the matrices have no gaps, the batch is one long row: to begin a
+// row costs as much as some hundred elements.
+bool is_one_run(const Source& s, int64_t cols) { return s.stride == cols; }
+bool is_one_run(const ElementWeights& w, int64_t cols) {
+  return !w.data || (w.row_stride == (w.col_stride ? cols : 0));
+}
+bool is_one_run(const LikelihoodTerm& term) {
+  bool all = is_one_run(term.x, term.cols) && is_one_run(term.weights, term.cols);
+  for (const ParameterOfRequest& p : term.params)
+    all &= p.layout == Layout::number || (p.layout == Layout::full && is_one_run(p.in, term.cols));
+  return all;
+}
+bool is_one_run(const LatentTerm& term) {
+  bool all = is_one_run(term.weights, term.cols);
+  for (const Source& s : term.inputs) all &= !s.data || is_one_run(s, term.cols);
+  return all;
+}
 
 // The gradient of a parameter per feature: the sums of the row tasks, in their order
 template <class T>
@@ -45,7 +73,8 @@ void add_rows(const std::vector<char>& partial, int64_t tasks, int64_t cols, voi
 }
 
 void Evaluation::make(const LikelihoodTerm& term) {
-  const int64_t rows = o.rows, cols = term.cols;
+  const bool one_run = !by_row && !weight.stride && is_one_run(term);
+  const int64_t rows = one_run ? 1 : o.rows, cols = one_run ? o.rows * term.cols : term.cols;
   LikelihoodJob& job = likelihood_job;
   if (term.sums_over_rows)  // tall tasks: fewer sums of columns to keep and to add up
     job.grid = {rows, cols, 64, cols < kBlock ? cols : kBlock};
@@ -82,27 +111,26 @@ void Evaluation::make(const LikelihoodTerm& term) {
 
 void Evaluation::add_up_likelihood() {
   const Grid& grid = likelihood_job.grid;
-  nll = add_up(nll, o.rows, grid.col_tasks());
+  if (by_row) nll = add_up(std::move(nll), grid.rows, grid.col_tasks());
   for (size_t k = 0; k < kMaxParameters; ++k) {
     if (!sums[k]) continue;
     if (likelihood_job.p[k].layout == Layout::per_feature) {
       const auto add = o.float64 ? add_rows<double> : add_rows<float>;
       add(column_sums[k], grid.row_tasks(), grid.cols, sums[k]);
     } else if (likelihood_job.p[k].layout == Layout::per_sample) {
-      copy_to(sums[k], o.float64, add_up(row_sums[k], o.rows, grid.col_tasks()));
+      copy_to(sums[k], o.float64, add_up(std::move(row_sums[k]), grid.rows, grid.col_tasks()));
     } else {
-      double sum = 0;
-      for (double s : row_sums[k]) sum += s;
-      copy_to(sums[k], o.float64, std::vector<double>{sum});
+      copy_to(sums[k], o.float64, std::vector<double>{sum_of(row_sums[k])});
     }
   }
 }
 
 void Evaluation::make(const LatentTerm& term) {
-  const int64_t rows = o.rows, cols = term.cols;
+  const bool one_run = !by_row && !per_dim && !weight.stride && beta_dims.empty() && is_one_run(term);
+  const int64_t rows = one_run ? 1 : o.rows, cols = one_run ? o.rows * term.cols : term.cols;
   KlJob& job = kl_job;
   job.grid = latent_grid(rows, cols);
-  job.weight = weight;
+  job.weight = o.floor_of_batch() ? Weights{&mean_weight, 0, weight.factor} : weight;
   job.weight.factor *= beta;
   job.element_weights = term.weights;
   for (int k = 0; k < 4; ++k) {
@@ -123,8 +151,10 @@ void Evaluation::make(const LatentTerm& term) {
 
 void Evaluation::add_up_latent() {
   const Grid& grid = kl_job.grid;
-  kl = add_up(kl, o.rows, grid.col_tasks());
-  weighted_kl = add_up(weighted_kl, weighted_kl.empty() ? 0 : o.rows, grid.col_tasks());
+  if (by_row) {
+    kl = add_up(std::move(kl), grid.rows, grid.col_tasks());
+    if (!weighted_kl.empty()) weighted_kl = add_up(std::move(weighted_kl), grid.rows, grid.col_tasks());
+  }
   if (per_dim) {
     kl_per_dim.assign(grid.cols, 0.);
     for (int64_t t = 0; t < grid.row_tasks(); ++t)
@@ -133,69 +163,131 @@ void Evaluation::add_up_latent() {
 }
 
 // A KL that is given has no job: there is nothing to compute but sums.
+template <class T>
 void Evaluation::read_given(const LatentTerm& term) {
-  const int64_t rows = o.rows, cols = term.cols;
-  const std::vector<double> values = doubles(o.latent[0]);
-  kl.assign(rows, 0.);
-  if (!beta_dims.empty()) weighted_kl.assign(rows, 0.);
-  if (per_dim) kl_per_dim.assign(cols, 0.);
-  std::vector<double> grad(term.grads[0].data ? rows * cols : 0);
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t c = 0; c < cols; ++c) {
-      const double v = values[r * cols + c], b = beta_dims.empty() ? 1 : beta_dims[c];
-      kl[r] += v;
-      if (!weighted_kl.empty()) weighted_kl[r] += b * v;
+  const int64_t rows = by_row ? o.rows : 1, cols = by_row ? term.cols : o.rows * term.cols;
+  VK_CHECK(is_one_run(term), "a KL that is given is not contiguous");
+  const T* const values = static_cast<const T*>(term.inputs[0].data);
+  T* const grad = static_cast<T*>(term.grads[0].data);
+  kl.resize(rows);
+  for (int64_t r = 0; r < rows; ++r) kl[r] = sum_of(values + r * cols, cols);
+  if (per_dim) kl_per_dim.assign(term.cols, 0.);
+  if (!beta_dims.empty()) weighted_kl.assign(o.rows, 0.);
+  for (int64_t r = 0; r < o.rows && (per_dim || !beta_dims.empty()); ++r)
+    for (int64_t c = 0; c < term.cols; ++c) {
+      const double v = values[r * term.cols + c];
       if (per_dim) kl_per_dim[c] += v;
-      if (!grad.empty()) grad[r * cols + c] = weight[r] * beta * b;
+      if (!beta_dims.empty()) weighted_kl[r] += beta_dims[c] * v;
     }
+  for (int64_t r = 0; grad && r < o.rows; ++r) {
+    const double w = (o.floor_of_batch() ? mean_weight * weight.factor : weight[r]) * beta;
+    for (int64_t c = 0; c < term.cols; ++c)
+      grad[r * term.cols + c] = T(beta_dims.empty() ? w : w * beta_dims[c]);
   }
-  copy_to(term.grads[0].data, is_float64(o.latent[0]), grad);
 }
 
-Evaluation::Evaluation(const Objective& o, Weights weight, bool per_dim)
-    : o(o), weight(weight), per_dim(per_dim), rec_weight(o.rec_weight_factor), beta(o.beta_factor) {
+// Free bits: a unit of the KL costs at least so many nats. Below that the unit has no gradient.
+void Evaluation::take_floor(const LatentTerm& term) {
+  const double nats = o.nats_factor * (o.nats ? doubles(*o.nats)[0] : 1);
+  const auto close = [&](int64_t row, int64_t rows, int64_t col, int64_t cols) {
+    for (const Sink& g : term.grads)
+      for (int64_t r = row; g.data && r < row + rows; ++r)
+        std::memset(static_cast<char*>(g.data) + (r * g.stride + col) * bytes_of(g.dtype), 0, cols * bytes_of(g.dtype));
+  };
+  // a NaN costs NaN
+  const auto cost = [&](double kl, int64_t row, int64_t rows, int64_t col, int64_t cols) {
+    if (!(kl <= nats)) return kl;
+    close(row, rows, col, cols);
+    return nats;
+  };
+  if (o.floor == KlFloor::per_sample) {
+    costs.resize(o.rows);
+    for (int64_t r = 0; r < o.rows; ++r) costs[r] = cost(kl[r], r, 1, 0, term.cols);
+    return;
+  }
+  double all = 0;
+  const int64_t cols = o.floor_cols(), units = o.floor == KlFloor::per_batch_mean ? 1 : term.cols / cols;
+  for (int64_t unit = 0; unit < units; ++unit) {
+    double sum = 0;
+    for (int64_t c = unit * cols; c < (unit + 1) * cols && c < term.cols; ++c) sum += kl_per_dim[c];
+    all += cost(sum / double(o.rows), 0, o.rows, unit * cols, cols);
+  }
+  costs.assign(1, all);
+}
+
+Evaluation::Evaluation(const Objective& o, Weights weight, bool by_row, bool per_dim)
+    : o(o),
+      weight(weight),
+      by_row(by_row || o.floor == KlFloor::per_sample),
+      per_dim(per_dim || o.floor_of_batch()),
+      rec_weight(o.rec_weight_factor),
+      beta(o.beta_factor) {
   if (o.rec_weight) rec_weight *= doubles(*o.rec_weight)[0];
   if (o.beta_by_dim())
     beta_dims = doubles(*o.beta);
   else if (o.beta)
     beta *= doubles(*o.beta)[0];
+  if (o.floor_of_batch()) {
+    for (int64_t r = 0; r < o.rows; ++r) mean_weight += weight.data[r * weight.stride];
+    mean_weight /= double(o.rows);
+  }
   const LikelihoodLoop* loops = nullptr;
   if (o.has_likelihood()) {
     loops = kernels().likelihood(o.likelihood.c_str());
     make(LikelihoodTerm(o, grads, empty_pooled));
   }
-  if (o.has_latent()) {
-    const LatentTerm term(o, grads, empty_pooled);
-    o.kl_is_given() ? read_given(term) : make(term);
-  }
+  std::optional<LatentTerm> latent;
+  if (o.has_latent()) latent.emplace(o, grads, empty_pooled);
+  if (latent && !o.kl_is_given()) make(*latent);
   run(kernels().latents[o.float64].kl, kl_job, loops ? loops[o.float64] : nullptr, likelihood_job);
   if (o.has_likelihood()) add_up_likelihood();
-  if (o.has_latent() && !o.kl_is_given()) add_up_latent();
+  if (!latent) return;
+  if (!o.kl_is_given())
+    add_up_latent();
+  else
+    is_float64(o.latent[0]) ? read_given<double>(*latent) : read_given<float>(*latent);
+  if (o.floor != KlFloor::none) take_floor(*latent);
+}
+
+// The loss of a row, where results are wanted row by row
+double Evaluation::loss(int64_t row) const {
+  double loss = nll.empty() ? 0 : rec_weight * nll[row];
+  if (!costs.empty()) return loss + beta * (costs.size() == 1 ? costs[0] : costs[row]);
+  if (!kl.empty()) loss += beta * (weighted_kl.empty() ? kl[row] : weighted_kl[row]);
+  return loss;
+}
+
+// The sum of the losses of all rows
+double Evaluation::total() const {
+  double of_kl = sum_of(weighted_kl.empty() ? kl : weighted_kl);
+  if (!costs.empty()) of_kl = o.floor_of_batch() ? double(o.rows) * costs[0] : sum_of(costs);
+  return rec_weight * sum_of(nll) + beta * of_kl;
 }
 
 }  // namespace
 
-Tensors elbo(const Objective& o, bool terms) {
-  const double scale = o.scale();
-  Evaluation e(o, {&scale, 0, 1}, terms && o.has_kl_dims());
-  std::vector<double> loss(o.rows, 0.);
-  const std::vector<double>& kl = e.weighted_kl.empty() ? e.kl : e.weighted_kl;
-  for (size_t r = 0; r < e.nll.size(); ++r) loss[r] = e.rec_weight * e.nll[r];
-  for (size_t r = 0; r < kl.size(); ++r) loss[r] += e.beta * kl[r];
-  double total = 0;
-  for (double each : loss) total += each;
-  total /= o.divisor();
-
+Tensors elbo(const Objective& o, bool terms, double expected) {
+  const bool each = o.reduction == Reduction::none;
+  // the incoming gradient of a loss has the type of the loss
+  const double scale = o.scale() * (each && !o.float64 ? double(float(expected)) : expected);
+  Evaluation e(o, {&scale, 0, 1}, each || terms, terms && o.has_kl_dims());
   Tensors out;
-  const bool by_row = o.reduction == Reduction::none;
-  out.push_back(tensor(by_row ? loss : std::vector<double>{total}, by_row, o.float64, o.like));
+  const double total = each && !terms ? 0 : e.total() / o.divisor();
+  if (each) {
+    out.push_back(empty_contiguous(&o.rows, 1, o.dtype, o.like));
+    void* const loss = out.back().mut<void>();
+    for (int64_t r = 0; r < o.rows; ++r)
+      o.float64 ? static_cast<double*>(loss)[r] = e.loss(r) : static_cast<float*>(loss)[r] = float(e.loss(r));
+  } else {
+    out.push_back(tensor(std::vector<double>{total}, 0, o.float64, o.like));
+  }
   if (terms) {
     const PackedTerms at(o);
     std::vector<double> all(at.size);
     all[at.loss] = total;
     std::copy(e.nll.begin(), e.nll.end(), all.begin() + at.nll);
     std::copy(e.kl.begin(), e.kl.end(), all.begin() + at.kl);
-    for (size_t d = 0; d < e.kl_per_dim.size(); ++d) all[at.kl_per_dim + d] = e.kl_per_dim[d] / double(o.rows);
+    for (int64_t d = 0; d < at.size - at.kl_per_dim; ++d) all[at.kl_per_dim + d] = e.kl_per_dim[d] / double(o.rows);
     out.push_back(tensor(all, 1, o.float64, o.like));
   }
   for (Tensor& g : e.grads) out.push_back(std::move(g));
@@ -204,7 +296,20 @@ Tensors elbo(const Objective& o, bool terms) {
 
 Tensors elbo_backward(const Tensor& grad, const Objective& o) {
   const std::vector<double> incoming = doubles(grad);
-  return std::move(Evaluation(o, {incoming.data(), grad.dim(), o.scale()}, false).grads);
+  const bool each = grad.dim() > 0;
+  return std::move(Evaluation(o, {incoming.data(), each, o.scale()}, each, false).grads);
+}
+
+double one_number(const Tensor& t) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const auto same = [&](const auto* values) {
+    const int64_t stride = t.dim() ? t.stride(0) : 0;
+    for (int64_t i = 1; stride && i < t.numel(); ++i)
+      if (values[i * stride] != values[0]) return nan;
+    return double(values[0]);
+  };
+  if (t.numel() == 0) return nan;
+  return is_float64(t) ? same(t.data<double>()) : same(t.data<float>());
 }
 
 }  // namespace vk

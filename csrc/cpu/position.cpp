@@ -35,7 +35,7 @@ Tensors position(const PositionRequest& r) {
   std::vector<double> partial(r.rows * job.grid.col_tasks());
   job.nll = partial.data();
   run(kernels().position(r.likelihood)[r.float64].forward, job);
-  out[0] = tensor(add_up(partial, r.rows, job.grid.col_tasks()), 1, r.float64, r.logits);
+  out[0] = tensor(add_up(std::move(partial), r.rows, job.grid.col_tasks()), 1, r.float64, r.logits);
   return out;
 }
 

@@ -23,17 +23,18 @@ Tensors sample(const Draw& draw, bool with_kl) {
   out.push_back(empty_samples(draw.mu, draw.n_samples));
   job.z = sink(out[0], draw.cols);
   const LatentLoops& loops = kernels().latents[draw.float64];
-  run(loops.sample, job);
+  KlJob kl{};
+  std::vector<double> partial;
   if (with_kl) {
-    KlJob kl{};
     kl.grid = job.grid;
     for (size_t k = 0; k < draw.inputs(); ++k) kl.p[k] = draw.source_of(k);
     kl.element_weights = element_weights(draw.latent_weight, draw.mu);
-    std::vector<double> partial(draw.rows * kl.grid.col_tasks());
+    partial.resize(draw.rows * kl.grid.col_tasks());
     kl.kl = partial.data();
-    run(loops.kl, kl);
-    out.push_back(tensor(add_up(partial, draw.rows, kl.grid.col_tasks()), 1, draw.float64, draw.mu));
   }
+  run(loops.sample, job, loops.kl, kl);
+  if (with_kl)
+    out.push_back(tensor(add_up(std::move(partial), draw.rows, kl.grid.col_tasks()), 1, draw.float64, draw.mu));
   return out;
 }
 

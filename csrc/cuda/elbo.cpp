@@ -113,8 +113,9 @@ Launch::Launch(const Objective& o, const Weight& incoming)
 
 }  // namespace
 
-Tensors elbo(const Objective& o, bool terms) {
-  Launch launch(o, {nullptr, 0, false, o.scale()});
+Tensors elbo(const Objective& o, bool terms, double expected) {
+  VK_CHECK(o.floor == KlFloor::none, "free bits are not there yet");
+  Launch launch(o, {nullptr, 0, false, o.scale() * expected});
   Tensors out;
   const auto result = [&](const int64_t* sizes, int64_t dim) {
     out.push_back(empty_contiguous(sizes, dim, o.dtype, o.like));

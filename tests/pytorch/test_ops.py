@@ -9,6 +9,7 @@ from known import BACKENDS
 from torch.library import opcheck
 
 from vae_kernels.core import layout
+from vae_kernels.core.objective import KlFloor
 
 OPS = torch.ops.vae_kernels
 PREFIXES = [prefix for prefix, backend in (("", "cpu"), ("triton_", "triton")) if backend in BACKENDS]
@@ -65,14 +66,46 @@ OBJECTIVES = {
     "no likelihood": lambda: objective(params=0),
     "empty batch": lambda: objective(shape=(0, 3)),
 }
-WEIGHTS = {  # functions of the shapes of x and mu that give rec_weight, beta, weight, latent_weight and the factors
-    "floats": lambda x, mu: (None, None, None, None, 0.5, 2.0),
-    "tensors": lambda x, mu: (torch.tensor(0.5), torch.tensor(2.0), None, None, 1.0, 1.0),
-    "by dim": lambda x, mu: (None, torch.rand(mu[1:]), None, None, 1.0, 1.0),
-    "masks": lambda x, mu: (None, None, torch.rand(x) > 0.5, torch.rand(mu) > 0.5, 1.0, 1.0),
-    "by sample": lambda x, mu: (None, None, torch.rand(x[0], *[1] * (len(x) - 1)), torch.rand(mu[1:]), 1.0, 1.0),
-    "by feature": lambda x, mu: (None, None, torch.rand(x[1:]), torch.rand(mu[0], *[1] * (len(mu) - 1)), 1.0, 1.0),
-    "one weight": lambda x, mu: (None, None, torch.tensor(2.0, dtype=torch.float64), torch.tensor(True), 1.0, 1.0),
+WEIGHTS = {  # functions of the shapes of x and mu that give rec_weight, beta, weight, latent_weight, nats, the factors, floor
+    "floats": lambda x, mu: (None, None, None, None, None, 0.5, 2.0, 0.0, 0),
+    "tensors": lambda x, mu: (torch.tensor(0.5), torch.tensor(2.0), None, None, None, 1.0, 1.0, 0.0, 0),
+    "by dim": lambda x, mu: (None, torch.rand(mu[1:]), None, None, None, 1.0, 1.0, 0.0, 0),
+    "masks": lambda x, mu: (None, None, torch.rand(x) > 0.5, torch.rand(mu) > 0.5, None, 1.0, 1.0, 0.0, 0),
+    "by sample": lambda x, mu: (
+        None,
+        None,
+        torch.rand(x[0], *[1] * (len(x) - 1)),
+        torch.rand(mu[1:]),
+        None,
+        1.0,
+        1.0,
+        0.0,
+        0,
+    ),
+    "by feature": lambda x, mu: (
+        None,
+        None,
+        torch.rand(x[1:]),
+        torch.rand(mu[0], *[1] * (len(mu) - 1)),
+        None,
+        1.0,
+        1.0,
+        0.0,
+        0,
+    ),
+    "one weight": lambda x, mu: (
+        None,
+        None,
+        torch.tensor(2.0, dtype=torch.float64),
+        torch.tensor(True),
+        None,
+        1.0,
+        1.0,
+        0.0,
+        0,
+    ),
+    "floor": lambda x, mu: (None, None, None, None, None, 1.0, 2.0, 0.3, KlFloor.PER_GROUP),
+    "floor of samples": lambda x, mu: (None, None, None, None, torch.tensor(0.5), 1.0, 1.0, 2.0, KlFloor.PER_SAMPLE),
 }
 
 
@@ -80,7 +113,7 @@ def elbo_arguments(name, weights="floats", reduction=1, need=None, terms=True):
     x, params, likelihood, latent = OBJECTIVES[name]()
     weights = WEIGHTS[weights](*(t.shape if t is not None else () for t in (x, latent[0] if latent else None)))
     need = (1 << len(params) + len(latent)) - 1 if need is None else need
-    return x, params, likelihood, latent, *weights, reduction, need, terms
+    return x, params, likelihood, latent, *weights, reduction, need, terms, 1.0
 
 
 def sample_arguments(n_samples=0, dtype=torch.float32, halves=False, prior=0, packed=False, weight=None):
@@ -133,7 +166,7 @@ def calls(prefix):
 def backward_arguments(name, weights="floats"):
     arguments = elbo_arguments(name, weights, reduction=0)
     loss = OPS.elbo(*arguments)[0]
-    return torch.randn_like(loss), *arguments[:-1]
+    return torch.randn_like(loss), *arguments[:-2]
 
 
 def sample_backward_arguments(wanted, **settings):
@@ -177,11 +210,14 @@ CALLS = {prefix: {name: (op, make) for name, op, make in calls(prefix)} for pref
 
 
 def test_every_op_is_called():
-    """The calls above cover every op, with two exceptions. The two ops of the pool take no tensor, so they have no fake
-    to compare. rescale_ runs on CUDA only."""
+    """The calls above cover every op, with three exceptions. The two ops of the pool take no tensor, so they have no
+    fake to compare. rescale_ runs on CUDA only. one_number gives no tensor, and no compiler sees it."""
     ours = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("vae_kernels::")}
     ours = {name for name in ours if "Tensor" in str(getattr(OPS, name.split("::")[1]).default._schema)}
-    called = {op.default.name() for found in CALLS.values() for op, _ in found.values()} | {"vae_kernels::rescale_"}
+    called = {op.default.name() for found in CALLS.values() for op, _ in found.values()} | {
+        "vae_kernels::rescale_",
+        "vae_kernels::one_number",
+    }
     assert ours == called | {f"vae_kernels::triton_{name}" for name in NAMES}
 
 

@@ -147,9 +147,9 @@ def objective(dtype=torch.float32, of_x=None, shape=(256, 3072), dims=128, likel
     latent = [torch.zeros(shape[0], dims, dtype=dtype) for _ in range(4 if prior else 2)] if dims else []
     need = (1 << len(params) + len(latent)) - 1 if need is None else need
     weights = of_form(shape, *weight), of_form((shape[0], dims), *latent_weight)
-    common = (x, params, likelihood, latent, None, None, *weights, 1.0, 0.5, reduction, need)
+    common = (x, params, likelihood, latent, None, None, *weights, None, 1.0, 0.5, 0.0, 0, reduction, need)
     if incoming is None:
-        return lambda: kernels.elbo(*common, terms)
+        return lambda: kernels.elbo(*common, terms, 1.0)
     grad = torch.zeros(shape[:1] if incoming == "row" else ())
     return lambda: kernels.elbo_backward(grad, *common)
 

@@ -61,10 +61,25 @@ def objective(batch, features=64, dims=4, likelihood="bernoulli", form=None, red
     latent = [torch.zeros(batch, dims), torch.zeros(batch, dims)]
     need = (1 << len(params) + 2) - 1
     weights = of_form(shape, mask, torch.bool), of_form((batch, dims), latent_weight)
-    settings = (torch.zeros(shape), params, likelihood, latent, None, None, *weights, 1.0, 1.0, reduction, need)
+    settings = (
+        torch.zeros(shape),
+        params,
+        likelihood,
+        latent,
+        None,
+        None,
+        *weights,
+        None,
+        1.0,
+        1.0,
+        0.0,
+        0,
+        reduction,
+        need,
+    )
     if backward:
         return kernels.elbo_backward(torch.zeros(() if reduction else batch), *settings)
-    return kernels.elbo(*settings, terms)
+    return kernels.elbo(*settings, terms, 1.0)
 
 
 def sample(batch, dims=20, draws=0, weight=None):

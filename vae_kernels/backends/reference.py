@@ -4,6 +4,8 @@
     kl_b   = sum over latent dims d of latent_weight_bd kl_bd
     loss_b = rec_weight nll_b + sum_d beta_d kl_bd
 
+With free bits, a unit of the KL costs at least so many nats: core/penalty.py has the formula.
+
 Training minimises the loss. At rec_weight = beta = 1 it is -ELBO of Kingma & Welling 2014 (arXiv:1312.6114, equation
 3). beta is that of Higgins et al. 2017 (beta-VAE, equation 4). Where a weight is 0, the term is missing: its value and
 all of its gradients are exactly 0, whatever x, the parameters and the latents hold there.
@@ -19,6 +21,7 @@ import torch
 
 from ..core import noise
 from ..core.objective import Objective, Reduction, factor_of
+from ..core.penalty import floored
 from ..core.terms import ElboTerms
 from ..formulas import ALL, POSITION
 from ..formulas.kl import gaussian_kl
@@ -30,7 +33,7 @@ __all__ = ["elbo", "mixture", "sample_kl"]
 
 def elbo(objective: Objective) -> Any:
     """The loss that `objective` asks for, or ElboTerms. The dtype is the compute dtype."""
-    settings, x, rec_weight, beta, weight, latent_weight, params, latent = objective
+    settings, x, rec_weight, beta, weight, latent_weight, nats, params, latent = objective
     dtype = compute_dtype(*params, *latent)
     loss = nll_b = kl = kl_per_dim = None
     if x is not None:
@@ -41,7 +44,8 @@ def elbo(objective: Objective) -> Any:
         kl = _sum_events(kl_bd)
         by_dim = beta is not None and beta.dim() > 0
         factor = factor_of(settings.beta, beta)
-        weighted = _sum_events(factor.to(dtype) * kl_bd) if by_dim else factor * kl
+        costs = floored(kl_bd, factor_of(settings.nats, nats), settings.floor) if settings.floor else kl
+        weighted = _sum_events(factor.to(dtype) * kl_bd) if by_dim else factor * costs
         loss = weighted if loss is None else loss + weighted
         if settings.terms and kl_bd.dim() > 1:
             kl_per_dim = kl_bd.mean(0)

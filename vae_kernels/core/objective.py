@@ -25,6 +25,16 @@ class Reduction:
     SUM: Final = 2
 
 
+class KlFloor:
+    """The unit of the KL that costs at least so many nats. The ops and the kernels read these numbers."""
+
+    NONE: Final = 0
+    PER_DIM: Final = 1  # the mean over the batch of the KL of one latent dimension
+    PER_GROUP: Final = 2  # likewise of one index of dimension 1, with all dimensions behind it
+    PER_SAMPLE: Final = 3  # the KL of one sample
+    PER_BATCH_MEAN: Final = 4  # the mean over the batch of the KL of a sample
+
+
 class Layout:
     """How a parameter or a weight lies against a tensor [B, ...], x or mu. The kernels read these numbers."""
 
@@ -57,16 +67,22 @@ class Settings(NamedTuple):
     parameters  the number of tensors that the likelihood term has
     rec_weight  a factor; the weight of the likelihood term is this times the tensor of the request, if it has one
     beta        likewise, the weight of the latent term
+    nats        likewise, what a unit of the KL costs at least
+    floor       the unit of the KL that costs at least `nats`: a number of KlFloor
     reduction   over the batch: a number of Reduction
     terms       whether the terms are wanted beside the loss
+    ahead       whether the pass of a loss per sample may compute gradients for the incoming gradient that it expects
     """
 
     likelihood: str
     parameters: int
     rec_weight: float
     beta: float
+    nats: float
+    floor: int
     reduction: int
     terms: bool
+    ahead: bool = True
 
 
 class Objective(NamedTuple):
@@ -77,6 +93,7 @@ class Objective(NamedTuple):
     weight         of each term of the likelihood: a tensor in one of the Layouts against x; or None. Where a weight is
                    0, the term is missing: the value of the term and its gradients are exactly 0, even beside a NaN
     latent_weight  likewise of the KL of each latent dimension, in one of the Layouts against mu
+    nats           0-d or None: what a unit of the KL costs at least. beta is then 0-d or None
     params         the likelihood's parameters. An element-wise likelihood has the first of the shape of x, and each
                    other one in one of the Layouts against x. What is left out has the likelihood's default.
                    "categorical" has logits [B, K, ...].
@@ -89,6 +106,7 @@ class Objective(NamedTuple):
     beta: torch.Tensor | None
     weight: torch.Tensor | None
     latent_weight: torch.Tensor | None
+    nats: torch.Tensor | None
     params: tuple[torch.Tensor, ...]
     latent: tuple[torch.Tensor, ...]
 
@@ -97,10 +115,11 @@ class Objective(NamedTuple):
 
         The first WITHOUT_KERNEL of these are not in `params` or `latent`: no kernel computes their gradients.
         """
-        return self.x, self.rec_weight, self.beta, self.weight, self.latent_weight, *self.params, *self.latent
+        alone = self.x, self.rec_weight, self.beta, self.weight, self.latent_weight, self.nats
+        return *alone, *self.params, *self.latent
 
 
-WITHOUT_KERNEL: Final = 5
+WITHOUT_KERNEL: Final = 6
 
 
 def objective(
@@ -114,16 +133,20 @@ def objective(
     terms: bool = False,
     weight: torch.Tensor | None = None,
     latent_weight: torch.Tensor | None = None,
+    nats: Any = 0.0,
+    floor: int = KlFloor.NONE,
+    ahead: bool = True,
 ) -> Objective:
     """The request, from weights that are floats or tensors and the name of a reduction."""
     factor, rec_weight = (rec_weight, None) if type(rec_weight) is float else (1.0, rec_weight)
     beta_factor, beta = (beta, None) if type(beta) is float else (1.0, beta)
-    settings = Settings(likelihood, len(params), factor, beta_factor, REDUCTIONS[reduction], terms)
-    return Objective(settings, x, rec_weight, beta, weight, latent_weight, params, latent)
+    least, nats = (nats, None) if type(nats) is float else (1.0, nats)
+    settings = Settings(likelihood, len(params), factor, beta_factor, least, floor, REDUCTIONS[reduction], terms, ahead)
+    return Objective(settings, x, rec_weight, beta, weight, latent_weight, nats, params, latent)
 
 
 def factor_of(factor: float, tensor: torch.Tensor | None) -> Any:
-    """rec_weight or beta of a request, as a number or a tensor."""
+    """rec_weight, beta or nats of a request, as a number or a tensor."""
     if tensor is None:
         return factor
     return tensor if factor == 1 else factor * tensor
@@ -131,9 +154,9 @@ def factor_of(factor: float, tensor: torch.Tensor | None) -> Any:
 
 def restored(settings: Settings, tensors: Sequence[Any]) -> Objective:
     """The request of these settings whose `tensors()` these are."""
-    x, rec_weight, beta, weight, latent_weight, *others = tensors
+    x, rec_weight, beta, weight, latent_weight, nats, *others = tensors
     params, latent = tuple(others[: settings.parameters]), tuple(others[settings.parameters :])
-    return Objective(settings, x, rec_weight, beta, weight, latent_weight, params, latent)
+    return Objective(settings, x, rec_weight, beta, weight, latent_weight, nats, params, latent)
 
 
 class Draw(NamedTuple):

@@ -12,6 +12,7 @@ import torch
 from ..typing import CapacityUnit, FreeBitsUnit, Number
 from . import checks
 from .control import current
+from .objective import KlFloor
 from .ranges import count
 
 UNITS: tuple[FreeBitsUnit, ...] = get_args(FreeBitsUnit)
@@ -49,14 +50,37 @@ def free_bits(
         TypeError, ValueError: naming the argument, what came, and what is expected.
     """
     checks.choice("unit", unit, UNITS)
-    _kl(kl, 2 if unit in ("per_dim", "per_group") else 1, f"unit={unit!r}")
-    nats = _nats("nats", nats, kl)
-    if groups is not None and unit != "per_group":
+    nats = checked_nats(nats, kl, unit)
+    if groups is None:
+        return floored(kl, nats, FLOOR_OF[unit])
+    if unit != "per_group":
         raise ValueError(f"groups: has no effect with unit={unit!r}")
-    if unit == "per_sample":
+    return floored(_grouped(kl, groups), nats, KlFloor.PER_DIM)
+
+
+FLOOR_OF = {
+    "per_dim": KlFloor.PER_DIM,
+    "per_group": KlFloor.PER_GROUP,
+    "per_sample": KlFloor.PER_SAMPLE,
+    "per_batch_mean": KlFloor.PER_BATCH_MEAN,
+    "batch_mean": KlFloor.PER_BATCH_MEAN,
+}
+
+
+def checked_nats(nats: Number, kl: torch.Tensor, unit: FreeBitsUnit) -> float | torch.Tensor:
+    """The present value of the nats. kl: the KL, or a tensor of its shape and device; this unit needs its shape."""
+    _kl(kl, 2 if unit in ("per_dim", "per_group") else 1, f"unit={unit!r}")
+    return _nats("nats", nats, kl)
+
+
+def floored(kl: torch.Tensor, nats: float | torch.Tensor, unit: int) -> torch.Tensor:
+    """The formula of free_bits: [B] from the KL [B, ...]. unit: a number of KlFloor."""
+    if unit == KlFloor.PER_SAMPLE:
         return _floor(_per_sample(kl), nats)
-    units = {"per_dim": lambda: kl.flatten(1), "per_group": lambda: _grouped(kl, groups)}
-    units = units[unit]() if unit in units else _per_sample(kl).unsqueeze(1)
+    if unit == KlFloor.PER_BATCH_MEAN:
+        units = _per_sample(kl).unsqueeze(1)
+    else:
+        units = kl.flatten(1) if unit == KlFloor.PER_DIM else kl.flatten(2).sum(2) if kl.dim() > 2 else kl
     return _floor(units.mean(0), nats).sum().expand(len(kl))
 
 
@@ -105,8 +129,6 @@ def _per_sample(kl):
 def _grouped(kl, groups):
     """The KL of each group: [B, G]."""
     each = kl.flatten(2).sum(2) if kl.dim() > 2 else kl
-    if groups is None:
-        return each
     groups = tuple(count("groups", n, 1) for n in groups)
     if sum(groups) != kl.shape[1]:
         raise ValueError(f"groups: got {groups}, which sum to {sum(groups)}, expected dimension 1 of kl, {kl.shape[1]}")
@@ -114,5 +136,5 @@ def _grouped(kl, groups):
 
 
 def _floor(kl, nats):
-    # where(), not clamp(): clamp() would give a gradient to a unit that is exactly at the floor
-    return torch.where(kl > nats, kl, nats)
+    # where(), not clamp(): clamp() would give a gradient to a unit that is exactly at the floor. A NaN stays a NaN.
+    return torch.where(kl <= nats, nats, kl)

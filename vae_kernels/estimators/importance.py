@@ -189,9 +189,7 @@ def _log_terms(decoder, x, posterior, k, settings, score):
     recon = decoder(flat)
     copies = _copies(x, k)
     obs_logvar, weight = (_copies_beside(x, k, t) for t in (obs_logvar, weight))
-    nll = functional.nll(
-        recon, copies, likelihood=likelihood, obs_logvar=obs_logvar, weight=weight, backend=backend
-    ).reshape(k, -1)
+    nll = functional.nll_of_draws(recon, copies, likelihood, obs_logvar, weight, backend).reshape(k, -1)
     log_q = log_posterior(eps, logvar) if score else _PathOnly.apply(z, eps, logvar.detach())
     return z, nll, log_prior(prior, z) - log_q
 

@@ -3,8 +3,8 @@
 #pragma once
 #include <type_traits>
 
-#include "block.h"
 #include "formula.h"
+#include "tile.h"
 
 namespace vk::VK_ISA {
 namespace {  // each likelihood has a Block<float, 0, true> of its own: the linker must not take one for all
@@ -27,14 +27,6 @@ static T sum_log1p(T* e, int n) {
   T sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int i = 0; i < n; ++i) sum += log1p(e[i]);
-  return sum;
-}
-
-template <class T>
-static T sum_of(const T* p, int n) {
-  T sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int i = 0; i < n; ++i) sum += p[i];
   return sum;
 }
 

@@ -1,45 +1,12 @@
 // The latent loops: KL of diagonal Gaussians, and the reparameterized sample, forward and backward.
 // Compiled once per instruction set (VK_ISA); the maths is in formulas/kl.h, formulas/reparameterize.h and noise.h.
-#include "block.h"
+#include "tile.h"
 #include "formulas/kl.h"
 #include "formulas/reparameterize.h"
 #include "noise.h"
 
 namespace vk::VK_ISA {
 namespace {  // as in likelihood.cpp: nothing here is for the linker to share
-
-// A tile is several whole rows, or a part of one, as a flat run of at most kBlock elements: short rows of latents
-// still fill the vectors.
-struct Tile {
-  int64_t row, rows, col, cols;
-  int n() const { return int(rows * cols); }
-};
-
-template <class Visit>
-static void for_each_tile(const Grid& grid, const Task& task, Visit visit) {
-  // a tile of several rows has all the columns: it is contiguous where the matrix is
-  const int64_t rows = task.cols == grid.cols && task.cols < kBlock ? kBlock / task.cols : 1;
-  for (int64_t row = task.row; row < task.row + task.rows; row += rows) {
-    const int64_t left = task.row + task.rows - row;
-    for (int64_t col = task.col; col < task.col + task.cols; col += kBlock) {
-      const int64_t cols = task.col + task.cols - col < kBlock ? task.col + task.cols - col : kBlock;
-      visit(Tile{row, left < rows ? left : rows, col, cols});
-    }
-  }
-}
-
-template <class T>
-static const T* load_tile(const Source& s, const Tile& t, int64_t first_row, T* buffer) {
-  if (t.rows == 1 || s.stride == t.cols) return load(s, first_row + t.row, t.col, t.n(), buffer);
-  for (int64_t r = 0; r < t.rows; ++r) load_into(s, first_row + t.row + r, t.col, int(t.cols), buffer + r * t.cols);
-  return buffer;
-}
-template <class T>
-static void store_tile(const T* from, const Sink& s, const Tile& t, int64_t first_row = 0) {
-  if (!s.data) return;
-  if (t.rows == 1 || s.stride == t.cols) return store(from, s, first_row + t.row, t.col, t.n());
-  for (int64_t r = 0; r < t.rows; ++r) store(from + r * t.cols, s, first_row + t.row + r, t.col, int(t.cols));
-}
 
 template <class T>
 static void multiply(const T* weights, int n, T* values) {
@@ -106,10 +73,7 @@ static void kl(const KlJob& job, const Task& task) {
     for (int64_t r = 0; r < t.rows; ++r) {
       const T* v = tile.value + r * t.cols;
       const int64_t partial = (t.row + r) * col_tasks + col_task;
-      T sum = 0;
-#pragma omp simd reduction(+ : sum)
-      for (int64_t c = 0; c < t.cols; ++c) sum += v[c];
-      job.kl[partial] += sum;
+      job.kl[partial] += sum_of(v, int(t.cols));
       if (job.weighted) {
         double weighted = 0;
 #pragma omp simd reduction(+ : weighted)

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "count_block.h"
+#include "narrow.h"
 
 namespace vk::VK_ISA {
 namespace {
@@ -52,6 +53,7 @@ static void nothing(T* const* g, T* scalar_sums, int n) {
 
 template <class T>
 static void run(const LikelihoodJob& job, const Task& task) {
+  if (job.grid.cols <= kNarrow) return run_narrow<T>(job, task);
   FlushDenormals guard;
   alignas(64) T x_buffer[kBlock], w_buffer[kBlock], p_buffer[N][kBlock], g_buffer[N][kBlock];
   const T* p[N];

@@ -4,6 +4,7 @@ schemas.py      what each op takes and gives, and who computes it
 autograd.py     how the ops with autograd are called, in eager mode and while compiling
 fakes.py        shapes, dtypes and strides of the results, without the work
 objective.py    elbo, with autograd
+expected.py     the incoming gradient of a loss per sample: what is expected, and what came
 sample.py       sample_kl, with autograd
 position.py     position, with autograd
 mixture.py      mixture, with autograd

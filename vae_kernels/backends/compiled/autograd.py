@@ -68,6 +68,15 @@ def by_reference(function, tensors, needed, incoming):
     return in_place(grads, needed)
 
 
+def gradients_of(ctx):
+    """The gradients that the forward pass computed, ctx.grads; and whether the graph is kept for another backward pass.
+    If the graph is not kept, set ctx.grads to None and give the gradients away."""
+    if ctx.grads is None:
+        ctx.saved_tensors  # noqa: B018 - freed as the gradients: this raises autograd's error on a second backward pass
+        raise AssertionError("autograd kept the tensors of a graph whose gradients are gone")
+    return ctx.grads, torch._C._autograd._get_current_graph_task_keep_graph()  # pyright: ignore
+
+
 def in_place(grads, needed):
     """The gradients at the places where one is needed, None at the others."""
     grads = iter(grads)

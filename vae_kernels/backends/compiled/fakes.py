@@ -28,8 +28,8 @@ def _fake_gradients(params, latent, need):
 @torch.library.register_fake("vae_kernels::elbo", lib=library)
 @torch.library.register_fake("vae_kernels::triton_elbo", lib=library)
 def _(
-    x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, rec_weight_factor, beta_factor, reduction,
-    need, terms,
+    x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, rec_weight_factor, beta_factor,
+    nats_factor, floor, reduction, need, terms, expected,
 ):  # fmt: skip
     like = (*params, *latent)[0]
     dtype = reference.compute_dtype(*params, *latent)
@@ -43,8 +43,8 @@ def _(
 @torch.library.register_fake("vae_kernels::elbo_backward", lib=library)
 @torch.library.register_fake("vae_kernels::triton_elbo_backward", lib=library)
 def _(
-    grad, x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, rec_weight_factor, beta_factor,
-    reduction, need,
+    grad, x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, rec_weight_factor, beta_factor,
+    nats_factor, floor, reduction, need,
 ):  # fmt: skip
     return list(_fake_gradients(params, latent, need))
 

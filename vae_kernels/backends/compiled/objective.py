@@ -1,4 +1,4 @@
-"""The objective with autograd. With a scalar loss one pass computes the loss and the gradients."""
+"""The objective with autograd. One pass computes the loss and the gradients, for the incoming gradient that it expects."""
 
 import math
 
@@ -8,7 +8,8 @@ from ...core.objective import WITHOUT_KERNEL, Objective, Reduction, factor_of, r
 from ...core.terms import ElboTerms
 from ...formulas import ELEMENT, POSITION
 from .. import reference
-from .autograd import Function, apply, by_reference, in_place, mask, mode_of
+from . import expected
+from .autograd import Function, apply, by_reference, gradients_of, in_place, mask, mode_of
 from .position import position
 from .schemas import KERNELS, flat
 
@@ -16,18 +17,23 @@ from .schemas import KERNELS, flat
 def elbo(objective, kernels="compiled"):
     """The loss that the request asks for, or ElboTerms, by the ops. Shapes and layouts are those of the schema."""
     # Unpacked once, and named one by one: this function and _Elbo.forward take most of a small call's time.
-    settings, x, rec_weight, beta, weight, latent_weight, params, latent = objective
+    settings, x, rec_weight, beta, weight, latent_weight, nats, params, latent = objective
     if settings.likelihood in POSITION:
         return _elbo_of_positions(objective, kernels)
     if params:
         settings, params = _with_defaults(settings, params)
     mode = mode_of(kernels)
-    never = _NEVER_ONE_PASS[mode.compiling]
-    one_pass = settings.reduction != Reduction.NONE
+    if settings.reduction == Reduction.NONE:
+        incoming, never = expected.of(settings, params, mode), _HALF
+    else:
+        incoming, never = 1.0, _NEVER_ONE_PASS[mode.compiling]
+    if not torch.is_grad_enabled():
+        incoming = None
     for t in (*params, *latent):
-        one_pass = one_pass and t.dtype not in never
-    tensors = x, rec_weight, beta, weight, latent_weight, *params, *latent
-    out = apply(_Elbo, mode, (settings, one_pass), *tensors)
+        if t.dtype in never:
+            incoming = None
+    tensors = x, rec_weight, beta, weight, latent_weight, nats, *params, *latent
+    out = apply(_Elbo, mode, (settings, incoming), *tensors)
     if not settings.terms:
         return out
     shape = latent[0].shape if latent else params[0].shape[:1]
@@ -50,30 +56,36 @@ def _with_defaults(settings, params):
 
 # {compiling: storage types whose gradients are never computed in the pass of the loss}. In eager mode bfloat16 is not
 # among them: an incoming gradient of 1, or of another power of two, does not round the bfloat16 a second time.
-_NEVER_ONE_PASS = {False: (torch.float16,), True: (torch.float16, torch.bfloat16)}
+_HALF = torch.float16, torch.bfloat16
+_NEVER_ONE_PASS = {False: (torch.float16,), True: _HALF}
 
 
 class _Elbo(Function):
-    """With a scalar loss the forward pass computes the gradients too, for an incoming gradient of 1. The backward pass
-    multiplies them if the incoming gradient is not 1.
+    """The forward pass computes the gradients too, for an incoming gradient that it expects.
 
-    In three cases the backward pass computes the gradients: for a loss per sample; with float16 storage, where an
-    unscaled gradient underflows; and with bfloat16 storage, where the product would be rounded a second time.
+    With a scalar loss it expects 1. If another incoming gradient comes, the backward pass multiplies the gradients by
+    it. With a loss per sample it expects what expected.py says. If another incoming gradient comes, the backward pass
+    computes the gradients again, and does not multiply them: so their bits are the same either way.
+
+    In two more cases the backward pass computes the gradients: with float16 storage, where an unscaled gradient
+    underflows; and with bfloat16 storage, where the product would be rounded a second time.
     """
 
     @staticmethod
     def forward(ctx, *arguments):
-        mode, (settings, one_pass), *tensors = arguments
-        _, _, of_x, of_rec_weight, of_beta, of_weight, of_latent_weight, *needed = ctx.needs_input_grad
-        need = mask(needed)
-        if of_x or of_rec_weight or of_beta or of_weight or of_latent_weight:  # then the reference gives all gradients
-            one_pass = False
+        mode, (settings, incoming), *tensors = arguments
+        _, _, of_x, of_rec_weight, of_beta, of_weight, of_latent_weight, of_nats, *needed = ctx.needs_input_grad
+        need = ahead = mask(needed)
+        # No kernel has the gradients of these: the reference then gives all gradients.
+        if incoming is None or of_x or of_rec_weight or of_beta or of_weight or of_latent_weight or of_nats:
+            ahead, incoming = 0, 1.0
         terms = settings.terms
-        out = KERNELS[mode.kernels]["elbo"](*flat(settings, tensors), need if one_pass else 0, terms)
+        out = KERNELS[mode.kernels]["elbo"](*flat(settings, tensors), ahead, terms, incoming)
         # A saved tensor lives as long as the graph. An attribute can be given away earlier: in eager mode the gradient
         # that leaves the backward pass then has one owner, and autograd need not copy it.
         grads = out[1 + terms :]
-        ctx.mode, ctx.settings, ctx.need, ctx.one_pass = mode, settings, need, bool(grads)
+        ctx.mode, ctx.settings, ctx.need = mode, settings, need
+        ctx.incoming = incoming if grads else None
         if mode.compiling:
             ctx.save_for_backward(*tensors, *grads)
         else:
@@ -89,8 +101,12 @@ class _Elbo(Function):
     @staticmethod
     def backward(ctx, grad, *_):
         create_graph = torch.is_grad_enabled()
-        grads = _rescaled(ctx, grad) if ctx.one_pass and not create_graph else None
-        needed = ctx.needs_input_grad
+        grads, needed = None, ctx.needs_input_grad
+        if not create_graph:
+            if ctx.settings.reduction == Reduction.NONE:
+                grads = expected.ahead(ctx, grad)
+            elif ctx.incoming is not None:
+                grads = _rescaled(ctx, grad)
         if grads is None:
             tensors = ctx.saved_tensors[: len(needed) - _NO_TENSORS]
             if create_graph or any(needed[_NO_TENSORS:_FIRST]):
@@ -110,11 +126,7 @@ def _rescaled(ctx, grad):
     if ctx.mode.compiling:
         saved = ctx.saved_tensors[len(ctx.needs_input_grad) - _NO_TENSORS :]
         return [(grad * g).to(g.dtype) for g in saved]
-    grads = ctx.grads
-    if grads is None:
-        ctx.saved_tensors  # noqa: B018 - freed as the gradients: this raises autograd's error on a second backward pass
-        raise AssertionError("autograd kept the tensors of a graph whose gradients are gone")
-    keep = torch._C._autograd._get_current_graph_task_keep_graph()  # pyright: ignore
+    grads, keep = gradients_of(ctx)
     if type(grad) is not torch.Tensor:  # a fake tensor of torch, which has no value to read
         return [g * grad for g in grads]
     if grad.is_cuda:  # never wait for the device: this would cost more than a second rounding of a bfloat16
@@ -136,12 +148,12 @@ def _rescaled(ctx, grad):
 
 def _elbo_of_positions(objective, kernels):
     """The loss from two ops: one for the likelihood of positions, and one for the latent term."""
-    settings, x, rec_weight, beta, weight, latent_weight, (logits,), latent = objective
+    settings, x, rec_weight, beta, weight, latent_weight, nats, (logits,), latent = objective
     nll, kl, kl_per_dim = position(x, logits, weight, settings.likelihood, kernels), None, None
     loss = factor_of(settings.rec_weight, rec_weight) * nll
     if latent:
         alone = settings._replace(likelihood="", parameters=0, reduction=Reduction.NONE)
-        of_latent = elbo(Objective(alone, None, None, beta, None, latent_weight, (), latent), kernels)
+        of_latent = elbo(Objective(alone, None, None, beta, None, latent_weight, nats, (), latent), kernels)
         if settings.terms:
             _, kl, kl_per_dim = of_latent.parts()
             of_latent = of_latent.loss

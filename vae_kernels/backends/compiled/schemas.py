@@ -25,6 +25,9 @@ rec_weight  0-d, or None; the weight is this times rec_weight_factor. Likewise b
 weight      of each term of the likelihood, or None: bool or floating, of the shape of x, x.shape[1:], [B, 1, ...] or
             0-d, in the order of x. A term of weight 0 is missing: its value and gradients are 0, whatever is there
 latent_weight  likewise of the KL, against latent[0]; in sample and sample_backward against mu
+nats        0-d, or None: nats * nats_factor is what a unit of the KL costs at least. floor: the unit, a number of KlFloor,
+            0 for none. beta is then no tensor of dimensions
+expected    the incoming gradient, of each loss, that the gradients of elbo are for
 need        bit i: the gradient of input i of (*params, *latent); in sample: of (mu, logvar, *prior); in
             mixture: of (z, loc, logvar, log_weight)
 packed      mu and logvar are the halves of one tensor, [B, 2L, ...], and get one gradient, of its shape
@@ -44,13 +47,14 @@ from ...core.objective import WITHOUT_KERNEL
 library = torch.library.Library("vae_kernels", "DEF")
 _OBJECTIVE = (
     "Tensor? x, Tensor[] params, str likelihood, Tensor[] latent, Tensor? rec_weight, Tensor? beta, Tensor? weight, "
-    "Tensor? latent_weight, float rec_weight_factor, float beta_factor, int reduction, int need"
+    "Tensor? latent_weight, Tensor? nats, float rec_weight_factor, float beta_factor, float nats_factor, int floor, "
+    "int reduction, int need"
 )
 _SAMPLE = "Tensor mu, Tensor logvar, Tensor[] prior, Tensor? latent_weight, Tensor rng, int n_samples"
 _POSITION = "str likelihood, Tensor x, Tensor logits, Tensor? weight"
 _MIXTURE = "Tensor z, Tensor loc, Tensor logvar, Tensor log_weight"
 _SCHEMAS = {
-    "elbo": f"({_OBJECTIVE}, bool terms) -> Tensor[]",
+    "elbo": f"({_OBJECTIVE}, bool terms, float expected) -> Tensor[]",
     "elbo_backward": f"(Tensor grad, {_OBJECTIVE}) -> Tensor[]",
     "sample": f"({_SAMPLE}, bool with_kl) -> Tensor[]",
     "position": f"({_POSITION}) -> Tensor[]",
@@ -71,14 +75,16 @@ library.define("rescale_(Tensor(a!)[] tensors, Tensor factor) -> ()")
 library.define("check_device(int device) -> ()")
 library.define("set_pool_limit(int bytes) -> ()")
 library.define("pool_bytes() -> int")
+# CPU alone: the number that all elements of a tensor [n] or 0-d are, or NaN
+library.define("one_number(Tensor values) -> float")
 
 
 def flat(settings, tensors):
     """The arguments of _OBJECTIVE, but for need, from the settings of a request and its tensors()."""
-    likelihood, n, rec_weight_factor, beta_factor, reduction, _ = settings
+    likelihood, n, rec_weight_factor, beta_factor, nats_factor, floor, reduction, _, _ = settings
     x, *weights = tensors[:WITHOUT_KERNEL]
     params, latent = tensors[WITHOUT_KERNEL : WITHOUT_KERNEL + n], tensors[WITHOUT_KERNEL + n :]
-    return x, params, likelihood, latent, *weights, rec_weight_factor, beta_factor, reduction
+    return x, params, likelihood, latent, *weights, rec_weight_factor, beta_factor, nats_factor, floor, reduction
 
 
 def _overloads(prefix):

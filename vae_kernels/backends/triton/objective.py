@@ -97,17 +97,18 @@ def elbo_kernel(
 
 
 def elbo(
-    x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, rec_weight_factor, beta_factor, reduction,
-    mask, terms,
+    x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, rec_weight_factor, beta_factor,
+    nats_factor, floor, reduction, mask, terms, expected,
 ):  # fmt: skip
     """The op: the loss, the terms and the gradients."""
+    assert floor == 0 and expected == 1, "free bits and expectations are not there yet"
     plan = _plan(x, params, likelihood, latent, None, beta, weight, latent_weight, reduction, mask, terms)
     return plan(x, params, latent, None, rec_weight, rec_weight_factor, beta, beta_factor, weight, latent_weight)
 
 
 def elbo_backward(
-    grad, x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, rec_weight_factor, beta_factor,
-    reduction, mask,
+    grad, x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, rec_weight_factor, beta_factor,
+    nats_factor, floor, reduction, mask,
 ):  # fmt: skip
     """The op: the gradients for an incoming gradient."""
     plan = _plan(x, params, likelihood, latent, grad, beta, weight, latent_weight, reduction, mask, False)

@@ -1,0 +1,107 @@
+// Rows of few columns: several rows go together through one loop. Compiled as element_block.h is.
+#pragma once
+#include "element_block.h"
+
+namespace vk::VK_ISA {
+namespace {
+
+// Up to so many columns a row is too short for a loop of its own: to begin and to end a loop costs about 50 ns.
+constexpr int kNarrow = 64;
+
+// Values and gradients of n elements, each with the weight of its row and, if W is T, a weight of its own.
+template <class T, class W>
+struct NarrowBlock {
+  const T *x, *p0, *p1, *p2, *row;
+  const W* w;
+  T *values, *g0, *g1, *g2;
+
+  // in a function of its own, as Block::element
+  VK_INLINE void element(int i) const {
+    T q[N], d[N];
+    q[0] = p0[i];
+    if constexpr (N > 1) q[1] = p1[i];
+    if constexpr (N > 2) q[2] = p2[i];
+    const PlusLog1p<T> nll = parts(VK_LIKELIHOOD::nll(x[i], q, d));
+    const Own<W, T> own(w, i);
+    const T both = own.times(row[i]);
+    T value = nll.value;
+    if constexpr (kLog1p<VK_LIKELIHOOD, T>) value += log1p(nll.e);
+    values[i] = own.kept(own.times(value));
+    g0[i] = own.kept(both * d[0]);
+    if constexpr (N > 1) g1[i] = own.kept(both * d[1]);
+    if constexpr (N > 2) g2[i] = own.kept(both * d[2]);
+  }
+
+  void run(int n) const {
+    const NarrowBlock b = *this;
+#pragma omp simd
+    for (int i = 0; i < n; ++i) b.element(i);
+  }
+};
+
+// A matrix of this layout as the tile reads it: one number for each element of the tile.
+template <class T, bool COUNTS = false>
+static const T* load_tile(const Source& s, Layout layout, const Tile& t, T* buffer) {
+  if (layout == Layout::full) return load_tile<T, COUNTS>(s, t, 0, buffer);
+  const bool of_row = layout == Layout::per_sample;
+  T number;
+  for (int64_t r = 0; r < t.rows; ++r) {
+    T* to = buffer + r * t.cols;
+    if (layout == Layout::per_feature) {
+      r == 0 ? load_into(s, 0, 0, int(t.cols), to) : (void)std::copy(buffer, buffer + t.cols, to);
+    } else {
+      if (r == 0 || of_row) load_into(s, of_row ? t.row + r : 0, 0, 1, &number);
+      fill(number, int(t.cols), to);
+    }
+  }
+  return buffer;
+}
+static Layout layout_of(const ElementWeights& w) {
+  if (w.col_stride) return w.row_stride ? Layout::full : Layout::per_feature;
+  return w.row_stride ? Layout::per_sample : Layout::number;
+}
+
+// What is the same for every tile of a task is read once.
+static bool by_row(Layout layout) { return layout == Layout::full || layout == Layout::per_sample; }
+
+template <class T>
+static void run_narrow(const LikelihoodJob& job, const Task& task) {
+  FlushDenormals guard;
+  alignas(64) T x_buffer[kBlock], w_buffer[kBlock], row_weights[kBlock], values[kBlock];
+  alignas(64) T p_buffer[3][kBlock], g_buffer[3][kBlock];
+  const T *p[3] = {}, *w = nullptr;
+  T* g[3] = {};
+  const ElementWeights& weights = job.element_weights;
+  const int64_t row_task = task.row / job.grid.task_rows;
+
+  for_each_tile(job.grid, task, [&](const Tile& t) {
+    const bool first = t.row == task.row;
+    const T* x = load_tile<T, is_counts<VK_LIKELIHOOD>>(job.x, t, 0, x_buffer);
+    for (int k = 0; k < N; ++k) {
+      if (first || by_row(job.p[k].layout)) p[k] = load_tile(job.p[k].in, job.p[k].layout, t, p_buffer[k]);
+      g[k] = target(job.p[k].grad, t.row, 0, g_buffer[k]);
+    }
+    if (weights.data && (first || by_row(layout_of(weights))))
+      w = load_tile(rows_of(weights), layout_of(weights), t, w_buffer);
+    if (first || job.weight.stride)
+      for (int64_t r = 0; r < t.rows; ++r)
+        fill(job.grad ? T(job.weight[t.row + r]) : T(0), int(t.cols), row_weights + r * t.cols);
+    if (w)
+      NarrowBlock<T, T>{x, p[0], p[1], p[2], row_weights, w, values, g[0], g[1], g[2]}.run(t.n());
+    else
+      NarrowBlock<T, None>{x, p[0], p[1], p[2], row_weights, nullptr, values, g[0], g[1], g[2]}.run(t.n());
+
+    for (int64_t r = 0; r < t.rows; ++r) job.nll[t.row + r] = sum_of(values + r * t.cols, int(t.cols));
+    for (int k = 0; k < N; ++k) {
+      store_tile(g[k], job.p[k].grad, t);
+      for (int64_t r = 0; job.p[k].sums && r < t.rows; ++r)
+        job.p[k].sums[t.row + r] = sum_of(g[k] + r * t.cols, int(t.cols));
+      T* row_sums = static_cast<T*>(job.p[k].row_sums);
+      for (int64_t r = 0; row_sums && r < t.rows; ++r)
+        for (int64_t c = 0; c < t.cols; ++c) row_sums[row_task * t.cols + c] += g[k][r * t.cols + c];
+    }
+  });
+}
+
+}  // namespace
+}  // namespace vk::VK_ISA

@@ -1,0 +1,55 @@
+"""The incoming gradient of a loss per sample: what the forward pass expects, and what came.
+
+`(nll(recon, x) + kl).mean()` is how most people write the loss. mean() sends 1/B back to each sample, and sum() sends
+1. So the forward pass computes the gradients for such a number, in the same pass as the values. The backward pass
+compares. If another number came, or other numbers for some samples, the backward pass computes the gradients. The
+expectation changes no bit of a result, only when the work is done.
+
+The expectation is 1/B at first. On the CPU it is then what came last for a batch of this size: a number, or None where
+the samples had different numbers. With None no gradient is computed ahead.
+"""
+
+import math
+import struct
+
+import torch
+
+from .autograd import gradients_of
+
+_MOST = 1024  # sizes of batches that are remembered
+_last: dict[tuple[str, int, bool], float | None] = {}
+
+
+def of(settings, params, mode):
+    """The expected incoming gradient of each sample, or None: compute no gradient ahead."""
+    if mode.compiling or not settings.ahead or not params:  # without a likelihood there is little to compute
+        return None
+    first = params[0]
+    if not first.is_cpu or len(first) == 0:
+        return None
+    key = settings.likelihood, len(first), first.dtype == torch.float64
+    if key not in _last:
+        if len(_last) >= _MOST:
+            _last.clear()
+        _last[key] = _mean(*key[1:])
+    return _last[key]
+
+
+def _mean(rows, float64):
+    """What mean() sends back to each sample, in the dtype of the loss."""
+    return 1 / rows if float64 else struct.unpack("f", struct.pack("f", 1 / rows))[0]
+
+
+def ahead(ctx, grad):
+    """The gradients that forward() computed, or None if they are not those of this incoming gradient."""
+    if not grad.is_cpu or type(grad) is not torch.Tensor:
+        return None
+    came = torch.ops.vae_kernels.one_number.default(grad)
+    if came == ctx.incoming:
+        grads, keep = gradients_of(ctx)
+        if keep:
+            return [g.clone() for g in grads]
+        ctx.grads = None
+        return grads
+    _last[ctx.settings.likelihood, len(grad), grad.dtype == torch.float64] = None if math.isnan(came) else came
+    return None
