@@ -7,7 +7,7 @@ from known import B, assert_grads, compiled, draw, elbo, exact
 
 import vae_kernels as vk
 from vae_kernels.backends import compiled as ops
-from vae_kernels.backends.compiled import expected
+from vae_kernels.backends.compiled import expected as expectation
 
 close = torch.testing.assert_close
 
@@ -208,7 +208,7 @@ def test_second_derivatives_of_moments(backend):
 
 @pytest.fixture
 def nothing_remembered(monkeypatch):
-    monkeypatch.setattr(expected, "_last", {})
+    monkeypatch.setattr(expectation, "_last", {})
 
 
 @compiled

@@ -66,7 +66,7 @@ OBJECTIVES = {
     "no likelihood": lambda: objective(params=0),
     "empty batch": lambda: objective(shape=(0, 3)),
 }
-WEIGHTS = {  # functions of the shapes of x and mu that give rec_weight, beta, weight, latent_weight, nats, the factors, floor
+WEIGHTS = {  # functions of the shapes of x and mu: four weights, nats, their factors, the floor
     "floats": lambda x, mu: (None, None, None, None, None, 0.5, 2.0, 0.0, 0),
     "tensors": lambda x, mu: (torch.tensor(0.5), torch.tensor(2.0), None, None, None, 1.0, 1.0, 0.0, 0),
     "by dim": lambda x, mu: (None, torch.rand(mu[1:]), None, None, None, 1.0, 1.0, 0.0, 0),
@@ -209,15 +209,16 @@ POSITIONS = {
 CALLS = {prefix: {name: (op, make) for name, op, make in calls(prefix)} for prefix in PREFIXES}
 
 
+ALONE = "rescale_", "correct_", "one_number"
+
+
 def test_every_op_is_called():
-    """The calls above cover every op, with three exceptions. The two ops of the pool take no tensor, so they have no
-    fake to compare. rescale_ runs on CUDA only. one_number gives no tensor, and no compiler sees it."""
+    """The calls above cover every op, with some exceptions. The two ops of the pool take no tensor, so they have no
+    fake to compare. rescale_ and correct_ run on CUDA only. one_number gives no tensor, and no compiler sees it."""
     ours = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("vae_kernels::")}
     ours = {name for name in ours if "Tensor" in str(getattr(OPS, name.split("::")[1]).default._schema)}
-    called = {op.default.name() for found in CALLS.values() for op, _ in found.values()} | {
-        "vae_kernels::rescale_",
-        "vae_kernels::one_number",
-    }
+    called = {op.default.name() for found in CALLS.values() for op, _ in found.values()}
+    called |= {f"vae_kernels::{name}" for name in ALONE}
     assert ours == called | {f"vae_kernels::triton_{name}" for name in NAMES}
 
 

@@ -6,7 +6,9 @@ compares. If another number came, or other numbers for some samples, the backwar
 expectation changes no bit of a result, only when the work is done.
 
 The expectation is 1/B at first. On the CPU it is then what came last for a batch of this size: a number, or None where
-the samples had different numbers. With None no gradient is computed ahead.
+the samples had different numbers. With None no gradient is computed ahead. On a GPU it is always 1/B: to read what came
+would wait for the device. There the kernel of the backward pass compares, and corrects the gradients where another
+number came.
 """
 
 import math
@@ -15,6 +17,7 @@ import struct
 import torch
 
 from .autograd import gradients_of
+from .schemas import KERNELS, flat
 
 _MOST = 1024  # sizes of batches that are remembered
 _last: dict[tuple[str, int, bool], float | None] = {}
@@ -25,8 +28,11 @@ def of(settings, params, mode):
     if mode.compiling or not settings.ahead or not params:  # without a likelihood there is little to compute
         return None
     first = params[0]
-    if not first.is_cpu or len(first) == 0:
+    if len(first) == 0:
         return None
+    if mode.kernels == "triton" or first.is_cuda:
+        sums = settings.floor or any(p.requires_grad and p.shape != first.shape for p in params)
+        return None if sums else _mean(len(first), first.dtype == torch.float64)
     key = settings.likelihood, len(first), first.dtype == torch.float64
     if key not in _last:
         if len(_last) >= _MOST:
@@ -42,8 +48,10 @@ def _mean(rows, float64):
 
 def ahead(ctx, grad):
     """The gradients that forward() computed, or None if they are not those of this incoming gradient."""
-    if not grad.is_cpu or type(grad) is not torch.Tensor:
+    if type(grad) is not torch.Tensor:  # a fake tensor of torch, which has no value to compare
         return None
+    if ctx.mode.kernels == "triton" or grad.is_cuda:
+        return None if ctx.incoming is None else _corrected(ctx, grad)
     came = torch.ops.vae_kernels.one_number.default(grad)
     if came == ctx.incoming:
         grads, keep = gradients_of(ctx)
@@ -53,3 +61,15 @@ def ahead(ctx, grad):
         return grads
     _last[ctx.settings.likelihood, len(grad), grad.dtype == torch.float64] = None if math.isnan(came) else came
     return None
+
+
+def _corrected(ctx, grad):
+    """The gradients of forward(), with the rows computed anew where another number came than was expected."""
+    tensors = ctx.saved_tensors
+    grads, keep = gradients_of(ctx)
+    if keep:
+        grads = [g.clone() for g in grads]
+    else:
+        ctx.grads = None
+    KERNELS[ctx.mode.kernels]["correct_"](grads, grad, ctx.incoming, *flat(ctx.settings, tensors), ctx.need)
+    return grads

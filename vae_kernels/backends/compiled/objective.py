@@ -1,4 +1,4 @@
-"""The objective with autograd. One pass computes the loss and the gradients, for the incoming gradient that it expects."""
+"""The objective with autograd. One pass computes the loss, and the gradients for an expected incoming gradient."""
 
 import math
 

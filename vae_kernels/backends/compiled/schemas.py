@@ -25,8 +25,8 @@ rec_weight  0-d, or None; the weight is this times rec_weight_factor. Likewise b
 weight      of each term of the likelihood, or None: bool or floating, of the shape of x, x.shape[1:], [B, 1, ...] or
             0-d, in the order of x. A term of weight 0 is missing: its value and gradients are 0, whatever is there
 latent_weight  likewise of the KL, against latent[0]; in sample and sample_backward against mu
-nats        0-d, or None: nats * nats_factor is what a unit of the KL costs at least. floor: the unit, a number of KlFloor,
-            0 for none. beta is then no tensor of dimensions
+nats        0-d, or None: nats * nats_factor is what a unit of the KL costs at least. floor is the unit, a number of
+            KlFloor, 0 for none. beta is then no tensor of dimensions
 expected    the incoming gradient, of each loss, that the gradients of elbo are for
 need        bit i: the gradient of input i of (*params, *latent); in sample: of (mu, logvar, *prior); in
             mixture: of (z, loc, logvar, log_weight)
@@ -71,6 +71,9 @@ for _prefix in ("", "triton_"):  # C++, by the device; Triton
 
 # CUDA alone. rescale_: times the 0-d factor, in place; the kernel reads it, and does nothing if it is 1
 library.define("rescale_(Tensor(a!)[] tensors, Tensor factor) -> ()")
+# correct_: the gradients of elbo for the incoming gradient `expected`, in place. The kernel compares grad with the
+# expectation, and computes the rows anew where another number came. All gradients have the shape of x or of mu.
+library.define(f"correct_(Tensor(a!)[] grads, Tensor grad, float expected, {_OBJECTIVE}) -> ()")
 # raises RuntimeError with what CUDA says, where the compiled kernels do not run on this device
 library.define("check_device(int device) -> ()")
 library.define("set_pool_limit(int bytes) -> ()")
@@ -91,16 +94,18 @@ def _overloads(prefix):
     return {name: getattr(torch.ops.vae_kernels, prefix + name).default for name in _SCHEMAS}
 
 
+_IN_PLACE = "rescale_", "correct_"
+
 # Who computes. "triton" is its functions, without the dispatcher, which takes longer than a launch, and "triton ops"
 # what a compiler may see of them.
 KERNELS = {
-    "compiled": _overloads("") | {"rescale_": torch.ops.vae_kernels.rescale_.default},
+    "compiled": _overloads("") | {name: getattr(torch.ops.vae_kernels, name).default for name in _IN_PLACE},
     "triton ops": _overloads("triton_"),
 }
 
 
 def attach_triton(kernels, key):
     """The functions of vae_kernels/backends/triton/kernels.py, for tensors of this dispatch key."""
-    KERNELS["triton"] = {name: getattr(kernels, name) for name in (*_SCHEMAS, "rescale_")}
+    KERNELS["triton"] = {name: getattr(kernels, name) for name in (*_SCHEMAS, *_IN_PLACE)}
     for name in _SCHEMAS:
         library.impl(f"triton_{name}", getattr(kernels, name), key)
