@@ -40,7 +40,8 @@ struct Evaluation {
   void add_up_likelihood();
   void add_up_latent();
   void take_floor(const LatentTerm& term);
-  double loss(int64_t row) const;
+  template <class T>
+  void write_losses(T* out) const;
   double total() const;
 };
 
@@ -179,11 +180,12 @@ void Evaluation::read_given(const LatentTerm& term) {
       if (per_dim) kl_per_dim[c] += v;
       if (!beta_dims.empty()) weighted_kl[r] += beta_dims[c] * v;
     }
-  for (int64_t r = 0; grad && r < o.rows; ++r) {
-    const double w = (o.floor_of_batch() ? mean_weight * weight.factor : weight[r]) * beta;
+  if (!grad) return;
+  const Weights of_row = o.floor_of_batch() ? Weights{&mean_weight, 0, weight.factor} : weight;
+  if (!of_row.stride && beta_dims.empty()) std::fill_n(grad, o.rows * term.cols, T(of_row[0] * beta));
+  for (int64_t r = 0; (of_row.stride || !beta_dims.empty()) && r < o.rows; ++r)
     for (int64_t c = 0; c < term.cols; ++c)
-      grad[r * term.cols + c] = T(beta_dims.empty() ? w : w * beta_dims[c]);
-  }
+      grad[r * term.cols + c] = T(of_row[r] * beta * (beta_dims.empty() ? 1 : beta_dims[c]));
 }
 
 // Free bits: a unit of the KL costs at least so many nats. Below that the unit has no gradient.
@@ -249,12 +251,20 @@ Evaluation::Evaluation(const Objective& o, Weights weight, bool by_row, bool per
   if (o.floor != KlFloor::none) take_floor(*latent);
 }
 
-// The loss of a row, where results are wanted row by row
-double Evaluation::loss(int64_t row) const {
-  double loss = nll.empty() ? 0 : rec_weight * nll[row];
-  if (!costs.empty()) return loss + beta * (costs.size() == 1 ? costs[0] : costs[row]);
-  if (!kl.empty()) loss += beta * (weighted_kl.empty() ? kl[row] : weighted_kl[row]);
-  return loss;
+// The losses, where results are wanted row by row
+template <class T>
+void Evaluation::write_losses(T* out) const {
+  const std::vector<double>& of_kl = weighted_kl.empty() ? kl : weighted_kl;
+  if (!costs.empty()) {
+    for (int64_t r = 0; r < o.rows; ++r)
+      out[r] = T((nll.empty() ? 0 : rec_weight * nll[r]) + beta * (costs.size() == 1 ? costs[0] : costs[r]));
+  } else if (of_kl.empty()) {
+    for (int64_t r = 0; r < o.rows; ++r) out[r] = T(rec_weight * nll[r]);
+  } else if (nll.empty()) {
+    for (int64_t r = 0; r < o.rows; ++r) out[r] = T(beta * of_kl[r]);
+  } else {
+    for (int64_t r = 0; r < o.rows; ++r) out[r] = T(rec_weight * nll[r] + beta * of_kl[r]);
+  }
 }
 
 // The sum of the losses of all rows
@@ -275,9 +285,7 @@ Tensors elbo(const Objective& o, bool terms, double expected) {
   const double total = each && !terms ? 0 : e.total() / o.divisor();
   if (each) {
     out.push_back(empty_contiguous(&o.rows, 1, o.dtype, o.like));
-    void* const loss = out.back().mut<void>();
-    for (int64_t r = 0; r < o.rows; ++r)
-      o.float64 ? static_cast<double*>(loss)[r] = e.loss(r) : static_cast<float*>(loss)[r] = float(e.loss(r));
+    o.float64 ? e.write_losses(out.back().mut<double>()) : e.write_losses(out.back().mut<float>());
   } else {
     out.push_back(tensor(std::vector<double>{total}, 0, o.float64, o.like));
   }
@@ -303,10 +311,14 @@ Tensors elbo_backward(const Tensor& grad, const Objective& o) {
 double one_number(const Tensor& t) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const auto same = [&](const auto* values) {
-    const int64_t stride = t.dim() ? t.stride(0) : 0;
-    for (int64_t i = 1; stride && i < t.numel(); ++i)
-      if (values[i * stride] != values[0]) return nan;
-    return double(values[0]);
+    const auto first = values[0];
+    const int64_t n = t.numel(), stride = t.dim() ? t.stride(0) : 0;
+    int others = 0;  // found without a branch: nearly always there are none
+    if (stride == 1)
+      for (int64_t i = 1; i < n; ++i) others |= values[i] != first;
+    else if (stride)
+      for (int64_t i = 1; i < n; ++i) others |= values[i * stride] != first;
+    return others ? nan : double(first);
   };
   if (t.numel() == 0) return nan;
   return is_float64(t) ? same(t.data<double>()) : same(t.data<float>());

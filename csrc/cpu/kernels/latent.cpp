@@ -46,15 +46,13 @@ struct KlTile {
     multiply(weight, t.n(), value);
     for (int k = 0; k < inputs; ++k) multiply(weight, t.n(), grad[k]);
   }
-  void scale(int k, const Weights& weight, const double* beta, const Tile& t) {
-    for (int64_t r = 0; r < t.rows; ++r) {
-      const T w = T(weight[t.row + r]);
-      T* g = grad[k] + r * t.cols;
-      if (beta)
-        for (int64_t c = 0; c < t.cols; ++c) g[c] *= w * T(beta[t.col + c]);
-      else
-        for (int64_t c = 0; c < t.cols; ++c) g[c] *= w;
-    }
+  // The gradients times the weight of their row, and times the beta of their column.
+  void scale(int inputs, const Weights& of_row, const double* beta, const Tile& t) {
+    spread(of_row, t, weight);
+    for (int64_t r = 0; beta && r < t.rows; ++r)
+      for (int64_t c = 0; c < t.cols; ++c) weight[r * t.cols + c] *= T(beta[t.col + c]);
+    for (int k = 0; k < inputs; ++k)
+      for (int i = 0; i < t.n(); ++i) grad[k][i] *= weight[i];
   }
 };
 
@@ -62,6 +60,9 @@ template <class T>
 static void kl(const KlJob& job, const Task& task) {
   FlushDenormals guard;
   KlTile<T> tile;
+  const int inputs = job.p[2].data ? 4 : 2;
+  bool wanted = false;  // whether any gradient is
+  for (const Sink& g : job.grad) wanted |= g.data != nullptr;
   const int64_t col_tasks = job.grid.col_tasks(), col_task = task.col / job.grid.task_cols;
   double* per_dim = job.per_dim ? job.per_dim + task.row / job.grid.task_rows * job.grid.cols : nullptr;
   for (int64_t row = task.row; row < task.row + task.rows; ++row) {
@@ -70,10 +71,11 @@ static void kl(const KlJob& job, const Task& task) {
   }
   for_each_tile(job.grid, task, [&](const Tile& t) {
     tile.compute(job.p, job.element_weights, t);
-    for (int64_t r = 0; r < t.rows; ++r) {
+    if (t.rows > 1) sum_rows(tile.value, t, job.kl + t.row);
+    for (int64_t r = 0; r < t.rows && (t.rows == 1 || job.weighted || per_dim); ++r) {
       const T* v = tile.value + r * t.cols;
       const int64_t partial = (t.row + r) * col_tasks + col_task;
-      job.kl[partial] += sum_of(v, int(t.cols));
+      if (t.rows == 1) job.kl[partial] += sum_of(v, int(t.cols));
       if (job.weighted) {
         double weighted = 0;
 #pragma omp simd reduction(+ : weighted)
@@ -83,11 +85,9 @@ static void kl(const KlJob& job, const Task& task) {
       if (per_dim)
         for (int64_t c = 0; c < t.cols; ++c) per_dim[t.col + c] += v[c];
     }
-    for (int k = 0; k < 4; ++k) {
-      if (!job.grad[k].data) continue;
-      tile.scale(k, job.weight, job.beta, t);
-      store_tile(tile.grad[k], job.grad[k], t);
-    }
+    if (!wanted) return;
+    tile.scale(inputs, job.weight, job.beta, t);
+    for (int k = 0; k < inputs; ++k) store_tile(tile.grad[k], job.grad[k], t);
   });
 }
 
@@ -157,7 +157,7 @@ static void sample_backward(const SampleBackwardJob& job, const Task& task) {
   for_each_tile(job.grid, task, [&](const Tile& t) {
     if (job.weight.data) {
       tile.compute(job.p, job.element_weights, t);
-      for (int k = 0; k < (job.p[2].data ? 4 : 2); ++k) tile.scale(k, job.weight, nullptr, t);
+      tile.scale(job.p[2].data ? 4 : 2, job.weight, nullptr, t);
     } else {
       for (int k = 0; k < (job.p[2].data ? 4 : 2); ++k)
         for (int i = 0; i < t.n(); ++i) tile.grad[k][i] = 0;
