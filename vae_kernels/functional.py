@@ -177,6 +177,11 @@ def nll(
     """-log p(x | recon) in nats, with its constants, summed over all dimensions but dimension 0: [B], or mean or sum.
 
     With a weight: - sum_i weight_bi log p(x_bi | recon_bi). Arguments, dtypes and errors are those of fused_elbo.
+
+    `(nll(recon, x) + kl).mean()` costs what fused_elbo(recon, x, kl=kl) costs. The compiled kernels compute the gradient
+    in the forward pass, for the incoming gradient that mean() sends. On the CPU they then expect what came last: 1
+    after sum(). If something else comes, the backward pass computes the gradient. A loss that is only logged therefore
+    belongs under torch.no_grad(): without no_grad, nll takes the time and the memory of a gradient that nobody reads.
     """
     return _nll(recon, x, likelihood, obs_logvar, weight, reduction, backend)
 
@@ -230,6 +235,12 @@ def gaussian_kl(
     return kl if reduction == "none" else getattr(kl, reduction)(0)
 
 
+def balanced_kl(mu, logvar, prior, balance, backend) -> torch.Tensor:
+    """The KL [B] of controls.balanced_kl, from one pass."""
+    latent = layout.latent(checks.posterior(mu, logvar, prior))
+    return _computed(objective(None, (), "", latent, reduction="none", balance=balance), backend)
+
+
 def _weight(weight, x, params):
     """The weight of the terms, checked and laid out against x."""
     if params[0].dim() > x.dim():
@@ -246,9 +257,16 @@ def _latent_weight(weight, latent):
 
 def _kl_per_dim(latent, weight, backend) -> torch.Tensor:
     """The KL of each element of mu: each element is a sample of one latent dimension to the backend."""
+    few = latent[0].is_cpu and not torch.compiler.is_compiling() and latent[0].numel() < _FEW
+    if few and backend == "auto" and not dtensor.any_of(latent):
+        backend = "torch"
     weight = layout.element_weight(weight, latent[0])
     request = _of_latent(layout.elements(latent), weight, "none")
     return _computed(request, backend).view(latent[0].shape)
+
+
+# So few elements take five operations of PyTorch less time than one autograd function in Python.
+_FEW = 1 << 16
 
 
 def _of_latent(latent, weight, reduction):

@@ -1,9 +1,9 @@
 // The latent loops: KL of diagonal Gaussians, and the reparameterized sample, forward and backward.
 // Compiled once per instruction set (VK_ISA); the maths is in formulas/kl.h, formulas/reparameterize.h and noise.h.
-#include "tile.h"
 #include "formulas/kl.h"
 #include "formulas/reparameterize.h"
 #include "noise.h"
+#include "tile.h"
 
 namespace vk::VK_ISA {
 namespace {  // as in likelihood.cpp: nothing here is for the linker to share
@@ -65,17 +65,21 @@ static void kl(const KlJob& job, const Task& task) {
   for (const Sink& g : job.grad) wanted |= g.data != nullptr;
   const int64_t col_tasks = job.grid.col_tasks(), col_task = task.col / job.grid.task_cols;
   double* per_dim = job.per_dim ? job.per_dim + task.row / job.grid.task_rows * job.grid.cols : nullptr;
-  for (int64_t row = task.row; row < task.row + task.rows; ++row) {
+  for (int64_t row = task.row; job.kl && row < task.row + task.rows; ++row) {
     job.kl[row * col_tasks + col_task] = 0;
     if (job.weighted) job.weighted[row * col_tasks + col_task] = 0;
   }
   for_each_tile(job.grid, task, [&](const Tile& t) {
     tile.compute(job.p, job.element_weights, t);
-    if (t.rows > 1) sum_rows(tile.value, t, job.kl + t.row);
-    for (int64_t r = 0; r < t.rows && (t.rows == 1 || job.weighted || per_dim); ++r) {
+    if (job.values) {
+      T* to = static_cast<T*>(job.values) + t.row * job.grid.cols + t.col;
+      for (int i = 0; i < t.n(); ++i) to[i] = T(job.factor) * tile.value[i];
+    }
+    if (job.kl && t.rows > 1) sum_rows(tile.value, t, job.kl + t.row);
+    for (int64_t r = 0; r < t.rows && ((job.kl && t.rows == 1) || job.weighted || per_dim); ++r) {
       const T* v = tile.value + r * t.cols;
       const int64_t partial = (t.row + r) * col_tasks + col_task;
-      if (t.rows == 1) job.kl[partial] += sum_of(v, int(t.cols));
+      if (job.kl && t.rows == 1) job.kl[partial] += sum_of(v, int(t.cols));
       if (job.weighted) {
         double weighted = 0;
 #pragma omp simd reduction(+ : weighted)
