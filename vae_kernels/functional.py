@@ -11,6 +11,7 @@ import torch
 from typing_extensions import Unpack
 
 from . import backends
+from .backends import reference
 from .core import checks, dtensor, layout, penalty, weights
 from .core.control import current
 from .core.objective import REDUCTIONS, KlFloor, factor_of, objective
@@ -178,19 +179,15 @@ def nll(
 
     With a weight: - sum_i weight_bi log p(x_bi | recon_bi). Arguments, dtypes and errors are those of fused_elbo.
 
-    `(nll(recon, x) + kl).mean()` costs what fused_elbo(recon, x, kl=kl) costs. The compiled kernels compute the gradient
-    in the forward pass, for the incoming gradient that mean() sends. On the CPU they then expect what came last: 1
-    after sum(). If something else comes, the backward pass computes the gradient. A loss that is only logged therefore
-    belongs under torch.no_grad(): without no_grad, nll takes the time and the memory of a gradient that nobody reads.
+    `(nll(recon, x) + kl).mean()` costs what fused_elbo(recon, x, kl=kl) costs: the forward pass computes the gradient
+    too, for the incoming gradient that mean() sends. A loss that is only logged belongs under torch.no_grad(), else
+    nll takes the time and the memory of a gradient that nobody reads (docs/citizen.md).
     """
     return _nll(recon, x, likelihood, obs_logvar, weight, reduction, backend)
 
 
 def nll_of_draws(recon: Recon, x: torch.Tensor, likelihood, obs_logvar, weight, backend) -> torch.Tensor:
-    """nll of several draws of z for each x, for a bound on log p(x): recon and x are [K B, ...], the result is [K B].
-
-    Each draw gets an incoming gradient of its own, so the forward pass computes no gradient ahead.
-    """
+    """nll [K B] of K draws of z for each x. Each has an incoming gradient of its own: no gradient is computed ahead."""
     return _nll(recon, x, likelihood, obs_logvar, weight, "none", backend, ahead=False)
 
 
@@ -257,16 +254,14 @@ def _latent_weight(weight, latent):
 
 def _kl_per_dim(latent, weight, backend) -> torch.Tensor:
     """The KL of each element of mu: each element is a sample of one latent dimension to the backend."""
-    few = latent[0].is_cpu and not torch.compiler.is_compiling() and latent[0].numel() < _FEW
-    if few and backend == "auto" and not dtensor.any_of(latent):
-        backend = "torch"
+    if backend == "auto" and latent[0].is_cpu and not torch.compiler.is_compiling() and latent[0].numel() < _FEW:
+        return reference.weighted_kl(latent, weight, reference.compute_dtype(*latent))
     weight = layout.element_weight(weight, latent[0])
     request = _of_latent(layout.elements(latent), weight, "none")
     return _computed(request, backend).view(latent[0].shape)
 
 
-# So few elements take five operations of PyTorch less time than one autograd function in Python.
-_FEW = 1 << 16
+_FEW = 1 << 16  # elements: the operations of PyTorch then take less time than one autograd function in Python
 
 
 def _of_latent(latent, weight, reduction):

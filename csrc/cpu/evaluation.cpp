@@ -122,7 +122,7 @@ void Evaluation::make(const LatentTerm& term) {
 
 void Evaluation::add_up_latent() {
   const Grid& grid = kl_job.grid;
-  if (by_row && !kl.empty()) {
+  if (by_row && !elements && (values || o.floor != KlFloor::none)) {
     kl = add_up(std::move(kl), grid.rows, grid.col_tasks());
     if (!weighted_kl.empty()) weighted_kl = add_up(std::move(weighted_kl), grid.rows, grid.col_tasks());
   }
@@ -137,7 +137,7 @@ void Evaluation::add_up_latent() {
 template <class T>
 void Evaluation::read_given(const LatentTerm& term) {
   const int64_t rows = by_row ? o.rows : 1, cols = by_row ? term.cols : o.rows * term.cols;
-  VK_CHECK(is_one_run(term), "a KL that is given is not contiguous");
+  VK_CHECK(is_one_run(term) || o.rows <= 1 || term.cols == 0, "a KL that is given is not contiguous");
   const T* const values = static_cast<const T*>(term.inputs[0].data);
   T* const grad = static_cast<T*>(term.grads[0].data);
   kl.resize(rows);
@@ -193,10 +193,11 @@ Evaluation::Evaluation(const Objective& o, Weights weight, bool values, bool by_
       values(values),
       by_row(by_row || o.floor == KlFloor::per_sample),
       per_dim(per_dim || o.floor_of_batch()),
-      elements(o.has_likelihood() || o.floor != KlFloor::none || elements_after_batch(o.latent[0]) != 1 ? nullptr
-                                                                                                        : losses),
+      elements(losses),
       rec_weight(o.rec_weight_factor),
       beta(o.beta_factor) {
+  const bool alone = !o.has_likelihood() && !o.kl_is_given() && o.floor == KlFloor::none;
+  if (!alone || elements_after_batch(o.latent[0]) != 1) elements = nullptr;
   if (o.rec_weight) rec_weight *= doubles(*o.rec_weight)[0];
   if (o.beta_by_dim())
     beta_dims = doubles(*o.beta);
