@@ -159,8 +159,9 @@ def fused_elbo(
         checks.weight("rec_weight", rec_weight, x)
         checks.weight("beta", beta, x, dims)
         rec_weight, beta = layout.weight(rec_weight), layout.weight(beta, dims)
+    masks = weight, latent_weight
     request = objective(
-        x, params, name, latent, rec_weight, beta, reduction, return_terms, weight, latent_weight, nats, floor
+        x, params, name, latent, rec_weight, beta, reduction, return_terms, *masks, nats=nats, floor=floor
     )
     return _computed(request, backend)
 

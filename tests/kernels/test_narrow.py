@@ -1,5 +1,5 @@
-"""Few columns and many samples: short rows go through one loop together, and where nobody asks for a result row by row the
-batch is one long row. Value and gradients against float64, around the width at which the loops change."""
+"""Few columns and many samples: short rows go through one loop together, and where nobody asks for a result row by row
+the batch is one long row. Value and gradients against float64, around the width at which the loops change."""
 
 import cases
 import pytest

@@ -136,6 +136,7 @@ def objective(
     terms: bool = False,
     weight: torch.Tensor | None = None,
     latent_weight: torch.Tensor | None = None,
+    *,
     nats: Any = 0.0,
     floor: int = KlFloor.NONE,
     ahead: bool = True,
