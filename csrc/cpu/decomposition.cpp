@@ -7,10 +7,8 @@
 namespace vk {
 namespace {
 
-// What the forward pass keeps for the backward pass: [2, batch, 1 + dims] in float64, peak and log_sum
-int64_t sums_of(const DecompositionRequest& r) { return r.batch * (1 + r.dims); }
-
-// A request in the type of the loops
+// A request in the type of the loops. kept: [2, batch, kinds] in float64, which the forward pass writes and the
+// backward pass reads: peak and log_sum
 struct Decomposition {
   bool float64;
   Tensor wide[3], packed;
@@ -30,7 +28,7 @@ struct Decomposition {
     job.width = (r.batch + loops->lanes - 1) / loops->lanes * loops->lanes;
     job.log_own = r.log_own - r.log_other;
     job.peak = kept.mut<double>();
-    job.log_sum = job.peak + sums_of(r);
+    job.log_sum = job.peak + job.batch * job.kinds();
     packed = empty({r.dims * 3 * job.width}, torch_dtype(float64), *r.inputs[0]);
     job.packed = packed.mut<void>();
     run(loops->pack, {1, r.dims, 1, 1});
@@ -49,10 +47,10 @@ int64_t task_of(int64_t n, int64_t least) {
   return (even + least - 1) / least * least;
 }
 
-std::vector<double> values(const Tensor& t) {
-  std::vector<double> out(t.numel());
-  is_float64(t) ? void(std::copy_n(t.data<double>(), out.size(), out.data()))
-                : void(std::copy_n(t.data<float>(), out.size(), out.data()));
+// A new tensor like `t`, with these values
+Tensor filled_like(const Tensor& t, const std::vector<double>& values) {
+  Tensor out = empty_like(t, t.dtype());
+  copy_to(out.mut<void>(), is_float64(t), values);
   return out;
 }
 
@@ -62,12 +60,13 @@ Tensors decomposition(const DecompositionRequest& r) {
   const Tensor& z = *r.inputs[0];
   Tensor kept = empty({2, r.batch, 1 + r.dims}, torch_dtype(true), z);
   Decomposition d(r, kept);
-  std::vector<double> own(r.batch * (1 + r.dims)), information(r.batch), correlation(r.batch), each(r.batch * r.dims);
+  const int64_t kinds = d.job.kinds();
+  std::vector<double> own(r.batch * kinds), information(r.batch), correlation(r.batch), each(r.batch * r.dims);
   d.job.own = own.data();
   d.run(d.loops->forward, {r.batch, 1, task_of(r.batch, 8), 1});
   for (int64_t i = 0; i < r.batch; ++i) {
-    const double *peak = d.job.peak + i * (1 + r.dims), *log_sum = d.job.log_sum + i * (1 + r.dims);
-    information[i] = own[i * (1 + r.dims)] - peak[0] - log_sum[0] - r.log_other;
+    const double *peak = d.job.peak + i * kinds, *log_sum = d.job.log_sum + i * kinds;
+    information[i] = own[i * kinds] - peak[0] - log_sum[0] - r.log_other;
     correlation[i] = peak[0] + log_sum[0] + r.log_other;
     for (int64_t k = 0; k < r.dims; ++k) {
       const double log_q = peak[1 + k] + log_sum[1 + k] + r.log_other;
@@ -77,8 +76,7 @@ Tensors decomposition(const DecompositionRequest& r) {
   }
   Tensors out;
   for (const auto* part : {&information, &correlation}) out.push_back(tensor(*part, 1, r.float64, z));
-  out.push_back(empty_like(z, z.dtype()));
-  copy_to(out.back().mut<void>(), r.float64, each);
+  out.push_back(filled_like(z, each));
   out.push_back(std::move(kept));
   return out;
 }
@@ -87,7 +85,7 @@ Tensors decomposition_backward(const Tensor& information, const Tensor& correlat
                                const DecompositionRequest& r, const Tensor& kept) {
   Decomposition d(r, kept);
   const std::vector<double> by_own = doubles(information), by_correlation = doubles(correlation);
-  std::vector<double> by_joint(r.batch), by_each = values(each);
+  std::vector<double> by_joint(r.batch), by_each = doubles(each);
   for (int64_t i = 0; i < r.batch; ++i) {
     by_joint[i] = by_correlation[i] - by_own[i];
     for (int64_t k = 0; k < r.dims; ++k) by_each[i * r.dims + k] -= by_correlation[i];
@@ -109,10 +107,7 @@ Tensors decomposition_backward(const Tensor& information, const Tensor& correlat
     grads[2][i] = 0.5 * of_mu[d.job.width];
   }
   Tensors out;
-  for (const auto& grad : grads) {
-    out.push_back(empty_like(*r.inputs[0], r.inputs[0]->dtype()));
-    copy_to(out.back().mut<void>(), r.float64, grad);
-  }
+  for (int i = 0; i < 3; ++i) out.push_back(filled_like(*r.inputs[i], grads[i]));
   return out;
 }
 

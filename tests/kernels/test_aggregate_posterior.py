@@ -1,7 +1,7 @@
 """The op of kl_decomposition: the densities of the aggregate posterior and their gradients, against the formula in
 float64 and against mpmath."""
 
-import importlib
+import functools
 import math
 import os
 import resource
@@ -15,7 +15,8 @@ from places import PYTEST, TESTS
 from torch.autograd import gradcheck, gradgradcheck
 
 import vae_kernels as vk
-from vae_kernels.formulas import gaussian
+from vae_kernels.backends import compiled as ops
+from vae_kernels.formulas import decomposition, gaussian
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 close = torch.testing.assert_close
@@ -107,9 +108,8 @@ def test_by_the_mixtures_of_triton():
 @pytest.mark.parametrize("size", [(2, 1), (17, 5), (70, 3)], ids=str)
 def test_by_mixtures(size, dtype, monkeypatch):
     """The way of a GPU, which has no op for the whole, with the mixture's kernel of the CPU."""
-    module = importlib.import_module("vae_kernels.backends.compiled.decomposition")
-    by_mixtures = lambda *a: module.by_mixtures(*a, kernels="compiled")  # noqa: E731
-    monkeypatch.setattr(importlib.import_module("vae_kernels.backends.compiled"), "decomposition", by_mixtures)
+    by_mixtures = functools.partial(decomposition.by_mixtures, mixture=functools.partial(ops.mixture, ahead=False))
+    monkeypatch.setattr(ops, "decomposition", by_mixtures)
     inputs = draw(*size, dtype)
     compare(inputs, factor=lost(inputs))
     compare(inputs, estimator="weighted")

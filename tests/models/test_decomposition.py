@@ -162,6 +162,7 @@ ERRORS = [
     ((Z[:3], Z, Z), {"dataset_size": 9}, "z: got shape (3, 3), expected that of mu, (4, 3)"),
     ((Z, Z, Z), {"dataset_size": 3}, "dataset_size: got 3, expected an integer, at least the batch size 4"),
     ((Z, Z, Z), {"dataset_size": 9.0}, "dataset_size: got 9.0"),
+    ((Z.to("meta"), Z, Z), {"dataset_size": 9}, "z: is on meta, but mu is on cpu"),
     ((Z[0], Z[0], Z[0]), {"dataset_size": 9}, "mu: got shape (3,), expected [B, L, ...]"),
     ((Z[:0], Z[:0], Z[:0]), {"dataset_size": 9}, "mu: got shape (0, 3), expected [B, L, ...]"),
     ((Z[:1], Z[:1], Z[:1]), {"dataset_size": 9}, "mu: got a batch of 1 sample"),

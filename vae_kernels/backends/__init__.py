@@ -8,7 +8,6 @@ self_test.py   the proof that "auto" asks of a GPU's kernels
 pool.py        the memory that the compiled library keeps
 """
 
-from . import reference
 from .choice import available_backends, choose
 
-__all__ = ["available_backends", "choose", "reference"]
+__all__ = ["available_backends", "choose"]

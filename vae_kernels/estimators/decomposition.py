@@ -29,8 +29,8 @@ from ..formulas import gaussian
 from ..typing import Backend, KlEstimator
 
 ESTIMATORS: tuple[KlEstimator, ...] = get_args(KlEstimator)
-# On a GPU "auto" takes plain PyTorch up to this number of samples x posteriors x dimensions. There the launches of the
-# mixture's kernel, one for each dimension, would take more time than the memory of plain PyTorch (64 MB a tensor).
+# On a GPU "auto" takes plain PyTorch up to this number of samples x posteriors x dimensions (64 MB a tensor). There the
+# launches of a mixture for each dimension should take longer than plain PyTorch. This has not been measured on a GPU.
 _FEW = 1 << 24
 
 
@@ -93,6 +93,7 @@ def kl_decomposition(
         raise ValueError(
             f"z: got shape {tuple(z.shape)}, expected that of mu, {tuple(mu.shape)}: one sample for each x"
         )
+    checks.on_device_of("mu", mu, "z", z)
     if mu.dim() < 2 or mu.numel() == 0:
         raise ValueError(f"mu: got shape {tuple(mu.shape)}, expected [B, L, ...], and at least one number")
     if len(mu) == 1 and estimator == "stratified":
@@ -103,19 +104,19 @@ def kl_decomposition(
     if isinstance(dataset_size, bool) or not isinstance(dataset_size, int) or dataset_size < len(mu):
         raise ValueError(f"dataset_size: got {dataset_size!r}, expected an integer, at least the batch size {len(mu)}")
     tensors = (z, *latent)
-    module = backends.choose(backend, tensors)
-    if backend == "auto" and not z.is_cpu and len(z) * z.numel() <= _FEW:
-        module = backends.reference
-    dtype, weights = compute_dtype(*tensors), _log_weights(len(z), dataset_size, estimator)
-    matrices = (t.to(dtype).flatten(1).contiguous() for t in tensors[:3])
-    information, correlation, log_q = module.decomposition(*matrices, *weights)
-    return KlParts(information, correlation, log_q.reshape(z.shape) - _log_prior(z.to(dtype), *latent[2:]))
+    few = backend == "auto" and z.is_cuda and len(z) * z.numel() <= _FEW
+    module = backends.choose("torch" if few else backend, tensors)
+    z, mu, logvar, *prior_pair = (t.to(compute_dtype(*tensors)) for t in tensors)
+    points, means, logvars = (t.flatten(1).contiguous() for t in (z, mu, logvar))
+    log_own, log_other = _log_weights(len(z), dataset_size, estimator)
+    information, correlation, log_q = module.decomposition(points, means, logvars, log_own, log_other)
+    return KlParts(information, correlation, log_q.reshape(z.shape) - _log_prior(z, *prior_pair))
 
 
 def _log_prior(z, mu=None, logvar=None):
     if mu is None or logvar is None:
         return -0.5 * (z * z + math.log(2 * math.pi))
-    return -gaussian.nll(z, mu.to(z.dtype).expand(z.shape), logvar.to(z.dtype))
+    return -gaussian.nll(z, mu.expand(z.shape), logvar)
 
 
 def _log_weights(batch, n, estimator):

@@ -16,6 +16,8 @@ plain PyTorch below takes memory for B x B x L numbers, and the kernel of the CP
 (csrc/cpu/kernels/decomposition.cpp).
 """
 
+import math
+
 import torch
 
 from . import gaussian
@@ -32,3 +34,25 @@ def decomposition(z, mu, logvar, log_own, log_other):
     joint = torch.logsumexp(weights - together, 1)
     log_q = torch.logsumexp(weights[:, :, None] - each, 1)
     return -together.diagonal() - joint, joint - log_q.sum(1), log_q
+
+
+def by_mixtures(z, mu, logvar, log_own, log_other, mixture):
+    """The same, by one mixture for all dimensions together and one mixture for each dimension, for a device that has a
+    kernel for mixtures alone. mixture: as in mixture.py.
+
+    A component of a mixture has one weight for all samples. So the weight of each sample's own posterior is corrected
+    after the sum. The correction is a difference of two sums, and is computed in float64.
+    """
+    dtype = z.dtype
+    z, mu, logvar = (t.double() for t in (z, mu, logvar))
+    own, equal = -gaussian.nll(z, mu, logvar), z.new_zeros(len(z))
+
+    def log_q(own, *tensors):
+        z, mu, logvar = (t.contiguous() for t in tensors)
+        log_sum = mixture(z, mu, logvar, equal)
+        return log_other + log_sum + torch.log1p(math.expm1(log_own - log_other) * torch.exp(own - log_sum))
+
+    joint = log_q(own.sum(1), z, mu, logvar)
+    columns = zip(own.unbind(1), *(t.split(1, 1) for t in (z, mu, logvar)), strict=True)
+    each = torch.stack([log_q(*column) for column in columns], 1)
+    return tuple(t.to(dtype) for t in (own.sum(1) - joint, joint - each.sum(1), each))

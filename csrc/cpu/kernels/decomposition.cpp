@@ -91,17 +91,17 @@ template <class T>
 static void forward(const DecompositionJob& job, const Task& task) {
   FlushDenormals guard;
   alignas(64) Scores<T> joint;
-  const int64_t end = task.row + task.rows, sums = 1 + job.dims;
-  for (int64_t i = task.row * sums; i < end * sums; ++i) {
+  const int64_t end = task.row + task.rows, kinds = job.kinds();
+  for (int64_t i = task.row * kinds; i < end * kinds; ++i) {
     job.peak[i] = kMinusInfinity;
     job.log_sum[i] = 0;
   }
   for (int64_t row = task.row; row < end; row += kRows) {
     for (int64_t first = 0; first < job.width; first += kWidest) {
       const Run<T> run(job, row, end, first, job.width);
-      const auto add = [&](int r, int64_t sum, T* scores) {
-        const int64_t i = (row + r) * sums + sum;
-        if (run.own(r) >= 0) {
+      const auto add = [&](int r, int64_t kind, T* scores) {
+        const int64_t i = (row + r) * kinds + kind;
+        if (run.own(r) >= 0) {  // the own posterior has another weight, and joins below
           job.own[i] = scores[run.own(r)];
           scores[run.own(r)] = T(kMinusInfinity);
         }
@@ -113,14 +113,14 @@ static void forward(const DecompositionJob& job, const Task& task) {
   }
   const double share = std::exp(job.log_own);
 #pragma omp simd
-  for (int64_t i = task.row * sums; i < end * sums; ++i) {
+  for (int64_t i = task.row * kinds; i < end * kinds; ++i) {
     const LogSumExp<double> all = lse_join<double>({job.peak[i], job.log_sum[i]}, {job.own[i], share});
     job.peak[i] = all.top;
     job.log_sum[i] = lse_log_total(all.total);
   }
 }
 
-// The gradients of the scores of dimension d, under weights[r][j]
+// The gradients by z, the means and the log-variances of dimension d. weights[r][j]: the gradient by the score.
 template <class T>
 static void collect(const Run<T>& run, int64_t d, const Scores<T>& weights, double* grad_z) {
   const int64_t width = run.job.width;
@@ -149,18 +149,18 @@ static void collect(const Run<T>& run, int64_t d, const Scores<T>& weights, doub
   for (int r = 0; r < run.rows; ++r) grad_z[(run.row + r) * run.job.dims + d] -= sum_lanes<T>(pull[r]);
 }
 
-// scores[j] becomes weight * w_j e^(score - log-sum-exp) + plus[j]
+// scores[j] becomes plus[j] + weight * (the responsibility of posterior j).
 template <class T>
-static void respond(const Run<T>& run, int r, int64_t sum, T weight, const T* plus, T* scores) {
-  const int64_t i = (run.row + r) * (1 + run.job.dims) + sum;
-  const T peak = T(run.job.peak[i]), log_sum = T(run.job.log_sum[i]),
-          score = run.own(r) < 0 ? peak : scores[run.own(r)];
+static void respond(const Run<T>& run, int r, int64_t kind, T weight, const T* plus, T* scores) {
+  const int64_t i = (run.row + r) * run.job.kinds() + kind;
+  const T peak = T(run.job.peak[i]), log_sum = T(run.job.log_sum[i]);
+  const int own = run.own(r);
+  const T own_score = own < 0 ? peak : scores[own];
 #pragma omp simd
   for (int j = 0; j < run.n; ++j)
     scores[j] = plus[j] + weight * gaussian_mixture::responsibility(scores[j], peak, log_sum);
-  if (run.own(r) < 0) return;
-  const T own = gaussian_mixture::responsibility(score, peak, log_sum - T(run.job.log_own));
-  scores[run.own(r)] = plus[run.own(r)] + weight * own;
+  if (own < 0) return;
+  scores[own] = plus[own] + weight * gaussian_mixture::responsibility(own_score, peak, log_sum - T(run.job.log_own));
 }
 
 template <class T>

@@ -1,10 +1,10 @@
 """The parts of the KL of a data set with autograd."""
 
-import math
+import functools
 
 import torch
 
-from ...formulas import gaussian
+from ...formulas.decomposition import by_mixtures
 from ...formulas.decomposition import decomposition as reference
 from .autograd import Function, apply, by_reference, mode_of
 from .mixture import mixture
@@ -18,7 +18,8 @@ def decomposition(z, mu, logvar, log_own, log_other, kernels="compiled"):
     """
     if kernels == "compiled" and z.is_cpu:
         return apply(_Decomposition, mode_of(kernels), log_own, log_other, z, mu, logvar)
-    return by_mixtures(z, mu, logvar, log_own, log_other, kernels)
+    log_density = functools.partial(mixture, ahead=False, kernels=kernels)
+    return by_mixtures(z, mu, logvar, log_own, log_other, log_density)
 
 
 class _Decomposition(Function):
@@ -41,23 +42,3 @@ class _Decomposition(Function):
         decomposition_backward = KERNELS[ctx.mode.kernels]["decomposition_backward"]
         grads = decomposition_backward(information, correlation, each.contiguous(), *inputs, *ctx.weights, kept)
         return None, None, None, *(g if n else None for g, n in zip(grads, needed, strict=True))
-
-
-def by_mixtures(z, mu, logvar, log_own, log_other, kernels):
-    """The same, by one mixture for all dimensions together and one mixture for each dimension.
-
-    A component of a mixture has one weight for all samples. So the weight of each sample's own posterior is corrected
-    after the sum. The correction is a difference of two sums, and is computed in float64.
-    """
-    dtype = z.dtype
-    z, mu, logvar = (t.double() for t in (z, mu, logvar))
-    own, equal = -gaussian.nll(z, mu, logvar), z.new_zeros(len(z))
-
-    def log_q(own, *tensors):
-        log_sum = mixture(*(t.contiguous() for t in tensors), equal, ahead=False, kernels=kernels)
-        return log_other + log_sum + torch.log1p(math.expm1(log_own - log_other) * torch.exp(own - log_sum))
-
-    joint = log_q(own.sum(1), z, mu, logvar)
-    columns = zip(own.unbind(1), *(t.split(1, 1) for t in (z, mu, logvar)), strict=True)
-    each = torch.stack([log_q(*column) for column in columns], 1)
-    return tuple(t.to(dtype) for t in (own.sum(1) - joint, joint - each.sum(1), each))
