@@ -30,11 +30,5 @@ VK_FN LogSumExp<T> lse_join(LogSumExp<T> a, LogSumExp<T> b) {
   const T top = a.top > b.top ? a.top : b.top;
   return {top, fma(a.total, exp_or_zero(a.top - top), b.total * exp_or_zero(b.top - top))};
 }
-// The log of a total that is 0 where no number is more than -inf. NaN stays NaN.
-template <class T>
-VK_FN T lse_log_total(T total) {
-  const T log_total = log(total);
-  return total > 0 ? log_total : total == 0 ? T(-INFINITY) : total;
-}
 
 }  // namespace vk

@@ -116,7 +116,7 @@ static void forward(const DecompositionJob& job, const Task& task) {
   for (int64_t i = task.row * kinds; i < end * kinds; ++i) {
     const LogSumExp<double> all = lse_join<double>({job.peak[i], job.log_sum[i]}, {job.own[i], share});
     job.peak[i] = all.top;
-    job.log_sum[i] = lse_log_total(all.total);
+    job.log_sum[i] = all.total > 0 ? log(all.total) : all.total;  // NaN stays NaN
   }
 }
 
