@@ -37,7 +37,7 @@ def outcome(inputs, backend, dtype=None, **settings):
     inputs = [t.detach().to(dtype or t.dtype).requires_grad_() for t in inputs]
     parts = vk.kl_decomposition(*inputs, backend=backend, **{"dataset_size": N, **settings})
     parts = [parts.mutual_information, parts.total_correlation, parts.dimension_wise_kl]
-    grads = torch.autograd.grad(parts, inputs, [t.to(parts[0].dtype) for t in incoming(inputs[0])])
+    grads = torch.autograd.grad(parts, inputs, [t.to(parts[0]) for t in incoming(inputs[0])])
     for t, g in zip(inputs, grads, strict=True):
         assert g.dtype == t.dtype and g.shape == t.shape
     return dict(zip(NAMES, (*parts, *grads), strict=True))
