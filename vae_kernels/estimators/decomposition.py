@@ -79,7 +79,7 @@ def kl_decomposition(
         dataset_size: N >= B, the size of the data set from which the batch is drawn without replacement.
         prior: None for N(0, I), or a pair (mu, logvar) that broadcasts to mu: a prior whose dimensions are independent.
         estimator: the estimate of q(z) and q(z_j): "stratified", without bias, or "weighted", with bias (see above).
-        backend: as in mixture_log_prob.
+        backend: as in fused_elbo. "torch", second derivatives and torch.func take memory for B x B x L numbers.
 
     Returns:
         KlParts, float32, or float64 if an argument is float64.
@@ -106,7 +106,8 @@ def kl_decomposition(
     tensors = (z, *latent)
     few = backend == "auto" and z.is_cuda and len(z) * z.numel() <= _FEW
     module = backends.choose("torch" if few else backend, tensors)
-    z, mu, logvar, *prior_pair = (t.to(compute_dtype(*tensors)) for t in tensors)
+    dtype = compute_dtype(*tensors)
+    z, mu, logvar, *prior_pair = (t.to(dtype) for t in tensors)
     points, means, logvars = (t.flatten(1).contiguous() for t in (z, mu, logvar))
     log_own, log_other = _log_weights(len(z), dataset_size, estimator)
     information, correlation, log_q = module.decomposition(points, means, logvars, log_own, log_other)
