@@ -8,16 +8,18 @@
 #endif
 
 namespace {
-const vk::Library cpu = vk::Library("vae_kernels", "CPU", __FILE__, __LINE__)
-                            .impl<&vk::elbo_op<&vk::elbo>>("elbo")
-                            .impl<&vk::elbo_backward_op<&vk::elbo_backward>>("elbo_backward")
-                            .impl<&vk::one_number>("one_number")
-                            .impl<&vk::sample_op<&vk::sample>>("sample")
-                            .impl<&vk::sample_backward_op<&vk::sample_backward>>("sample_backward")
-                            .impl<&vk::position_op<&vk::position>>("position")
-                            .impl<&vk::position_backward_op<&vk::position_backward>>("position_backward")
-                            .impl<&vk::mixture_op<&vk::mixture>>("mixture")
-                            .impl<&vk::mixture_backward_op<&vk::mixture_backward>>("mixture_backward");
+const vk::Library cpu =
+    vk::Library("vae_kernels", "CPU", __FILE__, __LINE__)
+        .impl<&vk::elbo_op<&vk::elbo>>("elbo")
+        .impl<&vk::elbo_backward_op<&vk::elbo_backward>>("elbo_backward")
+        .impl<&vk::sample_op<&vk::sample>>("sample")
+        .impl<&vk::sample_backward_op<&vk::sample_backward>>("sample_backward")
+        .impl<&vk::position_op<&vk::position>>("position")
+        .impl<&vk::position_backward_op<&vk::position_backward>>("position_backward")
+        .impl<&vk::mixture_op<&vk::mixture>>("mixture")
+        .impl<&vk::mixture_backward_op<&vk::mixture_backward>>("mixture_backward")
+        .impl<&vk::decomposition_op<&vk::decomposition>>("decomposition")
+        .impl<&vk::decomposition_backward_op<&vk::decomposition_backward>>("decomposition_backward");
 const vk::Library any = vk::Library("vae_kernels", "CompositeExplicitAutograd", __FILE__, __LINE__)
                             .impl<&vk::set_pool_limit>("set_pool_limit")
                             .impl<&vk::pool_bytes>("pool_bytes");

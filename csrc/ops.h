@@ -63,4 +63,16 @@ Tensors mixture_backward_op(const Tensor& grad, const Tensor& z, const Tensor& l
   return F(grad, {z, loc, logvar, log_weight}, peak, log_sum, Need{need});
 }
 
+template <auto F>
+Tensors decomposition_op(const Tensor& z, const Tensor& mu, const Tensor& logvar, double log_own, double log_other) {
+  return F({z, mu, logvar, log_own, log_other});
+}
+
+template <auto F>
+Tensors decomposition_backward_op(const Tensor& information, const Tensor& correlation, const Tensor& each,
+                                  const Tensor& z, const Tensor& mu, const Tensor& logvar, double log_own,
+                                  double log_other, const Tensor& kept) {
+  return F(information, correlation, each, {z, mu, logvar, log_own, log_other}, kept);
+}
+
 }  // namespace vk

@@ -266,4 +266,26 @@ struct MixtureRequest {
   }
 };
 
+// ---------------------------------------------------------------- the decomposition of a KL
+
+// The parts of the KL of a batch: z, mu, logvar [B, L], and the log weights of the posteriors in the aggregate
+// posterior.
+struct DecompositionRequest {
+  const Tensor* inputs[3];    // z, mu, logvar
+  double log_own, log_other;  // of the sample's own posterior, and of every other posterior
+  int64_t batch, dims;
+  bool float64;  // how the inputs are stored
+
+  DecompositionRequest(const Tensor& z, const Tensor& mu, const Tensor& logvar, double log_own, double log_other)
+      : inputs{&z, &mu, &logvar},
+        log_own(log_own),
+        log_other(log_other),
+        batch(z.size(0)),
+        dims(z.size(1)),
+        float64(is_float64(z)) {
+    for (const Tensor* t : inputs)
+      VK_CHECK(t->contiguous() && t->dtype() == z.dtype(), "z, mu and logvar are not contiguous, or not of one dtype");
+  }
+};
+
 }  // namespace vk

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "decomposition.h"
 #include "formulas/all.h"
 #include "kernels.h"
 #include "mixture.h"
@@ -16,21 +17,22 @@ namespace vk {
 #define VK_DECLARE_POSITION(name) extern const PositionLoops position_##name[2];
 #define VK_ROW(name) {#name, likelihood_##name},
 #define VK_POSITION_ROW(name) {#name, position_##name},
-#define VK_NAMESPACE(isa)                                                                   \
-  namespace isa {                                                                           \
-  VK_LIKELIHOODS(VK_DECLARE)                                                                \
-  VK_POSITIONS(VK_DECLARE_POSITION)                                                         \
-  extern const LatentLoops latent_loops[2];                                                 \
-  extern const MixtureLoops mixture_loops[2];                                               \
-  static const LikelihoodLoop* likelihood(const char* name) {                               \
-    static constexpr Named<const LikelihoodLoop*> table[] = {VK_LIKELIHOODS(VK_ROW)};       \
-    return of_likelihood(table, name);                                                      \
-  }                                                                                         \
-  static const PositionLoops* position(const char* name) {                                  \
-    static constexpr Named<const PositionLoops*> table[] = {VK_POSITIONS(VK_POSITION_ROW)}; \
-    return of_likelihood(table, name);                                                      \
-  }                                                                                         \
-  constexpr Kernels kernels = {#isa, likelihood, position, latent_loops, mixture_loops};    \
+#define VK_NAMESPACE(isa)                                                                                     \
+  namespace isa {                                                                                             \
+  VK_LIKELIHOODS(VK_DECLARE)                                                                                  \
+  VK_POSITIONS(VK_DECLARE_POSITION)                                                                           \
+  extern const LatentLoops latent_loops[2];                                                                   \
+  extern const MixtureLoops mixture_loops[2];                                                                 \
+  extern const DecompositionLoops decomposition_loops[2];                                                     \
+  static const LikelihoodLoop* likelihood(const char* name) {                                                 \
+    static constexpr Named<const LikelihoodLoop*> table[] = {VK_LIKELIHOODS(VK_ROW)};                         \
+    return of_likelihood(table, name);                                                                        \
+  }                                                                                                           \
+  static const PositionLoops* position(const char* name) {                                                    \
+    static constexpr Named<const PositionLoops*> table[] = {VK_POSITIONS(VK_POSITION_ROW)};                   \
+    return of_likelihood(table, name);                                                                        \
+  }                                                                                                           \
+  constexpr Kernels kernels = {#isa, likelihood, position, latent_loops, mixture_loops, decomposition_loops}; \
   }
 VK_NAMESPACE(base)
 #if defined(__x86_64__)
@@ -60,5 +62,6 @@ const Kernels& kernels() {
 }
 
 const MixtureLoops& mixture_loops(bool float64) { return kernels().mixtures[float64]; }
+const DecompositionLoops& decomposition_loops(bool float64) { return kernels().decompositions[float64]; }
 
 }  // namespace vk

@@ -116,7 +116,8 @@ struct PositionLoops {
   void (*forward)(const PositionJob&, const Task&);
   void (*backward)(const PositionJob&, const Task&);
 };
-struct MixtureLoops;  // mixture.h
+struct MixtureLoops;        // mixture.h
+struct DecompositionLoops;  // decomposition.h
 
 // The loops of one instruction set; index 0: computed in float32, 1: in float64.
 struct Kernels {
@@ -125,6 +126,7 @@ struct Kernels {
   const PositionLoops* (*position)(const char* name);
   const LatentLoops* latents;
   const MixtureLoops* mixtures;
+  const DecompositionLoops* decompositions;
 };
 const Kernels& kernels();  // the best that this processor runs; VAE_KERNELS_ISA=base|avx2|avx512 asks for another
 

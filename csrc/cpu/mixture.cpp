@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "formulas/mixture.h"
+#include "gaussians.h"
 #include "ops.h"
 #include "tensors.h"
 
@@ -15,35 +15,6 @@ using MixtureLoop = void (*)(const MixtureJob&, const Task&);
 void run_tasks(MixtureLoop loop, const MixtureJob& job, const Grid& grid) {
   const bool small = job.grid.rows * job.tiles.components * job.tiles.dims <= 4 * kTask;
   each_task(grid.tasks(), small, [&](int64_t i) { loop(job, grid[i]); });
-}
-
-// The smallest and the largest number, and 0
-struct Range {
-  double low, high;
-};
-Range range(const Tensor& t) {
-  float low = 0, high = 0;
-  const float* p = t.data<float>();
-  const int64_t n = t.numel();
-#pragma omp simd reduction(min : low) reduction(max : high)
-  for (int64_t i = 0; i < n; ++i) {
-    low = p[i] < low ? p[i] : low;
-    high = p[i] > high ? p[i] : high;
-  }
-  return {low, high};
-}
-
-bool beyond_float(const Tensor& z, const Tensor& loc, const Tensor& logvar) {
-  const Range of_z = range(z), of_loc = range(loc), of_logvar = range(logvar);
-  const double farthest = std::max(of_z.high - of_loc.low, of_loc.high - of_z.low);
-  return gaussian_mixture::beyond_float(farthest, of_logvar.low, of_logvar.high);
-}
-
-template <class To, class From>
-Tensor convert(const Tensor& t, bool float64) {
-  Tensor out = empty_like(t, torch_dtype(float64));
-  std::copy_n(t.data<From>(), t.numel(), out.mut<To>());
-  return out;
 }
 
 // A mixture whose tensors are in the type of the loops

@@ -13,5 +13,8 @@ Tensors position(const PositionRequest&);
 Tensor position_backward(const Tensor& grad, const PositionRequest&, const Tensor& top_and_total);
 Tensors mixture(const MixtureRequest&, Need);
 Tensors mixture_backward(const Tensor& grad, const MixtureRequest&, const Tensor& peak, const Tensor& log_sum, Need);
+Tensors decomposition(const DecompositionRequest&);
+Tensors decomposition_backward(const Tensor& information, const Tensor& correlation, const Tensor& each,
+                               const DecompositionRequest&, const Tensor& kept);
 
 }  // namespace vk

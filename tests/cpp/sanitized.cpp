@@ -27,6 +27,7 @@ unsigned* ticket(int, void*) {
 }
 }  // namespace vk::cuda
 #else
+#include "cpu/decomposition.h"
 #include "cpu/kernels.h"
 #include "cpu/mixture.h"
 namespace ops = vk;
@@ -40,17 +41,22 @@ VK_LIKELIHOODS(VK_DECLARE)
 extern const LatentLoops latent_loops[2];
 VK_POSITIONS(VK_DECLARE_POSITION)
 extern const MixtureLoops mixture_loops[2];
+extern const DecompositionLoops decomposition_loops[2];
 }  // namespace base
 const Kernels& kernels() {  // replaces dispatch.cpp, with one instruction set
   static constexpr Named<const LikelihoodLoop*> table[] = {VK_LIKELIHOODS(VK_ROW)};
   static constexpr Named<const PositionLoops*> positions[] = {VK_POSITIONS(VK_POSITION_ROW)};
-  static constexpr Kernels one = {"base", [](const char* name) { return of_likelihood(table, name); },
-                                  [](const char* name) { return of_likelihood(positions, name); }, base::latent_loops,
-                                  base::mixture_loops};
+  static constexpr Kernels one = {"base",
+                                  [](const char* name) { return of_likelihood(table, name); },
+                                  [](const char* name) { return of_likelihood(positions, name); },
+                                  base::latent_loops,
+                                  base::mixture_loops,
+                                  base::decomposition_loops};
   return one;
 }
 #undef VK_ROW
 const MixtureLoops& mixture_loops(bool float64) { return base::mixture_loops[float64]; }
+const DecompositionLoops& decomposition_loops(bool float64) { return base::decomposition_loops[float64]; }
 }  // namespace vk
 #endif
 
@@ -288,6 +294,23 @@ static void mixtures() {
       }
 }
 
+static void decompositions() {
+  const int64_t sizes[][2] = {{1, 1}, {5, 3}, {17, 40}, {300, 3}, {2, 700}, {70, 9}};
+  for (const auto& [batch, dims] : sizes)
+    for (const DType type : {F32, F64})
+      for (const double far : {2., 1e16}) {  // 1e16 makes the float32 decomposition compute in float64
+        if (far > 2 && type == F64) continue;
+        const Tensor z = fill({batch, dims}, type, -far, far), mu = fill({batch, dims}, type, -2, 2);
+        const Tensor logvar = fill({batch, dims}, type, -1, 1);
+        const DecompositionRequest asked{z, mu, logvar, -9, -3};
+        const Tensors out = decomposition(asked);
+        finite(out, "decomposition");
+        const Tensor a = incoming(out[0]), b = incoming(out[1]), c = fill({batch, dims}, type, -1, 1);
+        finite(decomposition_backward(a, b, c, asked, out[3]), "decomposition");
+        ++cases;
+      }
+}
+
 // Many threads use the pool while another thread changes its limit.
 static void pool() {
   std::atomic<int> working = 4;
@@ -327,6 +350,7 @@ int main(int, char** arguments) {
     positions();
 #ifndef VK_CUDA_ON_HOST
     mixtures();
+    decompositions();
     if (threads == 2) pool();
 #endif
     hashes[threads - 1] = hash;

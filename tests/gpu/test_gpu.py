@@ -4,6 +4,7 @@ import copy
 
 import cases
 import pytest
+import test_aggregate_posterior as decompositions
 import test_mixture as mixtures
 import test_objective as table
 import torch
@@ -195,6 +196,24 @@ def test_mixture_needs_no_memory_for_points_times_components(backend):
     torch.cuda.reset_peak_memory_stats()
     mixtures.outcome(inputs, backend)
     assert torch.cuda.max_memory_allocated() - before < 100e6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("size", decompositions.SIZES, ids=str)
+def test_decomposition(backend, size, dtype):
+    """By the mixture's kernels, and by what "auto" takes for this size."""
+    inputs = to_device(decompositions.draw(*size, dtype))
+    for name in (backend, "auto"):
+        decompositions.compare(inputs, name, decompositions.lost(inputs))
+
+
+def test_a_large_decomposition_needs_no_memory_for_pairs(backend):
+    """One tensor of batch x batch x dims would have 1 GB."""
+    inputs = to_device(decompositions.draw(4096, 16))
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    decompositions.outcome(inputs, "auto")
+    assert torch.cuda.max_memory_allocated() - before < 200e6
 
 
 def test_a_captured_mixture_waits_for_nothing_and_reads_its_inputs(backend):

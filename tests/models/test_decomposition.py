@@ -116,6 +116,16 @@ def test_the_parts_add_up_to_the_kl(estimator, prior):
     assert ((many.kl.reshape(400, 5).mean(0) - vk.gaussian_kl(mu, logvar, prior=prior)).abs() < 4 * error).all()
 
 
+def test_a_batch_of_one(backend):
+    """The last batch of an epoch may have one sample. The weighted estimate of q(z_i) is then q(z_i|x_i) / N."""
+    z, mu, logvar = dataset(1)
+    parts = parts_of(z, mu, logvar, dataset_size=50, estimator="weighted", backend=backend)
+    own = Normal(mu, torch.exp(logvar / 2)).log_prob(z)
+    kl = own - math.log(50) - Normal(0, 1).log_prob(z)
+    for a, b in zip(parts, (torch.full((1,), math.log(50)), torch.full((1,), 2 * math.log(50)), kl), strict=True):
+        close(a, b, check_dtype=False)
+
+
 def test_shapes_and_dtypes():
     z, mu, logvar = (t.float() for t in dataset(8, 6))
     flat = vk.kl_decomposition(z, mu, logvar, dataset_size=100)
@@ -152,7 +162,11 @@ ERRORS = [
     ((Z[:3], Z, Z), {"dataset_size": 9}, "z: got shape (3, 3), expected that of mu, (4, 3)"),
     ((Z, Z, Z), {"dataset_size": 3}, "dataset_size: got 3, expected an integer, at least the batch size 4"),
     ((Z, Z, Z), {"dataset_size": 9.0}, "dataset_size: got 9.0"),
-    ((Z[:1], Z[:1], Z[:1]), {"dataset_size": 9}, "mu: got shape (1, 3), expected [B, L, ...] with B at least 2"),
+    ((Z.to("meta"), Z, Z), {"dataset_size": 9}, "z: is on meta, but mu is on cpu"),
+    ((Z[0], Z[0], Z[0]), {"dataset_size": 9}, "mu: got shape (3,), expected [B, L, ...]"),
+    ((Z[:0], Z[:0], Z[:0]), {"dataset_size": 9}, "mu: got shape (0, 3), expected [B, L, ...]"),
+    ((Z[:1], Z[:1], Z[:1]), {"dataset_size": 9}, "mu: got a batch of 1 sample"),
+    ((Z[:1], Z[:1], Z[:1]), {"dataset_size": 9}, "drop_last=True"),
     (
         (Z, Z, Z),
         {"dataset_size": 9, "estimator": "mss"},

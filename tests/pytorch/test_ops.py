@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 import torch
-from known import BACKENDS
+from known import BACKENDS, compiled
 from torch.library import opcheck
 
 from vae_kernels.core import layout
@@ -160,6 +160,12 @@ def calls(prefix):
     for name, settings in {"plain": {}, "double": {"dtype": torch.float64}, "empty batch": {"n": 0}}.items():
         yield f"mixture {name}", mixture, lambda s=settings: (*mixture_arguments(**s), 6)
         yield f"mixture_backward {name}", mixture_backward, lambda s=settings: mixture_backward_arguments(15, **s)
+    if not prefix:  # the ops of the CPU alone
+        for name, settings in {"plain": {}, "double": {"dtype": torch.float64}, "one sample": {"batch": 1}}.items():
+            arguments = lambda s=settings: decomposition_arguments(**s)  # noqa: E731
+            yield f"decomposition {name}", OPS.decomposition, arguments
+            arguments = lambda s=settings: decomposition_backward_arguments(**s)  # noqa: E731
+            yield f"decomposition_backward {name}", OPS.decomposition_backward, arguments
     yield "sample without kl", sample, lambda: (*sample_arguments(), False)
 
 
@@ -199,6 +205,16 @@ def mixture_backward_arguments(need, **settings):
     return torch.randn_like(log_p), *arguments, peak, log_sum, need
 
 
+def decomposition_arguments(batch=5, dtype=torch.float32):
+    return *torch.randn(3, batch, 4, dtype=dtype), -6.0, -2.0
+
+
+def decomposition_backward_arguments(**settings):
+    arguments = decomposition_arguments(**settings)
+    *parts, kept = OPS.decomposition(*arguments)
+    return *map(torch.randn_like, parts), *arguments, kept
+
+
 POSITIONS = {
     "plain": {}, "vectors": {"shape": (4, 3)}, "empty batch": {"shape": (0, 3, 2)}, "double": {"dtype": torch.float64},
     "half": {"dtype": torch.float16}, "channels_last": {"order": channels_last}, "rows apart": {"order": rows_apart},
@@ -222,8 +238,7 @@ def test_every_op_is_called():
     assert ours == called | {f"vae_kernels::triton_{name}" for name in NAMES}
 
 
-@pytest.mark.parametrize("prefix", PREFIXES)
-@pytest.mark.parametrize("name", [name for name, _, _ in calls("")])
+@pytest.mark.parametrize("prefix, name", [(prefix, name) for prefix in PREFIXES for name in CALLS[prefix]])
 def test_the_fake_is_the_real_result_without_its_values(prefix, name):
     op, make = CALLS[prefix][name]
     arguments = make()
@@ -258,6 +273,13 @@ def test_opcheck_of_the_sample(prefix, name):
 def test_opcheck_of_the_mixture(prefix, need):
     opcheck(getattr(OPS, prefix + "mixture").default, (*mixture_arguments(), need))
     opcheck(getattr(OPS, prefix + "mixture_backward").default, mixture_backward_arguments(need))
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_opcheck_of_the_decomposition(dtype):
+    opcheck(OPS.decomposition.default, decomposition_arguments(dtype=dtype))
+    opcheck(OPS.decomposition_backward.default, decomposition_backward_arguments(dtype=dtype))
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)

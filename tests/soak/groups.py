@@ -73,12 +73,13 @@ GROUPS = {
         28,
         (
             *("csrc/cpu/kernels/*", "csrc/cpu/elbo.cpp", "csrc/cpu/position.cpp", "csrc/cpu/mixture.cpp"),
-            *("csrc/cpu/sample.cpp", "csrc/cpu/pool.cpp", "csrc/cpu/*.h", "csrc/layout.h", "csrc/request.h"),
+            *("csrc/cpu/decomposition.cpp", "csrc/cpu/sample.cpp", "csrc/cpu/pool.cpp", "csrc/cpu/*.h"),
+            *("csrc/layout.h", "csrc/request.h"),
         ),
         "cpu",
         (
             tests(f"not triton and not [torch and {SLOW}", "noise", "levels", "pool", "objective", "mixture"),
-            tests(f"{SLOW} and not triton", "autograd", "counts", "ops"),
+            tests(f"{SLOW} and not triton", "autograd", "counts", "ops", "aggregate_posterior"),
         ),
     ),
     "noise": Group(6, ("csrc/noise.h",), "cpu", (tests(f"cpu and {SLOW}", "noise"), [test("scalar")])),

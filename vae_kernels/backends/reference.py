@@ -11,7 +11,8 @@ Training minimises the loss. At rec_weight = beta = 1 it is -ELBO of Kingma & We
 all of its gradients are exactly 0, whatever x, the parameters and the latents hold there.
 
 The computation is in float32, or in float64 if a parameter or a latent is float64. Lower precision is converted first.
-The requests (core/objective.py) have been checked by functional.py. formulas/mixture.py has the function `mixture`.
+The requests (core/objective.py) have been checked by functional.py. formulas/ has the functions `mixture`
+and `decomposition`.
 """
 
 import functools
@@ -24,11 +25,12 @@ from ..core.objective import Objective, Reduction, factor_of
 from ..core.penalty import floored
 from ..core.terms import ElboTerms
 from ..formulas import ALL, POSITION
+from ..formulas.decomposition import decomposition
 from ..formulas.kl import gaussian_kl
 from ..formulas.mixture import mixture
 from ..formulas.reparameterize import reparameterize
 
-__all__ = ["elbo", "mixture", "sample_kl"]
+__all__ = ["decomposition", "elbo", "mixture", "sample_kl"]
 
 
 def elbo(objective: Objective) -> Any:

@@ -12,8 +12,8 @@ estimates of q(z_i) are
 "stratified" has no bias: the component of z_i itself has the weight 1/N, and the other components of the batch stand
 for all other components. It is the paper's minibatch stratified sampling, averaged over the choice of the last
 component. "weighted" is the paper's minibatch weighted sampling. It estimates a lower bound: if the components do not
-overlap, the mutual information becomes log(N B) in place of log N. The mixture kernel computes the sums over j, in
-float64, because the component of z_i is subtracted from the sums again.
+overlap, the mutual information becomes log(N B) in place of log N. formulas/decomposition.py computes the parts from
+the weights of the components.
 """
 
 import math
@@ -22,12 +22,16 @@ from typing import get_args
 
 import torch
 
+from .. import backends
+from ..backends.reference import compute_dtype
 from ..core import checks
 from ..formulas import gaussian
-from ..mixture import mixture_log_prob
 from ..typing import Backend, KlEstimator
 
 ESTIMATORS: tuple[KlEstimator, ...] = get_args(KlEstimator)
+# On a GPU "auto" takes plain PyTorch up to this number of samples x posteriors x dimensions (64 MB a tensor). There the
+# launches of a mixture for each dimension should take longer than plain PyTorch. This has not been measured on a GPU.
+_FEW = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -70,12 +74,12 @@ def kl_decomposition(
         loss = vk.fused_elbo(decoder(z), x, kl=kl)
 
     Args:
-        z: [B, L, ...] one sample for each x of the batch, B >= 2.
+        z: [B, L, ...] one sample for each x of the batch. "stratified" needs B >= 2.
         mu, logvar: [B, L, ...] the posteriors that z was drawn from.
         dataset_size: N >= B, the size of the data set from which the batch is drawn without replacement.
         prior: None for N(0, I), or a pair (mu, logvar) that broadcasts to mu: a prior whose dimensions are independent.
         estimator: the estimate of q(z) and q(z_j): "stratified", without bias, or "weighted", with bias (see above).
-        backend: as in mixture_log_prob.
+        backend: as in fused_elbo. "torch", second derivatives and torch.func take memory for B x B x L numbers.
 
     Returns:
         KlParts, float32, or float64 if an argument is float64.
@@ -89,33 +93,35 @@ def kl_decomposition(
         raise ValueError(
             f"z: got shape {tuple(z.shape)}, expected that of mu, {tuple(mu.shape)}: one sample for each x"
         )
-    if mu.dim() < 2 or len(mu) < 2:
-        raise ValueError(f"mu: got shape {tuple(mu.shape)}, expected [B, L, ...] with B at least 2")
+    checks.on_device_of("mu", mu, "z", z)
+    if mu.dim() < 2 or mu.numel() == 0:
+        raise ValueError(f"mu: got shape {tuple(mu.shape)}, expected [B, L, ...], and at least one number")
+    if len(mu) == 1 and estimator == "stratified":
+        raise ValueError(
+            'mu: got a batch of 1 sample, and estimator="stratified" needs at least 2. If this is the last batch of an '
+            'epoch, give the DataLoader drop_last=True; estimator="weighted" takes any batch'
+        )
     if isinstance(dataset_size, bool) or not isinstance(dataset_size, int) or dataset_size < len(mu):
         raise ValueError(f"dataset_size: got {dataset_size!r}, expected an integer, at least the batch size {len(mu)}")
-    dtype = torch.float64 if any(t.dtype == torch.float64 for t in (z, *latent)) else torch.float32
-    shape = z.shape
-    z, mu, logvar, *prior_pair = (t.double().expand(shape).flatten(1) for t in (z, *latent))
-    own = -gaussian.nll(z, mu, logvar)
-
-    def log_q(points, mu, logvar, own):
-        # [None] is a second sample dim: so mixture_log_prob computes no gradients in the forward pass. They would be
-        # useless, because each sample gets an incoming gradient of its own.
-        log_sum = mixture_log_prob(points[None], mu, logvar, backend=backend)[0] + math.log(len(mu))
-        return log_sum + _log_share(own - log_sum, len(mu), dataset_size, estimator)
-
-    joint = log_q(z, mu, logvar, own.sum(1))
-    columns = zip(*(t.split(1, 1) for t in (z, mu, logvar)), own.unbind(1), strict=True)
-    each = torch.stack([log_q(*column) for column in columns], 1)
-    log_p = -gaussian.nll(z, *(prior_pair or (torch.zeros_like(z), torch.zeros_like(z))))
-    parts = own.sum(1) - joint, joint - each.sum(1), (each - log_p).reshape(shape)
-    return KlParts(*(part.to(dtype) for part in parts))
+    tensors = (z, *latent)
+    few = backend == "auto" and z.is_cuda and len(z) * z.numel() <= _FEW
+    module = backends.choose("torch" if few else backend, tensors)
+    dtype = compute_dtype(*tensors)
+    z, mu, logvar, *prior_pair = (t.to(dtype) for t in tensors)
+    points, means, logvars = (t.flatten(1).contiguous() for t in (z, mu, logvar))
+    log_own, log_other = _log_weights(len(z), dataset_size, estimator)
+    information, correlation, log_q = module.decomposition(points, means, logvars, log_own, log_other)
+    return KlParts(information, correlation, log_q.reshape(z.shape) - _log_prior(z, *prior_pair))
 
 
-def _log_share(log_own, batch, n, estimator):
-    """log( q(z_i) / sum_j q(z_i|x_j) ), with log_own = log( q(z_i|x_i) / sum_j q(z_i|x_j) )."""
+def _log_prior(z, mu=None, logvar=None):
+    if mu is None or logvar is None:
+        return -0.5 * (z * z + math.log(2 * math.pi))
+    return -gaussian.nll(z, mu.expand(z.shape), logvar)
+
+
+def _log_weights(batch, n, estimator):
+    """The log weights in the estimate of q(z_i): of q(z_i|x_i), and of every other q(z_i|x_j)."""
     if estimator == "weighted":
-        return -math.log(n * batch)
-    weight = (n - 1) / (n * (batch - 1))  # the weight of every component but the own one
-    # weight * (sum - own) + own / n, over the sum. If the batch is the whole data set, both weights are 1 / n.
-    return math.log(weight) + torch.log1p((1 / (n * weight) - 1) * torch.exp(log_own))
+        return -math.log(n * batch), -math.log(n * batch)
+    return -math.log(n), math.log((n - 1) / (n * (batch - 1)))

@@ -63,7 +63,8 @@ def directions():
 
 def helpers():
     """The decomposition of the KL; the loss with free bits in each dimension, and the same loss without."""
-    yield from (Case(*size, part="decomposition") for size in [(64, 0, 10), (100, 0, 16)])
+    for size in [(64, 0, 10), (100, 0, 16), (256, 0, 10), (512, 0, 32)]:
+        yield Case(*size, part="decomposition")
     for size in [(128, 784, 20), (64, 12288, 1024), (16, 196608, 16384)]:
         yield from (Case(*size, part=part) for part in ("free bits", "loss"))
 

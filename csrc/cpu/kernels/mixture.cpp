@@ -5,6 +5,7 @@
 
 #include "block.h"
 #include "formulas/mixture.h"
+#include "join.h"
 #include "lanes.h"
 
 namespace vk::VK_ISA {
@@ -12,7 +13,6 @@ namespace {  // as in likelihood.cpp: nothing here is for the linker to share
 
 constexpr int kRows = kVectorBytes == 64 ? 16 : 8;  // samples: half of the registers holds a sum for each
 constexpr int kChain = 32;  // dimensions that are summed one after another before their sum is added to the others
-constexpr double kMinusInfinity = -__builtin_inf();
 
 // A tile of packed components, or of their sums
 template <class T>
@@ -100,23 +100,6 @@ static void score(const Samples<T>& samples, int64_t dims, const Tile<T>& tile, 
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) store_lanes(gaussian_mixture::score(constant, total[r]), scores[r] + v * kLanes<T>);
   }
-}
-
-// The online log-sum-exp (Milakov and Gimelshein 2018, arXiv:1805.02867): sum = sum of e^(score - peak) so far
-template <class T>
-static void join(const T* scores, int n, double& peak, double& sum) {
-  T top = T(kMinusInfinity);
-#pragma omp simd reduction(max : top)
-  for (int i = 0; i < n; ++i) top = scores[i] > top ? scores[i] : top;
-  if (top > peak) {
-    sum *= std::exp(peak - top);
-    peak = top;
-  }
-  const T shift = peak > kMinusInfinity ? T(peak) : T(0);  // a NaN among the scores makes the sum one
-  T part = 0;
-#pragma omp simd reduction(+ : part)
-  for (int i = 0; i < n; ++i) part += exp_or_zero(scores[i] - shift);
-  sum += part;
 }
 
 VK_FN void begin(const MixtureJob& job, int64_t row) {

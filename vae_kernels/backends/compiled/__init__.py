@@ -8,12 +8,14 @@ expected.py     the incoming gradient of a loss per sample: what is expected, an
 sample.py       sample_kl, with autograd
 position.py     position, with autograd
 mixture.py      mixture, with autograd
+decomposition.py    decomposition, with autograd
 """
 
 from . import fakes  # noqa: F401
+from .decomposition import decomposition
 from .mixture import mixture
 from .objective import elbo
 from .sample import sample_kl
 from .schemas import KERNELS, attach_triton
 
-__all__ = ["KERNELS", "attach_triton", "elbo", "mixture", "sample_kl"]
+__all__ = ["KERNELS", "attach_triton", "decomposition", "elbo", "mixture", "sample_kl"]

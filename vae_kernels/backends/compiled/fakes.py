@@ -96,3 +96,15 @@ def _(z, loc, logvar, log_weight, need):
 @torch.library.register_fake("vae_kernels::triton_mixture_backward", lib=library)
 def _(grad, z, loc, logvar, log_weight, peak, log_sum, need):
     return _fake_mixture_gradients((z, loc, logvar, log_weight), need)
+
+
+@torch.library.register_fake("vae_kernels::decomposition", lib=library)
+def _(z, mu, logvar, log_own, log_other):
+    batch, dims = z.shape
+    kept = z.new_empty((2, batch, 1 + dims), dtype=torch.float64)
+    return [z.new_empty(batch), z.new_empty(batch), torch.empty_like(z), kept]
+
+
+@torch.library.register_fake("vae_kernels::decomposition_backward", lib=library)
+def _(information, correlation, each, z, mu, logvar, log_own, log_other, kept):
+    return [torch.empty_like(t) for t in (z, mu, logvar)]

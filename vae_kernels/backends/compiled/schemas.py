@@ -15,6 +15,9 @@ they mutate nothing, draw nothing, and read weights on the device. Their argumen
     mixture          [log_p, peak, log_sum, *gradients of log_p.sum() that `need` asks for]: log p(z) of a mixture, and
                      in float64 the two numbers whose sum it is; on the CPU, gradients of few components alone
     mixture_backward the gradients that `need` asks for
+    decomposition    on the CPU alone: the results of formulas/decomposition.py, and `kept` for the backward pass:
+                     float64 [2, B, 1 + L]. The sum of both halves is log q(z_i) and log q(z_id), less log_other
+    decomposition_backward  the gradients of z, mu and logvar, under the incoming gradients of the three results
 
 x           [B, ...] target, or None with params = []: no likelihood term
 params      the likelihood's parameters: of the shape of x, x.shape[1:] (one row for all samples), [B, 1, ...] (one
@@ -63,11 +66,20 @@ _SCHEMAS = {
     "mixture": f"({_MIXTURE}, int need) -> Tensor[]",
     "mixture_backward": f"(Tensor grad, {_MIXTURE}, Tensor peak, Tensor log_sum, int need) -> Tensor[]",
 }
-for _prefix in ("", "triton_"):  # C++, by the device; Triton
-    for _name, _schema in _SCHEMAS.items():
-        # exact strides: the kernels run in storage order, which Inductor must not change behind their back
-        tags = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
-        library.define(f"{_prefix}{_name}{_schema}", tags=tags)
+_DECOMPOSITION = "Tensor z, Tensor mu, Tensor logvar, float log_own, float log_other"
+_OF_THE_CPU = {
+    "decomposition": f"({_DECOMPOSITION}) -> Tensor[]",
+    "decomposition_backward": (
+        f"(Tensor information, Tensor correlation, Tensor each, {_DECOMPOSITION}, Tensor kept) -> Tensor[]"
+    ),
+}
+# exact strides: the kernels run in storage order, which Inductor must not change behind their back
+_TAGS = (torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides)
+for _name, _schema in _SCHEMAS.items():
+    library.define(f"{_name}{_schema}", tags=_TAGS)  # C++, by the device
+    library.define(f"triton_{_name}{_schema}", tags=_TAGS)
+for _name, _schema in _OF_THE_CPU.items():
+    library.define(f"{_name}{_schema}", tags=_TAGS)
 
 # CUDA alone. rescale_: times the 0-d factor, in place; the kernel reads it, and does nothing if it is 1
 library.define("rescale_(Tensor(a!)[] tensors, Tensor factor) -> ()")
@@ -90,8 +102,8 @@ def flat(settings, tensors):
     return x, params, likelihood, latent, *weights, rec_weight_factor, beta_factor, nats_factor, floor, reduction
 
 
-def _overloads(prefix):
-    return {name: getattr(torch.ops.vae_kernels, prefix + name).default for name in _SCHEMAS}
+def _overloads(names, prefix=""):
+    return {name: getattr(torch.ops.vae_kernels, prefix + name).default for name in names}
 
 
 _IN_PLACE = "rescale_", "correct_"
@@ -99,8 +111,8 @@ _IN_PLACE = "rescale_", "correct_"
 # Who computes. "triton" is its functions, without the dispatcher, which takes longer than a launch, and "triton ops"
 # what a compiler may see of them.
 KERNELS = {
-    "compiled": _overloads("") | {name: getattr(torch.ops.vae_kernels, name).default for name in _IN_PLACE},
-    "triton ops": _overloads("triton_"),
+    "compiled": _overloads((*_SCHEMAS, *_OF_THE_CPU, *_IN_PLACE)),
+    "triton ops": _overloads(_SCHEMAS, "triton_"),
 }
 
 

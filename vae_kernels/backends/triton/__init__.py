@@ -19,6 +19,7 @@ from .tiles import INTERPRETED as _INTERPRETED
 
 INTERPRETED = _INTERPRETED.value
 ops.attach_triton(kernels, "CPU" if INTERPRETED else "CUDA")
+decomposition = partial(ops.decomposition, kernels="triton")
 elbo = partial(ops.elbo, kernels="triton")
 mixture = partial(ops.mixture, kernels="triton")
 sample_kl = partial(ops.sample_kl, kernels="triton")
