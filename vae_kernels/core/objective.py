@@ -201,3 +201,9 @@ class Backend(Protocol):
     ) -> torch.Tensor:
         """log p(z) of a mixture of diagonal Gaussians, [N]."""
         ...
+
+    def decomposition(
+        self, z: torch.Tensor, mu: torch.Tensor, logvar: torch.Tensor, log_own: float, log_other: float
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The parts of the KL of a data set: formulas/decomposition.py."""
+        ...
