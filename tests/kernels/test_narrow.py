@@ -110,3 +110,10 @@ def test_a_kl_that_is_nan_stays_nan(backend, unit):
     mu[1, 2] = torch.nan
     loss = vk.fused_elbo(params[0], x, mu, logvar, free_bits=(100.0, unit), reduction="none", backend=backend)
     assert loss[1].isnan() and (unit != "per_sample" or loss[[0, 2]].isfinite().all())
+
+
+def test_a_unit_of_the_batch_gets_the_mean_of_the_incoming_gradients(backend):
+    x, params = cases.draw("bernoulli", (5, 9))
+    latent = posterior(5, (4,), torch.float32)
+    for unit in ("per_dim", "per_group", "per_batch_mean"):
+        compare(backend, "bernoulli", x, params, latent, "none", free_bits=(0.01, unit))
