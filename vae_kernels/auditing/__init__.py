@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from ..typing import Recon
-from . import calls, findings, probe
+from . import calls, findings, fit, floors, gradients, probe
 from .reading import read
 from .report import Audit
 
@@ -66,31 +66,55 @@ def audit(
     point = probe.point(example, weight, latent_weight)
     loss_fn, names = probe.taking_weights(loss_fn, point)
     point, poison = _without_poison(loss_fn, point, seed)
+    apart = gradients.detached(loss_fn, probe.synthetic(point, seed))
     reading = read(loss_fn, point, seed)
-    found = poison + findings.of(reading, point, names)
+    if not apart and reading.sampled is None and not _same_form(loss_fn, reading, point, seed):
+        floor = floors.find(loss_fn, probe.synthetic(point, seed))
+        reading = read(loss_fn, point, seed, floor) if floor is not None else reading
+    found = [*poison, *findings.of_gradients(loss_fn, point, seed, apart), *findings.of(reading, point, names)]
     name = reading.likelihood and reading.likelihood.name
-    if reading.effective_beta is None:
-        return Audit(None, name, calls.reduction(reading), found)
-    equal, meant = (_callable(make(reading)) for make in (calls.equal, calls.meant))
-    # Points near the prior and far from the prior: free bits or a capacity give the KL another weight there.
-    elsewhere = max(_difference(loss_fn, equal, probe.synthetic(point, seed + 1, spread)) for spread in (0.2, 2.0))
-    if not elsewhere <= SAME:
-        sentence = "the weights of the terms differ from point to point, as with free bits or a capacity: no fixed beta"
-        return Audit(None, name, calls.reduction(reading), [("wrong", sentence)])
-    error = _difference(loss_fn, equal, point)
-    if not error <= SAME:
-        sentence = "on the example the loss is another than at drawn values: is something clamped, or not finite?"
-        found.insert(0, ("wrong", sentence))
+    if reading.effective_beta is None or (reading.floor is not None and reading.floor.below):
+        return Audit(None, name, calls.reduction(reading), findings.ordered(found))
+    call = None if apart else calls.equal(reading)
+    error = None
+    if call is not None:
+        equal = _callable(call)
+        # Points near the prior and far from the prior: free bits or a capacity give the KL another weight there.
+        elsewhere = max(_difference(loss_fn, equal, probe.synthetic(point, seed + 1, spread)) for spread in SPREADS)
+        if not elsewhere <= SAME:
+            sentence = "the weights of the terms differ from point to point: no fixed beta"
+            return Audit(None, name, calls.reduction(reading), findings.ordered([*found, ("wrong", sentence)]))
+        error = _difference(loss_fn, equal, point)
+        if not error <= SAME:
+            sentence = "on the example the loss is another than at drawn values: is something clamped, or not finite?"
+            found.append(("wrong", sentence))
+        error = max(elsewhere, error)
+    meant = calls.meant(reading)
     return Audit(
         effective_beta=reading.effective_beta,
         likelihood=name,
         reduction=calls.reduction(reading),
-        findings=found,
-        equal=calls.equal(reading)[0],
-        equal_error=max(elsewhere, error),
-        meant=calls.meant(reading)[0],
-        meant_beta=read(meant, point, seed).effective_beta,
+        findings=findings.ordered(found),
+        equal=call and call[0],
+        equal_error=error,
+        meant=meant[0],
+        meant_beta=read(_callable(meant), point, seed, reading.floor, ours=True).effective_beta,
     )
+
+
+SPREADS = (0.2, 2.0)
+
+
+def _same_form(loss_fn, reading, point, seed):
+    """Whether the KL has one weight near the prior and far from the prior."""
+    if reading.kl is None or reading.kl.name == "none":
+        return reading.kl is not None
+    for spread in SPREADS:
+        at = probe.synthetic(point, seed + 1, spread)
+        weight = fit.again(reading.kl, probe.measure(loss_fn, at), at)
+        if weight is None or not fit.matches(weight, reading.kl.weight):
+            return False
+    return True
 
 
 SAME = 1e-3  # relative: ten times the error that a weight may have (fit.CLOSE)

@@ -4,17 +4,26 @@ example."""
 import torch
 
 from ..formulas import ALL
-from . import calls
+from . import calls, floors
 from .fit import CLOSE, target
+from .meanings import PLAIN
+
+LEVELS = ("wrong", "note", "fine")
 
 
 def of(reading, point, names):
     """A list of (level, sentence); level is "wrong", "note" or "fine". names: those that taking_weights() gives."""
     found = [*_terms(reading), *_signs(reading), *_batch(reading), *_weights(reading), *_constants(reading)]
     found += [*_missing(reading, point, names[0]), *_missing_latents(reading, point, names[1])]
+    found += [*_latents(reading, point)]
     if reading.likelihood is not None and reading.likelihood.name != "none":
         found += [*_recon(reading, point), *_targets(reading, point)]
-    return sorted(found, key=lambda finding: ("wrong", "note", "fine").index(finding[0]))
+    return ordered(found)
+
+
+def ordered(found):
+    """The findings with the worst first."""
+    return sorted(found, key=lambda finding: LEVELS.index(finding[0]))
 
 
 def _terms(reading):
@@ -31,8 +40,14 @@ def _terms(reading):
         )
     elif reading.kl.name == "none":
         yield "wrong", "mu and logvar have no gradient: there is no KL term, this is an autoencoder"
-    elif reading.kl.argument == "log sigma":
-        yield "note", "logvar is read as log sigma, half of the log-variance"
+    elif reading.kl.prior is not None:
+        mean, logvar = reading.kl.prior
+        variance = torch.tensor(logvar).exp().item()
+        yield "note", f"the prior is N({_near(mean)}, {_near(variance)}) for each latent dim, not N(0, 1)"
+
+
+def _near(number):
+    return f"{number if abs(number) > CLOSE else 0.0:.4g}"
 
 
 def _signs(reading):
@@ -42,45 +57,103 @@ def _signs(reading):
 
 
 def _batch(reading):
-    powers = {"reconstruction": reading.rec_power, "KL": reading.kl_power}
-    texts = {0: "is summed over the batch", 1: "is averaged over the batch", 2: "is divided by the batch twice"}
     if reading.rec_weight == 0 or reading.kl_weight is None or reading.rec_weight is None:
         return
+    terms = dict(zip(("reconstruction", "KL"), calls.parts(reading), strict=True))
+    powers = {"reconstruction": reading.rec_power, "KL": reading.kl_power}
     if reading.kl.name == "none":
+        terms.pop("KL")
         powers.pop("KL")
+    constants = {name: term.names for name, term in terms.items() if term.constant}
     if None in powers.values():
         yield "note", "the loss took no batch of another size: its part in the weights was not measured"
-    elif reading.per_sample:
+        return
+    b = reading.sizes["B"]
+    terms = dict(sorted(terms.items(), key=lambda item: item[1].constant))  # a sentence about a constant comes last
+    each = {
+        n: _of_batch(powers[n], term.constant, f"a constant, {b}, which is {term.names}") for n, term in terms.items()
+    }
+    alike = len(set(each.values())) == 1
+    text = (
+        " and ".join(f"the {n} {t}" for n, t in each.items()) if not alike else f"the loss {next(iter(each.values()))}"
+    )
+    totals = {term.batch for term in terms.values()}
+    if len(totals) > 1:
+        yield "wrong", f"{text}: beta depends on the batch size"
+    elif constants and len(set(powers.values())) > 1:
+        less = " and the ".join(constants)
+        yield (
+            "note",
+            (
+                f"{text}: right but for the last, smaller batch, in which the {less} counts for too little; len(x) is "
+                "right in every batch"
+            ),
+        )
+    elif constants and totals == {1}:
+        yield "fine", f"{text}: a last, smaller batch has a smaller loss and the same beta"
+    elif reading.per_sample and totals == {0}:
         yield "fine", "one loss for each sample"
-    elif len(set(powers.values())) > 1:
-        each = " and ".join(f"the {n} {texts.get(p, f'has the weight B^-{p}')}" for n, p in powers.items())
-        yield "wrong", f"{each}: beta depends on the batch size"
     else:
-        power = powers["reconstruction"]
-        level = {0: "note", 1: "fine"}.get(power, "wrong")
-        yield level, f"the loss {texts.get(power, f'has the weight B^-{power}')}"
+        yield {0: "note", 1: "fine"}.get(totals.pop(), "wrong"), text
+
+
+def _of_batch(power, constant, what):
+    """What a term does with the batch size: the power that was measured, and that of a constant."""
+    texts = []
+    if power or not constant:
+        texts.append(
+            {0: "is summed over the batch", 1: "is averaged over the batch", 2: "is divided by the batch twice",
+             -1: "is multiplied by the batch size"}.get(power)
+            or f"is {'divided' if power > 0 else 'multiplied'} by the batch size {abs(power)} times"
+        )  # fmt: skip
+    if constant:
+        texts.append(f"is {'divided' if constant > 0 else 'multiplied'} by {what}")
+    return " and ".join(texts)
 
 
 def _weights(reading):
     if reading.rec_weight is None or reading.kl_weight is None or not reading.rec_weight:
         return
-    (rec, rec_own), (kl, kl_own) = calls.parts(reading)
+    rec, kl = calls.parts(reading)
     beta = reading.effective_beta
     off = isinstance(beta, torch.Tensor) or abs(beta - 1) > CLOSE
-    level = "wrong" if _by_accident(reading, kl_own / rec_own) else "note" if off else "fine"
-    yield level, f"reconstruction {rec}; KL {kl}"
-    unit = reading.likelihood.name == "gaussian" and reading.obs_logvar is None and reading.likelihood.argument == "loc"
-    if unit and off and not isinstance(beta, torch.Tensor) and beta > 0:
-        yield "note", f"that is beta = 1 with a Gaussian of standard deviation {beta**0.5:.3g} in place of 1"
+    own = torch.as_tensor(kl.own / rec.own)
+    accident, chosen = _by_accident(reading, rec, kl), bool((own.abs() - 1).abs().gt(CLOSE).any()) and bool(own.any())
+    level = "wrong" if accident and not chosen else "note" if off else "fine"
+    yield level, f"reconstruction {rec.text}; KL {kl.text}"
+    if accident and chosen and not isinstance(beta, torch.Tensor):
+        yield (
+            "note",
+            (
+                f"the loss has a weight of its own, {_shown(kl.own / rec.own)}, beside these sums and means: the effective "
+                f"beta is {_shown(beta)}, and it changes with these sizes"
+            ),
+        )
+    for name, term in (("reconstruction", rec), ("KL", kl)):
+        if term.doubt:
+            yield "note", f"the weight of the {name} may be a size: {term.doubt}"
+    unit = reading.likelihood.name == "gaussian" and reading.obs_logvar is None and len(reading.likelihood.reads) == 1
+    if not isinstance(beta, torch.Tensor):
+        if not rec.half and abs(own.item() - 2) <= CLOSE and not accident:
+            yield "note", "a weight of 2 is also what a KL has whose factor 1/2 was forgotten"
+        if rec.half and kl.half:
+            yield "fine", "both terms lack their factor 1/2: beta is the same, and the loss is twice as large"
+        if unit and off and beta > 0:
+            yield "note", f"that is beta = 1 with a Gaussian of standard deviation {beta**0.5:.3g} in place of 1"
     if reading.obs_logvar is not None:
         yield "fine", "the Gaussian's variance is inside the loss, with its own term"
 
 
-def _by_accident(reading, own):
+def _shown(number):
+    return f"{float(f'{number:.3g}'):g}"
+
+
+def _by_accident(reading, rec, kl):
     """Whether beta has a factor that is a size: then the loss averages a part of the terms and sums the other part."""
-    if not torch.as_tensor(own).any():
+    own = torch.as_tensor(kl.own / rec.own)
+    if not own.any():
         return False
-    powers = (reading.kl_power or 0) - (reading.rec_power or 0)
+    powers = kl.batch - rec.batch
     ratio = torch.as_tensor(reading.effective_beta / own * reading.sizes["B"] ** powers).mean().item()
     return all(abs(ratio - fine) > CLOSE for fine in (1, 0.5))  # 1/2 comes from a squared error without its factor 1/2
 
@@ -130,26 +203,105 @@ def _constants(reading):
         "kl": "the -1/2 of each latent dimension's KL is left out",
         "2": "the Laplace density's log 2 of each element is left out",
         "0": "each element of weight 0 adds the nll of 0 given 0: the weight multiplies recon and x, not the terms",
+        "x!": "the log(x!) of each count is left out",
         "own": "there is a constant of its own",
     }
     for name in reading.missing:
         yield "note", f"{texts[name]}: no gradient, but the value is no -ELBO ({reading.constant:+.4g} in this batch)"
 
 
+def _latents(reading, point):
+    kl = reading.kl
+    if kl is None or kl.name == "none":
+        return
+    if kl.reads[0].says:
+        yield "note", kl.reads[0].says.format("logvar")
+    if reading.of_logvar:
+        yield _clamped("logvar", reading.of_logvar, point.logvar)
+    if reading.sampled is not None:
+        yield "note", "the KL is estimated from one sample of z, as log q(z) - log p(z)"
+        if not reading.sampled.is_normal():
+            yield (
+                "wrong",
+                (
+                    f"the noise inside the loss has the mean {_near_noise(reading.sampled.mean, reading.sampled)} and the "
+                    f"standard deviation {reading.sampled.std:.3g}, expected 0 and 1"
+                ),
+            )
+    if reading.floor is not None:
+        yield _bent(reading)
+
+
+def _near_noise(mean, noise):
+    return f"{mean if abs(mean) > 5 * noise.count**-0.5 else 0.0:.3g}"
+
+
+def _bent(reading):
+    floor = reading.floor
+    what = floors.SAYS[floor.unit]
+    if floor.below:
+        return "note", (
+            f"a capacity of {floor.nats:.4g} nats: {what} is pulled to it. Above it the effective beta is "
+            f"{_shown(reading.effective_beta)}, below it {_shown(-reading.effective_beta)}. vk.controls.capacity does the same"
+        )
+    return "note", (
+        f"free bits of {floor.nats:.4g} nats: {what} costs at least so much, and has no gradient below. "
+        "The effective beta holds above"
+    )
+
+
+def _clamped(name, bounds, values):
+    """The finding about an argument that the loss clamps."""
+    low = values < bounds.low if bounds.low is not None else values != values
+    high = values > bounds.high if bounds.high is not None else values != values
+    share = (low | high).double().mean().item()
+    if bounds.low is None or bounds.high is None:
+        where = f"{'above' if bounds.low is None else 'below'} {bounds.high if bounds.low is None else bounds.low:.6g}"
+    else:
+        where = f"outside [{bounds.low:.6g}, {bounds.high:.6g}]"
+    text = f"the loss clamps {name}: {where} {name} gets no gradient"
+    if share:
+        return "wrong", f"{text}, and {share:.1%} of the example's values are there"
+    return "note", f"{text}. No value of the example is there"
+
+
 def _recon(reading, point):
-    if reading.likelihood.argument == "probabilities":
+    likelihood = reading.likelihood
+    inside = all(bool(((r >= 0) & (r <= 1)).all()) for r in point.recon)
+    first, *others = likelihood.reads
+    if likelihood.argument == "probabilities":
         yield "note", "recon is read as probabilities; logits are exact where a sigmoid is rounded to 0 or 1"
-    elif reading.likelihood.argument == "logits" and all(bool(((r >= 0) & (r <= 1)).all()) for r in point.recon):
+    elif calls.bounded_logits(reading):
+        yield "wrong", f"{first.says}, and then reads the result as logits: these lie in a short interval, so no " \
+                       "probability comes close to 0 or 1"  # fmt: skip
+    elif first.says:
+        again = first.name == "sigmoid" and inside
+        doubt = ", but all of recon is in [0, 1] already: is this a second sigmoid?" if again else ""
+        yield ("wrong" if again else "fine"), first.says + doubt
+    elif likelihood.argument == "logits" and inside:
         yield (
             "wrong",
             "the loss takes recon for logits, but all of it is in [0, 1]: is there a sigmoid before the loss?",
         )
+    for meaning, part in zip(others, reading.parts[1:], strict=False):
+        if meaning.says:
+            yield "note", meaning.says.format(part)
+    for part in reading.parts[len(likelihood.reads) :]:
+        yield "wrong", f"{part} has no gradient: the loss does not use it"
+    if likelihood.of_x is not PLAIN:
+        yield "fine", likelihood.of_x.says
+    if reading.of_recon.soft:
+        size = reading.of_recon.low if reading.of_recon.low is not None else 1 - reading.of_recon.high
+        yield "note", f"the loss adds about {size:.1g} inside a logarithm: an error of recon beyond it hardly counts"
+    elif reading.of_recon:
+        yield _clamped(reading.first, reading.of_recon, point.recon[0])
 
 
 def _targets(reading, point):
     name = reading.likelihood.name
     support, x = ALL[name].SUPPORT, target(point, name)
     assert x is not None, "a likelihood was found, so x is a target of it"
+    x = reading.likelihood.of_x.into(x)
     weights = point.weights.reshape(x.shape)
     observed, whole = weights > 0, "x" if point.weight is None else "the observed x"
     if support == "levels":
@@ -170,3 +322,13 @@ def _targets(reading, point):
         if entropy:
             floor = f"the entropy of its targets, {entropy:.4g} nats a sample"
             yield "note", f"x is not binary: the nll of this batch cannot fall below {floor}"
+
+
+def of_gradients(loss_fn, point, seed, apart):
+    """The findings about gradients that are not the derivatives of the loss. apart: the result of
+    gradients.detached()."""
+    for name, some in apart.items():
+        if some:
+            yield "wrong", f"the gradient of {name} is not the derivative of the loss: a part of the loss is detached"
+        else:
+            yield "wrong", f"the loss depends on {name}, but {name} gets no gradient: is there a detach() or no_grad()?"

@@ -1,11 +1,14 @@
 """Finds the KL, or the likelihood, of which a gradient is a multiple."""
 
+import itertools
 from dataclasses import dataclass, replace
 
 import torch
 
 from ..formulas import ALL, POSITION
 from ..formulas.kl import gaussian_kl
+from . import meanings
+from .meanings import PLAIN, Meaning
 from .probe import wide
 
 CLOSE = 1e-4  # relative: more than the error of a loss in float32, and much less than the difference of two terms
@@ -16,12 +19,47 @@ class Fit:
     """gradient = weight * (gradient of the term `name`). weight is 0-d, or has the shape of a sample.
 
     scaling: the name of the weights of the elements of x, in scalings(); of a KL "given" or "ignored".
+    reads: the meaning of each parameter in recon; of a KL the meaning of logvar. A likelihood may have fewer meanings
+    than recon has parameters: the others have no gradient.
+    clamp: what the loss does with the first parameter, or with logvar, before all else.
+    prior: None, or the mean and the log-variance of the prior of a KL.
     """
 
     name: str
     argument: str  # the meaning that the argument has in the loss: "logits", "probabilities", ..; "logvar", "log sigma"
     weight: torch.Tensor
     scaling: str = "given"
+    reads: tuple[Meaning, ...] = ()
+    of_x: Meaning = PLAIN
+    clamp: Meaning = PLAIN
+    prior: tuple[float, float] | None = None
+
+    @property
+    def clamped(self):
+        """The meanings, with the clamp in the first one."""
+        return (meanings.after(self.reads[0], self.clamp), *self.reads[1:]) if self.reads else ()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A likelihood that recon and x fit, with the meanings of the parameters and of x."""
+
+    name: str
+    names: tuple[str, ...]  # of the parameters, of the first ones in recon
+    reads: tuple[Meaning, ...]
+    of_x: Meaning = PLAIN
+
+    @property
+    def argument(self):
+        return self.reads[0].name or ALL[self.name].PARAMETERS[0]
+
+    def nll(self, at, *recon):
+        """The weighted terms."""
+        formula, x = ALL[self.name], self.of_x.into(target(at, self.name))
+        named = {n: m.into(r) for n, m, r in zip(self.names, self.reads, recon, strict=False)}
+        missing = [p for p in formula.PARAMETERS if p not in named]
+        terms = formula.nll(x, **named, **{p: x.new_full((), formula.DEFAULTS[p]) for p in missing})
+        return at.weights.reshape(terms.shape) * terms
 
 
 def scalings(at):
@@ -43,7 +81,7 @@ def scalings(at):
 
 
 def latent(measured, at):
-    """The Fit of the KL to N(0, I), or None if the gradients are no multiple of the KL's."""
+    """The Fit of the KL, or None if the gradients are no multiple of the KL's."""
     found = _latent(measured, at)
     if found is None and at.latent_weight is not None:
         found = _latent(measured, replace(at, latent_weight=None))
@@ -51,19 +89,54 @@ def latent(measured, at):
     return found
 
 
+def latent_gradient(at, reads=PLAIN, prior=None):
+    """The gradient of the KL by mu and logvar: [2, B, ...]."""
+    prior = () if prior is None else tuple(at.mu.new_tensor(p, dtype=torch.float64) for p in prior)
+    return torch.stack(
+        _gradients(lambda m, v: at.latent_weights * gaussian_kl(m, reads.into(v), *prior), (at.mu, at.logvar))
+    )
+
+
 def _latent(measured, at):
     grads = torch.stack([measured.mu, measured.logvar])
     if not grads.any():
         return Fit("none", "logvar", grads.new_zeros(()))
-    w = at.latent_weights
-    truths = {argument: torch.stack(_gradients(lambda m, v, k=k: w * gaussian_kl(m, k * v), (at.mu, at.logvar)))
-              for argument, k in (("logvar", 1), ("log sigma", 2))}  # fmt: skip
+    tries = [reads for reads in (PLAIN, *meanings.LOG_VARIANCES) if _defined(reads, at.logvar)]
     for over in (None, (0, 1)):  # one weight for all, or one for each latent dimension
-        for argument, truth in truths.items():
-            weight = _weight(grads, truth, over)
+        for reads in tries:
+            weight = _weight(grads, latent_gradient(at, reads), over)
             if weight is not None:
-                return Fit("kl", argument, weight)
+                return Fit("kl", reads.name or "logvar", weight, reads=(reads,))
+    for reads in tries:
+        prior = _prior(grads, at, reads)
+        weight = None if prior is None else _weight(grads, latent_gradient(at, reads, prior))
+        if weight is not None:
+            return Fit("kl", reads.name or "logvar", weight, reads=(reads,), prior=prior)
     return None
+
+
+def _prior(grads, at, reads):
+    """The mean and the log-variance of the one Gaussian prior for which the gradients are those of a KL, or None.
+
+    With t = reads(logvar) the KL has the gradients w (mu - m) / s^2 and w / 2 (e^t / s^2 - 1) dt / dlogvar.
+    """
+    (slope, offset), (growth, constant) = pieces(grads, at, reads)
+    if not (slope > 0 and growth > 0 and constant < 0):
+        return None
+    return (-offset / slope).item(), torch.log(-constant / growth).item()
+
+
+def pieces(grads, at, reads=PLAIN):
+    """((a, b), (c, d)) by least squares: the gradient by mu is a mu + b, the one by reads(logvar) is c e^reads + d. The
+    KL to N(0, I) with the weight w has (w, 0) and (w / 2, -w / 2)."""
+    w = at.latent_weights
+    derivative = _gradients(reads.into, (at.logvar,))[0]
+    by_mu = torch.stack([w * at.mu, w]).flatten(1)
+    by_logvar = torch.stack([w * derivative * reads.into(at.logvar).exp(), w * derivative]).flatten(1)
+    return tuple(
+        torch.linalg.lstsq(basis.T, grad.flatten().unsqueeze(1)).solution.squeeze(1)
+        for basis, grad in ((by_mu, grads[0]), (by_logvar, grads[1]))
+    )
 
 
 def likelihood(measured, at):
@@ -71,43 +144,139 @@ def likelihood(measured, at):
     grads = measured.recon
     if not any(g.any() for g in grads):
         return Fit("none", "nothing", grads[0].new_zeros(()))
-    flat = torch.cat([g.flatten() for g in grads])
-    for scaling, scaled in scalings(at).items():
-        for name, argument, nll in candidates(scaled):
-            truth = _gradients(nll, at.recon)
-            weight = _weight(flat, torch.cat([t.flatten() for t in truth]))
-            if weight is not None:
-                return Fit(name, argument, weight, scaling)
-    if len(grads) == 1 and grads[0].numel() == at.x.numel():
+    used = max(i + 1 for i, g in enumerate(grads) if g.any())
+    for unusual in (False, True):
+        for scaling, scaled in scalings(at).items():
+            for candidate in candidates(scaled, used, unusual):
+                weight = _weight(flat(grads), flat(gradients_of(candidate, scaled)))
+                if weight is not None:
+                    return fitted(candidate, weight, scaling)
+    if len(grads) == 1 and grads[0].numel() == at.x.numel() and len(at) > 1:
         for scaling, scaled in scalings(at).items():
             of_terms, residuals = residual(scaled)
             weight = _weight(grads[0], of_terms * residuals, 0)
             if weight is not None:
-                return Fit("gaussian", "loc", weight, scaling)
+                return Fit("gaussian", "loc", weight, scaling, (PLAIN,))
     return None
 
 
-def candidates(at):
-    """(likelihood, meaning of recon, weighted element-wise nll of recon) for each likelihood that recon and x fit."""
+def clamped_likelihood(measured, at):
+    """The Fit of the likelihood whose gradients are those of the loss wherever the loss has a gradient: the others may
+    be 0 because of a clamp."""
+    if len(measured.recon) > 1:
+        return None
+    for unusual in (False, True):
+        for candidate in candidates(at, 1, unusual):
+            truth = gradients_of(candidate, at)[0]
+            weight = _weight_where_live(measured.recon[0], truth)
+            if weight is not None:
+                return fitted(candidate, weight)
+    return None
+
+
+def clamped_latent(measured, at):
+    """The same for the KL: mu and logvar have its gradients wherever logvar has a gradient."""
+    for reads in (PLAIN, meanings.LOG_SIGMA):
+        truth = latent_gradient(at, reads)
+        by_mu, by_logvar = _weight(measured.mu, truth[0]), _weight_where_live(measured.logvar, truth[1])
+        if by_mu is not None and by_logvar is not None and matches(by_mu, by_logvar):
+            return Fit("kl", reads.name or "logvar", by_mu, reads=(reads,))
+    return None
+
+
+def _weight_where_live(grad, truth):
+    alive = grad != 0
+    if not (truth[~alive] != 0).any() or alive.double().mean() <= 0.05:
+        return None
+    return _weight(grad, torch.where(alive, truth, 0.0))
+
+
+def fitted(candidate, weight, scaling="given"):
+    return Fit(candidate.name, candidate.argument, weight, scaling, candidate.reads, candidate.of_x)
+
+
+def candidate_of(fit, at):
+    """The Candidate of a Fit of a likelihood."""
+    names = at.names or ALL[fit.name].PARAMETERS
+    return Candidate(fit.name, names[: len(fit.reads)], fit.clamped, fit.of_x)
+
+
+def again(fit, measured, at):
+    """The weight that the term of a Fit has at another point, or None."""
+    if fit is None or fit.name == "none":
+        return None
+    if fit.name == "kl":
+        at = replace(at, latent_weight=None) if fit.scaling == "ignored" else at
+        over = (0, 1) if fit.weight.dim() else None
+        return _weight(
+            torch.stack([measured.mu, measured.logvar]), latent_gradient(at, fit.clamped[0], fit.prior), over
+        )
+    at = scalings(at)[fit.scaling]
+    if fit.weight.dim():
+        of_terms, residuals = residual(at)
+        return _weight(measured.recon[0], of_terms * residuals, 0)
+    return _weight(flat(measured.recon), flat(gradients_of(candidate_of(fit, at), at)))
+
+
+def flat(gradients):
+    return torch.cat([g.flatten() for g in gradients])
+
+
+def gradients_of(candidate, at):
+    """The gradients of the nll by each parameter in recon."""
+    return _gradients(lambda *recon: candidate.nll(at, *recon), at.recon)
+
+
+def candidates(at, used, unusual=False):
+    """Each Candidate with the first `used` parameters in recon that x fits: with plain meanings, or probabilities; or
+    with the unusual meanings."""
     for name, formula in ALL.items():
         names = at.names or formula.PARAMETERS[: len(at.recon)]
-        missing = [p for p in formula.PARAMETERS if p not in names]
+        some = names[:used]
+        missing = [p for p in formula.PARAMETERS if p not in some]
         needed = any(p not in formula.DEFAULTS for p in missing)
         if needed or len(names) < len(at.recon) or not set(names) <= set(formula.PARAMETERS):
             continue
-        x = target(at, name)
-        if x is None:
+        if target(at, name) is None:
             continue
+        plain = (PLAIN,) * used
+        usual = [plain]
+        if name == "bernoulli" and _defined(meanings.PROBABILITIES, at.recon[0]):
+            usual.append((meanings.PROBABILITIES,))
+        if not unusual:
+            yield from (Candidate(name, some, reads) for reads in usual)
+            continue
+        of_parts = [[PLAIN, *_meanings(name, p, r)] for p, r in zip(some, at.recon, strict=False)]
+        for reads in itertools.product(*of_parts):
+            yield from (
+                Candidate(name, some, reads, m) for m in _of_x(name, at) if m is not PLAIN or reads not in usual
+            )
 
-        def nll(*recon, formula=formula, x=x, names=names, missing=missing):
-            named = dict(zip(names, recon, strict=True))
-            terms = formula.nll(x, **named, **{p: x.new_full((), formula.DEFAULTS[p]) for p in missing})
-            return at.weights.reshape(terms.shape) * terms
 
-        yield name, formula.PARAMETERS[0], nll
-        if name == "bernoulli" and all(bool(((r > 0) & (r < 1)).all()) for r in at.recon):
-            w = at.weights.reshape(x.shape)
-            yield name, "probabilities", lambda p, x=x, w=w: -w * (x * p.log() + (1 - x) * (1 - p).log())
+def _meanings(name, parameter, values):
+    """The unusual meanings that a parameter may have for these values."""
+    of_positions = (meanings.SIGMOID, meanings.TANH, meanings.SOFTMAX)
+    for meaning in meanings.OF_PARAMETER.get(parameter, ()):
+        fits = meaning in of_positions if name in POSITION else meaning is not meanings.SOFTMAX
+        if fits and _defined(meaning, values):
+            yield meaning
+
+
+def _of_x(name, at):
+    """The meanings that x may have in a loss with this likelihood."""
+    if name in POSITION:
+        return [PLAIN]
+    if at.x.dtype == torch.uint8:
+        return [PLAIN, meanings.BYTES]
+    return [PLAIN, *meanings.OF_X]
+
+
+def _defined(meaning, values):
+    """Whether a meaning is defined for these values."""
+    if meaning is meanings.PROBABILITIES:
+        return bool(((values > 0) & (values < 1)).all())
+    takes_logarithm = meaning in (meanings.RATE, meanings.VARIANCE, meanings.SIGMA, meanings.SCALE)
+    return not takes_logarithm or bool((values > 0).all())
 
 
 def target(at, name):
@@ -132,7 +301,7 @@ def residual(at):
 def _gradients(f, inputs):
     leaves = [wide(t).detach().requires_grad_() for t in inputs]
     with torch.enable_grad():
-        return torch.autograd.grad(f(*leaves).sum(), leaves)
+        return torch.autograd.grad(f(*leaves).sum(), leaves, allow_unused=True, materialize_grads=True)
 
 
 def _weight(grad, truth, over=None):
@@ -140,8 +309,8 @@ def _weight(grad, truth, over=None):
     truth is 0 in all samples, as of an element that is never observed, w is 0."""
     square = (truth * truth).sum(over)
     weight = torch.where(square == 0, 0.0, (grad * truth).sum(over) / square)
-    return weight if _matches(grad, weight * truth) else None
+    return weight if matches(grad, weight * truth) else None
 
 
-def _matches(a, b):
+def matches(a, b):
     return bool(torch.isfinite(b).all()) and bool((a - b).norm() <= CLOSE * a.norm())

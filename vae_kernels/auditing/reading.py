@@ -11,9 +11,10 @@ from itertools import combinations
 
 import torch
 
-from ..formulas import POSITION
+from ..formulas import ALL, POSITION
 from ..formulas.kl import gaussian_kl
-from . import fit, probe
+from . import bounds, fit, floors, noise, probe
+from .meanings import PLAIN
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -23,24 +24,38 @@ class Reading:
     """The form of a loss. A weight is None if no term matches the gradient."""
 
     sizes: dict  # B: samples, D: elements of one x, L: latent dimensions; O, P: their weights' sums, the means over B
+    x_shape: tuple  # of the example
+    mu_shape: tuple
     per_sample: bool  # whether the loss is [B]
-    first: str  # the Python text that gives the first parameter in recon
-    same_shape: bool  # whether this parameter and x have the same shape
+    parts: tuple  # the Python texts that give the parameters in recon
+    same_shape: bool  # whether the first parameter and x have the same shape
     likelihood: fit.Fit | None
     kl: fit.Fit | None
     rec_weight: float | None
     kl_weight: float | torch.Tensor | None
     rec_power: int | None  # the weight is proportional to B^-power; None: not measured
     kl_power: int | None
+    axes: dict  # {("x", 1): (rec_power, kl_power), ...}: the same for the size of each axis of x and mu
     obs_logvar: float | torch.Tensor | None  # the log-variance of a Gaussian loss that has one inside
     constant: float | None
-    missing: tuple  # the parts of `constant`: "2pi", "2", "kl", "0"; ("own",) if these do not explain the constant
-    weight: str  # the Python text that gives the weight beside this parameter; "" if the audit has no weight
+    missing: (
+        tuple  # the parts of `constant`: "2pi", "2", "kl", "0", "x!"; ("own",) if these do not explain the constant
+    )
+    of_recon: bounds.Bounds  # where the loss clamps the first parameter
+    of_logvar: bounds.Bounds
+    sampled: noise.Noise | None  # the noise of a KL that is estimated from one sample
+    floor: floors.Floor | None  # free bits or a capacity
     masked: bool  # whether the weight is a mask
     whole: bool  # whether the weight has a number for each element of x
+    weight: str  # the Python text that gives the weight beside the first parameter; "" if the audit has no weight
     dims: int  # the number of dimensions of the terms
     by_sample: torch.Tensor  # [B] the sum of the weights of each x
     latent_weight: bool  # whether the audit has a latent_weight
+
+    @property
+    def first(self):
+        """The Python text that gives the first parameter in recon."""
+        return self.parts[0]
 
     @property
     def effective_beta(self):
@@ -49,11 +64,20 @@ class Reading:
         return self.kl_weight / self.rec_weight
 
 
-def read(loss_fn, example, seed=0):
-    """The Reading of a loss, from a probe.Point."""
+def read(loss_fn, example, seed=0, floor=None, ours=False):
+    """The Reading of a loss, from a probe.Point. floor: the floors.Floor of the KL, if there is one. ours: the loss is a
+    call of this package, which clamps nothing, draws no noise, and needs no explanation."""
     at = probe.synthetic(example, seed)
     measured = probe.measure(loss_fn, at)
-    likelihood, kl = fit.likelihood(measured, at), fit.latent(measured, at)
+    if ours:
+        likelihood, kl = fit.likelihood(measured, at), fit.latent(measured, at)
+        of_recon, of_logvar, sampled = NO_BOUNDS, NO_BOUNDS, None
+    else:
+        likelihood, of_recon = _likelihood(loss_fn, measured, at)
+        kl, of_logvar, sampled = _kl(loss_fn, measured, at)
+    if floor is not None:
+        kl = fit.Fit("kl", "logvar", at.mu.new_tensor(floor.weight), reads=(PLAIN,))
+        of_logvar, sampled = NO_BOUNDS, None
     given, scaling = at, likelihood.scaling if likelihood else "given"
     at = fit.scalings(given)[scaling]
     if kl is not None and kl.scaling == "ignored":
@@ -61,58 +85,95 @@ def read(loss_fn, example, seed=0):
     counted = given if scaling == "by sample" else at
     sizes = {"B": len(at), "D": at.x[0].numel(), "L": at.mu[0].numel()}
     sizes |= {"O": counted.weights.sum().item() / len(at), "P": at.latent_weights.sum().item() / len(at)}
-    rec_power, kl_power = _powers(loss_fn, given, measured.per_sample, likelihood, kl)
+    fits = (likelihood, kl)
+    rec_power, kl_power = _powers(loss_fn, given, fits)
     rec_weight = None if likelihood is None or likelihood.weight.dim() else likelihood.weight.item()
     obs_logvar = constant = None
     missing = ()
-    if likelihood is not None and kl is not None:
-        constant = measured.value - _weighted(at, likelihood, kl)
+    if likelihood is not None and kl is not None and sampled is None:
+        constant = measured.value - _weighted(at, likelihood, kl, floor)
         missing = _named(constant, likelihood, kl, at)
-        if likelihood.name == "gaussian" and len(at.recon) == 1 and (missing == ("own",) or likelihood.weight.dim()):
+        plain = likelihood.name == "gaussian" and likelihood.clamped == (PLAIN,) and likelihood.of_x is PLAIN
+        if plain and len(at.recon) == 1 and (missing == ("own",) or likelihood.weight.dim()):
             hidden = _hidden_variance(constant, likelihood.weight, rec_power, at)
             if hidden is not None:
                 rec_weight, obs_logvar, constant, missing = hidden
-    kl_weight = None if kl is None else kl.weight if kl.weight.dim() else kl.weight.item()
     return Reading(
-        sizes,
-        measured.per_sample,
-        at.first,
-        at.x.shape == at.recon[0].shape or (likelihood is not None and likelihood.name in POSITION),
-        likelihood,
-        kl,
-        rec_weight,
-        kl_weight,
-        rec_power,
-        kl_power,
-        obs_logvar,
-        constant,
-        missing,
-        *_of_weight(given, likelihood),
-        given.latent_weight is not None,
+        sizes=sizes,
+        x_shape=tuple(at.x.shape),
+        mu_shape=tuple(at.mu.shape),
+        per_sample=measured.per_sample,
+        parts=given.parts,
+        same_shape=at.x.shape == at.recon[0].shape or (likelihood is not None and likelihood.name in POSITION),
+        likelihood=likelihood,
+        kl=kl,
+        rec_weight=rec_weight,
+        kl_weight=None if kl is None else kl.weight if kl.weight.dim() else kl.weight.item(),
+        rec_power=rec_power,
+        kl_power=kl_power,
+        axes={} if ours else _of_axes(loss_fn, given, fits),
+        obs_logvar=obs_logvar,
+        constant=constant,
+        missing=missing,
+        of_recon=of_recon,
+        of_logvar=of_logvar,
+        sampled=sampled,
+        floor=floor,
+        latent_weight=given.latent_weight is not None,
+        **_of_weight(given, likelihood),
     )
+
+
+NO_BOUNDS = bounds.Bounds(None, None)
+
+
+def _likelihood(loss_fn, measured, at):
+    """(the Fit, the Bounds of the first parameter)"""
+    found = fit.likelihood(measured, at)
+    if found is None:
+        found = fit.clamped_likelihood(measured, at)
+        limits = bounds.of_recon(loss_fn, at, found) if found else NO_BOUNDS
+        return (replace(found, clamp=limits.meaning()), limits) if limits else (None, NO_BOUNDS)
+    if found.name == "none":
+        return found, NO_BOUNDS
+    limits = bounds.of_recon(loss_fn, fit.scalings(at)[found.scaling], found)
+    return (found if limits.soft or not limits else replace(found, clamp=limits.meaning())), limits
+
+
+def _kl(loss_fn, measured, at):
+    """(the Fit, the Bounds of logvar, the Noise of a KL that is estimated from one sample)"""
+    if noise.is_random(loss_fn, at):
+        sampled = noise.sampled_kl(loss_fn, at)
+        if sampled is not None:
+            return fit.Fit("kl", "logvar", sampled[0], reads=(PLAIN,)), NO_BOUNDS, sampled[1]
+    found = fit.latent(measured, at)
+    if found is None:
+        found = fit.clamped_latent(measured, at)
+        if found is None:
+            return None, NO_BOUNDS, None
+    if found.name == "none" or found.reads[0].name not in ("", "log sigma") or not (at.logvar < 0).any():
+        return found, NO_BOUNDS, None
+    limits = bounds.of_logvar(loss_fn, replace(at, latent_weight=None) if found.scaling == "ignored" else at, found)
+    return (replace(found, clamp=limits.meaning()) if limits else found), limits, None
 
 
 def _of_weight(at, likelihood):
     """The fields weight, masked, whole, dims and by_sample of a Reading."""
     by_sample = at.weights.flatten(1).sum(1) if at.x.dim() > 1 else at.weights
     if at.weight is None:
-        return "", False, False, at.x.dim(), by_sample
+        return {"weight": "", "masked": False, "whole": False, "dims": at.x.dim(), "by_sample": by_sample}
     masked, whole = at.weight.dtype == torch.bool, at.weight.shape == at.x.shape
+    found = {"weight": "weight", "masked": masked, "whole": whole, "dims": at.x.dim(), "by_sample": by_sample}
     if at.x.shape == at.recon[0].shape or (likelihood is not None and likelihood.name in POSITION):
-        return "weight", masked, whole, at.x.dim(), by_sample
-    expanded = "weight" if whole else "weight.expand_as(x)"
-    return f"{expanded}.reshape({at.first}.shape)", masked, True, at.recon[0].dim(), by_sample
+        return found
+    text = f"{'weight' if whole else 'weight.expand_as(x)'}.reshape({at.parts[0]}.shape)"
+    return found | {"weight": text, "whole": True, "dims": at.recon[0].dim()}
 
 
-def _powers(loss_fn, at, per_sample, *fits):
+def _powers(loss_fn, at, fits):
     """The power p of each weight, which is proportional to B^-p. It is measured with a batch of another size."""
-    if per_sample:
-        return 0, 0
     other = probe.resized(at)
-    try:
-        measured = probe.measure(loss_fn, other)
-    except (RuntimeError, TypeError, ValueError, IndexError):  # a loss may accept one batch size only
-        return None, None
+    weights = _elsewhere(loss_fn, other, fits)
     samples = len(at) / len(other)
     rec, kl = fits
     counts = [
@@ -120,28 +181,55 @@ def _powers(loss_fn, at, per_sample, *fits):
     ]
     elements = (counts[0].sum() / counts[1].sum()).item()
     latents = (at.latent_weights.sum() / other.latent_weights.sum()).item()
-    rec_power = _power(rec, fit.likelihood(measured, other), samples, elements)
-    return rec_power, _power(kl, fit.latent(measured, other), samples, elements, latents)
+    return _power(rec, weights[0], samples, elements), _power(kl, weights[1], samples, elements, latents)
+
+
+def _of_axes(loss_fn, at, fits):
+    """{axis: (the power of the reconstruction's weight, that of the KL's weight)}, by a cut of each axis."""
+    found = {}
+    for axis in probe.axes(at):
+        other = probe.cut(at, axis)
+        sizes = [p.x.shape[axis[1]] if axis[0] == "x" else p.mu.shape[axis[1]] for p in (at, other)]
+        weights = _elsewhere(loss_fn, other, fits)
+        found[axis] = tuple(
+            _power(f, w, sizes[0] / sizes[1]) if f is not None and not f.weight.dim() else None
+            for f, w in zip(fits, weights, strict=True)
+        )
+    return found
+
+
+def _elsewhere(loss_fn, at, fits):
+    """The weights of the two terms at a point of other sizes, or None."""
+    try:
+        measured = probe.measure(loss_fn, at)
+    except (RuntimeError, TypeError, ValueError, IndexError):  # a loss may accept one size only
+        return None, None
+    return tuple(fit.again(f, measured, at) for f in fits)
 
 
 def _power(one, other, *ratios):
-    """The power by which the weight falls as one of the ratios: of the samples, the observed elements or latents."""
-    if one is None or other is None:
+    """The power by which the weight of a Fit falls as one of the ratios: of the samples, the observed elements or
+    latents. None if it was not measured."""
+    if one is None:
         return None
     if not one.weight.any():
         return 0
-    both = (one.weight != 0) & (other.weight != 0)  # an element may be observed in one of the batches only
-    shares = [weight.expand(both.shape)[both].abs().mean() for weight in (other.weight, one.weight)]
+    if other is None:
+        return None
+    both = (one.weight != 0) & (other != 0)  # an element may be observed in one of the batches only
+    shares = [weight.expand(both.shape)[both].abs().mean() for weight in (other, one.weight)]
     change = torch.log(shares[0] / shares[1]).item()
     powers = [change / math.log(ratio) for ratio in ratios if ratio != 1]
     return next((round(p) for p in powers if math.isfinite(p) and abs(p - round(p)) < 0.01), None)
 
 
-def _weighted(at, likelihood, kl):
+def _weighted(at, likelihood, kl, floor):
     """The sum over the batch of the two terms that were found. A Gaussian with one weight for each element is computed
     without its constants."""
-    factor = 2 if kl.argument == "log sigma" else 1
-    total = (kl.weight * at.latent_weights * gaussian_kl(at.mu, factor * at.logvar)).sum()
+    prior = () if kl.prior is None else tuple(at.mu.new_tensor(p) for p in kl.prior)
+    reads = kl.clamped[0] if kl.reads else PLAIN
+    kls = gaussian_kl(at.mu, reads.into(at.logvar), *prior)
+    total = (kl.weight * at.latent_weights * kls).sum() if floor is None else floor.total(kls)
     if likelihood.weight.dim():
         weights, residuals = fit.residual(at)
         return (total + (likelihood.weight * weights * residuals.square()).sum() / 2).item()
@@ -150,10 +238,9 @@ def _weighted(at, likelihood, kl):
 
 def _nll(at, likelihood):
     """The sum over the batch of the likelihood that was found."""
-    for name, argument, nll in fit.candidates(at):
-        if (name, argument) == (likelihood.name, likelihood.argument):
-            return likelihood.weight * nll(*at.recon).sum()
-    return torch.zeros(())
+    if likelihood.name == "none":
+        return torch.zeros(())
+    return likelihood.weight * fit.candidate_of(likelihood, at).nll(at, *at.recon).sum()
 
 
 def _named(constant, likelihood, kl, at):
@@ -165,6 +252,9 @@ def _named(constant, likelihood, kl, at):
         parts["2pi"] = -likelihood.weight.item() * elements * LOG_2PI / 2
     if likelihood.name == "laplace":
         parts["2"] = -likelihood.weight.item() * elements * math.log(2)
+    if likelihood.name != "none" and ALL[likelihood.name].SUPPORT == "counts":
+        x = fit.target(at, likelihood.name)
+        parts["x!"] = -likelihood.weight.item() * (at.weights.reshape(x.shape) * torch.lgamma(x + 1)).sum().item()
     if kl.weight.any():
         parts["kl"] = (kl.weight * at.latent_weights).sum().item() / 2
     missing = at.weights == 0
@@ -190,7 +280,8 @@ def _hidden_variance(constant, weights, power, at):
         return None
     if not weights.dim():  # then `constant` was computed for a unit variance
         constant = constant + weights.item() * count * LOG_2PI / 2
-    for share in (1.0, 1 / residuals[0].numel(), b / count):
+    of_batch = (1.0, 1 / b) if power == 0 else (1.0,)  # a constant of the loss may be the batch size
+    for share in (s / c for s in of_batch for c in (1.0, residuals[0].numel(), count / b)):
         weight = share * b ** -(1 if power is None else power)
         logvar = torch.where(observed > 0, torch.log(weight / each), 0.0)
         total, size = (observed * logvar).sum().item(), (observed * logvar.abs()).sum().item()

@@ -37,13 +37,15 @@ class Audit:
             error = f"largest relative difference, gradients included: {self.equal_error:.1g}"
             lines += ["", f"The same as ({error})", "", f"    {self.equal}"]
         if self.meant is not None and self.meant != self.equal:
-            lines += [
-                "",
-                f"Probably meant (effective beta, measured: {shown(self.meant_beta)})",
-                "",
-                f"    {self.meant}",
-            ]
+            lines += ["", self._meaning(), "", f"    {self.meant}"]
         return "\n".join(lines)
+
+    def _meaning(self):
+        """The heading of the call that is meant. A call with another effective beta is never shown as the same loss."""
+        ours, theirs = shown(self.meant_beta), shown(self.effective_beta)
+        if ours == theirs:
+            return f"Probably meant (its effective beta is the same, {ours})"
+        return f"Probably meant (attention: its effective beta is {ours}, and that of your loss is {theirs})"
 
     def _headline(self):
         if self.effective_beta is None:
