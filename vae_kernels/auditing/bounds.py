@@ -124,15 +124,17 @@ def _share(probed, values):
     evident = (
         (expected.abs() > SMALL * expected.abs().nanmedian().clamp(max=1)) & expected.isfinite() & ~measured.isnan()
     )
-    shares = torch.where(evident, measured / expected, torch.nan)
-    missing = -n % len(values)
-    table = torch.cat([shares, shares.new_full((missing,), torch.nan)]).reshape(-1, len(values))
-    return table.nanmean(0).nan_to_num(1.0)
+    total, size = (torch.where(evident, g * expected.sign(), 0.0) for g in (measured, expected))
+    padding = total.new_zeros(-n % len(values))
+    total, size = (torch.cat([t, padding]).reshape(-1, len(values)).sum(0) for t in (total, size))
+    return torch.where(size > 0, total / size, 1.0)
 
 
 def _shortest(a, b):
     """The number with the fewest digits between a and b."""
     a, b = min(a, b), max(a, b)
+    if a <= 0 <= b:
+        return 0.0
     slack = 1e-9 * max(abs(a), abs(b))
     if a > 0.5 and b < 1:  # 1 - 1e-7: the distance to 1 has the fewest digits
         return 1 - _shortest(1 - b, 1 - a)

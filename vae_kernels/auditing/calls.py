@@ -150,6 +150,8 @@ def _options(reading, clamped):
         )
     texts = [meaning.of(part) for meaning, part in zip(reads, reading.parts, strict=False)]
     whole = all(r is PLAIN for r in reads) and len(reads) == len(reading.parts)
+    if reading.logscale is not None:
+        texts, whole = [*texts, f"{reading.first}.new_tensor({_plain(reading.logscale)})"], False
     recon = "recon" if whole else texts[0] if len(texts) == 1 else f"({', '.join(texts)})"
     x = "x" if reading.same_shape else f"x.reshape({reading.first}.shape)"
     logvar = of_kl[0].of("logvar") if of_kl else "logvar"

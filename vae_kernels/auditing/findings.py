@@ -34,16 +34,33 @@ def _terms(reading):
     elif reading.rec_weight is None:
         yield "wrong", "the elements of x have weights of their own, which no variance inside the loss explains"
     if reading.kl is None:
-        yield (
-            "wrong",
-            "the gradients of mu and logvar are not those of the KL to N(0, I), times a number",
-        )
+        yield "wrong", "the gradients of mu and logvar are not those of the KL to N(0, I), times a number"
+        yield from _pieces(reading)
+    elif reading.kl.name == "none" and reading.used:
+        yield "note", "the weight of the KL is 0 at this call, as at the start of a warm-up: the gradient of mu is 0"
     elif reading.kl.name == "none":
         yield "wrong", "mu and logvar have no gradient: there is no KL term, this is an autoencoder"
     elif reading.kl.prior is not None:
         mean, logvar = reading.kl.prior
         variance = torch.tensor(logvar).exp().item()
         yield "note", f"the prior is N({_near(mean)}, {_near(variance)}) for each latent dim, not N(0, 1)"
+
+
+def _pieces(reading):
+    """What the loss has in place of the KL."""
+    by_mu, by_logvar = reading.latent_gradients
+    if not by_mu.any() or not by_logvar.any():
+        name = "logvar" if by_mu.any() else "mu"
+        yield "wrong", f"{name} has no gradient: a part of the KL, -(1 + logvar - mu^2 - exp(logvar)) / 2, is missing"
+    elif reading.pieces is not None:
+        (a, b), (c, d) = reading.pieces
+        texts = [_term(a / 2, "mu^2"), _term(b, "mu"), _term(c, "exp(logvar)"), _term(d, "logvar")]
+        yield "wrong", f"it has the gradients of {' '.join(filter(None, texts)).removeprefix('+ ')}; the KL has those of " \
+                       "(mu^2 + exp(logvar) - logvar) / 2"  # fmt: skip
+
+
+def _term(factor, what):
+    return f"{'-' if factor < 0 else '+'} {abs(factor):.4g} {what}" if abs(factor) > CLOSE else ""
 
 
 def _near(number):
@@ -142,6 +159,8 @@ def _weights(reading):
             yield "note", f"that is beta = 1 with a Gaussian of standard deviation {beta**0.5:.3g} in place of 1"
     if reading.obs_logvar is not None:
         yield "fine", "the Gaussian's variance is inside the loss, with its own term"
+    if reading.logscale is not None:
+        yield "fine", "the Laplace density's scale is inside the loss, with its own term"
 
 
 def _shown(number):

@@ -275,8 +275,7 @@ def _defined(meaning, values):
     """Whether a meaning is defined for these values."""
     if meaning is meanings.PROBABILITIES:
         return bool(((values > 0) & (values < 1)).all())
-    takes_logarithm = meaning in (meanings.RATE, meanings.VARIANCE, meanings.SIGMA, meanings.SCALE)
-    return not takes_logarithm or bool((values > 0).all())
+    return meaning not in meanings.LOGARITHMS or bool((values > 0).all())
 
 
 def target(at, name):

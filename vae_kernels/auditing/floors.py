@@ -64,7 +64,7 @@ def find(loss_fn, at):
     below = 0 if not _grads(at_low).any() else -1
     for unit, of in UNITS.items():
         each = of(gaussian_kl(at.mu, at.logvar))
-        floor = Floor(unit, nats / (weight * len(at) * each.shape[1]), below, weight)
+        floor = Floor(unit, nats / ((1 - below) * weight * len(at) * each.shape[1]), below, weight)
         if floor.nats > 0 and all(_explains(floor, loss_fn, at, spread) for spread in _spreads(floor, at)):
             return floor
     return None

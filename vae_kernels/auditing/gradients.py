@@ -6,31 +6,37 @@ import torch
 
 from . import probe
 
-STEP = 1e-3
 APART = 1e-2  # relative: much more than the error of a central difference, much less than a detached term
 
 
 def detached(loss_fn, at):
     """The names among recon, mu and logvar by which the loss has another derivative than autograd says: {name: whether
-    autograd gives any gradient}. A central difference along random signs measures the derivative."""
+    autograd gives any gradient}. A central difference along random signs measures the derivative, with a step for the
+    precision of the loss, and with one for float32, in which a loss may compute inside."""
     measured = probe.measure(loss_fn, at)
-    generator = torch.Generator().manual_seed(1)
     found = {}
     for name in ("recon", "mu", "logvar"):
-        old, grads = getattr(at, name), getattr(measured, name)
-        parts, grads = (old, grads) if name == "recon" else ((old,), (grads,))
-        signs = [torch.randint(0, 2, t.shape, generator=generator).to(t) * 2 - 1 for t in parts]
-        values = []
-        for step in (STEP, -STEP):
-            moved = tuple(t + step * s for t, s in zip(parts, signs, strict=True))
-            values.append(probe.measure(loss_fn, replace(at, **{name: moved if name == "recon" else moved[0]})).value)
-        slope = (values[0] - values[1]) / (2 * STEP)
-        expected = sum((g * s).sum().item() for g, s in zip(grads, signs, strict=True))
-        size = sum(g.abs().sum().item() for g in grads)
-        rounding = 4 * measured.precision * abs(measured.value) / STEP
-        if abs(slope - expected) > APART * max(abs(slope), abs(expected), 0.1 * size) + rounding:
+        grads = measured.recon if name == "recon" else (getattr(measured, name),)
+        if all(_apart(loss_fn, at, measured, name, grads, e) for e in (measured.precision, torch.finfo().eps)):
             found[name] = any(bool(g.any()) for g in grads)
     return found
+
+
+def _apart(loss_fn, at, measured, name, grads, precision):
+    """Whether a central difference is far from the gradient."""
+    step = precision ** (1 / 3)
+    parts = at.recon if name == "recon" else (getattr(at, name),)
+    generator = torch.Generator().manual_seed(1)
+    signs = [torch.randint(0, 2, t.shape, generator=generator).to(t) * 2 - 1 for t in parts]
+    values = []
+    for h in (step, -step):
+        moved = tuple(t + h * s for t, s in zip(parts, signs, strict=True))
+        values.append(probe.measure(loss_fn, replace(at, **{name: moved if name == "recon" else moved[0]})).value)
+    slope = (values[0] - values[1]) / (2 * step)
+    expected = sum((g * s).sum().item() for g, s in zip(grads, signs, strict=True))
+    size = sum(g.abs().sum().item() for g in grads)
+    rounding = 4 * precision * abs(measured.value) / step
+    return abs(slope - expected) > APART * max(abs(slope), abs(expected), 0.1 * size) + rounding
 
 
 def bends(loss_fn, at):

@@ -56,6 +56,9 @@ SOFTPLUS_VARIANCE = Meaning(
     "the softplus of {} is read as the variance",
 )
 SCALE = Meaning("scale", "{}.log()", torch.log, "{} is read as the scale itself, not as its logarithm")
+INVERSE_DISPERSION = Meaning(
+    "inverse dispersion", "{}.log()", torch.log, "{} is read as the inverse dispersion itself, not as its logarithm"
+)
 SOFTPLUS_SCALE = Meaning(
     "softplus scale",
     "torch.nn.functional.softplus({}).log()",
@@ -63,6 +66,7 @@ SOFTPLUS_SCALE = Meaning(
     "the softplus of {} is read as the scale",
 )
 
+LOGARITHMS = (RATE, VARIANCE, SIGMA, SCALE, INVERSE_DISPERSION)  # of positive values only
 LOG_VARIANCES = (LOG_SIGMA, VARIANCE, SIGMA, SOFTPLUS_SIGMA, SOFTPLUS_VARIANCE)
 OF_PARAMETER = {
     "logits": (PROBABILITIES, SIGMOID, TANH, SOFTMAX),
@@ -71,7 +75,7 @@ OF_PARAMETER = {
     "logscale": (SCALE, SOFTPLUS_SCALE),
     "log_rate": (RATE, SOFTPLUS_RATE),
     "log_mean": (RATE, SOFTPLUS_RATE),
-    "log_inverse_dispersion": (SCALE, SOFTPLUS_SCALE),
+    "log_inverse_dispersion": (INVERSE_DISPERSION,),
 }
 OF_X = (
     Meaning("x / 255", "{} / 255", lambda x: x / 255, "the loss divides x by 255"),

@@ -31,12 +31,16 @@ class Reading:
     same_shape: bool  # whether the first parameter and x have the same shape
     likelihood: fit.Fit | None
     kl: fit.Fit | None
+    latent_gradients: tuple  # by mu and logvar, at the drawn point
+    pieces: tuple | None  # of these gradients, of a KL that no Fit explains, per sample of the batch: fit.pieces()
+    used: bool  # whether the graph of the loss reaches mu or logvar
     rec_weight: float | None
     kl_weight: float | torch.Tensor | None
     rec_power: int | None  # the weight is proportional to B^-power; None: not measured
     kl_power: int | None
     axes: dict  # {("x", 1): (rec_power, kl_power), ...}: the same for the size of each axis of x and mu
     obs_logvar: float | torch.Tensor | None  # the log-variance of a Gaussian loss that has one inside
+    logscale: float | None  # the same for a Laplace loss: the logarithm of its scale
     constant: float | None
     missing: (
         tuple  # the parts of `constant`: "2pi", "2", "kl", "0", "x!"; ("own",) if these do not explain the constant
@@ -88,16 +92,20 @@ def read(loss_fn, example, seed=0, floor=None, ours=False):
     fits = (likelihood, kl)
     rec_power, kl_power = _powers(loss_fn, given, fits)
     rec_weight = None if likelihood is None or likelihood.weight.dim() else likelihood.weight.item()
-    obs_logvar = constant = None
+    obs_logvar = logscale = constant = None
     missing = ()
     if likelihood is not None and kl is not None and sampled is None:
         constant = measured.value - _weighted(at, likelihood, kl, floor)
         missing = _named(constant, likelihood, kl, at)
-        plain = likelihood.name == "gaussian" and likelihood.clamped == (PLAIN,) and likelihood.of_x is PLAIN
-        if plain and len(at.recon) == 1 and (missing == ("own",) or likelihood.weight.dim()):
+        plain = likelihood.clamped == (PLAIN,) and likelihood.of_x is PLAIN and len(at.recon) == 1
+        if plain and likelihood.name == "gaussian" and (missing == ("own",) or likelihood.weight.dim()):
             hidden = _hidden_variance(constant, likelihood.weight, rec_power, at)
             if hidden is not None:
                 rec_weight, obs_logvar, constant, missing = hidden
+        if plain and likelihood.name == "laplace" and missing == ("own",):
+            hidden = _hidden_scale(constant, likelihood.weight.item(), rec_power, at)
+            if hidden is not None:
+                rec_weight, logscale, constant, missing = hidden
     return Reading(
         sizes=sizes,
         x_shape=tuple(at.x.shape),
@@ -107,12 +115,16 @@ def read(loss_fn, example, seed=0, floor=None, ours=False):
         same_shape=at.x.shape == at.recon[0].shape or (likelihood is not None and likelihood.name in POSITION),
         likelihood=likelihood,
         kl=kl,
+        latent_gradients=(measured.mu, measured.logvar),
+        pieces=_pieces(measured, given) if kl is None else None,
+        used=any(measured.used[1:]),
         rec_weight=rec_weight,
         kl_weight=None if kl is None else kl.weight if kl.weight.dim() else kl.weight.item(),
         rec_power=rec_power,
         kl_power=kl_power,
         axes={} if ours else _of_axes(loss_fn, given, fits),
         obs_logvar=obs_logvar,
+        logscale=logscale,
         constant=constant,
         missing=missing,
         of_recon=of_recon,
@@ -155,6 +167,16 @@ def _kl(loss_fn, measured, at):
         return found, NO_BOUNDS, None
     limits = bounds.of_logvar(loss_fn, replace(at, latent_weight=None) if found.scaling == "ignored" else at, found)
     return (replace(found, clamp=limits.meaning()) if limits else found), limits, None
+
+
+def _pieces(measured, at):
+    """fit.pieces() of the mean over the batch, if these are the gradients."""
+    grads = torch.stack([measured.mu, measured.logvar])
+    (a, b), (c, d) = found = fit.pieces(grads, at)
+    w = at.latent_weights
+    if not fit.matches(grads, torch.stack([w * (a * at.mu + b), w * (c * at.logvar.exp() + d)])):
+        return None
+    return tuple((p * (1 if measured.per_sample else len(at))).tolist() for p in found)
 
 
 def _of_weight(at, likelihood):
@@ -280,9 +302,7 @@ def _hidden_variance(constant, weights, power, at):
         return None
     if not weights.dim():  # then `constant` was computed for a unit variance
         constant = constant + weights.item() * count * LOG_2PI / 2
-    of_batch = (1.0, 1 / b) if power == 0 else (1.0,)  # a constant of the loss may be the batch size
-    for share in (s / c for s in of_batch for c in (1.0, residuals[0].numel(), count / b)):
-        weight = share * b ** -(1 if power is None else power)
+    for weight in _shares(power, b, residuals[0].numel(), count):
         logvar = torch.where(observed > 0, torch.log(weight / each), 0.0)
         total, size = (observed * logvar).sum().item(), (observed * logvar.abs()).sum().item()
         for missing, two_pi in (((), count * LOG_2PI), (("2pi",), 0.0)):
@@ -291,3 +311,26 @@ def _hidden_variance(constant, weights, power, at):
                 logvar = logvar if weights.dim() else torch.log(weight / weights).item()
                 return weight, logvar, -weight * count * LOG_2PI / 2 if missing else 0.0, missing
     return None
+
+
+def _hidden_scale(constant, weight_of_unit, power, at):
+    """(weight, logscale, constant, missing) of a Laplace loss with one scale inside: the weight w of a unit scale is
+    weight / scale, and the logarithm of the scale is part of `constant`."""
+    count = at.weights.sum().item()
+    constant += weight_of_unit * count * math.log(2)
+    for weight in _shares(power, len(at), at.x[0].numel(), count):
+        if weight_of_unit <= 0:
+            return None
+        logscale = math.log(weight / weight_of_unit)
+        for missing, two in (((), math.log(2)), (("2",), 0.0)):
+            if abs(constant - weight * count * (logscale + two)) <= fit.CLOSE * weight * count * (abs(logscale) + two):
+                return weight, logscale, -weight * count * math.log(2) if missing else 0.0, missing
+    return None
+
+
+def _shares(power, b, elements, count):
+    """The weights that a sum or a mean gives to the terms; `count` is the sum of their weights."""
+    of_batch = (1.0, 1 / b) if power == 0 else (1.0,)  # a constant of the loss may be the batch size
+    for share in of_batch:
+        for divisor in (1.0, elements, count / b):
+            yield share / divisor * b ** -(1 if power is None else power)

@@ -127,7 +127,7 @@ def _search(reading, rest, batches, open_axes, sizes, measured, halves, other_ba
     lacks = other_batch is not None and len(batches) == 1 and batches[0] != other_batch
     averages = [c for n in (len(open_axes), *range(len(open_axes))) for c in itertools.combinations(open_axes, n)]
     averages.sort(key=lambda c: len(c) not in (0, len(open_axes)))
-    constants = [(None, 1)] + [(c, d) for c in _constants(reading, lacks) for d in (1, -1)]
+    constants = [(None, 1)] + [(c, d) for c in _constants(reading, lacks or 1 not in batches) for d in (1, -1)]
     doubt = ""
     for constant, divides in constants:
         for averaged, batch, half in itertools.product(averages, batches, (1, 2) if halves else (1,)):
@@ -141,10 +141,9 @@ def _search(reading, rest, batches, open_axes, sizes, measured, halves, other_ba
             )
             if told:
                 return 1.0, batch, averaged, constant, divides, half == 2, ""
-            doubt = doubt or (
-                f"{1 / number:.4g}, which is {'1 / ' if divides > 0 else ''}{constant.number:.6g}, and "
-                f"{constant.number:.6g} is {constant.name or constant.of_batch}"
-            )
+            name = constant.name or constant.of_batch
+            share = f" is 1 / {constant.number}, and {constant.number}" if divides > 0 else ""
+            doubt = doubt or f"{1 / number:.4g}{share} is {name}"
     # a weight of its own beside a size: the size is told from the digits that it explains
     own = rest * b ** batches[0]
     for constant, divides in constants:
@@ -170,7 +169,7 @@ def _undoes(constant, divides, of, measured, sizes):
     return divides < 0 and averaged > 1 and constant.number == averaged
 
 
-def _constants(reading, lacks):
+def _constants(reading, batch_first):
     """The Sizes that a constant may be, without doubles: a number that is two sizes has both names."""
     b = reading.sizes["B"]
     found = [
@@ -183,11 +182,11 @@ def _constants(reading, lacks):
             found += [
                 Size(math.prod(shape[k] for k in some), _axes(of, some)) for some in itertools.combinations(axes, n)
             ]
-    same = [s.name for s in found if s.number == b]
+    same = [s.name for s in found[:2] if s.number == b]
     batch = [Size(b, "", 1, " and ".join(["the size of this batch", *same[:1]]))]
     batch += [Size(b * s.number, s.name, 1) for s in found]
     sizes: dict[int, Size] = {}
-    for size in [*batch, *found] if lacks else [*found, *batch]:
+    for size in [*batch, *found] if batch_first else [*found, *batch]:
         one = sizes.setdefault(size.number, size)
         if one.name != size.name and " or " not in one.name and not one.batch and not size.batch:
             sizes[size.number] = one._replace(name=f"{one.name}, or {size.name}")
