@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from ..typing import Recon
-from . import calls, findings, fit, floors, gradients, probe
+from . import calls, findings, fit, floors, gradients, probe, samplers
 from .reading import read
 from .report import Audit
 
@@ -17,6 +17,7 @@ def audit(
     *,
     weight: torch.Tensor | None = None,
     latent_weight: torch.Tensor | None = None,
+    sample: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
     seed: int = 0,
 ) -> Audit:
     """Call a loss of a variational autoencoder, and report which objective it computes:
@@ -66,23 +67,20 @@ def audit(
     point = probe.point(example, weight, latent_weight)
     loss_fn, names = probe.taking_weights(loss_fn, point)
     point, poison = _without_poison(loss_fn, point, seed)
-    apart = gradients.detached(loss_fn, probe.synthetic(point, seed))
-    reading = read(loss_fn, point, seed)
-    if not apart and reading.sampled is None and not _same_form(loss_fn, reading, point, seed):
-        floor = floors.find(loss_fn, probe.synthetic(point, seed))
-        reading = read(loss_fn, point, seed, floor) if floor is not None else reading
-    found = [*poison, *findings.of_gradients(loss_fn, point, seed, apart), *findings.of(reading, point, names)]
+    reading, moving, apart = _read(loss_fn, point, seed)
+    found = [*poison, *findings.of_gradients(loss_fn, point, seed, apart, reading)]
+    found += findings.of(reading, point, names, moving)
+    if sample is not None:
+        found += samplers.findings_of(sample, probe.synthetic(point, seed), reading.kl)
     name = reading.likelihood and reading.likelihood.name
-    if reading.effective_beta is None or (reading.floor is not None and reading.floor.below):
+    if moving or reading.effective_beta is None or (reading.floor is not None and reading.floor.below):
         return Audit(None, name, calls.reduction(reading), findings.ordered(found))
-    call = None if apart else calls.equal(reading)
-    error = None
+    call, error = None if apart else calls.equal(reading), None
     if call is not None:
         equal = _callable(call)
-        # Points near the prior and far from the prior: free bits or a capacity give the KL another weight there.
         elsewhere = max(_difference(loss_fn, equal, probe.synthetic(point, seed + 1, spread)) for spread in SPREADS)
         if not elsewhere <= SAME:
-            sentence = "the weights of the terms differ from point to point: no fixed beta"
+            sentence = "the loss has a part that is no likelihood, no KL and no constant: there is no one beta"
             return Audit(None, name, calls.reduction(reading), findings.ordered([*found, ("wrong", sentence)]))
         error = _difference(loss_fn, equal, point)
         if not error <= SAME:
@@ -97,24 +95,42 @@ def audit(
         findings=findings.ordered(found),
         equal=call and call[0],
         equal_error=error,
-        meant=meant[0],
-        meant_beta=read(_callable(meant), point, seed, reading.floor, ours=True).effective_beta,
+        meant=meant and meant[0],
+        meant_beta=meant and read(_callable(meant), point, seed, reading.floor, ours=True).effective_beta,
     )
 
 
+# Points near the prior and far from the prior: free bits or a capacity give the KL another weight there.
 SPREADS = (0.2, 2.0)
 
 
-def _same_form(loss_fn, reading, point, seed):
-    """Whether the KL has one weight near the prior and far from the prior."""
-    if reading.kl is None or reading.kl.name == "none":
-        return reading.kl is not None
-    for spread in SPREADS:
-        at = probe.synthetic(point, seed + 1, spread)
-        weight = fit.again(reading.kl, probe.measure(loss_fn, at), at)
-        if weight is None or not fit.matches(weight, reading.kl.weight):
-            return False
-    return True
+def _read(loss_fn, point, seed):
+    """(the Reading, the terms whose weight changes from point to point, the result of gradients.detached())"""
+    apart = gradients.detached(loss_fn, probe.synthetic(point, seed))
+    reading = read(loss_fn, point, seed)
+    moving = _moving(loss_fn, reading, point, seed)
+    if reading.sampled is None and (reading.kl is None or "KL" in moving):
+        floor = floors.find(loss_fn, probe.synthetic(point, seed))
+        if floor is not None:
+            return read(loss_fn, point, seed, floor), [name for name in moving if name != "KL"], apart
+    return reading, moving, apart
+
+
+def _moving(loss_fn, reading, point, seed):
+    """The names of the terms that have another weight near the prior, or far from the prior."""
+    names = {"reconstruction": reading.likelihood}
+    if reading.sampled is None:  # the weight of a sampled KL is measured at several points already
+        names["KL"] = reading.kl
+    found = []
+    for name, term in names.items():
+        if term is None or term.name == "none":
+            continue
+        for spread in SPREADS:
+            at = probe.synthetic(point, seed + 1, spread)
+            weight = fit.again(term, probe.measure(loss_fn, at), at)
+            if name not in found and (weight is None or not fit.matches(weight, term.weight)):
+                found.append(name)
+    return found
 
 
 SAME = 1e-3  # relative: ten times the error that a weight may have (fit.CLOSE)

@@ -100,7 +100,9 @@ def _times(factor):
 
 
 def meant(reading):
-    """The call that computes -ELBO: (text, names), with meant_beta()."""
+    """The call that computes -ELBO: (text, names), with meant_beta(). None if this package has no such call."""
+    if reading.floor is not None and reading.floor.unit == "per_element":
+        return None
     names, options, recon, x, logvar = _options(reading, clamped=False)
     beta = meant_beta(reading)
     options += _prior(reading)

@@ -4,21 +4,33 @@ example."""
 import torch
 
 from ..formulas import ALL
-from . import calls, floors
+from . import calls, floors, gradients, noise, probe
 from .fit import CLOSE, target
 from .meanings import PLAIN
 
 LEVELS = ("wrong", "note", "fine")
 
 
-def of(reading, point, names):
-    """A list of (level, sentence); level is "wrong", "note" or "fine". names: those that taking_weights() gives."""
-    found = [*_terms(reading), *_signs(reading), *_batch(reading), *_weights(reading), *_constants(reading)]
+def of(reading, point, names, moving=()):
+    """A list of (level, sentence); level is "wrong", "note" or "fine". names: those that taking_weights() gives. moving:
+    the names of the terms whose weight changes from point to point."""
+    found = [*_terms(reading), *_moving(moving)]
+    if not moving:
+        found += [*_signs(reading), *_batch(reading), *_weights(reading), *_constants(reading)]
     found += [*_missing(reading, point, names[0]), *_missing_latents(reading, point, names[1])]
     found += [*_latents(reading, point)]
     if reading.likelihood is not None and reading.likelihood.name != "none":
         found += [*_recon(reading, point), *_targets(reading, point)]
     return ordered(found)
+
+
+def _moving(moving):
+    why = {
+        "reconstruction": "as if a variance were estimated from the batch",
+        "KL": "as if the KL were bent by a function",
+    }
+    for name in moving:
+        yield "wrong", f"the weight of the {name} changes from point to point, {why[name]}: there is no one beta"
 
 
 def ordered(found):
@@ -37,7 +49,7 @@ def _terms(reading):
         yield "wrong", "the gradients of mu and logvar are not those of the KL to N(0, I), times a number"
         yield from _pieces(reading)
     elif reading.kl.name == "none" and reading.used:
-        yield "note", "the weight of the KL is 0 at this call, as at the start of a warm-up: the gradient of mu is 0"
+        yield "note", "the weight of the KL is 0 at this call, as at the start of a warm-up: audit its last weight too"
     elif reading.kl.name == "none":
         yield "wrong", "mu and logvar have no gradient: there is no KL term, this is an autoencoder"
     elif reading.kl.prior is not None:
@@ -83,7 +95,8 @@ def _batch(reading):
         powers.pop("KL")
     constants = {name: term.names for name, term in terms.items() if term.constant}
     if None in powers.values():
-        yield "note", "the loss took no batch of another size: its part in the weights was not measured"
+        sentence = "the loss took no batch of another size: its part in the weights was not measured"
+        yield "note", sentence if reading.refused else "the weights depend on the batch size, by no power of it"
         return
     b = reading.sizes["B"]
     terms = dict(sorted(terms.items(), key=lambda item: item[1].constant))  # a sentence about a constant comes last
@@ -150,12 +163,14 @@ def _weights(reading):
         if term.doubt:
             yield "note", f"the weight of the {name} may be a size: {term.doubt}"
     unit = reading.likelihood.name == "gaussian" and reading.obs_logvar is None and len(reading.likelihood.reads) == 1
+    if not off and not rec.half and not kl.half and not rec.own == kl.own == 1.0:
+        yield "note", f"both terms have the weight {rec.own:.4g}: beta is the same"
     if not isinstance(beta, torch.Tensor):
         if not rec.half and abs(own.item() - 2) <= CLOSE and not accident:
             yield "note", "a weight of 2 is also what a KL has whose factor 1/2 was forgotten"
         if rec.half and kl.half:
             yield "fine", "both terms lack their factor 1/2: beta is the same, and the loss is twice as large"
-        if unit and off and beta > 0:
+        if unit and off and beta > 0 and (reading.floor is None or not reading.floor.below):
             yield "note", f"that is beta = 1 with a Gaussian of standard deviation {beta**0.5:.3g} in place of 1"
     if reading.obs_logvar is not None:
         yield "fine", "the Gaussian's variance is inside the loss, with its own term"
@@ -239,20 +254,9 @@ def _latents(reading, point):
         yield _clamped("logvar", reading.of_logvar, point.logvar)
     if reading.sampled is not None:
         yield "note", "the KL is estimated from one sample of z, as log q(z) - log p(z)"
-        if not reading.sampled.is_normal():
-            yield (
-                "wrong",
-                (
-                    f"the noise inside the loss has the mean {_near_noise(reading.sampled.mean, reading.sampled)} and the "
-                    f"standard deviation {reading.sampled.std:.3g}, expected 0 and 1"
-                ),
-            )
+        yield noise.finding(reading.sampled, "the noise of this sample")
     if reading.floor is not None:
         yield _bent(reading)
-
-
-def _near_noise(mean, noise):
-    return f"{mean if abs(mean) > 5 * noise.count**-0.5 else 0.0:.3g}"
 
 
 def _bent(reading):
@@ -263,9 +267,10 @@ def _bent(reading):
             f"a capacity of {floor.nats:.4g} nats: {what} is pulled to it. Above it the effective beta is "
             f"{_shown(reading.effective_beta)}, below it {_shown(-reading.effective_beta)}. vk.controls.capacity does the same"
         )
+    more = "" if floor.unit != "per_element" else ". fused_elbo has no free bits of this unit: docs/controls.md"
     return "note", (
         f"free bits of {floor.nats:.4g} nats: {what} costs at least so much, and has no gradient below. "
-        "The effective beta holds above"
+        f"The effective beta holds above{more}"
     )
 
 
@@ -311,7 +316,10 @@ def _recon(reading, point):
         yield "fine", likelihood.of_x.says
     if reading.of_recon.soft:
         size = reading.of_recon.low if reading.of_recon.low is not None else 1 - reading.of_recon.high
-        yield "note", f"the loss adds about {size:.1g} inside a logarithm: an error of recon beyond it hardly counts"
+        yield "note", (
+            f"the loss adds about {size:.1g} inside a logarithm: a probability that is wrong by a value close to 1 has "
+            "hardly any gradient"
+        )
     elif reading.of_recon:
         yield _clamped(reading.first, reading.of_recon, point.recon[0])
 
@@ -343,11 +351,16 @@ def _targets(reading, point):
             yield "note", f"x is not binary: the nll of this batch cannot fall below {floor}"
 
 
-def of_gradients(loss_fn, point, seed, apart):
-    """The findings about gradients that are not the derivatives of the loss. apart: the result of
-    gradients.detached()."""
+def of_gradients(loss_fn, point, seed, apart, reading):
+    """The findings about gradients that are not the derivatives of the loss, and about a KL that is bent at 0 nats. apart:
+    the result of gradients.detached()."""
     for name, some in apart.items():
         if some:
             yield "wrong", f"the gradient of {name} is not the derivative of the loss: a part of the loss is detached"
         else:
             yield "wrong", f"the loss depends on {name}, but {name} gets no gradient: is there a detach() or no_grad()?"
+    if reading.kl is not None and reading.kl.name == "kl" and reading.floor is None:
+        bends = gradients.bends(loss_fn, probe.synthetic(point, seed))
+        what = {"abs": "|KL - C| with a capacity C", "clamp": "max(KL, C) with free bits C"}
+        for bend in sorted(bends):
+            yield "note", f"the graph has {what[bend]}, and C is 0: it has no effect, for no KL is below 0. Audit the last C too"

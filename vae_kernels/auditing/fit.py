@@ -104,12 +104,12 @@ def _latent(measured, at):
     tries = [reads for reads in (PLAIN, *meanings.LOG_VARIANCES) if _defined(reads, at.logvar)]
     for over in (None, (0, 1)):  # one weight for all, or one for each latent dimension
         for reads in tries:
-            weight = _weight(grads, latent_gradient(at, reads), over)
+            weight = multiple(grads, latent_gradient(at, reads), over)
             if weight is not None:
                 return Fit("kl", reads.name or "logvar", weight, reads=(reads,))
     for reads in tries:
         prior = _prior(grads, at, reads)
-        weight = None if prior is None else _weight(grads, latent_gradient(at, reads, prior))
+        weight = None if prior is None else multiple(grads, latent_gradient(at, reads, prior))
         if weight is not None:
             return Fit("kl", reads.name or "logvar", weight, reads=(reads,), prior=prior)
     return None
@@ -148,13 +148,13 @@ def likelihood(measured, at):
     for unusual in (False, True):
         for scaling, scaled in scalings(at).items():
             for candidate in candidates(scaled, used, unusual):
-                weight = _weight(flat(grads), flat(gradients_of(candidate, scaled)))
+                weight = multiple(flat(grads), flat(gradients_of(candidate, scaled)))
                 if weight is not None:
                     return fitted(candidate, weight, scaling)
     if len(grads) == 1 and grads[0].numel() == at.x.numel() and len(at) > 1:
         for scaling, scaled in scalings(at).items():
             of_terms, residuals = residual(scaled)
-            weight = _weight(grads[0], of_terms * residuals, 0)
+            weight = multiple(grads[0], of_terms * residuals, 0)
             if weight is not None:
                 return Fit("gaussian", "loc", weight, scaling, (PLAIN,))
     return None
@@ -178,7 +178,7 @@ def clamped_latent(measured, at):
     """The same for the KL: mu and logvar have its gradients wherever logvar has a gradient."""
     for reads in (PLAIN, meanings.LOG_SIGMA):
         truth = latent_gradient(at, reads)
-        by_mu, by_logvar = _weight(measured.mu, truth[0]), _weight_where_live(measured.logvar, truth[1])
+        by_mu, by_logvar = multiple(measured.mu, truth[0]), _weight_where_live(measured.logvar, truth[1])
         if by_mu is not None and by_logvar is not None and matches(by_mu, by_logvar):
             return Fit("kl", reads.name or "logvar", by_mu, reads=(reads,))
     return None
@@ -188,7 +188,7 @@ def _weight_where_live(grad, truth):
     alive = grad != 0
     if not (truth[~alive] != 0).any() or alive.double().mean() <= 0.05:
         return None
-    return _weight(grad, torch.where(alive, truth, 0.0))
+    return multiple(grad, torch.where(alive, truth, 0.0))
 
 
 def fitted(candidate, weight, scaling="given"):
@@ -208,14 +208,14 @@ def again(fit, measured, at):
     if fit.name == "kl":
         at = replace(at, latent_weight=None) if fit.scaling == "ignored" else at
         over = (0, 1) if fit.weight.dim() else None
-        return _weight(
+        return multiple(
             torch.stack([measured.mu, measured.logvar]), latent_gradient(at, fit.clamped[0], fit.prior), over
         )
     at = scalings(at)[fit.scaling]
     if fit.weight.dim():
         of_terms, residuals = residual(at)
-        return _weight(measured.recon[0], of_terms * residuals, 0)
-    return _weight(flat(measured.recon), flat(gradients_of(candidate_of(fit, at), at)))
+        return multiple(measured.recon[0], of_terms * residuals, 0)
+    return multiple(flat(measured.recon), flat(gradients_of(candidate_of(fit, at), at)))
 
 
 def flat(gradients):
@@ -303,7 +303,7 @@ def _gradients(f, inputs):
         return torch.autograd.grad(f(*leaves).sum(), leaves, allow_unused=True, materialize_grads=True)
 
 
-def _weight(grad, truth, over=None):
+def multiple(grad, truth, over=None):
     """The w with grad = w truth, by least squares over these dimensions (None: over all); None if no w fits. Where the
     truth is 0 in all samples, as of an element that is never observed, w is 0."""
     square = (truth * truth).sum(over)

@@ -48,14 +48,8 @@ def find(loss_fn, at):
     """The Floor of a loss at a Point, or None."""
     if at.latent_weight is not None:
         return None
-    low, high = (replace(at, mu=s * at.mu, logvar=s * at.logvar) for s in (1e-4, 1.0))
-    above = None
-    for spread in (3.0, 10.0, 30.0, 100.0):
-        high = replace(at, mu=spread * torch.sign(at.mu) * (1 + at.mu.abs()))
-        grads = _grads(probe.measure(loss_fn, high))
-        above = fit._weight(grads, fit.latent_gradient(high))
-        if above is not None and above > 0:
-            break
+    low, high = replace(at, mu=1e-4 * at.mu, logvar=1e-4 * at.logvar), far(at)
+    above = fit.multiple(_grads(probe.measure(loss_fn, high)), fit.latent_gradient(high))
     if above is None or not above > 0:
         return None
     weight = above.item()
@@ -68,6 +62,11 @@ def find(loss_fn, at):
         if floor.nats > 0 and all(_explains(floor, loss_fn, at, spread) for spread in _spreads(floor, at)):
             return floor
     return None
+
+
+def far(at):
+    """The point with a mu so far from the prior that every part of the KL is above every usual floor: 800 nats."""
+    return replace(at, mu=40.0 * torch.sign(at.mu) * (1 + at.mu.abs()))
 
 
 def _spreads(floor, at):

@@ -53,3 +53,11 @@ def sampled_kl(loss_fn, at):
 
 def of_samples(eps):
     return Noise(eps.mean().item(), eps.std().item(), eps.numel())
+
+
+def finding(noise, whose):
+    """The finding about a Noise."""
+    mean = noise.mean if abs(noise.mean) > SURE * noise.count**-0.5 else 0.0
+    if noise.is_normal():
+        return "fine", f"{whose} has the mean 0 and the standard deviation 1, as it should"
+    return "wrong", f"{whose} has the mean {mean:.3g} and the standard deviation {noise.std:.3g}, expected 0 and 1"

@@ -206,7 +206,7 @@ def _measure(loss_fn, at):
     leaves = [t.clone().requires_grad_() for t in (*at.recon, at.mu, at.logvar)]
     *recon, mu, logvar = leaves
     fresh = replace(at, recon=tuple(recon), mu=mu, logvar=logvar)
-    with torch.enable_grad(), _same_noise(at):
+    with torch.enable_grad(), same_noise(at):
         loss = loss_fn(*fresh.arguments())
     if not isinstance(loss, torch.Tensor) or loss.dim() > 1:
         got = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
@@ -224,7 +224,7 @@ def _measure(loss_fn, at):
 
 
 @contextlib.contextmanager
-def _same_noise(at):
+def same_noise(at):
     """Inside, a loss draws the noise of one seed, and the state of the user's generators stays as it is."""
     generators = [torch.default_generator]
     if at.x.is_cuda:

@@ -38,6 +38,7 @@ class Reading:
     kl_weight: float | torch.Tensor | None
     rec_power: int | None  # the weight is proportional to B^-power; None: not measured
     kl_power: int | None
+    refused: bool  # whether the loss took no batch of another size
     axes: dict  # {("x", 1): (rec_power, kl_power), ...}: the same for the size of each axis of x and mu
     obs_logvar: float | torch.Tensor | None  # the log-variance of a Gaussian loss that has one inside
     logscale: float | None  # the same for a Laplace loss: the logarithm of its scale
@@ -90,7 +91,8 @@ def read(loss_fn, example, seed=0, floor=None, ours=False):
     sizes = {"B": len(at), "D": at.x[0].numel(), "L": at.mu[0].numel()}
     sizes |= {"O": counted.weights.sum().item() / len(at), "P": at.latent_weights.sum().item() / len(at)}
     fits = (likelihood, kl)
-    rec_power, kl_power = _powers(loss_fn, given, fits)
+    probed = given if floor is None else floors.far(given)
+    rec_power, kl_power, refused = _powers(loss_fn, probed, fits)
     rec_weight = None if likelihood is None or likelihood.weight.dim() else likelihood.weight.item()
     obs_logvar = logscale = constant = None
     missing = ()
@@ -122,7 +124,8 @@ def read(loss_fn, example, seed=0, floor=None, ours=False):
         kl_weight=None if kl is None else kl.weight if kl.weight.dim() else kl.weight.item(),
         rec_power=rec_power,
         kl_power=kl_power,
-        axes={} if ours else _of_axes(loss_fn, given, fits),
+        refused=refused,
+        axes={} if ours else _of_axes(loss_fn, probed, fits),
         obs_logvar=obs_logvar,
         logscale=logscale,
         constant=constant,
@@ -193,7 +196,7 @@ def _of_weight(at, likelihood):
 
 
 def _powers(loss_fn, at, fits):
-    """The power p of each weight, which is proportional to B^-p. It is measured with a batch of another size."""
+    """The power p of each weight, which is proportional to B^-p, and whether the loss took no batch of another size."""
     other = probe.resized(at)
     weights = _elsewhere(loss_fn, other, fits)
     samples = len(at) / len(other)
@@ -203,7 +206,8 @@ def _powers(loss_fn, at, fits):
     ]
     elements = (counts[0].sum() / counts[1].sum()).item()
     latents = (at.latent_weights.sum() / other.latent_weights.sum()).item()
-    return _power(rec, weights[0], samples, elements), _power(kl, weights[1], samples, elements, latents)
+    powers = _power(rec, weights[0], samples, elements), _power(kl, weights[1], samples, elements, latents)
+    return *powers, weights == (None, None)
 
 
 def _of_axes(loss_fn, at, fits):

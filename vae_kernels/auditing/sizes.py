@@ -1,0 +1,206 @@
+"""Explains the weight of a term by sizes: of the batch, of x, of the latents, and of their axes.
+
+    weight = own / ( the sizes that the loss measures * a constant of the loss that equals a size )
+
+A size that the loss measures, as mean() does, is known from calls with other sizes. A constant is only a number. A
+constant such as 1 / 784 must come from a size. A round constant such as 0.05 may also be a weight that somebody chose.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .fit import CLOSE
+
+ROUND = 2  # a number with so many digits may be a weight that somebody chose
+NOUNS = {"x": "elements", "mu": "latent dims"}
+
+
+class Size(NamedTuple):
+    """A number that a constant of the loss may be: a size, or the size of the batch times another size."""
+
+    number: int
+    name: str  # of the number without the batch size; "" if it is the batch size alone
+    batch: int = 0  # the power of the batch size in the number
+    of_batch: str = ""  # the name of the batch size
+    whole: bool = False  # whether the number is the size of the batch, of x or of the latents
+
+
+NONE = Size(1, "")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """own: the factor that no size explains. power: that of the batch size, as measured or as assumed. averaged: the axes
+    that were not measured and that a mean explains. The constant divides the term, or multiplies it if divides is -1.
+    half: a factor 1/2 is missing. doubt: a sentence about a round weight that equals a size."""
+
+    own: float
+    power: int
+    averaged: tuple = ()
+    constant: Size = NONE
+    divides: int = 1
+    half: bool = False
+    doubt: str = ""
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A weight of the sum over the axes of x or of mu, and what is measured of it."""
+
+    value: float
+    of: str  # "x" or "mu"
+    batch: int  # the size of the batch
+    shapes: dict  # {"x": the shape of x, "mu": the shape of mu}
+    powers: dict  # {axis: the measured power of its size, or None}
+    batch_powers: tuple  # the power of the batch size, or the powers to try, the likeliest first
+    other_batch: int | None  # the power of the batch size in the other term
+    halves: bool  # whether a factor 1/2 may be missing
+
+    @property
+    def sizes(self):
+        """{axis: size} of every axis that is longer than 1."""
+        return {(of, k): n for of, shape in self.shapes.items() for k, n in enumerate(shape) if k and n > 1}
+
+    @property
+    def lacks_batch(self):
+        """Whether the other term is divided by the batch size, and this one is not."""
+        return len(self.batch_powers) == 1 and self.other_batch not in (None, self.batch_powers[0])
+
+
+def explain(weight):
+    """The simplest Explanation of a Weight."""
+    sizes, powers = weight.sizes, weight.powers
+    rest = abs(weight.value) * math.prod(float(sizes[axis]) ** (p or 0) for axis, p in powers.items())
+    unknown = [axis for axis in sizes if axis[0] == weight.of and powers[axis] is None]
+    averages = [some for n in range(len(unknown) + 1) for some in itertools.combinations(unknown, n)]
+    averages.sort(key=lambda some: len(some) not in (0, len(unknown)))  # a mean over all axes before one over a few
+    constants = [(NONE, 1), *((c, divides) for c in _constants(weight) for divides in (1, -1))]
+    doubt = ""
+    for constant, divides in constants:
+        number = float(constant.number) ** divides
+        halves = (1, 2) if weight.halves else (1,)
+        for averaged, power, half in itertools.product(averages, weight.batch_powers, halves):
+            scale = weight.batch**power * math.prod(sizes[axis] for axis in averaged) / half
+            if abs(rest * scale * number - 1) > CLOSE:
+                continue
+            if _is_size(weight, constant, divides, power):
+                return Explanation(1.0, power, averaged, constant, divides, half == 2)
+            name = constant.name or constant.of_batch
+            if divides > 0 and (constant.whole or name.endswith(f" of {weight.of}")):
+                doubt = doubt or f"{1 / number:.4g} is 1 / {constant.number}, and {constant.number} is {name}"
+    power = weight.batch_powers[0]
+    own = rest * float(weight.batch) ** power
+    for (constant, divides), averaged in itertools.product(constants, averages):
+        # a weight of its own beside a size: the size is told from the digits that it explains
+        number = float(constant.number) ** divides * math.prod(sizes[axis] for axis in averaged)
+        digits = _digits(own * number)
+        more = 0 if _fills(weight, constant, divides, power) else 3
+        if number != 1.0 and digits <= ROUND and digits <= _digits(own) - more:
+            return Explanation(own * number, power, averaged, constant, divides)
+    return Explanation(own, power, doubt=doubt)
+
+
+def _is_size(weight, constant, divides, power):
+    """Whether a constant is a size for sure, and no weight that somebody chose."""
+    if constant is NONE or _digits(float(constant.number) ** -divides) > ROUND:
+        return True
+    averaged = math.prod(weight.sizes[axis] for axis, p in weight.powers.items() if p == 1 and axis[0] == weight.of)
+    undone = divides < 0 and constant.number == averaged  # mean() * 784 is a sum
+    return undone or _fills(weight, constant, divides, power)
+
+
+def _fills(weight, constant, divides, power):
+    """Whether a constant gives this term the power of the batch size that the other term has."""
+    return weight.lacks_batch and divides > 0 and constant.batch > 0 and power + constant.batch == weight.other_batch
+
+
+def _digits(number):
+    """The number of significant digits; 7 if there are more than six."""
+    return next((n for n in range(1, 7) if abs(number - float(f"{number:.{n}g}")) <= 1e-6 * abs(number)), 7)
+
+
+def _constants(weight):
+    """The Sizes that a constant may be. A number that is two sizes has both names."""
+    b, totals = weight.batch, {of: math.prod(shape[1:]) for of, shape in weight.shapes.items()}
+    found = [Size(totals["x"], "the number of elements of x", whole=True)]
+    found += [Size(totals["mu"], "the number of latent dims", whole=True)]
+    name = " and ".join(["the size of this batch", *(s.name for s in found if s.number == b)])
+    for of, shape in weight.shapes.items():
+        axes = range(1, len(shape))
+        for some in itertools.chain(*(itertools.combinations(axes, n) for n in range(1, len(axes)))):
+            found.append(Size(math.prod(shape[k] for k in some), _axes(of, some)))
+    batch = [Size(b, "", 1, name, whole=True), *(Size(b * s.number, s.name, 1, name) for s in found)]
+    sizes: dict[int, Size] = {}
+    first = batch if weight.lacks_batch or 1 not in weight.batch_powers else []
+    for size in [*first, *found, *batch]:
+        one = sizes.setdefault(size.number, size)
+        if one.name != size.name and " or " not in one.name and not one.batch and not size.batch:
+            sizes[size.number] = one._replace(name=f"{one.name}, or {size.name}")
+    return [size for number, size in sizes.items() if number > 1]
+
+
+def _axes(of, axes):
+    numbers = " and ".join(map(str, axes))
+    return f"the size of {'axis' if len(axes) == 1 else 'axes'} {numbers} of {of}"
+
+
+# ---------------------------------------------------------------- in words
+
+
+def text(weight, found):
+    """How the loss reduces the term, in words, without the batch."""
+    powers = {axis: int(axis in found.averaged) if p is None else p for axis, p in weight.powers.items()}
+    before, after = _others(weight, powers), []
+    constant = found.constant
+    if constant.name:
+        number = constant.number // weight.batch**constant.batch
+        if found.divides < 0:
+            after.append(f"multiplied by a constant, {number}, which is {constant.name}")
+        elif constant.name == "the number of elements of x":
+            before.append(f"divided by the {number} elements of x (a constant of the loss)")
+        elif constant.name != "the number of latent dims" or weight.of == "x":
+            before.append(f"divided by a constant, {number}, which is {constant.name}")
+        else:
+            before.append(f"divided by the {number} latent dims (a constant of the loss)")
+    words = " and ".join([*before, _reduced(weight, powers), *after])
+    if found.half and weight.of == "x":
+        words = f"a squared error without its 1/2, {words}"
+    if abs(found.own - 1) > CLOSE:
+        words += f", with a weight of {math.copysign(found.own, weight.value):.4g}"
+        if weight.of == "x" and weight.halves:
+            words += f" ({found.own / 2:.4g} times the squared error)"
+    return words
+
+
+def _others(weight, powers):
+    """The texts of the measured sizes of the other term that divide this one."""
+    other = "mu" if weight.of == "x" else "x"
+    sizes = {axis: n for axis, n in weight.sizes.items() if axis[0] == other}
+    found = {axis: powers[axis] for axis in sizes if powers[axis]}
+    if found and len(found) == len(sizes) and len(set(found.values())) == 1:
+        noun = "elements of x" if other == "x" else "latent dims"
+        return [_times(f"the {math.prod(sizes.values())} {noun}", next(iter(found.values())))]
+    return [_times(f"the size of axis {axis[1]} of {other}, {sizes[axis]}", p) for axis, p in found.items()]
+
+
+def _times(what, power):
+    words = f"{'divided' if power > 0 else 'multiplied'} by {what}"
+    return words if abs(power) == 1 else f"{words}, {abs(power)} times"
+
+
+def _reduced(weight, powers):
+    """The text of the sum or mean over the term's own axes."""
+    sizes = {axis: n for axis, n in weight.sizes.items() if axis[0] == weight.of}
+    kinds = {powers[axis] for axis in sizes} or {0}
+    verbs = {0: "summed over", 1: "averaged over"}
+    if len(kinds) == 1 and kinds <= set(verbs):
+        return f"{verbs[kinds.pop()]} the {math.prod(weight.shapes[weight.of][1:])} {NOUNS[weight.of]}"
+    texts = []
+    for p in sorted(kinds):
+        axes = [axis for axis in sizes if powers[axis] == p]
+        numbers, each = (" and ".join(str(k) for _, k in axes), " x ".join(str(sizes[axis]) for axis in axes))
+        where = f"{'axis' if len(axes) == 1 else 'axes'} {numbers} of {weight.of} ({each})"
+        texts.append(f"{verbs[p]} {where}" if p in verbs else _times(f"the size of {where}", p))
+    return " and ".join(texts)
