@@ -69,7 +69,7 @@ def audit(
     point, poison = _without_poison(loss_fn, point, seed)
     reading, moving, apart = _read(loss_fn, point, seed)
     found = [*poison, *findings.of_gradients(loss_fn, point, seed, apart, reading)]
-    found += findings.of(reading, point, names, moving)
+    found += findings.of(reading, point, names, moving, apart)
     if sample is not None:
         found += samplers.findings_of(sample, probe.synthetic(point, seed), reading.kl)
     name = reading.likelihood and reading.likelihood.name

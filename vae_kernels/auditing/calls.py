@@ -48,7 +48,7 @@ def equal(reading):
         if abs(rec_weight - 1) > CLOSE:
             weights += f", rec_weight={rec_text}"
         text = f"vk.fused_elbo({recon}, {x}, mu, {logvar}{options}{latent_weight}{weights}{tail})"
-    if reading.missing:
+    if reading.missing and not reading.random:
         constant = reading.constant / (reading.sizes["B"] if how == "none" else 1)
         text += f" {'-' if constant < 0 else '+'} {abs(constant):.12g}"
     return text, names
@@ -182,7 +182,7 @@ def _plain(number):
     """A number without the digits of a rounding."""
     return (
         f"{float(f'{number:.6g}'):g}"
-        if abs(number - float(f"{number:.6g}")) <= 1e-9 * abs(number)
+        if abs(number - float(f"{number:.6g}")) <= 1e-7 * abs(number)
         else f"{number:.12g}"
     )
 
@@ -193,7 +193,7 @@ def number(value, sizes):
         for name in ("D", "L", "B"):
             if sizes[name] > 2 and abs(abs(value) * sizes[name] - numerator) <= CLOSE * numerator:
                 return f"{'-' if value < 0 else ''}{numerator} / {sizes[name]}"
-    return f"{float(f'{value:.6g}')}" if abs(value - float(f"{value:.6g}")) <= 1e-9 * abs(value) else f"{value:.12g}"
+    return f"{float(f'{value:.6g}')}" if abs(value - float(f"{value:.6g}")) <= 1e-7 * abs(value) else f"{value:.12g}"
 
 
 def run(text, names, recon, x, mu, logvar, weight, latent_weight):

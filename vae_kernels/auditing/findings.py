@@ -11,12 +11,14 @@ from .meanings import PLAIN
 LEVELS = ("wrong", "note", "fine")
 
 
-def of(reading, point, names, moving=()):
+def of(reading, point, names, moving=(), apart=()):
     """A list of (level, sentence); level is "wrong", "note" or "fine". names: those that taking_weights() gives. moving:
-    the names of the terms whose weight changes from point to point."""
-    found = [*_terms(reading), *_moving(moving)]
+    the names of the terms whose weight changes from point to point. apart: the result of gradients.detached()."""
+    found = [*_terms(reading, apart), *_moving(moving)]
     if not moving:
-        found += [*_signs(reading), *_batch(reading), *_weights(reading), *_constants(reading)]
+        found += [*_signs(reading), *_batch(reading), *_weights(reading)]
+    if not moving and not apart and not reading.random:
+        found += _constants(reading)
     found += [*_missing(reading, point, names[0]), *_missing_latents(reading, point, names[1])]
     found += [*_latents(reading, point)]
     if reading.likelihood is not None and reading.likelihood.name != "none":
@@ -38,19 +40,21 @@ def ordered(found):
     return sorted(found, key=lambda finding: LEVELS.index(finding[0]))
 
 
-def _terms(reading):
+def _terms(reading, apart):
     if reading.likelihood is None:
         yield "wrong", "the gradient of recon is not that of a known likelihood, times a number"
     elif reading.likelihood.name == "none":
         yield "wrong", "recon has no gradient: there is no reconstruction term"
     elif reading.rec_weight is None:
         yield "wrong", "the elements of x have weights of their own, which no variance inside the loss explains"
+    if reading.random and reading.sampled is None:
+        yield "note", "two calls with the same arguments give two values: the audit cannot read a term that draws noise"
     if reading.kl is None:
         yield "wrong", "the gradients of mu and logvar are not those of the KL to N(0, I), times a number"
-        yield from _pieces(reading)
+        yield from () if apart else _pieces(reading)
     elif reading.kl.name == "none" and reading.used:
         yield "note", "the weight of the KL is 0 at this call, as at the start of a warm-up: audit its last weight too"
-    elif reading.kl.name == "none":
+    elif reading.kl.name == "none" and not apart:
         yield "wrong", "mu and logvar have no gradient: there is no KL term, this is an autoencoder"
     elif reading.kl.prior is not None:
         mean, logvar = reading.kl.prior
@@ -67,8 +71,8 @@ def _pieces(reading):
     elif reading.pieces is not None:
         (a, b), (c, d) = reading.pieces
         texts = [_term(a / 2, "mu^2"), _term(b, "mu"), _term(c, "exp(logvar)"), _term(d, "logvar")]
-        yield "wrong", f"it has the gradients of {' '.join(filter(None, texts)).removeprefix('+ ')}; the KL has those of " \
-                       "(mu^2 + exp(logvar) - logvar) / 2"  # fmt: skip
+        yield "wrong", f"they are those of {' '.join(filter(None, texts)).removeprefix('+ ')}; the KL is " \
+                       "(mu^2 + exp(logvar) - logvar - 1) / 2"  # fmt: skip
 
 
 def _term(factor, what):

@@ -147,7 +147,12 @@ def likelihood(measured, at):
     used = max(i + 1 for i, g in enumerate(grads) if g.any())
     for unusual in (False, True):
         for scaling, scaled in scalings(at).items():
+            few = _few(scaled)
             for candidate in candidates(scaled, used, unusual):
+                if few is not None:  # much less work than all samples, for a candidate that does not fit
+                    some = flat(gradients_of(candidate, few))
+                    if multiple(flat([g[: len(few)] for g in grads]), some) is None:
+                        continue
                 weight = multiple(flat(grads), flat(gradients_of(candidate, scaled)))
                 if weight is not None:
                     return fitted(candidate, weight, scaling)
@@ -158,6 +163,13 @@ def likelihood(measured, at):
             if weight is not None:
                 return Fit("gaussian", "loc", weight, scaling, (PLAIN,))
     return None
+
+
+def _few(at):
+    """The first samples of a Point without weights, or None if not every parameter has a row for each sample."""
+    if at.weight is not None or len(at) <= 8 or any(len(r) != len(at) for r in at.recon if r.dim()):
+        return None
+    return None if any(r.dim() == 0 for r in at.recon) else at.map(lambda t: t[:4])
 
 
 def clamped_likelihood(measured, at):

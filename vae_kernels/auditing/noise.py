@@ -31,24 +31,38 @@ def is_random(loss_fn, at):
 
 
 def sampled_kl(loss_fn, at):
-    """(weight, Noise) of a KL that is estimated as log q(z) - log p(z) for one sample z per latent, or None.
-
-    Its gradient by mu is w z, so two values of mu with the same noise give w, and then the noise. The gradient by logvar
-    is then w / 2 (sigma eps z - 1).
-    """
+    """(weight, Noise) of a KL that is estimated as log q(z) - log p(z) for one sample z per latent, or None."""
     drawn, weight = [], None
     while weight is None or sum(e.numel() for e in drawn) < SAMPLES:
-        here = replace(at, noise=len(drawn))
-        one, other = (probe.measure(loss_fn, p) for p in (here, replace(here, mu=at.mu + 1)))
-        change = other.mu - one.mu
-        weight, sigma = change.mean(), torch.exp(at.logvar / 2)
-        if not weight or not fit.matches(change, weight.expand_as(change)):
+        found = _sampled(loss_fn, replace(at, noise=len(drawn)))
+        if found is None:
             return None
-        z = one.mu / weight
-        if not fit.matches(one.logvar, weight / 2 * ((z - at.mu) * z - 1)):
-            return None
-        drawn.append((z - at.mu) / sigma)
+        weight = found[0]
+        drawn.append(found[1])
     return weight, of_samples(torch.cat([e.flatten() for e in drawn]))
+
+
+def weight_of(loss_fn, at):
+    """The weight of a KL that is estimated from one sample, or None."""
+    found = _sampled(loss_fn, at)
+    return found and found[0]
+
+
+def _sampled(loss_fn, at):
+    """(weight, noise) of one call.
+
+    The gradient by mu is w z, so two values of mu with the same noise give w, and then the noise. The gradient by logvar
+    is then w / 2 (sigma eps z - 1).
+    """
+    one, other = (probe.measure(loss_fn, p) for p in (at, replace(at, mu=at.mu + 1)))
+    change = other.mu - one.mu
+    weight = change.mean()
+    if not weight or not fit.matches(change, weight.expand_as(change)):
+        return None
+    z = one.mu / weight
+    if not fit.matches(one.logvar, weight / 2 * ((z - at.mu) * z - 1)):
+        return None
+    return weight, (z - at.mu) / torch.exp(at.logvar / 2)
 
 
 def of_samples(eps):

@@ -48,6 +48,7 @@ class Reading:
     )
     of_recon: bounds.Bounds  # where the loss clamps the first parameter
     of_logvar: bounds.Bounds
+    random: bool  # whether the loss draws noise
     sampled: noise.Noise | None  # the noise of a KL that is estimated from one sample
     floor: floors.Floor | None  # free bits or a capacity
     masked: bool  # whether the weight is a mask
@@ -74,12 +75,13 @@ def read(loss_fn, example, seed=0, floor=None, ours=False):
     call of this package, which clamps nothing, draws no noise, and needs no explanation."""
     at = probe.synthetic(example, seed)
     measured = probe.measure(loss_fn, at)
+    random = not ours and noise.is_random(loss_fn, at)
     if ours:
         likelihood, kl = fit.likelihood(measured, at), fit.latent(measured, at)
         of_recon, of_logvar, sampled = NO_BOUNDS, NO_BOUNDS, None
     else:
         likelihood, of_recon = _likelihood(loss_fn, measured, at)
-        kl, of_logvar, sampled = _kl(loss_fn, measured, at)
+        kl, of_logvar, sampled = _kl(loss_fn, measured, at, random)
     if floor is not None:
         kl = fit.Fit("kl", "logvar", at.mu.new_tensor(floor.weight), reads=(PLAIN,))
         of_logvar, sampled = NO_BOUNDS, None
@@ -92,7 +94,7 @@ def read(loss_fn, example, seed=0, floor=None, ours=False):
     sizes |= {"O": counted.weights.sum().item() / len(at), "P": at.latent_weights.sum().item() / len(at)}
     fits = (likelihood, kl)
     probed = given if floor is None else floors.far(given)
-    rec_power, kl_power, refused = _powers(loss_fn, probed, fits)
+    rec_power, kl_power, refused = _powers(loss_fn, probed, fits, sampled is not None)
     rec_weight = None if likelihood is None or likelihood.weight.dim() else likelihood.weight.item()
     obs_logvar = logscale = constant = None
     missing = ()
@@ -125,13 +127,14 @@ def read(loss_fn, example, seed=0, floor=None, ours=False):
         rec_power=rec_power,
         kl_power=kl_power,
         refused=refused,
-        axes={} if ours else _of_axes(loss_fn, probed, fits),
+        axes={} if ours else _of_axes(loss_fn, probed, fits, sampled is not None),
         obs_logvar=obs_logvar,
         logscale=logscale,
         constant=constant,
         missing=missing,
         of_recon=of_recon,
         of_logvar=of_logvar,
+        random=random,
         sampled=sampled,
         floor=floor,
         latent_weight=given.latent_weight is not None,
@@ -155,9 +158,9 @@ def _likelihood(loss_fn, measured, at):
     return (found if limits.soft or not limits else replace(found, clamp=limits.meaning())), limits
 
 
-def _kl(loss_fn, measured, at):
+def _kl(loss_fn, measured, at, random):
     """(the Fit, the Bounds of logvar, the Noise of a KL that is estimated from one sample)"""
-    if noise.is_random(loss_fn, at):
+    if random:
         sampled = noise.sampled_kl(loss_fn, at)
         if sampled is not None:
             return fit.Fit("kl", "logvar", sampled[0], reads=(PLAIN,)), NO_BOUNDS, sampled[1]
@@ -195,10 +198,10 @@ def _of_weight(at, likelihood):
     return found | {"weight": text, "whole": True, "dims": at.recon[0].dim()}
 
 
-def _powers(loss_fn, at, fits):
+def _powers(loss_fn, at, fits, sampled):
     """The power p of each weight, which is proportional to B^-p, and whether the loss took no batch of another size."""
     other = probe.resized(at)
-    weights = _elsewhere(loss_fn, other, fits)
+    weights = _elsewhere(loss_fn, other, fits, sampled)
     samples = len(at) / len(other)
     rec, kl = fits
     counts = [
@@ -210,13 +213,13 @@ def _powers(loss_fn, at, fits):
     return *powers, weights == (None, None)
 
 
-def _of_axes(loss_fn, at, fits):
+def _of_axes(loss_fn, at, fits, sampled):
     """{axis: (the power of the reconstruction's weight, that of the KL's weight)}, by a cut of each axis."""
     found = {}
     for axis in probe.axes(at):
         other = probe.cut(at, axis)
         sizes = [p.x.shape[axis[1]] if axis[0] == "x" else p.mu.shape[axis[1]] for p in (at, other)]
-        weights = _elsewhere(loss_fn, other, fits)
+        weights = _elsewhere(loss_fn, other, fits, sampled)
         found[axis] = tuple(
             _power(f, w, sizes[0] / sizes[1]) if f is not None and not f.weight.dim() else None
             for f, w in zip(fits, weights, strict=True)
@@ -224,13 +227,15 @@ def _of_axes(loss_fn, at, fits):
     return found
 
 
-def _elsewhere(loss_fn, at, fits):
+def _elsewhere(loss_fn, at, fits, sampled):
     """The weights of the two terms at a point of other sizes, or None."""
     try:
         measured = probe.measure(loss_fn, at)
     except (RuntimeError, TypeError, ValueError, IndexError):  # a loss may accept one size only
         return None, None
-    return tuple(fit.again(f, measured, at) for f in fits)
+    rec, kl = fits
+    of_kl = noise.weight_of(loss_fn, at) if sampled else fit.again(kl, measured, at)
+    return fit.again(rec, measured, at), of_kl
 
 
 def _power(one, other, *ratios):

@@ -29,7 +29,8 @@ def findings_of(sample, at, kl):
         return found
     eps = (z - at.mu) / sigma
     if len(eps) > 1 and bool((eps - eps[:1]).abs().max() < 1e-3):
-        found.append(("wrong", "all samples of the batch get the same noise: is the noise drawn in the shape of one?"))
+        sentence = "sample gives all samples of the batch the same noise: does it draw the noise of one sample only?"
+        return [*found, ("wrong", sentence)]
     seeds = range(1, 2 + noise.SAMPLES // eps.numel())
     drawn = [((_drawn(sample, replace(at, noise=seed))[0] - at.mu) / sigma).flatten() for seed in seeds]
     of_noise = noise.of_samples(torch.cat(drawn))

@@ -136,8 +136,10 @@ def _constants(weight):
     first = batch if weight.lacks_batch or 1 not in weight.batch_powers else []
     for size in [*first, *found, *batch]:
         one = sizes.setdefault(size.number, size)
-        if one.name != size.name and " or " not in one.name and not one.batch and not size.batch:
-            sizes[size.number] = one._replace(name=f"{one.name}, or {size.name}")
+        if one.name != size.name and " (or " not in one.name and not one.batch and (size.name or size.of_batch):
+            other = "the size of this batch" if size.number == b else size.name
+            if size.number == b or not size.batch:
+                sizes[size.number] = one._replace(name=f"{one.name} (or {other})")
     return [size for number, size in sizes.items() if number > 1]
 
 
@@ -160,10 +162,8 @@ def text(weight, found):
             after.append(f"multiplied by a constant, {number}, which is {constant.name}")
         elif constant.name == "the number of elements of x":
             before.append(f"divided by the {number} elements of x (a constant of the loss)")
-        elif constant.name != "the number of latent dims" or weight.of == "x":
-            before.append(f"divided by a constant, {number}, which is {constant.name}")
         else:
-            before.append(f"divided by the {number} latent dims (a constant of the loss)")
+            before.append(f"divided by a constant, {number}, which is {constant.name},")
     words = " and ".join([*before, _reduced(weight, powers), *after])
     if found.half and weight.of == "x":
         words = f"a squared error without its 1/2, {words}"
