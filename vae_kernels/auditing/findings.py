@@ -6,7 +6,7 @@ import torch
 from ..formulas import ALL
 from . import calls, floors, gradients, noise, probe
 from .fit import CLOSE, target
-from .meanings import PLAIN
+from .meanings import BYTES, PLAIN
 
 LEVELS = ("wrong", "note", "fine")
 
@@ -43,6 +43,8 @@ def ordered(found):
 def _terms(reading, apart):
     if reading.likelihood is None:
         yield "wrong", "the gradient of recon is not that of a known likelihood, times a number"
+        if reading.unknown:
+            yield "note", reading.unknown
     elif reading.likelihood.name == "none":
         yield "wrong", "recon has no gradient: there is no reconstruction term"
     elif reading.rec_weight is None:
@@ -69,10 +71,10 @@ def _pieces(reading):
         name = "logvar" if by_mu.any() else "mu"
         yield "wrong", f"{name} has no gradient: a part of the KL, -(1 + logvar - mu^2 - exp(logvar)) / 2, is missing"
     elif reading.pieces is not None:
-        (a, b), (c, d) = reading.pieces
-        texts = [_term(a / 2, "mu^2"), _term(b, "mu"), _term(c, "exp(logvar)"), _term(d, "logvar")]
-        yield "wrong", f"they are those of {' '.join(filter(None, texts)).removeprefix('+ ')}; the KL is " \
-                       "(mu^2 + exp(logvar) - logvar - 1) / 2"  # fmt: skip
+        a, b, c, d = reading.pieces
+        texts = (_term(a / 2, "mu^2"), _term(b, "mu"), _term(c, "exp(logvar)"), _term(d, "logvar"))
+        sums = " ".join(filter(None, texts)).removeprefix("+ ")
+        yield "wrong", f"they are those of {sums}, times a number; in the KL all factors are 0.5 or -0.5"
 
 
 def _term(factor, what):
@@ -167,8 +169,8 @@ def _weights(reading):
         if term.doubt:
             yield "note", f"the weight of the {name} may be a size: {term.doubt}"
     unit = reading.likelihood.name == "gaussian" and reading.obs_logvar is None and len(reading.likelihood.reads) == 1
-    if not off and not rec.half and not kl.half and not rec.own == kl.own == 1.0:
-        yield "note", f"both terms have the weight {rec.own:.4g}: beta is the same"
+    if not off and not rec.half and not kl.half and abs(rec.own - 1) > CLOSE:
+        yield "fine", f"both terms have the same weight: the loss is {rec.own:.4g} times -ELBO"
     if not isinstance(beta, torch.Tensor):
         if not rec.half and abs(own.item() - 2) <= CLOSE and not accident:
             yield "note", "a weight of 2 is also what a KL has whose factor 1/2 was forgotten"
@@ -245,7 +247,7 @@ def _constants(reading):
         "own": "there is a constant of its own",
     }
     for name in reading.missing:
-        yield "note", f"{texts[name]}: no gradient, but the value is no -ELBO ({reading.constant:+.4g} in this batch)"
+        yield "note", f"{texts[name]}: no gradient changes, but the value is no -ELBO ({reading.constant:+.4g} in this batch)"
 
 
 def _latents(reading, point):
@@ -317,7 +319,7 @@ def _recon(reading, point):
     for part in reading.parts[len(likelihood.reads) :]:
         yield "wrong", f"{part} has no gradient: the loss does not use it"
     if likelihood.of_x is not PLAIN:
-        yield "fine", likelihood.of_x.says
+        yield ("note" if likelihood.of_x is BYTES else "fine"), likelihood.of_x.says
     if reading.of_recon.soft:
         size = reading.of_recon.low if reading.of_recon.low is not None else 1 - reading.of_recon.high
         yield "note", (

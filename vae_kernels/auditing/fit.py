@@ -165,6 +165,16 @@ def likelihood(measured, at):
     return None
 
 
+def by_class(measured, at):
+    """The weight of x = 1 beside that of x = 0 in a Bernoulli loss of logits with a weight for each, or None."""
+    x = target(at, "bernoulli") if len(at.recon) == 1 and at.weight is None else None
+    if x is None or not ((x == 0) | (x == 1)).all() or len(x.unique()) < 2:
+        return None
+    truth = gradients_of(Candidate("bernoulli", ("logits",), (PLAIN,)), at)[0]
+    of_each = [multiple(measured.recon[0][x == value], truth[x == value]) for value in (1, 0)]
+    return None if None in of_each else (of_each[0] / of_each[1]).item()
+
+
 def _few(at):
     """The first samples of a Point without weights, or None if not every parameter has a row for each sample."""
     if at.weight is not None or len(at) <= 8 or any(len(r) != len(at) for r in at.recon if r.dim()):

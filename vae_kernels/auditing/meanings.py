@@ -28,6 +28,9 @@ PLAIN = Meaning("", "{}", lambda t: t)
 PROBABILITIES = Meaning("probabilities", "torch.logit({})", torch.logit)
 SIGMOID = Meaning("sigmoid", "torch.sigmoid({})", torch.sigmoid, "the loss takes the sigmoid of recon")
 TANH = Meaning("tanh", "torch.tanh({})", torch.tanh, "the loss takes the tanh of recon")
+TANH_PROBABILITY = Meaning(
+    "tanh as probability", "2 * {}", lambda t: 2 * t, "the loss takes (tanh(recon) + 1) / 2 for the probability"
+)
 SOFTMAX = Meaning("softmax", "{}.softmax(1)", lambda t: t.softmax(1), "the loss takes the soft-max of recon")
 EXP = Meaning("exponential", "torch.exp({})", torch.exp, "the loss takes the exponential of recon")
 SOFTPLUS = Meaning("softplus", "torch.nn.functional.softplus({})", F.softplus, "the loss takes the softplus of recon")
@@ -69,7 +72,7 @@ SOFTPLUS_SCALE = Meaning(
 LOGARITHMS = (RATE, VARIANCE, SIGMA, SCALE, INVERSE_DISPERSION)  # of positive values only
 LOG_VARIANCES = (LOG_SIGMA, VARIANCE, SIGMA, SOFTPLUS_SIGMA, SOFTPLUS_VARIANCE)
 OF_PARAMETER = {
-    "logits": (PROBABILITIES, SIGMOID, TANH, SOFTMAX),
+    "logits": (PROBABILITIES, TANH_PROBABILITY, SIGMOID, TANH, SOFTMAX),
     "loc": (SIGMOID, TANH, EXP, SOFTPLUS),
     "logvar": LOG_VARIANCES,
     "logscale": (SCALE, SOFTPLUS_SCALE),
@@ -82,7 +85,7 @@ OF_X = (
     Meaning("(x + 1) / 2", "({} + 1) / 2", lambda x: (x + 1) / 2, "the loss moves x from [-1, 1] to [0, 1]"),
     Meaning("2 * x - 1", "2 * {} - 1", lambda x: 2 * x - 1, "the loss moves x from [0, 1] to [-1, 1]"),
 )
-BYTES = Meaning("bytes", "{}.float()", lambda x: x * 255, "the loss reads the bytes of x as they are, not as x / 255")
+BYTES = Meaning("bytes", "{}.float()", lambda x: x * 255, "the loss reads the bytes of x as they are; fused_elbo reads uint8 as x / 255, so give it x.float()")
 
 
 def clamp(low, high):

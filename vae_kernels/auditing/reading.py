@@ -32,7 +32,8 @@ class Reading:
     likelihood: fit.Fit | None
     kl: fit.Fit | None
     latent_gradients: tuple  # by mu and logvar, at the drawn point
-    pieces: tuple | None  # of these gradients, of a KL that no Fit explains, per sample of the batch: fit.pieces()
+    pieces: tuple | None  # of a KL that no Fit explains: the factors of mu^2 / 2, mu, exp(logvar) and logvar
+    unknown: str  # what can be said of a reconstruction that no Fit explains
     used: bool  # whether the graph of the loss reaches mu or logvar
     rec_weight: float | None
     kl_weight: float | torch.Tensor | None
@@ -121,6 +122,7 @@ def read(loss_fn, example, seed=0, floor=None, ours=False):
         kl=kl,
         latent_gradients=(measured.mu, measured.logvar),
         pieces=_pieces(measured, given) if kl is None else None,
+        unknown=_unknown(loss_fn, measured, given) if likelihood is None else "",
         used=any(measured.used[1:]),
         rec_weight=rec_weight,
         kl_weight=None if kl is None else kl.weight if kl.weight.dim() else kl.weight.item(),
@@ -176,13 +178,32 @@ def _kl(loss_fn, measured, at, random):
 
 
 def _pieces(measured, at):
-    """fit.pieces() of the mean over the batch, if these are the gradients."""
+    """The factors of mu^2 / 2, mu, exp(logvar) and logvar, if these give the gradients, times a number: the factor of
+    exp(logvar) is 1/2 as in the KL."""
     grads = torch.stack([measured.mu, measured.logvar])
-    (a, b), (c, d) = found = fit.pieces(grads, at)
+    (a, b), (c, d) = fit.pieces(grads, at)
     w = at.latent_weights
     if not fit.matches(grads, torch.stack([w * (a * at.mu + b), w * (c * at.logvar.exp() + d)])):
         return None
-    return tuple((p * (1 if measured.per_sample else len(at))).tolist() for p in found)
+    unit = next((abs(2 * p) for p in (c, d) if abs(p) > fit.CLOSE * grads.abs().max()), a.abs())
+    return (a / unit).item(), (b / unit).item(), (c / unit).item(), (d / unit).item()
+
+
+def _unknown(loss_fn, measured, at):
+    """What can be said of a reconstruction that no Fit explains, or ""."""
+    ratio = fit.by_class(measured, at)
+    if ratio is not None:
+        return (
+            f"this is a bernoulli loss in which x = 1 has {ratio:.4g} times the weight of x = 0, as with pos_weight: "
+            "no log-likelihood"
+        )
+    x = fit.target(at, "gaussian") if len(at.recon) == 1 else None
+    if x is None or at.weight is not None:
+        return ""
+    grads = [probe.measure(loss_fn, replace(at, recon=(x + shift,))).recon[0] for shift in (0.3, 1.7)]
+    if all(bool(g.any()) and fit.matches(g, g.mean().expand_as(g)) for g in grads):
+        return "the gradient of recon depends on recon - x alone, as in a Huber or a log-cosh loss, or in a sum of losses"
+    return ""
 
 
 def _of_weight(at, likelihood):

@@ -49,7 +49,7 @@ class Audit:
 
     def _headline(self):
         if self.effective_beta is None:
-            return "This is no weighted sum of a negative log-likelihood and a KL: it has no effective beta."
+            return "This loss has no fixed effective beta. The findings say why."
         name = (self.likelihood or "").replace("_", " ")
         if not isinstance(self.effective_beta, torch.Tensor) and self.effective_beta == 0:
             return f"This is a {name} likelihood without a KL: effective beta = 0."

@@ -25,7 +25,7 @@ def findings_of(sample, at, kl):
     growth = (_drawn(sample, wider)[0] - at.mu) / (z - at.mu)
     expected = torch.exp(reads.into(wider.logvar) / 2) / sigma
     if not fit.matches(growth, expected):
-        found.append(("wrong", _other_deviation(growth)))
+        found.append(("wrong", _other_deviation(growth, expected)))
         return found
     eps = (z - at.mu) / sigma
     if len(eps) > 1 and bool((eps - eps[:1]).abs().max() < 1e-3):
@@ -38,10 +38,12 @@ def findings_of(sample, at, kl):
     return found
 
 
-def _other_deviation(growth):
-    power = growth.log().mean().item()
-    if fit.matches(growth, torch.full_like(growth, torch.tensor(power).exp().item())):
-        return f"sample draws z with the standard deviation exp({power:.3g} logvar), which is not that of the KL"
+def _other_deviation(growth, expected):
+    """The sentence about a standard deviation of z that grows with logvar in another way than that of the KL."""
+    ours, theirs = (g.log().mean().item() for g in (expected, growth))
+    both = all(fit.matches(g, torch.full_like(g, torch.tensor(p).exp().item())) for g, p in ((expected, ours), (growth, theirs)))
+    if both:
+        return f"sample draws z with the standard deviation exp({theirs:.3g} * logvar); in the KL it is exp({ours:.3g} * logvar)"
     return "sample draws z with another standard deviation than that of the KL"
 
 
