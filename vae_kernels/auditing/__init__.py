@@ -101,7 +101,7 @@ def audit(
 
 
 # Points near the prior and far from the prior: free bits or a capacity give the KL another weight there.
-SPREADS = (0.2, 2.0)
+SPREADS = (0.01, 0.2, 2.0)
 
 
 def _read(loss_fn, point, seed):
@@ -109,7 +109,8 @@ def _read(loss_fn, point, seed):
     apart = gradients.detached(loss_fn, probe.synthetic(point, seed))
     reading = read(loss_fn, point, seed)
     moving = _moving(loss_fn, reading, point, seed)
-    if reading.sampled is None and (reading.kl is None or "KL" in moving):
+    silent = reading.kl is not None and reading.kl.name == "none" and reading.used  # all of the KL may be below a floor
+    if reading.sampled is None and (reading.kl is None or "KL" in moving or silent):
         floor = floors.find(loss_fn, probe.synthetic(point, seed))
         if floor is not None:
             return read(loss_fn, point, seed, floor), [name for name in moving if name != "KL"], apart
@@ -125,8 +126,8 @@ def _moving(loss_fn, reading, point, seed):
     for name, term in names.items():
         if term is None or term.name == "none":
             continue
-        for spread in SPREADS:
-            at = probe.synthetic(point, seed + 1, spread)
+        points = [probe.synthetic(point, seed + 1, spread) for spread in SPREADS]
+        for at in [*points, floors.far(points[-1])] if point.latent_weight is None else points:
             weight = fit.again(term, probe.measure(loss_fn, at), at)
             if name not in found and (weight is None or not fit.matches(weight, term.weight)):
                 found.append(name)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..formulas import POSITION
-from . import fit, meanings, probe
+from . import candidates, fit, meanings, probe
 
 HALF = 0.5  # a gradient below this share of the expected one counts as dead: log(p + eps) has the share 1/2 at p = eps
 SMALL = 1e-6  # an expected gradient below is no evidence
@@ -62,7 +62,7 @@ def of_recon(loss_fn, at, likelihood):
         at.recon[0],
         lambda t: replace(at, recon=(t, *at.recon[1:])),
         lambda p: probe.measure(loss_fn, p).recon[0],
-        lambda p: likelihood.weight * fit.gradients_of(candidate, p)[0],
+        lambda p: likelihood.weight * candidates.gradients_of(candidate, p)[0],
     )
     if likelihood.reads[0] is meanings.PROBABILITIES:
         return _bounds(probed, LINE[:-1], torch.sigmoid)
@@ -74,8 +74,8 @@ PROBED = (meanings.PLAIN, meanings.PROBABILITIES)
 
 
 def _bounds(probed, sizes, into):
-    """The Bounds, by a search outwards from the middle. The searched numbers u are in `sizes`, and into(u) are the values
-    of the argument."""
+    """The Bounds, by a search outwards from the middle. The searched numbers u are in `sizes`, and into(u) are the
+    values of the argument."""
     sizes = torch.tensor(sizes, dtype=torch.float64)
     found = []
     for sign in (-1, 1):

@@ -133,8 +133,8 @@ def meant_beta(reading):
 
 
 def _options(reading, clamped):
-    """(the tensors that the text names, and the texts of the options, recon, x and logvar). clamped: with the clamps and
-    the meanings that a loss should not have."""
+    """(the tensors that the text names, and the texts of the options, recon, x and logvar). clamped: with the clamps
+    and the meanings that a loss should not have."""
     names, options = {}, ""
     if reading.likelihood.name != "bernoulli":
         options = f', likelihood="{reading.likelihood.name}"'

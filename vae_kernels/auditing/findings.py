@@ -3,27 +3,25 @@ example."""
 
 import torch
 
-from ..formulas import ALL
-from . import calls, floors, gradients, noise, probe
-from .fit import CLOSE, target
-from .meanings import BYTES, PLAIN
+from . import calls, gradients, inputs, probe
+from .fit import CLOSE
+from .report import shown
 
 LEVELS = ("wrong", "note", "fine")
 
 
 def of(reading, point, names, moving=(), apart=()):
-    """A list of (level, sentence); level is "wrong", "note" or "fine". names: those that taking_weights() gives. moving:
-    the names of the terms whose weight changes from point to point. apart: the result of gradients.detached()."""
+    """A list of (level, sentence); level is "wrong", "note" or "fine".
+
+    names: those that taking_weights() gives. moving: the names of the terms whose weight changes from point to point.
+    apart: the result of gradients.detached().
+    """
     found = [*_terms(reading, apart), *_moving(moving)]
     if not moving:
         found += [*_signs(reading), *_batch(reading), *_weights(reading)]
     if not moving and not apart and not reading.random:
         found += _constants(reading)
-    found += [*_missing(reading, point, names[0]), *_missing_latents(reading, point, names[1])]
-    found += [*_latents(reading, point)]
-    if reading.likelihood is not None and reading.likelihood.name != "none":
-        found += [*_recon(reading, point), *_targets(reading, point)]
-    return ordered(found)
+    return ordered([*found, *inputs.of(reading, point, names)])
 
 
 def _moving(moving):
@@ -118,13 +116,8 @@ def _batch(reading):
         yield "wrong", f"{text}: beta depends on the batch size"
     elif constants and len(set(powers.values())) > 1:
         less = " and the ".join(constants)
-        yield (
-            "note",
-            (
-                f"{text}: right but for the last, smaller batch, in which the {less} counts for too little; len(x) is "
-                "right in every batch"
-            ),
-        )
+        sentence = f"right but for the last, smaller batch, in which the {less} counts for too little"
+        yield "note", f"{text}: {sentence}; len(x) is right in every batch"
     elif constants and totals == {1}:
         yield "fine", f"{text}: a last, smaller batch has a smaller loss and the same beta"
     elif reading.per_sample and totals == {0}:
@@ -158,13 +151,8 @@ def _weights(reading):
     level = "wrong" if accident and not chosen else "note" if off else "fine"
     yield level, f"reconstruction {rec.text}; KL {kl.text}"
     if accident and chosen and not isinstance(beta, torch.Tensor):
-        yield (
-            "note",
-            (
-                f"the loss has a weight of its own, {_shown(kl.own / rec.own)}, beside these sums and means: the effective "
-                f"beta is {_shown(beta)}, and it changes with these sizes"
-            ),
-        )
+        weight = f"the loss has a weight of its own, {shown(kl.own / rec.own)}, beside these sums and means"
+        yield "note", f"{weight}: the effective beta is {shown(beta)}, and changes with these sizes"
     for name, term in (("reconstruction", rec), ("KL", kl)):
         if term.doubt:
             yield "note", f"the weight of the {name} may be a size: {term.doubt}"
@@ -172,7 +160,7 @@ def _weights(reading):
     if not off and not rec.half and not kl.half and abs(rec.own - 1) > CLOSE:
         yield "fine", f"both terms have the same weight: the loss is {rec.own:.4g} times -ELBO"
     if not isinstance(beta, torch.Tensor):
-        if not rec.half and abs(own.item() - 2) <= CLOSE and not accident:
+        if isinstance(kl.own, float) and abs(kl.own - 2) <= CLOSE and abs(rec.own - 1) <= CLOSE:
             yield "note", "a weight of 2 is also what a KL has whose factor 1/2 was forgotten"
         if rec.half and kl.half:
             yield "fine", "both terms lack their factor 1/2: beta is the same, and the loss is twice as large"
@@ -182,10 +170,6 @@ def _weights(reading):
         yield "fine", "the Gaussian's variance is inside the loss, with its own term"
     if reading.logscale is not None:
         yield "fine", "the Laplace density's scale is inside the loss, with its own term"
-
-
-def _shown(number):
-    return f"{float(f'{number:.3g}'):g}"
 
 
 def _by_accident(reading, rec, kl):
@@ -198,45 +182,6 @@ def _by_accident(reading, rec, kl):
     return all(abs(ratio - fine) > CLOSE for fine in (1, 0.5))  # 1/2 comes from a squared error without its factor 1/2
 
 
-def _missing(reading, point, name):
-    if point.weight is None or reading.likelihood is None or reading.likelihood.name == "none":
-        return
-    of = "number of its observed elements" if reading.masked else "sum of its weights"
-    missing = (point.weights == 0).double().mean().item()
-    if reading.likelihood.scaling == "ignored":
-        why = "" if name else ", and has no argument `weight` or `mask`"
-        count = f": the {missing:.1%} of x that have the weight 0 count" if missing else ""
-        yield "wrong", f"the loss does not use the weight{why}{count}"
-    elif reading.likelihood.scaling == "inverted":
-        yield (
-            "wrong",
-            "the loss reads the mask the other way: it counts what is missing. Here True is an observed element",
-        )
-    elif reading.likelihood.scaling == "by sample":
-        some, beta = reading.by_sample[reading.by_sample > 0], reading.effective_beta
-        sentence = (
-            f"the reconstruction of each sample is divided by the {of}: an element of a sample with few counts more"
-        )
-        if isinstance(beta, float):
-            least, largest = (beta * s.item() / reading.sizes["O"] for s in (some.min(), some.max()))
-            sentence += f", and beta is {least:.3g} to {largest:.3g}, by sample"
-        yield "wrong", sentence
-    elif missing:
-        yield "fine", f"the {missing:.1%} of x that have the weight 0 do not count"
-
-
-def _missing_latents(reading, point, name):
-    if point.latent_weight is None or reading.kl is None or reading.kl.name == "none":
-        return
-    missing = (point.latent_weights == 0).double().mean().item()
-    if reading.kl.scaling == "ignored":
-        why = "" if name else ", and the loss has no argument `latent_weight` or `latent_mask`"
-        count = f": the {missing:.1%} of mu that have the weight 0 count" if missing else ""
-        yield "wrong", f"the KL does not use the latent_weight{why}{count}"
-    elif missing:
-        yield "fine", f"the {missing:.1%} of mu that have the weight 0 do not count"
-
-
 def _constants(reading):
     texts = {
         "2pi": "the Gaussian's log(2 pi) / 2 of each element is left out",
@@ -247,119 +192,15 @@ def _constants(reading):
         "own": "there is a constant of its own",
     }
     for name in reading.missing:
-        yield "note", f"{texts[name]}: no gradient changes, but the value is no -ELBO ({reading.constant:+.4g} in this batch)"
-
-
-def _latents(reading, point):
-    kl = reading.kl
-    if kl is None or kl.name == "none":
-        return
-    if kl.reads[0].says:
-        yield "note", kl.reads[0].says.format("logvar")
-    if reading.of_logvar:
-        yield _clamped("logvar", reading.of_logvar, point.logvar)
-    if reading.sampled is not None:
-        yield "note", "the KL is estimated from one sample of z, as log q(z) - log p(z)"
-        yield noise.finding(reading.sampled, "the noise of this sample")
-    if reading.floor is not None:
-        yield _bent(reading)
-
-
-def _bent(reading):
-    floor = reading.floor
-    what = floors.SAYS[floor.unit]
-    if floor.below:
-        return "note", (
-            f"a capacity of {floor.nats:.4g} nats: {what} is pulled to it. Above it the effective beta is "
-            f"{_shown(reading.effective_beta)}, below it {_shown(-reading.effective_beta)}. vk.controls.capacity does the same"
-        )
-    more = "" if floor.unit != "per_element" else ". fused_elbo has no free bits of this unit: docs/controls.md"
-    return "note", (
-        f"free bits of {floor.nats:.4g} nats: {what} costs at least so much, and has no gradient below. "
-        f"The effective beta holds above{more}"
-    )
-
-
-def _clamped(name, bounds, values):
-    """The finding about an argument that the loss clamps."""
-    low = values < bounds.low if bounds.low is not None else values != values
-    high = values > bounds.high if bounds.high is not None else values != values
-    share = (low | high).double().mean().item()
-    if bounds.low is None or bounds.high is None:
-        where = f"{'above' if bounds.low is None else 'below'} {bounds.high if bounds.low is None else bounds.low:.6g}"
-    else:
-        where = f"outside [{bounds.low:.6g}, {bounds.high:.6g}]"
-    text = f"the loss clamps {name}: {where} {name} gets no gradient"
-    if share:
-        return "wrong", f"{text}, and {share:.1%} of the example's values are there"
-    return "note", f"{text}. No value of the example is there"
-
-
-def _recon(reading, point):
-    likelihood = reading.likelihood
-    inside = all(bool(((r >= 0) & (r <= 1)).all()) for r in point.recon)
-    first, *others = likelihood.reads
-    if likelihood.argument == "probabilities":
-        yield "note", "recon is read as probabilities; logits are exact where a sigmoid is rounded to 0 or 1"
-    elif calls.bounded_logits(reading):
-        yield "wrong", f"{first.says}, and then reads the result as logits: these lie in a short interval, so no " \
-                       "probability comes close to 0 or 1"  # fmt: skip
-    elif first.says:
-        again = first.name == "sigmoid" and inside
-        doubt = ", but all of recon is in [0, 1] already: is this a second sigmoid?" if again else ""
-        yield ("wrong" if again else "fine"), first.says + doubt
-    elif likelihood.argument == "logits" and inside:
         yield (
-            "wrong",
-            "the loss takes recon for logits, but all of it is in [0, 1]: is there a sigmoid before the loss?",
+            "note",
+            f"{texts[name]}: no gradient changes, but the value is no -ELBO ({reading.constant:+.4g} in this batch)",
         )
-    for meaning, part in zip(others, reading.parts[1:], strict=False):
-        if meaning.says:
-            yield "note", meaning.says.format(part)
-    for part in reading.parts[len(likelihood.reads) :]:
-        yield "wrong", f"{part} has no gradient: the loss does not use it"
-    if likelihood.of_x is not PLAIN:
-        yield ("note" if likelihood.of_x is BYTES else "fine"), likelihood.of_x.says
-    if reading.of_recon.soft:
-        size = reading.of_recon.low if reading.of_recon.low is not None else 1 - reading.of_recon.high
-        yield "note", (
-            f"the loss adds about {size:.1g} inside a logarithm: a probability that is wrong by a value close to 1 has "
-            "hardly any gradient"
-        )
-    elif reading.of_recon:
-        yield _clamped(reading.first, reading.of_recon, point.recon[0])
-
-
-def _targets(reading, point):
-    name = reading.likelihood.name
-    support, x = ALL[name].SUPPORT, target(point, name)
-    assert x is not None, "a likelihood was found, so x is a target of it"
-    x = reading.likelihood.of_x.into(x)
-    weights = point.weights.reshape(x.shape)
-    observed, whole = weights > 0, "x" if point.weight is None else "the observed x"
-    if support == "levels":
-        bad, fault = (x < 0) | (x >= point.recon[0].shape[1]), f"outside 0..{point.recon[0].shape[1] - 1}"
-    elif support == "counts":
-        bad = (x < 0) | (x != x.round())
-        fault = "negative or fractional, expected counts"
-    elif support is not None:
-        bad, fault = (x < support[0]) | (x > support[1]), f"outside [{support[0]:g}, {support[1]:g}]"
-    else:
-        bad, fault = ~torch.isfinite(x), "not finite"
-    if bad.any():
-        share = bad[observed].double().mean().item()
-        yield "wrong", f"{share:.2%} of {whole} are {fault}: this likelihood is not defined for them"
-    elif name == "bernoulli":
-        entropies = -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x))
-        entropy = (weights * entropies).flatten(1).sum(1).mean().item()
-        if entropy:
-            floor = f"the entropy of its targets, {entropy:.4g} nats a sample"
-            yield "note", f"x is not binary: the nll of this batch cannot fall below {floor}"
 
 
 def of_gradients(loss_fn, point, seed, apart, reading):
-    """The findings about gradients that are not the derivatives of the loss, and about a KL that is bent at 0 nats. apart:
-    the result of gradients.detached()."""
+    """The findings about gradients that are not the derivatives of the loss, and about a KL that is bent at 0 nats.
+    apart: the result of gradients.detached()."""
     for name, some in apart.items():
         if some:
             yield "wrong", f"the gradient of {name} is not the derivative of the loss: a part of the loss is detached"
@@ -369,4 +210,5 @@ def of_gradients(loss_fn, point, seed, apart, reading):
         bends = gradients.bends(loss_fn, probe.synthetic(point, seed))
         what = {"abs": "|KL - C| with a capacity C", "clamp": "max(KL, C) with free bits C"}
         for bend in sorted(bends):
-            yield "note", f"the graph has {what[bend]}, and C is 0: it has no effect, for no KL is below 0. Audit the last C too"
+            sentence = f"the loss has {what[bend]}, and C is 0: this has no effect, for no KL is below 0"
+            yield "note", f"{sentence}. Audit the loss with its last C too"

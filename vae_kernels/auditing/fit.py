@@ -1,15 +1,14 @@
 """Finds the KL, or the likelihood, of which a gradient is a multiple."""
 
-import itertools
 from dataclasses import dataclass, replace
 
 import torch
 
-from ..formulas import ALL, POSITION
+from ..formulas import ALL
 from ..formulas.kl import gaussian_kl
 from . import meanings
+from .candidates import Candidate, candidates, derivatives, flat, gradients_of, is_defined, residual, scalings, target
 from .meanings import PLAIN, Meaning
-from .probe import wide
 
 CLOSE = 1e-4  # relative: more than the error of a loss in float32, and much less than the difference of two terms
 
@@ -40,46 +39,6 @@ class Fit:
         return (meanings.after(self.reads[0], self.clamp), *self.reads[1:]) if self.reads else ()
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A likelihood that recon and x fit, with the meanings of the parameters and of x."""
-
-    name: str
-    names: tuple[str, ...]  # of the parameters, of the first ones in recon
-    reads: tuple[Meaning, ...]
-    of_x: Meaning = PLAIN
-
-    @property
-    def argument(self):
-        return self.reads[0].name or ALL[self.name].PARAMETERS[0]
-
-    def nll(self, at, *recon):
-        """The weighted terms."""
-        formula, x = ALL[self.name], self.of_x.into(target(at, self.name))
-        named = {n: m.into(r) for n, m, r in zip(self.names, self.reads, recon, strict=False)}
-        missing = [p for p in formula.PARAMETERS if p not in named]
-        terms = formula.nll(x, **named, **{p: x.new_full((), formula.DEFAULTS[p]) for p in missing})
-        return at.weights.reshape(terms.shape) * terms
-
-
-def scalings(at):
-    """{name: the point, with the weights that a loss may give to the elements of x}
-
-    "given": the weights of the point. "by sample": the weights divided by their sum in each sample, times the mean of
-    these sums. "ignored": none. "inverted": a mask of what is missing.
-    """
-    found = {"given": at}
-    if at.weight is None:
-        return found
-    if at.x.dim() > 1:
-        weights = at.weights
-        sums = weights.flatten(1).sum(1).reshape(-1, *[1] * (weights.dim() - 1))
-        found["by sample"] = replace(at, weight=(weights / sums).nan_to_num() * sums.mean())
-    if at.weight.dtype == torch.bool:
-        found["inverted"] = replace(at, weight=~at.weight)
-    return found | {"ignored": replace(at, weight=None)}
-
-
 def latent(measured, at):
     """The Fit of the KL, or None if the gradients are no multiple of the KL's."""
     found = _latent(measured, at)
@@ -93,7 +52,7 @@ def latent_gradient(at, reads=PLAIN, prior=None):
     """The gradient of the KL by mu and logvar: [2, B, ...]."""
     prior = () if prior is None else tuple(at.mu.new_tensor(p, dtype=torch.float64) for p in prior)
     return torch.stack(
-        _gradients(lambda m, v: at.latent_weights * gaussian_kl(m, reads.into(v), *prior), (at.mu, at.logvar))
+        derivatives(lambda m, v: at.latent_weights * gaussian_kl(m, reads.into(v), *prior), (at.mu, at.logvar))
     )
 
 
@@ -101,7 +60,7 @@ def _latent(measured, at):
     grads = torch.stack([measured.mu, measured.logvar])
     if not grads.any():
         return Fit("none", "logvar", grads.new_zeros(()))
-    tries = [reads for reads in (PLAIN, *meanings.LOG_VARIANCES) if _defined(reads, at.logvar)]
+    tries = [reads for reads in (PLAIN, *meanings.LOG_VARIANCES) if is_defined(reads, at.logvar)]
     for over in (None, (0, 1)):  # one weight for all, or one for each latent dimension
         for reads in tries:
             weight = multiple(grads, latent_gradient(at, reads), over)
@@ -121,7 +80,7 @@ def _prior(grads, at, reads):
     With t = reads(logvar) the KL has the gradients w (mu - m) / s^2 and w / 2 (e^t / s^2 - 1) dt / dlogvar.
     """
     (slope, offset), (growth, constant) = pieces(grads, at, reads)
-    if not (slope > 0 and growth > 0 and constant < 0):
+    if not (slope > 0 and growth > 0 and -constant > CLOSE * growth):
         return None
     return (-offset / slope).item(), torch.log(-constant / growth).item()
 
@@ -130,7 +89,7 @@ def pieces(grads, at, reads=PLAIN):
     """((a, b), (c, d)) by least squares: the gradient by mu is a mu + b, the one by reads(logvar) is c e^reads + d. The
     KL to N(0, I) with the weight w has (w, 0) and (w / 2, -w / 2)."""
     w = at.latent_weights
-    derivative = _gradients(reads.into, (at.logvar,))[0]
+    derivative = derivatives(reads.into, (at.logvar,))[0]
     by_mu = torch.stack([w * at.mu, w]).flatten(1)
     by_logvar = torch.stack([w * derivative * reads.into(at.logvar).exp(), w * derivative]).flatten(1)
     return tuple(
@@ -171,8 +130,8 @@ def by_class(measured, at):
     if x is None or not ((x == 0) | (x == 1)).all() or len(x.unique()) < 2:
         return None
     truth = gradients_of(Candidate("bernoulli", ("logits",), (PLAIN,)), at)[0]
-    of_each = [multiple(measured.recon[0][x == value], truth[x == value]) for value in (1, 0)]
-    return None if None in of_each else (of_each[0] / of_each[1]).item()
+    one, zero = (multiple(measured.recon[0][x == value], truth[x == value]) for value in (1, 0))
+    return None if one is None or zero is None else (one / zero).item()
 
 
 def _few(at):
@@ -238,91 +197,6 @@ def again(fit, measured, at):
         of_terms, residuals = residual(at)
         return multiple(measured.recon[0], of_terms * residuals, 0)
     return multiple(flat(measured.recon), flat(gradients_of(candidate_of(fit, at), at)))
-
-
-def flat(gradients):
-    return torch.cat([g.flatten() for g in gradients])
-
-
-def gradients_of(candidate, at):
-    """The gradients of the nll by each parameter in recon."""
-    return _gradients(lambda *recon: candidate.nll(at, *recon), at.recon)
-
-
-def candidates(at, used, unusual=False):
-    """Each Candidate with the first `used` parameters in recon that x fits: with plain meanings, or probabilities; or
-    with the unusual meanings."""
-    for name, formula in ALL.items():
-        names = at.names or formula.PARAMETERS[: len(at.recon)]
-        some = names[:used]
-        missing = [p for p in formula.PARAMETERS if p not in some]
-        needed = any(p not in formula.DEFAULTS for p in missing)
-        if needed or len(names) < len(at.recon) or not set(names) <= set(formula.PARAMETERS):
-            continue
-        if target(at, name) is None:
-            continue
-        plain = (PLAIN,) * used
-        usual = [plain]
-        if name == "bernoulli" and _defined(meanings.PROBABILITIES, at.recon[0]):
-            usual.append((meanings.PROBABILITIES,))
-        if not unusual:
-            yield from (Candidate(name, some, reads) for reads in usual)
-            continue
-        of_parts = [[PLAIN, *_meanings(name, p, r)] for p, r in zip(some, at.recon, strict=False)]
-        for reads in itertools.product(*of_parts):
-            yield from (
-                Candidate(name, some, reads, m) for m in _of_x(name, at) if m is not PLAIN or reads not in usual
-            )
-
-
-def _meanings(name, parameter, values):
-    """The unusual meanings that a parameter may have for these values."""
-    of_positions = (meanings.SIGMOID, meanings.TANH, meanings.SOFTMAX)
-    for meaning in meanings.OF_PARAMETER.get(parameter, ()):
-        fits = meaning in of_positions if name in POSITION else meaning is not meanings.SOFTMAX
-        if fits and _defined(meaning, values):
-            yield meaning
-
-
-def _of_x(name, at):
-    """The meanings that x may have in a loss with this likelihood."""
-    if name in POSITION:
-        return [PLAIN]
-    if at.x.dtype == torch.uint8:
-        return [PLAIN, meanings.BYTES]
-    return [PLAIN, *meanings.OF_X]
-
-
-def _defined(meaning, values):
-    """Whether a meaning is defined for these values."""
-    if meaning is meanings.PROBABILITIES:
-        return bool(((values > 0) & (values < 1)).all())
-    return meaning not in meanings.LOGARITHMS or bool((values > 0).all())
-
-
-def target(at, name):
-    """x as fused_elbo reads it, in the shape of recon, with 0 where its weight is 0; None if x cannot be a target of
-    this likelihood."""
-    shape, x = at.recon[0].shape, at.filled().x
-    if name in POSITION:
-        fits = not x.is_floating_point() and shape[2:] == x.shape[1:] and len(shape) == x.dim() + 1
-        return x if fits else None
-    if x.numel() != at.recon[0].numel():
-        return None
-    scaled = x.dtype == torch.uint8 and ALL[name].SUPPORT != "counts"
-    return (x.double() / 255 if scaled else x.double()).reshape(shape)
-
-
-def residual(at):
-    """(the weights, recon - x): the residuals of a Gaussian, and the weights of their squares."""
-    residuals = at.recon[0] - target(at, "gaussian")
-    return at.weights.reshape(residuals.shape), residuals
-
-
-def _gradients(f, inputs):
-    leaves = [wide(t).detach().requires_grad_() for t in inputs]
-    with torch.enable_grad():
-        return torch.autograd.grad(f(*leaves).sum(), leaves, allow_unused=True, materialize_grads=True)
 
 
 def multiple(grad, truth, over=None):

@@ -85,7 +85,12 @@ OF_X = (
     Meaning("(x + 1) / 2", "({} + 1) / 2", lambda x: (x + 1) / 2, "the loss moves x from [-1, 1] to [0, 1]"),
     Meaning("2 * x - 1", "2 * {} - 1", lambda x: 2 * x - 1, "the loss moves x from [0, 1] to [-1, 1]"),
 )
-BYTES = Meaning("bytes", "{}.float()", lambda x: x * 255, "the loss reads the bytes of x as they are; fused_elbo reads uint8 as x / 255, so give it x.float()")
+BYTES = Meaning(
+    "bytes",
+    "{}.float()",
+    lambda x: x * 255,
+    "the loss reads the bytes of x as they are; fused_elbo reads uint8 as x / 255, so give it x.float()",
+)
 
 
 def clamp(low, high):

@@ -51,8 +51,8 @@ def weight_of(loss_fn, at):
 def _sampled(loss_fn, at):
     """(weight, noise) of one call.
 
-    The gradient by mu is w z, so two values of mu with the same noise give w, and then the noise. The gradient by logvar
-    is then w / 2 (sigma eps z - 1).
+    The gradient by mu is w z, so two values of mu with the same noise give w, and then the noise. The gradient by
+    logvar is then w / 2 (sigma eps z - 1).
     """
     one, other = (probe.measure(loss_fn, p) for p in (at, replace(at, mu=at.mu + 1)))
     change = other.mu - one.mu

@@ -5,18 +5,14 @@ The loss is read as
     loss = sum_b ( rec_weight nll_b + kl_weight kl_b ) + constant          effective beta = kl_weight / rec_weight
 """
 
-import math
 from dataclasses import dataclass, replace
-from itertools import combinations
 
 import torch
 
-from ..formulas import ALL, POSITION
-from ..formulas.kl import gaussian_kl
-from . import bounds, fit, floors, noise, probe
+from ..formulas import POSITION
+from . import bounds, candidates, constants, fit, floors, noise, powers, probe
+from .constants import LOG_2PI as LOG_2PI  # a name of version 0.1
 from .meanings import PLAIN
-
-LOG_2PI = math.log(2 * math.pi)
 
 
 @dataclass(frozen=True)
@@ -44,9 +40,7 @@ class Reading:
     obs_logvar: float | torch.Tensor | None  # the log-variance of a Gaussian loss that has one inside
     logscale: float | None  # the same for a Laplace loss: the logarithm of its scale
     constant: float | None
-    missing: (
-        tuple  # the parts of `constant`: "2pi", "2", "kl", "0", "x!"; ("own",) if these do not explain the constant
-    )
+    missing: tuple  # the parts of `constant`: "2pi", "2", "kl", "0", "x!"; ("own",) if these do not explain it
     of_recon: bounds.Bounds  # where the loss clamps the first parameter
     of_logvar: bounds.Bounds
     random: bool  # whether the loss draws noise
@@ -72,8 +66,8 @@ class Reading:
 
 
 def read(loss_fn, example, seed=0, floor=None, ours=False):
-    """The Reading of a loss, from a probe.Point. floor: the floors.Floor of the KL, if there is one. ours: the loss is a
-    call of this package, which clamps nothing, draws no noise, and needs no explanation."""
+    """The Reading of a loss, from a probe.Point. floor: the floors.Floor of the KL, if there is one. ours: the loss is
+    a call of this package, which clamps nothing, draws no noise, and needs no explanation."""
     at = probe.synthetic(example, seed)
     measured = probe.measure(loss_fn, at)
     random = not ours and noise.is_random(loss_fn, at)
@@ -87,7 +81,7 @@ def read(loss_fn, example, seed=0, floor=None, ours=False):
         kl = fit.Fit("kl", "logvar", at.mu.new_tensor(floor.weight), reads=(PLAIN,))
         of_logvar, sampled = NO_BOUNDS, None
     given, scaling = at, likelihood.scaling if likelihood else "given"
-    at = fit.scalings(given)[scaling]
+    at = candidates.scalings(given)[scaling]
     if kl is not None and kl.scaling == "ignored":
         at = replace(at, latent_weight=None)
     counted = given if scaling == "by sample" else at
@@ -95,22 +89,10 @@ def read(loss_fn, example, seed=0, floor=None, ours=False):
     sizes |= {"O": counted.weights.sum().item() / len(at), "P": at.latent_weights.sum().item() / len(at)}
     fits = (likelihood, kl)
     probed = given if floor is None else floors.far(given)
-    rec_power, kl_power, refused = _powers(loss_fn, probed, fits, sampled is not None)
-    rec_weight = None if likelihood is None or likelihood.weight.dim() else likelihood.weight.item()
-    obs_logvar = logscale = constant = None
-    missing = ()
+    rec_power, kl_power, refused = powers.of_batch(loss_fn, probed, fits, sampled is not None)
+    found = constants.Constants(None if likelihood is None or likelihood.weight.dim() else likelihood.weight.item())
     if likelihood is not None and kl is not None and sampled is None:
-        constant = measured.value - _weighted(at, likelihood, kl, floor)
-        missing = _named(constant, likelihood, kl, at)
-        plain = likelihood.clamped == (PLAIN,) and likelihood.of_x is PLAIN and len(at.recon) == 1
-        if plain and likelihood.name == "gaussian" and (missing == ("own",) or likelihood.weight.dim()):
-            hidden = _hidden_variance(constant, likelihood.weight, rec_power, at)
-            if hidden is not None:
-                rec_weight, obs_logvar, constant, missing = hidden
-        if plain and likelihood.name == "laplace" and missing == ("own",):
-            hidden = _hidden_scale(constant, likelihood.weight.item(), rec_power, at)
-            if hidden is not None:
-                rec_weight, logscale, constant, missing = hidden
+        found = constants.of(measured.value, likelihood, kl, floor, rec_power, at)
     return Reading(
         sizes=sizes,
         x_shape=tuple(at.x.shape),
@@ -124,16 +106,16 @@ def read(loss_fn, example, seed=0, floor=None, ours=False):
         pieces=_pieces(measured, given) if kl is None else None,
         unknown=_unknown(loss_fn, measured, given) if likelihood is None else "",
         used=any(measured.used[1:]),
-        rec_weight=rec_weight,
+        rec_weight=found.rec_weight,
         kl_weight=None if kl is None else kl.weight if kl.weight.dim() else kl.weight.item(),
         rec_power=rec_power,
         kl_power=kl_power,
         refused=refused,
-        axes={} if ours else _of_axes(loss_fn, probed, fits, sampled is not None),
-        obs_logvar=obs_logvar,
-        logscale=logscale,
-        constant=constant,
-        missing=missing,
+        axes={} if ours else powers.of_axes(loss_fn, probed, fits, sampled is not None),
+        obs_logvar=found.obs_logvar,
+        logscale=found.logscale,
+        constant=found.constant,
+        missing=found.missing,
         of_recon=of_recon,
         of_logvar=of_logvar,
         random=random,
@@ -150,14 +132,15 @@ NO_BOUNDS = bounds.Bounds(None, None)
 def _likelihood(loss_fn, measured, at):
     """(the Fit, the Bounds of the first parameter)"""
     found = fit.likelihood(measured, at)
-    if found is None:
-        found = fit.clamped_likelihood(measured, at)
-        limits = bounds.of_recon(loss_fn, at, found) if found else NO_BOUNDS
-        return (replace(found, clamp=limits.meaning()), limits) if limits else (None, NO_BOUNDS)
-    if found.name == "none":
+    if found is not None and found.name == "none":
         return found, NO_BOUNDS
-    limits = bounds.of_recon(loss_fn, fit.scalings(at)[found.scaling], found)
-    return (found if limits.soft or not limits else replace(found, clamp=limits.meaning())), limits
+    guess = found or fit.clamped_likelihood(measured, at)
+    if guess is None:
+        return None, NO_BOUNDS
+    limits = bounds.of_recon(loss_fn, candidates.scalings(at)[guess.scaling], guess)
+    if limits and not limits.soft:
+        return replace(guess, clamp=limits.meaning()), limits
+    return found, limits
 
 
 def _kl(loss_fn, measured, at, random):
@@ -166,11 +149,9 @@ def _kl(loss_fn, measured, at, random):
         sampled = noise.sampled_kl(loss_fn, at)
         if sampled is not None:
             return fit.Fit("kl", "logvar", sampled[0], reads=(PLAIN,)), NO_BOUNDS, sampled[1]
-    found = fit.latent(measured, at)
+    found = fit.latent(measured, at) or fit.clamped_latent(measured, at)
     if found is None:
-        found = fit.clamped_latent(measured, at)
-        if found is None:
-            return None, NO_BOUNDS, None
+        return None, NO_BOUNDS, None
     if found.name == "none" or found.reads[0].name not in ("", "log sigma") or not (at.logvar < 0).any():
         return found, NO_BOUNDS, None
     limits = bounds.of_logvar(loss_fn, replace(at, latent_weight=None) if found.scaling == "ignored" else at, found)
@@ -197,12 +178,14 @@ def _unknown(loss_fn, measured, at):
             f"this is a bernoulli loss in which x = 1 has {ratio:.4g} times the weight of x = 0, as with pos_weight: "
             "no log-likelihood"
         )
-    x = fit.target(at, "gaussian") if len(at.recon) == 1 else None
+    x = candidates.target(at, "gaussian") if len(at.recon) == 1 else None
     if x is None or at.weight is not None:
         return ""
     grads = [probe.measure(loss_fn, replace(at, recon=(x + shift,))).recon[0] for shift in (0.3, 1.7)]
     if all(bool(g.any()) and fit.matches(g, g.mean().expand_as(g)) for g in grads):
-        return "the gradient of recon depends on recon - x alone, as in a Huber or a log-cosh loss, or in a sum of losses"
+        return (
+            "the gradient of recon depends on recon - x alone, as in a Huber or a log-cosh loss, or in a sum of losses"
+        )
     return ""
 
 
@@ -217,150 +200,3 @@ def _of_weight(at, likelihood):
         return found
     text = f"{'weight' if whole else 'weight.expand_as(x)'}.reshape({at.parts[0]}.shape)"
     return found | {"weight": text, "whole": True, "dims": at.recon[0].dim()}
-
-
-def _powers(loss_fn, at, fits, sampled):
-    """The power p of each weight, which is proportional to B^-p, and whether the loss took no batch of another size."""
-    other = probe.resized(at)
-    weights = _elsewhere(loss_fn, other, fits, sampled)
-    samples = len(at) / len(other)
-    rec, kl = fits
-    counts = [
-        fit.scalings(p)["inverted" if rec and rec.scaling == "inverted" else "given"].weights for p in (at, other)
-    ]
-    elements = (counts[0].sum() / counts[1].sum()).item()
-    latents = (at.latent_weights.sum() / other.latent_weights.sum()).item()
-    powers = _power(rec, weights[0], samples, elements), _power(kl, weights[1], samples, elements, latents)
-    return *powers, weights == (None, None)
-
-
-def _of_axes(loss_fn, at, fits, sampled):
-    """{axis: (the power of the reconstruction's weight, that of the KL's weight)}, by a cut of each axis."""
-    found = {}
-    for axis in probe.axes(at):
-        other = probe.cut(at, axis)
-        sizes = [p.x.shape[axis[1]] if axis[0] == "x" else p.mu.shape[axis[1]] for p in (at, other)]
-        weights = _elsewhere(loss_fn, other, fits, sampled)
-        found[axis] = tuple(
-            _power(f, w, sizes[0] / sizes[1]) if f is not None and not f.weight.dim() else None
-            for f, w in zip(fits, weights, strict=True)
-        )
-    return found
-
-
-def _elsewhere(loss_fn, at, fits, sampled):
-    """The weights of the two terms at a point of other sizes, or None."""
-    try:
-        measured = probe.measure(loss_fn, at)
-    except (RuntimeError, TypeError, ValueError, IndexError):  # a loss may accept one size only
-        return None, None
-    rec, kl = fits
-    of_kl = noise.weight_of(loss_fn, at) if sampled else fit.again(kl, measured, at)
-    return fit.again(rec, measured, at), of_kl
-
-
-def _power(one, other, *ratios):
-    """The power by which the weight of a Fit falls as one of the ratios: of the samples, the observed elements or
-    latents. None if it was not measured."""
-    if one is None:
-        return None
-    if not one.weight.any():
-        return 0
-    if other is None:
-        return None
-    both = (one.weight != 0) & (other != 0)  # an element may be observed in one of the batches only
-    shares = [weight.expand(both.shape)[both].abs().mean() for weight in (other, one.weight)]
-    change = torch.log(shares[0] / shares[1]).item()
-    powers = [change / math.log(ratio) for ratio in ratios if ratio != 1]
-    return next((round(p) for p in powers if math.isfinite(p) and abs(p - round(p)) < 0.01), None)
-
-
-def _weighted(at, likelihood, kl, floor):
-    """The sum over the batch of the two terms that were found. A Gaussian with one weight for each element is computed
-    without its constants."""
-    prior = () if kl.prior is None else tuple(at.mu.new_tensor(p) for p in kl.prior)
-    reads = kl.clamped[0] if kl.reads else PLAIN
-    kls = gaussian_kl(at.mu, reads.into(at.logvar), *prior)
-    total = (kl.weight * at.latent_weights * kls).sum() if floor is None else floor.total(kls)
-    if likelihood.weight.dim():
-        weights, residuals = fit.residual(at)
-        return (total + (likelihood.weight * weights * residuals.square()).sum() / 2).item()
-    return (total + _nll(at, likelihood)).item()
-
-
-def _nll(at, likelihood):
-    """The sum over the batch of the likelihood that was found."""
-    if likelihood.name == "none":
-        return torch.zeros(())
-    return likelihood.weight * fit.candidate_of(likelihood, at).nll(at, *at.recon).sum()
-
-
-def _named(constant, likelihood, kl, at):
-    """The names of the constants that the loss leaves out, or has too many; ("own",) if no set of them explains
-    `constant`."""
-    elements = at.weights.sum().item()
-    parts = {}
-    if likelihood.name == "gaussian" and not likelihood.weight.dim():
-        parts["2pi"] = -likelihood.weight.item() * elements * LOG_2PI / 2
-    if likelihood.name == "laplace":
-        parts["2"] = -likelihood.weight.item() * elements * math.log(2)
-    if likelihood.name != "none" and ALL[likelihood.name].SUPPORT == "counts":
-        x = fit.target(at, likelihood.name)
-        parts["x!"] = -likelihood.weight.item() * (at.weights.reshape(x.shape) * torch.lgamma(x + 1)).sum().item()
-    if kl.weight.any():
-        parts["kl"] = (kl.weight * at.latent_weights).sum().item() / 2
-    missing = at.weights == 0
-    if missing.any() and not likelihood.weight.dim():  # x and recon are multiplied by the mask: 0 given 0 is a term
-        zeros = replace(at, recon=tuple(map(torch.zeros_like, at.recon)), x=torch.zeros_like(at.x), weight=missing)
-        parts["0"] = _nll(zeros, likelihood).item()
-    scale = sum(map(abs, parts.values())) or 1.0
-    for size in range(len(parts) + 1):
-        for names in combinations(parts, size):
-            if abs(constant - sum(parts[name] for name in names)) <= fit.CLOSE * scale:
-                return names
-    return ("own",)
-
-
-def _hidden_variance(constant, weights, power, at):
-    """(weight, logvar, constant, missing) of a Gaussian with a variance inside the loss. Its weights are
-    weights_j = weight e^-logvar_j, and its log-variances are part of `constant`. None if neither a summed nor an
-    averaged loss explains both."""
-    of_terms, residuals = fit.residual(at)
-    b, count, observed = len(at), of_terms.sum().item(), of_terms.sum(0)
-    each = weights.expand(residuals.shape[1:])
-    if not (each[observed > 0] > 0).all():
-        return None
-    if not weights.dim():  # then `constant` was computed for a unit variance
-        constant = constant + weights.item() * count * LOG_2PI / 2
-    for weight in _shares(power, b, residuals[0].numel(), count):
-        logvar = torch.where(observed > 0, torch.log(weight / each), 0.0)
-        total, size = (observed * logvar).sum().item(), (observed * logvar.abs()).sum().item()
-        for missing, two_pi in (((), count * LOG_2PI), (("2pi",), 0.0)):
-            left = constant - weight * (total + two_pi) / 2
-            if abs(left) <= fit.CLOSE * weight * (size + two_pi + b):
-                logvar = logvar if weights.dim() else torch.log(weight / weights).item()
-                return weight, logvar, -weight * count * LOG_2PI / 2 if missing else 0.0, missing
-    return None
-
-
-def _hidden_scale(constant, weight_of_unit, power, at):
-    """(weight, logscale, constant, missing) of a Laplace loss with one scale inside: the weight w of a unit scale is
-    weight / scale, and the logarithm of the scale is part of `constant`."""
-    count = at.weights.sum().item()
-    constant += weight_of_unit * count * math.log(2)
-    for weight in _shares(power, len(at), at.x[0].numel(), count):
-        if weight_of_unit <= 0:
-            return None
-        logscale = math.log(weight / weight_of_unit)
-        for missing, two in (((), math.log(2)), (("2",), 0.0)):
-            if abs(constant - weight * count * (logscale + two)) <= fit.CLOSE * weight * count * (abs(logscale) + two):
-                return weight, logscale, -weight * count * math.log(2) if missing else 0.0, missing
-    return None
-
-
-def _shares(power, b, elements, count):
-    """The weights that a sum or a mean gives to the terms; `count` is the sum of their weights."""
-    of_batch = (1.0, 1 / b) if power == 0 else (1.0,)  # a constant of the loss may be the batch size
-    for share in of_batch:
-        for divisor in (1.0, elements, count / b):
-            yield share / divisor * b ** -(1 if power is None else power)

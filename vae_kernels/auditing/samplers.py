@@ -40,11 +40,13 @@ def findings_of(sample, at, kl):
 
 def _other_deviation(growth, expected):
     """The sentence about a standard deviation of z that grows with logvar in another way than that of the KL."""
-    ours, theirs = (g.log().mean().item() for g in (expected, growth))
-    both = all(fit.matches(g, torch.full_like(g, torch.tensor(p).exp().item())) for g, p in ((expected, ours), (growth, theirs)))
-    if both:
-        return f"sample draws z with the standard deviation exp({theirs:.3g} * logvar); in the KL it is exp({ours:.3g} * logvar)"
-    return "sample draws z with another standard deviation than that of the KL"
+    powers = []
+    for g in (expected, growth):
+        powers.append(g.log().mean())
+        if not fit.matches(g, powers[-1].exp().expand_as(g)):
+            return "sample draws z with another standard deviation than that of the KL"
+    ours, theirs = (f"exp({p.item():.3g} * logvar)" for p in powers)
+    return f"sample draws z with the standard deviation {theirs}; in the KL it is {ours}"
 
 
 def _drawn(sample, at):

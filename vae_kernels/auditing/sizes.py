@@ -32,9 +32,15 @@ NONE = Size(1, "")
 
 @dataclass(frozen=True)
 class Explanation:
-    """own: the factor that no size explains. power: that of the batch size, as measured or as assumed. averaged: the axes
-    that were not measured and that a mean explains. The constant divides the term, or multiplies it if divides is -1.
-    half: a factor 1/2 is missing. doubt: a sentence about a round weight that equals a size."""
+    """Why a term has its weight.
+
+    own       the factor that no size explains
+    power     that of the batch size, as measured or as assumed
+    averaged  the axes that were not measured, and that a mean explains
+    constant  divides the term, or multiplies the term if `divides` is -1
+    half      whether a factor 1/2 is missing
+    doubt     a sentence about a round weight that equals a size
+    """
 
     own: float
     power: int

@@ -93,7 +93,7 @@ def _explained(reading, of, halves, other_batch):
 
 
 def _weighted(reading, weight, power, texts, halves):
-    """The Term of a loss that takes weights. texts: pairs (the value of a weight, how the loss then reduces the term)."""
+    """The Term of a loss that takes weights. texts: pairs of a weight and of what the loss then does with the term."""
     b = reading.sizes["B"]
     rest = weight * b ** _assumed(reading, power)
     tries = [(v, t, False) for v, t in texts]
