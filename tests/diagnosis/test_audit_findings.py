@@ -134,6 +134,27 @@ def test_a_batch_size_that_is_a_constant(name):
     assert audit.meant_beta == pytest.approx(1.0 if beta == 0.5 else beta)
 
 
+@pytest.mark.parametrize("beta", [1.0, 3.0])
+def test_a_batch_size_that_is_a_round_number(beta):
+    """0.1 may be a weight that somebody chose. But the other term is divided by the batch size, and this one is not."""
+    few = [t[:10] for t in EXAMPLE]
+    audit = vk.audit(of_kl(lambda m, v: beta * kl(m, v).sum() / 10), few)
+    assert f"the KL is divided by a constant, 10, {LAST}" in text(audit, "note"), audit
+    assert audit.meant_beta == pytest.approx(beta) == audit.effective_beta and not text(audit, "wrong")
+
+
+def test_a_batch_size_that_is_a_constant_beside_a_mask():
+    mask = torch.rand(X.shape, generator=G) > 0.3
+
+    def loss(r, x, m, v, mask):
+        terms = F.binary_cross_entropy_with_logits(r, x, reduction="none")
+        return (terms * mask).sum() / len(x) + kl(m, v).sum() / B
+
+    audit = vk.audit(loss, EXAMPLE, weight=mask)
+    assert f"the KL is divided by a constant, {B}, {LAST}" in text(audit, "note"), audit
+    assert not text(audit, "wrong") and audit.meant_beta == pytest.approx(1) == audit.effective_beta
+
+
 @pytest.mark.parametrize("name", BATCH)
 def test_the_same_with_the_size_of_the_batch_has_no_such_note(name):
     """The control: a batch of another size as the constant, and len(x)."""
@@ -308,6 +329,13 @@ def test_a_capacity(nats):
     assert "capacity" not in str(vk.audit(of_kl(lambda m, v: 1000 * kl(m, v).sum(1).mean()), EXAMPLE))
 
 
+def test_a_capacity_that_no_drawn_kl_reaches():
+    """Wherever a KL is drawn, the gradient is that of -1000 KL."""
+    stds = (RECON, X, MU, LOGVAR.exp())
+    loss = of_kl(lambda m, v: 1000 * (kl(m, v).sum(1) - 700.0).abs().mean())
+    assert "a capacity of 700 nats" in text(vk.audit(loss, stds), "note")
+
+
 UNITS = {
     "per_dim": lambda k, nats: k.mean(0).clamp(min=nats).sum(),
     "per_sample": lambda k, nats: k.sum(1).clamp(min=nats).mean(),
@@ -315,10 +343,11 @@ UNITS = {
 }
 
 
-@pytest.mark.parametrize("nats", [0.1, 1.0, 20.0])
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit, nats", [("per_dim", 1.0), ("per_dim", 20.0), ("per_sample", 0.1), ("per_sample", 1.0),
+                                        ("per_batch_mean", 0.1), ("per_batch_mean", 20.0)])  # fmt: skip
 def test_free_bits(unit, nats):
-    """The equal call has the same unit and the same nats, and was compared near the prior and far from the prior."""
+    """The equal call has the same unit and the same nats, and was compared near the prior and far from the prior. All KLs
+    that are drawn first may be above the floor, or below the floor."""
     audit = vk.audit(of_kl(lambda m, v: 0.3 * UNITS[unit](kl(m, v), nats)), EXAMPLE)
     assert f'free_bits=vk.FreeBits({nats:g}, "{unit}"), beta=0.3' in audit.equal and audit.equal_error < 1e-6
     assert audit.effective_beta == pytest.approx(0.3) == audit.meant_beta and not text(audit, "wrong")
@@ -344,6 +373,8 @@ NOISES = {  # mean and standard deviation
 @pytest.mark.parametrize("name", NOISES)
 def test_the_noise_of_a_sampled_kl(name):
     noise, mean, std = NOISES[name]
+    torch.manual_seed(7)
+    torch.rand(3)
     state = torch.get_rng_state()
     audit = vk.audit(of_kl(lambda m, v: 2 * sampled(m, v, noise)), EXAMPLE)
     assert torch.equal(state, torch.get_rng_state())  # the audit leaves the user's generator alone
