@@ -119,8 +119,8 @@ BATCH = {
     "both means, one of them by a constant": (
         lambda r, x, m, v: rec(r, x, "mean") + kl(m, v).sum() / (B * L) * L / D, "KL", 1.0),
     "an own beta beside a squared error over a constant": (
-        lambda r, x, m, v: 0.5 * F.mse_loss(r, x, reduction="sum") / B + 0.01 * kl(m, v).sum(1).mean(), "reconstruction",
-        0.01),
+        lambda r, x, m, v: 0.5 * F.mse_loss(r, x, reduction="sum") / B + 0.01 * kl(m, v).sum(1).mean(),
+        "reconstruction", 0.01),
 }  # fmt: skip
 
 
@@ -141,6 +141,14 @@ def test_a_batch_size_that_is_a_round_number(beta):
     audit = vk.audit(of_kl(lambda m, v: beta * kl(m, v).sum() / 10), few)
     assert f"the KL is divided by a constant, 10, {LAST}" in text(audit, "note"), audit
     assert audit.meant_beta == pytest.approx(beta) == audit.effective_beta and not text(audit, "wrong")
+
+
+def test_a_round_batch_size_beside_a_squared_error():
+    few = [t[:10] for t in EXAMPLE]
+    audit = vk.audit(lambda r, x, m, v: F.mse_loss(r, x, reduction="sum") / 10 + kl(m, v).sum(1).mean(), few)
+    assert f"the reconstruction is divided by a constant, 10, {LAST}" in text(audit, "note"), audit
+    assert "a squared error without its 1/2, summed over" in text(audit, "note")
+    assert audit.meant_beta == pytest.approx(1)
 
 
 def test_a_batch_size_that_is_a_constant_beside_a_mask():
@@ -219,7 +227,7 @@ def test_a_clamp_of_logvar(low, high):
     where = (
         f"outside [{low:g}, {high:g}]" if None not in (low, high) else f"below {low:g}" if low else f"above {high:g}"
     )
-    outside = (LOGVAR < (low or -math.inf)) | (LOGVAR > (high or math.inf))
+    outside = LOGVAR.lt(low or -math.inf) | LOGVAR.gt(high or math.inf)
     level = "wrong" if outside.any() else "note"
     assert f"the loss clamps logvar: {where} logvar gets no gradient" in text(audit, level), audit
     assert (f"{outside.double().mean():.1%} of the example" in text(audit, level)) == bool(outside.any())
@@ -234,7 +242,7 @@ def test_a_loss_without_a_clamp_has_no_bound():
 def test_a_clamp_of_recon(low, high):
     loss = lambda r, x, m, v: F.mse_loss(r.clamp(low, high), x, reduction="sum") / len(x) + kl(m, v).sum() / len(x)  # noqa: E731
     audit = vk.audit(loss, EXAMPLE)
-    outside = (RECON < low) | (RECON > high)
+    outside = RECON.lt(low) | RECON.gt(high)
     level = "wrong" if outside.any() else "note"
     assert f"the loss clamps recon: outside [{low:g}, {high:g}] recon gets no gradient" in text(audit, level), audit
     assert audit.effective_beta == pytest.approx(0.5) and audit.equal_error < 1e-6
@@ -261,7 +269,7 @@ def test_clamped_probabilities(eps):
 
 DETACHED = {
     "the KL": (of_kl(lambda m, v: (kl(m, v).sum() / len(m)).detach()), ("mu", "logvar"), "gets no gradient", 0.0),
-    "the KL as a number": (of_kl(lambda m, v: kl(m, v).sum().item() / len(m)), ("mu", "logvar"), "gets no gradient", 0.0),
+    "a number": (of_kl(lambda m, v: kl(m, v).sum().item() / len(m)), ("mu", "logvar"), "gets no gradient", 0.0),
     "mu": (of_kl(lambda m, v: kl(m.detach(), v).sum() / len(m)), ("mu",), "gets no gradient", None),
     "logvar": (of_kl(lambda m, v: kl(m, v.detach()).sum() / len(m)), ("logvar",), "gets no gradient", None),
     "recon": (
@@ -346,8 +354,8 @@ UNITS = {
 @pytest.mark.parametrize("unit, nats", [("per_dim", 1.0), ("per_dim", 20.0), ("per_sample", 0.1), ("per_sample", 1.0),
                                         ("per_batch_mean", 0.1), ("per_batch_mean", 20.0)])  # fmt: skip
 def test_free_bits(unit, nats):
-    """The equal call has the same unit and the same nats, and was compared near the prior and far from the prior. All KLs
-    that are drawn first may be above the floor, or below the floor."""
+    """The equal call has the same unit and the same nats, and was compared near the prior and far from the prior. All
+    KLs that are drawn first may be above the floor, or below the floor."""
     audit = vk.audit(of_kl(lambda m, v: 0.3 * UNITS[unit](kl(m, v), nats)), EXAMPLE)
     assert f'free_bits=vk.FreeBits({nats:g}, "{unit}"), beta=0.3' in audit.equal and audit.equal_error < 1e-6
     assert audit.effective_beta == pytest.approx(0.3) == audit.meant_beta and not text(audit, "wrong")
@@ -453,3 +461,34 @@ def test_bytes_that_the_loss_reads_as_they_are():
     assert "so give it x.float()" in text(audit, "note") and "x.float()" in audit.equal and audit.equal_error < 1e-6
     sound = vk.audit(lambda r, x, m, v: rec(r, x.to(r) / 255) + kl(m, v).sum(), (RECON, 255 * x, MU, LOGVAR))
     assert "x.float()" not in str(sound) and sound.effective_beta == pytest.approx(1)
+
+
+# ---------------------------------------------------------------- whatever comes
+
+SHAPES = [((1, 5), (1, 3)), ((2, 1), (2, 1)), ((4, 2, 3, 3), (4, 2, 2, 2)), ((6,), (6, 3)), ((9, 7), (9, 9))]
+ANYTHING = {
+    "bernoulli": SOUND,
+    "clamps": lambda r, x, m, v: F.l1_loss(r.clamp(-1, 1), x) + kl(m, v.clamp(-3, 3)).sum(),
+    "no reconstruction": lambda r, x, m, v: kl(m, v).sum(),
+    "no KL": lambda r, x, m, v: F.mse_loss(r, x),
+    "a capacity": lambda r, x, m, v: F.mse_loss(r, x, reduction="sum") + (kl(m, v).sum() - 3).abs(),
+    "free bits": lambda r, x, m, v: F.mse_loss(r, x, reduction="sum") + kl(m, v).clamp(min=0.3).sum(),
+    "NaN": lambda r, x, m, v: F.mse_loss(r, x, reduction="sum") + kl(m, v).sum() * math.nan,
+    "infinity": lambda r, x, m, v: F.mse_loss(r, x, reduction="sum") + v.exp().exp().exp().sum(),
+    "dropout": lambda r, x, m, v: F.mse_loss(F.dropout(r), x, reduction="sum") + kl(m, v).sum(),
+    "a random weight": lambda r, x, m, v: F.mse_loss(r, x, reduction="sum") * torch.rand(()) + kl(m, v).sum(),
+    "minus": lambda r, x, m, v: -F.mse_loss(r, x, reduction="sum") + kl(m, v).sum(),
+}
+
+
+@pytest.mark.parametrize("draw", [torch.randn, torch.zeros, torch.ones, torch.rand])
+@pytest.mark.parametrize("x_shape, mu_shape", SHAPES)
+@pytest.mark.parametrize("name", ANYTHING)
+def test_an_audit_never_fails(name, x_shape, mu_shape, draw):
+    example = draw(*x_shape), torch.rand(*x_shape).round(), draw(*mu_shape), draw(*mu_shape)
+    audit = vk.audit(ANYTHING[name], example)
+    assert str(audit)
+    if name == "bernoulli":
+        assert audit.effective_beta == pytest.approx(1)
+    if name == "NaN":
+        assert "NaN or infinite" in text(audit, "wrong")

@@ -1,5 +1,5 @@
-"""vk.audit of losses in the forms that people publish, written anew here. The effective beta of each follows on paper from
-the sizes, and the audit says "wrong" only where something is wrong.
+"""vk.audit of losses in the forms that people publish, written anew here. The effective beta of each follows on paper
+from the sizes, and the audit says "wrong" only where something is wrong.
 
 Each form names where it is seen. The effective beta is the KL's weight over that of the nll, both summed over a sample.
 """
@@ -88,8 +88,8 @@ def scvi_like(recon, x, m, v):
 
 
 def form(loss, beta, example=SOFT, said="", level="fine", meant=1.0):
-    """level: of the sentence `said`; "wrong" if and only if something is wrong. meant: the effective beta of the call that
-    is meant."""
+    """level: of the sentence `said`; "wrong" if and only if something is wrong. meant: the effective beta of the call
+    that is meant."""
     return SimpleNamespace(**locals())
 
 
@@ -168,7 +168,8 @@ FORMS = {
         "a weight of its own, 1e-06", "note", meant=1e-6 * D / 2),
     "the KL's channels summed, its grid averaged": form(
         lambda r, x, m, v: bce(r, x) / len(x) + kld(m, v).sum(1).mean(), 1 / math.prod(GRID), MAPS,
-        rf"KL summed over axis 1 of mu \({Z}\) and averaged over axes 2 and 3 of mu \({GRID[0]} x {GRID[1]}\)", "wrong"),
+        rf"KL summed over axis 1 of mu \({Z}\) and averaged over axes 2 and 3 of mu \({GRID[0]} x {GRID[1]}\)",
+        "wrong"),
     "the clamp of diffusers": form(
         lambda r, x, m, v: mse(r, x) / 2 / len(x) + kld(m, v.clamp(-30.0, 20.0)).sum() / len(x), 1, MAPS,
         r"the loss clamps logvar: outside \[-30, 20\] logvar gets no gradient. No value", "note"),
@@ -199,10 +200,12 @@ FORMS = {
     "L1, averaged": form(lambda r, x, m, v: F.l1_loss(r, x) + kl_mean(m, v), D, SOFT, "averaged over the", "wrong"),
     # schedules, at one step
     "cyclic beta": form(
-        lambda r, x, m, v: bce(r, x) / len(x) + cyclic(130) * kl_mean(m, v), cyclic(130), IMAGES, "with a weight of 0.6",
+        lambda r, x, m, v: bce(r, x) / len(x) + cyclic(130) * kl_mean(m, v), cyclic(130),
+        IMAGES, "with a weight of 0.6",
         "note", meant=cyclic(130)),
     "a warm-up at step 0": form(
-        lambda r, x, m, v: bce(r, x) / len(x) + 0.0 * kl_mean(m, v), 0, IMAGES, "the weight of the KL is 0 at this call",
+        lambda r, x, m, v: bce(r, x) / len(x) + 0.0 * kl_mean(m, v), 0,
+        IMAGES, "the weight of the KL is 0 at this call",
         "note"),
     "free bits of each latent": form(
         lambda r, x, m, v: bce(r, x) / len(x) + kld(m, v).clamp(min=0.25).sum(1).mean(), 1, IMAGES,
@@ -237,23 +240,26 @@ FORMS = {
         lambda r, x, m, v: (-Independent(Bernoulli(logits=r), 3).log_prob(x) + distributions_kl(m, v).sum(1)).mean(), 1,
         IMAGES),
     "kl_divergence, averaged": form(
-        lambda r, x, m, v: -Independent(Bernoulli(logits=r), 3).log_prob(x).mean() + distributions_kl(m, v).mean(), 1 / L,
-        IMAGES, f"KL averaged over the {L} latent dims", "wrong"),
+        lambda r, x, m, v: -Independent(Bernoulli(logits=r), 3).log_prob(x).mean() + distributions_kl(m, v).mean(),
+        1 / L, IMAGES, f"KL averaged over the {L} latent dims", "wrong"),
     "a Normal of standard deviation 0.1": form(
-        lambda r, x, m, v: (-Normal(r, 0.1).log_prob(x).flatten(1).sum(1) + distributions_kl(m, v).sum(1)).mean(), 1, SOFT,
+        lambda r, x, m, v: (-Normal(r, 0.1).log_prob(x).flatten(1).sum(1) + distributions_kl(m, v).sum(1)).mean(),
+        1, SOFT,
         "variance is inside the loss"),
     "gaussian_nll_loss": form(
         lambda r, x, m, v: F.gaussian_nll_loss(r[0], x, r[1], full=True, reduction="sum") / len(x) + kl_mean(m, v), 1,
         TWO, r"recon\[1\] is read as the variance itself", "note"),
     "gaussian_nll_loss, averaged": form(
-        lambda r, x, m, v: F.gaussian_nll_loss(r[0], x, r[1]) + kl_mean(m, v), D, TWO, f"averaged over the {D}", "wrong"),
+        lambda r, x, m, v: F.gaussian_nll_loss(r[0], x, r[1]) + kl_mean(m, v), D, TWO, f"averaged over the {D}",
+        "wrong"),
     "poisson_nll_loss": form(
         lambda r, x, m, v: F.poisson_nll_loss(r, x, reduction="sum") / len(x) + kl_mean(m, v), 1, GENES,
         r"the log\(x!\) of each count is left out", "note"),
     "a negative binomial of means, as scvi-tools has it": form(
         scvi_like, 1, MEANS, r"recon\[1\] is read as the inverse dispersion itself", "note"),
     "text, averaged over the tokens": form(
-        lambda r, x, m, v: F.cross_entropy(r, x) + kl_mean(m, v), T, TOKENS, f"averaged over the {T} elements", "wrong"),
+        lambda r, x, m, v: F.cross_entropy(r, x) + kl_mean(m, v), T, TOKENS, f"averaged over the {T} elements",
+        "wrong"),
     "text, soft-max before cross_entropy": form(
         lambda r, x, m, v: F.cross_entropy(r.softmax(1), x, reduction="sum") / len(x) + kl_mean(m, v), 1, TOKENS,
         "takes the soft-max of recon, and then reads the result as logits", "wrong"),
@@ -268,7 +274,8 @@ FORMS = {
         lambda r, x, m, v: bce(torch.sigmoid(r), x) / len(x) + kl_mean(m, v), 1, IMAGES,
         "takes the sigmoid of recon, and then reads the result as logits", "wrong"),
     "x from [-1, 1]": form(
-        lambda r, x, m, v: bce(r, (x + 1) / 2) / len(x) + kl_mean(m, v), 1, SIGNED, r"moves x from \[-1, 1\] to \[0, 1\]"),
+        lambda r, x, m, v: bce(r, (x + 1) / 2) / len(x) + kl_mean(m, v), 1,
+        SIGNED, r"moves x from \[-1, 1\] to \[0, 1\]"),
     "recon clamped to [0, 1]": form(
         lambda r, x, m, v: 0.5 * mse(r.clamp(0, 1), x) / len(x) + kl_mean(m, v), 1, SOFT,
         r"the loss clamps recon: outside \[0, 1\]", "wrong"),
@@ -289,7 +296,7 @@ BENT = {
         lambda r, x, m, v: (bce(r, x, "none").flatten(1).sum(1) + 30 * (kld(m, v).sum(1) - 4.0).abs()).mean(), None,
         IMAGES, "a capacity of 4 nats: the KL of each sample .* is 30, below it -30", "note"),
     "kl_div of the codes": form(
-        lambda r, x, m, v: bce(r, x) + F.kl_div(F.log_softmax(m, 1), F.softmax(torch.zeros_like(m), 1), reduction="sum"),
+        lambda r, x, m, v: bce(r, x) + F.kl_div(F.log_softmax(m, 1), F.softmax(0 * m, 1), reduction="sum"),
         None, IMAGES, "logvar has no gradient", "wrong"),
     "only mu is penalised": form(
         lambda r, x, m, v: bce(r, x) / len(x) + 0.5 * m.pow(2).sum(1).mean(), None, IMAGES, "logvar has no gradient",

@@ -24,15 +24,17 @@ def audit(
 
         print(vk.audit(my_loss, (recon, x, mu, logvar)))
 
-    The loss is called with random values of recon, mu and logvar and the x of the example, at two batch sizes. Its
-    gradients are compared with the gradients of the KL and of every likelihood of this package. The audit finds:
+    The loss is called about fifty times: with random values of recon, mu and logvar and the x of the example, with
+    another batch size, with shorter axes, with extreme values. Its gradients are compared with the gradients of the KL
+    and of every likelihood of this package. The audit finds:
 
     - the effective beta: the weight of a sample's KL divided by the weight of its negative log-likelihood, both in nats
       and summed over everything but the batch (beta of Higgins et al. 2017, equation 4; 1 is -ELBO)
-    - which sums the loss turns into means: over the batch, the elements of x, the latent dimensions
+    - which sums the loss turns into means: over the batch, the elements of x, the latent dimensions, or single axes;
+      and which constants of the loss equal one of these sizes
     - constants of the densities that the loss leaves out
-    - a KL with the wrong sign
-    - probabilities in place of logits
+    - a KL with the wrong sign, without a part, or bent by free bits or a capacity; gradients that are missing
+    - what the loss takes its arguments for: probabilities, variances, log sigma; sigmoids and clamps inside the loss
     - targets outside the likelihood's support
     - the entropy of soft targets: the nll of a Bernoulli cannot be less
     - with a weight: whether the loss uses the weight, what the sum is divided by, and a NaN at elements of weight 0
@@ -40,8 +42,8 @@ def audit(
     A squared error is read as a Gaussian of unit variance, unless the loss has the variance's own term.
 
     Args:
-        loss_fn: a callable (recon, x, mu, logvar) -> loss, 0-d or [B], without noise and differentiable. If your loss
-            takes other arguments, wrap it in a lambda.
+        loss_fn: a callable (recon, x, mu, logvar) -> loss, 0-d or [B], differentiable. It may draw noise for the KL,
+            and for nothing else. If your loss takes other arguments, wrap it in a lambda.
         example: the (recon, x, mu, logvar) that the loss gets for one batch. recon may be a tuple, or a mapping by the
             names of a likelihood's parameters. With one sample only, the audit cannot tell how the weights depend on
             the batch size.
@@ -51,6 +53,8 @@ def audit(
             is missing, such as a NaN, or the level -100 of torch.nn.functional.cross_entropy.
         latent_weight: the same for the KL: None, or a mask or weights that broadcast to mu. The loss gets it as its
             argument `latent_weight` or `latent_mask`.
+        sample: None, or the function (mu, logvar) -> z of your model. The audit then says whether its noise is N(0, 1),
+            and whether the standard deviation of z is that of the KL.
         seed: the seed of the random values.
 
     Returns:
@@ -126,8 +130,8 @@ def _moving(loss_fn, reading, point, seed):
     for name, term in names.items():
         if term is None or term.name == "none":
             continue
-        points = [probe.synthetic(point, seed + 1, spread) for spread in SPREADS]
-        for at in [*points, floors.far(points[-1])] if point.latent_weight is None else points:
+        for spread in SPREADS:
+            at = probe.synthetic(point, seed + 1, spread)
             weight = fit.again(term, probe.measure(loss_fn, at), at)
             if name not in found and (weight is None or not fit.matches(weight, term.weight)):
                 found.append(name)

@@ -39,6 +39,8 @@ def ordered(found):
 
 
 def _terms(reading, apart):
+    if not reading.finite:
+        yield "wrong", "the loss or one of its gradients is NaN or infinite where recon, mu and logvar are about 1"
     if reading.likelihood is None:
         yield "wrong", "the gradient of recon is not that of a known likelihood, times a number"
         if reading.unknown:

@@ -60,6 +60,8 @@ def _latent(measured, at):
     grads = torch.stack([measured.mu, measured.logvar])
     if not grads.any():
         return Fit("none", "logvar", grads.new_zeros(()))
+    if not grads.isfinite().all():
+        return None
     tries = [reads for reads in (PLAIN, *meanings.LOG_VARIANCES) if is_defined(reads, at.logvar)]
     for over in (None, (0, 1)):  # one weight for all, or one for each latent dimension
         for reads in tries:

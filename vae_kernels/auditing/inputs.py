@@ -158,7 +158,7 @@ def _targets(reading, point):
         yield "wrong", f"{share:.2%} of {whole} are {fault}: this likelihood is not defined for them"
     elif name == "bernoulli":
         entropies = -(torch.xlogy(x, x) + torch.xlogy(1 - x, 1 - x))
-        entropy = (weights * entropies).flatten(1).sum(1).mean().item()
+        entropy = (weights * entropies).sum().item() / len(x)
         if entropy:
             floor = f"the entropy of its targets, {entropy:.4g} nats a sample"
             yield "note", f"x is not binary: the nll of this batch cannot fall below {floor}"

@@ -30,6 +30,7 @@ class Reading:
     latent_gradients: tuple  # by mu and logvar, at the drawn point
     pieces: tuple | None  # of a KL that no Fit explains: the factors of mu^2 / 2, mu, exp(logvar) and logvar
     unknown: str  # what can be said of a reconstruction that no Fit explains
+    finite: bool  # whether the loss and its gradients are finite at drawn values
     used: bool  # whether the graph of the loss reaches mu or logvar
     rec_weight: float | None
     kl_weight: float | torch.Tensor | None
@@ -103,8 +104,9 @@ def read(loss_fn, example, seed=0, floor=None, ours=False):
         likelihood=likelihood,
         kl=kl,
         latent_gradients=(measured.mu, measured.logvar),
-        pieces=_pieces(measured, given) if kl is None else None,
-        unknown=_unknown(loss_fn, measured, given) if likelihood is None else "",
+        pieces=_pieces(measured, given) if kl is None and measured.finite() else None,
+        unknown=_unknown(loss_fn, measured, given) if likelihood is None and measured.finite() else "",
+        finite=measured.finite(),
         used=any(measured.used[1:]),
         rec_weight=found.rec_weight,
         kl_weight=None if kl is None else kl.weight if kl.weight.dim() else kl.weight.item(),

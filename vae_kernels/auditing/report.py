@@ -10,14 +10,15 @@ class Audit:
     """The result of audit().
 
     effective_beta  the weight of the KL divided by the weight of the negative log-likelihood, both summed over a
-    sample:
-                    a float, or a tensor [latent dims] in float64; None if the loss is no weighted sum of the two
+                    sample: a float, or a tensor [latent dims] in float64; None if the loss is no weighted sum of both.
+                    With free bits the weight of a KL that is above the free bits
     likelihood      a name in vae_kernels.LIKELIHOODS; "none" if recon has no gradient; None if no likelihood matches
     reduction       the reduction of `equal`: "mean", "sum" or "none"
     findings        [(level, sentence)], with the level "wrong", "note" or "fine"
-    equal           the text of the call that equals the loss, or None
+    equal           the text of the call that equals the loss, or None if this package has no such call
     equal_error     the largest relative difference between this call and the loss, in value and in each gradient
-    meant           the text of the call that the user probably means, or None
+    meant           the text of the call that the user probably means, or None: in sums, with beta = 1, or with the
+                    effective beta of the loss if the loss has a weight of its own
     meant_beta      the effective beta of this call, measured in the same way as that of the loss
     """
 
