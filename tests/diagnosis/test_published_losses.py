@@ -273,6 +273,8 @@ FORMS = {
     "two sigmoids": form(
         lambda r, x, m, v: bce(torch.sigmoid(r), x) / len(x) + kl_mean(m, v), 1, IMAGES,
         "takes the sigmoid of recon, and then reads the result as logits", "wrong"),
+    "x is made binary": form(
+        lambda r, x, m, v: bce(r, (x > 0.5).to(r)) / len(x) + kl_mean(m, v), 1, SOFT, "the loss rounds x"),
     "x from [-1, 1]": form(
         lambda r, x, m, v: bce(r, (x + 1) / 2) / len(x) + kl_mean(m, v), 1,
         SIGNED, r"moves x from \[-1, 1\] to \[0, 1\]"),

@@ -138,15 +138,16 @@ def by_class(measured, at):
 
 def _few(at):
     """The first samples of a Point without weights, or None if not every parameter has a row for each sample."""
-    if at.weight is not None or len(at) <= 8 or any(len(r) != len(at) for r in at.recon if r.dim()):
+    n = 1 if at.x[0].numel() > 1000 else 4
+    if at.weight is not None or len(at) <= n or any(r.dim() == 0 or len(r) != len(at) for r in at.recon):
         return None
-    return None if any(r.dim() == 0 for r in at.recon) else at.map(lambda t: t[:4])
+    return at.map(lambda t: t[:n])
 
 
 def clamped_likelihood(measured, at):
     """The Fit of the likelihood whose gradients are those of the loss wherever the loss has a gradient: the others may
     be 0 because of a clamp."""
-    if len(measured.recon) > 1:
+    if len(measured.recon) > 1 or not (measured.recon[0] == 0).any():
         return None
     for unusual in (False, True):
         for candidate in candidates(at, 1, unusual):

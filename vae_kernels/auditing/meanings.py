@@ -81,6 +81,7 @@ OF_PARAMETER = {
     "log_inverse_dispersion": (INVERSE_DISPERSION,),
 }
 OF_X = (
+    Meaning("round", "{}.round()", torch.round, "the loss rounds x"),
     Meaning("x / 255", "{} / 255", lambda x: x / 255, "the loss divides x by 255"),
     Meaning("(x + 1) / 2", "({} + 1) / 2", lambda x: (x + 1) / 2, "the loss moves x from [-1, 1] to [0, 1]"),
     Meaning("2 * x - 1", "2 * {} - 1", lambda x: 2 * x - 1, "the loss moves x from [0, 1] to [-1, 1]"),
