@@ -68,7 +68,7 @@ SIZES = {
     "elements": (D, rf"KL divided by the {D} elements of x \(a constant of the loss\) and summed over"),
     "pixels": (HEIGHT * WIDTH, f"constant, {HEIGHT * WIDTH}, which is the size of axes 2 and 3 of x,"),
     "batch and elements": (B * D, rf"divided by the {D} elements of x \(a constant of the loss\)"),
-    "latents": (Z * ROWS * COLUMNS, f"constant, {Z * ROWS * COLUMNS}, which is the number of latent dims,"),
+    "latents": (Z * ROWS * COLUMNS, f"KL averaged over the {Z * ROWS * COLUMNS} latent dims by a constant"),
     "a grid of latents": (ROWS * COLUMNS, f"constant, {ROWS * COLUMNS}, which is the size of axes 2 and 3 of mu,"),
     "one latent axis": (COLUMNS, f"constant, {COLUMNS}, which is the size of axis 3 of mu,"),
 }
@@ -98,10 +98,22 @@ def test_a_round_weight_that_equals_a_size_is_no_error():
     assert f"may be a size: 0.05 is 1 / {L}, and {L} is the number of latent dims" in text(audit, "note")
 
 
+@pytest.mark.parametrize("own, chosen", [(3.0, False), (0.003, True)])
+def test_a_weight_that_makes_up_for_a_mean_was_chosen(own, chosen):
+    """Beside a mean over D elements, 3 times the KL is far from beta = 3. But 0.003 times the KL may be right."""
+    audit = vk.audit(lambda r, x, m, v: rec(r, x, "mean") + own * kl(m, v).sum(1).mean(), EXAMPLE)
+    said = f"a weight of its own, {own:g}, beside these sums and means: the effective beta is {own * D:g}"
+    assert said in text(audit, "note" if chosen else "wrong"), audit
+    assert audit.effective_beta == pytest.approx(own * D)
+    assert audit.meant_beta == pytest.approx(own * D if chosen else own) and bool(text(audit, "wrong")) != chosen
+
+
 def test_one_number_for_two_sizes_has_both_names():
     example = (RECON, X, normal(B, B), normal(B, B))
     audit = vk.audit(of_kl(lambda m, v: kl(m, v).sum() / len(m) / B), example)
-    assert re.search(r"number of latent dims \(or the size of this batch\)", text(audit, "wrong"))
+    assert re.search(
+        rf"averaged over the {B} latent dims by a constant \(or the size of this batch\)", text(audit, "wrong")
+    )
     example = (RECON, X, normal(B, HEIGHT, 5), normal(B, HEIGHT, 5))
     audit = vk.audit(of_kl(lambda m, v: kl(m, v).sum() / len(m) / 30 / 5.5), example)  # 5.5 * 30 is no size
     assert not text(audit, "wrong") and "which is" not in str(audit)

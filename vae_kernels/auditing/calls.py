@@ -121,15 +121,42 @@ def meant(reading):
 
 
 def meant_beta(reading):
-    """The beta that is meant. If the loss has a weight of its own, somebody chose this weight beside the sums and means
-    of the loss, so its effective beta stays. Otherwise 1."""
+    """The beta that is meant: 1, or a weight of the loss's own. If such a weight was chosen beside the sizes that the
+    loss divides by, the effective beta stays."""
     rec, kl = parts(reading)
-    beta = reading.effective_beta
+    own, beta = kl.own / rec.own, reading.effective_beta
     if isinstance(beta, torch.Tensor):
         return beta
-    if not kl.own or abs(abs(kl.own / rec.own) - 1) <= CLOSE:
+    if not own or abs(abs(own) - 1) <= CLOSE:
         return 1.0
-    return abs(beta)
+    return abs(own) if is_accident(reading) else abs(beta)
+
+
+def is_accident(reading):
+    """Whether beta has a factor that is a size, because the loss averages a part of the terms and sums the other part,
+    and no weight of its own makes up for this size. The weight of a capacity may be large."""
+    size, own = size_in_beta(reading), own_weight(reading)
+    if size == 1.0 or (reading.floor is not None and reading.floor.below):
+        return False
+    return own >= 1 - CLOSE if size > 1 else own <= 1 + CLOSE
+
+
+def own_weight(reading):
+    """The weight of the KL that no size explains, beside that of the reconstruction. 1 if there is no KL."""
+    rec, kl = parts(reading)
+    own = torch.as_tensor(kl.own / rec.own).abs().double().mean().item()
+    return own or 1.0
+
+
+def size_in_beta(reading):
+    """The factor of beta that is a size, other than that of the batch; 1 if there is none."""
+    rec, kl = parts(reading)
+    own = torch.as_tensor(kl.own / rec.own)
+    if not own.any():
+        return 1.0
+    ratio = torch.as_tensor(reading.effective_beta / own * reading.sizes["B"] ** (kl.batch - rec.batch)).mean().item()
+    # 1/2 comes from a squared error without its factor 1/2
+    return 1.0 if any(abs(ratio - fine) <= CLOSE for fine in (1, 0.5)) else ratio
 
 
 def _options(reading, clamped):

@@ -101,7 +101,7 @@ def _batch(reading):
         powers.pop("KL")
     constants = {name: term.names for name, term in terms.items() if term.constant}
     if None in powers.values():
-        sentence = "the loss took no batch of another size: its part in the weights was not measured"
+        sentence = "the loss took no batch of another size: how its weights depend on the batch size was not measured"
         yield "note", sentence if reading.refused else "the weights depend on the batch size, by no power of it"
         return
     b = reading.sizes["B"]
@@ -148,13 +148,12 @@ def _weights(reading):
     rec, kl = calls.parts(reading)
     beta = reading.effective_beta
     off = isinstance(beta, torch.Tensor) or abs(beta - 1) > CLOSE
-    own = torch.as_tensor(kl.own / rec.own)
-    accident, chosen = _by_accident(reading, rec, kl), bool((own.abs() - 1).abs().gt(CLOSE).any()) and bool(own.any())
-    level = "wrong" if accident and not chosen else "note" if off else "fine"
+    accident, own = calls.is_accident(reading), calls.own_weight(reading)
+    level = "wrong" if accident else "note" if off else "fine"
     yield level, f"reconstruction {rec.text}; KL {kl.text}"
-    if accident and chosen and not isinstance(beta, torch.Tensor):
-        weight = f"the loss has a weight of its own, {shown(kl.own / rec.own)}, beside these sums and means"
-        yield "note", f"{weight}: the effective beta is {shown(beta)}, and changes with these sizes"
+    if calls.size_in_beta(reading) != 1.0 and abs(own - 1) > CLOSE and not isinstance(beta, torch.Tensor):
+        weight = f"the loss has a weight of its own, {shown(own)}, beside these sums and means"
+        yield level, f"{weight}: the effective beta is {shown(beta)}, and changes with these sizes"
     for name, term in (("reconstruction", rec), ("KL", kl)):
         if term.doubt:
             yield "note", f"the weight of the {name} may be a size: {term.doubt}"
@@ -172,16 +171,6 @@ def _weights(reading):
         yield "fine", "the Gaussian's variance is inside the loss, with its own term"
     if reading.logscale is not None:
         yield "fine", "the Laplace density's scale is inside the loss, with its own term"
-
-
-def _by_accident(reading, rec, kl):
-    """Whether beta has a factor that is a size: then the loss averages a part of the terms and sums the other part."""
-    own = torch.as_tensor(kl.own / rec.own)
-    if not own.any():
-        return False
-    powers = kl.batch - rec.batch
-    ratio = torch.as_tensor(reading.effective_beta / own * reading.sizes["B"] ** powers).mean().item()
-    return all(abs(ratio - fine) > CLOSE for fine in (1, 0.5))  # 1/2 comes from a squared error without its factor 1/2
 
 
 def _constants(reading):

@@ -132,7 +132,8 @@ def _constants(weight):
     b, totals = weight.batch, {of: math.prod(shape[1:]) for of, shape in weight.shapes.items()}
     found = [Size(totals["x"], "the number of elements of x", whole=True)]
     found += [Size(totals["mu"], "the number of latent dims", whole=True)]
-    name = " and ".join(["the size of this batch", *(s.name for s in found if s.number == b)])
+    others = ", or ".join(s.name for s in found if s.number == b)
+    name = f"the size of this batch{f' (or {others})' if others else ''}"
     for of, shape in weight.shapes.items():
         axes = range(1, len(shape))
         for some in itertools.chain(*(itertools.combinations(axes, n) for n in range(1, len(axes)))):
@@ -160,17 +161,18 @@ def _axes(of, axes):
 def text(weight, found):
     """How the loss reduces the term, in words, without the batch."""
     powers = {axis: int(axis in found.averaged) if p is None else p for axis, p in weight.powers.items()}
-    before, after = _others(weight, powers), []
-    constant = found.constant
-    if constant.name:
-        number = constant.number // weight.batch**constant.batch
-        if found.divides < 0:
-            after.append(f"multiplied by a constant, {number}, which is {constant.name}")
-        elif constant.name == "the number of elements of x":
-            before.append(f"divided by the {number} elements of x (a constant of the loss)")
-        else:
-            before.append(f"divided by a constant, {number}, which is {constant.name},")
-    words = " and ".join([*before, _reduced(weight, powers), *after])
+    parts, constant = [*_others(weight, powers), _reduced(weight, powers)], found.constant
+    number, own = constant.number // weight.batch**constant.batch, math.prod(weight.shapes[weight.of][1:])
+    if constant.name and found.divides < 0:
+        parts.append(f"multiplied by a constant, {number}, which is {constant.name}")
+    elif constant.name and number == own and not any(powers[axis] for axis in powers if axis[0] == weight.of):
+        also = constant.name.partition(" (or ")[2].removesuffix(")")
+        parts[-1] = f"averaged over the {number} {NOUNS[weight.of]} by a constant" + (f" (or {also})" if also else "")
+    elif constant.name == "the number of elements of x":
+        parts.insert(0, f"divided by the {number} elements of x (a constant of the loss)")
+    elif constant.name:
+        parts.insert(0, f"divided by a constant, {number}, which is {constant.name},")
+    words = " and ".join(parts)
     if found.half and weight.of == "x":
         words = f"a squared error without its 1/2, {words}"
     if abs(found.own - 1) > CLOSE:
