@@ -10,6 +10,8 @@ import torch.nn.functional as F
 
 import vae_kernels as vk
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 B, D, L = 8, 48, 5
 generator = torch.Generator().manual_seed(0)
 LOGITS, MU, LOGVAR = (torch.randn(B, n, generator=generator) for n in (D, L, L))

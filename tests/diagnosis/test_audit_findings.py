@@ -10,6 +10,8 @@ import torch.nn.functional as F
 
 import vae_kernels as vk
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 G = torch.Generator().manual_seed(0)
 B, L = 16, 20
 CHANNELS, HEIGHT, WIDTH = 3, 6, 10
@@ -26,15 +28,6 @@ RECON = normal(B, CHANNELS, HEIGHT, WIDTH)
 MU, LOGVAR = normal(B, L), 0.5 * normal(B, L)
 EXAMPLE = RECON, X, MU, LOGVAR
 MAP = RECON, X, normal(B, Z, ROWS, COLUMNS), normal(B, Z, ROWS, COLUMNS)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The tensors are so small that more threads only cost time, on a busy machine much time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def rec(r, x, how="sum"):

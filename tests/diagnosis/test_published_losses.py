@@ -16,6 +16,8 @@ from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
 import vae_kernels as vk
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 B, L = 12, 7
 C, H, W = 3, 4, 10
 D = C * H * W
@@ -314,15 +316,6 @@ BENT = {
         "the gradient of recon is not that of a known likelihood", "wrong"),
 }  # fmt: skip
 ALL = FORMS | BENT
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The tensors are so small that more threads only cost time, on a busy machine much time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @functools.cache
