@@ -139,13 +139,43 @@ def test_a_batch_size_that_is_a_constant(name):
     assert audit.meant_beta == pytest.approx(1.0 if beta == 0.5 else beta)
 
 
-@pytest.mark.parametrize("beta", [1.0, 3.0])
-def test_a_batch_size_that_is_a_round_number(beta):
+def test_a_batch_size_that_is_a_round_number():
     """0.1 may be a weight that somebody chose. But the other term is divided by the batch size, and this one is not."""
     few = [t[:10] for t in EXAMPLE]
-    audit = vk.audit(of_kl(lambda m, v: beta * kl(m, v).sum() / 10), few)
+    audit = vk.audit(of_kl(lambda m, v: kl(m, v).sum() / 10), few)
     assert f"the KL is divided by a constant, 10, {LAST}" in text(audit, "note"), audit
-    assert audit.meant_beta == pytest.approx(beta) == audit.effective_beta and not text(audit, "wrong")
+    assert audit.meant_beta == pytest.approx(1) == audit.effective_beta and not text(audit, "wrong")
+
+
+IN_DOUBT = [(3.0, 10, "0.3 as 3 / 10"), (0.7182818, B, f"{0.7182818 / B:.4g} as 0.7183 / {B}")]
+
+
+@pytest.mark.parametrize("beta, number, said", IN_DOUBT)
+def test_a_weight_of_ones_own_over_a_batch_size_stays_in_doubt(beta, number, said):
+    """No digits tell whether a weight of 0.3 is 3 over the size of the batch."""
+    audit = vk.audit(of_kl(lambda m, v: beta * kl(m, v).sum() / number), [t[:number] for t in EXAMPLE])
+    unless = f"unless the loss has {said}, where {number} is the size of this batch"
+    assert f"beta depends on the batch size, {unless}" in text(audit, "note") and not text(audit, "wrong"), audit
+    assert audit.meant_beta == pytest.approx(beta) == audit.effective_beta
+
+
+def test_a_simple_weight_of_a_summed_kl_is_in_no_doubt():
+    """0.3 has fewer digits than 0.3 * 16 = 4.8."""
+    audit = vk.audit(of_kl(lambda m, v: 0.3 * kl(m, v).sum()), EXAMPLE)
+    assert "the KL is summed over the batch: beta depends on the batch size" in text(audit, "wrong")
+
+
+def test_a_third_is_no_channel():
+    audit = vk.audit(of_kl(lambda m, v: 0.3333 * kl(m, v).sum() / len(m)), EXAMPLE)
+    assert not text(audit, "wrong") and audit.meant_beta == pytest.approx(0.3333)
+
+
+def test_the_batch_size_comes_before_another_size():
+    """0.5 / 8 is 1 / 16, and x has 16 elements. But it is the division by 8, the batch, that is missing."""
+    example = (normal(8, 16), normal(8, 16).sign().relu(), normal(8, 5), normal(8, 5))
+    audit = vk.audit(of_kl(lambda m, v: 0.5 * kl(m, v).sum() / 8), example)
+    assert "divided by a constant, 8, which is the size of this batch" in text(audit, "note"), audit
+    assert audit.meant_beta == pytest.approx(0.5) and not text(audit, "wrong")
 
 
 def test_a_round_batch_size_beside_a_squared_error():
@@ -173,7 +203,7 @@ def test_the_same_with_the_size_of_the_batch_has_no_such_note(name):
     """The control: a batch of another size as the constant, and len(x)."""
     loss = BATCH[name][0]
     other = [t[: B - 3] for t in EXAMPLE]
-    assert "size of this batch" not in str(vk.audit(loss, other))
+    assert "right but for the last" not in str(vk.audit(loss, other))
     assert "size of this batch" not in str(vk.audit(SOUND, EXAMPLE))
 
 

@@ -115,7 +115,8 @@ def _batch(reading):
     )
     totals = {term.batch for term in terms.values()}
     if len(totals) > 1:
-        yield "wrong", f"{text}: beta depends on the batch size"
+        unless = "".join(f", {term.unless}" for term in terms.values() if term.unless)
+        yield "note" if unless else "wrong", f"{text}: beta depends on the batch size{unless}"
     elif constants and len(set(powers.values())) > 1:
         less = " and the ".join(constants)
         sentence = f"right but for the last, smaller batch, in which the {less} counts for too little"

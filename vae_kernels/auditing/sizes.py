@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from .fit import CLOSE
 
+EXACT = 1e-5  # relative: for a constant, which has more digits than a weight that is measured in float32
 ROUND = 2  # a number with so many digits may be a weight that somebody chose
 NOUNS = {"x": "elements", "mu": "latent dims"}
 
@@ -40,6 +41,7 @@ class Explanation:
     constant  divides the term, or multiplies the term if `divides` is -1
     half      whether a factor 1/2 is missing
     doubt     a sentence about a round weight that equals a size
+    unless    the end of the sentence that the weight lacks the batch size, if the weight may have it as a constant
     """
 
     own: float
@@ -49,6 +51,7 @@ class Explanation:
     divides: int = 1
     half: bool = False
     doubt: str = ""
+    unless: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,30 +85,57 @@ def explain(weight):
     unknown = [axis for axis in sizes if axis[0] == weight.of and powers[axis] is None]
     averages = [some for n in range(len(unknown) + 1) for some in itertools.combinations(unknown, n)]
     averages.sort(key=lambda some: len(some) not in (0, len(unknown)))  # a mean over all axes before one over a few
-    constants = [(NONE, 1), *((c, divides) for c in _constants(weight) for divides in (1, -1))]
+    constants = [(c, divides) for c in _constants(weight) for divides in (1, -1)]
+    power = weight.batch_powers[0]
+    fills = [(c, divides) for c, divides in constants if _fills(weight, c, divides, power)]
+    alone = [(c, divides) for c, divides in fills if not c.name]
+    own = rest * float(weight.batch) ** power
+    doubt = ""
+    for some, fewer in (([(NONE, 1), *alone], 1), (fills, 3), ([(NONE, 1), *constants], 3)):
+        found, why = _whole(weight, rest, some, averages)
+        found = found or _beside_own(weight, own, some, averages, fewer)
+        if found is not None:
+            return found
+        doubt = doubt or why
+    return Explanation(own, power, doubt=doubt, unless=_unless(weight, own, power))
+
+
+def _unless(weight, own, power):
+    """The other way to read a weight that lacks the batch size. The digits do not tell which way is right."""
+    b = weight.batch
+    simple = _digits(own) <= ROUND + 1 and _digits(own) < _digits(own * b)
+    if not weight.lacks_batch or power > weight.other_batch or simple:
+        return ""
+    return f"unless the loss has {own:.4g} as {own * b:.4g} / {b}, where {b} is the size of this batch"
+
+
+def _whole(weight, rest, constants, averages):
+    """(the Explanation without a weight of its own, or None; the doubt about a round weight that equals a size)"""
     doubt = ""
     for constant, divides in constants:
         number = float(constant.number) ** divides
-        halves = (1, 2) if weight.halves else (1,)
-        for averaged, power, half in itertools.product(averages, weight.batch_powers, halves):
-            scale = weight.batch**power * math.prod(sizes[axis] for axis in averaged) / half
-            if abs(rest * scale * number - 1) > CLOSE:
+        cases = itertools.product(weight.batch_powers, (1, 2) if weight.halves else (1,))
+        for averaged, (power, half) in itertools.product(averages, cases):
+            scale = weight.batch**power * math.prod(weight.sizes[axis] for axis in averaged) / half
+            if abs(rest * scale * number - 1) > (CLOSE if constant is NONE else EXACT):
                 continue
             if _is_size(weight, constant, divides, power):
-                return Explanation(1.0, power, averaged, constant, divides, half == 2)
+                return Explanation(1.0, power, averaged, constant, divides, half == 2), ""
             name = constant.name or constant.of_batch
             if divides > 0 and (constant.whole or name.endswith(f" of {weight.of}")):
                 doubt = doubt or f"{1 / number:.4g} is 1 / {constant.number}, and {constant.number} is {name}"
-    power = weight.batch_powers[0]
-    own = rest * float(weight.batch) ** power
+    return None, doubt
+
+
+def _beside_own(weight, own, constants, averages, fewer):
+    """The Explanation by a size beside a weight of its own, or None. The size is told from the digits: without the
+    size, the weight has so many digits fewer."""
     for (constant, divides), averaged in itertools.product(constants, averages):
-        # a weight of its own beside a size: the size is told from the digits that it explains
-        number = float(constant.number) ** divides * math.prod(sizes[axis] for axis in averaged)
+        number = float(constant.number) ** divides * math.prod(weight.sizes[axis] for axis in averaged)
         digits = _digits(own * number)
-        more = 0 if _fills(weight, constant, divides, power) else 3
-        if number != 1.0 and digits <= ROUND and digits <= _digits(own) - more:
-            return Explanation(own * number, power, averaged, constant, divides)
-    return Explanation(own, power, doubt=doubt)
+        if number != 1.0 and digits <= ROUND + (fewer == 1) and digits <= _digits(own) - fewer:
+            return Explanation(own * number, weight.batch_powers[0], averaged, constant, divides)
+    return None
 
 
 def _is_size(weight, constant, divides, power):

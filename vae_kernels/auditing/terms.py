@@ -20,6 +20,7 @@ class Term:
     names      what this constant is
     half       whether a factor 1/2 is missing, of a squared error or of the KL
     doubt      a sentence about a round weight that equals a size
+    unless     the end of the sentence that the weight lacks the batch size, if the weight may have it as a constant
     """
 
     text: str
@@ -29,6 +30,7 @@ class Term:
     names: str = ""
     half: bool = False
     doubt: str = ""
+    unless: str = ""
 
     @property
     def batch(self):
@@ -86,6 +88,7 @@ def _explained(reading, of, halves, other_batch):
         found.constant.of_batch,
         found.half,
         found.doubt,
+        found.unless,
     )
 
 
