@@ -2,6 +2,7 @@
 arguments. Each planted thing has a control beside it, in which the audit does not find it."""
 
 import math
+import random
 import re
 
 import pytest
@@ -527,3 +528,29 @@ def test_an_audit_never_fails(name, x_shape, mu_shape, draw):
         assert audit.effective_beta == pytest.approx(1)
     if name == "NaN":
         assert "NaN or infinite" in text(audit, "wrong")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(60))
+def test_losses_with_drawn_sizes_and_weights(seed):
+    """Sizes are often equal, and weights are often 1 / size. The beta is right, and no sound loss is called wrong."""
+    draw = random.Random(seed)
+    b, n = draw.choice([3, 8, 10, 16, 20, 32, 50]), draw.choice([2, 5, 8, 10, 16, 20, 32])
+    c, h = draw.choice([(1, 4), (3, 4), (1, 8)])
+    own = draw.choice([1, 0.5, 2, 4, 0.1, 0.05, 1e-3, 2.5e-4, 1e-6, 0.3333, draw.random(), 10 * draw.random()])
+    means, constant, gaussian = [draw.random() < 0.3 for _ in range(2)], draw.random() < 0.3, draw.random() < 0.5
+    example = (normal(b, c, h, h), torch.rand(b, c, h, h, generator=G).round(), normal(b, n), normal(b, n))
+
+    def loss(r, x, m, v):
+        terms = F.mse_loss(r, x, reduction="none") if gaussian else F.binary_cross_entropy_with_logits(
+            r, x, reduction="none")  # fmt: skip
+        kls = kl(m, v).mean() if means[1] else kl(m, v).sum() / (b if constant else len(x))
+        return (terms.mean() if means[0] else terms.sum() / len(x)) + own * kls
+
+    audit = vk.audit(loss, example)
+    beta = own * (c * h * h if means[0] else 1) / (n if means[1] else 1) / (2 if gaussian else 1)
+    assert audit.effective_beta == pytest.approx(beta)
+    assert audit.meant_beta == pytest.approx(beta) or "attention: its effective beta is" in str(audit)
+    if not any(means):
+        assert not text(audit, "wrong"), audit
+        assert not constant or "size of this batch" in str(audit)
