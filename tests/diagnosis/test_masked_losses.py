@@ -11,6 +11,8 @@ import torch.nn.functional as F
 
 import vae_kernels as vk
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 B, D, L, K = 8, 48, 5, 4
 NAN = float("nan")
 G = torch.Generator().manual_seed(0)

@@ -90,9 +90,8 @@ vk.controls.capacity(kl, 25.0, unit="batch_mean")
 with vk.Monitor(every=10, to=["metrics.csv", print]) as monitor:
     monitor.update(terms, mu=mu, logits={"logits": recon})
 report = vk.diagnose(vae, x, log_p=None)
-print(
-    report.level, report["posterior collapse"].evidence, vk.audit(lambda *batch: batch[0].sum(), (recon, x, mu, logvar))
-)
+audit = vk.audit(lambda *batch: batch[0].sum(), (recon, x, mu, logvar), sample=vk.reparameterize)
+print(report.level, report["posterior collapse"].evidence, audit.effective_beta, audit)
 print(vk.available_backends()["cpu"] is None, vk.pool_bytes() + 1)
 
 # Weights

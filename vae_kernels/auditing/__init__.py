@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from ..typing import Recon
-from . import calls, findings, probe
+from . import calls, findings, fit, floors, gradients, probe, samplers
 from .reading import read
 from .report import Audit
 
@@ -17,21 +17,24 @@ def audit(
     *,
     weight: torch.Tensor | None = None,
     latent_weight: torch.Tensor | None = None,
+    sample: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
     seed: int = 0,
 ) -> Audit:
     """Call a loss of a variational autoencoder, and report which objective it computes:
 
         print(vk.audit(my_loss, (recon, x, mu, logvar)))
 
-    The loss is called with random values of recon, mu and logvar and the x of the example, at two batch sizes. Its
-    gradients are compared with the gradients of the KL and of every likelihood of this package. The audit finds:
+    The loss is called about fifty times: with random values of recon, mu and logvar and the x of the example, with
+    another batch size, with shorter axes, with extreme values. Its gradients are compared with the gradients of the KL
+    and of every likelihood of this package. The audit finds:
 
     - the effective beta: the weight of a sample's KL divided by the weight of its negative log-likelihood, both in nats
       and summed over everything but the batch (beta of Higgins et al. 2017, equation 4; 1 is -ELBO)
-    - which sums the loss turns into means: over the batch, the elements of x, the latent dimensions
+    - which sums the loss turns into means: over the batch, the elements of x, the latent dimensions, or single axes;
+      and which constants of the loss equal one of these sizes
     - constants of the densities that the loss leaves out
-    - a KL with the wrong sign
-    - probabilities in place of logits
+    - a KL with the wrong sign, without a part, or bent by free bits or a capacity; gradients that are missing
+    - what the loss takes its arguments for: probabilities, variances, log sigma; sigmoids and clamps inside the loss
     - targets outside the likelihood's support
     - the entropy of soft targets: the nll of a Bernoulli cannot be less
     - with a weight: whether the loss uses the weight, what the sum is divided by, and a NaN at elements of weight 0
@@ -39,8 +42,8 @@ def audit(
     A squared error is read as a Gaussian of unit variance, unless the loss has the variance's own term.
 
     Args:
-        loss_fn: a callable (recon, x, mu, logvar) -> loss, 0-d or [B], without noise and differentiable. If your loss
-            takes other arguments, wrap it in a lambda.
+        loss_fn: a callable (recon, x, mu, logvar) -> loss, 0-d or [B], differentiable. It may draw noise for the KL,
+            and for nothing else. If your loss takes other arguments, wrap it in a lambda.
         example: the (recon, x, mu, logvar) that the loss gets for one batch. recon may be a tuple, or a mapping by the
             names of a likelihood's parameters. With one sample only, the audit cannot tell how the weights depend on
             the batch size.
@@ -50,6 +53,8 @@ def audit(
             is missing, such as a NaN, or the level -100 of torch.nn.functional.cross_entropy.
         latent_weight: the same for the KL: None, or a mask or weights that broadcast to mu. The loss gets it as its
             argument `latent_weight` or `latent_mask`.
+        sample: None, or the function (mu, logvar) -> z of your model. The audit then says whether its noise is N(0, 1),
+            and whether the standard deviation of z is that of the KL.
         seed: the seed of the random values.
 
     Returns:
@@ -66,31 +71,71 @@ def audit(
     point = probe.point(example, weight, latent_weight)
     loss_fn, names = probe.taking_weights(loss_fn, point)
     point, poison = _without_poison(loss_fn, point, seed)
-    reading = read(loss_fn, point, seed)
-    found = poison + findings.of(reading, point, names)
+    reading, moving, apart = _read(loss_fn, point, seed)
+    found = [*poison, *findings.of_gradients(loss_fn, point, seed, apart, reading)]
+    found += findings.of(reading, point, names, moving, apart)
+    if sample is not None:
+        found += samplers.findings_of(sample, probe.synthetic(point, seed), reading.kl)
     name = reading.likelihood and reading.likelihood.name
-    if reading.effective_beta is None:
-        return Audit(None, name, calls.reduction(reading), found)
-    equal, meant = (_callable(make(reading)) for make in (calls.equal, calls.meant))
-    # Points near the prior and far from the prior: free bits or a capacity give the KL another weight there.
-    elsewhere = max(_difference(loss_fn, equal, probe.synthetic(point, seed + 1, spread)) for spread in (0.2, 2.0))
-    if not elsewhere <= SAME:
-        sentence = "the weights of the terms differ from point to point, as with free bits or a capacity: no fixed beta"
-        return Audit(None, name, calls.reduction(reading), [("wrong", sentence)])
-    error = _difference(loss_fn, equal, point)
-    if not error <= SAME:
-        sentence = "on the example the loss is another than at drawn values: is something clamped, or not finite?"
-        found.insert(0, ("wrong", sentence))
+    if moving or reading.effective_beta is None or (reading.floor is not None and reading.floor.below):
+        return Audit(None, name, calls.reduction(reading), findings.ordered(found))
+    call, error = None if apart else calls.equal(reading), None
+    if call is not None:
+        equal = _callable(call)
+        elsewhere = max(_difference(loss_fn, equal, probe.synthetic(point, seed + 1, spread)) for spread in SPREADS)
+        if not elsewhere <= SAME:
+            sentence = "the loss has a part that is no likelihood, no KL and no constant: there is no one beta"
+            return Audit(None, name, calls.reduction(reading), findings.ordered([*found, ("wrong", sentence)]))
+        error = _difference(loss_fn, equal, point)
+        if not error <= SAME:
+            sentence = "on the example the loss is another than at drawn values: is something clamped, or not finite?"
+            found.append(("wrong", sentence))
+        error = max(elsewhere, error)
+    meant = calls.meant(reading)
     return Audit(
         effective_beta=reading.effective_beta,
         likelihood=name,
         reduction=calls.reduction(reading),
-        findings=found,
-        equal=calls.equal(reading)[0],
-        equal_error=max(elsewhere, error),
-        meant=calls.meant(reading)[0],
-        meant_beta=read(meant, point, seed).effective_beta,
+        findings=findings.ordered(found),
+        equal=call and call[0],
+        equal_error=error,
+        meant=meant and meant[0],
+        meant_beta=meant and read(_callable(meant), point, seed, reading.floor, ours=True).effective_beta,
     )
+
+
+# Points near the prior and far from the prior: free bits or a capacity give the KL another weight there.
+SPREADS = (0.01, 0.2, 2.0)
+
+
+def _read(loss_fn, point, seed):
+    """(the Reading, the terms whose weight changes from point to point, the result of gradients.detached())"""
+    apart = gradients.detached(loss_fn, probe.synthetic(point, seed))
+    reading = read(loss_fn, point, seed)
+    moving = _moving(loss_fn, reading, point, seed)
+    silent = reading.kl is not None and reading.kl.name == "none" and reading.used  # all of the KL may be below a floor
+    if reading.sampled is None and (reading.kl is None or "KL" in moving or silent):
+        floor = floors.find(loss_fn, probe.synthetic(point, seed))
+        if floor is not None:
+            return read(loss_fn, point, seed, floor), [name for name in moving if name != "KL"], apart
+    return reading, moving, apart
+
+
+def _moving(loss_fn, reading, point, seed):
+    """The names of the terms that have another weight near the prior, or far from the prior."""
+    names = {"reconstruction": reading.likelihood}
+    if reading.sampled is None:  # the weight of a sampled KL is measured at several points already
+        names["KL"] = reading.kl
+    found = []
+    for name, term in names.items():
+        if term is None or term.name == "none":
+            continue
+        for spread in SPREADS:
+            at = probe.synthetic(point, seed + 1, spread)
+            weight = fit.again(term, probe.measure(loss_fn, at), at)
+            if name not in found and (weight is None or not fit.matches(weight, term.weight)):
+                found.append(name)
+    return found
 
 
 SAME = 1e-3  # relative: ten times the error that a weight may have (fit.CLOSE)

@@ -1,75 +1,11 @@
 """Two calls of this package as text: the call that equals a reading, and the call that the user probably means."""
 
-import math
-
 import torch
 
+from ..formulas import ALL
 from .fit import CLOSE
-
-
-def parts(reading):
-    """For each term a pair: a text that explains the weight by sizes, and the weight that no size explains, which is
-    the user's own. The power of B is taken out of both."""
-    gaussian = reading.likelihood.name == "gaussian" and reading.obs_logvar is None
-    rec_texts = _of_the_elements(reading)
-    if gaussian:
-        rec_texts += [(2 * w, f"a squared error without its 1/2, {text}") for w, text in rec_texts]
-    rec = _part(reading.rec_weight, reading.rec_power, rec_texts, reading)
-    if isinstance(reading.kl_weight, torch.Tensor):
-        return rec, ("weighted by dimension", reading.kl_weight * _batch(reading, reading.kl_power))
-    return rec, _part(reading.kl_weight, reading.kl_power, _of_the_latents(reading), reading)
-
-
-def _of_the_latents(reading):
-    """The texts of a sum over the latent dimensions."""
-    d, n, observed, latents = (reading.sizes[name] for name in ("D", "L", "O", "P"))
-    texts = [(1, f"summed over the {n} latent dims"), (1 / n, f"averaged over the {n} latent dims")]
-    if abs(latents - n) > CLOSE * n:
-        sums = f"summed over the {n} latent dims with their weights, {latents:.4g} a sample in this batch"
-        count = f"divided by the latent weights' sum, {latents:.4g} a sample in this batch"
-        texts = [(1, sums), (1 / latents, count), (1 / n, f"{sums}, and divided by {n}")]
-        texts += [(n / latents, f"{count}, and multiplied by {n}")]
-    return [*texts, (1 / d, f"divided by the {d} elements of x"), (1 / observed, f"divided by {_count(reading)}")]
-
-
-def _of_the_elements(reading):
-    """The texts of a sum over the elements."""
-    d, observed = reading.sizes["D"], reading.sizes["O"]
-    if abs(observed - d) <= CLOSE * d:
-        return [(1, f"summed over the {d} elements"), (1 / d, f"averaged over the {d} elements")]
-    those, count = f"the {d} elements with their weights", _count(reading)
-    if reading.masked:
-        those = f"the {_which(reading)} elements, {observed:.4g} of {d}"
-    return [
-        (1, f"summed over {those}"),
-        (1 / observed, f"divided by {count}"),
-        (1 / d, f"summed over {those}, and divided by all {d}"),
-        (d / observed, f"divided by {count}, and multiplied by all {d}"),
-    ]
-
-
-def _count(reading):
-    """What a mean over the elements that count is divided by."""
-    d, observed = reading.sizes["D"], reading.sizes["O"]
-    if reading.masked:
-        return f"the number of {_which(reading)} elements, {observed:.4g} of {d} a sample in this batch"
-    return f"the weights' sum, {observed:.4g} a sample in this batch"
-
-
-def _which(reading):
-    return "missing" if reading.likelihood.scaling == "inverted" else "observed"
-
-
-def _batch(reading, power):
-    return reading.sizes["B"] ** ((not reading.per_sample) if power is None else power)
-
-
-def _part(weight, power, texts, reading):
-    weight = weight * _batch(reading, power)
-    for value, text in texts:
-        if abs(abs(weight) - value) <= CLOSE * value:
-            return text, math.copysign(1.0, weight)
-    return (f"with a weight of {weight:.4g}" if weight else "absent"), weight
+from .meanings import PLAIN
+from .terms import of as parts
 
 
 def reduction(reading):
@@ -79,10 +15,15 @@ def reduction(reading):
 
 
 def equal(reading):
-    """A call that gives the same loss and gradients: (text, the tensors that the text names besides the arguments)."""
+    """A call that gives the same loss and gradients: (text, the tensors that the text names besides the arguments).
+    None if there is no such call."""
+    if reading.sampled is not None or (reading.floor is not None and reading.floor.unit == "per_element"):
+        return None
+    if reading.floor is not None and reading.rec_weight < 0:
+        return None
     how = reduction(reading)
     scale = reading.sizes["B"] if how == "mean" else 1
-    names, options, recon, x, logvar = _options(reading)
+    names, options, recon, x, logvar = _options(reading, clamped=True)
     weight, rec_weight, rec_text = _weight(reading, scale)
     options += f", weight={weight}" if weight else ""
     beta = reading.kl_weight * scale
@@ -98,14 +39,16 @@ def equal(reading):
         rec, sign = _times(rec_text), "-" if beta_text[0] == "-" else "+"
         size = _times(beta_text.removeprefix("-"))
         text = (
-            f"{rec}vk.nll({recon}, {x}{options}{tail}) {sign} {size}vk.gaussian_kl(mu, {logvar}{latent_weight}{tail})"
+            f"{rec}vk.nll({recon}, {x}{options}{tail}) {sign} "
+            f"{size}vk.gaussian_kl(mu, {logvar}{_prior(reading)}{latent_weight}{tail})"
         )
     else:
+        options += _prior(reading)
         weights = "" if beta_text == "1.0" else f", beta={beta_text}"
         if abs(rec_weight - 1) > CLOSE:
             weights += f", rec_weight={rec_text}"
         text = f"vk.fused_elbo({recon}, {x}, mu, {logvar}{options}{latent_weight}{weights}{tail})"
-    if reading.missing:
+    if reading.missing and not reading.random:
         constant = reading.constant / (reading.sizes["B"] if how == "none" else 1)
         text += f" {'-' if constant < 0 else '+'} {abs(constant):.12g}"
     return text, names
@@ -157,23 +100,68 @@ def _times(factor):
 
 
 def meant(reading):
-    """The call that computes -ELBO: (text, names). It has a beta only if no size explains the weight of the KL."""
-    names, options, recon, x, logvar = _options(reading)
-    (_, rec), (_, kl) = parts(reading)
-    beta = kl / rec if rec else 1.0
+    """The call that computes -ELBO: (text, names), with meant_beta(). None if this package has no such call."""
+    if reading.floor is not None and reading.floor.unit == "per_element":
+        return None
+    names, options, recon, x, logvar = _options(reading, clamped=False)
+    beta = meant_beta(reading)
+    options += _prior(reading)
     options += f", weight={reading.weight}" if reading.weight else ""
     options += ", latent_weight=latent_weight" if reading.latent_weight else ""
     if isinstance(beta, torch.Tensor):
         names["beta"] = beta
         options += ", beta=beta"
-    elif beta > 0 and abs(beta - 1) > CLOSE:
+    elif abs(beta - 1) > CLOSE:
         options += f", beta={number(beta, reading.sizes)}"
-    how = reduction(reading)
+    rec, kl = parts(reading)
+    summed = not reading.per_sample and rec.batch == 0 and kl.batch == 0
+    how = "none" if reading.per_sample else "sum" if summed else "mean"
     tail = "" if how == "mean" else f', reduction="{how}"'
     return f"vk.fused_elbo({recon}, {x}, mu, {logvar}{options}{tail})", names
 
 
-def _options(reading):
+def meant_beta(reading):
+    """The beta that is meant: 1, or a weight of the loss's own. If such a weight was chosen beside the sizes that the
+    loss divides by, the effective beta stays."""
+    rec, kl = parts(reading)
+    own, beta = kl.own / rec.own, reading.effective_beta
+    if isinstance(beta, torch.Tensor):
+        return beta
+    if not own or abs(abs(own) - 1) <= CLOSE:
+        return 1.0
+    return abs(own) if is_accident(reading) else abs(beta)
+
+
+def is_accident(reading):
+    """Whether beta has a factor that is a size, because the loss averages a part of the terms and sums the other part,
+    and no weight of its own makes up for this size. The weight of a capacity may be large."""
+    size, own = size_in_beta(reading), own_weight(reading)
+    if size == 1.0 or (reading.floor is not None and reading.floor.below):
+        return False
+    return own >= 1 - CLOSE if size > 1 else own <= 1 + CLOSE
+
+
+def own_weight(reading):
+    """The weight of the KL that no size explains, beside that of the reconstruction. 1 if there is no KL."""
+    rec, kl = parts(reading)
+    own = torch.as_tensor(kl.own / rec.own).abs().double().mean().item()
+    return own or 1.0
+
+
+def size_in_beta(reading):
+    """The factor of beta that is a size, other than that of the batch; 1 if there is none."""
+    rec, kl = parts(reading)
+    own = torch.as_tensor(kl.own / rec.own)
+    if not own.any():
+        return 1.0
+    ratio = torch.as_tensor(reading.effective_beta / own * reading.sizes["B"] ** (kl.batch - rec.batch)).mean().item()
+    # 1/2 comes from a squared error without its factor 1/2
+    return 1.0 if any(abs(ratio - fine) <= CLOSE for fine in (1, 0.5)) else ratio
+
+
+def _options(reading, clamped):
+    """(the tensors that the text names, and the texts of the options, recon, x and logvar). clamped: with the clamps
+    and the meanings that a loss should not have."""
     names, options = {}, ""
     if reading.likelihood.name != "bernoulli":
         options = f', likelihood="{reading.likelihood.name}"'
@@ -182,9 +170,48 @@ def _options(reading):
         options += ", obs_logvar=obs_logvar"
     elif reading.obs_logvar is not None:
         options += f", obs_logvar={reading.obs_logvar:.12g}"
-    recon = f"torch.logit({reading.first})" if reading.likelihood.argument == "probabilities" else "recon"
+    if clamped:
+        reads, of_kl = reading.likelihood.clamped, reading.kl.clamped
+    else:
+        reads, of_kl = (
+            tuple(PLAIN if bounded_logits(reading) else r for r in reading.likelihood.reads),
+            reading.kl.reads,
+        )
+    texts = [meaning.of(part) for meaning, part in zip(reads, reading.parts, strict=False)]
+    whole = all(r is PLAIN for r in reads) and len(reads) == len(reading.parts)
+    if reading.logscale is not None:
+        texts, whole = [*texts, f"{reading.first}.new_tensor({_plain(reading.logscale)})"], False
+    recon = "recon" if whole else texts[0] if len(texts) == 1 else f"({', '.join(texts)})"
     x = "x" if reading.same_shape else f"x.reshape({reading.first}.shape)"
-    return names, options, recon, x, "2 * logvar" if reading.kl.argument == "log sigma" else "logvar"
+    logvar = of_kl[0].of("logvar") if of_kl else "logvar"
+    return names, options, recon, reading.likelihood.of_x.of(x), logvar
+
+
+def _prior(reading):
+    """The text of the options that belong to the KL."""
+    options = ""
+    if reading.kl.prior is not None:
+        options += f", prior=({', '.join(f'mu.new_tensor({_plain(p)})' for p in reading.kl.prior)})"
+    if reading.floor is not None and reading.floor.unit != "per_element":
+        options += f', free_bits=vk.FreeBits({_plain(reading.floor.nats)}, "{reading.floor.unit}")'
+    return options
+
+
+def bounded_logits(reading):
+    """Whether the loss squashes recon, and then reads the result as logits."""
+    return reading.likelihood.argument in ("sigmoid", "tanh", "softmax") and reading.likelihood.name in LOGITS
+
+
+LOGITS = [name for name, formula in ALL.items() if formula.PARAMETERS == ("logits",)]
+
+
+def _plain(number):
+    """A number without the digits of a rounding."""
+    return (
+        f"{float(f'{number:.6g}'):g}"
+        if abs(number - float(f"{number:.6g}")) <= 1e-7 * abs(number)
+        else f"{number:.12g}"
+    )
 
 
 def number(value, sizes):
@@ -193,7 +220,7 @@ def number(value, sizes):
         for name in ("D", "L", "B"):
             if sizes[name] > 2 and abs(abs(value) * sizes[name] - numerator) <= CLOSE * numerator:
                 return f"{'-' if value < 0 else ''}{numerator} / {sizes[name]}"
-    return f"{float(f'{value:.6g}')}" if abs(value - float(f"{value:.6g}")) <= 1e-9 * abs(value) else f"{value:.12g}"
+    return f"{float(f'{value:.6g}')}" if abs(value - float(f"{value:.6g}")) <= 1e-7 * abs(value) else f"{value:.12g}"
 
 
 def run(text, names, recon, x, mu, logvar, weight, latent_weight):

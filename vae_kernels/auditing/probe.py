@@ -1,5 +1,6 @@
 """Measures a loss: its value and its gradients at points that we choose, in float64 if the loss accepts float64."""
 
+import contextlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,13 +23,15 @@ class Point:
     form: type | tuple  # torch.Tensor, tuple, or the names of the mapping
     weight: torch.Tensor | None = None
     latent_weight: torch.Tensor | None = None
+    noise: int = 0  # the seed of the noise inside the loss, if the loss draws noise
 
     def __len__(self):
         return len(self.x)
 
     def map(self, f):
-        weights = [None if w is None else f(w) for w in (self.weight, self.latent_weight)]
-        return Point(tuple(map(f, self.recon)), f(self.x), f(self.mu), f(self.logvar), self.form, *weights)
+        weight, latent_weight = (None if w is None else f(w) for w in (self.weight, self.latent_weight))
+        tensors = {"x": f(self.x), "mu": f(self.mu), "logvar": f(self.logvar), "recon": tuple(map(f, self.recon))}
+        return replace(self, **tensors, weight=weight, latent_weight=latent_weight)
 
     @property
     def weights(self):
@@ -50,11 +53,12 @@ class Point:
         return self.form if isinstance(self.form, tuple) else None
 
     @property
-    def first(self):
-        """The Python text that gives the first parameter."""
+    def parts(self):
+        """The Python texts that give the parameters in recon."""
         if self.form is torch.Tensor:
-            return "recon"
-        return f'recon["{self.names[0]}"]' if self.names else "recon[0]"
+            return ("recon",)
+        keys = [f'"{name}"' for name in self.names] if self.names else range(len(self.recon))
+        return tuple(f"recon[{key}]" for key in keys)
 
     def arguments(self):
         recon = dict(zip(self.names, self.recon, strict=True)) if self.names else self.recon
@@ -76,6 +80,8 @@ class Measured:
     recon: tuple
     mu: torch.Tensor
     logvar: torch.Tensor
+    used: tuple  # whether the graph of the loss reaches recon, mu and logvar
+    precision: float  # of the dtype of the loss
 
     def finite(self):
         tensors = (*self.recon, self.mu, self.logvar, torch.tensor(self.value))
@@ -156,27 +162,35 @@ def wide(t):
     return t.double() if t.is_floating_point() else t
 
 
+def domain(t):
+    """ "unit" for values in [0, 1], which may be probabilities; "positive", which may be scales; or "line"."""
+    if bool(((t >= 0) & (t <= 1)).all()):
+        return "unit"
+    return "positive" if bool((t > 0).all()) else "line"
+
+
 def synthetic(example, seed=0, spread=1.0):
     """A Point with the shapes and the x of the example. The other values are random, so that no gradient is 0 by
     accident."""
     generator = torch.Generator().manual_seed(seed)
-    in_unit = all(bool(((r >= 0) & (r <= 1)).all()) for r in example.recon)
 
     def drawn(like, draw):
         return draw(like.shape, generator=generator, dtype=torch.float64).to(like.device)
 
     def recon(like):
-        # values in (0, 1) may be probabilities; a loss that takes logits or means accepts them too
-        return 0.1 + 0.8 * drawn(like, torch.rand) if in_unit else drawn(like, torch.randn)
+        # a loss that takes logits or means accepts the values of a smaller domain too
+        if domain(like) == "unit":
+            return 0.1 + 0.8 * drawn(like, torch.rand)
+        return torch.exp(drawn(like, torch.randn) / 2) if domain(like) == "positive" else drawn(like, torch.randn)
 
-    return Point(
-        tuple(map(recon, example.recon)),
-        wide(example.x),
-        spread * drawn(example.mu, torch.randn),
-        spread / 2 * drawn(example.logvar, torch.randn),
-        example.form,
-        example.weight,
-        example.latent_weight,
+    recons, mu = tuple(map(recon, example.recon)), spread * drawn(example.mu, torch.randn)
+    logvar = spread / 2 * drawn(example.logvar, torch.randn)
+    return replace(
+        example,
+        recon=recons,
+        x=wide(example.x),
+        mu=mu,
+        logvar=logvar.exp() if bool((example.logvar > 0).all()) else logvar,
     )
 
 
@@ -192,16 +206,37 @@ def _measure(loss_fn, at):
     leaves = [t.clone().requires_grad_() for t in (*at.recon, at.mu, at.logvar)]
     *recon, mu, logvar = leaves
     fresh = replace(at, recon=tuple(recon), mu=mu, logvar=logvar)
-    with torch.enable_grad():
+    with torch.enable_grad(), same_noise(at):
         loss = loss_fn(*fresh.arguments())
     if not isinstance(loss, torch.Tensor) or loss.dim() > 1:
         got = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
         raise TypeError(f"loss_fn: gave {got}, expected a 0-d tensor, or one [B]")
     if not loss.requires_grad:
         raise ValueError("loss_fn: gave a tensor without a gradient, expected one that depends on its arguments")
-    grads = torch.autograd.grad(loss.sum(), leaves, allow_unused=True, materialize_grads=True)
-    *recon, mu, logvar = (g.double() for g in grads)
-    return Measured(loss.sum().double().item(), loss.dim() == 1, tuple(recon), mu, logvar)
+    grads = torch.autograd.grad(loss.sum(), leaves, allow_unused=True)
+    *of_recon, of_mu, of_logvar = (g is not None for g in grads)
+    *recon, mu, logvar = (
+        torch.zeros_like(leaf, dtype=torch.float64) if g is None else g.double()
+        for g, leaf in zip(grads, leaves, strict=True)
+    )
+    used, precision = (any(of_recon), of_mu, of_logvar), torch.finfo(loss.dtype).eps
+    return Measured(loss.sum().double().item(), loss.dim() == 1, tuple(recon), mu, logvar, used, precision)
+
+
+@contextlib.contextmanager
+def same_noise(at):
+    """Inside, a loss draws the noise of one seed, and the state of the user's generators stays as it is."""
+    generators = [torch.default_generator]
+    if at.x.is_cuda:
+        generators.append(torch.cuda.default_generators[at.x.device.index or 0])
+    states = [g.get_state() for g in generators]
+    for g in generators:
+        g.manual_seed(at.noise)
+    try:
+        yield
+    finally:
+        for g, state in zip(generators, states, strict=True):
+            g.set_state(state)
 
 
 def resized(at):
@@ -216,3 +251,35 @@ def resized(at):
 def _same_for_all(weight, like):
     """Whether a weight has no dimension for the samples."""
     return weight is not None and (weight.dim() < like.dim() or len(weight) != len(like))
+
+
+def axes(at):
+    """The dimensions of x and of mu whose size can be changed: [("x", 1), ("mu", 1), ...], for a Point without
+    weights. Recon has the dimensions of x, in the order of x, at its end."""
+    if at.weight is not None or at.latent_weight is not None:
+        return []
+    found = [("mu", k) for k in range(1, at.mu.dim()) if at.mu.shape[k] > 1]
+    if at.recon[0].shape[-(at.x.dim() - 1) :] == at.x.shape[1:] or at.recon[0].numel() == at.x.numel():
+        found = [("x", k) for k in range(1, at.x.dim()) if at.x.shape[k] > 1] + found
+    return found
+
+
+def cut(at, axis):
+    """The same point with every second index of one of its axes()."""
+    of, k = axis
+    if of == "mu":
+        return replace(at, mu=_halved(at.mu, k - at.mu.dim()), logvar=_halved(at.logvar, k - at.mu.dim()))
+    from_end, size = k - at.x.dim(), at.x.shape[k]
+
+    def part(t):
+        if t.numel() == at.x.numel() and t.shape != at.x.shape:  # x as an image beside recon as a row, or the reverse
+            other = _halved(t.reshape(at.x.shape), from_end)
+            return other.flatten(1) if t.dim() == 2 else other
+        follows = t.dim() >= -from_end and t.shape[from_end] == size
+        return _halved(t, from_end) if follows else t
+
+    return replace(at, recon=tuple(map(part, at.recon)), x=_halved(at.x, from_end))
+
+
+def _halved(t, dim):
+    return t.index_select(dim, torch.arange(0, t.shape[dim], 2, device=t.device))

@@ -10,14 +10,15 @@ class Audit:
     """The result of audit().
 
     effective_beta  the weight of the KL divided by the weight of the negative log-likelihood, both summed over a
-    sample:
-                    a float, or a tensor [latent dims] in float64; None if the loss is no weighted sum of the two
+                    sample: a float, or a tensor [latent dims] in float64; None if the loss is no weighted sum of both.
+                    With free bits the weight of a KL that is above the free bits
     likelihood      a name in vae_kernels.LIKELIHOODS; "none" if recon has no gradient; None if no likelihood matches
     reduction       the reduction of `equal`: "mean", "sum" or "none"
     findings        [(level, sentence)], with the level "wrong", "note" or "fine"
-    equal           the text of the call that equals the loss, or None
+    equal           the text of the call that equals the loss, or None if this package has no such call
     equal_error     the largest relative difference between this call and the loss, in value and in each gradient
-    meant           the text of the call that the user probably means, or None
+    meant           the text of the call that the user probably means, or None: in sums, with beta = 1, or with the
+                    effective beta of the loss if the loss has a weight of its own
     meant_beta      the effective beta of this call, measured in the same way as that of the loss
     """
 
@@ -37,17 +38,19 @@ class Audit:
             error = f"largest relative difference, gradients included: {self.equal_error:.1g}"
             lines += ["", f"The same as ({error})", "", f"    {self.equal}"]
         if self.meant is not None and self.meant != self.equal:
-            lines += [
-                "",
-                f"Probably meant (effective beta, measured: {shown(self.meant_beta)})",
-                "",
-                f"    {self.meant}",
-            ]
+            lines += ["", self._meaning(), "", f"    {self.meant}"]
         return "\n".join(lines)
+
+    def _meaning(self):
+        """The heading of the call that is meant. A call with another effective beta is never shown as the same loss."""
+        ours, theirs = shown(self.meant_beta), shown(self.effective_beta)
+        if ours == theirs:
+            return f"Probably meant (its effective beta is the same, {ours})"
+        return f"Probably meant (attention: its effective beta is {ours}, and that of your loss is {theirs})"
 
     def _headline(self):
         if self.effective_beta is None:
-            return "This is no weighted sum of a negative log-likelihood and a KL."
+            return "This loss has no fixed effective beta. The findings say why."
         name = (self.likelihood or "").replace("_", " ")
         if not isinstance(self.effective_beta, torch.Tensor) and self.effective_beta == 0:
             return f"This is a {name} likelihood without a KL: effective beta = 0."
