@@ -44,24 +44,6 @@ struct Evaluation {
   double total() const;
 };
 
-// Where no row has a result or a weight of its own, and the matrices have no gaps, the batch is one long row: to begin a
-// row costs as much as some hundred elements.
-bool is_one_run(const Source& s, int64_t cols) { return s.stride == cols; }
-bool is_one_run(const ElementWeights& w, int64_t cols) {
-  return !w.data || (w.row_stride == (w.col_stride ? cols : 0));
-}
-bool is_one_run(const LikelihoodTerm& term) {
-  bool all = is_one_run(term.x, term.cols) && is_one_run(term.weights, term.cols);
-  for (const ParameterOfRequest& p : term.params)
-    all &= p.layout == Layout::number || (p.layout == Layout::full && is_one_run(p.in, term.cols));
-  return all;
-}
-bool is_one_run(const LatentTerm& term) {
-  bool all = is_one_run(term.weights, term.cols);
-  for (const Source& s : term.inputs) all &= !s.data || is_one_run(s, term.cols);
-  return all;
-}
-
 // The gradient of a parameter per feature: the sums of the row tasks, in their order
 template <class T>
 void add_rows(const std::vector<char>& partial, int64_t tasks, int64_t cols, void* out) {
