@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 
+#include "one_run.h"
 #include "ops.h"
 #include "tensors.h"
 
@@ -163,8 +164,7 @@ void Evaluation::read_given(const LatentTerm& term) {
     }
   for (int64_t r = 0; grad && r < o.rows; ++r) {
     const double w = (o.floor_of_batch() ? mean_weight * weight.factor : weight[r]) * beta;
-    for (int64_t c = 0; c < term.cols; ++c)
-      grad[r * term.cols + c] = T(beta_dims.empty() ? w : w * beta_dims[c]);
+    for (int64_t c = 0; c < term.cols; ++c) grad[r * term.cols + c] = T(beta_dims.empty() ? w : w * beta_dims[c]);
   }
 }
 

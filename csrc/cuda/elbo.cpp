@@ -1,5 +1,6 @@
 // The objective on the GPU: loss_b = rec_weight * nll_b + sum_d beta_d * kl_bd, its terms and its gradients, in one
 // launch where little is left to add up at its end. request.h says what is asked for.
+#include "one_run.h"
 #include "ops.h"
 #include "plan.h"
 
@@ -16,7 +17,6 @@ struct Launch {
   LikelihoodJob likelihood{};
   KlJob kl{};
   FinishJob finish{};
-  FloorJob floor{};
   Variant variant = Variant::any;
   Tensors grads;
 
@@ -88,7 +88,12 @@ void Launch::make(const LatentTerm& term) {
   }
   const bool several = o.floor == KlFloor::per_dim || o.floor == KlFloor::per_group;
   const int64_t units = several ? term.cols / o.floor_cols() : 1;
-  floor = {o.floor == KlFloor::per_sample, {}, units, term.cols / at_least_one(units), weight(o.nats, o.nats_factor)};
+  FloorJob& floor = finish.floor;
+  floor.by_row = o.floor == KlFloor::per_sample;
+  floor.units = units;
+  floor.cols = term.cols / at_least_one(units);
+  floor.rows = o.rows;
+  floor.nats = weight(o.nats, o.nats_factor);
   if (each_row() || per_dim || o.floor != KlFloor::none || kl.beta.data || !is_one_run(term)) return;
   kl.tiling = run_tiling(o.rows * term.cols, 1, rows_each);
   if (kl.weights.col_stride) kl.weights.row_stride = kl.tiling.cols;
@@ -106,7 +111,7 @@ void Launch::average_incoming(double* mean) {
 }
 
 void Launch::close() const {
-  CloseJob job{floor, column_tiling(kl.tiling.rows, kl.tiling.cols, 1, kRowsEach), finish.kl, kl.incoming, {}};
+  CloseJob job{finish.floor, column_tiling(kl.tiling.rows, kl.tiling.cols, 1, kRowsEach), finish.kl, kl.incoming, {}};
   bool any = false;
   for (int k = 0; k < 4; ++k) any |= (job.grad[k] = kl.grad[k]).data != nullptr;
   const Stream stream(o.like);
@@ -118,15 +123,16 @@ void Launch::run(bool values) {
   const bool with_likelihood = o.has_likelihood(), with_latent = o.has_latent(), on_floor = o.floor != KlFloor::none;
   const bool average = o.floor_of_batch() && incoming.data && incoming.stride && o.rows > 0;
   double* mean = nullptr;
+  FloorJob& floor = finish.floor;
   const Workspace workspace(o.like, [&](Workspace& w) {
     const Tiling &a = likelihood.tiling, &b = kl.tiling;
     const auto rows = [&](double*& partial, const Tiling& t, RowSums& to, bool each) {
       partial = w.take(t.rows * t.pieces);
       to = each ? row_sums(partial, t, to.out) : piece_sums(partial, t);
     };
-    const bool each_kl = by_row || on_floor;
+    const bool each_kl = by_row || floor.by_row;
     if (values && with_likelihood) rows(likelihood.nll, a, finish.nll, by_row);
-    if (with_latent && (values || floor.by_row)) rows(kl.kl, b, finish.kl, each_kl);
+    if (with_latent && (each_kl || (values && !on_floor))) rows(kl.kl, b, finish.kl, each_kl);
     if (with_latent && values && kl.beta.data) rows(kl.weighted, b, finish.weighted, each_kl);
     for (int k = 0; k < kMaxParameters; ++k) {
       if (finish.samples[k].out) rows(likelihood.p[k].sums, a, finish.samples[k], true);
@@ -139,11 +145,11 @@ void Launch::run(bool values) {
       void* const out = finish.columns[0].out ? finish.columns[0].out : w.take(at_least_one(b.cols));
       finish.columns[0] = {kl.columns = w.take(b.row_blocks * b.cols), b.row_blocks, b.cols, 1 / double(o.rows), out};
     }
+    if (o.floor_of_batch()) floor.scratch = w.take(floor.units + 1);
     if (average) mean = w.take(1);
   });
   if (floor.by_row) finish.kl.lanes = int32_t(finish.kl.pieces);  // close() reads all pieces, in a backward pass too
   if (o.floor_of_batch()) floor.means = {finish.columns[0].out, 1, o.float64, 1};
-  if (values) finish.floor = floor;
   if (average) average_incoming(mean);
   for (const RowSums* s : {&finish.nll, &finish.kl, &finish.samples[1], &finish.samples[2]})
     finish.rows = s->rows > finish.rows ? s->rows : finish.rows;

@@ -43,7 +43,7 @@ struct Finish {
       for (int k = 0; k < Q; ++k) job.float64 ? columns<double>(job, k, at) : columns<float>(job, k, at);
     }
     if constexpr (P == 1) {
-      sums[at.thread] = rows(job, rows_of(job, at), at.thread);
+      sums[at.thread] = rows(job, rows_of(job, at), at.thread) + units(job, at);
 #pragma unroll 1
       for (int k = 1; k < Q; ++k) {
         double sum = 0;
@@ -101,8 +101,12 @@ struct Finish {
       partial[lane] = sum;
     }
   }
+
   VK_GPU static double rows(const Job& job, Range rows, int thread) {
-    const double rec_weight = job.rec_weight(0), beta = job.beta(0), of_means = cost_of_means(job.floor);
+    const double rec_weight = job.rec_weight(0), beta = job.beta(0);
+    double of_units = 0;  // of all units of free bits that are means over the batch
+    if (job.floor.means.data && job.loss_stride)
+      of_units = job.floor.cost ? *job.floor.cost : cost_of_units(job.floor, 0, 1);
     double total = 0;
     for (int64_t row = rows.begin + thread; row < rows.end; row += kThreads) {
       double loss = 0;
@@ -115,7 +119,7 @@ struct Finish {
         const double kl = row_sum(job.kl, row);
         double cost = row < job.weighted.rows ? row_sum(job.weighted, row) : kl;
         if (job.floor.by_row) cost = cost_of(job.floor, kl);
-        if (job.floor.means.data) cost = of_means;
+        if (job.floor.means.data) cost = of_units;
         loss += beta * cost;
         if (job.kl.out) put(job, job.kl.out, row, kl);
       }
@@ -126,6 +130,14 @@ struct Finish {
       total += loss;
     }
     return total;
+  }
+
+  // Where no row has a loss, the threads share the units. A thread has added up the means of its units itself, if a
+  // unit is one dimension.
+  VK_GPU static double units(const Job& job, Place at) {
+    if (!job.floor.means.data || job.loss_stride || !job.loss || job.floor.rows == 0) return 0;
+    const double all = cost_of_units(job.floor, at.block * kThreads + at.thread, at.blocks * kThreads);
+    return job.beta(0) * double(job.floor.rows) * all;
   }
 
   template <class T>

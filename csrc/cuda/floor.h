@@ -12,16 +12,16 @@ VK_GPU double cost_of(const FloorJob& floor, double kl) { return is_closed(floor
 
 // the mean over the batch
 VK_GPU double mean_of_unit(const FloorJob& floor, int64_t unit) {
+  if (floor.summed) return floor.means(unit);
   double sum = 0;
 #pragma unroll 4
   for (int64_t d = unit * floor.cols; d < (unit + 1) * floor.cols; ++d) sum += floor.means(d);
   return sum;
 }
-// what all units cost, which is the same for each sample; 0 where the unit is a sample
-VK_GPU double cost_of_means(const FloorJob& floor) {
+// the cost of the units first, first + step, ...
+VK_GPU double cost_of_units(const FloorJob& floor, int64_t first, int64_t step) {
   double cost = 0;
-  if (floor.means.data)
-    for (int64_t unit = 0; unit < floor.units; ++unit) cost += cost_of(floor, mean_of_unit(floor, unit));
+  for (int64_t unit = first; unit < floor.units; unit += step) cost += cost_of(floor, mean_of_unit(floor, unit));
   return cost;
 }
 
@@ -31,6 +31,24 @@ VK_GPU double row_sum(const RowSums& s, int64_t row) {
   for (int j = 0; j < s.lanes; ++j) sum += s.partial[row * s.pieces + j];
   return sum;
 }
+
+// What all units cost: one block.
+struct Costs {
+  using Job = FloorJob;
+  static constexpr int phases = 3, blocks_per_sm = 4;
+  struct Local {};
+  struct Shared {
+    double of[kThreads];
+  };
+
+  template <int P>
+  VK_GPU static void phase(const Job& job, Place at, Local&, Shared& shared) {
+    if constexpr (P == 0) shared.of[at.thread] = cost_of_units(job, at.thread, kThreads);
+    if constexpr (P == 1) fold(shared.of, 1, kThreads, at.thread);
+    if constexpr (P == 2)
+      if (at.thread == 0) job.scratch[job.units] = folded(shared.of, 0, kThreads);
+  }
+};
 
 struct Close {
   using Job = CloseJob;

@@ -96,7 +96,11 @@ struct ColumnSums {
 struct FloorJob {
   bool by_row;          // the unit is the KL of a sample
   Weight means;         // else: the mean over the batch of the KL of each dimension; or no data
-  int64_t units, cols;  // a unit is the sum of so many means
+  int64_t units, cols;  // a unit is the sum of so many dimensions,
+  bool summed;          // whose means are added up already: one number a unit
+  const double* cost;   // what all units cost, or null: the reader adds up
+  double* scratch;      // [units + 1], where both are made
+  int64_t rows;         // of the batch
   Weight nats;
 };
 struct FinishJob {
@@ -118,10 +122,10 @@ struct FinishJob {
   unsigned* ticket;  // 0 when the kernel starts and when it ends; null: nobody finishes here
 };
 
-// Columns of partial sums that are added up before the finish: out [row_blocks / each, cols].
+// Columns of partial sums that are added up before the finish, so many row blocks each: out [groups, cols].
 struct ColumnsJob {
   ColumnSums sums;
-  int64_t each;
+  int64_t each, groups;
 };
 // Writes 0 to the gradients of the units of the KL that cost no more than `nats`.
 struct CloseJob {
@@ -230,6 +234,7 @@ Launched latent_kernel(const ElboJob<SampleJob>&, bool float64, int64_t blocks, 
 Launched sample_backward_kernel(const SampleBackwardJob&, bool float64, int64_t blocks, void* stream);
 Launched columns_kernel(const ColumnsJob&, bool float64, int64_t blocks, void* stream);
 Launched finish_kernel(const FinishJob&, int64_t blocks, void* stream);
+Launched costs_kernel(const FloorJob&, void* stream);
 Launched close_kernel(const CloseJob&, int64_t blocks, void* stream);
 Launched rows_sum_kernel(const RowsJob&, bool float64, int64_t blocks, void* stream);
 Launched mixture_pack_kernel(const MixtureJob&, bool float64, int64_t blocks, void* stream);

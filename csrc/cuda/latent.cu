@@ -18,6 +18,8 @@ Launched finish_kernel(const FinishJob& job, int64_t blocks, void* stream) {
   return launch<Finish>(job, blocks, stream);
 }
 
+Launched costs_kernel(const FloorJob& job, void* stream) { return launch<Costs>(job, 1, stream); }
+
 Launched close_kernel(const CloseJob& job, int64_t blocks, void* stream) { return launch<Close>(job, blocks, stream); }
 
 template <class T>
@@ -79,7 +81,7 @@ struct Columns {
   VK_GPU static void phase(const Job& job, Place at, Local&, Shared&) {
     const ColumnSums& s = job.sums;
     const int64_t i = at.block * kThreads + at.thread, begin = i / s.cols * job.each, end = begin + job.each;
-    if (begin < s.row_blocks)
+    if (i < job.groups * s.cols)
       static_cast<T*>(s.out)[i] = column_sum<T>(s, begin, end < s.row_blocks ? end : s.row_blocks, i % s.cols);
   }
 };

@@ -145,8 +145,9 @@ constexpr int64_t kMostRowBlocks = 128, kGroupOfRowBlocks = 32;
 inline bool has_many_row_blocks(const ColumnSums& s) { return s.out && s.row_blocks > kMostRowBlocks; }
 
 inline void add_up_columns(const ColumnSums& s, int64_t each, bool float64, const Stream& stream) {
-  const int64_t blocks = divide_up(divide_up(s.row_blocks, each) * s.cols, kBlockThreads);
-  if (blocks > 0) check(columns_kernel({s, each}, float64, blocks, stream.get()));
+  const int64_t groups = at_least_one(divide_up(s.row_blocks, each)),
+                blocks = divide_up(groups * s.cols, kBlockThreads);
+  if (blocks > 0) check(columns_kernel({s, each, groups}, float64, blocks, stream.get()));
 }
 // Leaves few row blocks; their memory.
 inline Workspace fold_row_blocks(ColumnSums& s, bool float64, const Tensor& like, const Stream& stream) {
@@ -160,6 +161,27 @@ inline Workspace fold_row_blocks(ColumnSums& s, bool float64, const Tensor& like
   return memory;
 }
 
+// Units of free bits that are means over the batch. A block of the finish reads means that the block itself has added
+// up; and a thread reads few.
+constexpr int64_t kMostMeans = 128;
+inline bool adds_up_units_apart(const FinishJob& f, int64_t finishers) {
+  const bool many = finishers > 1 || f.floor.units * f.floor.cols > kMostMeans;
+  return f.floor.means.data && many && (f.floor.cols > 1 || f.loss_stride);
+}
+inline void add_up_units(FinishJob& f, bool float64, const Stream& stream) {
+  FloorJob& floor = f.floor;
+  add_up_columns(f.columns[0], at_least_one(f.columns[0].row_blocks), float64, stream);
+  f.columns[0].out = nullptr;
+  if (floor.cols > 1) {
+    check(rows_sum_kernel({floor.means, floor.cols, floor.scratch}, true, floor.units, stream.get()));
+    floor.means = {floor.scratch, 1, true, 1};
+    floor.summed = true;
+  }
+  if (!f.loss_stride) return;
+  check(costs_kernel(floor, stream.get()));
+  floor.cost = floor.scratch + floor.units;
+}
+
 // Launch the kernel, which makes the partial sums, and have them added up.
 template <class Kernel>
 void launch_and_finish(FinishJob& kernel_finish, bool wanted, bool float64, int64_t blocks, const Tensor& like,
@@ -169,6 +191,8 @@ void launch_and_finish(FinishJob& kernel_finish, bool wanted, bool float64, int6
   const int64_t finishers = ticket ? finish_blocks(kernel_finish) : 1;
   bool by_last_block = ticket && finishers == 1 && blocks > 0;
   for (const ColumnSums& c : kernel_finish.columns) by_last_block &= !has_many_row_blocks(c);
+  const bool units_apart = adds_up_units_apart(kernel_finish, finishers);
+  by_last_block &= !units_apart;
   kernel_finish.float64 = float64;
   kernel_finish.ticket = by_last_block ? ticket : nullptr;
   if (blocks > 0) check(kernel(stream.get()));
@@ -176,10 +200,7 @@ void launch_and_finish(FinishJob& kernel_finish, bool wanted, bool float64, int6
   std::vector<Workspace> folded;
   for (ColumnSums& c : kernel_finish.columns)
     while (has_many_row_blocks(c)) folded.push_back(fold_row_blocks(c, float64, like, stream));
-  if (kernel_finish.floor.means.data && finishers > 1) {  // each of several blocks reads all means
-    add_up_columns(kernel_finish.columns[0], kernel_finish.columns[0].row_blocks, float64, stream);
-    kernel_finish.columns[0].out = nullptr;
-  }
+  if (units_apart) add_up_units(kernel_finish, float64, stream);
   Workspace totals(like, [&](Workspace& w) { kernel_finish.totals = w.take(kMaxParameters * finishers); });
   kernel_finish.ticket = ticket;
   check(finish_kernel(kernel_finish, finishers, stream.get()));

@@ -149,6 +149,8 @@ def test_floors(unit, dims, reduction):
 def test_dtypes_of_floors(unit, dtype):
     floors.test_dtypes("cpu", unit, True, dtype)
     floors.test_a_nan_costs_nan("cpu", unit)
+    for dims in ((4, 3), (6, 40)):
+        floors.test_a_batch_without_samples("cpu", unit, dims)
 
 
 @pytest.mark.parametrize("form", ["element", "sample", "row"])
