@@ -92,15 +92,3 @@ def test_a_nan_costs_nan(backend, unit):
     lost = torch.arange(9) == 2 if unit == "per_sample" else torch.ones(9, dtype=torch.bool)
     assert torch.equal(out["loss"].isnan(), lost)
     assert out["mu"][2, 3].isnan() and out["mu"].isnan().sum() == 1
-
-
-@pytest.mark.parametrize("dims", [(4, 3), (6, 40)], ids=str)
-@pytest.mark.parametrize("unit", UNITS)
-def test_a_batch_without_samples(backend, unit, dims):
-    """As in the reference, the mean over no sample is NaN, and so is the mean of no loss; the sum of no loss is 0."""
-    x, params = cases.draw("bernoulli", (0, 5))
-    for reduction in ("mean", "sum", "none"):
-        arguments = "bernoulli", x, params, table.posterior(0, dims, torch.float32), reduction
-        ours, theirs = (table.outcome(b, *arguments, free_bits=(0.5, unit)) for b in (backend, "torch"))
-        for name, value in theirs.items():
-            assert cases.same(ours[name], value), (name, reduction)
