@@ -115,7 +115,9 @@ machine quiet):
 - Ours runs twice in each comparison; "noise" is how much the two medians differ. Where a difference is smaller, or
   the ranges from the 20th to the 80th percentile overlap, the tables say "noise" in its place.
 - The first run, compilation included, is reported apart. It is without any cache of earlier compilations.
-- A run during which the system took a processor away is left out, where enough others remain for every contender.
+- A run during which the system took a processor away is left out, where enough others remain for every contender. So
+  are the runs beside a control that was slow. The control is the same short work for all threads, before and after each
+  turn: it shows other programs that use the caches and the memory.
 - "of the limit": the bytes that nobody can do without (each input read once, each result written once), at the speed of
   a copy of the reconstruction, measured in the same turns. Small cases fit in the caches, where a copy is very fast.
 - "kernels": operators that touch data; for compiled code the kernels that it generates. "peak": memory beyond the
@@ -123,8 +125,8 @@ machine quiet):
 - "best eager" is the fastest of all eager forms: that of pytorch/examples (sigmoid, then cross-entropy), the one with
   logits, `F.mse_loss`, `F.gaussian_nll_loss`, torch.distributions, Pyro's TraceMeanField_ELBO. Each is in
   `vae_kernels/timing/rivals.py`. The KL and the sample by hand are in their fastest eager forms.
-- "vae_kernels" is the way to write it that the README shows first. The others compete too: "Where we lose" compares
-  every way, and the table of contenders has its time.
+- "vae_kernels" is the way to write it that the README shows first. "by samples" is the way that most people write:
+  `(nll + kl).mean()`, or `nll.mean()`. "Where we lose" compares every way, and the table of contenders has its time.
 """
 
 

@@ -11,6 +11,7 @@ import torch
 from typing_extensions import Unpack
 
 from . import backends
+from .backends import reference
 from .core import checks, dtensor, layout, penalty, weights
 from .core.control import current
 from .core.objective import REDUCTIONS, KlFloor, factor_of, objective
@@ -177,15 +178,16 @@ def nll(
     """-log p(x | recon) in nats, with its constants, summed over all dimensions but dimension 0: [B], or mean or sum.
 
     With a weight: - sum_i weight_bi log p(x_bi | recon_bi). Arguments, dtypes and errors are those of fused_elbo.
+
+    `(nll(recon, x) + kl).mean()` costs what fused_elbo(recon, x, kl=kl) costs: the forward pass computes the gradient
+    too, for the incoming gradient that mean() sends. A loss that is only logged belongs under torch.no_grad(), else
+    nll takes the time and the memory of a gradient that nobody reads (docs/citizen.md).
     """
     return _nll(recon, x, likelihood, obs_logvar, weight, reduction, backend)
 
 
 def nll_of_draws(recon: Recon, x: torch.Tensor, likelihood, obs_logvar, weight, backend) -> torch.Tensor:
-    """nll of several draws of z for each x, for a bound on log p(x): recon and x are [K B, ...], the result is [K B].
-
-    Each draw gets an incoming gradient of its own, so the forward pass computes no gradient ahead.
-    """
+    """nll [K B] of K draws of z for each x. Each has an incoming gradient of its own: no gradient is computed ahead."""
     return _nll(recon, x, likelihood, obs_logvar, weight, "none", backend, ahead=False)
 
 
@@ -230,6 +232,12 @@ def gaussian_kl(
     return kl if reduction == "none" else getattr(kl, reduction)(0)
 
 
+def balanced_kl(mu, logvar, prior, balance, backend) -> torch.Tensor:
+    """The KL [B] of controls.balanced_kl, from one pass."""
+    latent = layout.latent(checks.posterior(mu, logvar, prior))
+    return _computed(objective(None, (), "", latent, reduction="none", balance=balance), backend)
+
+
 def _weight(weight, x, params):
     """The weight of the terms, checked and laid out against x."""
     if params[0].dim() > x.dim():
@@ -246,9 +254,14 @@ def _latent_weight(weight, latent):
 
 def _kl_per_dim(latent, weight, backend) -> torch.Tensor:
     """The KL of each element of mu: each element is a sample of one latent dimension to the backend."""
+    if backend == "auto" and latent[0].is_cpu and not torch.compiler.is_compiling() and latent[0].numel() < _FEW:
+        return reference.weighted_kl(latent, weight, reference.compute_dtype(*latent))
     weight = layout.element_weight(weight, latent[0])
     request = _of_latent(layout.elements(latent), weight, "none")
     return _computed(request, backend).view(latent[0].shape)
+
+
+_FEW = 1 << 16  # elements: the operations of PyTorch then take less time than one autograd function in Python
 
 
 def _of_latent(latent, weight, reduction):

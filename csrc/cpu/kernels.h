@@ -58,9 +58,11 @@ struct KlJob {
   Sink grad[4];
   Weights weight;
   const double* beta;  // [cols] or null
-  double* kl;          // [rows, col_tasks]
-  double* weighted;    // [rows, col_tasks], sum of beta * kl; null without beta
-  double* per_dim;     // [row_tasks, cols], zeroed; or null
+  double* kl;          // [rows, col_tasks]; null: not wanted
+  void* values;        // [rows, cols] of the compute type: the KL of each element times `factor`; or null
+  double factor;
+  double* weighted;  // [rows, col_tasks], sum of beta * kl; null without beta
+  double* per_dim;   // [row_tasks, cols], zeroed; or null
   ElementWeights element_weights;
 };
 

@@ -8,29 +8,25 @@ namespace vk {
 
 // the values of a [n] or 0-d tensor of float32 or float64
 inline std::vector<double> doubles(const Tensor& t) {
-  std::vector<double> out(t.numel());
-  const int64_t stride = t.dim() ? t.stride(t.dim() - 1) : 0;
+  const DType dtype = dtype_of(t);
+  VK_CHECK(dtype == DType::float32 || dtype == DType::float64, "weights and KL are float32 or float64");
   VK_CHECK(t.dim() <= 1 || t.contiguous(), "a small tensor is not contiguous");
-  for (size_t i = 0; i < out.size(); ++i) {
-    switch (dtype_of(t)) {
-      case DType::float32:
-        out[i] = t.data<float>()[i * stride];
-        break;
-      case DType::float64:
-        out[i] = t.data<double>()[i * stride];
-        break;
-      default:
-        fail("weights and KL are float32 or float64");
-    }
-  }
+  const int64_t stride = t.dim() ? t.stride(t.dim() - 1) : 0;
+  std::vector<double> out(t.numel());
+  const auto read = [&](const auto* values) {
+    for (size_t i = 0; i < out.size(); ++i) out[i] = values[i * stride];
+  };
+  dtype == DType::float64 ? read(t.data<double>()) : read(t.data<float>());
   return out;
 }
 
 // values[i] as the compute type
 template <class From>
 void copy_to(void* out, bool float64, const std::vector<From>& values) {
-  for (size_t i = 0; i < values.size(); ++i)
-    float64 ? static_cast<double*>(out)[i] = values[i] : static_cast<float*>(out)[i] = float(values[i]);
+  if (float64)
+    std::copy(values.begin(), values.end(), static_cast<double*>(out));
+  else
+    for (size_t i = 0; i < values.size(); ++i) static_cast<float*>(out)[i] = float(values[i]);
 }
 // A new tensor [n] or 0-d
 template <class From>

@@ -3,6 +3,7 @@ bytes are right. The tests also cover its options, its files and its refusals.""
 
 import dataclasses
 import importlib.util
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -79,7 +80,7 @@ def test_parts(part):
 @pytest.mark.parametrize("part", PARTS)
 def test_a_wrong_part_is_refused(monkeypatch, part):
     case = of_part(part)
-    (right,) = (c for c in contenders.contenders(case, (), few=True) if c.kind == contenders.OURS)
+    right = next(c for c in contenders.contenders(case, (), few=True) if c.kind == contenders.OURS)
 
     def wrong(*tensors):
         loss, z = right.objective(*tensors)
@@ -178,6 +179,26 @@ def test_disturbed_runs_are_left_out_of_all_or_none():
     assert both["a"]["median_us"] == pytest.approx(1) and both["a"]["disturbed"] == 0
     one = clock.summaries({"a": [quiet] * 5 + [loud] * 9, "b": [quiet] * 4 + [loud]}, least=5)
     assert one["a"]["median_us"] == pytest.approx(9) and one["a"]["disturbed"] == pytest.approx(9 / 14)
+
+
+def test_a_control_that_is_slow_marks_the_runs_beside_it():
+    class Clock(clock.Cpu):
+        def busy(self):
+            return next(answers)
+
+    answers = itertools.cycle([False, False, True, False])
+    nothing = (lambda i: (), lambda: None)
+    runs = clock.interleave({"a": nothing, "b": nothing}, Clock(), seconds=0.0, least=5)
+    assert all(run.disturbed for run in runs["b"])
+    assert sum(run.disturbed for run in runs["a"]) < len(runs["a"]) / 2
+
+
+def test_control():
+    control = clock.Control()
+    control.slow()
+    assert not control.slow() or not control.slow() or not control.slow()
+    control.least /= 100
+    assert control.slow()
 
 
 def test_summary():

@@ -40,7 +40,7 @@ def elbo(objective: Objective) -> Any:
         nll_b = nll(x, params, settings.likelihood, weight, dtype)
         loss = factor_of(settings.rec_weight, rec_weight) * nll_b
     if latent:
-        kl_bd = _kl(latent, latent_weight, dtype)
+        kl_bd = weighted_kl(latent, latent_weight, dtype, settings.balance)
         kl = _sum_events(kl_bd)
         by_dim = beta is not None and beta.dim() > 0
         factor = factor_of(settings.beta, beta)
@@ -65,7 +65,7 @@ def sample_kl(draw):
     shape = mu.shape if draw.n_samples is None else (draw.n_samples, *mu.shape)
     eps = noise.normals(draw.rng, shape, mu.device, draw.n_samples)
     z = reparameterize(mu.to(dtype), logvar.to(dtype), eps).to(mu.dtype)
-    return z, _sum_events(_kl(latent, draw.latent_weight, dtype)) if draw.with_kl else None
+    return z, _sum_events(weighted_kl(latent, draw.latent_weight, dtype)) if draw.with_kl else None
 
 
 def halves(mu, logvar):
@@ -94,8 +94,13 @@ def _terms(likelihood, dtype, x, *params):
     return formula.nll(x, *(p.to(dtype) for p in params), *missing)
 
 
-def _kl(latent, weight, dtype):
+def weighted_kl(latent, weight, dtype, balance=None):
     """The weighted KL of each latent dimension, [B, latent dims], or the KL that was given."""
+    if balance is not None:  # one part without a gradient of the posterior, the other without one of the prior
+        q, p = latent[:2], latent[2:]
+        fixed_q, fixed_p = (tuple([t.detach() for t in pair]) for pair in (q, p))
+        of_prior, of_posterior = weighted_kl((*fixed_q, *p), weight, dtype), weighted_kl((*q, *fixed_p), weight, dtype)
+        return balance * of_prior + (1 - balance) * of_posterior
     latent = tuple(t.to(dtype) for t in latent)
     return latent[0] if len(latent) == 1 else _weighted(weight, gaussian_kl, latent, latent[0].dim(), dtype)
 

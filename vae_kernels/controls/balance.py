@@ -30,10 +30,7 @@ def balanced_kl(
     fraction("alpha", alpha)
     if prior is None:
         raise ValueError("prior: got None, expected a pair of tensors (mu, logvar): N(0, I) has nothing to train")
-    checks.posterior(mu, logvar, prior)
-    trains_prior = functional.gaussian_kl(mu.detach(), logvar.detach(), prior=prior, backend=backend)
-    trains_posterior = functional.gaussian_kl(mu, logvar, prior=(prior[0].detach(), prior[1].detach()), backend=backend)
-    return alpha * trains_prior + (1 - alpha) * trains_posterior
+    return functional.balanced_kl(mu, logvar, prior, float(alpha), backend)
 
 
 def balance_groups(kl: torch.Tensor, sizes: Sequence[float] | None = None) -> torch.Tensor:

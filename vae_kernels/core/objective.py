@@ -72,6 +72,8 @@ class Settings(NamedTuple):
     reduction   over the batch: a number of Reduction
     terms       whether the terms are wanted beside the loss
     ahead       whether the pass of a loss per sample may compute gradients for the incoming gradient that it expects
+    balance     None, or of a latent term alone, with a prior: the prior's gradients are multiplied by this number, and
+                the posterior's by 1 minus this number (controls/balance.py)
     """
 
     likelihood: str
@@ -83,6 +85,7 @@ class Settings(NamedTuple):
     reduction: int
     terms: bool
     ahead: bool = True
+    balance: float | None = None
 
 
 class Objective(NamedTuple):
@@ -136,12 +139,14 @@ def objective(
     nats: Any = 0.0,
     floor: int = KlFloor.NONE,
     ahead: bool = True,
+    balance: float | None = None,
 ) -> Objective:
     """The request, from weights that are floats or tensors and the name of a reduction."""
     factor, rec_weight = (rec_weight, None) if type(rec_weight) is float else (1.0, rec_weight)
     beta_factor, beta = (beta, None) if type(beta) is float else (1.0, beta)
     least, nats = (nats, None) if type(nats) is float else (1.0, nats)
-    settings = Settings(likelihood, len(params), factor, beta_factor, least, floor, REDUCTIONS[reduction], terms, ahead)
+    numbers = factor, beta_factor, least
+    settings = Settings(likelihood, len(params), *numbers, floor, REDUCTIONS[reduction], terms, ahead, balance)
     return Objective(settings, x, rec_weight, beta, weight, latent_weight, nats, params, latent)
 
 

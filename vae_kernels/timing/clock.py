@@ -21,10 +21,12 @@ _TURN = 0.003  # seconds
 _LONG = 0.05  # seconds: for such a long run the contents of the caches do not matter
 _MOST = 50  # runs in a turn
 _PATIENCE = 3  # how many times longer to measure if other programs disturb
+_SLOW = 1.3  # how many times longer than at its best a control takes if other programs disturb
 
 
 class Run(NamedTuple):
-    """disturbed: whether the system took a processor away from this process during the run."""
+    """disturbed: whether another program disturbed the run: the system took a processor away from this process, or the
+    control beside the run was slow."""
 
     seconds: float
     disturbed: bool = False
@@ -35,8 +37,31 @@ def switches():
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw if resource else 0
 
 
+class Control:
+    """The same short work for all threads, again and again. Where this work is slow, other programs use the processors,
+    or the processors' common caches and memory. The system need not take a processor away for that."""
+
+    def __init__(self):
+        self.least = math.inf  # seconds: the shortest control of this process
+        self.threads = 0
+
+    def slow(self):
+        """Do the work, and say whether it took much longer than at its best."""
+        if self.threads != torch.get_num_threads():
+            self.threads, self.least = torch.get_num_threads(), math.inf
+            self.numbers = torch.rand(self.threads << 15)  # the least that torch gives to each thread
+        begin = time.perf_counter()
+        self.numbers.exp_().log_()
+        seconds = time.perf_counter() - begin
+        self.least = min(self.least, seconds)
+        return seconds > _SLOW * self.least
+
+
 class Cpu:
     device = "cpu"
+
+    def __init__(self):
+        self.control = Control()
 
     def times(self, f, arguments):
         measured = []
@@ -47,6 +72,10 @@ class Cpu:
             measured.append(Run(seconds, switches() != before))
             del result  # free its memory outside the measured time
         return measured
+
+    def busy(self):
+        """Whether other programs disturb at this moment."""
+        return self.control.slow()
 
     def synchronize(self):
         pass
@@ -73,6 +102,9 @@ class Gpu:
             mark.record()
         torch.cuda.synchronize()
         return [Run(a.elapsed_time(b) / 1e3) for a, b in itertools.pairwise(marks)]
+
+    def busy(self):
+        return False
 
     def synchronize(self):
         torch.cuda.synchronize()
@@ -121,8 +153,9 @@ def interleave(functions, clock, seconds, least=5, warm_up=1):
 
     functions: {name: (prepare, function)}. prepare(i) makes the i-th arguments outside the measured time. A turn is
     some runs of one function. The first run of a turn is not counted, because its time depends on what the function
-    before left in the processor's caches. A function with long runs has turns of one run, which is counted. If other
-    programs disturb nearly every run, the measurement goes on, up to three times longer.
+    before left in the processor's caches. A function with long runs has turns of one run, which is counted. A control
+    before and after each turn shows whether other programs disturb. If they disturb nearly every run, the measurement
+    goes on, up to three times longer.
     """
     runs = {name: [] for name in functions}
     shortest = {}
@@ -140,7 +173,11 @@ def interleave(functions, clock, seconds, least=5, warm_up=1):
             for name, (prepare, function) in functions.items():
                 cold = shortest.get(name, 0) < _LONG
                 n = cold + max(1, min(_MOST, round(_TURN / shortest.get(name, _TURN))))
-                turn = clock.times(function, [prepare(j) for j in range(n)])
+                arguments = [prepare(j) for j in range(n)]
+                busy = clock.busy()
+                turn = clock.times(function, arguments)
+                if busy | clock.busy():
+                    turn = [run._replace(disturbed=True) for run in turn]
                 shortest[name] = min(shortest.get(name, math.inf), *(run.seconds for run in turn))
                 if i >= warm_up:
                     runs[name] += turn[cold:]

@@ -1,9 +1,9 @@
 // The latent loops: KL of diagonal Gaussians, and the reparameterized sample, forward and backward.
 // Compiled once per instruction set (VK_ISA); the maths is in formulas/kl.h, formulas/reparameterize.h and noise.h.
-#include "tile.h"
 #include "formulas/kl.h"
 #include "formulas/reparameterize.h"
 #include "noise.h"
+#include "tile.h"
 
 namespace vk::VK_ISA {
 namespace {  // as in likelihood.cpp: nothing here is for the linker to share
@@ -46,15 +46,13 @@ struct KlTile {
     multiply(weight, t.n(), value);
     for (int k = 0; k < inputs; ++k) multiply(weight, t.n(), grad[k]);
   }
-  void scale(int k, const Weights& weight, const double* beta, const Tile& t) {
-    for (int64_t r = 0; r < t.rows; ++r) {
-      const T w = T(weight[t.row + r]);
-      T* g = grad[k] + r * t.cols;
-      if (beta)
-        for (int64_t c = 0; c < t.cols; ++c) g[c] *= w * T(beta[t.col + c]);
-      else
-        for (int64_t c = 0; c < t.cols; ++c) g[c] *= w;
-    }
+  // The gradients times the weight of their row, and times the beta of their column.
+  void scale(int inputs, const Weights& of_row, const double* beta, const Tile& t) {
+    spread(of_row, t, weight);
+    for (int64_t r = 0; beta && r < t.rows; ++r)
+      for (int64_t c = 0; c < t.cols; ++c) weight[r * t.cols + c] *= T(beta[t.col + c]);
+    for (int k = 0; k < inputs; ++k)
+      for (int i = 0; i < t.n(); ++i) grad[k][i] *= weight[i];
   }
 };
 
@@ -62,18 +60,26 @@ template <class T>
 static void kl(const KlJob& job, const Task& task) {
   FlushDenormals guard;
   KlTile<T> tile;
+  const int inputs = job.p[2].data ? 4 : 2;
+  bool wanted = false;  // whether any gradient is
+  for (const Sink& g : job.grad) wanted |= g.data != nullptr;
   const int64_t col_tasks = job.grid.col_tasks(), col_task = task.col / job.grid.task_cols;
   double* per_dim = job.per_dim ? job.per_dim + task.row / job.grid.task_rows * job.grid.cols : nullptr;
-  for (int64_t row = task.row; row < task.row + task.rows; ++row) {
+  for (int64_t row = task.row; job.kl && row < task.row + task.rows; ++row) {
     job.kl[row * col_tasks + col_task] = 0;
     if (job.weighted) job.weighted[row * col_tasks + col_task] = 0;
   }
   for_each_tile(job.grid, task, [&](const Tile& t) {
     tile.compute(job.p, job.element_weights, t);
-    for (int64_t r = 0; r < t.rows; ++r) {
+    if (job.values) {
+      T* to = static_cast<T*>(job.values) + t.row * job.grid.cols + t.col;
+      for (int i = 0; i < t.n(); ++i) to[i] = T(job.factor) * tile.value[i];
+    }
+    if (job.kl && t.rows > 1) sum_rows(tile.value, t, job.kl + t.row);
+    for (int64_t r = 0; r < t.rows && ((job.kl && t.rows == 1) || job.weighted || per_dim); ++r) {
       const T* v = tile.value + r * t.cols;
       const int64_t partial = (t.row + r) * col_tasks + col_task;
-      job.kl[partial] += sum_of(v, int(t.cols));
+      if (job.kl && t.rows == 1) job.kl[partial] += sum_of(v, int(t.cols));
       if (job.weighted) {
         double weighted = 0;
 #pragma omp simd reduction(+ : weighted)
@@ -83,11 +89,9 @@ static void kl(const KlJob& job, const Task& task) {
       if (per_dim)
         for (int64_t c = 0; c < t.cols; ++c) per_dim[t.col + c] += v[c];
     }
-    for (int k = 0; k < 4; ++k) {
-      if (!job.grad[k].data) continue;
-      tile.scale(k, job.weight, job.beta, t);
-      store_tile(tile.grad[k], job.grad[k], t);
-    }
+    if (!wanted) return;
+    tile.scale(inputs, job.weight, job.beta, t);
+    for (int k = 0; k < inputs; ++k) store_tile(tile.grad[k], job.grad[k], t);
   });
 }
 
@@ -157,7 +161,7 @@ static void sample_backward(const SampleBackwardJob& job, const Task& task) {
   for_each_tile(job.grid, task, [&](const Tile& t) {
     if (job.weight.data) {
       tile.compute(job.p, job.element_weights, t);
-      for (int k = 0; k < (job.p[2].data ? 4 : 2); ++k) tile.scale(k, job.weight, nullptr, t);
+      tile.scale(job.p[2].data ? 4 : 2, job.weight, nullptr, t);
     } else {
       for (int k = 0; k < (job.p[2].data ? 4 : 2); ++k)
         for (int i = 0; i < t.n(); ++i) tile.grad[k][i] = 0;

@@ -6,7 +6,7 @@ namespace vk::VK_ISA {
 namespace {
 
 // Up to so many columns a row is too short for a loop of its own: to begin and to end a loop costs about 50 ns.
-constexpr int kNarrow = 64;
+constexpr int kNarrow = 128;
 
 // Values and gradients of n elements, each with the weight of its row and, if W is T, a weight of its own.
 template <class T, class W>
@@ -83,19 +83,16 @@ static void run_narrow(const LikelihoodJob& job, const Task& task) {
     }
     if (weights.data && (first || by_row(layout_of(weights))))
       w = load_tile(rows_of(weights), layout_of(weights), t, w_buffer);
-    if (first || job.weight.stride)
-      for (int64_t r = 0; r < t.rows; ++r)
-        fill(job.grad ? T(job.weight[t.row + r]) : T(0), int(t.cols), row_weights + r * t.cols);
+    if (first || job.weight.stride) spread(job.weight, t, row_weights);
     if (w)
       NarrowBlock<T, T>{x, p[0], p[1], p[2], row_weights, w, values, g[0], g[1], g[2]}.run(t.n());
     else
       NarrowBlock<T, None>{x, p[0], p[1], p[2], row_weights, nullptr, values, g[0], g[1], g[2]}.run(t.n());
 
-    for (int64_t r = 0; r < t.rows; ++r) job.nll[t.row + r] = sum_of(values + r * t.cols, int(t.cols));
+    sum_rows(values, t, job.nll + t.row);
     for (int k = 0; k < N; ++k) {
       store_tile(g[k], job.p[k].grad, t);
-      for (int64_t r = 0; job.p[k].sums && r < t.rows; ++r)
-        job.p[k].sums[t.row + r] = sum_of(g[k] + r * t.cols, int(t.cols));
+      if (job.p[k].sums) sum_rows(g[k], t, job.p[k].sums + t.row);
       T* row_sums = static_cast<T*>(job.p[k].row_sums);
       for (int64_t r = 0; row_sums && r < t.rows; ++r)
         for (int64_t c = 0; c < t.cols; ++c) row_sums[row_task * t.cols + c] += g[k][r * t.cols + c];

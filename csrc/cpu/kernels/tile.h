@@ -57,5 +57,24 @@ static T sum_of(const T* p, int n) {
   return sum;
 }
 
+// The weight of its row for each element of the tile
+template <class T>
+static void spread(const Weights& weights, const Tile& t, T* to) {
+  if (!weights.stride) return fill(T(weights[0]), t.n(), to);
+  if (t.cols == 1)  // in a loop of its own, which is vectorised
+    for (int64_t r = 0; r < t.rows; ++r) to[r] = T(weights[t.row + r]);
+  else
+    for (int64_t r = 0; r < t.rows; ++r) fill(T(weights[t.row + r]), int(t.cols), to + r * t.cols);
+}
+
+// to[r] = the sum of row r of the tile
+template <class T>
+static void sum_rows(const T* values, const Tile& t, double* to) {
+  if (t.cols == 1)
+    for (int64_t r = 0; r < t.rows; ++r) to[r] = values[r];
+  else
+    for (int64_t r = 0; r < t.rows; ++r) to[r] = sum_of(values + r * t.cols, int(t.cols));
+}
+
 }  // namespace
 }  // namespace vk::VK_ISA

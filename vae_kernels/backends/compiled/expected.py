@@ -48,7 +48,8 @@ def _mean(rows, float64):
 
 def ahead(ctx, grad):
     """The gradients that forward() computed, or None if they are not those of this incoming gradient."""
-    if type(grad) is not torch.Tensor:  # a fake tensor of torch, which has no value to compare
+    possible = not ctx.mode.compiling and ctx.settings.ahead and ctx.settings.likelihood
+    if not possible or type(grad) is not torch.Tensor:  # another type: a fake tensor, which has no value to compare
         return None
     if ctx.mode.kernels == "triton" or grad.is_cuda:
         return None if ctx.incoming is None else _corrected(ctx, grad)

@@ -84,6 +84,8 @@ class _Elbo(Function):
         # A saved tensor lives as long as the graph. An attribute can be given away earlier: in eager mode the gradient
         # that leaves the backward pass then has one owner, and autograd need not copy it.
         grads = out[1 + terms :]
+        if grads and settings.balance is not None:
+            grads = _balanced(grads, settings.balance, needed)
         ctx.mode, ctx.settings, ctx.need = mode, settings, need
         ctx.incoming = incoming if grads else None
         if mode.compiling:
@@ -114,7 +116,16 @@ class _Elbo(Function):
                 loss = lambda tensors: (reference.elbo(restored(settings, tensors)),)  # noqa: E731
                 return None, None, *by_reference(loss, tensors, needed[_NO_TENSORS:], (grad,))
             grads = KERNELS[ctx.mode.kernels]["elbo_backward"](grad, *flat(ctx.settings, tensors), ctx.need)
+            if ctx.settings.balance is not None:
+                grads = _balanced(grads, ctx.settings.balance, needed[_FIRST:])
         return in_place(grads, needed)
+
+
+def _balanced(grads, balance, needed):
+    """The gradients of mu, logvar and the prior, as far as they are needed, times their shares."""
+    shares = 1 - balance, 1 - balance, balance, balance
+    wanted = [share for share, n in zip(shares, needed, strict=True) if n]
+    return [share * g for share, g in zip(wanted, grads, strict=True)]
 
 
 _NO_TENSORS = 2  # arguments of _Elbo before the tensors

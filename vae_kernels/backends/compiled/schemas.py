@@ -84,7 +84,7 @@ library.define("one_number(Tensor values) -> float")
 
 def flat(settings, tensors):
     """The arguments of _OBJECTIVE, but for need, from the settings of a request and its tensors()."""
-    likelihood, n, rec_weight_factor, beta_factor, nats_factor, floor, reduction, _, _ = settings
+    likelihood, n, rec_weight_factor, beta_factor, nats_factor, floor, reduction, *_ = settings
     x, *weights = tensors[:WITHOUT_KERNEL]
     params, latent = tensors[WITHOUT_KERNEL : WITHOUT_KERNEL + n], tensors[WITHOUT_KERNEL + n :]
     return x, params, likelihood, latent, *weights, rec_weight_factor, beta_factor, nats_factor, floor, reduction
