@@ -46,7 +46,8 @@ FAULTS = {
     "the KL has the incoming gradient of each sample": (
         "elbo.cpp", "if (average) average_incoming(mean);", "", "floor"),
     "a row is not corrected": ("jobs.h", "corrects && (*this)(i) == expected", "corrects", "corrected"),
-    "the last row of a run is whole": ("jobs.h", "row == rows - 1 ? missing : 0", "0 * row", "shapes"),
+    "the last element of a run is lost": (
+        "jobs.h", "row == rows - 1 ? missing : 0", "row == rows - 1 ? missing + 1 : 0", "shapes"),
     "the noise of a neighbour": ("latent.h", "= uint64_t(first) >> 2", "= uint64_t(first + 1) >> 2", "noise"),
 }  # fmt: skip
 NO_FAULT = "nothing is wrong"

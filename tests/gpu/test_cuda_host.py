@@ -13,6 +13,7 @@ import levels
 import pytest
 import test_floor as floors
 import test_mixture as mixtures
+import test_narrow as narrow
 import test_objective as table
 import test_weights as weighted
 import torch
@@ -169,22 +170,10 @@ def test_floors_of_latent_weights(unit, form):
     floors.test_latent_weights("cpu", unit, form)
 
 
-@pytest.mark.parametrize("unit, given", [*[(u, (9, 4, 3)) for u in floors.UNITS], ("per_sample", (9,))], ids=str)
 @pytest.mark.parametrize("terms", [False, True])
+@pytest.mark.parametrize("unit, given", floors.GIVEN, ids=str)
 def test_floors_of_a_given_kl(unit, given, terms):
-    x, params = cases.draw("bernoulli", (9, 13))
-    kl = torch.rand(given, generator=torch.Generator().manual_seed(3))
-    nats = floors.level(floors.units_of(kl.double(), unit)[0], True)
-    incoming = torch.randn(9, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    results = []
-    for backend, dtype in (("torch", torch.float64), ("torch", torch.float32), ("cpu", torch.float32)):
-        inputs = [t.to(dtype).requires_grad_() for t in (*params, kl)]
-        settings = {"free_bits": (nats, unit), "reduction": "none", "return_terms": terms, "backend": backend}
-        out = vk.fused_elbo(inputs[0], x.to(dtype), kl=inputs[1], **settings)
-        loss = out.loss if terms else out
-        results.append([loss, *([out.kl] if terms else []), *torch.autograd.grad(loss, inputs, incoming.to(dtype))])
-    for truth, theirs, ours in zip(*results, strict=True):
-        cases.check(ours, theirs, truth, torch.float32, "floor of a given kl")
+    floors.test_a_given_kl("cpu", unit, given, terms)
 
 
 @pytest.mark.parametrize("tickets", [True, False])
@@ -257,6 +246,36 @@ def test_autograd_corrects(host, monkeypatch, reduce):
     for a, b in zip(found(), anew, strict=True):
         assert cases.same(a, b)
     assert calls == [3]
+
+
+# --- few columns
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("width", narrow.WIDTHS)
+@pytest.mark.parametrize("likelihood", ORACLES)
+def test_narrow(likelihood, width, reduction):
+    narrow.test_widths("cpu", likelihood, width, reduction)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("form", cases.FORMS)
+@pytest.mark.parametrize("width", [1, 33, 128])
+def test_narrow_forms(width, form, reduction):
+    narrow.test_forms_of_parameters("cpu", "gaussian", width, form, reduction)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("form", cases.WEIGHTS)
+@pytest.mark.parametrize("width", [1, 5, 128])
+def test_narrow_weights(width, form, reduction):
+    narrow.test_weights("cpu", width, torch.bool, form, reduction)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("apart", ["x", "recon", "mu"])
+def test_narrow_rows_apart(apart, reduction):
+    narrow.test_rows_apart("cpu", apart, reduction)
 
 
 # --- weights: the tests of every backend, and larger shapes

@@ -6,6 +6,7 @@ import pytest
 import test_objective as table
 import torch
 
+import vae_kernels as vk
 from vae_kernels.core.penalty import UNITS
 from vae_kernels.formulas.kl import gaussian_kl
 
@@ -17,10 +18,10 @@ DIMS = [(1,), (5,), (10,), (64,), (65,), (3, 2, 5), (300,), (6, 40)]
 def units_of(kl, unit):
     """The KL of each unit, and which unit each element of the KL belongs to, in a shape that broadcasts to the KL."""
     if unit == "per_sample":
-        units = kl.flatten(1).sum(1) if kl.dim() > 1 else kl
+        units = kl.reshape(len(kl), -1).sum(1)
         return units, torch.arange(len(units)).view(-1, *[1] * (kl.dim() - 1))
     if unit == "per_batch_mean":
-        return kl.flatten(1).sum(1).mean().view(1), torch.zeros([1] * kl.dim(), dtype=torch.long)
+        return kl.reshape(len(kl), -1).sum(1).mean().view(1), torch.zeros([1] * kl.dim(), dtype=torch.long)
     if unit == "per_dim":
         units = kl.mean(0)
         return units.flatten(), torch.arange(units.numel()).view(1, *units.shape)
@@ -80,6 +81,27 @@ def test_latent_weights(backend, unit, form):
     weight = cases.weight(cases.WEIGHTS[form](latent[0].shape), torch.bool)
     poisoned = [cases.poisoned(t, weight) for t in latent]
     compare(backend, x, params, latent, unit, latent_weight=weight, poisoned=(x, params, poisoned))
+
+
+GIVEN = [*[(unit, (9, 4, 3)) for unit in UNITS], ("per_sample", (9,)), ("per_batch_mean", (9,))]
+
+
+@pytest.mark.parametrize("terms", [False, True])
+@pytest.mark.parametrize("unit, given", GIVEN, ids=str)
+def test_a_given_kl(backend, unit, given, terms):
+    x, params = cases.draw("bernoulli", (9, 13))
+    kl = torch.rand(given, generator=torch.Generator().manual_seed(3))
+    nats = level(units_of(kl.double(), unit)[0], True)
+    incoming = torch.randn(9, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    results = []
+    for name, dtype in (("torch", torch.float64), ("torch", torch.float32), (backend, torch.float32)):
+        inputs = [t.to(dtype).requires_grad_() for t in (*params, kl)]
+        settings = {"free_bits": (nats, unit), "reduction": "none", "return_terms": terms, "backend": name}
+        out = vk.fused_elbo(inputs[0], x.to(dtype), kl=inputs[1], **settings)
+        loss = out.loss if terms else out
+        results.append([loss, *([out.kl] if terms else []), *torch.autograd.grad(loss, inputs, incoming.to(dtype))])
+    for truth, theirs, ours in zip(*results, strict=True):
+        cases.check(ours, theirs, truth, torch.float32, "floor of a given kl")
 
 
 @pytest.mark.parametrize("unit", UNITS)
