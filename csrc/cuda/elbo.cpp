@@ -1,5 +1,6 @@
 // The objective on the GPU: loss_b = rec_weight * nll_b + sum_d beta_d * kl_bd, its terms and its gradients, in one
-// launch where little is left to add up at its end. request.h says what is asked for.
+// launch where little is left to add up at its end. Free bits take one more launch, which closes gradients (floor.h).
+// request.h says what is asked for.
 #include "one_run.h"
 #include "ops.h"
 #include "plan.h"
@@ -94,7 +95,7 @@ void Launch::make(const LatentTerm& term) {
   floor.cols = term.cols / at_least_one(units);
   floor.rows = o.rows;
   floor.nats = weight(o.nats, o.nats_factor);
-  if (each_row() || per_dim || o.floor != KlFloor::none || kl.beta.data || !is_one_run(term)) return;
+  if (each_row() || o.floor != KlFloor::none || kl.beta.data || !is_one_run(term)) return;
   kl.tiling = run_tiling(o.rows * term.cols, 1, rows_each);
   if (kl.weights.col_stride) kl.weights.row_stride = kl.tiling.cols;
   for (Source& p : kl.p) p.stride = kl.tiling.cols;
