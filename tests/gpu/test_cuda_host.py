@@ -176,14 +176,14 @@ def test_floors_of_a_given_kl(unit, given, terms):
     floors.test_a_given_kl("cpu", unit, given, terms)
 
 
-@pytest.mark.parametrize("tickets", [True, False])
+@pytest.mark.parametrize("tickets, reduction", [(True, "none"), (True, "mean"), (False, "none")])
 @pytest.mark.parametrize("unit", floors.UNITS)
 @pytest.mark.parametrize("rows, dims", [(4_200, 7), (9_000, 7), (600, 65)], ids=str)
-def test_floors_of_a_finish_of_many_blocks(host, rows, dims, unit, tickets):
+def test_floors_of_a_finish_of_many_blocks(host, rows, dims, unit, tickets, reduction):
     """The last block runs first: a block that reads the means of another block finds NaN."""
     host.set_mode(True, tickets)
     x, params = cases.draw("bernoulli", (rows, 1))
-    floors.compare("cpu", x, params, table.posterior(rows, (dims,), torch.float32), unit, "none")
+    floors.compare("cpu", x, params, table.posterior(rows, (dims,), torch.float32), unit, reduction)
 
 
 # --- gradients that are corrected
