@@ -34,7 +34,8 @@ const vk::Library cuda = vk::Library("vae_kernels", "CUDA", __FILE__, __LINE__)
                              .impl<&vk::position_backward_op<&vk::cuda::position_backward>>("position_backward")
                              .impl<&vk::mixture_op<&vk::cuda::mixture>>("mixture")
                              .impl<&vk::mixture_backward_op<&vk::cuda::mixture_backward>>("mixture_backward")
-                             .impl<&vk::cuda::rescale_>("rescale_");
+                             .impl<&vk::cuda::rescale_>("rescale_")
+                             .impl<&vk::correct_op<&vk::cuda::correct_>>("correct_");
 const vk::Library any_with_cuda = vk::Library("vae_kernels", "CompositeExplicitAutograd", __FILE__, __LINE__)
                                       .impl<&vk::cuda::check_device>("check_device");
 #endif

@@ -28,6 +28,17 @@ Tensors elbo_backward_op(const Tensor& grad, const OptionalTensor& x, const Tens
 }
 
 template <auto F>
+void correct_op(Tensors grads, const Tensor& grad, double expected, const OptionalTensor& x, const Tensors& params,
+                const std::string& likelihood, const Tensors& latent, const OptionalTensor& rec_weight,
+                const OptionalTensor& beta, const OptionalTensor& weight, const OptionalTensor& latent_weight,
+                const OptionalTensor& nats, double rec_weight_factor, double beta_factor, double nats_factor,
+                int64_t floor, int64_t reduction, int64_t need) {
+  F(std::move(grads), grad, expected,
+    {x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, rec_weight_factor, beta_factor,
+     nats_factor, KlFloor(floor), Reduction(reduction), Need{need}});
+}
+
+template <auto F>
 Tensors sample_op(const Tensor& mu, const Tensor& logvar, const Tensors& prior, const OptionalTensor& latent_weight,
                   const Tensor& rng, int64_t n_samples, bool with_kl) {
   return F({mu, logvar, prior, latent_weight, rng, n_samples}, with_kl);

@@ -2,6 +2,7 @@
 // every device. The ops of cpu/ and cuda/ add how the work is cut into tasks or blocks. vae_kernels/core/objective.py
 // has the request in Python.
 #pragma once
+#include <bit>
 #include <cstring>
 
 #include "layout.h"
@@ -18,6 +19,7 @@ enum class KlFloor : int64_t { none = 0, per_dim = 1, per_group = 2, per_sample 
 struct Need {
   int64_t bits = 0;
   bool operator[](size_t i) const { return bits >> i & 1; }
+  size_t before(size_t i) const { return std::popcount(uint64_t(bits) & ((uint64_t(1) << i) - 1)); }
 };
 
 // What a device has for each likelihood, by the name that the op takes.
@@ -105,6 +107,17 @@ struct PackedTerms {
         size(kl_per_dim + (o.has_kl_dims() ? elements_after_batch(o.latent[0]) : 0)) {}
 };
 
+// The gradient of input i of the op, whose samples have `cols` elements: a new tensor, which is added to `grads`; or,
+// without `allocate`, the tensor that `grads` has already.
+inline void gradient_in_order(const Objective& o, size_t i, int64_t cols, Tensors& grads, Allocate allocate, Sink& to) {
+  const Tensor& t = i < o.params.size() ? o.params[i] : o.latent[i - o.params.size()];
+  if (allocate) return grads.push_back(empty_in_order(t, cols, allocate, to));
+  const size_t place = o.need.before(i);
+  VK_CHECK(place < grads.size() && grads[place].dtype() == t.dtype() && grads[place].numel() == t.numel(),
+           "the gradient of input ", i, " is missing, or is not of the type and size of the input");
+  to = sink(grads[place], cols);
+}
+
 // A parameter of a likelihood.
 struct ParameterOfRequest {
   Source in;  // null: the parameter was left out, and is the number 0
@@ -140,16 +153,20 @@ struct LikelihoodTerm {
       if (!p.wanted) continue;
       any_wanted = true;
       sums_over_rows |= p.layout == Layout::per_feature;
-      grads.push_back(full                             ? empty_in_order(t, cols, allocate, p.grad)
-                      : p.layout == Layout::per_sample ? empty_contiguous(t.sizes(), t.dim(), o.dtype, like)
-                                                       : empty(t.sizes(), t.strides(), t.dim(), o.dtype, like));
-      if (!full) p.sums = grads.back().mut<void>();
+      if (full) {
+        gradient_in_order(o, k, cols, grads, allocate, p.grad);
+        continue;
+      }
+      VK_CHECK(allocate, "the gradient of parameter ", k, " is a sum, which is not corrected in place");
+      grads.push_back(p.layout == Layout::per_sample ? empty_contiguous(t.sizes(), t.dim(), o.dtype, like)
+                                                     : empty(t.sizes(), t.strides(), t.dim(), o.dtype, like));
+      p.sums = grads.back().mut<void>();
     }
   }
 };
 
 // The latent term: of mu, logvar and the prior, or of a KL that is given. For each gradient that is needed, a new
-// tensor is added to `new_grads`.
+// tensor is added to `new_grads`, or `new_grads` has them already.
 struct LatentTerm {
   int64_t cols;
   Source inputs[4];  // mu, logvar, prior_mu, prior_logvar, the prior null for N(0, I); or the KL
@@ -165,7 +182,8 @@ struct LatentTerm {
       const Tensor& t = o.latent[k];
       VK_CHECK(dense_after_batch(t) && same_order(t, 1, o.latent[0]), "latent ", k, " is not in order");
       inputs[k] = source(t);
-      if (o.need[o.params.size() + k]) new_grads.push_back(empty_in_order(t, cols, allocate, grads[k]));
+      const size_t input = o.params.size() + k;
+      if (o.need[input]) gradient_in_order(o, input, cols, new_grads, allocate, grads[k]);
     }
   }
 };

@@ -4,26 +4,10 @@
 #include <algorithm>
 #include <cstring>
 
+#include "one_run.h"
+
 namespace vk {
 namespace {
-
-// Where no row has a result or a weight of its own, and the matrices have no gaps, the batch is one long row: to begin
-// a row costs as much as some hundred elements.
-bool is_one_run(const Source& s, int64_t cols) { return s.stride == cols; }
-bool is_one_run(const ElementWeights& w, int64_t cols) {
-  return !w.data || (w.row_stride == (w.col_stride ? cols : 0));
-}
-bool is_one_run(const LikelihoodTerm& term) {
-  bool all = is_one_run(term.x, term.cols) && is_one_run(term.weights, term.cols);
-  for (const ParameterOfRequest& p : term.params)
-    all &= p.layout == Layout::number || (p.layout == Layout::full && is_one_run(p.in, term.cols));
-  return all;
-}
-bool is_one_run(const LatentTerm& term) {
-  bool all = is_one_run(term.weights, term.cols);
-  for (const Source& s : term.inputs) all &= !s.data || is_one_run(s, term.cols);
-  return all;
-}
 
 // The gradient of a parameter per feature: the sums of the row tasks, in their order
 template <class T>
@@ -244,7 +228,7 @@ void Evaluation::write_losses(T* out) const {
 // The sum of the losses of all rows
 double Evaluation::total() const {
   double of_kl = sum_of(weighted_kl.empty() ? kl : weighted_kl);
-  if (!costs.empty()) of_kl = o.floor_of_batch() ? double(o.rows) * costs[0] : sum_of(costs);
+  if (!costs.empty()) of_kl = !o.floor_of_batch() ? sum_of(costs) : o.rows ? double(o.rows) * costs[0] : 0;
   return rec_weight * sum_of(nll) + beta * of_kl;
 }
 

@@ -4,11 +4,19 @@
 // a second launch would take longer than the work. Where there is much, a lone block would, and a launch of several
 // does it; the last of those adds up their totals.
 #pragma once
-#include "tile.h"
+#include "floor.h"
 
 namespace vk::cuda {
 
-//
+// of one column, times the factor
+template <class T>
+VK_GPU T column_sum(const ColumnSums& s, int64_t begin, int64_t end, int64_t col) {
+  double sum = 0;
+#pragma unroll 4
+  for (int64_t b = begin; b < end; ++b) sum += static_cast<const T*>(s.partial)[b * s.cols + col];
+  return T(sum * s.factor);
+}
+
 // It is in every kernel that makes partial sums, and not hot: so it is one piece of code for all types and loops.
 struct Finish {
   using Job = FinishJob;
@@ -35,7 +43,7 @@ struct Finish {
       for (int k = 0; k < Q; ++k) job.float64 ? columns<double>(job, k, at) : columns<float>(job, k, at);
     }
     if constexpr (P == 1) {
-      sums[at.thread] = rows(job, rows_of(job, at), at.thread);
+      sums[at.thread] = rows(job, rows_of(job, at), at.thread) + units(job, at);
 #pragma unroll 1
       for (int k = 1; k < Q; ++k) {
         double sum = 0;
@@ -82,8 +90,9 @@ struct Finish {
 
   // A row's partial sums become `lanes` ones, in place: each thread writes only where it alone has read.
   VK_GPU static void fold_rows(const RowSums& s, Range rows, int thread) {
-    if (!s.partial || s.lanes == s.pieces) return;
-    for (int64_t i = rows.begin * s.lanes + thread; i < rows.end * s.lanes; i += kThreads) {
+    if (s.lanes == s.pieces) return;
+    const int64_t end = rows.end < s.rows ? rows.end : s.rows;
+    for (int64_t i = rows.begin * s.lanes + thread; i < end * s.lanes; i += kThreads) {
       const int64_t row = i / s.lanes, lane = i - row * s.lanes;
       double* partial = s.partial + row * s.pieces;
       double sum = 0;
@@ -92,48 +101,51 @@ struct Finish {
       partial[lane] = sum;
     }
   }
-  VK_GPU static double row_sum(const RowSums& s, int64_t row) {
-    double sum = 0;
-    if (s.partial)
-#pragma unroll 4
-      for (int j = 0; j < s.lanes; ++j) sum += s.partial[row * s.pieces + j];
-    return sum;
-  }
 
   VK_GPU static double rows(const Job& job, Range rows, int thread) {
     const double rec_weight = job.rec_weight(0), beta = job.beta(0);
+    double of_units = 0;  // of all units of free bits that are means over the batch
+    if (job.floor.means.data && job.loss_stride)
+      of_units = job.floor.cost ? *job.floor.cost : cost_of_units(job.floor, 0, 1);
     double total = 0;
     for (int64_t row = rows.begin + thread; row < rows.end; row += kThreads) {
       double loss = 0;
-      if (job.nll.partial) {
+      if (row < job.nll.rows) {
         const double nll = row_sum(job.nll, row);
         loss += rec_weight * nll;
         if (job.nll.out) put(job, job.nll.out, row, nll);
       }
-      if (job.kl.partial) {
+      if (row < job.kl.rows) {
         const double kl = row_sum(job.kl, row);
-        loss += beta * (job.weighted.partial ? row_sum(job.weighted, row) : kl);
+        double cost = row < job.weighted.rows ? row_sum(job.weighted, row) : kl;
+        if (job.floor.by_row) cost = cost_of(job.floor, kl);
+        if (job.floor.means.data) cost = of_units;
+        loss += beta * cost;
         if (job.kl.out) put(job, job.kl.out, row, kl);
       }
 #pragma unroll 1
       for (int k = 1; k < kMaxParameters; ++k)
-        if (job.samples[k].out) put(job, job.samples[k].out, row, row_sum(job.samples[k], row));
+        if (row < job.samples[k].rows) put(job, job.samples[k].out, row, row_sum(job.samples[k], row));
       if (job.loss && job.loss_stride) put(job, job.loss, row, loss);
       total += loss;
     }
     return total;
   }
 
+  // Where no row has a loss, the threads share the units. A thread has added up the means of its units itself, if a
+  // unit is one dimension.
+  VK_GPU static double units(const Job& job, Place at) {
+    if (!job.floor.means.data || job.loss_stride || !job.loss || job.floor.rows == 0) return 0;
+    const double all = cost_of_units(job.floor, at.block * kThreads + at.thread, at.blocks * kThreads);
+    return job.beta(0) * double(job.floor.rows) * all;
+  }
+
   template <class T>
   VK_GPU static void columns(const Job& job, int k, Place at) {
     const ColumnSums& s = job.columns[k];
     if (!s.out) return;
-    for (int64_t c = at.block * kThreads + at.thread; c < s.cols; c += at.blocks * kThreads) {
-      double sum = 0;
-#pragma unroll 4
-      for (int64_t b = 0; b < s.row_blocks; ++b) sum += static_cast<const T*>(s.partial)[b * s.cols + c];
-      static_cast<T*>(s.out)[c] = T(sum * s.factor);
-    }
+    for (int64_t c = at.block * kThreads + at.thread; c < s.cols; c += at.blocks * kThreads)
+      static_cast<T*>(s.out)[c] = column_sum<T>(s, 0, s.row_blocks, c);
   }
 
   VK_GPU static void put(const Job& job, void* out, int64_t i, double v) {

@@ -24,13 +24,23 @@ struct Weight {
   }
 };
 
+// The incoming gradients of the rows. With `corrects` the gradients are there already, for the incoming gradient
+// `expected`: only the rows where another one came are computed.
+struct Incoming : Weight {
+  bool corrects;
+  double expected;
+  VK_INLINE bool as_expected(int64_t i) const { return corrects && (*this)(i) == expected; }
+};
+
 // How blocks of threads cover [rows, cols]. A row is cut into pieces of `piece` columns, one block each. In a block,
 // `lanes` threads side by side share a row, and each thread takes `rows_each` rows. A tiling follows from the shape
 // alone, and sums are added up in the order of the blocks: results are the same on every GPU, run after run.
 struct Tiling {
   int64_t rows, cols, pieces, row_blocks;
   int32_t piece, lanes, rows_each, block_rows;
+  int32_t missing;  // columns that the last row lacks: not 0 where all rows are one run of elements
   VK_INLINE int64_t blocks() const { return row_blocks * pieces; }
+  VK_INLINE int missing_in(int64_t row) const { return row == rows - 1 ? missing : 0; }
 };
 
 struct Parameter {
@@ -48,7 +58,8 @@ struct LikelihoodJob {
   Source x;
   ElementWeights weights;
   Parameter p[kMaxParameters];
-  Weight incoming, weight;  // the gradient is multiplied by both
+  Incoming incoming;  // the gradient is multiplied by both
+  Weight weight;
   bool grad;
   double* nll;  // [rows, pieces] or null
 };
@@ -59,7 +70,8 @@ struct KlJob {
   Source p[4];    // mu, logvar, prior_mu, prior_logvar; the prior null for N(0, I)
   Sink grad[4];
   ElementWeights weights;
-  Weight incoming, weight;
+  Incoming incoming;
+  Weight weight;
   Weight beta;       // by column
   double* kl;        // [rows, pieces] or null
   double* weighted;  // the same of beta * kl; null without beta by column
@@ -69,8 +81,8 @@ struct KlJob {
 // From the blocks' partial sums to the results. The last block of the launch that made the partial sums does this work,
 // or a second launch.
 struct RowSums {
-  double* partial;  // [rows, pieces] or null
-  int64_t pieces;
+  double* partial;  // [rows, pieces]
+  int64_t rows, pieces;
   int32_t lanes;  // threads that add up a row
   void* out;      // [rows], of the compute type; null: not wanted
 };
@@ -80,12 +92,24 @@ struct ColumnSums {
   double factor;
   void* out;
 };
+// Free bits: a unit of the KL costs at least `nats`.
+struct FloorJob {
+  bool by_row;          // the unit is the KL of a sample
+  Weight means;         // else: the mean over the batch of the KL of each dimension; or no data
+  int64_t units, cols;  // a unit is the sum of so many dimensions,
+  bool summed;          // whose means are added up already: one number a unit
+  const double* cost;   // what all units cost, or null: the reader adds up
+  double* scratch;      // [units + 1], where both are made
+  int64_t rows;         // of the batch
+  Weight nats;
+};
 struct FinishJob {
   bool float64;  // what is computed, and so the type of all that is not double
-  int64_t rows;
+  int64_t rows;  // the most that any of the RowSums has
   RowSums nll, kl, weighted;
   RowSums samples[kMaxParameters];  // of the parameters 1 and 2
   Weight rec_weight, beta;
+  FloorJob floor;                            // of the KL in the losses, not of the KL that is a result
   int64_t loss_stride;                       // 1: a loss a row; 0: their sum
   double loss_factor;                        // of the sum
   void* loss;                                // of the compute type; null: not wanted
@@ -96,6 +120,20 @@ struct FinishJob {
   void* number_out[kMaxParameters];
   double* totals;    // [kMaxParameters, blocks of the finish]
   unsigned* ticket;  // 0 when the kernel starts and when it ends; null: nobody finishes here
+};
+
+// Columns of partial sums that are added up before the finish, so many row blocks each: out [groups, cols].
+struct ColumnsJob {
+  ColumnSums sums;
+  int64_t each, groups;
+};
+// Writes 0 to the gradients of the units of the KL that cost no more than `nats`.
+struct CloseJob {
+  FloorJob floor;
+  Tiling tiling;
+  RowSums kl;  // by row: the KL of the samples
+  Incoming incoming;
+  Sink grad[4];
 };
 
 struct SampleJob {
@@ -141,7 +179,7 @@ struct PositionJob {
 };
 // out[row] = the sum of values [rows, cols]
 struct RowsJob {
-  const double* values;
+  Weight values;
   int64_t cols;
   void* out;
 };
@@ -194,7 +232,10 @@ using LikelihoodLaunch = Launched(const ElboJob<LikelihoodJob>&, Variant, bool f
 
 Launched latent_kernel(const ElboJob<SampleJob>&, bool float64, int64_t blocks, void* stream);
 Launched sample_backward_kernel(const SampleBackwardJob&, bool float64, int64_t blocks, void* stream);
+Launched columns_kernel(const ColumnsJob&, bool float64, int64_t blocks, void* stream);
 Launched finish_kernel(const FinishJob&, int64_t blocks, void* stream);
+Launched costs_kernel(const FloorJob&, void* stream);
+Launched close_kernel(const CloseJob&, int64_t blocks, void* stream);
 Launched rows_sum_kernel(const RowsJob&, bool float64, int64_t blocks, void* stream);
 Launched mixture_pack_kernel(const MixtureJob&, bool float64, int64_t blocks, void* stream);
 Launched mixture_forward_kernel(const MixtureJob&, bool float64, int64_t blocks, void* stream);

@@ -1,5 +1,5 @@
-// The kernels that no likelihood has a part in: KL and sample, forward and backward; the finish; the sums of rows; the
-// rescaled gradient.
+// The kernels that no likelihood has a part in: KL and sample, forward and backward; the finish; the sums of rows and
+// of columns; the gradients that free bits close; the rescaled gradient.
 #include "elbo.h"
 
 namespace vk::cuda {
@@ -17,6 +17,10 @@ Launched sample_backward_kernel(const SampleBackwardJob& job, bool float64, int6
 Launched finish_kernel(const FinishJob& job, int64_t blocks, void* stream) {
   return launch<Finish>(job, blocks, stream);
 }
+
+Launched costs_kernel(const FloorJob& job, void* stream) { return launch<Costs>(job, 1, stream); }
+
+Launched close_kernel(const CloseJob& job, int64_t blocks, void* stream) { return launch<Close>(job, blocks, stream); }
 
 template <class T>
 struct Rescale {
@@ -56,7 +60,7 @@ struct RowsSum {
   VK_GPU static void phase(const Job& job, Place at, Local&, Shared& shared) {
     if constexpr (P == 0) {
       double sum = 0;
-      for (int64_t i = at.thread; i < job.cols; i += kThreads) sum += job.values[at.block * job.cols + i];
+      for (int64_t i = at.thread; i < job.cols; i += kThreads) sum += job.values(at.block * job.cols + i);
       shared.of[at.thread] = sum;
     }
     if constexpr (P == 1) fold(shared.of, 1, kThreads, at.thread);
@@ -64,6 +68,27 @@ struct RowsSum {
       if (at.thread == 0) static_cast<T*>(job.out)[at.block] = T(folded(shared.of, 0, kThreads));
   }
 };
+
+// The sums of columns over some row blocks, a thread each.
+template <class T>
+struct Columns {
+  using Job = ColumnsJob;
+  static constexpr int phases = 1, blocks_per_sm = 4;
+  struct Local {};
+  struct Shared {};
+
+  template <int>
+  VK_GPU static void phase(const Job& job, Place at, Local&, Shared&) {
+    const ColumnSums& s = job.sums;
+    const int64_t i = at.block * kThreads + at.thread, begin = i / s.cols * job.each, end = begin + job.each;
+    if (i < job.groups * s.cols)
+      static_cast<T*>(s.out)[i] = column_sum<T>(s, begin, end < s.row_blocks ? end : s.row_blocks, i % s.cols);
+  }
+};
+
+Launched columns_kernel(const ColumnsJob& job, bool float64, int64_t blocks, void* stream) {
+  return float64 ? launch<Columns<double>>(job, blocks, stream) : launch<Columns<float>>(job, blocks, stream);
+}
 
 Launched rows_sum_kernel(const RowsJob& job, bool float64, int64_t blocks, void* stream) {
   return float64 ? launch<RowsSum<double>>(job, blocks, stream) : launch<RowsSum<float>>(job, blocks, stream);

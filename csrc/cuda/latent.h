@@ -23,7 +23,7 @@ struct Kl {
     for (int r = 0; r < t.rows_each; ++r) {
       const int64_t row = tile.row_block * t.block_rows + tile.slot(r);
       T value = 0;
-      if (row < t.rows && inside) {
+      if (row < t.rows && col < t.cols - t.missing_in(row) && !job.incoming.as_expected(row)) {
         T d[4];
         const T own = weight_at<T>(job.weights, row, col);
         value = element(job, row, col, d);

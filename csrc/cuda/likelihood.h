@@ -84,7 +84,7 @@ struct Likelihood : LikelihoodSums<F, T, 1> {
     row.weight = 0;
 #pragma unroll
     for (int k = 0; k < N; ++k) row.d[k] = 0;
-    if (i < job.tiling.rows) {
+    if (i < job.tiling.rows && !job.incoming.as_expected(i)) {
       if (job.grad) row.weight = T(job.incoming(i) * job.weight(0));
       pass(job, tile, i, row);
     }
@@ -199,20 +199,21 @@ struct LikelihoodColumns : LikelihoodSums<F, T, kRowsEach> {
     const ElementWeights& w = job.weights;
     const Tile tile = tile_of(t, block, thread);
     const int64_t col = tile.first_col + tile.lane;
-    const int n = tile.cols - tile.lane;
+    const int most = tile.cols - tile.lane;
     T p[N][V];
 #pragma unroll
     for (int k = 0; k < N; ++k) {
 #pragma unroll
       for (int j = 0; j < V; ++j) local.columns[k][j] = 0;
-      if (job.p[k].layout == Layout::per_feature) gather(job.p[k].in.data, col, job.p[k].in.dtype, t.lanes, n, p[k]);
+      if (job.p[k].layout == Layout::per_feature) gather(job.p[k].in.data, col, job.p[k].in.dtype, t.lanes, most, p[k]);
     }
 #pragma unroll 1
     for (int r = 0; r < kRowsEach; ++r) {
       const int64_t i = tile.row_block * t.block_rows + tile.slot(r);
+      const int n = most - t.missing_in(i);
       PlusLog1p<T> nll = {0, 0};
       T d_sums[N] = {}, weight = 0;
-      if (i < t.rows && n > 0) {
+      if (i < t.rows && n > 0 && !job.incoming.as_expected(i)) {
         if (job.grad) weight = T(job.incoming(i) * job.weight(0));
         T x[V], g[N][V], weights[V];
         gather<T, kTarget<F>>(job.x.data, i * job.x.stride + col, job.x.dtype, t.lanes, n, x);

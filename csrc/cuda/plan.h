@@ -42,6 +42,15 @@ inline Tiling column_tiling(int64_t rows, int64_t cols, int columns_each, int ro
   return tiling(rows, cols, lanes, lanes * columns_each, rows_each);
 }
 
+// The same for a batch that is one run of n elements: it is cut into rows as long as a block is wide, and the last row
+// may be short.
+inline Tiling run_tiling(int64_t n, int columns_each, int rows_each) {
+  constexpr int64_t cols = 128;
+  Tiling t = column_tiling(divide_up(n, cols), cols, columns_each, rows_each);
+  t.missing = int32_t(t.rows * cols - n);
+  return t;
+}
+
 // A number that the kernel reads: `t` is 0-d, or [n] with any stride, or null.
 inline Weight weight(const OptionalTensor& t, double factor) {
   if (!t) return {nullptr, 0, false, factor};
@@ -112,7 +121,7 @@ class Workspace {
 // How many blocks add up the partial sums. One block: the last block of the launch that made them. More: a second
 // launch.
 inline int64_t finish_blocks(const FinishJob& f) {
-  const auto partials = [&](const RowSums& s) { return s.partial ? f.rows * s.pieces : 0; };
+  const auto partials = [&](const RowSums& s) { return s.rows * s.pieces; };
   int64_t n = partials(f.nll) + partials(f.kl) + partials(f.weighted);
   for (const RowSums& s : f.samples) n += partials(s);
   for (const ColumnSums& c : f.columns)
@@ -125,7 +134,52 @@ inline int64_t finish_blocks(const FinishJob& f) {
 inline RowSums row_sums(double* partial, const Tiling& t, void* out) {
   int32_t lanes = 1;  // about the root of the pieces / 4, so that neither of the two steps is long
   while (int64_t(lanes) * lanes * 4 <= t.pieces) lanes *= 2;
-  return {partial, t.pieces, lanes, out};
+  return {partial, t.rows, t.pieces, lanes, out};
+}
+// Where no row has a result, each piece counts as a row: all threads then add up pieces.
+inline RowSums piece_sums(double* partial, const Tiling& t) { return {partial, t.rows * t.pieces, 1, 1, nullptr}; }
+
+// A thread adds up at most so many row blocks of its column. More are first added up by so many threads as there are
+// groups of them.
+constexpr int64_t kMostRowBlocks = 128, kGroupOfRowBlocks = 32;
+inline bool has_many_row_blocks(const ColumnSums& s) { return s.out && s.row_blocks > kMostRowBlocks; }
+
+inline void add_up_columns(const ColumnSums& s, int64_t each, bool float64, const Stream& stream) {
+  const int64_t groups = at_least_one(divide_up(s.row_blocks, each)),
+                blocks = divide_up(groups * s.cols, kBlockThreads);
+  if (blocks > 0) check(columns_kernel({s, each, groups}, float64, blocks, stream.get()));
+}
+// Leaves few row blocks; their memory.
+inline Workspace fold_row_blocks(ColumnSums& s, bool float64, const Tensor& like, const Stream& stream) {
+  ColumnSums groups = s;
+  groups.factor = 1;
+  Workspace memory(like,
+                   [&](Workspace& w) { groups.out = w.take(divide_up(s.row_blocks, kGroupOfRowBlocks) * s.cols); });
+  add_up_columns(groups, kGroupOfRowBlocks, float64, stream);
+  s.partial = groups.out;
+  s.row_blocks = divide_up(s.row_blocks, kGroupOfRowBlocks);
+  return memory;
+}
+
+// Units of free bits that are means over the batch. A block of the finish reads means that the block itself has added
+// up; and a thread reads few.
+constexpr int64_t kMostMeans = 128;
+inline bool adds_up_units_apart(const FinishJob& f, int64_t finishers) {
+  const bool many = finishers > 1 || f.floor.units * f.floor.cols > kMostMeans;
+  return f.floor.means.data && many && (f.floor.cols > 1 || f.loss_stride);
+}
+inline void add_up_units(FinishJob& f, bool float64, const Stream& stream) {
+  FloorJob& floor = f.floor;
+  add_up_columns(f.columns[0], at_least_one(f.columns[0].row_blocks), float64, stream);
+  f.columns[0].out = nullptr;
+  if (floor.cols > 1) {
+    check(rows_sum_kernel({floor.means, floor.cols, floor.scratch}, true, floor.units, stream.get()));
+    floor.means = {floor.scratch, 1, true, 1};
+    floor.summed = true;
+  }
+  if (!f.loss_stride) return;
+  check(costs_kernel(floor, stream.get()));
+  floor.cost = floor.scratch + floor.units;
 }
 
 // Launch the kernel, which makes the partial sums, and have them added up.
@@ -134,12 +188,19 @@ void launch_and_finish(FinishJob& kernel_finish, bool wanted, bool float64, int6
                        const Kernel& kernel) {
   const Stream stream(like);
   unsigned* const ticket = wanted ? stream.ticket() : nullptr;
-  int64_t finishers = ticket ? finish_blocks(kernel_finish) : 1;
-  const bool by_last_block = ticket && finishers == 1 && blocks > 0;
+  const int64_t finishers = ticket ? finish_blocks(kernel_finish) : 1;
+  bool by_last_block = ticket && finishers == 1 && blocks > 0;
+  for (const ColumnSums& c : kernel_finish.columns) by_last_block &= !has_many_row_blocks(c);
+  const bool units_apart = adds_up_units_apart(kernel_finish, finishers);
+  by_last_block &= !units_apart;
   kernel_finish.float64 = float64;
   kernel_finish.ticket = by_last_block ? ticket : nullptr;
   if (blocks > 0) check(kernel(stream.get()));
   if (!wanted || by_last_block) return;
+  std::vector<Workspace> folded;
+  for (ColumnSums& c : kernel_finish.columns)
+    while (has_many_row_blocks(c)) folded.push_back(fold_row_blocks(c, float64, like, stream));
+  if (units_apart) add_up_units(kernel_finish, float64, stream);
   Workspace totals(like, [&](Workspace& w) { kernel_finish.totals = w.take(kMaxParameters * finishers); });
   kernel_finish.ticket = ticket;
   check(finish_kernel(kernel_finish, finishers, stream.get()));

@@ -41,7 +41,7 @@ Tensors position(const PositionRequest& r) {
   for (int64_t first = 0; first < rows; first += kMostBlocks) {  // a block a row: there may be more than a grid has
     const int64_t n = rows - first < kMostBlocks ? rows - first : kMostBlocks;
     void* const sums = out[0].mut<char>() + first * (r.float64 ? 8 : 4);
-    check(rows_sum_kernel({job.values + first * cols, cols, sums}, r.float64, n, stream.get()));
+    check(rows_sum_kernel({{job.values + first * cols, 1, true, 1}, cols, sums}, r.float64, n, stream.get()));
   }
   return out;
 }

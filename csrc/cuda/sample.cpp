@@ -36,7 +36,8 @@ Tensors sample(const Draw& draw, bool with_kl) {
     out.push_back(empty({rows}, torch_dtype(draw.float64), draw.mu));
     kl.tiling = column_tiling(rows, cols, 1, 1);
     kl.weights = element_weights(draw.latent_weight, draw.mu);
-    kl.incoming = kl.weight = kl.beta = kOne;
+    kl.incoming = {kOne, false, 0};
+    kl.weight = kl.beta = kOne;
     for (size_t k = 0; k < draw.inputs(); ++k) kl.p[k] = draw.source_of(k);
     finish.rows = rows;
     finish.rec_weight = finish.beta = kOne;

@@ -37,6 +37,7 @@ const vk::Library library = vk::Library("vae_kernels_cuda_host", "CPU", __FILE__
                                 .impl<&vk::position_backward_op<&vk::cuda::position_backward>>("position_backward")
                                 .impl<&vk::mixture_op<&vk::cuda::mixture>>("mixture")
                                 .impl<&vk::mixture_backward_op<&vk::cuda::mixture_backward>>("mixture_backward")
+                                .impl<&vk::correct_op<&vk::cuda::correct_>>("correct_")
                                 .impl<&vk::cuda::rescale_>("rescale_");
 const vk::Library any = vk::Library("vae_kernels_cuda_host", "CompositeExplicitAutograd", __FILE__, __LINE__)
                             .impl<&vk::cuda::set_mode>("set_mode");

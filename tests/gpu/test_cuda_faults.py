@@ -42,11 +42,20 @@ FAULTS = {
     "a missing latent counts": ("latent.h", "value = own != 0 ? own * value : T(0);", "value = own * value;", "poison"),
     "a sample's sum is another one": (
         "finish.h", "row_sum(job.samples[k], row)", "row_sum(job.nll, row)", "weights_beside"),
+    "a unit that is closed has gradients": ("floor.h", "if (!closed) continue;", "if (closed) continue;", "floor"),
+    "the KL has the incoming gradient of each sample": (
+        "elbo.cpp", "if (average) average_incoming(mean);", "", "floor"),
+    "a row is not corrected": ("jobs.h", "corrects && (*this)(i) == expected", "corrects", "corrected"),
+    "the last element of a run is lost": (
+        "jobs.h", "row == rows - 1 ? missing : 0", "row == rows - 1 ? missing + 1 : 0", "shapes"),
     "the noise of a neighbour": ("latent.h", "= uint64_t(first) >> 2", "= uint64_t(first + 1) >> 2", "noise"),
 }  # fmt: skip
 NO_FAULT = "nothing is wrong"
-# a header -> the object that includes it
-ONE_UNIT = {"mixture.h": "mixture.cu", "mixture_backward.h": "mixture.cu", "position.h": "position.categorical"}
+# a file -> the object that its faults are in
+ONE_UNIT = {
+    "mixture.h": "mixture.cu", "mixture_backward.h": "mixture.cu", "position.h": "position.categorical",
+    "floor.h": "latent.cu", "elbo.cpp": "elbo.cpp",
+}  # fmt: skip
 FEW = ("bernoulli", "gaussian")  # the likelihoods that these libraries have: a fault is in what all share
 
 

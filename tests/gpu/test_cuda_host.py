@@ -7,10 +7,13 @@ import os
 import shutil
 
 import cases
+import corrected
 import cuda_host
 import levels
 import pytest
+import test_floor as floors
 import test_mixture as mixtures
+import test_narrow as narrow
 import test_objective as table
 import test_weights as weighted
 import torch
@@ -22,8 +25,9 @@ from test_noise import SHAPES as NOISE_SHAPES
 import vae_kernels as vk
 from vae_kernels import backends
 from vae_kernels.backends import compiled as ops
+from vae_kernels.backends.compiled import expected
 from vae_kernels.core import noise
-from vae_kernels.core.objective import Draw
+from vae_kernels.core.objective import Draw, KlFloor
 
 if not cuda_host.CSRC.is_dir():
     pytest.skip("the tests run without the source tree beside them: there is no csrc/", allow_module_level=True)
@@ -129,6 +133,149 @@ def test_given_kl(given, beta, terms):
         results.append([*values, *torch.autograd.grad(loss, inputs, torch.tensor(-1.7, dtype=dtype))])
     for truth, theirs, ours in zip(*results, strict=True):
         cases.check(ours, theirs, truth, torch.float32, "given kl")
+
+
+# --- free bits
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("dims", floors.DIMS, ids=str)
+@pytest.mark.parametrize("unit", floors.UNITS)
+def test_floors(unit, dims, reduction):
+    floors.test_units("cpu", unit, dims, reduction)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("unit", floors.UNITS)
+def test_dtypes_of_floors(unit, dtype):
+    floors.test_dtypes("cpu", unit, True, dtype)
+    floors.test_a_nan_costs_nan("cpu", unit)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("dims", [(4, 3), (6, 40)], ids=str)
+@pytest.mark.parametrize("unit", floors.UNITS)
+def test_floors_of_no_sample(unit, dims, reduction):
+    """As in the reference, the mean over no sample is NaN, and so is the mean of no loss; the sum of no loss is 0."""
+    x, params = cases.draw("bernoulli", (0, 5))
+    arguments = "bernoulli", x, params, table.posterior(0, dims, torch.float32), reduction
+    ours, theirs = (table.outcome(name, *arguments, free_bits=(0.5, unit)) for name in ("cpu", "torch"))
+    for name, value in theirs.items():
+        assert cases.same(ours[name], value), name
+
+
+@pytest.mark.parametrize("form", ["element", "sample", "row"])
+@pytest.mark.parametrize("unit", floors.UNITS)
+def test_floors_of_latent_weights(unit, form):
+    floors.test_latent_weights("cpu", unit, form)
+
+
+@pytest.mark.parametrize("terms", [False, True])
+@pytest.mark.parametrize("unit, given", floors.GIVEN, ids=str)
+def test_floors_of_a_given_kl(unit, given, terms):
+    floors.test_a_given_kl("cpu", unit, given, terms)
+
+
+@pytest.mark.parametrize("tickets, reduction", [(True, "none"), (True, "mean"), (False, "none")])
+@pytest.mark.parametrize("unit", floors.UNITS)
+@pytest.mark.parametrize("rows, dims", [(4_200, 7), (9_000, 7), (600, 65)], ids=str)
+def test_floors_of_a_finish_of_many_blocks(host, rows, dims, unit, tickets, reduction):
+    """The last block runs first: a block that reads the means of another block finds NaN."""
+    host.set_mode(True, tickets)
+    x, params = cases.draw("bernoulli", (rows, 1))
+    floors.compare("cpu", x, params, table.posterior(rows, (dims,), torch.float32), unit, reduction)
+
+
+# --- gradients that are corrected
+
+
+def kernels(host):
+    return {name: getattr(host, name).default for name in ("elbo", "elbo_backward", "correct_")}
+
+
+@pytest.mark.parametrize("incoming", corrected.INCOMING)
+@pytest.mark.parametrize("shape", [(6, 1), (70, 5), (300, 10), (9, 64), (9, 65), (2, 16411), (700, 3)], ids=str)
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "zinb"])
+def test_corrected(host, likelihood, shape, incoming):
+    corrected.compare(kernels(host), likelihood, shape, (5,), incoming)
+
+
+@pytest.mark.parametrize("weight", [None, torch.bool])
+@pytest.mark.parametrize("incoming", ["one differs", "every third differs", "a neighbour", "one number"])
+@pytest.mark.parametrize("dtypes", cases.DTYPES, ids=str)
+def test_dtypes_of_corrected(host, dtypes, incoming, weight):
+    corrected.compare(kernels(host), "gaussian", (67, 65), (3, 50), incoming, dtypes, True, weight, floor=True)
+
+
+def test_what_is_not_corrected(host):
+    """A gradient that is a sum over samples, or for free bits of a batch."""
+    with pytest.raises(RuntimeError, match="only the gradients of a loss per sample are corrected"):
+        _correct(host, 0, floor=KlFloor.PER_DIM)
+    with pytest.raises(RuntimeError, match="only the gradients of a loss per sample are corrected"):
+        _correct(host, 1)
+    with pytest.raises(RuntimeError, match="the gradient of input 1 is missing, or is not of the type and size"):
+        _correct(host, 0, grads=1)
+    with pytest.raises(RuntimeError, match="the gradient of parameter 1 is a sum, which is not corrected in place"):
+        _correct(host, 0, of_logvar=())
+
+
+def _correct(host, reduction, floor=0, grads=2, of_logvar=(4, 3)):
+    recon = [torch.zeros(4, 3), torch.zeros(of_logvar)]
+    request = torch.zeros(4, 3), recon, "gaussian", [torch.zeros(4)], *[None] * 5, 1.0, 1.0, 0.0, floor, reduction, 3
+    host.correct_([torch.zeros(4, 3) for _ in range(grads)], torch.ones(4), 0.25, *request)
+
+
+@pytest.mark.parametrize("reduce", [lambda t: t.mean(), lambda t: t.sum(), lambda t: t[2]], ids=["mean", "sum", "one"])
+def test_autograd_corrects(host, monkeypatch, reduce):
+    """Through autograd as on a GPU: the gradients that the forward pass computed are corrected in place."""
+    x, params = cases.draw("bernoulli", (6, 37))
+    latent = table.posterior(6, (5,), torch.float32)
+
+    def found():
+        inputs = [t.clone().requires_grad_() for t in (*params, *latent)]
+        loss = vk.fused_elbo(inputs[0], x, inputs[1], inputs[2], reduction="none", backend="cpu")
+        return torch.autograd.grad(reduce(loss), inputs)
+
+    monkeypatch.setattr(expected, "of", lambda *_: None)
+    anew = found()
+    monkeypatch.setattr(expected, "of", lambda *_: 1 / 6)
+    monkeypatch.setattr(expected, "ahead", expected._corrected)
+    calls = []
+    correct = host.correct_.default
+    monkeypatch.setitem(ops.KERNELS["compiled"], "correct_", lambda *a: (calls.append(len(a[0])), correct(*a))[1])
+    for a, b in zip(found(), anew, strict=True):
+        assert cases.same(a, b)
+    assert calls == [3]
+
+
+# --- few columns
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("width", narrow.WIDTHS)
+@pytest.mark.parametrize("likelihood", ORACLES)
+def test_narrow(likelihood, width, reduction):
+    narrow.test_widths("cpu", likelihood, width, reduction)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("form", cases.FORMS)
+@pytest.mark.parametrize("width", [1, 33, 128])
+def test_narrow_forms(width, form, reduction):
+    narrow.test_forms_of_parameters("cpu", "gaussian", width, form, reduction)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("form", cases.WEIGHTS)
+@pytest.mark.parametrize("width", [1, 5, 128])
+def test_narrow_weights(width, form, reduction):
+    narrow.test_weights("cpu", width, torch.bool, form, reduction)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("apart", ["x", "recon", "mu"])
+def test_narrow_rows_apart(apart, reduction):
+    narrow.test_rows_apart("cpu", apart, reduction)
 
 
 # --- weights: the tests of every backend, and larger shapes

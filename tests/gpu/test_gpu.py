@@ -3,8 +3,10 @@
 import copy
 
 import cases
+import corrected
 import pytest
 import test_aggregate_posterior as decompositions
+import test_floor as floors
 import test_mixture as mixtures
 import test_objective as table
 import torch
@@ -15,6 +17,7 @@ from test_noise import SHAPES as NOISE_SHAPES
 
 import vae_kernels as vk
 from vae_kernels import backends
+from vae_kernels.backends.compiled.schemas import KERNELS
 from vae_kernels.core import noise
 from vae_kernels.core.objective import Draw
 
@@ -122,6 +125,28 @@ def test_weights(backend, beta, reduction):
     latent = posterior(9, (21,), torch.float32)
     rec_weight = torch.tensor(2.5, device=DEVICE)
     compare(backend, "bernoulli", *draw("bernoulli", (9, 130)), latent, reduction, beta, rec_weight)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize(
+    "rows, dims", [(61, (1,)), (61, (3, 2, 5)), (9, (300,)), (20_000, (7,)), (9_000, (65,))], ids=str
+)
+@pytest.mark.parametrize("unit", floors.UNITS)
+def test_free_bits(backend, unit, rows, dims, reduction):
+    latent = table.posterior(rows, dims, torch.float32)
+    units, _ = floors.units_of(floors.gaussian_kl(*(t.double() for t in latent)), unit)
+    for above in (True, False):
+        settings = {"free_bits": (floors.level(units, above), unit), "reduction": reduction}
+        compare(backend, "bernoulli", *draw("bernoulli", (rows, 9)), to_device(latent), **settings)
+
+
+@pytest.mark.parametrize("incoming", corrected.INCOMING)
+@pytest.mark.parametrize("shape", [(6, 1), (70, 5), (300, 10), (9, 65), (2, 16411), (4096, 784)], ids=str)
+@pytest.mark.parametrize("dtypes", [cases.DTYPES[0], cases.DTYPES[1]], ids=str)
+def test_corrected(backend, dtypes, shape, incoming):
+    kernels = KERNELS["compiled" if backend == "cuda" else "triton"]
+    corrected.compare(kernels, "gaussian", shape, (5,), incoming, dtypes, device=DEVICE)
+    corrected.compare(kernels, "gaussian", shape, (5,), incoming, dtypes, True, torch.bool, device=DEVICE)
 
 
 @pytest.mark.parametrize("rng", RNGS, ids=str)

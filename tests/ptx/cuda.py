@@ -48,9 +48,9 @@ class Cuda(Machine):
 
     def call(self, name, *arguments):
         self.memory.raw(self._counter, 4, "ticket", init=True)
-        if name == "rescale_":
+        if name in ("rescale_", "correct_"):
             self.give(arguments[0], "input", readonly=False)
-            self.give(arguments[1], "input", readonly=True)
+            self.give(arguments[1:], "input", readonly=True)
         else:
             self.give(arguments, "input", readonly=True)
         out = getattr(self._ops, name)(*arguments)

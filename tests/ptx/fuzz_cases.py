@@ -5,6 +5,7 @@ import math
 
 import cases
 import levels as tables
+import test_floor as floors
 import test_mixture
 import torch
 from oracles import ORACLES
@@ -69,6 +70,15 @@ def weight(r, shape):
     return form and cases.weight(form(shape), r.choice(cases.WEIGHT_DTYPES), seed=r.randrange(1000))
 
 
+def free_bits(r, latent, of_latent, shape):
+    """(nats, unit): the nats lie between the KLs of two units, or above or below the KL of the only one."""
+    unit = r.choice(floors.UNITS)
+    kl = floors.gaussian_kl(*(t.double().expand(shape) for t in latent))
+    if of_latent is not None:
+        kl = torch.where(of_latent != 0, of_latent.double() * kl, 0)
+    return floors.level(floors.units_of(kl, unit)[0], r.random() < 0.5), unit
+
+
 def elbo(name, r, g, seed):
     likelihood, shape, main = r.choice(list(ORACLES)), r.choice(SHAPES), r.choice(FLOATS)
     counts = LIKELIHOODS[likelihood].SUPPORT == "counts"
@@ -94,6 +104,9 @@ def elbo(name, r, g, seed):
     if dims:
         betas.append(torch.linspace(0, 2, math.prod(dims)).view(dims))
     beta, rec_weight = r.choice(betas), r.choice([1.3, torch.tensor(2.5)])
+    floor = None
+    if dims and r.random() < 0.3:
+        floor, beta = free_bits(r, latent, of_latent, (shape[0], *dims)), r.choice(betas[:3])
     needed = [r.random() < 0.8 for _ in range(len(params) + len(latent))]
     of_loss = (shape[0],) if reduction == "none" else ()
     random_incoming = torch.randn(of_loss, generator=g, dtype=torch.float64) + 3
@@ -105,7 +118,7 @@ def elbo(name, r, g, seed):
         out = vk.fused_elbo(
             tuple(given[:n]), to(x), *given[n : n + 2], prior=tuple(given[n + 2 :]) or None, likelihood=likelihood,
             reduction=reduction, beta=to(beta), rec_weight=to(rec_weight), return_terms=terms, backend=backend,
-            weight=to(of_terms), latent_weight=to(of_latent),
+            weight=to(of_terms), latent_weight=to(of_latent), free_bits=floor,
         )  # fmt: skip
         parts = [out.loss, out.nll, out.kl, out.kl_per_dim] if terms else [out]
         wanted = [t for t in given if t.requires_grad]
@@ -115,7 +128,7 @@ def elbo(name, r, g, seed):
     types = [t.dtype for t in (x, *params, *latent)]
     eps = max(EPS.get(t, 0) for t in types) * (20 if counts else 4)
     weights = [w if w is None else (w.shape, w.dtype) for w in (of_terms, of_latent)]
-    what = (likelihood, shape, types, layout, dims, prior, reduction, terms, beta, needed, form, weights)
+    what = (likelihood, shape, types, layout, dims, prior, reduction, terms, beta, needed, form, weights, floor)
     check(run(name, same), run("torch", wide), eps, what, lambda: run("torch", same))
 
 

@@ -16,7 +16,7 @@ LIBRARY = "VAE_KERNELS_TEST_CUDA_HOST"  # this variable may name a built library
 CXX = shlex.split(os.environ.get("CXX", "g++"))
 OPS = (
     "elbo", "elbo_backward", "sample", "sample_backward", "position", "position_backward",
-    "mixture", "mixture_backward", "rescale_",
+    "mixture", "mixture_backward", "correct_", "rescale_",
 )  # fmt: skip
 HOST_CODE = ("dispatch", "elbo", "sample", "position", "mixture")
 
