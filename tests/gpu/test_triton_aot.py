@@ -75,6 +75,10 @@ def test_registers_leave_room_for_other_programs(compiled):
         seven |= {"gaussian large element", "bernoulli 785"}
         assert registers["levels backward bf16: position_backward_kernel"] <= 72, registers
         many -= {"levels backward bf16: position_backward_kernel"}
+        # 72 under 3.8: a launch of a few programs, which leaves room anyway
+        strips = {name for name in many if name.endswith(": strips_kernel")}
+        assert all(registers[name] <= 72 for name in strips), registers
+        many -= strips
     three = {"discretized_logistic large number", "discretized_logistic large element"}
     six = {"gaussian row"} if old(compiled) else set()  # of 4 warps, where 80 registers leave room for six
     assert many <= {f"{name}: elbo_kernel" for name in {"bernoulli fp64"} | seven | six | three}, registers
@@ -114,6 +118,10 @@ WIDE = {  # name -> 128-bit loads and stores of one tile: arrays read and writte
     "bernoulli large mask": (2, 1),  # by 8 warps: four elements a thread, and 32 bits of the mask
     "gaussian large number weight": (3, 1),
     "gaussian large element mask": (3, 2),
+    "few columns": (4, 2),  # as one long row
+    "few columns mask": (2, 1),
+    "bernoulli ahead alone": (4, 2),
+    "bernoulli correct": (4, 2),
 }
 
 

@@ -1,6 +1,7 @@
 """What the tables of the other files do not reach in the Triton kernels: many rows, long runs, the second launch, the
 factor in the backward pass, the ticket. In the interpreter; on a GPU, test_gpu.py."""
 
+import itertools
 import os
 import re
 from pathlib import Path
@@ -15,11 +16,14 @@ from test_objective import compare, posterior
 triton = pytest.importorskip("triton")
 import triton.language as tl  # noqa: E402
 
+import vae_kernels as vk  # noqa: E402
 from vae_kernels import backends  # noqa: E402
+from vae_kernels.backends import reference  # noqa: E402
 from vae_kernels.backends.triton import launch  # noqa: E402
 from vae_kernels.backends.triton.noise import words  # noqa: E402
 from vae_kernels.core.noise import philox4x32  # noqa: E402
-from vae_kernels.core.objective import Draw  # noqa: E402
+from vae_kernels.core.objective import Draw, objective, restored  # noqa: E402
+from vae_kernels.formulas.kl import gaussian_kl  # noqa: E402
 
 pytestmark = pytest.mark.skipif("triton" not in BACKENDS, reason="triton cannot be run here")
 BACKEND = "triton"
@@ -156,12 +160,12 @@ def test_rescale(dtype, factor):
 
 @pytest.mark.full
 def test_the_latent_term_alone_and_given():
-    from vae_kernels import fused_elbo, gaussian_kl
+    from vae_kernels import fused_elbo
 
     mu, logvar = posterior(70, (2500,), torch.float32)
     for reduction in ("none", "mean"):
         ours, truth = (
-            gaussian_kl(mu.to(to), logvar.to(to), reduction=reduction, backend=backend)
+            vk.gaussian_kl(mu.to(to), logvar.to(to), reduction=reduction, backend=backend)
             for backend, to in ((BACKEND, torch.float32), ("torch", torch.float64))
         )
         torch.testing.assert_close(ours, truth.float())
@@ -172,6 +176,152 @@ def test_the_latent_term_alone_and_given():
         loss, truth = (fused_elbo(logits, x, kl=kl, beta=beta, backend=backend) for backend in (BACKEND, "torch"))
         torch.testing.assert_close(loss, truth)
         torch.testing.assert_close(*(torch.autograd.grad(t, kl)[0] for t in (loss, truth)))
+
+
+@pytest.mark.parametrize("weight", [None, torch.bool, torch.float32], ids=str)
+@pytest.mark.parametrize("columns", [1, 5, 10, 64, 65, 1025])
+def test_the_likelihood_alone(columns, weight):
+    """Of each sample: up to 1024 columns a program writes the loss itself. The sum of all is read as one long row."""
+    shape = 2 + 3000 // columns, columns
+    x, params = cases.draw("gaussian", shape)
+    weight = None if weight is None else cases.weight(shape, weight)
+    for reduction in ("none", "sum"):
+        results = []
+        for backend, to in ((BACKEND, torch.float32), ("torch", torch.float32), ("torch", torch.float64)):
+            inputs = [p.to(to).requires_grad_() for p in params]
+            out = vk.nll(
+                tuple(inputs), x.to(to), likelihood="gaussian", weight=weight, reduction=reduction, backend=backend
+            )
+            incoming = torch.randn(out.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+            results.append([out, *torch.autograd.grad(out, inputs, incoming.to(to))])
+        for ours, theirs, truth in zip(*results, strict=True):
+            cases.check(ours, theirs, truth, torch.float32, reduction)
+
+
+@pytest.mark.parametrize("term", ["likelihood", "latents"])
+def test_the_weight_of_a_term_alone(term):
+    x, params = cases.draw("gaussian", (300, 5))
+    latent = tuple(posterior(300, (7,), torch.float32))
+    x, params, name, latent = (x, params, "gaussian", ()) if term == "likelihood" else (None, (), "", latent)
+    request = objective(x, params, name, latent, 1.3, 0.7, "none")
+    wide = [None if t is None else t.double() for t in request.tensors()]
+    ours = backends.choose(BACKEND, params or latent).elbo(request)
+    theirs, truth = reference.elbo(request), reference.elbo(restored(request.settings, wide))
+    cases.check(ours, theirs, truth, torch.float32, term)
+
+
+def request_of(rows, columns, dtype, **settings):
+    """The arguments of the op for a loss of each sample, with every gradient."""
+    x, params = cases.draw("gaussian", (rows, columns), (dtype, dtype))
+    latent = [torch.randn(rows, 5, dtype=dtype) for _ in range(4)]
+    weights = None, None, cases.weight(x.shape, torch.bool), None, settings.get("nats")
+    return x, list(params), "gaussian", latent, *weights, 1.3, 0.7, 1.0, settings.get("floor", 0), 0, 0b111111
+
+
+MARK = 12345.0
+
+
+@pytest.mark.parametrize("differs", ["none", "the first", "the last", "two", "every seventh"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("shape", [(2100, 1), (300, 5), (300, 10), (70, 64), (70, 65), (5, 1031)], ids=str)
+def test_gradients_are_corrected_where_another_number_came(shape, dtype, differs):
+    """To the bits of the backward pass. A program none of whose samples got another number writes nothing."""
+    from vae_kernels.backends.triton import grid, kernels
+
+    request, n = request_of(*shape, dtype), shape[0]
+    rows, expected = torch.arange(n), torch.tensor(1 / n, dtype=dtype).item()
+    some = {"none": rows[:0], "the first": rows[:1], "the last": rows[-1:], "two": rows[[n // 3, n // 3 + 1]]}
+    differ = some.get(differs, rows[::7])
+    grad = torch.full((n,), expected, dtype=dtype)
+    grad[differ] = torch.rand(len(differ), dtype=dtype)
+    if differs == "two":
+        grad[differ] = torch.tensor([float("nan"), grad[0].nextafter(grad[0] + 1)], dtype=dtype)
+    _, *ahead = kernels.elbo(*request, False, expected)
+    anew = kernels.elbo_backward(grad, *request)
+    marked = [torch.full_like(t, MARK) for t in ahead]
+    for grads in (ahead, marked):
+        kernels.correct_(grads, grad, expected, *request)
+    for i, (corrected, only, truth) in enumerate(zip(ahead, marked, anew, strict=True)):
+        assert cases.same(corrected, truth)
+        r = (grid.Tiles(*shape) if i < 2 else grid.latent_tiles(n, 5)).r
+        touched = torch.isin(rows // r, differ // r)
+        assert cases.same(only[touched], truth[touched]) and (only[~touched] == MARK).all()
+
+
+@pytest.mark.parametrize("came", [1 / 300, 0.7])
+def test_one_number_for_all_samples_is_corrected(came):
+    """The stride of such an incoming gradient is 0, and the batch is read as one long row."""
+    from vae_kernels.backends.triton import kernels
+
+    request = request_of(300, 10, torch.float32)
+    expected = torch.tensor(1 / 300).item()
+    _, *ahead = kernels.elbo(*request, False, expected)
+    kernels.correct_(ahead, torch.tensor(came).expand(300), expected, *request)
+    for corrected, truth in zip(ahead, kernels.elbo_backward(torch.full((300,), came), *request), strict=True):
+        assert cases.same(corrected, truth)
+
+
+def test_what_is_not_corrected():
+    from vae_kernels.backends.triton import kernels
+
+    x, (loc, _), *rest = request_of(6, 3, torch.float32)
+    grads = [torch.zeros_like(t) for t in (loc, loc[0], *rest[1])]
+    with pytest.raises(AssertionError, match="a gradient that is a sum"):
+        kernels.correct_(grads, torch.zeros(6), 0.5, x, [loc, loc[0]], *rest)
+
+
+@pytest.mark.parametrize("unit, shape", [("per_dim", (9, 4)), ("per_group", (9, 4, 3)), ("per_sample", (9,)),
+                                         ("per_sample", (9, 4)), ("per_batch_mean", (9,))], ids=str)  # fmt: skip
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_free_bits_of_a_kl_that_is_given(unit, shape, reduction):
+    x, (logits,) = cases.draw("bernoulli", (9, 5))
+    kl = torch.rand(shape, generator=torch.Generator().manual_seed(3))
+    each = {"per_dim": kl.mean(0), "per_sample": kl.flatten(1).sum(1) if kl.dim() > 1 else kl}
+    each |= {"per_group": kl.flatten(2).sum(2).mean(0) if kl.dim() > 2 else kl, "per_batch_mean": 2 * kl.mean()}
+    nats, results = each[unit].double().median() + 0.01, []
+    for backend, to in ((BACKEND, torch.float32), ("torch", torch.float32), ("torch", torch.float64)):
+        inputs = [t.detach().to(to).requires_grad_() for t in (logits, kl)]
+        loss = vk.fused_elbo(
+            inputs[0], x.to(to), kl=inputs[1], free_bits=(nats, unit), reduction=reduction, backend=backend
+        )
+        incoming = torch.randn(loss.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+        results.append([loss, *torch.autograd.grad(loss, inputs, incoming.to(to))])
+    for ours, theirs, truth in zip(*results, strict=True):
+        cases.check(ours, theirs, truth, torch.float32, unit)
+    assert torch.equal(ours == 0, truth == 0)  # the gradient of the KL
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("unit", ["per_dim", "per_group", "per_sample", "per_batch_mean"])
+@pytest.mark.parametrize(("shape", "reduction"), [((700, 20), "mean"), ((300, 65), "none"), ((41, 7, 100), "sum")])
+def test_free_bits_of_many_partial_sums(unit, shape, reduction, monkeypatch):
+    """Launches of their own add up, first the strips of a batch, then the losses of the samples. Here they do so for
+    fewer sums than elsewhere, since the interpreter is slow."""
+    from vae_kernels.backends.triton import objective
+
+    monkeypatch.setattr(objective, "finishers_for", lambda partial_sums, rounds: 4)
+    objective.Plan.cache_clear()
+    x, params = cases.draw("bernoulli", (shape[0], 1))
+    latent = posterior(shape[0], shape[1:], torch.float32)
+    kl = gaussian_kl(*(t.double() for t in latent))
+    units = {"per_dim": kl.mean(0), "per_group": kl.flatten(2).sum(2).mean(0) if kl.dim() > 2 else kl.mean(0),
+             "per_sample": kl.flatten(1).sum(1), "per_batch_mean": 2 * kl.flatten(1).sum(1).mean(0)}[unit]  # fmt: skip
+    levels = units.flatten().sort().values
+    nats = levels[len(levels) // 2 :][:2].mean().item()
+    ours = compare(BACKEND, "bernoulli", x, params, latent, reduction, free_bits=(nats, unit))
+    objective.Plan.cache_clear()
+    closed = (ours["mu"] == 0).double().mean().item()
+    assert closed == 1 if unit == "per_batch_mean" else 0.3 < closed < 0.7
+
+
+def test_the_free_bits_of_an_empty_batch():
+    mu = torch.zeros(0, 4)
+    for reduction, unit in itertools.product(("mean", "sum"), ("per_dim", "per_sample")):
+        ours, truth = (
+            vk.fused_elbo(mu, mu, mu, mu, free_bits=(1.0, unit), reduction=reduction, backend=backend)
+            for backend in (BACKEND, "torch")
+        )
+        assert cases.same(ours, truth)
 
 
 def test_the_noise_of_elements_from_2_to_the_34_on():

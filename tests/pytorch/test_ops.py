@@ -256,7 +256,8 @@ def test_the_fake_is_the_real_result_without_its_values(prefix, name):
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("name", ["plain", "half", "channels_last", "row", "prior", "kl"])
 def test_opcheck_of_the_objective(prefix, name):
-    for weights in ("tensors",) if name in ("channels_last", "kl") else ("tensors", "masks"):
+    floors = ("floor", "floor of samples") if name == "prior" else ()
+    for weights in ("tensors",) if name in ("channels_last", "kl") else ("tensors", "masks", *floors):
         opcheck(getattr(OPS, prefix + "elbo").default, elbo_arguments(name, weights))
         opcheck(getattr(OPS, prefix + "elbo_backward").default, backward_arguments(name, weights))
 

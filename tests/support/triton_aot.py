@@ -21,6 +21,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from vae_kernels.backends.triton import kernels, launch, tickets
+from vae_kernels.core.objective import KlFloor
 from vae_kernels.formulas import LIKELIHOODS
 
 TYPES = {
@@ -138,8 +139,9 @@ NONE, MASK, WEIGHT = (None, None), ("element", torch.bool), ("element", torch.fl
 
 def objective(dtype=torch.float32, of_x=None, shape=(256, 3072), dims=128, likelihood="bernoulli", form=None,
               reduction=1, need=None, terms=False, incoming=None, prior=False, weight=NONE,
-              latent_weight=NONE):  # fmt: skip
-    """The objective. form: of the parameters beside the first. weight, latent_weight: the form and the dtype."""
+              latent_weight=NONE, floor=KlFloor.NONE, expected=1.0, correct=False):  # fmt: skip
+    """The objective. form: of the parameters beside the first. weight, latent_weight: the form and the dtype. correct:
+    the gradients are there, for the incoming gradient `expected`."""
     x = torch.zeros(shape, dtype=of_x or dtype)
     params = [torch.zeros(shape, dtype=dtype)]
     other = of_form(shape, form, dtype if form == "element" else torch.float32)
@@ -147,10 +149,12 @@ def objective(dtype=torch.float32, of_x=None, shape=(256, 3072), dims=128, likel
     latent = [torch.zeros(shape[0], dims, dtype=dtype) for _ in range(4 if prior else 2)] if dims else []
     need = (1 << len(params) + len(latent)) - 1 if need is None else need
     weights = of_form(shape, *weight), of_form((shape[0], dims), *latent_weight)
-    common = (x, params, likelihood, latent, None, None, *weights, None, 1.0, 0.5, 0.0, 0, reduction, need)
+    common = (x, params, likelihood, latent, None, None, *weights, None, 1.0, 0.5, 0.3, floor, reduction, need)
     if incoming is None:
-        return lambda: kernels.elbo(*common, terms, 1.0)
+        return lambda: kernels.elbo(*common, terms, expected)
     grad = torch.zeros(shape[:1] if incoming == "row" else ())
+    if correct:
+        return lambda: kernels.correct_([torch.zeros_like(t) for t in (*params, *latent)], grad, expected, *common)
     return lambda: kernels.elbo_backward(grad, *common)
 
 
@@ -245,6 +249,18 @@ CASES = {
     "prior weight": objective(prior=True, terms=True, latent_weight=WEIGHT),
     "prior": objective(prior=True),
     "many rows": objective(shape=(1 << 17, 8), dims=4, terms=True, reduction=0),
+    "few columns": objective(shape=(8192, 5), dims=2),
+    "few columns mask": objective(shape=(8192, 10), dims=0, weight=MASK),
+    "few columns per sample": objective(shape=(8192, 5), dims=0, reduction=0, expected=0.1),
+    "one column per sample": objective(shape=(65536, 1), dims=0, reduction=0, expected=0.1, weight=MASK),
+    "bernoulli ahead": objective(reduction=0, expected=0.1),
+    "bernoulli ahead alone": objective(shape=(256, 784), dims=0, reduction=0, expected=0.1),
+    "bernoulli correct": objective(reduction=0, expected=0.1, incoming="row", correct=True),
+    "gaussian correct": objective(likelihood="gaussian", form="element", reduction=0, incoming="row", correct=True),
+    "free bits of dims": objective(floor=KlFloor.PER_DIM),
+    "free bits of dims backward": objective(floor=KlFloor.PER_DIM, reduction=0, incoming="row"),
+    "free bits of samples": objective(floor=KlFloor.PER_SAMPLE),
+    "free bits of many dims": objective(shape=(512, 64), dims=4096, floor=KlFloor.PER_BATCH_MEAN, terms=True),
     "sample": sample(),
     "sample bf16": sample(BF16),
     "sample fp64": sample(F64),

@@ -49,37 +49,26 @@ def least_us(f, n=200, rounds=15):
 
 
 def objective(batch, features=64, dims=4, likelihood="bernoulli", form=None, reduction=1, terms=False, backward=False,
-              mask=None, latent_weight=None):  # fmt: skip
+              mask=None, latent_weight=None, floor=0, correct=False):  # fmt: skip
     """The objective of a batch with all gradients. `form` is the form of every parameter but the first; `mask` and
-    `latent_weight` are the forms of these, or None."""
+    `latent_weight` are the forms of these, or None. correct: gradients that the forward pass has computed."""
     from vae_kernels.backends.triton import kernels
     from vae_kernels.formulas import LIKELIHOODS
 
     shape = (batch, features)
     others = len(LIKELIHOODS[likelihood].PARAMETERS) - 1 if form else 0
     params = [torch.zeros(shape), *[of_form(shape, form)] * others]
-    latent = [torch.zeros(batch, dims), torch.zeros(batch, dims)]
-    need = (1 << len(params) + 2) - 1
+    latent = [torch.zeros(batch, dims), torch.zeros(batch, dims)] if dims else []
+    need = (1 << len(params) + len(latent)) - 1
     weights = of_form(shape, mask, torch.bool), of_form((batch, dims), latent_weight)
-    settings = (
-        torch.zeros(shape),
-        params,
-        likelihood,
-        latent,
-        None,
-        None,
-        *weights,
-        None,
-        1.0,
-        1.0,
-        0.0,
-        0,
-        reduction,
-        need,
-    )
+    of_terms = torch.zeros(shape), params, likelihood, latent, None, None, *weights, None
+    settings, expected = (*of_terms, 1.0, 1.0, 0.3, floor, reduction, need), 1.0 if reduction else 1 / (batch + 1)
+    if correct:
+        grads = [torch.zeros_like(t) for t in (*params, *latent)]
+        return kernels.correct_(grads, torch.zeros(batch), expected, *settings)
     if backward:
         return kernels.elbo_backward(torch.zeros(() if reduction else batch), *settings)
-    return kernels.elbo(*settings, terms, 1.0)
+    return kernels.elbo(*settings, terms, expected)
 
 
 def sample(batch, dims=20, draws=0, weight=None):
@@ -123,6 +112,11 @@ FAMILIES = {
     "loss of each sample": partial(objective, features=37, reduction=0),
     "gradients of each sample": partial(objective, features=37, reduction=0, backward=True),
     "gradients": partial(objective, backward=True),
+    "loss of each sample alone": partial(objective, features=37, dims=0, reduction=0),
+    "corrected gradients": partial(objective, features=37, reduction=0, correct=True),
+    "free bits of dims": partial(objective, floor=1, terms=True),
+    "free bits of dims, backward": partial(objective, floor=1, reduction=0, backward=True),
+    "free bits of samples": partial(objective, features=37, floor=3),
     "a number for all": partial(objective, likelihood="gaussian", form="number"),
     "a row for all": partial(objective, likelihood="gaussian", form="row"),
     "a row of 2000 for all": partial(objective, features=2000, likelihood="gaussian", form="row"),
@@ -191,15 +185,16 @@ def captured():
 def main():
     torch.set_num_threads(1)
     from vae_kernels.backends.triton import kernels, launch, rescale
+    from vae_kernels.core.objective import KlFloor, Reduction
 
     def elbo(x, recon):
-        latent = [torch.zeros(8, 4), torch.zeros(8, 4)]
-        return kernels.elbo(x, [recon], "bernoulli", latent, None, None, None, None, 1.0, 1.0, 1, 7, False)
+        settings = *[None] * 5, 1.0, 1.0, 0.0, KlFloor.NONE, Reduction.MEAN
+        return kernels.elbo(x, [recon], "bernoulli", [mu, logvar], *settings, 7, False, 1.0)
 
     recon, x, mu, logvar = torch.zeros(8, 64), torch.zeros(8, 64), torch.zeros(8, 4), torch.zeros(8, 4)
-    rng, latent, grad_kl = torch.zeros(2, dtype=torch.int64), [mu, logvar], torch.zeros(8)
+    rng, grad_kl = torch.zeros(2, dtype=torch.int64), torch.zeros(8)
     calls = {
-        "elbo": lambda: kernels.elbo(x, [recon], "bernoulli", latent, None, None, None, None, 1.0, 1.0, 1, 7, False),
+        "elbo": lambda: elbo(x, recon),
         "sample": lambda: kernels.sample(mu, logvar, [], None, rng, 0, True),
         "sample_backward": lambda: kernels.sample_backward(mu, grad_kl, mu, logvar, [], None, rng, 0, 3, False),
         "rescale_": lambda: kernels.rescale_([recon, mu, logvar], rng[0].float()),

@@ -2,6 +2,7 @@
 
     kernels.py       the list of the ops
     objective.py     the objective in one launch, made of likelihood.py, latent.py and finish.py
+    free_bits.py     what follows that launch where the KL has a floor
     sample.py position.py mixture_*.py rescale.py    the kernels of the other ops, each with its launcher below it
     twins.py constants.py                            the formulas and the constants as the kernels see them
     maths.py counts.py noise.py tiles.py             functions of a tile

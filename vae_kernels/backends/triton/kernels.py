@@ -1,12 +1,12 @@
 """The ops by Triton kernels. backends/compiled/schemas.py says what each op takes and gives."""
 
 from .mixture_forward import mixture, mixture_backward
-from .objective import elbo, elbo_backward
+from .objective import correct_, elbo, elbo_backward
 from .position import position, position_backward
 from .rescale import rescale_
 from .sample import sample, sample_backward
 
 __all__ = [
-    "elbo", "elbo_backward", "mixture", "mixture_backward", "position", "position_backward", "rescale_", "sample",
-    "sample_backward",
+    "correct_", "elbo", "elbo_backward", "mixture", "mixture_backward", "position", "position_backward", "rescale_",
+    "sample", "sample_backward",
 ]  # fmt: skip

@@ -28,11 +28,13 @@ class Latents(NamedTuple):
 
 
 class LatentTile(NamedTuple):
-    """What is compiled into the kernel. WEIGHT: the Layout of the weight."""
+    """What is compiled into the kernel. WEIGHT: the Layout of the weight. BY_SAMPLE: whether partial sums are those of
+    samples."""
 
     R: Any = 1
     C: Any = 1
     WEIGHT: Any = Layout.SCALAR
+    BY_SAMPLE: Any = False
 
 
 @triton.jit
@@ -64,8 +66,8 @@ def gaussian_kl(
 @triton.jit
 def latent_tile(
     latents, grads, kl_part, weighted_part, per_dim_part, incoming, weight, beta_per_dim, strides, incoming_row,
-    rows, cols, pieces, block,
-    KL: tl.constexpr, TILE: tl.constexpr, VALUES: tl.constexpr, BY_SAMPLE: tl.constexpr, DTYPE: tl.constexpr,
+    rows, cols, pieces, block, loss_weight,
+    KL: tl.constexpr, TILE: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     R: tl.constexpr = TILE.R
     C: tl.constexpr = TILE.C
@@ -90,16 +92,19 @@ def latent_tile(
         for i in tl.static_range(4):
             if grads[i] is not None:
                 store(grads[i], at, derivatives[i], inside, True)
-    if VALUES:
-        if BY_SAMPLE:
+    if kl_part is not None:
+        if TILE.BY_SAMPLE:
             at = row * pieces + piece
-            tl.store(kl_part + at, tl.sum(value, 1).to(tl.float64), mask=row < rows)
+            kl = tl.sum(value, 1).to(tl.float64)
+            if loss_weight is not None:
+                kl = loss_weight * kl
+            store(kl_part, at, kl, row < rows, True)
             if weighted_part is not None:
                 tl.store(weighted_part + at, tl.sum(value * beta, 1).to(tl.float64), mask=row < rows)
-            if per_dim_part is not None:
-                tl.store(per_dim_part + row_block * cols + col, tl.sum(value, 0).to(tl.float64), mask=col < cols)
         else:
             tl.store(kl_part + block, tl.sum(tl.sum(value * beta, 1), 0).to(tl.float64))
+    if per_dim_part is not None:
+        tl.store(per_dim_part + row_block * cols + col, tl.sum(value, 0).to(tl.float64), mask=col < cols)
 
 
 class LatentTerm:
@@ -110,7 +115,7 @@ class LatentTerm:
     constants, tiles = LatentTile(), Tiles(1, 0)
     strides, grads = Latents(0, 0, 0, 0, 0), ()
 
-    def __init__(self, latent, weight, wanted):
+    def __init__(self, latent, weight, wanted, by_sample):
         if not latent:
             return
         rows, *dims = latent[0].shape
@@ -118,7 +123,7 @@ class LatentTerm:
         self.tiles = tiles = latent_tiles(rows, math.prod(dims))
         self.row_blocks, self.blocks = tiles.row_blocks, tiles.blocks
         layout, row = weight.against(latent[0].shape) if weight else (Layout.SCALAR, None)
-        self.constants = LatentTile(tiles.r, tiles.c, layout)
+        self.constants = LatentTile(tiles.r, tiles.c, layout, by_sample)
         self.strides = Latents(*[0 if t is None else t.strides[0] for t in named(latent)])._replace(weight=row)
         self.grads = named([t.gradient() if w else None for t, w in zip(latent, wanted, strict=True)])
 

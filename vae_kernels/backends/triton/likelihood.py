@@ -48,7 +48,7 @@ def _parameter(ptr, stride, row, col, rows, end, LAYOUT: tl.constexpr, MASKED: t
 @triton.jit
 def likelihood_tiles(
     x, parameters, weight, grads, sums, nll, incoming, factor, x_row, parameter_rows, weight_row, incoming_row,
-    rows, cols, end, row_block, piece, block, pieces,
+    rows, cols, end, row_block, piece, block, pieces, loss_weight,
     FORMULA: tl.constexpr, TILE: tl.constexpr, VALUES: tl.constexpr, BY_SAMPLE: tl.constexpr, MASKED: tl.constexpr,
     DTYPE: tl.constexpr,
 ):  # fmt: skip
@@ -105,7 +105,10 @@ def likelihood_tiles(
             tl.store(nll + block, tl.sum(tl.sum(nll_tile, 1), 0).to(tl.float64))
         elif not TILE.DOWN:
             row = row_block * R + tl.arange(0, R)
-            tl.store(nll + row * pieces + piece, tl.sum(nll_tile, 1).to(tl.float64), mask=row < rows)
+            of_row = tl.sum(nll_tile, 1).to(tl.float64)
+            if loss_weight is not None:
+                of_row = loss_weight * of_row
+            store(nll, row * pieces + piece, of_row, row < rows, True)
     col = piece * C + tl.arange(0, C)
     for i in tl.static_range(N):
         if sums[i] is not None:
@@ -144,7 +147,8 @@ class LikelihoodTerm:
         features = math.prod(x.shape[1:])
         gapless = (Layout.SCALAR, 0), (Layout.FULL, features)
         # In one row nothing shows where a sample begins.
-        flat = not by_sample and (incoming is None or not incoming.shape) and x.strides[0] == features
+        one_weight = incoming is None or not incoming.shape or (incoming.strides[0] == 0 and x.shape[0] > 0)
+        flat = not by_sample and one_weight and x.strides[0] == features
         flat = flat and all(place in gapless for place in (*places, (of_weight, weight_row)))
         of_wanted = [layout for layout, w in zip(layouts, wanted, strict=True) if w]
         down, self.sums_of_samples = (layout in of_wanted for layout in (Layout.PER_FEATURE, Layout.PER_SAMPLE))

@@ -1,4 +1,5 @@
-"""The objective in one launch: the KL's programs, then those of the likelihood; the last program to end adds up.
+"""The objective in one launch: the KL's programs, then those of the likelihood; the last program to end adds up. There
+are further launches where there is much to add up (finish.py), and with free bits (free_bits.py).
 
 Triton compiles a kernel anew for an integer that 16 no longer divides, and for one that becomes 1. So no integer that
 depends on the batch is specialized: not `rows`, which is None where x is read as one row, and not `run`, the length of
@@ -16,16 +17,17 @@ import triton
 import triton.language as tl
 
 from ...core import terms as packed
-from ...core.objective import Reduction, wanted_gradients
+from ...core.objective import KlFloor, Reduction, wanted_gradients
 from . import tickets
 from .constants import MEAN
 from .finish import Out, Parts, Results, Weights, finish, finish_launch, finishers_for
-from .grid import pieces_at_once
+from .free_bits import FreeBits, close_launch, free_bits, strips_launch, strips_of
+from .grid import pieces_at_once, power_of_two
 from .latent import Latents, LatentTerm, latent_tile, named
 from .launch import Described, Launch, described
 from .likelihood import LikelihoodTerm, likelihood_tiles
 from .tickets import take_ticket
-from .tiles import scalar_weight
+from .tiles import all_equal, scalar_weight
 from .twins import DTYPES
 
 
@@ -46,8 +48,8 @@ class Strides(NamedTuple):
     ]
 )  # fmt: skip
 def elbo_kernel(
-    x, parameters, weight, grads, latents, latent_grads, strides, incoming, parts, sums, ticket, out, weights,
-    rows, cols, run, pieces, row_blocks, batch, latent_cols, latent_pieces, latent_row_blocks, kl_place,
+    x, parameters, weight, grads, latents, latent_grads, strides, incoming, latent_incoming, parts, sums, ticket, out,
+    weights, rows, cols, run, pieces, row_blocks, batch, latent_cols, latent_pieces, latent_row_blocks, kl_place,
     kl_per_dim_place,
     FORMULA: tl.constexpr, KL: tl.constexpr, LIKELIHOOD: tl.constexpr, LATENT: tl.constexpr, RESULTS: tl.constexpr,
     FINISH: tl.constexpr, DTYPE: tl.constexpr,
@@ -59,12 +61,31 @@ def elbo_kernel(
     share = tl.full([], 1.0, DTYPE)
     if RESULTS.REDUCTION == MEAN:
         share = share / (tl.zeros([], DTYPE) + tl.maximum(batch, 1))
+    factor, latent_factor = rec_weight * share, beta * share
+    if weights.expected_factor is not None:
+        expected = scalar_weight(weights.expected, weights.expected_factor, DTYPE)
+        if incoming is None:
+            factor, latent_factor = expected * factor, expected * latent_factor
+        else:  # the gradients are there already, for an incoming gradient of `expected`
+            if block < latent_blocks:
+                R: tl.constexpr = LATENT.R
+                first = block // latent_pieces * R
+                as_expected = all_equal(incoming, strides.incoming, first, batch, expected, R, DTYPE)
+            else:
+                R: tl.constexpr = LIKELIHOOD.R
+                first = (block - latent_blocks) // pieces * R
+                as_expected = all_equal(
+                    incoming, strides.incoming, first, 1 if rows is None else rows, expected, R, DTYPE
+                )
+            if as_expected:
+                return
     if block < latent_blocks:
         if KL is not None:
             latent_tile(
-                latents, latent_grads, parts.kl, parts.weighted_kl, parts.kl_per_dim, incoming, beta * share,
-                weights.beta_per_dim, strides.latents, strides.incoming, batch, latent_cols, latent_pieces, block,
-                KL, LATENT, RESULTS.VALUES, RESULTS.BY_SAMPLE, DTYPE,
+                latents, latent_grads, parts.kl, parts.weighted_kl, parts.kl_per_dim,
+                incoming if latent_incoming is None else latent_incoming, latent_factor, weights.beta_per_dim,
+                strides.latents, strides.incoming if latent_incoming is None else 0, batch, latent_cols, latent_pieces,
+                block, beta if RESULTS.AT_ONCE else None, KL, LATENT, DTYPE,
             )  # fmt: skip
     elif FORMULA is not None:
         block -= latent_blocks
@@ -77,22 +98,24 @@ def elbo_kernel(
             full = (row_block + 1) * LIKELIHOOD.R <= height and (piece + 1) * (LIKELIHOOD.C * LIKELIHOOD.STEPS) <= end
         if full:
             likelihood_tiles(
-                x, parameters, weight, grads, sums, parts.nll, incoming, rec_weight * share, strides.x,
+                x, parameters, weight, grads, sums, parts.nll, incoming, factor, strides.x,
                 strides.parameters, strides.weight, strides.incoming, height, cols, end, row_block, piece, block,
-                pieces, FORMULA, LIKELIHOOD, RESULTS.VALUES, RESULTS.BY_SAMPLE, False, DTYPE,
+                pieces, rec_weight if RESULTS.AT_ONCE else None, FORMULA, LIKELIHOOD, RESULTS.VALUES,
+                RESULTS.BY_SAMPLE, False, DTYPE,
             )  # fmt: skip
         else:
             likelihood_tiles(
-                x, parameters, weight, grads, sums, parts.nll, incoming, rec_weight * share, strides.x,
+                x, parameters, weight, grads, sums, parts.nll, incoming, factor, strides.x,
                 strides.parameters, strides.weight, strides.incoming, height, cols, end, row_block, piece, block,
-                pieces, FORMULA, LIKELIHOOD, RESULTS.VALUES, RESULTS.BY_SAMPLE, True, DTYPE,
+                pieces, rec_weight if RESULTS.AT_ONCE else None, FORMULA, LIKELIHOOD, RESULTS.VALUES,
+                RESULTS.BY_SAMPLE, True, DTYPE,
             )  # fmt: skip
     if FINISH:
         if take_ticket(ticket, latent_blocks + row_blocks * pieces):
             finish(
-                0, 1, parts, sums, grads, out, ticket, rec_weight, beta,
+                0, 1, parts, sums, grads, out, ticket, rec_weight, beta, weights,
                 cols, pieces, row_blocks, batch, latent_cols, latent_pieces, latent_row_blocks, kl_place,
-                kl_per_dim_place, RESULTS, LIKELIHOOD.N, True,
+                kl_per_dim_place, RESULTS, LIKELIHOOD.N, True, DTYPE,
             )  # fmt: skip
 
 
@@ -101,9 +124,12 @@ def elbo(
     nats_factor, floor, reduction, mask, terms, expected,
 ):  # fmt: skip
     """The op: the loss, the terms and the gradients."""
-    assert floor == 0 and expected == 1, "free bits and expectations are not there yet"
-    plan = _plan(x, params, likelihood, latent, None, beta, weight, latent_weight, reduction, mask, terms)
-    return plan(x, params, latent, None, rec_weight, rec_weight_factor, beta, beta_factor, weight, latent_weight)
+    plan = _plan(x, params, likelihood, latent, None, beta, weight, latent_weight, floor, reduction, mask, terms)
+    weights = Weights(
+        rec_weight, rec_weight_factor, beta, beta_factor, None, nats, nats_factor if floor else None, None,
+        None if expected == 1 else expected,
+    )  # fmt: skip
+    return plan(x, params, latent, None, weight, latent_weight, weights)
 
 
 def elbo_backward(
@@ -111,31 +137,35 @@ def elbo_backward(
     nats_factor, floor, reduction, mask,
 ):  # fmt: skip
     """The op: the gradients for an incoming gradient."""
-    plan = _plan(x, params, likelihood, latent, grad, beta, weight, latent_weight, reduction, mask, False)
-    return plan(x, params, latent, grad, rec_weight, rec_weight_factor, beta, beta_factor, weight, latent_weight)
+    plan = _plan(x, params, likelihood, latent, grad, beta, weight, latent_weight, floor, reduction, mask, False)
+    least = nats_factor if floor else None
+    weights = Weights(rec_weight, rec_weight_factor, beta, beta_factor, None, nats, least)
+    return plan(x, params, latent, grad, weight, latent_weight, weights)
 
 
-def _plan(x, params, likelihood, latent, incoming, beta, weight, latent_weight, reduction, mask, terms):
+def correct_(
+    grads, grad, expected, x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats,
+    rec_weight_factor, beta_factor, nats_factor, floor, reduction, mask,
+):  # fmt: skip
+    """The op: the gradients for an incoming gradient, in place of those for `expected`."""
+    least, expected = (nats_factor, None) if floor else (None, expected)  # a KL, and so its floor, is computed anew
+    plan = _plan(x, params, likelihood, latent, grad, beta, weight, latent_weight, floor, reduction, mask, False)
+    assert floor or not plan.parts[0], "a gradient that is a sum is not corrected in place"
+    weights = Weights(rec_weight, rec_weight_factor, beta, beta_factor, None, nats, least, None, expected)
+    plan(x, params, latent, grad, weight, latent_weight, weights, grads)
+
+
+def _plan(x, params, likelihood, latent, incoming, beta, weight, latent_weight, floor, reduction, mask, terms):
     params, latent = tuple([described(t) for t in params]), tuple([described(t) for t in latent])
     optional = [None if t is None else described(t) for t in (x, incoming, weight, latent_weight)]
     per_dim = beta is not None and beta.dim() > 0
-    return Plan(params, likelihood, latent, *optional, per_dim, reduction, mask, terms)
+    return Plan(params, likelihood, latent, *optional, per_dim, floor, reduction, mask, terms)
 
 
 _VARYING = (
-    "x",
-    "parameters",
-    "weight",
-    "grads",
-    "latents",
-    "latent_grads",
-    "incoming",
-    "weights",
-    "parts",
-    "sums",
-    "out",
-    "ticket",
-)
+    "x", "parameters", "weight", "grads", "latents", "latent_grads", "incoming", "latent_incoming", "weights", "parts",
+    "sums", "out", "ticket",
+)  # fmt: skip
 
 
 @functools.lru_cache(maxsize=1024)  # Plan(...) gives the plan that there is
@@ -147,7 +177,7 @@ class Plan:
     """
 
     def __init__(
-        self, params, likelihood, latent, x, incoming, weight, latent_weight, per_dim, reduction, mask, terms
+        self, params, likelihood, latent, x, incoming, weight, latent_weight, per_dim, floor, reduction, mask, terms
     ):  # fmt: skip
         optional = x, incoming, weight, latent_weight
         x, incoming, weight, latent_weight = (None if t is None else Described(*t) for t in optional)
@@ -156,11 +186,14 @@ class Plan:
         batch = inputs[0].shape[0]
         self.dtype = torch.float64 if torch.float64 in [t.dtype for t in inputs] else torch.float32
         values = incoming is None
-        by_sample = values and (reduction == Reduction.NONE or terms)
         wanted = wanted_gradients(mask, len(inputs))
         n = len(params)
+        bits = FreeBits()
+        if latent and (values or any(wanted[n:])):
+            bits = free_bits(floor, latent[0].shape)
+        by_sample = values and (reduction == Reduction.NONE or terms or bits.of_sample is not None)
         likelihood = LikelihoodTerm(x, params, weight, likelihood, incoming, wanted[:n], by_sample, self.dtype)
-        latent_term = LatentTerm(latent, latent_weight, wanted[n:])
+        latent_term = LatentTerm(latent, latent_weight, wanted[n:], by_sample or bits.of_sample is not None)
         tiles, latent_tiles = likelihood.tiles, latent_term.tiles
         self.left_out = (None,) * (likelihood.constants.N - n)
         self.grads, self.latent_grads = likelihood.grads, latent_term.grads
@@ -168,75 +201,107 @@ class Plan:
         places = packed.places((n > 0, bool(latent), latent[0].shape if latent else (batch,)))
         self.loss = ((batch,) if reduction == Reduction.NONE else ()) if values else None
         self.terms = places.size if terms else None
+        # One term, and one program for each sample: the program writes the loss of the sample.
+        at_once = by_sample and not terms and floor == KlFloor.NONE and not any(likelihood.sums) and not per_dim
+        at_once = at_once and (n == 0 or not latent) and (tiles if n else latent_tiles).pieces == 1
+        self.at_once = (Parts._fields.index("nll" if n else "kl")) if at_once else None
 
         parts = Parts()
-        if values and n:
+        if values and n and not at_once:
             parts = parts._replace(nll=batch * tiles.pieces if by_sample else likelihood.blocks)
-        if values and latent:
-            kl = batch * latent_tiles.pieces if by_sample else latent_term.blocks
+        if latent and not at_once and ((values and (terms or bits.units is None)) or bits.of_sample):
+            kl = batch * latent_tiles.pieces if latent_term.constants.BY_SAMPLE else latent_term.blocks
             parts = parts._replace(kl=kl, weighted_kl=kl if per_dim and by_sample else None)
-        if terms and places.size > places.kl_per_dim:
+        if bits.units is not None or (terms and places.size > places.kl_per_dim):
             parts = parts._replace(kl_per_dim=latent_term.row_blocks * latent_tiles.cols)
+        if bits.units is not None:
+            parts = parts._replace(dims=latent_tiles.cols, units=bits.units, cost=1)
         sizes = [size for size in (*parts, *likelihood.sums) if size is not None]
         samples = by_sample or likelihood.sums_of_samples
-        finishers = finishers_for(sum(sizes), batch * samples)
+        at_a_time = pieces_at_once(tiles, latent_tiles) if samples else (1, 1, 1)
+        dims = min(power_of_two(latent_tiles.cols), 256)
+        results = Results(
+            values, by_sample, at_once, reduction, likelihood.constants.LAYOUTS, *at_a_time, *bits, dims,
+            min(power_of_two(bits.width or 0), 64),
+        )  # fmt: skip
+        rounds = batch // at_a_time[-1] * (samples and not at_once)
+        if bits.units is not None:
+            rounds = max(rounds, latent_term.row_blocks * latent_tiles.cols // 1024)
+        finishers = finishers_for(sum(sizes), rounds)
         if finishers > 1:
-            parts = parts._replace(totals=finishers)
+            strips = strips_of(latent_tiles).strips * latent_tiles.cols if bits.units is not None else None
+            parts = parts._replace(totals=finishers, strips=strips)
         # Each begins at a multiple of 16 bytes, whatever the batch: for another alignment Triton compiles anew.
         sizes = [(i, size + size % 2) for i, size in enumerate((*parts, *likelihood.sums)) if size is not None]
         self.parts = [i for i, _ in sizes], [size for _, size in sizes]
         self.no_parts = [None] * (len(parts) + likelihood.constants.N)
         adds_up = len(sizes) > 0
 
-        results = Results(
-            values, by_sample, reduction, likelihood.constants.LAYOUTS,
-            *(pieces_at_once(tiles, latent_tiles) if samples else (1, 1, 1)),
-        )  # fmt: skip
-        shared = {"RESULTS": results, "DTYPE": DTYPES[self.dtype], "batch": batch}
+        dtype = {"DTYPE": DTYPES[self.dtype]}
+        shared = {"RESULTS": results, "batch": batch, **dtype}
         shared |= {"cols": 0 if likelihood.ragged else tiles.cols, "pieces": tiles.pieces}
         shared |= {"row_blocks": likelihood.row_blocks, "latent_row_blocks": latent_term.row_blocks}
         shared |= {"latent_cols": latent_tiles.cols, "latent_pieces": latent_tiles.pieces}
         shared |= {"kl_place": places.kl, "kl_per_dim_place": places.kl_per_dim}
         incoming_row = incoming.strides[0] if incoming is not None and incoming.shape else 0
-        rows = likelihood.x_row, likelihood.parameter_rows, latent_term.strides, incoming_row, likelihood.weight_row
-        own = {"strides": Strides(*rows)}
+        # A unit of the batch belongs to all samples: the incoming gradient of its cost is the mean of theirs.
+        self.mean_incoming = bits.units is not None and incoming is not None and len(incoming.shape) > 0
+        rows = likelihood.x_row, likelihood.parameter_rows, latent_term.strides
+        own = {"strides": Strides(*rows, incoming_row, likelihood.weight_row)}
         own |= {"rows": None if tiles.flat else tiles.rows, "run": tiles.cols if likelihood.ragged else None}
         own |= {"FORMULA": likelihood.formula, "LIKELIHOOD": likelihood.constants}
         own |= {"KL": latent_term.kl, "LATENT": latent_term.constants, "FINISH": adds_up and finishers == 1}
         programs = max(likelihood.blocks + latent_term.blocks, 1)
         self.launch = Launch(elbo_kernel, programs, shared | own, _VARYING, likelihood.warps)
-        self.finish = finish_launch(finishers, shared | {"N": likelihood.constants.N}) if finishers > 1 else None
+        self.strips = self.finish = self.close = None
+        if finishers > 1:
+            self.finish = finish_launch(finishers, shared | {"N": likelihood.constants.N})
+            if bits.units is not None:
+                self.strips = strips_launch(latent_tiles, results, {"batch": batch, **dtype})
+        if bits != FreeBits() and any(wanted[n:]) and latent_tiles.rows * latent_tiles.cols > 0:
+            self.close = close_launch(latent_tiles, results, dtype)
 
-    def __call__(
-        self, x, params, latent, incoming, rec_weight, rec_weight_factor, beta, beta_factor, weight, latent_weight
-    ):  # fmt: skip
-        """Launch: [*results, *gradients]."""
+    def __call__(self, x, params, latent, incoming, weight, latent_weight, weights, grads=None):
+        """Launch: [*results, *gradients]. grads: what the gradients are written into, in place of new tensors."""
         device = (params or latent)[0].device
-        if self.dtype == torch.float64:  # a Python number reaches a kernel as a float32
-            rec_weight, rec_weight_factor = _as_tensor(rec_weight, rec_weight_factor, device)
-            if beta is None or beta.dim() == 0:
-                beta, beta_factor = _as_tensor(beta, beta_factor, device)
-        beta, per_dim = (None, beta) if beta is not None and beta.dim() > 0 else (beta, None)
+        if self.dtype == torch.float64:
+            weights = _in_float64(weights, device)
+        if weights.beta is not None and weights.beta.dim() > 0:
+            weights = weights._replace(beta=None, beta_per_dim=weights.beta)
         loss = terms = None
         if self.loss is not None:
             loss = torch.empty(self.loss, dtype=self.dtype, device=device)
         if self.terms is not None:
             terms = torch.empty(self.terms, dtype=self.dtype, device=device)
-        grads, latent_grads = _empty(self.grads, device), _empty(self.latent_grads, device)
+        if grads is None:
+            grads, latent_grads = _empty(self.grads, device), _empty(self.latent_grads, device)
+        else:
+            given = iter(grads)
+            grads, latent_grads = (
+                tuple([None if g is None else next(given) for g in of]) for of in (self.grads, self.latent_grads)
+            )
         parts, (places, sizes) = self.no_parts.copy(), self.parts
         if places:
             work = torch.empty(sum(sizes), dtype=torch.float64, device=device)
             for place, part in zip(places, work.split_with_sizes(sizes), strict=True):
                 parts[place] = part
+        if self.at_once is not None:
+            parts[self.at_once] = loss
         n = len(Parts._fields)
         parts, sums, out = Parts(*parts[:n]), tuple(parts[n:]), Out(loss, terms)
-        weights = Weights(rec_weight, rec_weight_factor, beta, beta_factor, per_dim)
         ticket = tickets.ticket(device)
+        mean = incoming.mean(dtype=torch.float64) if self.mean_incoming else None
         latents, latent_grads = named(latent, latent_weight) if latent else Latents(), Latents(*latent_grads)
         parameters = (*params, *self.left_out)
-        self.launch(x, parameters, weight, grads, latents, latent_grads, incoming, weights, parts, sums, out, ticket)
+        self.launch(
+            x, parameters, weight, grads, latents, latent_grads, incoming, mean, weights, parts, sums, out, ticket
+        )
+        if self.strips:
+            self.strips(parts, weights, ticket)
         if self.finish:
             self.finish(parts, sums, grads, out, weights, ticket)
+        if self.close:
+            self.close(latent_grads, parts, weights)
         return [t for t in (loss, terms, *grads, *latent_grads) if t is not None]
 
 
@@ -246,6 +311,19 @@ def _empty(grads, device):
     ])  # fmt: skip
 
 
+def _in_float64(weights, device):
+    """The weights as tensors: a Python number reaches a kernel as a float32."""
+    rec, rec_factor, beta, beta_factor, per_dim, nats, nats_factor, expected, expected_factor = weights
+    rec, rec_factor = _as_tensor(rec, rec_factor, device)
+    if beta is None or beta.dim() == 0:
+        beta, beta_factor = _as_tensor(beta, beta_factor, device)
+    nats, nats_factor = _as_tensor(nats, nats_factor, device)
+    expected, expected_factor = _as_tensor(expected, expected_factor, device)
+    return Weights(rec, rec_factor, beta, beta_factor, per_dim, nats, nats_factor, expected, expected_factor)
+
+
 def _as_tensor(weight, factor, device):
+    if factor is None:
+        return None, None
     weight = torch.full((), factor, dtype=torch.float64, device=device) if weight is None else weight.double() * factor
     return weight, 1.0

@@ -30,12 +30,14 @@ def all_sum(part, n, BLOCK: tl.constexpr):
 @triton.jit
 def column_sums(part, out, row_blocks, cols, factor, block, blocks, BLOCK: tl.constexpr):
     """Store into out [cols] the factor times the sums over row_blocks of part [row_blocks, cols]. Each of the `blocks`
-    programs has some of the columns; `block` is the number of this program."""
+    programs has some of the columns; `block` is the number of this program. BLOCK columns and, where there are few
+    columns, several row blocks are read at once."""
+    ROWS: tl.constexpr = 1024 // BLOCK
     for start in range(block * BLOCK, cols, blocks * BLOCK):
         col = start + tl.arange(0, BLOCK).to(tl.int64)
-        total = tl.zeros([BLOCK], tl.float64)
-        at = col
-        for _ in range(row_blocks):
-            total += tl.load(part + at, mask=col < cols, other=0.0, cache_modifier=".cg")
-            at += cols
-        tl.store(out + col, (total * factor).to(out.dtype.element_ty), mask=col < cols)
+        total = tl.zeros([ROWS, BLOCK], tl.float64)
+        for first in range(0, row_blocks, ROWS):
+            row = first + tl.arange(0, ROWS).to(tl.int64)
+            inside = (row < row_blocks)[:, None] & (col < cols)[None, :]
+            total += tl.load(part + place(row, cols, col), mask=inside, other=0.0, cache_modifier=".cg")
+        tl.store(out + col, (tl.sum(total, 0) * factor).to(out.dtype.element_ty), mask=col < cols)

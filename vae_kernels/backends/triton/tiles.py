@@ -87,6 +87,14 @@ def row_weights(incoming, incoming_stride, row, rows, weight, DTYPE: tl.constexp
 
 
 @triton.jit
+def all_equal(incoming, incoming_stride, first, rows, value, R: tl.constexpr, DTYPE: tl.constexpr):
+    """Whether the incoming gradients of R rows, or of those that there are, all equal the value."""
+    row = first + tl.arange(0, R)
+    read = tl.load(incoming + row * incoming_stride, mask=row < rows, other=0).to(DTYPE)
+    return tl.sum(((read != value) & (row < rows)).to(tl.int32), 0) == 0
+
+
+@triton.jit
 def scalar_weight(ptr, factor, DTYPE: tl.constexpr):
     """The weight of a term: the factor, times the 0-d tensor if there is one."""
     if ptr is None:
