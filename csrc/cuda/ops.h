@@ -1,5 +1,6 @@
 // The ops on the GPU: ../ops.h makes the requests.
 #pragma once
+#include "mixture_request.h"
 #include "request.h"
 
 namespace vk::cuda {

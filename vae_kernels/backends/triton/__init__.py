@@ -1,7 +1,8 @@
 """The Triton backend: kernels for NVIDIA GPUs, and on CPU tensors in Triton's interpreter (TRITON_INTERPRET=1).
 
     kernels.py       the list of the ops
-    objective.py     the objective in one launch, made of likelihood.py, latent.py and finish.py
+    objective_kernel.py  the objective in one launch, made of likelihood.py, latent.py and finish.py
+    objective.py     the ops of the objective, and what each of their launches needs
     free_bits.py     what follows that launch where the KL has a floor
     sample.py position.py mixture_*.py rescale.py    the kernels of the other ops, each with its launcher below it
     twins.py constants.py                            the formulas and the constants as the kernels see them
