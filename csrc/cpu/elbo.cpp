@@ -20,7 +20,7 @@ Tensors elbo(const Objective& o, bool terms, double expected) {
   const double total = each && !terms ? 0 : e.total() / o.divisor();
   if (!each)
     copy_to(loss.mut<void>(), o.float64, std::vector<double>{total});
-  else if (!e.elements)
+  else if (!e.losses)
     o.float64 ? e.write_losses(loss.mut<double>()) : e.write_losses(loss.mut<float>());
   if (terms) {
     const PackedTerms at(o);

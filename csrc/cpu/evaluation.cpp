@@ -54,13 +54,16 @@ void Evaluation::make(const LikelihoodTerm& term) {
       p.sums = row_sums[k].data();
     }
   }
-  nll.resize(rows * tasks);
+  if (tasks != 1 || one_run) losses = nullptr;
+  job.losses = losses;
+  job.factor = rec_weight;
+  if (!losses) nll.resize(rows * tasks);
   job.nll = nll.data();
 }
 
 void Evaluation::add_up_likelihood() {
   const Grid& grid = likelihood_job.grid;
-  if (by_row) nll = add_up(std::move(nll), grid.rows, grid.col_tasks());
+  if (by_row && !losses) nll = add_up(std::move(nll), grid.rows, grid.col_tasks());
   for (size_t k = 0; k < kMaxParameters; ++k) {
     if (!sums[k]) continue;
     if (likelihood_job.p[k].layout == Layout::per_feature) {
@@ -75,9 +78,9 @@ void Evaluation::add_up_likelihood() {
 }
 
 void Evaluation::make(const LatentTerm& term) {
-  const bool apart = (!by_row || elements) && !per_dim && !weight.stride && beta_dims.empty();
+  const bool apart = (!by_row || losses) && !per_dim && !weight.stride && beta_dims.empty();
   const bool one_run = apart && is_one_run(term);
-  if (!one_run) elements = nullptr;
+  if (!one_run) losses = nullptr;
   const int64_t rows = one_run ? 1 : o.rows, cols = one_run ? o.rows * term.cols : term.cols;
   KlJob& job = kl_job;
   job.grid = latent_grid(rows, cols);
@@ -89,9 +92,9 @@ void Evaluation::make(const LatentTerm& term) {
     job.grad[k] = term.grads[k];
   }
   const int64_t tasks = job.grid.col_tasks();
-  job.values = elements;
+  job.values = losses;
   job.factor = beta;
-  if (!elements && (values || o.floor != KlFloor::none)) {
+  if (!losses && (values || o.floor != KlFloor::none)) {
     kl.resize(rows * tasks);
     job.kl = kl.data();
   }
@@ -106,7 +109,7 @@ void Evaluation::make(const LatentTerm& term) {
 
 void Evaluation::add_up_latent() {
   const Grid& grid = kl_job.grid;
-  if (by_row && !elements && (values || o.floor != KlFloor::none)) {
+  if (by_row && !losses && (values || o.floor != KlFloor::none)) {
     kl = add_up(std::move(kl), grid.rows, grid.col_tasks());
     if (!weighted_kl.empty()) weighted_kl = add_up(std::move(weighted_kl), grid.rows, grid.col_tasks());
   }
@@ -177,11 +180,12 @@ Evaluation::Evaluation(const Objective& o, Weights weight, bool values, bool by_
       values(values),
       by_row(by_row || o.floor == KlFloor::per_sample),
       per_dim(per_dim || o.floor_of_batch()),
-      elements(losses),
+      losses(losses),
       rec_weight(o.rec_weight_factor),
       beta(o.beta_factor) {
-  const bool alone = !o.has_likelihood() && !o.kl_is_given() && o.floor == KlFloor::none;
-  if (!alone || elements_after_batch(o.latent[0]) != 1) elements = nullptr;
+  const bool of_elements = !o.has_likelihood() && !o.kl_is_given() && elements_after_batch(o.latent[0]) == 1;
+  const bool alone = o.has_latent() ? of_elements && o.floor == KlFloor::none : true;
+  if (!alone) this->losses = nullptr;
   if (o.rec_weight) rec_weight *= doubles(*o.rec_weight)[0];
   if (o.beta_by_dim())
     beta_dims = doubles(*o.beta);

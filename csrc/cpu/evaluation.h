@@ -11,7 +11,8 @@ struct Evaluation {
   bool values;     // whether the values are wanted, and not the gradients alone
   bool by_row;     // whether results are wanted row by row: the losses, or the terms
   bool per_dim;    // whether the sums of the KL by dimension are wanted
-  void* elements;  // null; or where the KL goes if there is nothing else, and each row is one element
+  void* losses;  // null; or where the losses go that need no sum of partial sums: of the likelihood alone, or of the KL
+                 // alone if each row is one element
   double rec_weight, beta;
   std::vector<double> beta_dims;  // one for each latent dimension, or empty
   double mean_weight = 0;         // the mean of the weights of all rows

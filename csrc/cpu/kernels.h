@@ -46,9 +46,11 @@ struct LikelihoodJob {
   Source x;
   Parameter p[kMaxParameters];
   Weights weight;
-  double* nll;  // [rows, col_tasks]
+  double* nll;  // [rows, col_tasks]; null: not wanted
   bool grad;
   ElementWeights element_weights;
+  void* losses;   // [rows] of the compute type: the nll of each row times `factor`; or null
+  double factor;  // beside losses there is one task for the columns
 };
 
 // KL of [rows, cols] latents, and z = mu + sd * eps with `draws` samples each. Tasks hold whole rows, or part of one.

@@ -21,7 +21,7 @@ _TURN = 0.003  # seconds
 _LONG = 0.05  # seconds: for such a long run the contents of the caches do not matter
 _MOST = 50  # runs in a turn
 _PATIENCE = 3  # how many times longer to measure if other programs disturb
-_SLOW = 1.3  # how many times longer than at its best a control takes if other programs disturb
+_SLOW = 1.5  # how many times longer than at its best a control takes if other programs disturb
 
 
 class Run(NamedTuple):
@@ -50,6 +50,7 @@ class Control:
         if self.threads != torch.get_num_threads():
             self.threads, self.least = torch.get_num_threads(), math.inf
             self.numbers = torch.rand(self.threads << 15)  # the least that torch gives to each thread
+        self.numbers.exp_().log_()  # the run before has taken the caches, which is no disturbance
         begin = time.perf_counter()
         self.numbers.exp_().log_()
         seconds = time.perf_counter() - begin

@@ -75,7 +75,7 @@ static void kl(const KlJob& job, const Task& task) {
       T* to = static_cast<T*>(job.values) + t.row * job.grid.cols + t.col;
       for (int i = 0; i < t.n(); ++i) to[i] = T(job.factor) * tile.value[i];
     }
-    if (job.kl && t.rows > 1) sum_rows(tile.value, t, job.kl + t.row);
+    if (job.kl && t.rows > 1) sum_rows(tile.value, t, 1., job.kl + t.row);
     for (int64_t r = 0; r < t.rows && ((job.kl && t.rows == 1) || job.weighted || per_dim); ++r) {
       const T* v = tile.value + r * t.cols;
       const int64_t partial = (t.row + r) * col_tasks + col_task;

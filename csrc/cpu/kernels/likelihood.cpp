@@ -111,7 +111,10 @@ static void run(const LikelihoodJob& job, const Task& task) {
         }
       }
     }
-    job.nll[partial] = nll;
+    if (job.losses)
+      static_cast<T*>(job.losses)[row] = T(job.factor * nll);
+    else
+      job.nll[partial] = nll;
     for (int k = 0; k < N; ++k)
       if (job.p[k].sums) job.p[k].sums[partial] = sums[k];
   }

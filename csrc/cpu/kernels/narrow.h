@@ -89,10 +89,13 @@ static void run_narrow(const LikelihoodJob& job, const Task& task) {
     else
       NarrowBlock<T, None>{x, p[0], p[1], p[2], row_weights, nullptr, values, g[0], g[1], g[2]}.run(t.n());
 
-    sum_rows(values, t, job.nll + t.row);
+    if (job.losses)
+      sum_rows(values, t, job.factor, static_cast<T*>(job.losses) + t.row);
+    else
+      sum_rows(values, t, 1., job.nll + t.row);
     for (int k = 0; k < N; ++k) {
       store_tile(g[k], job.p[k].grad, t);
-      if (job.p[k].sums) sum_rows(g[k], t, job.p[k].sums + t.row);
+      if (job.p[k].sums) sum_rows(g[k], t, 1., job.p[k].sums + t.row);
       T* row_sums = static_cast<T*>(job.p[k].row_sums);
       for (int64_t r = 0; row_sums && r < t.rows; ++r)
         for (int64_t c = 0; c < t.cols; ++c) row_sums[row_task * t.cols + c] += g[k][r * t.cols + c];

@@ -67,13 +67,13 @@ static void spread(const Weights& weights, const Tile& t, T* to) {
     for (int64_t r = 0; r < t.rows; ++r) fill(T(weights[t.row + r]), int(t.cols), to + r * t.cols);
 }
 
-// to[r] = the sum of row r of the tile
-template <class T>
-static void sum_rows(const T* values, const Tile& t, double* to) {
+// to[r] = the sum of row r of the tile, times the factor
+template <class T, class To>
+static void sum_rows(const T* values, const Tile& t, double factor, To* to) {
   if (t.cols == 1)
-    for (int64_t r = 0; r < t.rows; ++r) to[r] = values[r];
+    for (int64_t r = 0; r < t.rows; ++r) to[r] = To(factor * values[r]);
   else
-    for (int64_t r = 0; r < t.rows; ++r) to[r] = sum_of(values + r * t.cols, int(t.cols));
+    for (int64_t r = 0; r < t.rows; ++r) to[r] = To(factor * sum_of(values + r * t.cols, int(t.cols)));
 }
 
 }  // namespace
