@@ -19,6 +19,7 @@ import torch
 from .autograd import gradients_of
 from .schemas import KERNELS, flat
 
+_one_number = torch.ops.vae_kernels.one_number.default
 _MOST = 1024  # sizes of batches that are remembered
 _last: dict[tuple[str, int, bool], float | None] = {}
 
@@ -28,17 +29,19 @@ def of(settings, params, mode):
     if mode.compiling or not settings.ahead or not params:  # without a likelihood there is little to compute
         return None
     first = params[0]
-    if len(first) == 0:
+    rows = first.shape[0]  # len() of a tensor is a function in Python
+    if rows == 0:
         return None
     if mode.kernels == "triton" or first.is_cuda:
         sums = settings.floor or any(p.requires_grad and p.shape != first.shape for p in params)
-        return None if sums else _mean(len(first), first.dtype == torch.float64)
-    key = settings.likelihood, len(first), first.dtype == torch.float64
-    if key not in _last:
-        if len(_last) >= _MOST:
-            _last.clear()
-        _last[key] = _mean(*key[1:])
-    return _last[key]
+        return None if sums else _mean(rows, first.dtype == torch.float64)
+    key = settings.likelihood, rows, first.dtype == torch.float64
+    if key in _last:
+        return _last.get(key)  # None if another thread has cleared the memory since
+    if len(_last) >= _MOST:
+        _last.clear()
+    _last[key] = mean = _mean(*key[1:])
+    return mean
 
 
 def _mean(rows, float64):
@@ -53,14 +56,14 @@ def ahead(ctx, grad):
         return None
     if ctx.mode.kernels == "triton" or grad.is_cuda:
         return None if ctx.incoming is None else _corrected(ctx, grad)
-    came = torch.ops.vae_kernels.one_number.default(grad)
+    came = _one_number(grad)
     if came == ctx.incoming:
         grads, keep = gradients_of(ctx)
         if keep:
             return [g.clone() for g in grads]
         ctx.grads = None
         return grads
-    _last[ctx.settings.likelihood, len(grad), grad.dtype == torch.float64] = None if math.isnan(came) else came
+    _last[ctx.settings.likelihood, grad.shape[0], grad.dtype == torch.float64] = None if math.isnan(came) else came
     return None
 
 
