@@ -12,6 +12,7 @@ import pytest
 import torch
 from known import BACKENDS, compiled
 from places import PYTEST, TESTS
+from tiers import every
 from torch.autograd import gradcheck, gradgradcheck
 
 import vae_kernels as vk
@@ -211,6 +212,7 @@ def test_every_input_to_second_order(backend):
     assert gradgradcheck(f, inputs)
 
 
+@pytest.mark.full("triton")
 def test_only_the_gradients_that_are_needed(backend):
     inputs = draw(6, 3)
     kl = lambda inputs: vk.kl_decomposition(*inputs, dataset_size=20, backend=backend).kl.sum()  # noqa: E731
@@ -220,6 +222,7 @@ def test_only_the_gradients_that_are_needed(backend):
         close(grad, every[i])
 
 
+@pytest.mark.full("triton")
 def test_one_part_alone(backend):
     """The incoming gradients of the other two parts are missing."""
     inputs = draw(6, 3, torch.float64)
@@ -230,6 +233,7 @@ def test_one_part_alone(backend):
         close(together, sum(each))
 
 
+@pytest.mark.full("triton")
 def test_two_backward_passes(backend):
     inputs = draw(6, 3)
     kl = vk.kl_decomposition(*inputs, dataset_size=20, backend=backend).total_correlation
@@ -273,8 +277,8 @@ def test_memory():
     assert peak() - before < 100
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dynamic", every(2, [False, True]))
+@pytest.mark.parametrize("dtype", every(2, [torch.float32, torch.float64]))
 def test_compile(dtype, dynamic):
     torch._dynamo.reset()
     f = lambda *inputs: vk.kl_decomposition(*inputs, dataset_size=20).kl.mean()  # noqa: E731

@@ -22,6 +22,7 @@ def test_widths(backend, likelihood, width, reduction):
     compare(backend, likelihood, x, params, posterior(rows, (2,), torch.float32), reduction)
 
 
+@pytest.mark.full("triton")
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("form", cases.FORMS)
 @pytest.mark.parametrize("width", [1, 33, 128])  # of 5 columns, nearly all would be the extremes of the oracle
@@ -43,6 +44,7 @@ def test_weights(backend, width, dtype, form, reduction):
     compare(backend, "bernoulli", x, params, posterior(rows, (3,), torch.float32), reduction, weight=weight)
 
 
+@pytest.mark.full("triton")
 @pytest.mark.parametrize("dtypes", cases.DTYPES, ids=str)
 @pytest.mark.parametrize("width", [1, 5])
 def test_dtypes(backend, width, dtypes):
@@ -50,6 +52,7 @@ def test_dtypes(backend, width, dtypes):
     compare(backend, "gaussian", x, params, posterior(ROWS, (1,), dtypes[0]), "none")
 
 
+@pytest.mark.full("triton")
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("apart", ["x", "recon", "mu"])
 def test_rows_apart(backend, apart, reduction):

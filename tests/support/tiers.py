@@ -9,7 +9,14 @@ cases, so all machines choose the same.
 
 import itertools
 
+import pytest
+
 FLAG = "--full"
+
+
+def every(step, values):
+    """The values for parametrize, of which the quick tier takes the first of every `step`."""
+    return [pytest.param(value, marks=[pytest.mark.full] * (i % step > 0)) for i, value in enumerate(values)]
 
 
 def add_option(parser):
