@@ -230,6 +230,25 @@ def test_balanced_kl_has_the_value_of_the_kl_and_shares_its_gradient():
         close(got, share * whole)
 
 
+def test_balanced_kl_is_its_two_parts_to_second_order(backend):
+    torch.manual_seed(0)
+    tensors = [torch.randn(5, 3, dtype=torch.float64, requires_grad=True) for _ in range(4)]
+
+    def parts(mu, logvar, m, v):
+        fixed = [t.detach() for t in (mu, logvar, m, v)]
+        trains_prior = vk.gaussian_kl(*fixed[:2], prior=(m, v), backend="torch")
+        return 0.7 * trains_prior + 0.3 * vk.gaussian_kl(mu, logvar, prior=tuple(fixed[2:]), backend="torch")
+
+    ours = lambda mu, logvar, m, v: controls.balanced_kl(mu, logvar, prior=(m, v), alpha=0.7, backend=backend)  # noqa: E731
+    found = []
+    for f in (ours, parts):
+        kl = f(*tensors)
+        first = torch.autograd.grad((kl * torch.arange(5)).sum(), tensors, create_graph=True)
+        found.append([kl, *first, *torch.autograd.grad(sum((g * g).sum() for g in first), tensors)])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_balanced_groups_weigh_by_their_kl_with_a_mean_of_1():
     kl = torch.rand(6, 3, dtype=torch.float64) * torch.tensor([0.1, 1.0, 4.0])
     kl.requires_grad_()
