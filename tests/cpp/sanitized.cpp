@@ -186,10 +186,13 @@ static void objective(const Likelihood& l, const Sizes& shape, DType type, DType
   if (weights) of_elements = (*weights)(shape);
   if (weights && latent_kind > 1) of_latents = (*weights)(latents);
   const OptionalTensor rec_weight = fill({}, F32, 0.5, 0.5), beta = latent_kind > 1 ? fill({33}, F64, 0, 2) : Tensor();
-  const OptionalTensor& of_beta = latent_kind > 1 ? beta : none;
+  const bool floored = latent_kind == 1 || latent_kind == 3;  // a floor has no beta for each dimension beside it
+  const OptionalTensor& of_beta = latent_kind > 1 && !floored ? beta : none;
+  const KlFloor floor = floored ? KlFloor(cases % 5) : KlFloor::none;
   const std::string name = l.name;
-  const Objective asked{x, params, name, latent, rec_weight, of_beta, of_elements, of_latents, 1, 0.7, reduction, need};
-  const Tensors out = ops::elbo(asked, reduction != Reduction::mean);
+  const Objective asked{x,    params, name, latent, rec_weight, of_beta,   of_elements, of_latents,
+                        none, 1,      0.7,  1.0,    floor,      reduction, need};
+  const Tensors out = ops::elbo(asked, reduction != Reduction::mean, 0.5);
   if (rows) finite(out, l.name);
   const Tensors grads = ops::elbo_backward(incoming(out[0]), asked);
   if (rows) finite(grads, l.name);

@@ -20,11 +20,16 @@ HOW = {"address": "all", "thread": "few"}
 # name: (sanitizer, file, the right code, the fault that replaces it, the words of the report)
 FAULTS = {
     "a read past the end": (
-        *("address", "cpu/elbo.cpp", "for (int64_t t = 0; t < tasks; ++t)", "for (int64_t t = 0; t <= tasks; ++t)"),
+        *(
+            "address",
+            "cpu/evaluation.cpp",
+            "for (int64_t t = 0; t < tasks; ++t)",
+            "for (int64_t t = 0; t <= tasks; ++t)",
+        ),
         "heap-buffer-overflow",
     ),
     "a shift by more than there are bits": (
-        *("address", "cpu/elbo.cpp", "job.grad = term.any_wanted;", "job.grad = o.need[o.rows + 64];"),
+        *("address", "cpu/evaluation.cpp", "job.grad = term.any_wanted;", "job.grad = o.need[o.rows + 64];"),
         "shift exponent",
     ),
     "two tasks that add to one sum": (
