@@ -188,7 +188,7 @@ static void objective(const Likelihood& l, const Sizes& shape, DType type, DType
   const OptionalTensor rec_weight = fill({}, F32, 0.5, 0.5), beta = latent_kind > 1 ? fill({33}, F64, 0, 2) : Tensor();
   const bool floored = latent_kind == 1 || latent_kind == 3;  // a floor has no beta for each dimension beside it
   const OptionalTensor& of_beta = latent_kind > 1 && !floored ? beta : none;
-  const KlFloor floor = floored ? KlFloor(cases % 5) : KlFloor::none;
+  const KlFloor floor = floored ? KlFloor((rows + int64_t(reduction) + int64_t(form)) % 5) : KlFloor::none;
   const std::string name = l.name;
   const Objective asked{x,    params, name, latent, rec_weight, of_beta,   of_elements, of_latents,
                         none, 1,      0.7,  1.0,    floor,      reduction, need};
