@@ -159,11 +159,8 @@ def fused_elbo(
         checks.weight("rec_weight", rec_weight, x)
         checks.weight("beta", beta, x, dims)
         rec_weight, beta = layout.weight(rec_weight), layout.weight(beta, dims)
-    masks = weight, latent_weight
-    request = objective(
-        x, params, name, latent, rec_weight, beta, reduction, return_terms, *masks, nats=nats, floor=floor
-    )
-    return _computed(request, backend)
+    rest: Any = {"weight": weight, "latent_weight": latent_weight, "nats": nats, "floor": floor}
+    return _computed(objective(x, params, name, latent, rec_weight, beta, reduction, return_terms, **rest), backend)
 
 
 def nll(
@@ -255,7 +252,8 @@ def _latent_weight(weight, latent):
 
 def _kl_per_dim(latent, weight, backend) -> torch.Tensor:
     """The KL of each element of mu: each element is a sample of one latent dimension to the backend."""
-    if backend == "auto" and latent[0].is_cpu and not torch.compiler.is_compiling() and latent[0].numel() < _FEW:
+    eager = backend == "auto" and latent[0].is_cpu and not torch.compiler.is_compiling()
+    if eager and latent[0].numel() < _FEW and not dtensor.any_of(latent):
         return reference.weighted_kl(latent, weight, reference.compute_dtype(*latent))
     weight = layout.element_weight(weight, latent[0])
     request = _of_latent(layout.elements(latent), weight, "none")

@@ -148,44 +148,58 @@ void Evaluation::read_given(const LatentTerm& term) {
 // Free bits: a unit of the KL costs at least so many nats. Below that the unit has no gradient.
 void Evaluation::take_floor(const LatentTerm& term) {
   const double nats = o.nats_factor * (o.nats ? doubles(*o.nats)[0] : 1);
-  const auto close = [&](int64_t row, int64_t rows, int64_t col, int64_t cols) {
-    for (const Sink& g : term.grads)
-      for (int64_t r = row; g.data && r < row + rows; ++r)
-        std::memset(static_cast<char*>(g.data) + (r * g.stride + col) * bytes_of(g.dtype), 0, cols * bytes_of(g.dtype));
-  };
-  // a NaN costs NaN
-  const auto cost = [&](double kl, int64_t row, int64_t rows, int64_t col, int64_t cols) {
-    if (!(kl <= nats)) return kl;
-    close(row, rows, col, cols);
-    return nats;
+  const auto is_closed = [&](double kl) { return kl <= nats; };  // a NaN is not
+  const auto close = [&](int64_t row, int64_t col, int64_t cols) {
+    for (const Sink& g : term.grads) {
+      if (!g.data) continue;
+      const int64_t size = bytes_of(g.dtype);
+      std::memset(static_cast<char*>(g.data) + (row * g.stride + col) * size, 0, cols * size);
+    }
   };
   if (o.floor == KlFloor::per_sample) {
-    costs.resize(o.rows);
-    for (int64_t r = 0; r < o.rows; ++r) costs[r] = cost(kl[r], r, 1, 0, term.cols);
+    costs = kl;
+    for (int64_t r = 0; r < o.rows; ++r) {
+      if (!is_closed(kl[r])) continue;
+      costs[r] = nats;
+      close(r, 0, term.cols);
+    }
     return;
   }
+  struct Columns {
+    int64_t first, end;
+  };
+  std::vector<Columns> closed;  // of neighbouring units one entry, so that few long runs of memory are written
   double all = 0;
   const int64_t cols = o.floor_cols(), units = o.floor == KlFloor::per_batch_mean ? 1 : term.cols / cols;
   for (int64_t unit = 0; unit < units; ++unit) {
     double sum = 0;
-    for (int64_t c = unit * cols; c < (unit + 1) * cols && c < term.cols; ++c) sum += kl_per_dim[c];
-    all += cost(sum / double(o.rows), 0, o.rows, unit * cols, cols);
+    const int64_t first = unit * cols, end = std::min(first + cols, term.cols);
+    for (int64_t c = first; c < end; ++c) sum += kl_per_dim[c];
+    const double mean = sum / double(o.rows);
+    all += is_closed(mean) ? nats : mean;
+    if (!is_closed(mean)) continue;
+    if (!closed.empty() && closed.back().end == first)
+      closed.back().end = end;
+    else
+      closed.push_back({first, end});
   }
+  for (int64_t r = 0; r < o.rows; ++r)
+    for (const Columns& c : closed) close(r, c.first, c.end - c.first);
   costs.assign(1, all);
 }
 
-Evaluation::Evaluation(const Objective& o, Weights weight, bool values, bool by_row, bool per_dim, void* losses)
+Evaluation::Evaluation(const Objective& o, Weights weight, bool values, bool by_row, bool per_dim, void* to)
     : o(o),
       weight(weight),
       values(values),
       by_row(by_row || o.floor == KlFloor::per_sample),
       per_dim(per_dim || o.floor_of_batch()),
-      losses(losses),
+      losses(to),
       rec_weight(o.rec_weight_factor),
       beta(o.beta_factor) {
   const bool of_elements = !o.has_likelihood() && !o.kl_is_given() && elements_after_batch(o.latent[0]) == 1;
   const bool alone = o.has_latent() ? of_elements && o.floor == KlFloor::none : true;
-  if (!alone) this->losses = nullptr;
+  if (!alone) losses = nullptr;
   if (o.rec_weight) rec_weight *= doubles(*o.rec_weight)[0];
   if (o.beta_by_dim())
     beta_dims = doubles(*o.beta);

@@ -28,7 +28,7 @@ struct Evaluation {
   std::vector<double> row_sums[kMaxParameters], dim_sums;
   std::vector<char> column_sums[kMaxParameters];
 
-  Evaluation(const Objective& o, Weights weight, bool values, bool by_row, bool per_dim, void* losses = nullptr);
+  Evaluation(const Objective& o, Weights weight, bool values, bool by_row, bool per_dim, void* to = nullptr);
   void make(const LikelihoodTerm& term);
   void make(const LatentTerm& term);
   template <class T>

@@ -20,11 +20,18 @@ def place(row, stride, col):
 
 
 @triton.jit
+def divided_by_255(x):
+    """x / 255, rounded once (Markstein 1990), as in csrc/scalar.h."""
+    quotient = x * 0.00392156862745098
+    return tl.fma(tl.fma(quotient, -255.0, x), 0.00392156862745098, quotient)
+
+
+@triton.jit
 def load(ptr, at, mask, MASKED: tl.constexpr, DTYPE: tl.constexpr, COUNTS: tl.constexpr = False):
     """What lies outside the mask is read as 0. An unsigned byte k is read as k / 255, unless it is a count."""
     value = tl.load(ptr + at, mask=mask, other=0) if MASKED else tl.load(ptr + at)
     if ptr.dtype.element_ty == tl.uint8 and not COUNTS:
-        return value.to(DTYPE) * 0.00392156862745098
+        return divided_by_255(value.to(DTYPE))
     else:
         return value.to(DTYPE)
 
