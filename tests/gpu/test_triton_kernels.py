@@ -12,6 +12,7 @@ import torch
 from known import BACKENDS
 from oracles import ORACLES
 from test_objective import compare, posterior
+from tiers import every
 
 triton = pytest.importorskip("triton")
 import triton.language as tl  # noqa: E402
@@ -38,6 +39,7 @@ def tickets_are_taken_back():
     assert all(int(ticket) == 0 for ticket in tickets.kept.values())
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("dtypes", [cases.DTYPES[i] for i in (0, 1, 2, 7)], ids=str)
 @pytest.mark.parametrize("likelihood", [name for name in ORACLES if name not in cases.INTERPRETED])
 def test_the_formula_of_any_other_likelihood(likelihood, dtypes):
@@ -221,9 +223,9 @@ def request_of(rows, columns, dtype, **settings):
 MARK = 12345.0
 
 
-@pytest.mark.parametrize("differs", ["none", "the first", "the last", "two", "every seventh"])
+@pytest.mark.parametrize("differs", every(4, ["none", "the first", "the last", "two", "every seventh"]))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("shape", [(2100, 1), (300, 5), (300, 10), (70, 64), (70, 65), (5, 1031)], ids=str)
+@pytest.mark.parametrize("shape", every(3, [(2100, 1), (300, 5), (300, 10), (70, 64), (70, 65), (5, 1031)]), ids=str)
 def test_gradients_are_corrected_where_another_number_came(shape, dtype, differs):
     """To the bits of the backward pass. A program none of whose samples got another number writes nothing."""
     from vae_kernels.backends.triton import grid, kernels
