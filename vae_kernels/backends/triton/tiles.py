@@ -20,10 +20,12 @@ def place(row, stride, col):
 
 
 @triton.jit
-def divided_by_255(x):
-    """x / 255, rounded once (Markstein 1990), as in csrc/scalar.h."""
-    quotient = x * 0.00392156862745098
-    return tl.fma(tl.fma(quotient, -255.0, x), 0.00392156862745098, quotient)
+def divided_by_255(k):
+    """k / 255 for a byte k, rounded once, as in csrc/scalar.h: 1 / 255 is the sum of two numbers of k's type."""
+    if k.dtype == tl.float64:
+        return tl.fma(k, 0.00392156862745098, k * 5.442269728554689e-20)
+    else:
+        return tl.fma(k, 0.003921568859368563, k * -2.319175823606301e-10)
 
 
 @triton.jit
