@@ -83,12 +83,15 @@ using Allocate = Tensor (*)(const int64_t* sizes, const int64_t* strides, int64_
                             const Tensor& like);
 
 // In the order of `t`, the samples one after another.
-inline Tensor empty_in_order(const Tensor& t, int64_t cols, Allocate allocate, Sink& to) {
+inline Tensor empty_in_order(const Tensor& t, int64_t cols, DType type, int32_t dtype, Allocate allocate, Sink& to) {
   std::vector<int64_t> strides(t.strides(), t.strides() + t.dim());
   if (t.dim()) strides[0] = cols;
-  Tensor out = allocate(t.sizes(), strides.data(), t.dim(), t.dtype(), t.numel() * bytes_of(dtype_of(t)), t);
+  Tensor out = allocate(t.sizes(), strides.data(), t.dim(), dtype, t.numel() * bytes_of(type), t);
   to = sink(out, cols);
   return out;
+}
+inline Tensor empty_in_order(const Tensor& t, int64_t cols, Allocate allocate, Sink& to) {
+  return empty_in_order(t, cols, dtype_of(t), t.dtype(), allocate, to);
 }
 
 // All contiguous.

@@ -12,6 +12,7 @@ const vk::Library cpu =
     vk::Library("vae_kernels", "CPU", __FILE__, __LINE__)
         .impl<&vk::elbo_op<&vk::elbo>>("elbo")
         .impl<&vk::elbo_backward_op<&vk::elbo_backward>>("elbo_backward")
+        .impl<&vk::log_prob_op<&vk::log_prob>>("log_prob")
         .impl<&vk::one_number>("one_number")
         .impl<&vk::sample_op<&vk::sample>>("sample")
         .impl<&vk::sample_backward_op<&vk::sample_backward>>("sample_backward")

@@ -28,6 +28,14 @@ Tensors elbo_backward_op(const Tensor& grad, const OptionalTensor& x, const Tens
 }
 
 template <auto F>
+Tensor log_prob_op(const std::string& likelihood, Tensor x, const Tensors& params) {
+  const OptionalTensor target = std::move(x), none;
+  const Tensors no_latent;
+  return F({target, params, likelihood, no_latent, none, none, none, none, none, 1, 1, 1, KlFloor::none, Reduction::sum,
+            Need{}});
+}
+
+template <auto F>
 void correct_op(Tensors grads, const Tensor& grad, double expected, const OptionalTensor& x, const Tensors& params,
                 const std::string& likelihood, const Tensors& latent, const OptionalTensor& rec_weight,
                 const OptionalTensor& beta, const OptionalTensor& weight, const OptionalTensor& latent_weight,

@@ -12,6 +12,7 @@ from .core import moved as _moved
 from .core.pairs import FreeBits, Shard
 from .core.terms import ElboTerms
 from .doctor import diagnose
+from .elementwise import log_prob
 from .estimators import KlParts, LogMarginalLikelihood, iwae, kl_decomposition, log_marginal_likelihood
 from .formulas import ALL as _FORMULAS
 from .functional import fused_elbo, gaussian_kl, nll, reparameterize, sample_kl
@@ -49,6 +50,7 @@ __all__ = [
     "kl_decomposition",
     "likelihoods",
     "log_marginal_likelihood",
+    "log_prob",
     "logvar_of",
     "mixture_log_prob",
     "mlp_vae",

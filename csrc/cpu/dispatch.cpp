@@ -13,7 +13,7 @@
 namespace vk {
 
 // What the objects of one instruction set define
-#define VK_DECLARE(name) extern const LikelihoodLoop likelihood_##name[2];
+#define VK_DECLARE(name) extern const LikelihoodLoops likelihood_##name[2];
 #define VK_DECLARE_POSITION(name) extern const PositionLoops position_##name[2];
 #define VK_ROW(name) {#name, likelihood_##name},
 #define VK_POSITION_ROW(name) {#name, position_##name},
@@ -24,8 +24,8 @@ namespace vk {
   extern const LatentLoops latent_loops[2];                                                                   \
   extern const MixtureLoops mixture_loops[2];                                                                 \
   extern const DecompositionLoops decomposition_loops[2];                                                     \
-  static const LikelihoodLoop* likelihood(const char* name) {                                                 \
-    static constexpr Named<const LikelihoodLoop*> table[] = {VK_LIKELIHOODS(VK_ROW)};                         \
+  static const LikelihoodLoops* likelihood(const char* name) {                                                 \
+    static constexpr Named<const LikelihoodLoops*> table[] = {VK_LIKELIHOODS(VK_ROW)};                         \
     return of_likelihood(table, name);                                                                        \
   }                                                                                                           \
   static const PositionLoops* position(const char* name) {                                                    \

@@ -209,7 +209,7 @@ Evaluation::Evaluation(const Objective& o, Weights weight, bool values, bool by_
     for (int64_t r = 0; r < o.rows; ++r) mean_weight += weight.data[r * weight.stride];
     mean_weight /= double(o.rows);
   }
-  const LikelihoodLoop* loops = nullptr;
+  const LikelihoodLoops* loops = nullptr;
   if (o.has_likelihood()) {
     loops = kernels().likelihood(o.likelihood.c_str());
     make(LikelihoodTerm(o, grads, empty_pooled));
@@ -217,7 +217,7 @@ Evaluation::Evaluation(const Objective& o, Weights weight, bool values, bool by_
   std::optional<LatentTerm> latent;
   if (o.has_latent()) latent.emplace(o, grads, empty_pooled);
   if (latent && !o.kl_is_given()) make(*latent);
-  run(kernels().latents[o.float64].kl, kl_job, loops ? loops[o.float64] : nullptr, likelihood_job);
+  run(kernels().latents[o.float64].kl, kl_job, loops ? loops[o.float64].sums : nullptr, likelihood_job);
   if (o.has_likelihood()) add_up_likelihood();
   if (!latent) return;
   if (!o.kl_is_given())

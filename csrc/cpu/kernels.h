@@ -53,6 +53,14 @@ struct LikelihoodJob {
   double factor;  // beside losses there is one task for the columns
 };
 
+// log p of each element
+struct LogProbJob {
+  Grid grid;
+  Source x, p[kMaxParameters];
+  Layout layout[kMaxParameters];
+  Sink out;  // [rows, cols] of the compute type
+};
+
 // KL of [rows, cols] latents, and z = mu + sd * eps with `draws` samples each. Tasks hold whole rows, or part of one.
 struct KlJob {
   Grid grid;
@@ -107,7 +115,10 @@ struct PositionJob {
   ElementWeights element_weights;  // of the positions
 };
 
-using LikelihoodLoop = void (*)(const LikelihoodJob&, const Task&);
+struct LikelihoodLoops {
+  void (*sums)(const LikelihoodJob&, const Task&);
+  void (*each)(const LogProbJob&, const Task&);
+};
 struct LatentLoops {
   void (*kl)(const KlJob&, const Task&);
   void (*sample)(const SampleJob&, const Task&);
@@ -124,7 +135,7 @@ struct DecompositionLoops;  // decomposition.h
 // The loops of one instruction set; index 0: computed in float32, 1: in float64.
 struct Kernels {
   const char* isa;
-  const LikelihoodLoop* (*likelihood)(const char* name);  // these two throw where no formula has this name
+  const LikelihoodLoops* (*likelihood)(const char* name);  // these two throw where no formula has this name
   const PositionLoops* (*position)(const char* name);
   const LatentLoops* latents;
   const MixtureLoops* mixtures;

@@ -7,6 +7,7 @@ namespace vk {
 
 Tensors elbo(const Objective&, bool terms, double expected);
 Tensors elbo_backward(const Tensor& grad, const Objective&);
+Tensor log_prob(const Objective&);
 double one_number(const Tensor&);
 Tensors sample(const Draw&, bool with_kl);
 Tensors sample_backward(const OptionalTensor& grad_z, const OptionalTensor& grad_kl, const Draw&, Need, bool packed);

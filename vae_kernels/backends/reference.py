@@ -30,7 +30,7 @@ from ..formulas.kl import gaussian_kl
 from ..formulas.mixture import mixture
 from ..formulas.reparameterize import reparameterize
 
-__all__ = ["decomposition", "elbo", "mixture", "sample_kl"]
+__all__ = ["decomposition", "elbo", "log_prob", "mixture", "sample_kl"]
 
 
 def elbo(objective: Objective) -> Any:
@@ -57,6 +57,11 @@ def elbo(objective: Objective) -> Any:
     elif settings.reduction == Reduction.SUM:
         loss = loss.sum()
     return ElboTerms(loss, nll_b, kl, kl_per_dim) if settings.terms else loss
+
+
+def log_prob(likelihood, x, params):
+    """log p of each term, of the shape of x, in the compute dtype."""
+    return -_terms(likelihood, compute_dtype(*params), x, *params)
 
 
 def sample_kl(draw):

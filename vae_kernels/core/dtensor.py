@@ -124,6 +124,15 @@ def own_part(objective):
     return own, functools.partial(_whole, batch, len((*params, *latent)[0]), settings)
 
 
+def own_terms(x, params):
+    """This rank's samples of the target and of the parameters, in plain tensors; and the function that makes a DTensor
+    of its terms."""
+    batch = _Batch(params[0])
+    dims, shape = params[0].dim(), x.shape
+    own = tuple(batch.samples(p) if p.dim() == dims else batch.shared(p) for p in params)
+    return batch.samples(x), own, lambda terms: batch.per_sample(terms, shape)
+
+
 def _whole(batch, own, settings, out):
     """The result of the whole batch, from the result `out` of this rank's samples, which are `own` many."""
     loss = out.loss if settings.terms else out

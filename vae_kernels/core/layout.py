@@ -80,10 +80,11 @@ def weight(w, shape=()):
     return w.reshape(()) if w.numel() == 1 else w.expand(shape).contiguous()
 
 
-def empty_in_order(t):
-    """A new tensor for the gradient of t: in the memory order of t, its samples without gaps between them."""
+def empty_in_order(t, dtype=None):
+    """A new tensor of the shape of t, such as its gradient: in the memory order of t, its samples without gaps between
+    them."""
     strides = (math.prod(t.shape[1:]), *t.stride()[1:]) if t.dim() else ()
-    return torch.empty_strided(t.shape, strides, dtype=t.dtype, device=t.device)
+    return torch.empty_strided(t.shape, strides, dtype=dtype or t.dtype, device=t.device)
 
 
 def empty_packed(mu):
@@ -95,7 +96,7 @@ def empty_packed(mu):
 def _levels(x, logits):
     """x [B, ...] and logits [B, K, ...] with their positions in one order. The levels lie outermost or innermost."""
     sizes, strides = logits.shape[1:], logits.stride()[1:]
-    order = [d for d in _outer_first(strides) if sizes[d] > 1]
+    order = [d for d in outer_first(strides) if sizes[d] > 1]
     if not _is_dense(logits) or (0 in order[1:-1]):
         logits = logits.contiguous()
         strides = logits.stride()[1:]
@@ -132,7 +133,7 @@ def _expanded(t, shape):
 def _is_dense(t):
     if t.is_contiguous():
         return True
-    dims = [d for d in _outer_first(t.stride()) if d > 0]
+    dims = [d for d in outer_first(t.stride()) if d > 0]
     run = 1
     for d in reversed(dims):
         if t.shape[d] > 1 and t.stride(d) != run:
@@ -141,7 +142,7 @@ def _is_dense(t):
     return True
 
 
-def _outer_first(strides):
+def outer_first(strides):
     """The dimensions by falling stride. sorted() would not do: a compiler cannot trace it with symbolic strides."""
     order = []
     for i, stride in enumerate(strides):
@@ -163,7 +164,7 @@ def _to_order(t, wanted, first):
     """t with its dimensions from `first` on in the order of these strides. t itself, if t has this order."""
     if all(a == b or n <= 1 for a, b, n in zip(t.stride()[first:], wanted, t.shape[first:], strict=True)):
         return t
-    order = [*range(first), *(i + first for i in _outer_first(wanted))]
+    order = [*range(first), *(i + first for i in outer_first(wanted))]
     inverse = sorted(range(len(order)), key=order.__getitem__)
     return t.permute(order).contiguous().permute(inverse)
 

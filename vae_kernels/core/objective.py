@@ -192,6 +192,10 @@ class Backend(Protocol):
         """The loss, 0-d or [B], or the loss with its terms."""
         ...
 
+    def log_prob(self, likelihood: str, x: torch.Tensor, params: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """log p of each term, of the shape of x. The layouts are those of an Objective."""
+        ...
+
     def sample_kl(self, draw: Draw) -> tuple[torch.Tensor, torch.Tensor | None]:
         """z, [B, ...] or [n_samples, B, ...]; and the KL [B], or None."""
         ...

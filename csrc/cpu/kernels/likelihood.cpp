@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "count_block.h"
+#include "log_prob.h"
 #include "narrow.h"
 
 namespace vk::VK_ISA {
@@ -122,6 +122,7 @@ static void run(const LikelihoodJob& job, const Task& task) {
 
 }  // namespace
 
-extern const LikelihoodLoop VK_SYMBOL(likelihood_, VK_LIKELIHOOD)[2] = {run<float>, run<double>};
+extern const LikelihoodLoops VK_SYMBOL(likelihood_, VK_LIKELIHOOD)[2] = {{run<float>, run_log_prob<float>},
+                                                                          {run<double>, run_log_prob<double>}};
 
 }  // namespace vk::VK_ISA

@@ -39,23 +39,6 @@ struct NarrowBlock {
   }
 };
 
-// A matrix of this layout as the tile reads it: one number for each element of the tile.
-template <class T, bool COUNTS = false>
-static const T* load_tile(const Source& s, Layout layout, const Tile& t, T* buffer) {
-  if (layout == Layout::full) return load_tile<T, COUNTS>(s, t, 0, buffer);
-  const bool of_row = layout == Layout::per_sample;
-  T number;
-  for (int64_t r = 0; r < t.rows; ++r) {
-    T* to = buffer + r * t.cols;
-    if (layout == Layout::per_feature) {
-      r == 0 ? load_into(s, 0, 0, int(t.cols), to) : (void)std::copy(buffer, buffer + t.cols, to);
-    } else {
-      if (r == 0 || of_row) load_into(s, of_row ? t.row + r : 0, 0, 1, &number);
-      fill(number, int(t.cols), to);
-    }
-  }
-  return buffer;
-}
 static Layout layout_of(const ElementWeights& w) {
   if (w.col_stride) return w.row_stride ? Layout::full : Layout::per_feature;
   return w.row_stride ? Layout::per_sample : Layout::number;

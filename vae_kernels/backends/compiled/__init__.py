@@ -7,15 +7,17 @@ objective.py    elbo, with autograd
 expected.py     the incoming gradient of a loss per sample: what is expected, and what came
 sample.py       sample_kl, with autograd
 position.py     position, with autograd
+log_prob.py     log_prob, with autograd
 mixture.py      mixture, with autograd
 decomposition.py    decomposition, with autograd
 """
 
 from . import fakes  # noqa: F401
 from .decomposition import decomposition
+from .log_prob import log_prob
 from .mixture import mixture
 from .objective import elbo
 from .sample import sample_kl
 from .schemas import KERNELS, attach_triton
 
-__all__ = ["KERNELS", "attach_triton", "decomposition", "elbo", "mixture", "sample_kl"]
+__all__ = ["KERNELS", "attach_triton", "decomposition", "elbo", "log_prob", "mixture", "sample_kl"]

@@ -49,6 +49,12 @@ def _(
     return list(_fake_gradients(params, latent, need))
 
 
+@torch.library.register_fake("vae_kernels::log_prob", lib=library)
+@torch.library.register_fake("vae_kernels::triton_log_prob", lib=library)
+def _(likelihood, x, params):
+    return empty_in_order(params[0], reference.compute_dtype(*params))
+
+
 @torch.library.register_fake("vae_kernels::sample", lib=library)
 @torch.library.register_fake("vae_kernels::triton_sample", lib=library)
 def _(mu, logvar, prior, latent_weight, rng, n_samples, with_kl):

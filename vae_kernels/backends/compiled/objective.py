@@ -6,7 +6,7 @@ import torch
 
 from ...core.objective import WITHOUT_KERNEL, Objective, Reduction, factor_of, restored
 from ...core.terms import ElboTerms
-from ...formulas import ELEMENT, POSITION
+from ...formulas import ALL, POSITION
 from .. import reference
 from . import expected
 from .autograd import Function, apply, by_reference, gradients_of, in_place, mask, mode_of
@@ -21,7 +21,9 @@ def elbo(objective, kernels="compiled"):
     if settings.likelihood in POSITION:
         return _elbo_of_positions(objective, kernels)
     if params:
-        settings, params = _with_defaults(settings, params)
+        params = with_defaults(settings.likelihood, params)
+        if len(params) > settings.parameters:
+            settings = settings._replace(parameters=len(params))
     mode = mode_of(kernels)
     if settings.reduction == Reduction.NONE:
         incoming, never = expected.of(settings, params, mode), _HALF
@@ -41,17 +43,16 @@ def elbo(objective, kernels="compiled"):
     return ElboTerms.of_packed(loss, packed, (len(params) > 0, len(latent) > 0, shape))
 
 
-def _with_defaults(settings, params):
+def with_defaults(likelihood, params):
     """The kernels read 0 for a parameter that is left out. Another default of the formula is given as a tensor."""
-    formula = ELEMENT[settings.likelihood]
+    formula = ALL[likelihood]
     if len(params) == len(formula.PARAMETERS):
-        return settings, params
+        return params
     defaults = [formula.DEFAULTS[name] for name in formula.PARAMETERS[len(params) :]]
     if not any(defaults):
-        return settings, params
+        return params
     dtype, device = reference.compute_dtype(*params), params[0].device
-    params = *params, *(torch.full((), value, dtype=dtype, device=device) for value in defaults)
-    return settings._replace(parameters=len(params)), params
+    return *params, *(torch.full((), value, dtype=dtype, device=device) for value in defaults)
 
 
 # {compiling: storage types whose gradients are never computed in the pass of the loss}. In eager mode bfloat16 is not

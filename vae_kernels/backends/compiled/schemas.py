@@ -8,6 +8,8 @@ they mutate nothing, draw nothing, and read weights on the device. Their argumen
                      is in it: the loss, or its mean where it is [B]; nll if params; kl if latent; kl_per_dim if it has
                      dims
     elbo_backward    those gradients alone, for an incoming gradient of the shape of the loss
+    log_prob         log p of each element of x, for a likelihood of the element kind: of the shape of x, in the order of
+                     params[0]. Its gradients are those of elbo_backward with the incoming gradient as `weight`
     sample           [z, kl if with_kl]
     sample_backward  the gradients that `need` asks for
     position         [nll, top_and_total] of a likelihood of the position kind
@@ -59,6 +61,7 @@ _MIXTURE = "Tensor z, Tensor loc, Tensor logvar, Tensor log_weight"
 _SCHEMAS = {
     "elbo": f"({_OBJECTIVE}, bool terms, float expected) -> Tensor[]",
     "elbo_backward": f"(Tensor grad, {_OBJECTIVE}) -> Tensor[]",
+    "log_prob": "(str likelihood, Tensor x, Tensor[] params) -> Tensor",
     "sample": f"({_SAMPLE}, bool with_kl) -> Tensor[]",
     "position": f"({_POSITION}) -> Tensor[]",
     "position_backward": f"(Tensor grad, {_POSITION}, Tensor top_and_total) -> Tensor",

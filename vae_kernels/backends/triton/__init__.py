@@ -23,5 +23,6 @@ INTERPRETED = _INTERPRETED.value
 ops.attach_triton(kernels, "CPU" if INTERPRETED else "CUDA")
 decomposition = partial(ops.decomposition, kernels="triton")
 elbo = partial(ops.elbo, kernels="triton")
+log_prob = partial(ops.log_prob, kernels="triton")
 mixture = partial(ops.mixture, kernels="triton")
 sample_kl = partial(ops.sample_kl, kernels="triton")

@@ -1,0 +1,72 @@
+// log p of each element. Compiled as element_block.h is.
+#pragma once
+#include "count_block.h"
+
+namespace vk::VK_ISA {
+namespace {
+
+// out[i] = log p of n elements by the formula F
+template <class F, class T>
+struct LogProbs {
+  const T *x, *p0, *p1, *p2;
+  T* out;
+
+  VK_INLINE void element(int i) const {  // in a function of its own, as Block::element
+    T q[N], d[N];
+    q[0] = p0[i];
+    if constexpr (N > 1) q[1] = p1[i];
+    if constexpr (N > 2) q[2] = p2[i];
+    const PlusLog1p<T> nll = parts(F::nll(x[i], q, d));
+    out[i] = -nll.value;
+    if constexpr (kLog1p<F, T>) out[i] -= log1p(nll.e);
+  }
+
+  static void run(const T* x, const T* const* p, T* out, int n) {
+    const LogProbs b{x, p[0], N > 1 ? p[1] : nullptr, N > 2 ? p[2] : nullptr, out};
+#pragma omp simd
+    for (int i = 0; i < n; ++i) b.element(i);
+  }
+};
+
+// Of counts: the elements with x = 0 where they lie, then the others as a block of their own (count_block.h).
+template <class F, class T>
+static void log_probs_of_counts(const T* x, const T* const* p, T* out, int n) {
+  LogProbs<AtZero<F>, T>::run(x, p, out, n);
+  const NotZero<T> positive(x, n);
+  if (!positive.number) return;
+  alignas(64) T in[N + 1][kBlockCols], values[kBlockCols];
+  const T* from[N + 1] = {x};
+  T* to[N + 1] = {in[N]};
+  for (int k = 0; k < N; ++k) {
+    from[k + 1] = p[k];
+    to[k + 1] = in[k];
+  }
+  positive.template gather<N + 1>(from, to);
+  LogProbs<AboveZero<F>, T>::run(in[N], to + 1, values, whole_vectors(positive.number));
+  const T* const source[] = {values};
+  T* const target[] = {out};
+  positive.template scatter<1>(source, target);
+}
+
+template <class T>
+static void run_log_prob(const LogProbJob& job, const Task& task) {
+  FlushDenormals guard;
+  alignas(64) T x_buffer[kBlock], p_buffer[3][kBlock];
+  for_each_tile(job.grid, task, [&](const Tile& t) {
+    const T* x = load_tile<T, is_counts<VK_LIKELIHOOD>>(job.x, t, 0, x_buffer);
+    const T* p[3] = {};
+    for (int k = 0; k < N; ++k) p[k] = load_tile(job.p[k], job.layout[k], t, p_buffer[k]);
+    T* out = static_cast<T*>(job.out.data) + t.row * job.out.stride + t.col;
+    for (int i = 0; i < t.n(); i += kBlockCols) {
+      const int n = std::min(t.n() - i, kBlockCols);
+      if constexpr (is_counts<VK_LIKELIHOOD>)
+        log_probs_of_counts<VK_LIKELIHOOD>(x + i, p, out + i, n);
+      else
+        LogProbs<VK_LIKELIHOOD, T>::run(x + i, p, out + i, n);
+      for (int k = 0; k < N; ++k) p[k] += kBlockCols;
+    }
+  });
+}
+
+}  // namespace
+}  // namespace vk::VK_ISA
