@@ -29,6 +29,7 @@ const vk::Library any = vk::Library("vae_kernels", "CompositeExplicitAutograd", 
 const vk::Library cuda = vk::Library("vae_kernels", "CUDA", __FILE__, __LINE__)
                              .impl<&vk::elbo_op<&vk::cuda::elbo>>("elbo")
                              .impl<&vk::elbo_backward_op<&vk::cuda::elbo_backward>>("elbo_backward")
+                             .impl<&vk::log_prob_op<&vk::cuda::log_prob>>("log_prob")
                              .impl<&vk::sample_op<&vk::cuda::sample>>("sample")
                              .impl<&vk::sample_backward_op<&vk::cuda::sample_backward>>("sample_backward")
                              .impl<&vk::position_op<&vk::cuda::position>>("position")

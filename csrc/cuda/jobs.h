@@ -64,6 +64,14 @@ struct LikelihoodJob {
   double* nll;  // [rows, pieces] or null
 };
 
+// log p of each element
+struct LogProbJob {
+  Tiling tiling;
+  Source x;
+  Parameter p[kMaxParameters];  // no gradient is wanted
+  Sink out;                     // [rows, cols] of the compute type
+};
+
 struct KlJob {
   Tiling tiling;  // no rows: nothing to do
   bool given;     // p[0] is the KL itself
@@ -228,6 +236,7 @@ using Launched = const char*;
 // each variant takes seconds to compile.)
 enum class Variant { float32, any, columns };
 using PositionLaunch = Launched(const PositionJob&, bool backward, bool float64, int64_t blocks, void* stream);
+using LogProbLaunch = Launched(const LogProbJob&, bool float64, int64_t blocks, void* stream);
 using LikelihoodLaunch = Launched(const ElboJob<LikelihoodJob>&, Variant, bool float64, int64_t blocks, void* stream);
 
 Launched latent_kernel(const ElboJob<SampleJob>&, bool float64, int64_t blocks, void* stream);

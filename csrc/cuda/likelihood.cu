@@ -3,7 +3,7 @@
 #include VK_HEADER(VK_LIKELIHOOD)
 
 #include "elbo.h"
-#include "likelihood.h"
+#include "log_prob.h"
 
 namespace vk::cuda {
 
@@ -17,6 +17,11 @@ Launched VK_SYMBOL(elbo_kernel_, VK_LIKELIHOOD)(const ElboJob<LikelihoodJob>& jo
   else
     return variant == Variant::float32 ? launch<Elbo<Likelihood<F, float, 4, true>, float>>(job, blocks, stream)
                                        : launch<Elbo<Likelihood<F, float, 8, false>, float>>(job, blocks, stream);
+}
+
+Launched VK_SYMBOL(log_prob_kernel_, VK_LIKELIHOOD)(const LogProbJob& job, bool float64, int64_t blocks, void* stream) {
+  using F = VK_LIKELIHOOD;
+  return float64 ? launch<LogProb<F, double>>(job, blocks, stream) : launch<LogProb<F, float>>(job, blocks, stream);
 }
 
 }  // namespace vk::cuda

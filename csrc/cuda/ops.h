@@ -7,6 +7,7 @@ namespace vk::cuda {
 
 Tensors elbo(const Objective&, bool terms, double expected);
 Tensors elbo_backward(const Tensor& grad, const Objective&);
+Tensor log_prob(const Objective&);
 void correct_(Tensors grads, const Tensor& grad, double expected, const Objective&);
 Tensors sample(const Draw&, bool with_kl);
 Tensors sample_backward(const OptionalTensor& grad_z, const OptionalTensor& grad_kl, const Draw&, Need, bool packed);

@@ -31,6 +31,7 @@ namespace {
 const vk::Library library = vk::Library("vae_kernels_cuda_host", "CPU", __FILE__, __LINE__)
                                 .impl<&vk::elbo_op<&vk::cuda::elbo>>("elbo")
                                 .impl<&vk::elbo_backward_op<&vk::cuda::elbo_backward>>("elbo_backward")
+                                .impl<&vk::log_prob_op<&vk::cuda::log_prob>>("log_prob")
                                 .impl<&vk::sample_op<&vk::cuda::sample>>("sample")
                                 .impl<&vk::sample_backward_op<&vk::cuda::sample_backward>>("sample_backward")
                                 .impl<&vk::position_op<&vk::cuda::position>>("position")

@@ -7,7 +7,7 @@
 #include "formulas/all.h"
 
 namespace vk {
-#define VK_DECLARE(name) extern const LikelihoodLoop likelihood_##name[2];
+#define VK_DECLARE(name) extern const LikelihoodLoops likelihood_##name[2];
 namespace base {
 VK_LIKELIHOODS(VK_DECLARE)
 extern const LatentLoops latent_loops[2];
@@ -57,7 +57,7 @@ void run(Loop loop, const Job& job) {
 }
 
 template <class T>
-void likelihood(const char* name, LikelihoodLoop loop) {
+void likelihood(const char* name, const LikelihoodLoops& loops) {
   Array<T> x(kCount), p[kMaxParameters], grad[kMaxParameters];
   Array<double> nll(kRows * kGrid.col_tasks());
   for (int64_t i = 0; i < kCount; ++i) x[i] = T(i % 3 == 0);  // 0 and 1 are in the support of every likelihood
@@ -73,9 +73,17 @@ void likelihood(const char* name, LikelihoodLoop loop) {
     job.p[k].in = source(p[k]);
     job.p[k].grad = sink(grad[k]);
   }
-  run(loop, job);
+  run(loops.sums, job);
   print<T>(name, "nll", nll);
   for (int k = 0; k < kMaxParameters; ++k) print<T>(name, "gradient", grad[k]);
+  Array<T> log_prob(kCount);
+  LogProbJob each{};
+  each.grid = kGrid;
+  each.x = job.x;
+  for (int k = 0; k < kMaxParameters; ++k) each.p[k] = job.p[k].in;
+  each.out = sink(log_prob);
+  run(loops.each, each);
+  print<T>(name, "log_prob", log_prob);
 }
 
 template <class T>

@@ -196,6 +196,7 @@ static void objective(const Likelihood& l, const Sizes& shape, DType type, DType
   if (rows) finite(out, l.name);
   const Tensors grads = ops::elbo_backward(incoming(out[0]), asked);
   if (rows) finite(grads, l.name);
+  finite(ops::log_prob(asked), l.name);
   ++cases;
 }
 

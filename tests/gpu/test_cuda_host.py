@@ -12,6 +12,7 @@ import cuda_host
 import levels
 import pytest
 import test_floor as floors
+import test_log_prob as log_probs
 import test_mixture as mixtures
 import test_narrow as narrow
 import test_objective as table
@@ -63,6 +64,32 @@ def compare(*arguments, **settings):
 def test_shapes(likelihood, shape, reduction):
     x, params = cases.draw(likelihood, shape)
     compare(likelihood, x, params, table.posterior(shape[0], (5,), torch.float32), reduction)
+
+
+@pytest.mark.parametrize("shape", [*cases.SHAPES, (300, 40), (1, 70001)], ids=str)
+@pytest.mark.parametrize("likelihood", ORACLES)
+def test_terms(likelihood, shape):
+    log_probs.compare("cpu", likelihood, *cases.draw(likelihood, shape))
+
+
+@pytest.mark.parametrize("dtypes", cases.DTYPES, ids=str)
+@pytest.mark.parametrize("layout", ["contiguous", *cases.LAYOUTS])
+@pytest.mark.parametrize("likelihood", ["gaussian", "zinb"])
+def test_terms_of_types_and_layouts(likelihood, dtypes, layout):
+    x, params = cases.draw(likelihood, (5, 4, 6, 8), dtypes)
+    lay = cases.LAYOUTS.get(layout, lambda t: t)
+    log_probs.compare("cpu", likelihood, lay(x), [lay(p) for p in params])
+
+
+@pytest.mark.parametrize("incoming", log_probs.INCOMING)
+@pytest.mark.parametrize("form", cases.FORMS)
+def test_forms_of_terms(form, incoming):
+    log_probs.compare("cpu", "zinb", *cases.draw("zinb", (6, 3, 5, 7), form=form), incoming)
+
+
+@pytest.mark.parametrize("incoming", log_probs.INCOMING)
+def test_terms_of_levels(incoming):
+    log_probs.test_gradients_of_levels("cpu", (6,), incoming)
 
 
 @pytest.mark.parametrize("dims", [(), (1,), (20,), (3, 2, 5), (150,), (1025,), (0,)], ids=str)

@@ -39,6 +39,7 @@ WRONG = {
     "losses": {"elbo": lambda r: reference.elbo(r) if r.settings.terms or r.settings.floor else 2 * reference.elbo(r)},
     "floored losses": {"elbo": lambda r: reference.elbo(r._replace(settings=r.settings._replace(floor=0)))},
     "KL of each dim": {"elbo": lambda *a: times(-1, 3, reference.elbo(*a))},
+    "log p": {"log_prob": lambda *a: 1.001 * reference.log_prob(*a)},
     "KL of z": {"sample_kl": lambda *a: times(0.99, 1, reference.sample_kl(*a))},
     "gradient of recon": {"elbo": lambda r: reference.elbo(r._replace(params=(without_gradient(*r.params),)))},
     "gradient of mu": {"sample_kl": lambda d: reference.sample_kl(d._replace(mu=without_gradient(d.mu)))},
@@ -55,7 +56,9 @@ WRONG = {
 
 @pytest.mark.parametrize("what", WRONG)
 def test_a_wrong_kernel_is_found(what):
-    module = SimpleNamespace(**{name: getattr(reference, name) for name in ("elbo", "sample_kl", "mixture")})
+    module = SimpleNamespace(
+        **{name: getattr(reference, name) for name in ("elbo", "log_prob", "sample_kl", "mixture")}
+    )
     vars(module).update(WRONG[what])
     assert what in disagreement(module, "cpu")
 

@@ -13,7 +13,7 @@ from vae_kernels.core.objective import KlFloor
 
 OPS = torch.ops.vae_kernels
 PREFIXES = [prefix for prefix, backend in (("", "cpu"), ("triton_", "triton")) if backend in BACKENDS]
-NAMES = [name + part for name in ("elbo", "sample", "position", "mixture") for part in ("", "_backward")]
+NAMES = [name + part for name in ("elbo", "sample", "position", "mixture") for part in ("", "_backward")] + ["log_prob"]
 
 
 @pytest.fixture(autouse=True)
@@ -139,7 +139,7 @@ SAMPLES = {
 def calls(prefix):
     """(name, op, arguments) for every op with this prefix, with several patterns of arguments."""
     ops = [getattr(OPS, prefix + name) for name in NAMES]
-    elbo, elbo_backward, sample, sample_backward, position, position_backward, mixture, mixture_backward = ops
+    elbo, elbo_backward, sample, sample_backward, position, position_backward, mixture, mixture_backward, log_prob = ops
     for name, reduction in itertools.product(OBJECTIVES, (0, 1, 2)):
         yield f"elbo {name} {reduction}", elbo, lambda n=name, r=reduction: elbo_arguments(n, reduction=r)
     for weights in WEIGHTS:
@@ -149,6 +149,8 @@ def calls(prefix):
         yield f"elbo need {need}", elbo, lambda n=need: elbo_arguments("elements", need=n, terms=False)
     for name in OBJECTIVES:
         yield f"elbo_backward {name}", elbo_backward, lambda n=name: backward_arguments(n)
+    for name, settings in ELEMENTS.items():
+        yield f"log_prob {name}", log_prob, lambda s=settings: log_prob_arguments(**s)
     for name, settings in SAMPLES.items():
         yield f"sample {name}", sample, lambda s=settings: (*sample_arguments(**s), True)
         for wanted in ((True, True), (True, False), (False, True)):
@@ -173,6 +175,20 @@ def backward_arguments(name, weights="floats"):
     arguments = elbo_arguments(name, weights, reduction=0)
     loss = OPS.elbo(*arguments)[0]
     return torch.randn_like(loss), *arguments[:-2]
+
+
+def log_prob_arguments(shape=(4, 3, 5, 2), order=None, dtype=torch.float32, row=False):
+    loc, x = torch.randn(2, *shape, dtype=dtype)
+    logvar = torch.randn(shape[1:] if row else shape, dtype=dtype)
+    x, params = layout.likelihood(x, (loc if order is None else order(loc), logvar))
+    return "gaussian", x, list(params)
+
+
+ELEMENTS = {
+    "plain": {}, "vectors": {"shape": (4, 3)}, "empty batch": {"shape": (0, 3)}, "double": {"dtype": torch.float64},
+    "half": {"dtype": torch.float16}, "channels_last": {"order": channels_last}, "rows apart": {"order": rows_apart},
+    "row": {"row": True},
+}  # fmt: skip
 
 
 def sample_backward_arguments(wanted, **settings):
@@ -260,6 +276,12 @@ def test_opcheck_of_the_objective(prefix, name):
     for weights in ("tensors",) if name in ("channels_last", "kl") else ("tensors", "masks", *floors):
         opcheck(getattr(OPS, prefix + "elbo").default, elbo_arguments(name, weights))
         opcheck(getattr(OPS, prefix + "elbo_backward").default, backward_arguments(name, weights))
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("name", ["plain", "half", "channels_last", "row"])
+def test_opcheck_of_log_prob(prefix, name):
+    opcheck(getattr(OPS, prefix + "log_prob").default, log_prob_arguments(**ELEMENTS[name]))
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)

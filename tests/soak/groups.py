@@ -76,6 +76,7 @@ GROUPS = {
                 "csrc/cpu/kernels/*",
                 "csrc/cpu/elbo.cpp",
                 "csrc/cpu/evaluation.cpp",
+                "csrc/cpu/log_prob.cpp",
                 "csrc/cpu/position.cpp",
                 "csrc/cpu/mixture.cpp",
             ),
@@ -84,7 +85,9 @@ GROUPS = {
         ),
         "cpu",
         (
-            tests(f"not triton and not [torch and {SLOW}", "noise", "levels", "pool", "objective", "mixture"),
+            tests(
+                f"not triton and not [torch and {SLOW}", "noise", "levels", "pool", "objective", "log_prob", "mixture"
+            ),
             tests(f"{SLOW} and not triton", "autograd", "counts", "ops", "aggregate_posterior"),
         ),
     ),
@@ -100,6 +103,7 @@ GROUPS = {
                 "noise",
                 "levels",
                 "objective",
+                "log_prob",
                 "mixture",
             ),
             tests(SLOW, "triton_launch", "autograd"),

@@ -15,10 +15,10 @@ from vae_kernels.formulas import LEVELS, LIKELIHOODS
 LIBRARY = "VAE_KERNELS_TEST_CUDA_HOST"  # this variable may name a built library, for example one with a planted fault
 CXX = shlex.split(os.environ.get("CXX", "g++"))
 OPS = (
-    "elbo", "elbo_backward", "sample", "sample_backward", "position", "position_backward",
+    "elbo", "elbo_backward", "log_prob", "sample", "sample_backward", "position", "position_backward",
     "mixture", "mixture_backward", "correct_", "rescale_",
 )  # fmt: skip
-HOST_CODE = ("dispatch", "elbo", "sample", "position", "mixture")
+HOST_CODE = ("dispatch", "elbo", "log_prob", "sample", "position", "mixture")
 
 
 def write_list(csrc, likelihoods):

@@ -26,7 +26,7 @@ FLAGS = {
     "thread": ["-fsanitize=thread"],
     "valgrind": [],
 }
-OPS = "elbo", "evaluation", "sample", "position", "mixture", "decomposition"
+OPS = "elbo", "evaluation", "log_prob", "sample", "position", "mixture", "decomposition"
 BEST = ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512"]
 
 

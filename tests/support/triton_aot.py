@@ -158,6 +158,12 @@ def objective(dtype=torch.float32, of_x=None, shape=(256, 3072), dims=128, likel
     return lambda: kernels.elbo_backward(grad, *common)
 
 
+def log_prob(dtype=torch.float32, of_x=None, shape=(512, 3072), likelihood="gaussian", form="element"):
+    params = [torch.zeros(shape, dtype=dtype)]
+    params += [of_form(shape, form, dtype)] * (len(LIKELIHOODS[likelihood].PARAMETERS) - 1)
+    return lambda: kernels.log_prob(likelihood, torch.zeros(shape, dtype=of_x or dtype), params)
+
+
 def sample(dtype=torch.float32, shape=(256, 128), draws=0, backward=False, prior=False, packed=False, shard=False,
            weight=NONE):  # fmt: skip
     mu, logvar, *rest = (torch.zeros(shape, dtype=dtype) for _ in range(4 if prior else 2))
@@ -261,6 +267,11 @@ CASES = {
     "free bits of dims backward": objective(floor=KlFloor.PER_DIM, reduction=0, incoming="row"),
     "free bits of samples": objective(floor=KlFloor.PER_SAMPLE),
     "free bits of many dims": objective(shape=(512, 64), dims=4096, floor=KlFloor.PER_BATCH_MEAN, terms=True),
+    "log_prob": log_prob(),
+    "log_prob bf16 x u8": log_prob(BF16, U8, likelihood="bernoulli"),
+    "log_prob row": log_prob(form="row"),
+    "log_prob counts": log_prob(likelihood="zinb"),
+    "log_prob 5": log_prob(shape=(8192, 5)),
     "sample": sample(),
     "sample bf16": sample(BF16),
     "sample fp64": sample(F64),

@@ -71,6 +71,13 @@ def objective(batch, features=64, dims=4, likelihood="bernoulli", form=None, red
     return kernels.elbo(*settings, terms, expected)
 
 
+def log_prob(batch, features=64, form="row"):
+    from vae_kernels.backends.triton import kernels
+
+    shape = batch, features
+    kernels.log_prob("gaussian", torch.zeros(shape), [torch.zeros(shape), of_form(shape, form)])
+
+
 def sample(batch, dims=20, draws=0, weight=None):
     from vae_kernels.backends.triton import kernels
 
@@ -106,6 +113,8 @@ def rescale(batch):
 # The calls of a training loop. The loop makes each call with many batches, and the last batch is smaller.
 FAMILIES = {
     "loss": objective,
+    "terms": log_prob,
+    "terms of one row": partial(log_prob, features=37, form="number"),
     "loss of 37 features": partial(objective, features=37, dims=3),
     "loss of 2000 features": partial(objective, features=2000),
     "loss and terms": partial(objective, terms=True),
@@ -195,6 +204,7 @@ def main():
     rng, grad_kl = torch.zeros(2, dtype=torch.int64), torch.zeros(8)
     calls = {
         "elbo": lambda: elbo(x, recon),
+        "log_prob": lambda: kernels.log_prob("bernoulli", x, [recon]),
         "sample": lambda: kernels.sample(mu, logvar, [], None, rng, 0, True),
         "sample_backward": lambda: kernels.sample_backward(mu, grad_kl, mu, logvar, [], None, rng, 0, 3, False),
         "rescale_": lambda: kernels.rescale_([recon, mu, logvar], rng[0].float()),

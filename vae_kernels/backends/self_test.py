@@ -12,8 +12,8 @@ from . import reference
 def disagreement(module, device):
     """None if the backend agrees with the reference in float64, else a text that says what is wrong.
 
-    Compared are a small objective, the same with NaN under a mask, with free bits and by samples, a sample, a mixture,
-    and the gradients of all.
+    Compared are a small objective, the same with NaN under a mask, with free bits and by samples, the terms, a sample,
+    a mixture, and the gradients of all.
     The function waits for the device and takes the time of the first launches. It guards against kernels that are
     wrong on a machine. It does not measure rounding: the tests do, and allow far less than the 1e-4 of the largest
     value that is allowed here.
@@ -47,7 +47,9 @@ def _results(module, device, dtype):
     )
     # of the losses of these samples some get the incoming gradient that the kernels expect, 1 / rows, and some do not
     each = module.elbo(objective(x, (logits,), "bernoulli", (mu, logvar), reduction="none"))
+    log_p = module.log_prob("bernoulli", x, (logits,))
     losses = 3 * terms.loss + 2 * masked.loss + each.mean() + each[2:4].sum() + (draw(rows).to(floored) * floored).sum()
+    losses = losses + (draw(rows, pixels).to(log_p) * log_p).sum()
     z, kl_of_z = module.sample_kl(Draw(mu, logvar, (), rng, None, True))
     eps, _ = module.sample_kl(Draw(torch.zeros_like(mu), torch.zeros_like(mu), (), rng, None, False))
     if not torch.equal(eps.float().cpu(), noise.normals(rng.cpu(), eps.shape)):
@@ -56,8 +58,9 @@ def _results(module, device, dtype):
     names = "loss", "nll", "kl", "KL of each dim"
     out = dict(zip(names, (terms.loss, *terms.parts()), strict=True))
     out |= dict(zip([f"masked {name}" for name in names], (masked.loss, *masked.parts()), strict=True))
-    names = "losses", "floored losses", "z", "KL of z", "gradient of recon", "gradient of mu", "gradient of logvar"
-    out |= dict(zip(names, (each, floored, z, kl_of_z, *grads), strict=True))
+    names = "losses", "floored losses", "log p", "z", "KL of z"
+    out |= dict(zip(names, (each, floored, log_p, z, kl_of_z), strict=True))
+    out |= dict(zip([f"gradient of {name}" for name in ("recon", "mu", "logvar")], grads, strict=True))
     log_p, *grads = _mixture(module, device, dtype, draw)
     names = [f"mixture's gradient of {name}" for name in ("z", "loc", "logvar", "log weight")]
     return out | {"log p of a mixture": log_p} | dict(zip(names, grads, strict=True))

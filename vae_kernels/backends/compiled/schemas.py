@@ -8,8 +8,8 @@ they mutate nothing, draw nothing, and read weights on the device. Their argumen
                      is in it: the loss, or its mean where it is [B]; nll if params; kl if latent; kl_per_dim if it has
                      dims
     elbo_backward    those gradients alone, for an incoming gradient of the shape of the loss
-    log_prob         log p of each element of x, for a likelihood of the element kind: of the shape of x, in the order of
-                     params[0]. Its gradients are those of elbo_backward with the incoming gradient as `weight`
+    log_prob         log p of each element of x, for a likelihood of the element kind: of the shape of x, in the order
+                     of params[0]. Its gradients are those of elbo_backward with the incoming gradient as `weight`
     sample           [z, kl if with_kl]
     sample_backward  the gradients that `need` asks for
     position         [nll, top_and_total] of a likelihood of the position kind

@@ -1,5 +1,6 @@
 """The ops by Triton kernels. backends/compiled/schemas.py says what each op takes and gives."""
 
+from .log_prob import log_prob
 from .mixture_forward import mixture, mixture_backward
 from .objective import correct_, elbo, elbo_backward
 from .position import position, position_backward
@@ -7,6 +8,6 @@ from .rescale import rescale_
 from .sample import sample, sample_backward
 
 __all__ = [
-    "correct_", "elbo", "elbo_backward", "mixture", "mixture_backward", "position", "position_backward", "rescale_",
-    "sample", "sample_backward",
+    "correct_", "elbo", "elbo_backward", "log_prob", "mixture", "mixture_backward", "position", "position_backward",
+    "rescale_", "sample", "sample_backward",
 ]  # fmt: skip

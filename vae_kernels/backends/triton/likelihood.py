@@ -34,7 +34,7 @@ class Likelihood(NamedTuple):
 
 
 @triton.jit
-def _parameter(ptr, stride, row, col, rows, end, LAYOUT: tl.constexpr, MASKED: tl.constexpr, DTYPE: tl.constexpr):
+def parameter(ptr, stride, row, col, rows, end, LAYOUT: tl.constexpr, MASKED: tl.constexpr, DTYPE: tl.constexpr):
     """The tile of a parameter. A parameter that is left out is 0."""
     if LAYOUT == FULL:
         value = load_against(ptr, stride, row, col, rows, end, LAYOUT, MASKED, DTYPE)
@@ -69,7 +69,7 @@ def likelihood_tiles(
         target = load(x, place(row, x_row, col), inside, MASKED, DTYPE, TILE.COUNTS)
         values = ()
         for i in tl.static_range(N):
-            value = _parameter(parameters[i], parameter_rows[i], row, col, rows, end, TILE.LAYOUTS[i], MASKED, DTYPE)
+            value = parameter(parameters[i], parameter_rows[i], row, col, rows, end, TILE.LAYOUTS[i], MASKED, DTYPE)
             values = values + (value,)
         each = weight
         if weight is not None:
