@@ -48,13 +48,21 @@ FAULTS = {
     "a row is not corrected": ("jobs.h", "corrects && (*this)(i) == expected", "corrects", "corrected"),
     "the last element of a run is lost": (
         "jobs.h", "row == rows - 1 ? missing : 0", "row == rows - 1 ? missing + 1 : 0", "shapes"),
+    "a term in a place of another column": (
+        "log_prob.h", "i * job.tiling.cols + col, job.out", "i * job.tiling.cols + tile.lane, job.out", "terms"),
+    "the last row of terms is lost": ("log_prob.h", "if (i >= job.tiling.rows ||", "if (i + 1 >= job.tiling.rows ||",
+        "terms"),
+    "the terms' run is read by the batch's rows": (
+        "log_prob.cpp", "if (one_run) job.x.stride = job.tiling.cols;", "", "terms"),
+    "a term without its logarithm": (
+        "log_prob.h", "-(nll.value + log1p_unit(nll.e))", "-nll.value", "terms"),
     "the noise of a neighbour": ("latent.h", "= uint64_t(first) >> 2", "= uint64_t(first + 1) >> 2", "noise"),
 }  # fmt: skip
 NO_FAULT = "nothing is wrong"
 # a file -> the object that its faults are in
 ONE_UNIT = {
     "mixture.h": "mixture.cu", "mixture_backward.h": "mixture.cu", "position.h": "position.categorical",
-    "floor.h": "latent.cu", "elbo.cpp": "elbo.cpp",
+    "floor.h": "latent.cu", "elbo.cpp": "elbo.cpp", "log_prob.cpp": "log_prob.cpp",
 }  # fmt: skip
 FEW = ("bernoulli", "gaussian")  # the likelihoods that these libraries have: a fault is in what all share
 

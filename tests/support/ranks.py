@@ -195,6 +195,7 @@ def check_dtensor():
     settings = {"likelihood": "categorical", "reduction": "mean"}
     ours = vk.nll(*(distribute_tensor(t, mesh, [Shard(0)]) for t in (logits, levels)), **settings)
     close(ours.full_tensor(), vk.nll(logits, levels, **settings))
+    compare_terms(mesh, logits, levels)
 
 
 def compare_weights_of_dtensors(mesh, arguments):
@@ -214,6 +215,22 @@ def compare_weights_of_dtensors(mesh, arguments):
         for form in (given, as_dtensors):
             ours = step(shared_out[0], whole[0], *shared_out[1:], *whole[1:], reduction, **form)
             close([t.full_tensor() for t in ours], expected)
+
+
+def compare_terms(mesh, logits, levels):
+    """log_prob of DTensors, with its gradients: of positions, and with a parameter that all samples share."""
+    loc = logits[..., 0]
+    for params, x, likelihood in (((logits,), levels, "categorical"), ((loc, loc[0]), loc + 1, "gaussian")):
+        found = []
+        for place in (None, Shard(0), Replicate()):
+            lay = lambda t, p=place: t if p is None else distribute_tensor(t, mesh, [p])  # noqa: E731
+            own = [(lay(t) if t.shape[0] == 7 else lay(t, place and Replicate())).requires_grad_() for t in params]
+            log_p = vk.log_prob(tuple(own), lay(x), likelihood=likelihood)
+            assert log_p.shape == x.shape and (place is None or log_p.placements == (place,))
+            grads = torch.autograd.grad((log_p * log_p).sum(), own)
+            found.append([t.full_tensor() if place else t for t in (log_p, *grads)])
+        close(found[1], found[0])
+        close(found[2], found[0])
 
 
 def check_dtensor_refusals():
