@@ -42,15 +42,29 @@ struct negative_binomial {
     return q.smaller * (over ? softplus : per_e);
   }
 
+  // Where both logarithms are below kLow nats, only their difference counts, beside -t: both are raised to kLow. Where
+  // both are above kHigh, value and gradients are proportional to their exponentials, beside which x is nothing: both
+  // are lowered to kHigh, and the results are scaled. So one of the two is neither very large nor very small. Where the
+  // other one is beyond its bounds, the value is linear in log_mean, and of s only its logarithm is left.
+  template <class T>
+  struct Bounded {
+    static constexpr int k = sizeof(T) == 4 ? 1 : 8, kLow = -40 * k, kHigh = 42 * k;
+    static constexpr int kLeastMean = -60 * k, kLeastS = -80 * k, kLargest = 62 * k;
+  };
+
   template <class T>
   VK_FN T above_zero(T x, const T (&p)[2], T (&grad)[2]) {  // x > 0
-    // beyond e^60 and e^-60 the mean is everything or nothing, and the value is linear; of s only its logarithm is left
-    const T a = at_most(at_least(p[0], T(-60)), T(60)), t = p[1];
-    const T mean = exp_reduced(reduce_ln2(a)), s = exp_reduced(reduce_ln2(at_most(at_least(t, T(-60)), T(60))));
+    using R = Bounded<T>;
+    const T t = p[1], lower = at_most(p[0], t), higher = at_least(p[0], t);
+    const T lowered = at_least(lower - R::kHigh, T(0)), shift = at_least(R::kLow - higher, T(0)) - lowered;
+    const T scale = exp(lowered), t_shifted = t + shift, a_shifted = p[0] + shift;
+    const T a = at_most(at_least(a_shifted, T(R::kLeastMean)), T(R::kLargest)), rest = a_shifted - a;
+    const T b = at_most(at_least(t_shifted, T(R::kLeastS)), T(R::kLargest));
+    const T mean = exp_reduced(reduce_ln2(a)), s = exp_reduced(reduce_ln2(b));
     const T inverse_total = 1 / (s + mean), inverse_x = 1 / x, n = x + s, inverse_n = 1 / n;
     const T slope = (mean - x) * (s * inverse_total), ratio = n * inverse_total;
     const T of_s = s * log1p_rest((x - mean) * inverse_total, ratio);
-    const T deviance = fma(slope, p[0] - a, fma(x, log1p_rest(slope * inverse_x, ratio * (mean * inverse_x)), of_s));
+    const T deviance = fma(slope, rest, fma(x, log1p_rest(slope * inverse_x, ratio * (mean * inverse_x)), of_s));
 
     // Stirling's formula for s, from 1 + s where s < 1
     const bool small = s < 1;
@@ -59,11 +73,13 @@ struct negative_binomial {
     const T error = at_s.error + (small ? fma(s + T(0.5), step, T(-1)) : T(0));
     const T by_t = small ? fma(s, step, -(s + T(0.5) + at_s.slope * s) * inverse) : -at_s.slope;
 
-    grad[0] = slope;
-    grad[1] = of_s + fma(fma(at_n.slope, s, T(-0.5) * x), inverse_n, by_t);
+    grad[0] = scale * slope;
+    const T of_errors = fma(fma(at_n.slope, s, T(-0.5) * x), inverse_n, by_t);
+    const bool poisson = (t_shifted > b) & (a < b);  // by far: the gradient is nothing beside that of log_mean
+    grad[1] = (poisson ? T(0) : scale) * (fma(slope, at_least(rest, T(0)), of_s) + of_errors);
     const T root = log(x * (small ? n : fma(x, inverse, T(1)))) - (small ? t : T(0));  // log(x n / s)
-    return deviance + (stirling(at_most(inverse_x, T(1))).error + error - at_n.error) +
-           fma(T(0.5), root, T(0.9189385332046727));  // 1/2 log 2 pi
+    const T errors = stirling(at_most(inverse_x, T(1))).error + error - at_n.error;
+    return scale * (deviance + errors + fma(T(0.5), root, T(0.9189385332046727)));  // 1/2 log 2 pi
   }
 };
 
