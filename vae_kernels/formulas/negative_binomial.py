@@ -69,7 +69,7 @@ def nll_of_none(log_mean, log_inverse_dispersion):
 
 def nll_of_some(x, log_mean, log_inverse_dispersion):
     """nll for x > 0. csrc/formulas/negative_binomial.h says what the bounds are for."""
-    k = 8 if log_mean.dtype == torch.float64 else 1
+    k = 4 if log_mean.dtype == torch.float64 else 1
     lower, higher = _ordered(log_mean.detach(), log_inverse_dispersion.detach())
     lowered = torch.relu(lower - 42 * k)
     shift = torch.relu(-40 * k - higher) - lowered
@@ -125,7 +125,7 @@ def triton_some(x, log_mean, log_inverse_dispersion):
     """triton_nll for x > 0."""
     k = 1.0
     if x.dtype == tl.float64:
-        k = 8.0
+        k = 4.0
     t, below = log_inverse_dispersion, log_mean < log_inverse_dispersion
     lowered = maths.at_least(tl.where(below, log_mean, t) - 42.0 * k, 0.0)
     shift = maths.at_least(-40.0 * k - tl.where(below, t, log_mean), 0.0) - lowered
