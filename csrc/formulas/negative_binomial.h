@@ -95,8 +95,8 @@ struct negative_binomial {
 
     grad[0] = scale * slope;
     const T of_errors = fma(fma(at_n.slope, s, T(-0.5) * x), inverse_n, by_t);
-    const bool poisson = (t_shifted > b) & (a < b);  // by far: the gradient is nothing beside that of log_mean
-    grad[1] = (poisson ? T(0) : scale) * (fma(slope, at_least(rest, far.zero), of_s) + of_errors);
+    // beyond by far: the gradient is nothing beside the other one
+    grad[1] = (t_shifted > b ? T(0) : scale) * (fma(slope, at_least(rest, far.zero), of_s) + of_errors);
     const T root = log(x * (small ? n : fma(x, inverse, T(1)))) - (small ? t : T(0));  // log(x n / s)
     const T errors = stirling(at_most(inverse_x, far.one)).error + error - at_n.error;
     return scale * (deviance + errors + fma(T(0.5), root, T(0.9189385332046727)));  // 1/2 log 2 pi

@@ -126,10 +126,11 @@ def triton_some(x, log_mean, log_inverse_dispersion):
     k = 1.0
     if x.dtype == tl.float64:
         k = 4.0
-    t, below = log_inverse_dispersion, log_mean < log_inverse_dispersion
-    lowered = maths.at_least(tl.where(below, log_mean, t) - 42.0 * k, 0.0)
-    shift = maths.at_least(-40.0 * k - tl.where(below, t, log_mean), 0.0) - lowered
-    a, b, scale = log_mean + shift, t + shift, maths.exp(lowered)
+    t = log_inverse_dispersion
+    # tl.maximum may drop a NaN, which a and b then keep
+    lowered = tl.maximum(tl.minimum(log_mean, t) - 42.0 * k, 0.0)
+    shift = tl.maximum(-40.0 * k - tl.maximum(log_mean, t), 0.0) - lowered
+    a, b, scale = log_mean + shift, t + shift, maths.exp_nonpositive(lowered)
     a_within = maths.at_most(maths.at_least(a, -60.0 * k), 62.0 * k)
     b_within = maths.at_most(maths.at_least(b, -80.0 * k), 62.0 * k)
     rest, mu, s = a - a_within, maths.exp_within(a_within), maths.exp_within(b_within)
@@ -146,8 +147,8 @@ def triton_some(x, log_mean, log_inverse_dispersion):
     error_x, _ = tile_counts.stirling(maths.at_most(inverse_x, 1.0))
     error += tl.where(small, tl.fma(s + 0.5, step, s * 0.0 - 1.0), 0.0)
     by_t = tl.where(small, tl.fma(s, step, -(s + 0.5 + by_t * s) * inverse), -by_t)
-    by_t = tl.fma(slope, maths.at_least(rest, 0.0), s_rest) + tl.fma(tl.fma(slope_n, s, -0.5 * x), inverse_n, by_t)
-    by_t = tl.where((b > b_within) & (a_within < b_within), 0.0, by_t)
+    by_t = tl.fma(slope, tl.maximum(rest, 0.0), s_rest) + tl.fma(tl.fma(slope_n, s, -0.5 * x), inverse_n, by_t)
+    by_t = tl.where(b > b_within, 0.0, by_t)
     root = tile_counts.log(x * tl.where(small, n, tl.fma(x, inverse, 1.0))) - tl.where(small, t, 0.0)
     value = deviance + (error_x + error - error_n) + tl.fma(root, 0.5, tile_counts.half_log_2pi(x))
     return scale * value, scale * slope, scale * by_t
