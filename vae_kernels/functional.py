@@ -86,9 +86,9 @@ def fused_elbo(
             x [B, ...], as torch.nn.functional.cross_entropy takes logits. float32, float64, bfloat16 or float16.
         x: [B, ...] the target: of any floating point type, any integer type, or bool. uint8 is read as x / 255, unless
             x has counts or levels. All other types are read as they are. "bernoulli" is a likelihood for x in [0, 1].
-            The first calls on the CPU warn if values are outside of the support; later calls and GPUs do not read the
-            target. "categorical" takes the levels 0..K-1, and no floats. Where x is another level, the nll of the sample and the gradient of
-            the logits are NaN.
+            The first calls on the CPU warn of other values; later calls, and GPUs, do not look. "categorical" takes the
+            levels 0..K-1, and no floats. Where x is another level, the nll of the sample and the gradient of the logits
+            are NaN.
         mu, logvar: [B, ...] the posterior q(z|x) = N(mu, exp(logvar)).
         kl: in place of mu and logvar, the [B] or [B, latent dims] that sample_kl gave.
         moments: in place of mu and logvar, both in one tensor [B, 2L, ...]: mu, then logvar, along dimension 1. The

@@ -1,5 +1,6 @@
-"""negative_binomial and zinb where log_mean and log_inverse_dispersion are far out, against mpmath: exp() of a logarithm
-leaves the range of float32, and that of float64.
+"""negative_binomial and zinb where log_mean and log_inverse_dispersion are far out, against mpmath.
+
+The exponential of such a logarithm leaves the range of float32, or that of float64.
 
 A value has a relative error of 1e-6 in float32 and 1e-12 in float64, with the rounding of the parameters. A gradient
 has the same error relative to the larger gradient, or to a nat: beyond that, a gradient that is 1e-9 of the other one

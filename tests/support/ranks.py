@@ -287,7 +287,8 @@ def check_functions_of_the_mean_kl_over_ranks():
 def check_controls_over_ranks():
     """Geco and RunningLogvar with group= have the values of one process with the whole batch, on every rank."""
     own, _ = rows()
-    nll, x, loc = torch.linspace(0, 9, BATCH) ** 2, torch.linspace(0, 1, BATCH * 3).view(BATCH, 3), torch.zeros(BATCH, 3)
+    nll, loc = torch.linspace(0, 9, BATCH) ** 2, torch.zeros(BATCH, 3)
+    x = torch.linspace(0, 1, BATCH * 3).view(BATCH, 3)
     makers = (lambda: vk.controls.Geco(2.0, speed=0.01, momentum=0.5)), (lambda: vk.controls.RunningLogvar(0.5))
     for make, given in zip(makers, ((nll,), (loc, x)), strict=True):
         one, ours, alone = make(), make(), make()

@@ -88,9 +88,7 @@ def checked_nats(nats: Number, kl: torch.Tensor, unit: FreeBitsUnit) -> float | 
     return _nats("nats", nats, kl)
 
 
-def floored(
-    kl: torch.Tensor, nats: float | torch.Tensor, unit: int, group: ProcessGroup | None = None
-) -> torch.Tensor:
+def floored(kl: torch.Tensor, nats: float | torch.Tensor, unit: int, group: ProcessGroup | None = None) -> torch.Tensor:
     """The formula of free_bits: [B] from the KL [B, ...]. unit: a number of KlFloor."""
     if unit == KlFloor.PER_SAMPLE:
         return _floor(_per_sample(kl), nats)

@@ -43,10 +43,10 @@ def _found(support, x, weight):
         x = x[(weight != 0).expand_as(x)]
     least, most = (t.item() for t in x.aminmax()) if x.numel() else (0.0, 0.0)
     if support == "counts":
+        fractions = x[(x != x.floor()) & x.isfinite()]
         if least < 0:
             return f"got values from {least:g} to {most:g}, expected counts 0, 1, 2, ..."
-        fractions = (x != x.floor()) & x.isfinite()
-        return f"got fractions such as {x[fractions][0].item():g}, expected counts 0, 1, 2, ..." if fractions.any() else None
+        return f"got fractions such as {fractions[0]:g}, expected counts 0, 1, 2, ..." if len(fractions) else None
     low, high = support
     outside = least < low - SLACK or most > high + SLACK
     return f"got values from {least:g} to {most:g}, expected [{low:g}, {high:g}]" if outside else None
