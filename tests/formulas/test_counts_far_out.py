@@ -33,7 +33,7 @@ def truth():
     arguments, results = [], []
     for x, (a, t) in itertools.product(COUNTS, PAIRS):
         # log Gamma(x + s) - log Gamma(s) loses as many digits as s has
-        with mp.workdps(60 + int(max(abs(a), abs(t)))):
+        with mp.workdps(60 + int(max(a, t, 0) / 2)):
             value, grads, _ = negative_binomial(*map(mp.mpf, (x, a, t)))
         arguments.append((x, a, t))
         results.append([float(v) for v in (value, *grads)])
