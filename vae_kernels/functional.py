@@ -12,7 +12,7 @@ from typing_extensions import Unpack
 
 from . import backends
 from .backends import reference
-from .core import checks, dtensor, layout, penalty, weights
+from .core import checks, dtensor, layout, penalty, support, weights
 from .core.control import current
 from .core.objective import REDUCTIONS, KlFloor, factor_of, objective
 from .core.terms import ElboTerms
@@ -86,9 +86,9 @@ def fused_elbo(
             x [B, ...], as torch.nn.functional.cross_entropy takes logits. float32, float64, bfloat16 or float16.
         x: [B, ...] the target: of any floating point type, any integer type, or bool. uint8 is read as x / 255, unless
             x has counts or levels. All other types are read as they are. "bernoulli" is a likelihood for x in [0, 1].
-            Values outside of the support are not checked, because the check would read the whole target. "categorical"
-            takes the levels 0..K-1, and no floats. Where x is another level, the nll of the sample and the gradient of
-            the logits are NaN.
+            The first calls on the CPU warn of other values; later calls, and GPUs, do not look. "categorical" takes the
+            levels 0..K-1, and no floats. Where x is another level, the nll of the sample and the gradient of the logits
+            are NaN.
         mu, logvar: [B, ...] the posterior q(z|x) = N(mu, exp(logvar)).
         kl: in place of mu and logvar, the [B] or [B, latent dims] that sample_kl gave.
         moments: in place of mu and logvar, both in one tensor [B, 2L, ...]: mu, then logvar, along dimension 1. The
@@ -278,6 +278,7 @@ def _computed(request, backend) -> Any:
     """What the backend makes of the request."""
     tensors = *request.params, *request.latent
     if not dtensor.any_of((request.x, *tensors)):
+        support.look(request)
         return backends.choose(backend, tensors).elbo(request)
     kl = None
     if request.settings.floor:

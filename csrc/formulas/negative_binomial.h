@@ -4,6 +4,36 @@
 
 namespace vk {
 
+// Logarithms that are far out, in nats, of counts above 0. Where log_mean and log_inverse_dispersion are both below
+// `low`, only their difference counts, beside -log_inverse_dispersion: both are raised to `low`. Where both are above
+// `high`, value and gradients are proportional to their exponentials, beside which x is nothing: both are lowered to
+// `high`, and the results are scaled. So one of the two is neither very large nor very small. Where the other one is
+// beyond its bounds, the value is linear in log_mean, and of the inverse dispersion only its logarithm is left.
+template <class T>
+struct FarOut {
+  static constexpr int k = sizeof(T) == 4 ? 1 : 4;
+  T low = -40 * k, high = 42 * k, least_mean = -60 * k, least_s = -80 * k, largest = 62 * k, zero = 0, one = 1;
+};
+#ifdef __CUDACC__
+template <class T>
+VK_FN FarOut<T> far_out() {
+  return {};
+}
+#else
+template <class T>
+struct OpaqueFarOut {
+  [[gnu::weak]] static const FarOut<T> numbers;  // GCC may not know the numbers: VK_BOUNDS of scalar.h says why
+};
+template <>
+constinit const FarOut<float> OpaqueFarOut<float>::numbers{};
+template <>
+constinit const FarOut<double> OpaqueFarOut<double>::numbers{};
+template <class T>
+VK_FN const FarOut<T>& far_out() {
+  return OpaqueFarOut<T>::numbers;
+}
+#endif
+
 struct negative_binomial {
   static constexpr int parameters = 2;  // log_mean, log_inverse_dispersion
   static constexpr bool counts = true;
@@ -44,26 +74,32 @@ struct negative_binomial {
 
   template <class T>
   VK_FN T above_zero(T x, const T (&p)[2], T (&grad)[2]) {  // x > 0
-    // beyond e^60 and e^-60 the mean is everything or nothing, and the value is linear; of s only its logarithm is left
-    const T a = at_most(at_least(p[0], T(-60)), T(60)), t = p[1];
-    const T mean = exp_reduced(reduce_ln2(a)), s = exp_reduced(reduce_ln2(at_most(at_least(t, T(-60)), T(60))));
+    const auto& far = far_out<T>();
+    const T t = p[1], lower = at_most(p[0], t), higher = at_least(p[0], t);
+    const T lowered = at_least(lower - far.high, far.zero), shift = at_least(far.low - higher, far.zero) - lowered;
+    const T scale = exp_reduced(reduce_ln2(at_most(lowered, Real<T>::kHigh))), a_shifted = p[0] + shift;
+    const T a = at_most(at_least(a_shifted, far.least_mean), far.largest), rest = a_shifted - a;
+    const T t_shifted = t + shift, b = at_most(at_least(t_shifted, far.least_s), far.largest);
+    const T mean = exp_reduced(reduce_ln2(a)), s = exp_reduced(reduce_ln2(b));
     const T inverse_total = 1 / (s + mean), inverse_x = 1 / x, n = x + s, inverse_n = 1 / n;
     const T slope = (mean - x) * (s * inverse_total), ratio = n * inverse_total;
     const T of_s = s * log1p_rest((x - mean) * inverse_total, ratio);
-    const T deviance = fma(slope, p[0] - a, fma(x, log1p_rest(slope * inverse_x, ratio * (mean * inverse_x)), of_s));
+    const T deviance = fma(slope, rest, fma(x, log1p_rest(slope * inverse_x, ratio * (mean * inverse_x)), of_s));
 
     // Stirling's formula for s, from 1 + s where s < 1
     const bool small = s < 1;
     const T inverse = 1 / (small ? s + 1 : s), step = log1p_unit(at_most(s, T(1))) - t;  // log((1 + s) / s)
-    const Stirling<T> at_s = stirling(inverse), at_n = stirling(at_most(inverse_n, T(1)));
+    const Stirling<T> at_s = stirling(inverse), at_n = stirling(at_most(inverse_n, far.one));
     const T error = at_s.error + (small ? fma(s + T(0.5), step, T(-1)) : T(0));
     const T by_t = small ? fma(s, step, -(s + T(0.5) + at_s.slope * s) * inverse) : -at_s.slope;
 
-    grad[0] = slope;
-    grad[1] = of_s + fma(fma(at_n.slope, s, T(-0.5) * x), inverse_n, by_t);
+    grad[0] = scale * slope;
+    const T of_errors = fma(fma(at_n.slope, s, T(-0.5) * x), inverse_n, by_t);
+    // beyond by far: the gradient is nothing beside the other one
+    grad[1] = (t_shifted > b ? T(0) : scale) * (fma(slope, at_least(rest, far.zero), of_s) + of_errors);
     const T root = log(x * (small ? n : fma(x, inverse, T(1)))) - (small ? t : T(0));  // log(x n / s)
-    return deviance + (stirling(at_most(inverse_x, T(1))).error + error - at_n.error) +
-           fma(T(0.5), root, T(0.9189385332046727));  // 1/2 log 2 pi
+    const T errors = stirling(at_most(inverse_x, far.one)).error + error - at_n.error;
+    return scale * (deviance + errors + fma(T(0.5), root, T(0.9189385332046727)));  // 1/2 log 2 pi
   }
 };
 

@@ -249,7 +249,8 @@ def test_every_instruction_set(isa):
     if isa != "base" and (isa if isa == "avx2" else "avx512dq") not in flags:
         pytest.skip(f"this processor does not run {isa}")
     command = [*PYTEST, __file__]
-    command += map(str, (TESTS / "kernels/test_levels.py", TESTS / "formulas/test_counts.py"))
+    others = "kernels/test_levels.py", "formulas/test_counts.py", "formulas/test_counts_far_out.py"
+    command += map(str, (TESTS / path for path in others))
     command += ["-k", "(test_dtypes or test_latent_dims or test_broadcast) and cpu or test_loop or test_zeros"]
     env = os.environ | {"VAE_KERNELS_ISA": isa, "MALLOC_PERTURB_": "1"}
     done = subprocess.run(command, cwd=TESTS, env=env, capture_output=True, text=True)

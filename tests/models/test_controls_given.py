@@ -107,5 +107,44 @@ def test_settings_may_change_their_kind():
     assert dict(vae.named_buffers()).keys() == {"free_bits_nats"}
     vae.free_bits = None
     assert vae.free_bits is None and not dict(vae.named_buffers())
-    with pytest.raises(ValueError, match=r"obs_logvar: got a tensor that requires grad, expected an nn.Parameter"):
-        vk.FusedELBO(likelihood="gaussian", obs_logvar=torch.zeros((), requires_grad=True))
+
+
+OWNERS = [
+    lambda **settings: vk.FusedELBO(likelihood="gaussian", **settings),
+    lambda **settings: vk.mlp_vae((6,), 3, (4,), "gaussian", **settings),
+]
+
+
+@pytest.mark.parametrize("owner", OWNERS, ids=["FusedELBO", "VAE"])
+@pytest.mark.parametrize("of", [lambda t: t, lambda t: t * 2], ids=["leaf", "result"])
+def test_a_tensor_that_no_optimizer_would_see_is_refused(owner, of):
+    """A buffer is in no parameters(). So a tensor that requires grad is refused, when the module is made and later."""
+    t, fixed = of(torch.zeros(3, requires_grad=True)), torch.zeros(3)
+    given = {
+        "obs_logvar": {"obs_logvar": t[0]},
+        "beta": {"beta": t[0]},
+        "rec_weight": {"rec_weight": t[0]},
+        "free_bits": {"free_bits": (t[0], "per_dim")},
+        r"prior\[0\] \(mu\)": {"prior": (t, fixed)},
+        r"prior\[1\] \(logvar\)": {"prior": (fixed, t)},
+    }
+    for name, settings in given.items():
+        with pytest.raises(ValueError, match=f"^{name}: got a tensor that requires grad, expected an nn.Parameter"):
+            owner(**settings)
+    for name in ("obs_logvar", "beta", "rec_weight"):
+        made = owner(**{name: 0.5})
+        with pytest.raises(ValueError, match=f"^{name}: got a tensor that requires grad"):
+            setattr(made, name, t[0])
+        setattr(made, name, fixed[0])
+        assert name in dict(made.named_buffers())
+        setattr(made, name, nn.Parameter(fixed[0]))
+        assert name in dict(made.named_parameters()) and not dict(made.named_buffers())
+        with pytest.raises(TypeError, match=f"^{name}: got a tensor in place of an nn.Parameter"):
+            setattr(made, name, fixed[0])
+
+
+def test_a_replica_of_data_parallel_takes_the_tensors_of_its_parameters():
+    made = vk.FusedELBO(likelihood="gaussian", obs_logvar=nn.Parameter(torch.zeros(())))
+    replica, copied = made._replicate_for_data_parallel(), made.obs_logvar * 1
+    replica.obs_logvar = copied
+    assert replica.obs_logvar is copied

@@ -249,6 +249,11 @@ def check_dtensor_refusals():
         ),
         (lambda: vk.reparameterize(*[distribute_tensor(t, mesh, [Shard(0)])] * 2, shard=(0, 4)), ValueError, "shard: "),
     ]
+    refused(wrong)
+
+
+def refused(wrong):
+    """Each call raises an error of this kind, with these words."""
     for call, kind, words in wrong:
         try:
             call()
@@ -256,6 +261,77 @@ def check_dtensor_refusals():
             assert words in str(error), str(error)
         else:
             raise AssertionError(f"no error that says {words}")
+
+
+def kl_of_rows(weights, own):
+    """A KL [B, 4, 2] in nats of these samples, which the weights [4, 2] multiply."""
+    numbers = torch.rand(BATCH, 4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
+    numbers[:, 1] *= torch.linspace(0, 3, BATCH, dtype=torch.float64)[:, None]  # the means of the ranks differ
+    return numbers[own] * weights
+
+
+def check_functions_of_the_mean_kl_over_ranks():
+    """Value and gradient of a term with group= are those of one process with the whole batch, for "mean" and, with
+    ranks of different sizes, for "sum". DDP takes the mean of the gradients over the ranks."""
+    own, _ = rows()
+    ranks, world = dist.get_world_size(), dist.group.WORLD
+    terms = [
+        lambda kl, group: vk.controls.free_bits(kl.sum((1, 2)), 5.0, unit="per_batch_mean", group=group),
+        lambda kl, group: vk.controls.free_bits(kl.sum((1, 2)), 4.2, unit="per_batch_mean", group=group),
+        lambda kl, group: vk.controls.free_bits(kl, 0.55, unit="per_dim", group=group),
+        lambda kl, group: vk.controls.free_bits(kl, 1.1, unit="per_group", group=group),
+        lambda kl, group: vk.controls.free_bits(kl, 1.8, unit="per_group", groups=(1, 3), group=group),
+        lambda kl, group: vk.controls.capacity(kl.sum((1, 2)), 4.6, unit="per_batch_mean", group=group),
+    ]
+    moved = []
+    for term in terms:
+        weights = torch.ones(4, 2, dtype=torch.float64, requires_grad=True)
+        whole = term(kl_of_rows(weights, torch.arange(BATCH)), None).mean()
+        (expected,) = torch.autograd.grad(whole, weights)
+        part = term(kl_of_rows(weights, own), world)
+        assert part.shape == (len(own),)
+        close(part, whole.detach().expand(len(own)))
+        for loss in (part.mean(), part.sum() * ranks / BATCH):
+            (grad,) = torch.autograd.grad(loss, weights, retain_graph=True)
+            dist.all_reduce(grad)
+            close(grad / ranks, expected)
+        alone = term(kl_of_rows(weights, own), None).mean()
+        moved.append(not torch.isclose(alone, whole))
+    assert any(moved)  # the means of one rank give another loss
+    close(vk.controls.free_bits(torch.ones(0), 0.5, unit="per_batch_mean", group=world), torch.ones(0))
+
+
+def check_controls_over_ranks():
+    """Geco and RunningLogvar with group= have the values of one process with the whole batch, on every rank."""
+    own, _ = rows()
+    nll, loc = torch.linspace(0, 9, BATCH) ** 2, torch.zeros(BATCH, 3)
+    x = torch.linspace(0, 1, BATCH * 3).view(BATCH, 3)
+    makers = (lambda: vk.controls.Geco(2.0, speed=0.01, momentum=0.5)), (lambda: vk.controls.RunningLogvar(0.5))
+    for make, given in zip(makers, ((nll,), (loc, x)), strict=True):
+        one, ours, alone = make(), make(), make()
+        for step in (1, 2, 3):
+            one.update(*(t * step for t in given))
+            ours.update(*(t[own] * step for t in given), group=dist.group.WORLD)
+            alone.update(*(t[own] * step for t in given))
+        close(ours.state_dict(), one.state_dict())
+        assert not torch.isclose(alone.value, one.value)
+    means = vk.controls.Geco(0.0, speed=1.0)
+    means.update(torch.tensor(float(dist.get_rank())), group=dist.group.WORLD)
+    close(means.violation, torch.tensor((dist.get_world_size() - 1) / 2))
+
+
+def check_groups_that_are_refused():
+    kl, world = torch.rand(4, 3), dist.group.WORLD
+    shared = distribute_tensor(torch.rand(4), init_device_mesh("cpu", (dist.get_world_size(),)), [Shard(0)])
+    wrong = [
+        (lambda: vk.controls.free_bits(kl, 1.0, unit="per_sample", group=world), ValueError, "group: has no effect"),
+        (lambda: vk.controls.capacity(kl, 1.0, group=world), ValueError, "group: has no effect"),
+        (lambda: vk.controls.free_bits(kl, 1.0, unit="per_dim", group="world"), TypeError, "group: got str"),
+        (lambda: vk.controls.Geco(1.0, speed=1.0).update(kl, group=True), TypeError, "group: got bool"),
+        (lambda: vk.controls.RunningLogvar().update(kl, kl, group=-100), TypeError, "group: got int"),
+        (lambda: vk.controls.free_bits(shared, 1.0, unit="per_batch_mean", group=world), TypeError, "beside a DTensor"),
+    ]
+    refused(wrong)
 
 
 def check_terms_reduce():

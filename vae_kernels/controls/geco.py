@@ -1,10 +1,18 @@
 """GECO: the weight of the reconstruction is the Lagrange multiplier of a constraint on the reconstruction."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 
 from ..core import checks
 from ..core.control import Control
 from ..core.ranges import fraction, positive
+from ..core.ranks import batch_mean
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class Geco(Control):
@@ -49,9 +57,14 @@ class Geco(Control):
         super().__init__(device, dtype, value=weight, violation=0.0)
 
     @torch.no_grad()
-    def update(self, nll: torch.Tensor) -> None:
-        """One step. nll: [B] or its mean, in nats, unweighted: `terms.nll`. Call it after the backward pass. It writes
-        in place, without a sync."""
+    def update(self, nll: torch.Tensor, *, group: ProcessGroup | None = None) -> None:
+        """One step. Call it after the backward pass. It writes in place, without a sync.
+
+        nll:   [B] or its mean, in nats, unweighted: `terms.nll`.
+        group: None, or the process group of data parallelism, torch.distributed.group.WORLD, all of whose ranks make
+               the call: C_t is then of the samples of all ranks, or of the mean of their means, and all ranks have one
+               lambda. Without a group each rank has a lambda of its own.
+        """
         checks.tensor("nll", nll)
         checks.on_device_of("value", self.value, "nll", nll)
         if not self.steps and self.value.is_cuda and torch.cuda.is_current_stream_capturing():
@@ -60,7 +73,7 @@ class Geco(Control):
                 "expected a step before the capture, as CUDA graphs are warmed up"
             )
         self._begin()
-        violation = (nll.mean() - self.target).to(self.value.dtype)
+        violation = (batch_mean("nll", nll.flatten(), group) - self.target).to(self.value.dtype)
         if self.steps:
             self.violation.lerp_(violation, 1 - self.momentum)
         else:

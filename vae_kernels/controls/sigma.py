@@ -7,15 +7,21 @@ of reconstruction and KL, so there is no beta to search for. A reconstruction wi
 log-variance of -inf. This is the maximum likelihood, so nothing is clamped.
 """
 
+from __future__ import annotations
+
 import math
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import torch
 
 from ..core import checks
 from ..core.control import Control
 from ..core.ranges import fraction
+from ..core.ranks import batch_mean
 from ..typing import VarianceOver
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 OVER: tuple[VarianceOver, ...] = get_args(VarianceOver)
 
@@ -73,13 +79,18 @@ class RunningLogvar(Control):
         super().__init__(device, dtype, value=logvar, average=0.0, share=0.0)
 
     @torch.no_grad()
-    def update(self, loc: torch.Tensor, x: torch.Tensor) -> None:
-        """One batch; the arguments are those of optimal_logvar. Call it after the backward pass. It writes in place,
-        without a sync."""
+    def update(self, loc: torch.Tensor, x: torch.Tensor, *, group: ProcessGroup | None = None) -> None:
+        """One batch. Call it after the backward pass. It writes in place, without a sync.
+
+        loc, x: as in optimal_logvar.
+        group:  None, or the process group of data parallelism, torch.distributed.group.WORLD, all of whose ranks make
+                the call: the mean is then over the elements of all ranks, and all ranks have one value. Without a group
+                each rank has a value of its own.
+        """
         squares = _squares(loc, x)
         checks.on_device_of("value", self.value, "loc", loc)
         self._begin()
-        self.average.lerp_(squares.mean().to(self.average.dtype), 1 - self.momentum)
+        self.average.lerp_(batch_mean("x", squares.flatten(), group).to(self.average.dtype), 1 - self.momentum)
         # 1 - momentum^t comes from the same recurrence on the device, because a captured CUDA graph cannot count steps
         self.share.lerp_(torch.ones_like(self.share), 1 - self.momentum)
         self.value.copy_(torch.log(self.average / self.share))

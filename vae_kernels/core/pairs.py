@@ -15,7 +15,9 @@ class FreeBits(NamedTuple):
         vk.fused_elbo(recon, x, mu, logvar, free_bits=vk.FreeBits(0.5, "per_dim"))
 
     nats: a float, a 0-d tensor or a schedule, >= 0.
-    unit: "per_dim", "per_sample", "per_batch_mean" or "per_group": controls.free_bits has their formulas.
+    unit: "per_dim", "per_sample", "per_batch_mean" or "per_group": controls.free_bits has their formulas. Under data
+          parallelism each rank takes the mean over its own samples. controls.free_bits(..., group=) takes the mean over
+          the samples of all ranks.
     """
 
     nats: "float | torch.Tensor | Control"

@@ -4,8 +4,10 @@ free_bits and capacity give a tensor [B] whose mean over the batch is the paper'
 batch first, all elements of this tensor are equal. With reduction="sum" the paper's term therefore counts B times.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import torch
 
@@ -14,13 +16,22 @@ from . import checks
 from .control import current
 from .objective import KlFloor
 from .ranges import count
+from .ranks import batch_mean
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 UNITS: tuple[FreeBitsUnit, ...] = get_args(FreeBitsUnit)
 """The names that `unit=` of free_bits takes. "batch_mean" is the name that version 0.1 had for "per_batch_mean"."""
 
 
 def free_bits(
-    kl: torch.Tensor, nats: Number, *, unit: FreeBitsUnit, groups: Iterable[int] | None = None
+    kl: torch.Tensor,
+    nats: Number,
+    *,
+    unit: FreeBitsUnit,
+    groups: Iterable[int] | None = None,
+    group: ProcessGroup | None = None,
 ) -> torch.Tensor:
     """The KL, but at least `nats` in each unit. A unit below `nats` costs `nats`, and has no gradient.
 
@@ -41,21 +52,25 @@ def free_bits(
         nats: a float, a 0-d tensor or a control, >= 0. The value in a tensor is not checked.
         unit: "per_dim", "per_sample", "per_batch_mean" or "per_group".
         groups: None, or for "per_group" the sizes of the groups, integers >= 1 that sum to the size of dimension 1.
+        group: None, or the process group of data parallelism, torch.distributed.group.WORLD. mean_b is then the mean
+            over the samples of all its ranks. Without a group mean_b is the mean over the samples of this rank, so each
+            rank compares a KL of its own with the nats. All ranks make the call, and all run the backward pass, which
+            sums over the ranks too. Not for "per_sample", which has no mean.
 
     Returns:
-        [B], differentiable, for `kl=` of fused_elbo. With data parallelism mean_b is the mean over one replica's
-        samples.
+        [B], differentiable, for `kl=` of fused_elbo.
 
     Raises:
         TypeError, ValueError: naming the argument, what came, and what is expected.
     """
     checks.choice("unit", unit, UNITS)
     nats = checked_nats(nats, kl, unit)
+    _check_group(group, unit)
     if groups is None:
-        return floored(kl, nats, FLOOR_OF[unit])
+        return floored(kl, nats, FLOOR_OF[unit], group)
     if unit != "per_group":
         raise ValueError(f"groups: has no effect with unit={unit!r}")
-    return floored(_grouped(kl, groups), nats, KlFloor.PER_DIM)
+    return floored(_grouped(kl, groups), nats, KlFloor.PER_DIM, group)
 
 
 FLOOR_OF = {
@@ -73,7 +88,7 @@ def checked_nats(nats: Number, kl: torch.Tensor, unit: FreeBitsUnit) -> float | 
     return _nats("nats", nats, kl)
 
 
-def floored(kl: torch.Tensor, nats: float | torch.Tensor, unit: int) -> torch.Tensor:
+def floored(kl: torch.Tensor, nats: float | torch.Tensor, unit: int, group: ProcessGroup | None = None) -> torch.Tensor:
     """The formula of free_bits: [B] from the KL [B, ...]. unit: a number of KlFloor."""
     if unit == KlFloor.PER_SAMPLE:
         return _floor(_per_sample(kl), nats)
@@ -81,10 +96,12 @@ def floored(kl: torch.Tensor, nats: float | torch.Tensor, unit: int) -> torch.Te
         units = _per_sample(kl).unsqueeze(1)
     else:
         units = kl.flatten(1) if unit == KlFloor.PER_DIM else kl.flatten(2).sum(2) if kl.dim() > 2 else kl
-    return _floor(units.mean(0), nats).sum().expand(len(kl))
+    return _floor(batch_mean("kl", units, group), nats).sum().expand(len(kl))
 
 
-def capacity(kl: torch.Tensor, nats: Number, *, unit: CapacityUnit = "per_sample") -> torch.Tensor:
+def capacity(
+    kl: torch.Tensor, nats: Number, *, unit: CapacityUnit = "per_sample", group: ProcessGroup | None = None
+) -> torch.Tensor:
     """|KL - C| pulls the KL to C nats, from above and from below. `nats` is C, and may be a schedule. Give the paper's
     gamma as beta= of fused_elbo.
 
@@ -92,13 +109,21 @@ def capacity(kl: torch.Tensor, nats: Number, *, unit: CapacityUnit = "per_sample
         "per_batch_mean"  |mean_b kl_b - C|  of the mean KL, because samples may need different amounts of nats;
                                              "batch_mean" is another name
 
-    kl: [B]; [B, ...] is summed to [B]. nats: a float, a 0-d tensor or a control, >= 0.
+    kl: [B]; [B, ...] is summed to [B]. nats: a float, a 0-d tensor or a control, >= 0. group: as in free_bits.
     Returns [B], for `kl=` of fused_elbo.
     """
     checks.choice("unit", unit, get_args(CapacityUnit))
+    _check_group(group, unit)
     _kl(kl, 1, f"unit={unit!r}")
     target, kl = _nats("nats", nats, kl), _per_sample(kl)
-    return (kl - target).abs() if unit == "per_sample" else (kl.mean() - target).abs().expand(len(kl))
+    if unit == "per_sample":
+        return (kl - target).abs()
+    return (batch_mean("kl", kl, group) - target).abs().expand(len(kl))
+
+
+def _check_group(group, unit):
+    if group is not None and unit == "per_sample":
+        raise ValueError(f"group: has no effect with unit={unit!r}, which takes no mean over samples")
 
 
 def _kl(kl, least_dims, unit):

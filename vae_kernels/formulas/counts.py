@@ -23,10 +23,21 @@ def log1p_rest(e, ratio):
     small = torch.where(near, e, 0)
     s = small / (2 + small)
     z = s * s  # at most 1/9
+    return torch.where(near, s * (small - 2 * z * _atanh_tail(z)), e - torch.log(torch.where(near, 1, ratio)))
+
+
+def log1p_ratio(e):
+    """log(1 + e) / e for 0 <= e <= 1, which is 1 at e = 0."""
+    z = (e / (2 + e)) ** 2
+    return 2 * (1 + z * _atanh_tail(z)) / (2 + e)
+
+
+def _atanh_tail(z):
+    """1/3 + z/5 + z^2/7 + ..., for z <= 1/9."""
     tail = torch.zeros_like(z)
     for k in range(17, 0, -1):
         tail = tail * z + 1 / (2 * k + 1)
-    return torch.where(near, s * (small - 2 * z * tail), e - torch.log(torch.where(near, 1, ratio)))
+    return tail
 
 
 # The coefficients of S(y) = 1/y (1/12 + ...) in powers of 1/y, from the highest power down, for y >= 1. They
@@ -42,11 +53,11 @@ _STIRLING = (
 )  # fmt: skip
 
 
-def stirling_error(y):
+def stirling_error(y, log_y=None):
     """The error of Stirling's formula: S(y) = log Gamma(y + 1) - (y + 1/2) log y + y - 1/2 log 2 pi, which is 1/(12 y)
     for large y.
 
-    For y < 1, S(y) = S(1 + y) + (y + 1/2) log(1 + 1/y) - 1.
+    For y < 1, S(y) = S(1 + y) + (y + 1/2) log(1 + 1/y) - 1. There log_y may tell more than y, which may be 0.
     """
     small = y < 1
     v = 1 / torch.where(small, 1 + y, y)
@@ -54,4 +65,5 @@ def stirling_error(y):
     for coefficient in _STIRLING:
         series = series * v + coefficient
     y = torch.where(small, y, 1)
-    return series * v + torch.where(small, (y + 0.5) * torch.log1p(1 / y) - 1, 0)
+    log_y = torch.log(y) if log_y is None else log_y
+    return series * v + torch.where(small, (y + 0.5) * (torch.log1p(y) - log_y) - 1, 0)

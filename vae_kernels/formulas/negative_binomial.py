@@ -57,23 +57,43 @@ def nll(x, log_mean, log_inverse_dispersion):
 
 
 def nll_of_none(log_mean, log_inverse_dispersion):
-    """nll for x = 0: s log(1 + mu / s), written as mu - s h(mu / s) where mu < s. For large s it is mu."""
-    excess, s = log_mean - log_inverse_dispersion, torch.exp(log_inverse_dispersion)
-    e = torch.exp(torch.where(excess > 0, 0, excess))
+    """nll for x = 0: s log(1 + mu / s), written as mu log(1 + e) / e with e = mu / s where mu < s. For large s it is
+    mu."""
+    excess = log_mean - log_inverse_dispersion
+    over = excess > 0
+    e = torch.exp(torch.where(over, 0, excess))
     softplus = torch.logaddexp(excess, torch.zeros_like(excess))
-    return torch.where(excess > 0, s * softplus, torch.exp(log_mean) - s * counts.log1p_rest(e, 1 + e))
+    smaller = torch.exp(torch.where(over, log_inverse_dispersion, log_mean))
+    return smaller * torch.where(over, softplus, counts.log1p_ratio(e))
 
 
 def nll_of_some(x, log_mean, log_inverse_dispersion):
-    """nll for x > 0."""
-    mu, s, excess = torch.exp(log_mean), torch.exp(log_inverse_dispersion), log_mean - log_inverse_dispersion
-    power = torch.exp(torch.where(excess > 0, -excess, excess))
-    share = torch.where(excess > 0, power, 1) / (1 + power)  # s / (s + mu), with an exact derivative near 1
-    f = (x - mu) / (s + mu)
-    ratio = torch.where(f > -0.5, 1 + f, (x + s) / (s + mu))
-    deviance = s * counts.log1p_rest(f, ratio) + x * counts.log1p_rest((mu - x) / x * share, ratio * (mu / x))
-    errors = counts.stirling_error(x) + counts.stirling_error(s) - counts.stirling_error(x + s)
-    return deviance + errors + 0.5 * (torch.log(x) + torch.log1p(x / s)) + counts.HALF_LOG_2PI
+    """nll for x > 0. csrc/formulas/negative_binomial.h says what the bounds are for."""
+    k = 4 if log_mean.dtype == torch.float64 else 1
+    lower, higher = _ordered(log_mean.detach(), log_inverse_dispersion.detach())
+    lowered = torch.relu(lower - 42 * k)
+    shift = torch.relu(-40 * k - higher) - lowered
+    shifted, t = log_mean + shift, log_inverse_dispersion
+    a, b = shifted.clamp(-60 * k, 62 * k), (t + shift).clamp(-80 * k, 62 * k)
+
+    mu, s, over = torch.exp(a), torch.exp(b), a > b
+    lower, higher = _ordered(a, b)
+    power = torch.exp(lower - higher)
+    # the shares of s, mu and x in s + mu
+    of_s, of_mu = (torch.where(this, power, 1) / (1 + power) for this in (over, ~over))
+    of_x, slope = x * (torch.exp(-higher) / (1 + power)), (mu - x) * of_s
+    f = of_x - of_mu
+    ratio = torch.where(f > -0.5, 1 + f, of_x + of_s)
+    deviance = s * counts.log1p_rest(f, ratio) + x * counts.log1p_rest(slope / x, ratio * (mu / x))
+    deviance = deviance + slope * (shifted - a)
+    errors = counts.stirling_error(x) + counts.stirling_error(s, t) - counts.stirling_error(x + s)
+    root = torch.log(x) + torch.where(s < 1, torch.log(x + s) - t, torch.log1p(x / torch.where(s < 1, 1, s)))
+    return torch.exp(lowered) * (deviance + errors + 0.5 * root + counts.HALF_LOG_2PI)
+
+
+def _ordered(a, b):
+    """The smaller and the larger of both, with the derivative of one of the two where both are equal."""
+    return torch.where(a > b, b, a), torch.where(a > b, a, b)
 
 
 def triton_nll(x, log_mean, log_inverse_dispersion):
@@ -103,14 +123,23 @@ def triton_none(log_mean, log_inverse_dispersion):
 
 def triton_some(x, log_mean, log_inverse_dispersion):
     """triton_nll for x > 0."""
-    a, t = maths.at_most(maths.at_least(log_mean, -60.0), 60.0), log_inverse_dispersion
-    mu, s = maths.exp_within(a), maths.exp_within(maths.at_most(maths.at_least(t, -60.0), 60.0))
+    k = 1.0
+    if x.dtype == tl.float64:
+        k = 4.0
+    t = log_inverse_dispersion
+    # tl.maximum may drop a NaN, which a and b then keep
+    lowered = tl.maximum(tl.minimum(log_mean, t) - 42.0 * k, 0.0)
+    shift = tl.maximum(-40.0 * k - tl.maximum(log_mean, t), 0.0) - lowered
+    a, b, scale = log_mean + shift, t + shift, maths.exp_nonpositive(lowered)
+    a_within = maths.at_most(maths.at_least(a, -60.0 * k), 62.0 * k)
+    b_within = maths.at_most(maths.at_least(b, -80.0 * k), 62.0 * k)
+    rest, mu, s = a - a_within, maths.exp_within(a_within), maths.exp_within(b_within)
     inverse_total, inverse_x, n = maths.reciprocal(s + mu), maths.reciprocal(x), x + s
     inverse_n, ratio = maths.reciprocal(n), n * inverse_total
     slope = (mu - x) * (s * inverse_total)
     s_rest = s * tile_counts.log1p_rest((x - mu) * inverse_total, ratio)  # s h(f)
     x_rest = tile_counts.log1p_rest(slope * inverse_x, ratio * (mu * inverse_x))  # h(e)
-    deviance = tl.fma(slope, log_mean - a, tl.fma(x, x_rest, s_rest))
+    deviance = tl.fma(slope, rest, tl.fma(x, x_rest, s_rest))
     small = s < 1.0
     inverse, step = maths.reciprocal(tl.where(small, s + 1.0, s)), maths.log1p_unit(maths.at_most(s, 1.0)) - t
     error, by_t = tile_counts.stirling(inverse)
@@ -118,10 +147,11 @@ def triton_some(x, log_mean, log_inverse_dispersion):
     error_x, _ = tile_counts.stirling(maths.at_most(inverse_x, 1.0))
     error += tl.where(small, tl.fma(s + 0.5, step, s * 0.0 - 1.0), 0.0)
     by_t = tl.where(small, tl.fma(s, step, -(s + 0.5 + by_t * s) * inverse), -by_t)
-    by_t = s_rest + tl.fma(tl.fma(slope_n, s, -0.5 * x), inverse_n, by_t)
+    by_t = tl.fma(slope, tl.maximum(rest, 0.0), s_rest) + tl.fma(tl.fma(slope_n, s, -0.5 * x), inverse_n, by_t)
+    by_t = tl.where(b > b_within, 0.0, by_t)
     root = tile_counts.log(x * tl.where(small, n, tl.fma(x, inverse, 1.0))) - tl.where(small, t, 0.0)
     value = deviance + (error_x + error - error_n) + tl.fma(root, 0.5, tile_counts.half_log_2pi(x))
-    return value, slope, by_t
+    return scale * value, scale * slope, scale * by_t
 
 
 def mean(log_mean, log_inverse_dispersion=None):

@@ -14,6 +14,7 @@ from ..typing import FreeBitsLike, FreeBitsUnit, Number, PriorLike
 
 _LOSS_SETTINGS = ("beta", "rec_weight", "free_bits_nats", "obs_logvar")
 _KEPT = (*_LOSS_SETTINGS, "prior_mu", "prior_logvar")
+_LABELS = {"free_bits_nats": "free_bits", "prior_mu": "prior[0] (mu)", "prior_logvar": "prior[1] (logvar)"}
 
 
 class Settings(nn.Module):
@@ -46,13 +47,9 @@ class Settings(nn.Module):
     ) -> None:
         super().__init__()
         self.free_bits = free_bits
-        self._keep("obs_logvar", obs_logvar)
-        self._keep("beta", beta)
-        self._keep("rec_weight", rec_weight)
+        self.obs_logvar, self.beta, self.rec_weight = obs_logvar, beta, rec_weight
         self.prior_module = prior if isinstance(prior, Prior) else None
-        prior_mu, prior_logvar = (None, None) if prior is self.prior_module else _pair(prior)
-        self._keep("prior_mu", prior_mu)
-        self._keep("prior_logvar", prior_logvar)
+        self.prior_mu, self.prior_logvar = (None, None) if prior is self.prior_module else _pair(prior)
 
     @property
     def prior(self) -> PriorLike:
@@ -69,8 +66,7 @@ class Settings(nn.Module):
     @free_bits.setter
     def free_bits(self, pair: FreeBitsLike | None) -> None:
         nats, unit = (None, None) if pair is None else checks.free_bits(pair, UNITS)
-        self._keep("free_bits_nats", nats)
-        self.free_bits_unit = unit
+        self.free_bits_nats, self.free_bits_unit = nats, unit
 
     def shown(self) -> str:
         """The settings in a few words, for extra_repr(). A setting of None is left out, except the prior."""
@@ -81,26 +77,31 @@ class Settings(nn.Module):
         words |= {"obs_logvar": None if self.obs_logvar is None else _shown(self.obs_logvar), "free_bits": nats}
         return ", ".join(f"{name}={word}" for name, word in words.items() if word is not None)
 
-    def _keep(self, name, value):
-        """Set an attribute. A tensor that is no Parameter becomes a buffer."""
-        if isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter):
-            refuse_bare_value(name.removesuffix("_nats"), value)
-            if value.requires_grad:
-                # A buffer is not in parameters(), so no optimizer would train it.
-                raise ValueError(f"{name}: got a tensor that requires grad, expected an nn.Parameter (to train it)")
-            self.__dict__.pop(name, None)
-            self._modules.pop(name, None)
-            self.register_buffer(name, value)
-        else:
-            setattr(self, name, value)
-
     def __setattr__(self, name, value):
         if name in _KEPT:
-            refuse_bare_value(name.removesuffix("_nats"), value)
+            refuse_bare_value(_LABELS.get(name, name), value)
             if value is None or isinstance(value, (int, float, Control)):  # may replace a buffer or a module
                 self._buffers.pop(name, None)
                 self._modules.pop(name, None)
+            elif isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter) and not self._replica():
+                return self._keep_tensor(name, value)
         super().__setattr__(name, value)
+
+    def _replica(self):
+        """Whether nn.DataParallel has made this module, whose parameters are plain tensors that require grad."""
+        return "_is_replica" in self.__dict__
+
+    def _keep_tensor(self, name, value):
+        """Keep a tensor that is no Parameter as a buffer."""
+        label = _LABELS.get(name, name)
+        if value.requires_grad:
+            # A buffer is not in parameters(), so no optimizer would train it.
+            raise ValueError(f"{label}: got a tensor that requires grad, expected an nn.Parameter (to train it)")
+        if name in self._parameters:
+            raise TypeError(f"{label}: got a tensor in place of an nn.Parameter, expected an nn.Parameter or None")
+        self.__dict__.pop(name, None)
+        self._modules.pop(name, None)
+        self.register_buffer(name, value)
 
     def __setstate__(self, state):
         pair = state.pop("free_bits", None)  # a plain attribute of a module that version 0.1 pickled
