@@ -129,7 +129,7 @@ VK_FN T log1p_unit(T e) {
   return Real<T>::log1p(e);
 }
 
-// 1 + x = 2^k (1 + e), 0 <= e < 1, for 0 <= x < 2^100
+// 1 + x = 2^k (1 + e), 0 <= e < 1, for -1 < x < 2^100
 template <class T>
 struct OnePlus {
   T k, e;

@@ -28,6 +28,7 @@ LikelihoodName = Literal[
     "laplace",
     "continuous_bernoulli",
     "discretized_logistic",
+    "bernoulli_product",
     "categorical",
 ]
 LikelihoodLike: TypeAlias = "LikelihoodName | Likelihood"

@@ -11,7 +11,8 @@
   X(zinb)                 \
   X(laplace)              \
   X(continuous_bernoulli) \
-  X(discretized_logistic)
+  X(discretized_logistic) \
+  X(bernoulli_product)
 
 // the position kind
 #define VK_POSITIONS(X) X(categorical)

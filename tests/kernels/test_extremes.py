@@ -61,11 +61,13 @@ def check(ours, truth, dtype, likelihood, what):
 
     The allowed error is a few roundings of the type of the computation (in float64 the truth is rounded as often), and
     one rounding of the storage type. e^x is never below the smallest normal number, and a large factor can multiply
-    this error. A value is a sum of terms of about a nat, so its error is relative to a nat.
+    this error. A value is a sum of terms of about a nat, so its error is relative to a nat. So is a gradient that is a
+    difference of two terms.
     """
     wide = computed(dtype)
     few = 64 if likelihood in cases.COUNTS or dtype == torch.float64 else 16
-    nat = few * torch.finfo(wide).eps if what == "nll" or likelihood in cases.COUNTS else 0
+    terms = what == "nll" or likelihood in (*cases.COUNTS, "bernoulli_product")
+    nat = few * torch.finfo(wide).eps if terms else 0
     tolerance = few * torch.finfo(wide).eps + torch.finfo(ours.dtype).eps
     tiny = torch.finfo(ours.dtype).smallest_normal * torch.finfo(ours.dtype).eps
     ours, largest = ours.double(), torch.finfo(ours.dtype).max

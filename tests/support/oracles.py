@@ -62,6 +62,18 @@ def discretized_logistic_params(rng, shape):
     return x, (loc, with_edges(logscale, rng.uniform(-8.0, 2.0, size=shape)))
 
 
+def bernoulli_product_params(rng, shape):
+    edges = np.array([0.0, 0.0, 1.0, -1.0, 20.0, -20.0, 59.0, 61.0, 100.0, -100.0, 1e4, -1e4])
+    first = np.array([61.0, 80.0, 300.0, 1e4, 60.0, 0.0])  # all three are large
+    x, *logits = np.array(np.meshgrid([0.0, 1.0, 0.3], edges[[0, 2, 4, 5]], edges, edges[[3, 7, 9]])).reshape(4, -1)
+    large = [np.array([0.0, 1.0, 0.5, 0.0, 1.0, 0.0]), first, first + 1, first + 0.5]
+    x, *logits = (np.concatenate(pair) for pair in zip(large, [x, *logits], strict=True))
+    draws = [rng.normal(scale=3.0, size=shape) for _ in range(3)]
+    return with_edges(x, np.round(rng.uniform(size=shape))), [
+        with_edges(*pair) for pair in zip(logits, draws, strict=True)
+    ]
+
+
 def bernoulli_nll(x, logits):
     return -x * special.log_expit(logits) - (1 - x) * special.log_expit(-logits)
 
@@ -129,6 +141,14 @@ def continuous_bernoulli_nll(x, logits):
 
 
 @np.vectorize
+def bernoulli_product_nll(x, *logits):
+    """The definition with 100 digits, and with as many more as 1 - q loses."""
+    with mpmath.workdps(100 + int(max(0.0, min(logits)) / 2)):
+        q = mpmath.fprod(1 / (1 + mpmath.exp(-mpmath.mpf(t))) for t in logits)
+        return float(-mpmath.mpf(x) * mpmath.log(q) - (1 - mpmath.mpf(x)) * mpmath.log1p(-q))
+
+
+@np.vectorize
 def discretized_logistic_nll(x, loc, logscale):
     """The definition with 100 digits: the difference of two cdfs, on the side of loc where both are small."""
     x, inverse, half = mpmath.mpf(x), mpmath.exp(-mpmath.mpf(logscale)), mpmath.mpf(1) / 510
@@ -150,6 +170,7 @@ ORACLES = {
     "laplace": {"nll": laplace_nll, "sample_params": laplace_params},
     "continuous_bernoulli": {"nll": continuous_bernoulli_nll, "sample_params": continuous_bernoulli_params},
     "discretized_logistic": {"nll": discretized_logistic_nll, "sample_params": discretized_logistic_params},
+    "bernoulli_product": {"nll": bernoulli_product_nll, "sample_params": bernoulli_product_params},
 }
 
 

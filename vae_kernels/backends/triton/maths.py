@@ -147,7 +147,7 @@ def log1p_unit(e):
 
 @triton.jit
 def log1p(x):
-    """log(1 + x) for 0 <= x < 2^100: with 1 + x = 2^k (1 + e) it is k ln 2 + log(1 + e), as in csrc/special.h."""
+    """log(1 + x) for -1 < x < 2^100: with 1 + x = 2^k (1 + e) it is k ln 2 + log(1 + e), as in csrc/special.h."""
     if x.dtype == tl.float64:
         u = 1.0 + x
         return tl.log(u) + (x - (u - 1.0)) / u
