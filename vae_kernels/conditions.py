@@ -36,20 +36,24 @@ def check(condition: Any, rows: int, of: str, device: torch.device | None = None
 
 
 def rows_of(condition: Any, rows: slice) -> Any:
-    """The condition of some of the samples."""
-    return tree_map(lambda t: t[rows], condition)
+    """The condition of some of the samples; None if there is none."""
+    return condition if condition is None else tree_map(lambda t: t[rows], condition)
 
 
 def split(condition: Any, size: int, rows: int) -> Iterator[Any]:
-    """The conditions of the batches that x.split(size) gives, for x with so many rows. None for each batch if there is
-    no condition."""
+    """The conditions of the batches that x.split(size) gives, for x with so many rows."""
     for start in range(0, rows, size):
-        yield None if condition is None else rows_of(condition, slice(start, start + size))
+        yield rows_of(condition, slice(start, start + size))
 
 
 def copies(condition: Any, k: int) -> Any:
-    """The condition k times, one copy after the other: [k B, ...], as z [K, B, ...] becomes z.flatten(0, 1)."""
-    return tree_map(lambda t: t.expand(k, *t.shape).reshape(-1, *t.shape[1:]), condition)
+    """The condition k times, one copy after the other: [k B, ...], as z [K, B, ...] becomes z.flatten(0, 1). None if
+    there is none."""
+    return (
+        condition
+        if condition is None
+        else tree_map(lambda t: t.expand(k, *t.shape).reshape(-1, *t.shape[1:]), condition)
+    )
 
 
 def prior_of(prior: Any, condition: Any) -> Any:
@@ -73,3 +77,8 @@ def draws(prior, n, shape, like, condition, generator, backend) -> torch.Tensor:
         shape = pair[0].shape if shape is None else (n, *shape)
         mu, logvar = (part.expand(shape) for part in pair)
     return reparameterize(mu, logvar, generator=generator, backend=backend)
+
+
+def to(condition: Any, device: torch.device) -> Any:
+    """The condition on this device."""
+    return condition if condition is None else tree_map(lambda t: t.to(device), condition)

@@ -243,6 +243,8 @@ class FlowPrior(Prior):
 
 def pair_of(prior: PriorLike) -> Pair | None:
     """`prior` as the closed form takes it: None or a pair. TypeError for a prior that has no closed form."""
+    if isinstance(prior, ConditionalGaussian):
+        raise TypeError("prior: a ConditionalGaussian needs its condition; expected prior=conditional(condition)")
     if not isinstance(prior, Prior):
         return prior
     if not prior.closed_form:

@@ -1,5 +1,7 @@
 """The check of x where a model takes x, before a network sees x."""
 
+from contextlib import contextmanager
+
 import torch
 
 from . import checks
@@ -19,3 +21,14 @@ def check(name, x):
     checks.tensor(name, x, checks.TARGETS)
     if x.dim() == 0:
         raise ValueError(f"{name}: got a 0-d tensor, expected the batch as dimension 0")
+
+
+@contextmanager
+def named(name):
+    """An error about `x` becomes an error about the argument that the user has given."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if not str(error).startswith("x: "):
+            raise
+        raise type(error)(name + str(error)[1:]) from error

@@ -200,9 +200,10 @@ def _log_p(model, x, n_samples, condition, weight, chunk, generator):
     def decode(z):
         k = len(z) // len(x)
         copies = (_copies(x, k),) if getattr(model, "autoregressive", False) else ()
-        return model.decode(z, *copies, **({} if condition is None else {"condition": conditions.copies(condition, k)}))
+        given = {} if condition is None else {"condition": conditions.copies(condition, k)}
+        return model.decode(z, *copies, **given)
 
-    posterior = model.encode(x, **({} if condition is None else {"condition": condition}))
+    posterior = model.encode(x) if condition is None else model.encode(x, condition=condition)
     prior = _checked_prior(conditions.prior_of(model.prior, condition), *posterior)
     settings = prior, model.likelihood, model.obs_logvar, weight, generator, model.backend
     first = second = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)  # log sum w, log sum w^2

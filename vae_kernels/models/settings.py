@@ -55,9 +55,8 @@ class Settings(nn.Module):
         self._keep("obs_logvar", obs_logvar)
         self._keep("beta", beta)
         self._keep("rec_weight", rec_weight)
-        known = isinstance(prior, (Prior, ConditionalGaussian))
-        self.prior_module = prior if known else None
-        prior_mu, prior_logvar = (None, None) if known or prior is None else prior
+        self.prior_module = prior if isinstance(prior, (Prior, ConditionalGaussian)) else None
+        prior_mu, prior_logvar = prior if isinstance(prior, (tuple, list)) else (None, None)
         self._keep("prior_mu", prior_mu)
         self._keep("prior_logvar", prior_logvar)
 
