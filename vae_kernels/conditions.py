@@ -27,6 +27,8 @@ def check(condition: Any, rows: int, of: str, device: torch.device | None = None
     for leaf in leaves:
         if not isinstance(leaf, torch.Tensor):
             raise TypeError(f"condition: got {type(leaf).__name__}, expected a tensor, or a pytree of tensors")
+        if leaf.is_nested or leaf.layout is not torch.strided:
+            raise TypeError("condition: got a nested or sparse tensor, expected dense ones")
         if leaf.dim() == 0 or len(leaf) != rows:
             raise ValueError(
                 f"condition: got shape {tuple(leaf.shape)}, expected the batch of {of}, {rows}, as dimension 0"

@@ -21,6 +21,8 @@ TERMS = vk.fused_elbo(X, X, MU, MU, return_terms=True)
 
 class Joined(nn.Linear):
     def forward(self, first, condition):
+        if not isinstance(condition, torch.Tensor):
+            raise ValueError("condition: this network takes a tensor")
         return super().forward(torch.cat([first, condition], 1))
 
 
@@ -184,11 +186,15 @@ CALLS = {
     "Prior.sample": (lambda **call: MIXTURE.sample(**call), lambda: {"n": 3, "generator": None}, ()),
     "Prior.log_prob": (lambda **call: MIXTURE.log_prob(**call), lambda: {"z": MU}, ()),
     "LinearWarmup": (controls.LinearWarmup, lambda: {"steps": 5, "start": 0.0, "end": 1.0, "delay": 2}, ()),
-    "Cyclical": (controls.Cyclical, lambda: {"steps": 9, "cycles": 2, "ratio": 0.5, "start": 0.0, "end": 1.0}, ()),
+    "Cyclical": (
+        controls.Cyclical,
+        lambda: {"steps": 9, "cycles": 2, "ratio": 0.5, "start": 0.0, "end": 1.0, "delay": 1},
+        (),
+    ),
     "Constant": (controls.Constant, lambda: {"level": 0.5}, ()),
     "Geco": (controls.Geco, lambda: {"target": 3.0, "speed": 0.1, "momentum": 0.9, "weight": 1.0}, ()),
     "Geco.update": (lambda **call: controls.Geco(3.0, speed=0.1).update(**call), lambda: {"nll": X[:, 0]}, ()),
-    "RunningLogvar": (controls.RunningLogvar, lambda: {"momentum": 0.9}, ()),
+    "RunningLogvar": (controls.RunningLogvar, lambda: {"momentum": 0.9, "logvar": -1.0}, ()),
     "optimal_logvar": (controls.optimal_logvar, lambda: {"loc": X, "x": X, "over": "batch"}, ()),
     "balance_groups": (controls.balance_groups, lambda: {"kl": MU.abs(), "sizes": [1.0, 2.0]}, ()),
     "balanced_kl": (controls.balanced_kl, lambda: {"mu": MU, "logvar": MU, "prior": (MU, MU), "alpha": 0.8}, ()),

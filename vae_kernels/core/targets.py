@@ -1,4 +1,4 @@
-"""The check of x where a model takes x, before a network sees x."""
+"""The checks of x and of the networks, where a model takes them."""
 
 from contextlib import contextmanager
 
@@ -21,6 +21,16 @@ def check(name, x):
     checks.tensor(name, x, checks.TARGETS)
     if x.dim() == 0:
         raise ValueError(f"{name}: got a 0-d tensor, expected the batch as dimension 0")
+
+
+def network(name, module):
+    """encoder or decoder: a module, or another callable."""
+    if isinstance(module, type):
+        raise TypeError(f"{name}: got the class {module.__name__}, expected a module, {module.__name__}(...)")
+    if not callable(module):
+        raise TypeError(f"{name}: got {type(module).__name__}, expected a torch.nn.Module")
+    if isinstance(module, torch.nn.Module) and getattr(module.forward, "__func__", None) is torch.nn.Module.forward:
+        raise TypeError(f"{name}: got {type(module).__name__}, expected a module with a forward")
 
 
 @contextmanager

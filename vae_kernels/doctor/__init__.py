@@ -119,14 +119,32 @@ def diagnose(
     conditions.check(condition, len(data), "data")
     condition = conditions.rows_of(condition, slice(samples))
     x = _finite(data[:samples], weight)
+    if isinstance(labels, torch.Tensor):
+        targets.check("labels", labels)
     if labels is not None and (not isinstance(labels, torch.Tensor) or labels.shape != data.shape[:1]):
         came = tuple(labels.shape) if isinstance(labels, torch.Tensor) else type(labels).__name__
         raise ValueError(f"labels: got {came}, expected a tensor ({len(data)},): one for each sample of data")
-    if classes is not None and labels is None:
-        raise ValueError("classes: has no effect without labels")
+    _check_classes(labels, classes)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise ValueError(f"seed: got {type(seed).__name__}, expected an integer >= 0 and < 2^63")
     with evaluating(model), torch.no_grad():
         labels = None if labels is None else labels[:samples]
         return _diagnose(model, x, condition, weight, labels, classes, batch_size, log_p, seed)
+
+
+def _check_classes(labels, classes):
+    """A name for each label."""
+    kinds = labels is not None and (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    if labels is not None and (kinds or (labels < 0).any()):
+        raise ValueError(f"labels: got {labels.dtype}{'' if kinds else ' below 0'}, expected integers >= 0")
+    if classes is None:
+        return
+    if labels is None:
+        raise ValueError("classes: has no effect without labels")
+    if isinstance(classes, str) or not isinstance(classes, Sequence):
+        raise TypeError(f"classes: got {type(classes).__name__}, expected a list of names")
+    if labels.max() >= len(classes):
+        raise ValueError(f"classes: got {len(classes)} names, expected one for each label, 0 to {int(labels.max())}")
 
 
 def _finite(data, weight):

@@ -11,6 +11,7 @@ from typing_extensions import Unpack
 
 from .. import conditions, functional
 from ..core import checks, layout, targets, weights
+from ..core.calls import call
 from ..core.control import current
 from ..core.modes import evaluating
 from ..core.objective import REDUCTIONS
@@ -112,8 +113,7 @@ def iwae(
     checks.choice("reduction", reduction, REDUCTIONS)
     checks.choice("estimator", estimator, ESTIMATORS)
     checks.flag("return_terms", return_terms)
-    if not callable(decoder):
-        raise TypeError(f"decoder: got {type(decoder).__name__}, expected a module or a function of z")
+    targets.network("decoder", decoder)
     if n_samples is None:
         raise ValueError("n_samples: got None, expected an integer >= 1")
     if moments is not None:
@@ -122,9 +122,11 @@ def iwae(
     beta = current(beta)
     checks.weight("beta", beta, x)
     conditions.check(condition, len(x), "x", x.device)
-    decode = decoder
-    if condition is not None:
-        decode = lambda z: decoder(z, conditions.copies(condition, len(z) // len(x)))  # noqa: E731
+
+    def decode(z):
+        copies = conditions.copies(condition, n_samples)
+        return call("decoder", decoder, {"z": z} if copies is None else {"z": z, "condition": copies})
+
     prior = _checked_prior(conditions.prior_of(prior, condition), *posterior)
     settings = prior, likelihood, obs_logvar, weight, generator, backend
     z, nll, log_ratio = _log_terms(decode, x, posterior, n_samples, settings, score=estimator == "standard")
@@ -186,6 +188,9 @@ def log_marginal_likelihood(
         if (value is not None or name == "n_samples") and (not isinstance(value, int) or value < least):
             raise ValueError(f"{name}: got {value!r}, expected an integer >= {least}")
     targets.check("x", x)
+    if not callable(getattr(model, "encode", None)) or not hasattr(model, "likelihood"):
+        needs = "encode, decode, likelihood, obs_logvar, prior and backend"
+        raise TypeError(f"model: got {type(model).__name__}, expected a VAE, or an object with {needs}")
     chunk = min(n_samples, chunk or max(1, 4096 // max(1, len(x))))
     if weight is not None:
         weights.check_mask("weight", weight, x, "x")

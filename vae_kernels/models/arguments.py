@@ -1,26 +1,17 @@
 """The checks of the arguments of VAE and FusedELBO, at construction: a first batch would find the mistake too late."""
 
-from typing import Any, get_args
+from typing import get_args
 
 import torch
-from torch import nn
 
 from ..core import checks
 from ..core.control import current
 from ..core.objective import REDUCTIONS
 from ..core.penalty import UNITS
-from ..core.ranges import flag, number
+from ..core.ranges import flag, ints, number
 from ..likelihoods import formula_of
 from ..priors import ConditionalGaussian, Prior, VampPrior, pair_of
 from ..typing import Backend
-
-
-def network(name, module):
-    """encoder or decoder: a module, or another callable."""
-    if isinstance(module, type):
-        raise TypeError(f"{name}: got the class {module.__name__}, expected a module, {module.__name__}(...)")
-    if not callable(module):
-        raise TypeError(f"{name}: got {type(module).__name__}, expected a torch.nn.Module")
 
 
 def loss(likelihood, obs_logvar, prior, beta, rec_weight, free_bits):
@@ -126,14 +117,3 @@ def _range(pair, prior):
             "logvar_range: has no effect on the posteriors of a VampPrior; expected an encoder that bounds its logvar, "
             "for both"
         )
-
-
-def ints(name: str, values: Any, expected: str, one: bool = False) -> tuple[int, ...]:
-    """A tuple of positive ints. one: a single int is a tuple of one."""
-    values = (values,) if one and isinstance(values, int) else values
-    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__") or isinstance(values, nn.Module):
-        raise TypeError(f"{name}: got {values!r}, expected {expected}")
-    values = tuple(values)
-    if any(isinstance(v, bool) or not isinstance(v, int) or v < 1 for v in values):
-        raise ValueError(f"{name}: got {values}, expected {expected}")
-    return values

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from ..core import gaussians
 from ..likelihoods import formula_of
 
 
@@ -32,29 +33,11 @@ def begins_with_embedding(encoder):
 
 def posterior(out, x):
     """The output of the encoder for x, as a tuple: (moments,), one tensor [B, 2L, ...], or (mu, logvar)."""
-    if isinstance(out, torch.Tensor):
-        if out.dim() < 2 or out.shape[1] % 2:
-            raise ValueError(
-                f"encoder: gave shape {tuple(out.shape)} for x of shape {tuple(x.shape)}, expected [B, 2L, ...]: mu, "
-                "then logvar, along dim 1"
-            )
-        found = (out,)
-    else:
-        if not (isinstance(out, (tuple, list)) and len(out) == 2):
-            raise TypeError(
-                f"encoder: gave {type(out).__name__}, expected a tensor [B, 2L, ...] or a pair (mu, logvar)"
-            )
-        found = mu, logvar = out
-        for name, part in zip(("mu", "logvar"), found, strict=True):
-            if not isinstance(part, torch.Tensor):
-                raise TypeError(f"encoder: gave {name} of type {type(part).__name__}, expected a tensor")
-        if mu.shape != logvar.shape:
-            raise ValueError(
-                f"encoder: gave mu {tuple(mu.shape)} and logvar {tuple(logvar.shape)}, expected equal shapes"
-            )
+    if isinstance(out, torch.Tensor) and out.dim() < 2 and x.dim() < 2:
+        came = f"got shape {tuple(x.shape)}, for which the encoder gave {tuple(out.shape)}"
+        raise ValueError(f"x: {came}; expected the batch as dimension 0: one sample is x[None]")
+    found = gaussians.parts(out, "encoder", f" for x of shape {tuple(x.shape)}")
     if found[0].dim() == 0 or len(found[0]) != len(x):
-        raise ValueError(
-            f"x: got shape {tuple(x.shape)}, for which the encoder gave {tuple(found[0].shape)}; expected the batch as "
-            "dimension 0 of both"
-        )
-    return tuple(found)
+        came = f"got shape {tuple(x.shape)}, for which the encoder gave {tuple(found[0].shape)}"
+        raise ValueError(f"x: {came}; expected the batch as dimension 0 of both")
+    return found

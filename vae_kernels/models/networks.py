@@ -8,10 +8,9 @@ from torch import nn
 from typing_extensions import Unpack
 
 from ..core import checks
-from ..core.ranges import count
+from ..core.ranges import count, ints
 from ..formulas import ALL, POSITION
 from ..typing import LikelihoodLike, ModelSettings
-from . import arguments
 from .layers import Decoder, Encoder, Split
 from .vae import VAE
 
@@ -60,10 +59,12 @@ def mlp_vae(
     If x has counts, the encoder takes log(1 + x), and the first parameter of the decoder, a logarithm of a mean, is
     bounded(t, -20, 20): formulas/bounded.py has this smooth function. So large counts give finite losses.
     """
-    shape = arguments.ints("input_shape", input_shape, "a tuple of positive ints, such as (784,)")
-    widths = arguments.ints("hidden", hidden, "a tuple of positive ints, such as (400,)")
+    shape = ints("input_shape", input_shape, "a tuple of positive ints, such as (784,)")
+    widths = ints("hidden", hidden, "a tuple of positive ints, such as (400,)")
     count("latent_dim", latent_dim, 1)
     count("condition_dim", condition_dim)
+    if not shape:
+        raise ValueError("input_shape: got (), expected at least one int, such as (784,)")
     counts, pixels = _check(likelihood, outputs, kwargs), math.prod(shape)
     layers = nn.Flatten(), *_mlp((pixels + condition_dim, *widths, 2 * latent_dim))
     encoder = Encoder(*layers, counts=counts, input_shape=shape, condition_dim=condition_dim)
@@ -103,8 +104,8 @@ def conv_vae(
 
     Counts are treated as in `mlp_vae`.
     """
-    shape = arguments.ints("input_shape", input_shape, "(C, H, W)")
-    widths = arguments.ints("channels", channels, "a tuple of positive ints, such as (32, 64)")
+    shape = ints("input_shape", input_shape, "(C, H, W)")
+    widths = ints("channels", channels, "a tuple of positive ints, such as (32, 64)")
     count("latent_dim", latent_dim, 1)
     counts = _check(likelihood, outputs, kwargs)
     if len(shape) != 3 or not widths:

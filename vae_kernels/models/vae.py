@@ -14,6 +14,7 @@ from typing_extensions import Unpack
 
 from .. import conditions, functional
 from ..core import checks, targets, weights
+from ..core.calls import call, own_tensor
 from ..core.modes import evaluating
 from ..core.ranges import count
 from ..core.terms import ElboTerms
@@ -34,7 +35,6 @@ from ..typing import (
     StepSettings,
 )
 from . import arguments, inputs
-from .calls import call, own_tensor
 from .settings import Settings
 
 
@@ -98,8 +98,8 @@ class VAE(Settings):
         logvar_range: tuple[float, float] | None = None,
         backend: Backend = "auto",
     ) -> None:
-        arguments.network("encoder", encoder)
-        arguments.network("decoder", decoder)
+        targets.network("encoder", encoder)
+        targets.network("decoder", decoder)
         super().__init__(
             likelihood, obs_logvar=obs_logvar, prior=prior, beta=beta, rec_weight=rec_weight, free_bits=free_bits
         )
@@ -210,6 +210,7 @@ class VAE(Settings):
                       is None if the KL is a Monte Carlo estimate.
         """
         targets.check("x", x)
+        checks.flag("return_terms", return_terms)
         beta = self.beta if beta is None else beta
         if weight is not None:
             weights.check("weight", weight, x, "x", "rec_weight")

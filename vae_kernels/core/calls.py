@@ -1,4 +1,5 @@
-"""Calls of the user's networks. If a call fails because of an argument of the VAE, the error names this argument."""
+"""Calls of the user's networks. If a call fails because of an argument that the user has given, the error names this
+argument."""
 
 import inspect
 
@@ -20,7 +21,7 @@ def call(name, network, given):
         reason = _arguments(name, network, given) or _dtype(name, network, given)
         if reason is not None:
             raise TypeError(reason) from error
-        reason = _shape(name, network, given)
+        reason = _shape(name, network, given, error)
         if reason is not None:
             raise ValueError(reason) from error
         raise
@@ -53,23 +54,27 @@ def _takes(signature, n):
 
 
 def _dtype(name, network, given):
-    """A sentence, if the first argument has another floating dtype than the network."""
-    (argument, value), *_ = given.items()
+    """A sentence, if an argument has another floating dtype than the network."""
     held = own_tensor(network)
-    if held is None or not value.is_floating_point() or value.dtype == held.dtype:
-        return None
-    return f"{argument}: got dtype {value.dtype}, but the {name} is {held.dtype}; expected {argument}.to({held.dtype})"
+    for argument, value in given.items() if held is not None else ():
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and value.dtype != held.dtype:
+            came = f"got dtype {value.dtype}, but the {name} is {held.dtype}"
+            return f"{argument}: {came}; expected {argument}.to({held.dtype})"
+    return None
 
 
-def _shape(name, network, given):
-    """A sentence, if the first argument has not the shape that the network says it needs, or has one dimension only."""
+_OF_SHAPES = ("shape", "size", "dim", "channels", "at least 1D")  # words in torch's errors of a wrong shape
+
+
+def _shape(name, network, given, error):
+    """A sentence, if the first argument has not the shape that the network says it needs, or torch speaks of shapes."""
     (argument, value), *_ = given.items()
     needed = getattr(network, "input_shape", None)
     if needed is not None and tuple(value.shape[1:]) != needed:
         return f"{argument}: got shape {tuple(value.shape)}, expected (B, {', '.join(map(str, needed))})"
-    if value.dim() == 1:
-        came = f"got shape {tuple(value.shape)}, at which the {name} fails"
-        return f"{argument}: {came}; expected the batch as dimension 0: one sample is {argument}[None]"
+    if type(error) in (RuntimeError, IndexError) and any(word in str(error) for word in _OF_SHAPES):
+        one = f"; one sample without its batch is {argument}[None]" if value.dim() == 1 else ""
+        return f"{argument}: got shape {tuple(value.shape)}, at which the {name} fails: {error}{one}"
     return None
 
 
