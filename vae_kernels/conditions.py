@@ -14,8 +14,8 @@ from .priors import ConditionalGaussian, Prior
 from .sampling import reparameterize
 
 
-def check(condition: Any, rows: int, of: str, device: torch.device | None = None) -> None:
-    """Each tensor of the condition must have `rows` samples; `of` says whose number of samples that is.
+def check(condition: Any, like: torch.Tensor, of: str) -> None:
+    """Each tensor of the condition must have the batch and the device of `like`; `of` is the name of `like`.
 
     TypeError, ValueError: naming the argument, what came, and what is expected. None is no condition.
     """
@@ -29,12 +29,11 @@ def check(condition: Any, rows: int, of: str, device: torch.device | None = None
             raise TypeError(f"condition: got {type(leaf).__name__}, expected a tensor, or a pytree of tensors")
         if leaf.is_nested or leaf.layout is not torch.strided:
             raise TypeError("condition: got a nested or sparse tensor, expected dense ones")
-        if leaf.dim() == 0 or len(leaf) != rows:
-            raise ValueError(
-                f"condition: got shape {tuple(leaf.shape)}, expected the batch of {of}, {rows}, as dimension 0"
-            )
-        if device is not None and leaf.device != device:
-            raise ValueError(f"condition: is on {leaf.device}, but {of} is on {device}; expected one device")
+        if leaf.dim() == 0 or leaf.shape[0] != like.shape[0]:
+            expected = f"expected the batch of {of}, {like.shape[0]}, as dimension 0"
+            raise ValueError(f"condition: got shape {tuple(leaf.shape)}, {expected}")
+        if leaf.device != like.device:
+            raise ValueError(f"condition: is on {leaf.device}, but {of} is on {like.device}; expected one device")
 
 
 def rows_of(condition: Any, rows: slice) -> Any:

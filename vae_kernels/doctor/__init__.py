@@ -116,7 +116,7 @@ def diagnose(
     if weight is not None:
         weights.check_mask("weight", weight, data, "data")
         weight = weight.expand(data.shape)[:samples]
-    conditions.check(condition, len(data), "data")
+    conditions.check(condition, data, "data")
     condition = conditions.rows_of(condition, slice(samples))
     x = _finite(data[:samples], weight)
     if isinstance(labels, torch.Tensor):

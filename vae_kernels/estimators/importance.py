@@ -121,7 +121,7 @@ def iwae(
     posterior = checks.latent(mu, logvar, None, None, checks.tensor("x", x, checks.TARGETS))
     beta = current(beta)
     checks.weight("beta", beta, x)
-    conditions.check(condition, len(x), "x", x.device)
+    conditions.check(condition, x, "x")
 
     def decode(z):
         copies = conditions.copies(condition, n_samples)
@@ -195,7 +195,7 @@ def log_marginal_likelihood(
     if weight is not None:
         weights.check_mask("weight", weight, x, "x")
     checks.noise(None, generator, x, "x")
-    conditions.check(condition, len(x), "x", x.device)
+    conditions.check(condition, x, "x")
     x = weights.filled(x, weight)
     with evaluating(model) if isinstance(model, torch.nn.Module) else nullcontext():
         return _log_p(model, x, n_samples, condition, weight, chunk, generator)

@@ -37,7 +37,7 @@ def posterior(out, x):
         came = f"got shape {tuple(x.shape)}, for which the encoder gave {tuple(out.shape)}"
         raise ValueError(f"x: {came}; expected the batch as dimension 0: one sample is x[None]")
     found = gaussians.parts(out, "encoder", f" for x of shape {tuple(x.shape)}")
-    if found[0].dim() == 0 or len(found[0]) != len(x):
+    if found[0].dim() == 0 or found[0].shape[0] != x.shape[0]:
         came = f"got shape {tuple(x.shape)}, for which the encoder gave {tuple(found[0].shape)}"
         raise ValueError(f"x: {came}; expected the batch as dimension 0 of both")
     return found

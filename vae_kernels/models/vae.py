@@ -131,7 +131,7 @@ class VAE(Settings):
     def _posterior(self, x, condition):
         """The posterior as a tuple: (moments,), one tensor [B, 2L, ...], or (mu, logvar)."""
         targets.check("x", x)
-        conditions.check(condition, len(x), "x", x.device)
+        conditions.check(condition, x, "x")
         given = {"x": self._read(x)} | ({} if condition is None else {"condition": condition})
         found = inputs.posterior(call("encoder", self.encoder, given), x)
         if self.logvar_range is None:
@@ -156,7 +156,7 @@ class VAE(Settings):
             targets.check("x", x)
             given["x"] = self._read(x)
         if condition is not None:
-            conditions.check(condition, len(z), "z", z.device)
+            conditions.check(condition, z, "z")
             given["condition"] = condition
         return call("decoder", self.decoder, given)
 
@@ -273,7 +273,7 @@ class VAE(Settings):
         count("n", n)
         like = self._like()
         checks.noise(None, generator, like, "the model")
-        conditions.check(condition, n, "n", like.device)
+        conditions.check(condition, like.new_empty(n, 0), "n")
         if self.latent_shape is None and (self.prior is None or isinstance(self.prior, tuple)):
             expected = "expected VAE(..., latent_shape=), the shape of one z"
             raise ValueError(f"latent_shape: the latent shape is not known; {expected}")
