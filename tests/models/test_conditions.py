@@ -9,6 +9,7 @@ import math
 
 import pytest
 import torch
+import torch._dynamo.testing
 from torch import nn
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
@@ -348,9 +349,12 @@ def test_an_error_inside_a_network_stays_as_it_is():
 
 
 def test_one_graph():
-    """torch.compile sees one graph, and computes what eager mode does."""
-    vae = with_prior()
-    torch.manual_seed(0)
-    eager = vae.loss(X, condition=CONDITION)
-    torch.manual_seed(0)
-    close(torch.compile(vae, fullgraph=True, backend="aot_eager")(X, condition=CONDITION), eager)
+    """torch.compile sees one graph, which it compiles twice for all batch sizes, and computes what eager mode does."""
+    vae, counter = with_prior(), torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(vae, fullgraph=True, backend=counter)
+    for n in (6, 5, 4, 3):
+        torch.manual_seed(0)
+        eager = vae.loss(X[:n], condition=CONDITION[:n])
+        torch.manual_seed(0)
+        close(compiled(X[:n], condition=CONDITION[:n]), eager)
+    assert counter.frame_count <= 2

@@ -28,8 +28,13 @@ def parts(out, name, of="") -> tuple[torch.Tensor, ...]:
 def pair(out, name) -> tuple[torch.Tensor, torch.Tensor]:
     """(mu, logvar) of the output of a network."""
     found = parts(out, name)
-    mu, logvar = found[0].chunk(2, 1) if len(found) == 1 else found
+    mu, logvar = halves(found)
     return mu, logvar
+
+
+def halves(found):
+    """(mu, logvar) of what parts() gives."""
+    return found[0].chunk(2, 1) if len(found) == 1 else found
 
 
 def normals(shape, like, generator):

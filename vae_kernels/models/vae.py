@@ -13,7 +13,7 @@ from torch import nn
 from typing_extensions import Unpack
 
 from .. import conditions, functional
-from ..core import checks, targets, weights
+from ..core import checks, gaussians, targets, weights
 from ..core.calls import call, own_tensor
 from ..core.modes import evaluating
 from ..core.ranges import count
@@ -125,7 +125,7 @@ class VAE(Settings):
         loss gets the level. An encoder that begins with an embedding gets the levels themselves.
         """
         posterior = self._posterior(x, condition)
-        mu, logvar = posterior[0].chunk(2, dim=1) if len(posterior) == 1 else posterior
+        mu, logvar = gaussians.halves(posterior)
         return mu, logvar
 
     def _posterior(self, x, condition):
@@ -136,7 +136,7 @@ class VAE(Settings):
         found = inputs.posterior(call("encoder", self.encoder, given), x)
         if self.logvar_range is None:
             return found
-        mu, logvar = found[0].chunk(2, dim=1) if len(found) == 1 else found
+        mu, logvar = gaussians.halves(found)
         return mu, bounded(logvar, *self.logvar_range)
 
     def _read(self, x):
@@ -231,7 +231,7 @@ class VAE(Settings):
         prior = conditions.prior_of(self.prior, condition)
         closed_form = not isinstance(prior, Prior) or prior.closed_form
         if (return_terms or self.free_bits is not None) and closed_form:
-            mu, logvar = posterior[0].chunk(2, dim=1) if len(posterior) == 1 else posterior
+            mu, logvar = gaussians.halves(posterior)
             recon = self.decode(functional.reparameterize(mu, logvar, **draw), decoder_x, condition=condition)
             shared |= {"prior": prior, "return_terms": return_terms, "latent_weight": latent_weight}
             return functional.fused_elbo(recon, x, mu, logvar, **shared)
