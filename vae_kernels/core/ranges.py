@@ -25,7 +25,7 @@ def held(name, value, dtype):
         raise ValueError(f"{name}: got {value}, expected a number that {dtype} holds")
 
 
-def count(name, value, least=0):
+def count(name: str, value: Any, least: int = 0) -> int:
     """An integer >= least."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name}: got {type(value).__name__}, expected an integer")
