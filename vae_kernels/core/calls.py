@@ -56,7 +56,9 @@ def _takes(signature, n):
 def _dtype(name, network, given):
     """A sentence, if an argument has another floating dtype than the network."""
     held = own_tensor(network)
-    for argument, value in given.items() if held is not None else ():
+    if held is None:
+        return None
+    for argument, value in given.items():
         if isinstance(value, torch.Tensor) and value.is_floating_point() and value.dtype != held.dtype:
             came = f"got dtype {value.dtype}, but the {name} is {held.dtype}"
             return f"{argument}: {came}; expected {argument}.to({held.dtype})"

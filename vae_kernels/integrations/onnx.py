@@ -20,7 +20,7 @@ def translations() -> dict[Callable, Callable]:
 
     ImportError without onnxscript. The export of a KL, or of n_samples, is a NotImplementedError.
     """
-    from onnxscript import opset18 as op
+    from onnxscript import opset18 as op  # pyright: ignore[reportMissingImports]
 
     def sample(mu: Any, logvar: Any, prior: Any, latent_weight: Any, rng: Any, n_samples: int, with_kl: bool) -> Any:
         """z = mu + exp(logvar / 2) * eps"""

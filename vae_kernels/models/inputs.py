@@ -8,7 +8,7 @@ from ..likelihoods import formula_of
 
 
 def read(x, likelihood, integers, dtype):
-    """x as the encoder and an autoregressive decoder take it.
+    """x as the encoder and an autoregressive decoder take it; `dtype` is that of the networks.
 
     With integers: int64, for an nn.Embedding. Otherwise floating point: x itself, or integers and bool as `dtype`.
     uint8 is then read as x/255, unless x has counts.

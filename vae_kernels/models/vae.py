@@ -140,6 +140,8 @@ class VAE(Settings):
         return mu, bounded(logvar, *self.logvar_range)
 
     def _read(self, x):
+        if x.is_floating_point() and not self.integers:  # the usual case, in which no parameter is looked at
+            return x
         return inputs.read(x, self.likelihood, self.integers, self._like().dtype)
 
     def decode(self, z: torch.Tensor, x: torch.Tensor | None = None, *, condition: Condition = None) -> Recon:
