@@ -21,6 +21,8 @@ def check(condition: Any, like: torch.Tensor, of: str) -> None:
     """
     if condition is None:
         return
+    if like.dim() == 0:
+        raise ValueError(f"{of}: got a 0-d tensor, expected the batch as dimension 0")
     leaves, _ = tree_flatten(condition)
     if not leaves:
         raise ValueError(f"condition: got {condition!r}, expected at least one tensor")
