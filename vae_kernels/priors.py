@@ -21,7 +21,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .core import noise
+from .core import checks, gaussians, targets
+from .core.ranges import count, ints
 from .formulas import gaussian
 from .mixture import mixture_log_prob
 from .typing import PriorLike
@@ -41,9 +42,7 @@ class Prior(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.shape = (shape,) if isinstance(shape, int) else tuple(shape)
-        if any(not isinstance(n, int) or n < 1 for n in self.shape):
-            raise ValueError(f"shape: got {shape!r}, expected a positive int or a tuple of them: that of one z")
+        self.shape = ints("shape", shape, "a positive int or a tuple of them: that of one z", one=True)
 
     def moments(self) -> Pair | None:
         """The Gaussian of a prior with a closed form: None for N(0, I), or the pair (mu, logvar)."""
@@ -60,6 +59,7 @@ class Prior(nn.Module):
 
     def flat(self, z: torch.Tensor) -> torch.Tensor:
         """z [..., *shape] -> [..., D]."""
+        checks.tensor("z", z)
         dims = len(self.shape)
         if tuple(z.shape[z.dim() - dims :]) != self.shape:
             raise ValueError(f"z: got shape {tuple(z.shape)}, expected [..., {', '.join(map(str, self.shape))}]")
@@ -88,7 +88,7 @@ class StandardNormal(Prior):
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
-        return _normals((n, *self.shape), self.zero, generator)
+        return gaussians.normals((count("n", n), *self.shape), self.zero, generator)
 
 
 class DiagonalGaussian(Prior):
@@ -109,7 +109,9 @@ class DiagonalGaussian(Prior):
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
-        return self.mu + torch.exp(0.5 * self.logvar) * _normals((n, *self.shape), self.mu, generator)
+        return self.mu + torch.exp(0.5 * self.logvar) * gaussians.normals(
+            (count("n", n), *self.shape), self.mu, generator
+        )
 
 
 class ConditionalGaussian(nn.Module):
@@ -122,18 +124,18 @@ class ConditionalGaussian(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
+        targets.network("network", network)
         self.network = network
 
     def forward(self, context: Any) -> Pair:
         """The pair (mu, logvar), each [B, L, ...]."""
-        mu, logvar = _halves(self.network(context), "network")
-        return mu, logvar
+        return gaussians.pair(self.network(context), "network")
 
     @torch.no_grad()
     def sample(self, context: Any, *, generator: torch.Generator | None = None) -> torch.Tensor:
         """A draw [B, L, ...] for each context."""
         mu, logvar = self(context)
-        return mu + torch.exp(0.5 * logvar) * _normals(mu.shape, mu, generator)
+        return mu + torch.exp(0.5 * logvar) * gaussians.normals(mu.shape, mu, generator)
 
 
 class _Mixture(Prior):
@@ -149,9 +151,10 @@ class _Mixture(Prior):
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
         loc, logvar, logits = self.components()
+        checks.noise(None, generator, loc, "the prior")
         weights = torch.ones(len(loc), device=loc.device) if logits is None else logits.float().softmax(0)
-        k = torch.multinomial(weights, n, replacement=True, generator=generator)
-        z = loc[k] + torch.exp(0.5 * logvar[k]) * _normals(loc[k].shape, loc, generator)
+        k = torch.multinomial(weights, max(1, count("n", n)), replacement=True, generator=generator)[:n]
+        z = loc[k] + torch.exp(0.5 * logvar[k]) * gaussians.normals(loc[k].shape, loc, generator)
         return z.reshape(n, *self.shape)
 
 
@@ -164,8 +167,7 @@ class MixtureOfGaussians(_Mixture):
 
     def __init__(self, n_components: int, shape: Shape) -> None:
         super().__init__(shape)
-        if not isinstance(n_components, int) or n_components < 1:
-            raise ValueError(f"n_components: got {n_components!r}, expected a positive int")
+        count("n_components", n_components, 1)
         self.loc = nn.Parameter(torch.randn(n_components, *self.shape))
         self.logvar = nn.Parameter(torch.zeros(n_components, *self.shape))
         self.logits = nn.Parameter(torch.zeros(n_components))
@@ -198,14 +200,19 @@ class VampPrior(_Mixture):
     ) -> None:
         super().__init__(shape)
         if not isinstance(pseudo_inputs, torch.Tensor) or not pseudo_inputs.is_floating_point():
-            raise TypeError(f"pseudo_inputs: got {_describe(pseudo_inputs)}, expected a tensor of a floating dtype")
+            came = pseudo_inputs.dtype if isinstance(pseudo_inputs, torch.Tensor) else type(pseudo_inputs).__name__
+            raise TypeError(f"pseudo_inputs: got {came}, expected a tensor of a floating dtype")
+        checks.tensor("pseudo_inputs", pseudo_inputs)
+        targets.network("encoder", encoder)
+        if transform is not None and not callable(transform):
+            raise TypeError(f"transform: got {type(transform).__name__}, expected None or a function")
         self.pseudo_inputs = nn.Parameter(pseudo_inputs.detach().clone())
         self.transform = transform
         self._encoder = (encoder,)  # nn.Module does not register a module inside a tuple
 
     def components(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         u = self.pseudo_inputs if self.transform is None else self.transform(self.pseudo_inputs)
-        mu, logvar = _halves(self._encoder[0](u), "encoder")
+        mu, logvar = gaussians.pair(self._encoder[0](u), "encoder")
         return self.flat(mu), self.flat(logvar), None
 
     def extra_repr(self) -> str:
@@ -223,6 +230,7 @@ class FlowPrior(Prior):
 
     def __init__(self, flow: nn.Module, shape: Shape) -> None:
         super().__init__(shape)
+        targets.network("flow", flow)
         self.flow = flow
 
     def log_prob(self, z: torch.Tensor) -> torch.Tensor:
@@ -232,6 +240,8 @@ class FlowPrior(Prior):
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
+        count("n", n)
+        checks.noise(None, generator, torch.empty(0) if generator is None else generator, "the prior")
         if generator is None:
             return self.flow().sample((n,)).reshape(n, *self.shape)
         # torch's distributions take no generator. So the default generators get a seed from `generator` for this call.
@@ -243,6 +253,8 @@ class FlowPrior(Prior):
 
 def pair_of(prior: PriorLike) -> Pair | None:
     """`prior` as the closed form takes it: None or a pair. TypeError for a prior that has no closed form."""
+    if isinstance(prior, ConditionalGaussian):
+        raise TypeError("prior: a ConditionalGaussian needs its condition; expected prior=conditional(condition)")
     if not isinstance(prior, Prior):
         return prior
     if not prior.closed_form:
@@ -279,19 +291,3 @@ def log_posterior(eps: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
     if not dims:  # sum(()) sums over all dims, and so over the batch
         return -gaussian.nll_of_sums(squares, logvar)
     return -gaussian.nll_of_sums(squares.sum(dims), logvar.sum(dims), math.prod(logvar.shape[1:]))
-
-
-def _normals(shape, like, generator):
-    return noise.normals(noise.new_rng(generator, like.device), shape, like.device).to(like.dtype)
-
-
-def _halves(out, name):
-    if isinstance(out, torch.Tensor) and out.dim() >= 2 and out.shape[1] % 2 == 0:
-        return out.chunk(2, 1)
-    if isinstance(out, (tuple, list)) and len(out) == 2:
-        return tuple(out)
-    raise ValueError(f"{name}: gave {_describe(out)}, expected [B, 2L, ...]: mu, then logvar; or a pair (mu, logvar)")
-
-
-def _describe(value):
-    return f"shape {tuple(value.shape)}, {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__

@@ -6,7 +6,7 @@ With a literal type, an editor and a type checker refuse a misspelt name. To cal
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, overload
 
 import torch
 from typing_extensions import Required, Unpack
@@ -16,7 +16,7 @@ from .core.control import Control
 if TYPE_CHECKING:
     from .core.terms import ElboTerms
     from .likelihoods import Likelihood
-    from .priors import Prior
+    from .priors import ConditionalGaussian, Prior
 
 # The only list of the likelihoods. formulas/__init__.py imports a module for each name.
 LikelihoodName = Literal[
@@ -52,6 +52,12 @@ or a mapping from parameter names to parameters."""
 PriorLike: TypeAlias = "Prior | tuple[torch.Tensor, torch.Tensor] | None"
 """The type of `prior=`: None for N(0, I), the pair (mu, logvar), or a module of vae_kernels.priors."""
 
+ModelPrior: TypeAlias = "PriorLike | ConditionalGaussian"
+"""The type of `prior=` of VAE: also a ConditionalGaussian, which gets the condition of each call."""
+
+Condition: TypeAlias = Any
+"""The type of `condition=`: None, a tensor, or a pytree of tensors. Dimension 0 of each tensor is the batch."""
+
 FreeBitsLike: TypeAlias = tuple[Number, FreeBitsUnit]
 """The type of `free_bits=`, besides None: vk.FreeBits(nats, unit), or a plain pair."""
 
@@ -60,10 +66,9 @@ ShardLike: TypeAlias = tuple[int, int]
 
 
 class LossSettings(TypedDict, total=False):
-    """The settings of the loss that VAE, FusedELBO and fused_elbo share. The likelihood is not among them."""
+    """The settings of the loss that VAE, FusedELBO and fused_elbo share. Likelihood and prior are not among them."""
 
     obs_logvar: Number | None
-    prior: PriorLike
     beta: Number
     rec_weight: Number
     free_bits: FreeBitsLike | None
@@ -74,6 +79,7 @@ class ElboSettings(LossSettings, total=False):
     """The settings of fused_elbo."""
 
     likelihood: LikelihoodLike
+    prior: PriorLike
     weight: torch.Tensor | None
     latent_weight: torch.Tensor | None
     reduction: Reduction
@@ -85,7 +91,8 @@ class IwaeSettings(TypedDict, total=False):
     moments: torch.Tensor | None
     n_samples: Required[int]
     estimator: IwaeEstimator
-    prior: PriorLike
+    condition: Condition
+    prior: ModelPrior
     likelihood: LikelihoodLike
     obs_logvar: Number | None
     weight: torch.Tensor | None
@@ -98,12 +105,15 @@ class IwaeSettings(TypedDict, total=False):
 class ModelSettings(LossSettings, total=False):
     """The settings that mlp_vae and conv_vae pass on to VAE."""
 
+    prior: ModelPrior
     autoregressive: bool
+    logvar_range: tuple[float, float] | None
 
 
 class StepSettings(TypedDict, total=False):
     """The settings of one call of VAE.loss."""
 
+    condition: Condition
     beta: Number | None
     weight: torch.Tensor | None
     latent_weight: torch.Tensor | None
@@ -156,7 +166,8 @@ class StepCall(Protocol):
 
 
 class Model(Protocol):
-    """The attributes and methods of a model that log_marginal_likelihood uses. A VAE has all of them."""
+    """The attributes and methods of a model that log_marginal_likelihood uses. A VAE has all of them. With a condition,
+    encode and decode are called with `condition=` too."""
 
     likelihood: LikelihoodLike
     backend: Backend
@@ -165,7 +176,7 @@ class Model(Protocol):
     def obs_logvar(self) -> Number | None: ...
 
     @property
-    def prior(self) -> PriorLike: ...
+    def prior(self) -> ModelPrior: ...
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]: ...
 

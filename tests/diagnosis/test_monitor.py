@@ -161,8 +161,16 @@ def test_to_a_csv_file_which_a_resumed_run_goes_on_with(tmp_path):
     assert float(table[0]["kl_dim_4"]) == pytest.approx(
         vk.controls.kl_per_dim(*data[0][2:]).mean(0)[4].item(), rel=1e-5
     )
-    with vk.Monitor(1, path) as monitor, pytest.raises(ValueError, match="has other columns"):
-        monitor.update(vk.fused_elbo(*data[0], return_terms=True), logvar=data[0][3])
+    before = path.read_text()
+    wide = [torch.cat([t, t], 1) for t in data[0][2:]]
+    for other in (wide, path.with_name("other.csv")):
+        if other is not wide:
+            path = other
+            path.write_text("step,accuracy\n1,0.5\n")
+            before = path.read_text()
+        with vk.Monitor(1, path) as monitor, pytest.raises(ValueError, match="has other columns"):
+            monitor.update(vk.fused_elbo(*data[0][:2], *wide, return_terms=True))
+        assert path.read_text() == before
 
 
 def test_to_tensorboard_and_to_several():
@@ -204,3 +212,38 @@ ERRORS = [
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+GIVEN = {"mu": ["active_units"], "logvar": ["logvar_min", "logvar_max"], "logits": ["saturated"]}
+
+
+@pytest.mark.parametrize("lacking", [(0,), (1,), (2,), (0, 1), (1, 2)])
+@pytest.mark.parametrize("name", GIVEN)
+def test_a_row_that_lacks_a_column_has_an_empty_field(name, lacking, tmp_path):
+    """The last row of close() has neither mu nor logits, and a user may leave them out once, also in the first row."""
+    path = tmp_path / "metrics.csv"
+    with vk.Monitor(1, path) as monitor:
+        for step, (recon, x, mu, logvar) in enumerate(batches(3)):
+            given = {"mu": mu, "logvar": logvar, "logits": recon}
+            if step in lacking:
+                del given[name]
+            monitor.update(vk.fused_elbo(recon, x, mu, logvar, return_terms=True), **given)
+    with open(path) as file:
+        table = list(csv.DictReader(file))
+    assert [row["step"] for row in table] == ["1", "2", "3"] and {len(row) for row in table} == {len(table[0])}
+    for step, row in enumerate(table):
+        for column in GIVEN[name]:
+            assert (row[column] == "") == (step in lacking)
+        others = [c for c in row if c not in (*GIVEN[name], "first_nonfinite")]
+        assert all(row[c] != "" for c in others)
+
+
+def test_the_last_row_of_a_monitor_that_is_closed(tmp_path):
+    path = tmp_path / "metrics.csv"
+    recon, x, mu, logvar = next(batches(1))
+    with vk.Monitor(2, path) as monitor:
+        for _ in range(3):
+            monitor.update(vk.fused_elbo(recon, x, mu, logvar, return_terms=True), mu=mu)
+    with open(path) as file:
+        first, last = csv.DictReader(file)
+    assert first["active_units"] != "" and last["active_units"] == "" and last["step"] == "3"

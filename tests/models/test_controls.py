@@ -366,7 +366,7 @@ ERRORS = [
     (lambda: controls.Geco(1.0, speed=0), ValueError, "speed: got 0"),
     (lambda: controls.Geco(1.0, speed=1.0, momentum=1), ValueError, "momentum: got 1"),
     (lambda: controls.optimal_logvar(KL, KL, over="pixel"), ValueError, "over: got 'pixel'"),
-    (lambda: controls.optimal_logvar(KL, KL[:, :2]), ValueError, "recon: got shape"),
+    (lambda: controls.optimal_logvar(KL, KL[:, :2]), ValueError, "loc: got shape"),
     (lambda: controls.RunningLogvar(1.0), ValueError, "momentum: got 1.0"),
 ]
 

@@ -33,6 +33,10 @@ def measured(vae):
     fit.measure("fused", vae, X, torch.arange(len(X)), 16, "cpu")
 
 
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
 def drawn(vae):
     data = SimpleNamespace(images=X, labels=None, classes=None, split=lambda: torch.arange(len(X)).split(20))
     config = {"device": "cpu", "loss": "fused", "batch_size": 16, "latent_dim": 2, "likelihood": "bernoulli"}
@@ -44,6 +48,10 @@ LOOKS = {
     "measure": measured,
     "glance": lambda vae: alarm.glance(vae, X),
     "draw": drawn,
+    "reconstruct": lambda vae: vae.reconstruct(X),
+    "sample": lambda vae: vae.sample(5, generator=generator()),
+    "sample_prior": lambda vae: vae.sample_prior(5, generator=generator()),
+    "log_marginal_likelihood": lambda vae: vk.log_marginal_likelihood(vae, X, 20, generator=generator()).value,
 }
 
 
@@ -71,3 +79,45 @@ def test_the_flags_come_back_after_an_error():
         assert not any(m.training for m in vae.modules())
         raise ZeroDivisionError
     assert [m.training for m in vae.modules()] == flags
+
+
+def with_a_decoder_of_dropout():
+    vae = model()
+    vae.decoder = nn.Sequential(nn.Dropout(), vae.decoder)
+    return vae
+
+
+@pytest.mark.parametrize("look", ["reconstruct", "sample", "log_marginal_likelihood"])
+def test_a_look_runs_in_evaluation_mode(look):
+    """In training mode dropout would give other numbers each time, and a batch norm would look at the batch."""
+    vae = with_a_decoder_of_dropout()
+    first, second = LOOKS[look](vae), LOOKS[look](vae)
+    vae.eval()
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    torch.testing.assert_close(first, LOOKS[look](vae), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("look", ["reconstruct", "sample", "log_marginal_likelihood"])
+def test_the_flags_come_back_after_an_error_of_a_network(look):
+    class Broken(nn.Module):
+        def forward(self, z):
+            assert not self.training
+            raise ZeroDivisionError
+
+    vae = model()
+    vae.decoder = Broken()
+    flags = [m.training for m in vae.modules()]
+    with pytest.raises(ZeroDivisionError):
+        LOOKS[look](vae)
+    assert [m.training for m in vae.modules()] == flags
+
+
+def test_a_prior_that_calls_the_encoder_is_drawn_in_evaluation_mode():
+    """The components of a VampPrior are posteriors of the encoder, whose batch norms must not see the pseudo-inputs as
+    a batch."""
+    vae = model()
+    vae.prior_module = vk.priors.VampPrior(X[:3], vae.encoder, 2)
+    state = copy.deepcopy(vae.state_dict())
+    vae.sample(4, generator=generator())
+    torch.testing.assert_close(vae.state_dict(), state, rtol=0, atol=0)
+    assert vae.encoder.training

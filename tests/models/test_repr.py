@@ -36,12 +36,12 @@ def test_the_line_of_a_loss():
 
 
 def test_children_have_lines_of_their_own():
-    warmup, prior = controls.LinearWarmup(4, delay=1), vk.priors.MixtureOfGaussians(3, 2)
+    warmup, prior = controls.LinearWarmup(4, delay=1), vk.priors.DiagonalGaussian(2)
     warmup.step()
     text = repr(vk.FusedELBO(beta=warmup, prior=prior, free_bits=(controls.Constant(0.5), "per_dim")))
-    assert "beta=LinearWarmup, rec_weight=1, prior=MixtureOfGaussians, free_bits=(Constant, 'per_dim')" in text
+    assert "beta=LinearWarmup, rec_weight=1, prior=DiagonalGaussian, free_bits=(Constant, 'per_dim')" in text
     assert "(beta): LinearWarmup(length=4, start=0, end=1, delay=1, steps=1, at=0)" in text
-    assert "(prior_module): MixtureOfGaussians(n_components=3, shape=(2,))" in text
+    assert "(prior_module): DiagonalGaussian(shape=(2,))" in text
     assert "(free_bits_nats): Constant(level=0.5, steps=0, at=0.5)" in text
 
 

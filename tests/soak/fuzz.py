@@ -9,6 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 import fuzz_arguments
+import fuzz_models
 import fuzz_readers
 
 RESULTS = Path(__file__).resolve().parent.parent.parent / "bench/results/reliability/fuzz.csv"
@@ -16,7 +17,8 @@ COLUMNS = ["what", "first_seed", "inputs", "wrong", "seconds"]
 
 
 def main(seconds, seed):
-    for what, run in (("arguments", fuzz_arguments.run), ("readers", fuzz_readers.run)):
+    of = {"arguments": fuzz_arguments.run, "models": fuzz_models.run, "readers": fuzz_readers.run}
+    for what, run in of.items():
         began, inputs, wrong, at = time.monotonic(), 0, [], seed
         while time.monotonic() - began < seconds:
             with tempfile.TemporaryDirectory() as folder:

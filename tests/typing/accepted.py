@@ -73,6 +73,19 @@ images = vk.conv_vae([3, 32, 32], channels=[16], likelihood="gaussian", obs_logv
 
 objects = vk.VAE(Encoder(), nn.Linear(20, 784), likelihood=vk.likelihoods.Likelihood.from_dict({"name": "poisson"}))
 
+# Conditions
+label = {"digit": torch.zeros(8, 10), "more": (x, x)}
+hierarchy = vk.priors.ConditionalGaussian(nn.Linear(10, 40))
+cvae = vk.VAE(Encoder(), nn.Linear(30, 784), prior=hierarchy, integers=False, logvar_range=(-10, 5))
+assert_type(cvae(x, condition=label), torch.Tensor)
+assert_type(cvae.loss(x, condition=label, return_terms=True), vk.ElboTerms)
+assert_type(cvae.sample(8, condition=label), torch.Tensor)
+cvae.reconstruct(x, condition=label, weight=x > 0)
+vk.iwae(cvae.decoder, x, *cvae.encode(x, condition=label), n_samples=4, condition=label, prior=hierarchy).backward()
+vk.log_marginal_likelihood(cvae, x, 100, condition=label)
+vk.diagnose(cvae, x, condition=label)
+vk.mlp_vae((784,), condition_dim=10, logvar_range=(-10.0, 5.0), prior=hierarchy)
+
 # Bounds, parts, controls
 bound = vk.iwae(nn.Linear(20, 784), x, mu, logvar, n_samples=8, estimator="dreg")
 bound.backward()

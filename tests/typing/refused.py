@@ -50,6 +50,13 @@ vk.controls.Geco(100.0)  # expect: error
 vk.priors.MixtureOfGaussians("10", 20)  # expect: error
 vk.diagnose(vae, x, labels=[0, 1])  # expect: error
 
+vk.VAE(vae, vae, logvar_range=5.0)  # expect: error
+vk.VAE(vae, vae, prior=torch.distributions.Normal(0.0, 1.0))  # expect: error
+vk.FusedELBO(prior=vk.priors.ConditionalGaussian(vae))  # expect: error
+vae.sample("3")  # expect: error
+vae.loss(x, mu)  # expect: error
+vk.conv_vae((1, 28, 28), condition_dim=10)  # expect: error
+
 # Results
 terms.backward()  # expect: error
 terms.kll.mean()  # expect: error

@@ -51,6 +51,8 @@ def balance_groups(kl: torch.Tensor, sizes: Sequence[float] | None = None) -> to
         raise ValueError(f"kl: got shape {tuple(kl.shape)}, expected [B, G], a column for each group")
     gamma = kl.detach().abs().mean(0) + 0.01
     if sizes is not None:
+        if not isinstance(sizes, (tuple, list)):
+            raise TypeError(f"sizes: got {type(sizes).__name__}, expected None or a list of numbers")
         if len(sizes) != kl.shape[1]:
             raise ValueError(f"sizes: got {len(sizes)} numbers, expected one for each of {kl.shape[1]} groups")
         for i, size in enumerate(sizes):

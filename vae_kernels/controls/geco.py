@@ -8,7 +8,7 @@ import torch
 
 from ..core import checks
 from ..core.control import Control
-from ..core.ranges import fraction, positive
+from ..core.ranges import fraction, held, positive
 from ..core.ranks import batch_mean
 
 if TYPE_CHECKING:
@@ -49,9 +49,10 @@ class Geco(Control):
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        checks.number("target", target)
+        held("target", target, dtype)
         positive("speed", speed)
         positive("weight", weight)
+        held("weight", weight, dtype)
         fraction("momentum", momentum, most_included=False)
         self.target, self.speed, self.momentum = target, speed, momentum
         super().__init__(device, dtype, value=weight, violation=0.0)

@@ -7,7 +7,7 @@ import torch
 
 from ..core import checks
 from ..core.control import Control
-from ..core.ranges import count
+from ..core.ranges import count, held
 
 
 class Schedule(Control):
@@ -84,8 +84,8 @@ class _Ramp(Schedule):
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        checks.number("start", start)
-        checks.number("end", end)
+        held("start", start, dtype)
+        held("end", end, dtype)
         self.length, self.start, self.end = count("steps", steps, 1), start, end
         super().__init__(delay=delay, device=device, dtype=dtype)
 
@@ -111,7 +111,7 @@ class Constant(Schedule):
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        checks.number("level", level)
+        held("level", level, dtype)
         self.level = level
         super().__init__(device=device, dtype=dtype)
 

@@ -16,7 +16,7 @@ import torch
 
 from ..core import checks
 from ..core.control import Control
-from ..core.ranges import fraction
+from ..core.ranges import fraction, held
 from ..core.ranks import batch_mean
 from ..typing import VarianceOver
 
@@ -74,7 +74,7 @@ class RunningLogvar(Control):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         fraction("momentum", momentum, most_included=False)
-        checks.number("logvar", logvar)
+        held("logvar", logvar, dtype)
         self.momentum = momentum
         super().__init__(device, dtype, value=logvar, average=0.0, share=0.0)
 
@@ -118,7 +118,10 @@ class RunningLogvar(Control):
 
 
 def _squares(loc, x):
-    checks.parameters(loc, x, "gaussian", None)
+    checks.tensor("x", x, checks.TARGETS)
+    if checks.tensor("loc", loc).shape != x.shape or loc.dim() == 0:
+        raise ValueError(f"loc: got shape {tuple(loc.shape)}, expected [B, ...], that of x, {tuple(x.shape)}")
+    checks.on_device_of("x", x, "loc", loc)
     dtype = torch.float64 if loc.dtype == torch.float64 else torch.float32
     x = x.to(dtype) / 255 if x.dtype == torch.uint8 else x.to(dtype)
     return (x - loc.detach().to(dtype)).square()

@@ -3,7 +3,10 @@
 objective.py  the request that functional.py makes and that every backend takes
 checks.py     bad input is an error here
 weights.py    the same for weight and latent_weight
-ranges.py     checks of Python numbers
+ranges.py     checks of Python numbers and shapes
+targets.py    checks of x and of networks, where a model takes them
+calls.py      calls of the user's networks, with errors that name the argument
+gaussians.py  diagonal Gaussians that a network gives
 layout.py     tensors in the layouts that the kernels read
 noise.py      the noise, as a function of seed, offset and element
 control.py    numbers that change while a model trains: the base of vae_kernels/controls

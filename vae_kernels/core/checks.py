@@ -272,7 +272,7 @@ def free_bits(value, units):
     return FreeBits(*value)
 
 
-def noise(n_samples, generator, mu):
+def noise(n_samples, generator, mu, of="mu"):
     whole = isinstance(n_samples, int) and not isinstance(n_samples, bool)
     if n_samples is not None and not (whole and 1 <= n_samples < 2**31):
         raise ValueError(f"n_samples: got {n_samples!r}, expected None or an integer >= 1 and < 2^31")
@@ -280,7 +280,7 @@ def noise(n_samples, generator, mu):
         if not isinstance(generator, torch.Generator):
             raise TypeError(f"generator: got {type(generator).__name__}, expected a torch.Generator")
         if generator.device.type != mu.device.type:
-            raise ValueError(f"generator: is on {generator.device}, but mu is on {mu.device}; expected one device")
+            raise ValueError(f"generator: is on {generator.device}, but {of} is on {mu.device}; expected one device")
 
 
 def shard(shard, rows):

@@ -15,7 +15,7 @@ from ..typing import CapacityUnit, FreeBitsUnit, Number
 from . import checks
 from .control import current
 from .objective import KlFloor
-from .ranges import count
+from .ranges import ints
 from .ranks import batch_mean
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _per_sample(kl):
 def _grouped(kl, groups):
     """The KL of each group: [B, G]."""
     each = kl.flatten(2).sum(2) if kl.dim() > 2 else kl
-    groups = tuple(count("groups", n, 1) for n in groups)
+    groups = ints("groups", groups, "None or a tuple of positive integers")
     if sum(groups) != kl.shape[1]:
         raise ValueError(f"groups: got {groups}, which sum to {sum(groups)}, expected dimension 1 of kl, {kl.shape[1]}")
     return torch.stack([part.sum(1) for part in each.split(groups, 1)], 1)

@@ -1,7 +1,11 @@
 """Checks of Python numbers and flags: each raises ValueError or TypeError that names the argument."""
 
 import sys
+from collections.abc import Iterator
 from numbers import Real
+from typing import Any
+
+import torch
 
 
 def number(name, value):
@@ -14,13 +18,39 @@ def number(name, value):
         raise ValueError(f"{name}: got {got}, expected a finite number")
 
 
-def count(name, value, least=0):
+def held(name, value, dtype):
+    """A number that a tensor of this dtype holds."""
+    number(name, value)
+    if abs(value) > torch.finfo(dtype).max:
+        raise ValueError(f"{name}: got {value}, expected a number that {dtype} holds")
+
+
+def count(name: str, value: Any, least: int = 0) -> int:
     """An integer >= least."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name}: got {type(value).__name__}, expected an integer")
-    if value < least:
-        raise ValueError(f"{name}: got {value}, expected an integer >= {least}")
+    if not least <= value < 2**63:
+        got = value if abs(value) < 2**63 else f"an integer of {value.bit_length()} bits"
+        raise ValueError(f"{name}: got {got}, expected an integer >= {least}{'' if value < least else ' and < 2^63'}")
     return value
+
+
+def ints(name: str, values: Any, expected: str, one: bool = False) -> tuple[int, ...]:
+    """A tuple of positive integers below 2^31, such as a shape. one: a single integer is a tuple of one."""
+    values = (values,) if one and isinstance(values, int) else values
+    if not isinstance(values, (tuple, list, range)):
+        values = tuple(values) if isinstance(values, Iterator) else values
+        if not isinstance(values, tuple):
+            raise TypeError(f"{name}: got {_shown(values)}, expected {expected}")
+    values = tuple(values)
+    if any(isinstance(v, bool) or not isinstance(v, int) or not 1 <= v < 2**31 for v in values):
+        raise ValueError(f"{name}: got ({', '.join(map(_shown, values))}), expected {expected}")
+    return values
+
+
+def _shown(value):
+    plain = isinstance(value, (float, complex, str, bytes)) or (isinstance(value, int) and abs(value) < 2**63)
+    return repr(value) if plain else type(value).__name__
 
 
 def fraction(name, value, most_included=True):

@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 
-from ..core import weights
+from .. import conditions
+from ..core import targets, weights
 from ..core.modes import evaluating
 from ..models.vae import VAE
+from ..typing import Condition
 from .measures import OF_LOG_P, LogP, Measures, measure
 from .verdicts import Verdict, of_observed, verdicts, worst
 from .views import Views, look
@@ -63,6 +65,7 @@ def diagnose(
     model: VAE,
     data: torch.Tensor,
     *,
+    condition: Condition = None,
     weight: torch.Tensor | None = None,
     labels: torch.Tensor | None = None,
     classes: Sequence[str] | None = None,
@@ -81,6 +84,9 @@ def diagnose(
 
     model: a VAE with any prior. Another model is a TypeError.
     data: [N, ...], as the model takes it. The first `samples` data are used, at least two.
+    condition: None, or the condition of a conditional VAE: a tensor or a pytree of tensors, [N, ...]. Samples, round
+        trips and log p(x) have the conditions of the data. With a ConditionalGaussian as prior, z is measured from the
+        prior of its own condition, in standard deviations of this prior.
     weight: None, or a mask that broadcasts to data, torch.bool: False is a missing element, whatever data holds there.
         The model gets 0 in place of a missing element, and every figure that compares data with reconstructions counts
         the observed elements only. log p(x) is that of the observed elements. In the round trips the encoder gets 0 at
@@ -96,6 +102,7 @@ def diagnose(
         raise TypeError(f"model: got {type(model).__name__}, expected a vae_kernels.VAE")
     if not isinstance(data, torch.Tensor):
         raise TypeError(f"data: got {type(data).__name__}, expected a tensor [N, ...]; its mask is given as weight=")
+    targets.check("data", data)
     counts = [("samples", samples, 2), ("batch_size", batch_size, 1)]
     if log_p is not None:
         if not isinstance(log_p, (tuple, list)) or len(log_p) != 2:
@@ -109,15 +116,35 @@ def diagnose(
     if weight is not None:
         weights.check_mask("weight", weight, data, "data")
         weight = weight.expand(data.shape)[:samples]
+    conditions.check(condition, data, "data")
+    condition = conditions.rows_of(condition, slice(samples))
     x = _finite(data[:samples], weight)
+    if isinstance(labels, torch.Tensor):
+        targets.check("labels", labels)
     if labels is not None and (not isinstance(labels, torch.Tensor) or labels.shape != data.shape[:1]):
         came = tuple(labels.shape) if isinstance(labels, torch.Tensor) else type(labels).__name__
         raise ValueError(f"labels: got {came}, expected a tensor ({len(data)},): one for each sample of data")
-    if classes is not None and labels is None:
-        raise ValueError("classes: has no effect without labels")
+    _check_classes(labels, classes)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise ValueError(f"seed: got {type(seed).__name__}, expected an integer >= 0 and < 2^63")
     with evaluating(model), torch.no_grad():
         labels = None if labels is None else labels[:samples]
-        return _diagnose(model, x, weight, labels, classes, batch_size, log_p, seed)
+        return _diagnose(model, x, condition, weight, labels, classes, batch_size, log_p, seed)
+
+
+def _check_classes(labels, classes):
+    """A name for each label."""
+    kinds = labels is not None and (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    if labels is not None and (kinds or (labels < 0).any()):
+        raise ValueError(f"labels: got {labels.dtype}{'' if kinds else ' below 0'}, expected integers >= 0")
+    if classes is None:
+        return
+    if labels is None:
+        raise ValueError("classes: has no effect without labels")
+    if isinstance(classes, str) or not isinstance(classes, Sequence):
+        raise TypeError(f"classes: got {type(classes).__name__}, expected a list of names")
+    if labels.max() >= len(classes):
+        raise ValueError(f"classes: got {len(classes)} names, expected one for each label, 0 to {int(labels.max())}")
 
 
 def _finite(data, weight):
@@ -132,9 +159,13 @@ def _finite(data, weight):
     return x
 
 
-def _diagnose(model, x, weight, labels, classes, batch_size, log_p, seed):
+def _diagnose(model, x, condition, weight, labels, classes, batch_size, log_p, seed):
     device = next((t.device for t in (*model.parameters(), *model.buffers())), x.device)
     x, weight = x.to(device), None if weight is None else weight.to(device)
+    condition = conditions.to(condition, device)
+    with targets.named("data"):
+        model.encode(x[:1], condition=conditions.rows_of(condition, slice(1)))
     generator = torch.Generator(x.device).manual_seed(seed)
-    measures, means, draws = measure(model, x, batch_size, generator, log_p, weight)
-    return Diagnosis(measures, verdicts(measures), look(model, x, labels, classes, measures, means, draws, weight))
+    measures, means, draws = measure(model, x, batch_size, generator, log_p, weight, condition)
+    views = look(model, x, labels, classes, measures, means, draws, weight, condition)
+    return Diagnosis(measures, verdicts(measures), views)

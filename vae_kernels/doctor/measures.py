@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import torch
 
-from .. import functional
+from .. import conditions, functional
 from ..core.control import Control, current
 from ..core.weights import filled
 from ..estimators.importance import log_marginal_likelihood
 from ..likelihoods import by_name, formula_of
 from ..monitor import ACTIVE
-from ..priors import Prior, pair_of
+from ..priors import ConditionalGaussian, Prior, pair_of
 from .estimates import aggregate_kl, detail_energy, hole_share, mutual_information
 
 PRIOR_DRAWS = 10_000  # for the mean and covariance of a prior without a closed form: error 1 % of a standard deviation
@@ -89,25 +89,32 @@ class Measures:
     autoregressive: bool
 
 
-def measure(model, x, batch_size=256, generator=None, log_p=OF_LOG_P, weight=None):
+def measure(model, x, batch_size=256, generator=None, log_p=OF_LOG_P, weight=None, condition=None):
     """(Measures, mu [N, L], draws [N, L] of the prior) of a model in evaluation mode on x [N, ...].
 
-    weight: None, or a mask in the shape of x, which is 0 where the mask is False.
+    weight: None, or a mask in the shape of x, which is 0 where the mask is False. condition: None, or that of x.
+
+    With a ConditionalGaussian as prior, z is measured from the prior of its own condition, in standard deviations of
+    this prior. The prior is then N(0, I) for every x.
     """
     batches = x.split(batch_size)
     weights = [None] * len(batches) if weight is None else weight.split(batch_size)
-    parts = [_batch(model, part, w, generator) for part, w in zip(batches, weights, strict=True)]
+    given = list(conditions.split(condition, batch_size, len(x)))
+    parts = [_batch(model, *of_batch, generator) for of_batch in zip(batches, weights, given, strict=True)]
     nll, kl, mu, logvar, z, dims, trip, squares, detail = (list(part) for part in zip(*parts, strict=True))
     like = mu[0][0]
     mu, logvar, z = (torch.cat(t).flatten(1).double() for t in (mu, logvar, z))
     nll, kl = torch.cat(nll).double(), torch.cat(kl).double()
-    draws = prior_draws(model, len(x), like, generator)
+    draws = prior_draws(model, len(x), like, generator, condition)
     trips = None, None
     if not model.autoregressive:
-        by_batch = zip(draws.split(batch_size), weights, strict=True)
-        prior_trip = [round_trip(model, part, w) for part, w in by_batch]
+        by_batch = zip(draws.split(batch_size), weights, given, strict=True)
+        prior_trip = [round_trip(model, *of_batch) for of_batch in by_batch]
         trips = tuple(torch.cat(t).double().mean().item() for t in (trip, prior_trip))
     draws = draws.flatten(1).double()
+    shown = mu.cpu(), draws.cpu()
+    if isinstance(model.prior, ConditionalGaussian):
+        mu, logvar, z, draws = _standardized(model.prior(condition), mu, logvar, z, draws)
     mean, covariance = prior_moments(model, like, generator)
     spread = mu.var(0, correction=0) / covariance.diagonal()
     information, error = mutual_information(mu, logvar, z)
@@ -129,7 +136,7 @@ def measure(model, x, batch_size=256, generator=None, log_p=OF_LOG_P, weight=Non
         hole_share=hole_share(mu, logvar, z, draws),
         round_trip_data=trips[0],
         round_trip_prior=trips[1],
-        log_p=log_p and _log_p(model, x, weight, nll + kl, log_p, generator),
+        log_p=log_p and _log_p(model, x, weight, condition, nll + kl, log_p, generator),
         beta=float(beta) if torch.as_tensor(beta).dim() == 0 else None,
         square_ratio=square_ratio,
         residual=residual,
@@ -137,22 +144,30 @@ def measure(model, x, batch_size=256, generator=None, log_p=OF_LOG_P, weight=Non
         detail=None if detail[0] is None else _ratio(detail),
         autoregressive=model.autoregressive,
     )
-    return found, mu.cpu(), draws.cpu()
+    return found, *shown
 
 
-def _batch(model, x, weight, generator):
+def _standardized(prior, mu, logvar, *points):
+    """mu, logvar and points, each [N, L], in the coordinates in which the prior of each sample is N(0, I)."""
+    centre, spread = (part.flatten(1).double() for part in prior)
+    inverse = torch.exp(-0.5 * spread)
+    return (mu - centre) * inverse, logvar - spread, *((t - centre) * inverse for t in points)
+
+
+def _batch(model, x, weight, condition, generator):
     """For one batch: nll [B], kl [B], mu, logvar, z, KL of each dim, round trip, squares, energy of details."""
-    mu, logvar = model.encode(x)
-    z, kl = functional.sample_kl(mu, logvar, prior=model.prior, generator=generator, backend=model.backend)
+    mu, logvar = model.encode(x, condition=condition)
+    prior = conditions.prior_of(model.prior, condition)
+    z, kl = functional.sample_kl(mu, logvar, prior=prior, generator=generator, backend=model.backend)
     dims = None
-    if closed_form(model.prior):
-        dims = functional.gaussian_kl(mu, logvar, prior=model.prior, per_dim=True, backend=model.backend)
-    recon = model.decode(z, x) if model.autoregressive else model.decode(z)
+    if closed_form(prior):
+        dims = functional.gaussian_kl(mu, logvar, prior=prior, per_dim=True, backend=model.backend)
+    recon = model.decode(z, x if model.autoregressive else None, condition=condition)
     options = {"likelihood": model.likelihood, "obs_logvar": model.obs_logvar, "backend": model.backend}
     nll, data = functional.nll(recon, x, weight=weight, **options), values(model, x)
     trip = detail = None
     if not model.autoregressive:
-        trip = round_trip(model, z, weight)
+        trip = round_trip(model, z, weight, condition)
         detail = [detail_energy(t, weight) for t in (data, model._mean(recon))] if is_image(x) else None
     return nll, kl, mu, logvar, z, dims, trip, _squares(model, recon, data, weight), detail
 
@@ -166,16 +181,17 @@ def _pair(prior, like):
     return pair_of(prior) or (torch.zeros_like(like), torch.zeros_like(like))
 
 
-def prior_draws(model, n, like, generator):
+def prior_draws(model, n, like, generator, condition=None):
     """n draws of the prior. Each draw has the shape and dtype of `like`, which is one z."""
-    if not closed_form(model.prior):
-        return model.prior.sample(n, generator=generator).to(like.dtype)
-    mu, logvar = (part.expand(n, *like.shape) for part in _pair(model.prior, like))
-    return functional.reparameterize(mu, logvar, generator=generator, backend=model.backend).to(like.dtype)
+    return conditions.draws(model.prior, n, like.shape, like, condition, generator, model.backend).to(like.dtype)
 
 
 def prior_moments(model, like, generator):
-    """Mean [L] and covariance [L, L] of the prior, in float64. Without a closed form they are those of many draws."""
+    """Mean [L] and covariance [L, L] of the prior, in float64. Without a closed form they are those of many draws. A
+    ConditionalGaussian is N(0, I) in the coordinates of measure()."""
+    if isinstance(model.prior, ConditionalGaussian):
+        size = like.numel()
+        return like.new_zeros(size, dtype=torch.float64), torch.eye(size, dtype=torch.float64, device=like.device)
     if not closed_form(model.prior):
         draws = prior_draws(model, PRIOR_DRAWS, like, generator).flatten(1).double()
         return draws.mean(0), torch.cov(draws.T).reshape(2 * draws.shape[1:])
@@ -183,18 +199,20 @@ def prior_moments(model, like, generator):
     return mu, torch.diag(logvar.exp())
 
 
-def round_trip(model, z, weight):
+def round_trip(model, z, weight, condition=None):
     """The squared distance [B] of z to the posterior mean after decoding and encoding, in sigmas of this posterior; the
     mean over the dims. The encoder does not see what the mask hides: with another share observed, its sigmas are
     others."""
-    mu, logvar = model.encode(filled(model._mean(model.decode(z)), weight))
+    decoded = filled(model._mean(model.decode(z, condition=condition)), weight)
+    mu, logvar = model.encode(decoded, condition=condition)
     return ((z - mu).square() * torch.exp(-logvar)).flatten(1).mean(1)
 
 
-def _log_p(model, x, weight, loss, counts, generator):
+def _log_p(model, x, weight, condition, loss, counts, generator):
     samples, draws = counts
     weight = None if weight is None else weight[:samples]
-    found = log_marginal_likelihood(model, x[:samples], draws, weight=weight, generator=generator)
+    condition = conditions.rows_of(condition, slice(samples))
+    found = log_marginal_likelihood(model, x[:samples], draws, condition=condition, weight=weight, generator=generator)
     gap, n = found.value + loss[:samples], len(found.value)
     return LogP(
         value=found.value.mean().item(),

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .. import conditions
 from .measures import is_image, values
 
 SHOWN = 8
@@ -45,7 +46,7 @@ class Views:
     why_not: str = ""
 
 
-def look(model, x, labels, classes, measures, means, draws, weight=None):
+def look(model, x, labels, classes, measures, means, draws, weight=None, condition=None):
     """The Views of a model that is in evaluation mode. weight: None, or a mask in the shape of x."""
     if labels is not None:
         labels = labels.cpu()[:CODES]
@@ -57,24 +58,26 @@ def look(model, x, labels, classes, measures, means, draws, weight=None):
     if model.autoregressive:
         return Views(**views, pictures=None, why_not="an autoregressive decoder reconstructs from x itself")
     weight = None if weight is None else weight[:SHOWN]
-    return Views(**views, pictures=_pictures(model, x[:SHOWN], weight, measures, means, draws))
+    condition = conditions.rows_of(condition, slice(SHOWN))
+    return Views(**views, pictures=_pictures(model, x[:SHOWN], weight, condition, measures, means, draws))
 
 
-def _pictures(model, x, weight, measures, means, draws):
-    like = model.encode(x[:1])[0]
+def _pictures(model, x, weight, condition, measures, means, draws):
+    first = conditions.rows_of(condition, slice(1))
+    like = model.encode(x[:1], condition=first)[0]
 
-    def decoded(z):
-        return model._mean(model.decode(z.to(like).reshape(-1, *like.shape[1:]))).cpu()
+    def decoded(z, condition):
+        return model._mean(model.decode(z.to(like).reshape(-1, *like.shape[1:]), condition=condition)).cpu()
 
     used = measures.spread if measures.kl_per_dim is None else measures.kl_per_dim
     dims = used.argsort(descending=True)[:TRAVERSED].tolist()
     data, low, high = _in_range(values(model, x).cpu(), None if weight is None else weight.cpu())
     return Pictures(
         data=data,
-        reconstructions=decoded(means[:SHOWN]),
-        samples=decoded(draws[:SHOWN]),
+        reconstructions=decoded(means[:SHOWN], condition),
+        samples=decoded(draws[:SHOWN], condition),
         dims=dims,
-        traversals=decoded(traversals(means, dims)),
+        traversals=decoded(traversals(means, dims), conditions.copies(first, len(dims) * STEPS)),
         low=low,
         high=high,
     )

@@ -2,19 +2,33 @@
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, get_args, overload
 
 import torch
 from typing_extensions import Unpack
 
-from .. import functional
-from ..core import checks, layout, weights
+from .. import conditions, functional
+from ..core import checks, layout, targets, weights
+from ..core.calls import call
 from ..core.control import current
+from ..core.modes import evaluating
 from ..core.objective import REDUCTIONS
 from ..core.terms import ElboTerms
-from ..priors import log_posterior, log_prior
-from ..typing import Backend, IwaeEstimator, IwaeSettings, LikelihoodLike, Model, Number, PriorLike, Recon, Reduction
+from ..priors import Prior, log_posterior, log_prior
+from ..typing import (
+    Backend,
+    Condition,
+    IwaeEstimator,
+    IwaeSettings,
+    LikelihoodLike,
+    Model,
+    ModelPrior,
+    Number,
+    Recon,
+    Reduction,
+)
 
 ESTIMATORS: tuple[IwaeEstimator, ...] = get_args(IwaeEstimator)
 """The names that `estimator=` of iwae takes."""
@@ -23,24 +37,24 @@ ESTIMATORS: tuple[IwaeEstimator, ...] = get_args(IwaeEstimator)
 # fmt: off
 @overload
 def iwae(
-    decoder: Callable[[torch.Tensor], Recon], x: torch.Tensor, mu: torch.Tensor | None = None,
+    decoder: Callable[..., Recon], x: torch.Tensor, mu: torch.Tensor | None = None,
     logvar: torch.Tensor | None = None, *, return_terms: Literal[False] = False, **settings: Unpack[IwaeSettings],
 ) -> torch.Tensor: ...
 @overload
 def iwae(
-    decoder: Callable[[torch.Tensor], Recon], x: torch.Tensor, mu: torch.Tensor | None = None,
+    decoder: Callable[..., Recon], x: torch.Tensor, mu: torch.Tensor | None = None,
     logvar: torch.Tensor | None = None, *, return_terms: Literal[True], **settings: Unpack[IwaeSettings],
 ) -> ElboTerms: ...
 @overload
 def iwae(
-    decoder: Callable[[torch.Tensor], Recon], x: torch.Tensor, mu: torch.Tensor | None = None,
+    decoder: Callable[..., Recon], x: torch.Tensor, mu: torch.Tensor | None = None,
     logvar: torch.Tensor | None = None, *, return_terms: bool, **settings: Unpack[IwaeSettings],
 ) -> torch.Tensor | ElboTerms: ...
 # fmt: on
 
 
 def iwae(
-    decoder: Callable[[torch.Tensor], Recon],
+    decoder: Callable[..., Recon],
     x: torch.Tensor,
     mu: torch.Tensor | None = None,
     logvar: torch.Tensor | None = None,
@@ -48,7 +62,8 @@ def iwae(
     moments: torch.Tensor | None = None,
     n_samples: int,
     estimator: IwaeEstimator = "standard",
-    prior: PriorLike = None,
+    condition: Condition = None,
+    prior: ModelPrior = None,
     likelihood: LikelihoodLike = "bernoulli",
     obs_logvar: Number | None = None,
     weight: torch.Tensor | None = None,
@@ -69,7 +84,8 @@ def iwae(
         loss = vk.iwae(decoder, x, mu, logvar, n_samples=8, estimator="dreg")
 
     Args:
-        decoder: function or module, z [K B, L, ...] -> recon [K B, ...] as fused_elbo takes it. It is called once.
+        decoder: function or module, z [K B, L, ...] -> recon [K B, ...] as fused_elbo takes it. It is called once. With
+            a condition it is called as decoder(z, condition).
         x, mu, logvar, moments: as in fused_elbo.
         n_samples: K.
         estimator: the estimator of the gradient by mu and logvar. The loss, and the gradients by the decoder and the
@@ -78,7 +94,11 @@ def iwae(
             score is 0 only at K = 1, so "stl" has a bias at larger K (Roeder et al. 2017, arXiv:1703.09194). "dreg",
             the doubly reparameterized gradient, has no bias, and becomes better with K (Tucker et al. 2019,
             arXiv:1810.04152). "stl" and "dreg" are 0 where q(z|x) is the true posterior.
-        prior: None for N(0, I), a pair (mu, logvar) that broadcasts to mu, or a module of vae_kernels.priors.
+        condition: None, or a tensor, or a pytree of tensors, with the batch of x as dimension 0. The decoder gets K
+            copies, [K B, ...]. With vae.decoder of a conditional VAE, mu and logvar come from
+            vae.encode(x, condition=condition).
+        prior: None for N(0, I), a pair (mu, logvar) that broadcasts to mu, or a module of vae_kernels.priors. A
+            ConditionalGaussian gets the condition.
         beta: a float, a 0-d tensor or a control, such as a warm-up.
         likelihood, obs_logvar, weight, reduction, generator, backend: as in fused_elbo and sample_kl.
         return_terms: give ElboTerms in place of the loss. Their nll and kl are the means over the K samples of
@@ -93,6 +113,7 @@ def iwae(
     checks.choice("reduction", reduction, REDUCTIONS)
     checks.choice("estimator", estimator, ESTIMATORS)
     checks.flag("return_terms", return_terms)
+    targets.network("decoder", decoder)
     if n_samples is None:
         raise ValueError("n_samples: got None, expected an integer >= 1")
     if moments is not None:
@@ -100,8 +121,15 @@ def iwae(
     posterior = checks.latent(mu, logvar, None, None, checks.tensor("x", x, checks.TARGETS))
     beta = current(beta)
     checks.weight("beta", beta, x)
+    conditions.check(condition, x, "x")
+
+    def decode(z):
+        copies = conditions.copies(condition, n_samples)
+        return call("decoder", decoder, {"z": z} if copies is None else {"z": z, "condition": copies})
+
+    prior = _checked_prior(conditions.prior_of(prior, condition), *posterior)
     settings = prior, likelihood, obs_logvar, weight, generator, backend
-    z, nll, log_ratio = _log_terms(decoder, x, posterior, n_samples, settings, score=estimator == "standard")
+    z, nll, log_ratio = _log_terms(decode, x, posterior, n_samples, settings, score=estimator == "standard")
     log_w = layout.weight(beta) * log_ratio - nll
     if estimator == "dreg" and z.requires_grad:
         share = log_w.detach().softmax(0)
@@ -131,6 +159,7 @@ def log_marginal_likelihood(
     x: torch.Tensor,
     n_samples: int = 5000,
     *,
+    condition: Condition = None,
     weight: torch.Tensor | None = None,
     chunk: int | None = None,
     generator: torch.Generator | None = None,
@@ -139,12 +168,14 @@ def log_marginal_likelihood(
 
     This is the estimator of Rezende et al. 2014 (arXiv:1401.4082) and Burda et al. 2016; the tables of the second paper
     use 5000 samples. The samples are decoded in chunks, and the sum is updated after each chunk: the memory is that of
-    one chunk. The result has no gradient. Call model.eval() first if the model has dropout or batch normalization.
+    one chunk. The result has no gradient. A model that is a torch.nn.Module runs in evaluation mode. Afterwards each of
+    its modules has its old training flag again.
 
     Args:
         model: a VAE, or an object with the attributes encode, decode, likelihood, obs_logvar, prior and backend of one.
         x: [B, ...] as the model takes it.
         n_samples: N, at least 2.
+        condition: None, or the condition of a conditional VAE, with the batch of x as dimension 0.
         weight: None, or a mask that broadcasts to x. The result is then log p(x_observed): where the mask is False, the
             model gets 0 in place of x, and the likelihood does not count x.
         chunk: how many samples of each x to decode at once. None: as many as make 4096 rows.
@@ -156,16 +187,30 @@ def log_marginal_likelihood(
     for name, value, least in (("n_samples", n_samples, 2), ("chunk", chunk, 1)):
         if (value is not None or name == "n_samples") and (not isinstance(value, int) or value < least):
             raise ValueError(f"{name}: got {value!r}, expected an integer >= {least}")
+    targets.check("x", x)
+    if not callable(getattr(model, "encode", None)) or not hasattr(model, "likelihood"):
+        needs = "encode, decode, likelihood, obs_logvar, prior and backend"
+        raise TypeError(f"model: got {type(model).__name__}, expected a VAE, or an object with {needs}")
     chunk = min(n_samples, chunk or max(1, 4096 // max(1, len(x))))
     if weight is not None:
         weights.check_mask("weight", weight, x, "x")
+    checks.noise(None, generator, x, "x")
+    conditions.check(condition, x, "x")
     x = weights.filled(x, weight)
-    posterior = model.encode(x)
-    decode: Callable[..., Recon] = model.decode
-    if getattr(model, "autoregressive", False):
-        with_x: Callable[..., Recon] = model.decode
-        decode = lambda z: with_x(z, _copies(x, len(z) // len(x)))  # noqa: E731
-    settings = model.prior, model.likelihood, model.obs_logvar, weight, generator, model.backend
+    with evaluating(model) if isinstance(model, torch.nn.Module) else nullcontext():
+        return _log_p(model, x, n_samples, condition, weight, chunk, generator)
+
+
+def _log_p(model, x, n_samples, condition, weight, chunk, generator):
+    def decode(z):
+        k = len(z) // len(x)
+        copies = (_copies(x, k),) if getattr(model, "autoregressive", False) else ()
+        given = {} if condition is None else {"condition": conditions.copies(condition, k)}
+        return model.decode(z, *copies, **given)
+
+    posterior = model.encode(x) if condition is None else model.encode(x, condition=condition)
+    prior = _checked_prior(conditions.prior_of(model.prior, condition), *posterior)
+    settings = prior, model.likelihood, model.obs_logvar, weight, generator, model.backend
     first = second = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)  # log sum w, log sum w^2
     for done in range(0, n_samples, chunk):
         k = min(chunk, n_samples - done)
@@ -192,6 +237,13 @@ def _log_terms(decoder, x, posterior, k, settings, score):
     nll = functional.nll_of_draws(recon, copies, likelihood, obs_logvar, weight, backend).reshape(k, -1)
     log_q = log_posterior(eps, logvar) if score else _PathOnly.apply(z, eps, logvar.detach())
     return z, nll, log_prior(prior, z) - log_q
+
+
+def _checked_prior(prior, mu, logvar):
+    """The prior itself, which must be one of those that sample_kl takes."""
+    if not isinstance(prior, Prior):
+        checks.posterior(mu, logvar, prior)
+    return prior
 
 
 def _copies(x, k):

@@ -1,12 +1,13 @@
 """The objective as an nn.Module, for code that keeps its losses in modules."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
 from .. import functional
 from ..core.terms import ElboTerms
 from ..typing import Backend, ElboCall, FreeBitsLike, LikelihoodLike, Number, PriorLike, Recon, Reduction
+from . import arguments
 from .settings import Settings
 
 
@@ -36,8 +37,10 @@ class FusedELBO(Settings):
         reduction: Reduction = "mean",
         backend: Backend = "auto",
     ) -> None:
-        super().__init__(obs_logvar=obs_logvar, prior=prior, beta=beta, rec_weight=rec_weight, free_bits=free_bits)
-        self.likelihood: LikelihoodLike = likelihood
+        super().__init__(
+            likelihood, obs_logvar=obs_logvar, prior=prior, beta=beta, rec_weight=rec_weight, free_bits=free_bits
+        )
+        arguments.fused(prior, reduction, backend)  # so the prior is no ConditionalGaussian
         self.reduction: Reduction = reduction
         self.backend: Backend = backend
 
@@ -66,7 +69,7 @@ class FusedELBO(Settings):
             latent_weight=latent_weight,
             likelihood=self.likelihood,
             obs_logvar=self.obs_logvar,
-            prior=self.prior,
+            prior=cast(PriorLike, self.prior),
             beta=self.beta,
             rec_weight=self.rec_weight,
             free_bits=self.free_bits,

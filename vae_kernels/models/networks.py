@@ -1,4 +1,4 @@
-"""Small VAEs that are ready to train: one of fully connected layers, one of convolutions."""
+"""Small VAEs that are ready to train: one of fully connected layers, one of convolutions. layers.py has the modules."""
 
 import math
 from collections.abc import Iterable
@@ -8,34 +8,33 @@ from torch import nn
 from typing_extensions import Unpack
 
 from ..core import checks
-from ..formulas import ELEMENT, POSITION
+from ..core.ranges import count, ints
+from ..formulas import ALL, POSITION
 from ..typing import LikelihoodLike, ModelSettings
+from .layers import Decoder, Encoder, Split
 from .vae import VAE
 
-
-class _Split(nn.Module):
-    """[B, n*C, ...] -> a tuple of n views [B, C, ...]: one for each parameter of the likelihood."""
-
-    def __init__(self, n):
-        super().__init__()
-        self.n = n
-
-    def forward(self, h):
-        return h.chunk(self.n, dim=1)
+_Split = Split  # the name in the models that version 0.1 pickled
 
 
-def _check(likelihood, outputs, sizes):
-    """Check the arguments that mlp_vae and conv_vae share. `sizes`: name -> ints that must all be positive."""
+def _check(likelihood, outputs, kwargs):
+    """Check the arguments that mlp_vae and conv_vae share. Whether x has counts."""
     likelihood = checks.likelihood(likelihood)
     if likelihood in POSITION:
         raise ValueError(f"likelihood: {likelihood!r} needs a decoder with levels along dimension 1; expected VAE(...)")
-    names = ELEMENT[likelihood].PARAMETERS
-    if not 1 <= outputs <= len(names):
-        expected = f"1 to {len(names)} for {likelihood!r} ({', '.join(names)})"
-        raise ValueError(f"outputs: got {outputs}, expected {expected}")
-    for name, values in sizes.items():
-        if any(not isinstance(v, int) or v < 1 for v in values):
-            raise ValueError(f"{name}: got {tuple(values)}, expected positive ints")
+    formula = ALL[likelihood]
+    names = formula.PARAMETERS
+    least = len([name for name in names if name not in formula.DEFAULTS])
+    if isinstance(outputs, bool) or not isinstance(outputs, int):
+        raise TypeError(f"outputs: got {outputs!r}, expected an integer: the number of parameters that are predicted")
+    if not least <= outputs <= len(names):
+        numbers = f"{least}" if least == len(names) else f"{least} to {len(names)}"
+        raise ValueError(f"outputs: got {outputs}, expected {numbers} for {likelihood!r} ({', '.join(names)})")
+    if kwargs.get("obs_logvar") is not None and "logvar" in names[:outputs]:
+        raise ValueError(f"obs_logvar: given beside outputs={outputs}, where the decoder predicts the variance")
+    if kwargs.get("autoregressive"):
+        raise ValueError("autoregressive: got True, but this decoder reads z alone; expected VAE(...)")
+    return formula.SUPPORT == "counts"
 
 
 def mlp_vae(
@@ -45,6 +44,7 @@ def mlp_vae(
     likelihood: LikelihoodLike = "bernoulli",
     *,
     outputs: int = 1,
+    condition_dim: int = 0,
     **kwargs: Unpack[ModelSettings],
 ) -> VAE:
     """A VAE of fully connected layers with ReLU: the standard small model, for data of any shape.
@@ -53,17 +53,24 @@ def mlp_vae(
     hidden:      the widths of the encoder's hidden layers. The decoder has the same widths in reverse order.
     outputs:     how many of the likelihood's parameters the decoder predicts. With 1 the decoder gives a tensor, with
                  more it gives a tuple.
+    condition_dim: 0, or C: the calls then take a condition [B, C], which is joined to x and to z.
     kwargs:      the other arguments of `VAE`.
+
+    If x has counts, the encoder takes log(1 + x), and the first parameter of the decoder, a logarithm of a mean, is
+    bounded(t, -20, 20): formulas/bounded.py has this smooth function. So large counts give finite losses.
     """
-    input_shape, hidden = tuple(input_shape), tuple(hidden)
-    _check(likelihood, outputs, {"input_shape": input_shape, "latent_dim": (latent_dim,), "hidden": hidden})
-    pixels = math.prod(input_shape)
-    encoder = nn.Sequential(nn.Flatten(), *_mlp((pixels, *hidden, 2 * latent_dim)))
-    decoder = nn.Sequential(*_mlp((latent_dim, *hidden[::-1], outputs * pixels)))
-    first, *rest = input_shape
-    decoder.append(nn.Unflatten(1, (outputs * first, *rest)))
-    if outputs > 1:
-        decoder.append(_Split(outputs))
+    shape = ints("input_shape", input_shape, "a tuple of positive ints, such as (784,)")
+    widths = ints("hidden", hidden, "a tuple of positive ints, such as (400,)")
+    count("latent_dim", latent_dim, 1)
+    count("condition_dim", condition_dim)
+    if not shape:
+        raise ValueError("input_shape: got (), expected at least one int, such as (784,)")
+    counts, pixels = _check(likelihood, outputs, kwargs), math.prod(shape)
+    layers = nn.Flatten(), *_mlp((pixels + condition_dim, *widths, 2 * latent_dim))
+    encoder = Encoder(*layers, counts=counts, input_shape=shape, condition_dim=condition_dim)
+    first, *rest = shape
+    up = *_mlp((latent_dim + condition_dim, *widths[::-1], outputs * pixels)), nn.Unflatten(1, (outputs * first, *rest))
+    decoder = Decoder(*up, *_split(outputs), counts=counts, condition_dim=condition_dim)
     return VAE(encoder, decoder, likelihood=likelihood, latent_shape=(latent_dim,), **kwargs)
 
 
@@ -72,6 +79,10 @@ def _mlp(widths):
     for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), nn.ReLU()]
     return layers[:-1]
+
+
+def _split(outputs):
+    return [Split(outputs)] if outputs > 1 else []
 
 
 def conv_vae(
@@ -90,27 +101,28 @@ def conv_vae(
     outputs:     how many of the likelihood's parameters the decoder predicts. With 1 the decoder gives a tensor, with
                  more it gives a tuple.
     kwargs:      the other arguments of `VAE`.
+
+    Counts are treated as in `mlp_vae`.
     """
-    input_shape, channels = tuple(input_shape), tuple(channels)
-    _check(likelihood, outputs, {"input_shape": input_shape, "latent_dim": (latent_dim,), "channels": channels})
-    if len(input_shape) != 3 or not channels:
-        raise ValueError(
-            f"input_shape, channels: got {input_shape}, {channels}, expected (C, H, W) and at least one width"
-        )
-    c, h, w = input_shape
+    shape = ints("input_shape", input_shape, "(C, H, W)")
+    widths = ints("channels", channels, "a tuple of positive ints, such as (32, 64)")
+    count("latent_dim", latent_dim, 1)
+    counts = _check(likelihood, outputs, kwargs)
+    if len(shape) != 3 or not widths:
+        raise ValueError(f"input_shape, channels: got {shape}, {widths}, expected (C, H, W) and at least one width")
+    c, h, w = shape
     down: list[nn.Module] = []
     up: list[nn.Module] = []
     narrow = outputs * c
-    for before, after in zip((c, *channels), channels, strict=False):
+    for before, after in zip((c, *widths), widths, strict=False):
         down += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.ReLU()]
         # A stride-2 convolution makes m = ceil(n/2) pixels of n. Its transpose makes 2m - 1 pixels of m, which is one
         # pixel too few if n was even.
         even = (1 - h % 2, 1 - w % 2)
         up = [nn.ReLU(), nn.ConvTranspose2d(after, narrow, 3, stride=2, padding=1, output_padding=even), *up]
         h, w, narrow = (h + 1) // 2, (w + 1) // 2, after
-    flat = channels[-1] * h * w
-    encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(flat, 2 * latent_dim))
-    decoder = nn.Sequential(nn.Linear(latent_dim, flat), nn.Unflatten(1, (channels[-1], h, w)), *up)
-    if outputs > 1:
-        decoder.append(_Split(outputs))
+    flat = widths[-1] * h * w
+    encoder = Encoder(*down, nn.Flatten(), nn.Linear(flat, 2 * latent_dim), counts=counts, input_shape=(c, *shape[1:]))
+    first = nn.Linear(latent_dim, flat), nn.Unflatten(1, (widths[-1], h, w))
+    decoder = Decoder(*first, *up, *_split(outputs), counts=counts)
     return VAE(encoder, decoder, likelihood=likelihood, latent_shape=(latent_dim,), **kwargs)

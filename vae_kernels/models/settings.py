@@ -9,8 +9,9 @@ from ..core import checks
 from ..core.control import Control, refuse_bare_value
 from ..core.pairs import FreeBits
 from ..core.penalty import UNITS
-from ..priors import Prior
-from ..typing import FreeBitsLike, FreeBitsUnit, Number, PriorLike
+from ..priors import ConditionalGaussian, Prior
+from ..typing import FreeBitsLike, FreeBitsUnit, LikelihoodLike, ModelPrior, Number
+from . import arguments
 
 _LOSS_SETTINGS = ("beta", "rec_weight", "free_bits_nats", "obs_logvar")
 _KEPT = (*_LOSS_SETTINGS, "prior_mu", "prior_logvar")
@@ -32,27 +33,32 @@ class Settings(nn.Module):
     obs_logvar: Number | None
     prior_mu: torch.Tensor | None
     prior_logvar: torch.Tensor | None
-    prior_module: Prior | None
+    prior_module: Prior | ConditionalGaussian | None
     free_bits_nats: Number | None
     free_bits_unit: FreeBitsUnit | None
 
+    likelihood: LikelihoodLike
+
     def __init__(
         self,
+        likelihood: LikelihoodLike,
         *,
         obs_logvar: Number | None,
-        prior: PriorLike,
+        prior: ModelPrior,
         beta: Number,
         rec_weight: Number,
         free_bits: FreeBitsLike | None,
     ) -> None:
+        arguments.loss(likelihood, obs_logvar, prior, beta, rec_weight, free_bits)
         super().__init__()
+        self.likelihood = likelihood
         self.free_bits = free_bits
         self.obs_logvar, self.beta, self.rec_weight = obs_logvar, beta, rec_weight
-        self.prior_module = prior if isinstance(prior, Prior) else None
-        self.prior_mu, self.prior_logvar = (None, None) if prior is self.prior_module else _pair(prior)
+        self.prior_module = prior if isinstance(prior, (Prior, ConditionalGaussian)) else None
+        self.prior_mu, self.prior_logvar = prior if isinstance(prior, (tuple, list)) else (None, None)
 
     @property
-    def prior(self) -> PriorLike:
+    def prior(self) -> ModelPrior:
         """None for N(0, I), the pair (mu, logvar), or the module."""
         mu, logvar = self.prior_mu, self.prior_logvar
         return self.prior_module if mu is None or logvar is None else (mu, logvar)
@@ -144,21 +150,10 @@ def _shown(setting):
     own."""
     if isinstance(setting, tuple):
         return f"({', '.join(map(_shown, setting))})"
-    if isinstance(setting, (Control, Prior)):
+    if isinstance(setting, nn.Module):
         return type(setting).__name__
     if not isinstance(setting, torch.Tensor):
         return f"{setting:g}"
     kind = "Parameter" if isinstance(setting, nn.Parameter) else "tensor"
     one = setting.numel() == 1 and setting.is_cpu  # to read a number from another device would wait for the device
     return f"{kind}({setting.item():g})" if one else f"{kind}(shape={tuple(setting.shape)})"
-
-
-def _pair(prior):
-    """prior as a pair (mu, logvar) of tensors, checked."""
-    if not isinstance(prior, (tuple, list)) or len(prior) != 2:
-        expected = "None or a pair (mu, logvar) of tensors, or a module of vae_kernels.priors"
-        raise TypeError(f"prior: got {type(prior).__name__}, expected {expected}")
-    for i, part in enumerate(prior):
-        if not isinstance(part, torch.Tensor):
-            raise TypeError(f"prior[{i}]: got {type(part).__name__}, expected a tensor or nn.Parameter")
-    return prior

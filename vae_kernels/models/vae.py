@@ -12,23 +12,29 @@ import torch
 from torch import nn
 from typing_extensions import Unpack
 
-from .. import functional
-from ..core import checks, weights
+from .. import conditions, functional
+from ..core import checks, gaussians, targets, weights
+from ..core.calls import call, own_tensor
+from ..core.modes import evaluating
+from ..core.ranges import count
 from ..core.terms import ElboTerms
+from ..formulas.bounded import bounded
 from ..likelihoods import by_name, formula_of
 from ..priors import Prior
 from ..typing import (
     Backend,
+    Condition,
     FreeBitsLike,
     LikelihoodLike,
+    ModelPrior,
     Number,
-    PriorLike,
     Recon,
     Reduction,
     ShardLike,
     StepCall,
     StepSettings,
 )
+from . import arguments, inputs
 from .settings import Settings
 
 
@@ -38,12 +44,15 @@ class VAE(Settings):
     encoder:      module, x [B, ...] float -> one tensor [B, 2L, ...] (mu, then logvar), or a pair (mu, logvar).
     decoder:      module, z [B, L, ...] -> the likelihood's parameter of the shape of x, or a tuple or a mapping of its
                   parameters, as in `fused_elbo`. With "categorical": the logits [B, K, ...].
+                  A conditional VAE has encoder(x, condition) and decoder(z, condition), or decoder(z, x, condition) if
+                  autoregressive, and the calls get `condition=`.
     likelihood:   a name in `vae_kernels.LIKELIHOODS`, or an object of `vae_kernels.likelihoods`. The attribute
                   `likelihood` has the same form.
     obs_logvar:   as in `fused_elbo`. An `nn.Parameter` is trained, another tensor becomes a buffer, and a RunningLogvar
                   is a child module.
     prior:        None is N(0, I); a pair (mu, logvar) of tensors or Parameters that broadcast to [B, L, ...]; or a
-                  module of `vae_kernels.priors`, whose KL may be a Monte Carlo estimate.
+                  module of `vae_kernels.priors`, whose KL may be a Monte Carlo estimate. A ConditionalGaussian gets
+                  the condition of the call.
     beta, rec_weight: the weights of the KL and of the negative log-likelihood: a float, a 0-d tensor or a control
                   (`beta=vk.controls.LinearWarmup(1000)`). A control is a child module: it moves, is copied and is saved
                   with the VAE. Give the control itself: its bare `value` is an error, because the VAE would keep the
@@ -53,7 +62,15 @@ class VAE(Settings):
     autoregressive: the decoder is called with (z, x), with the x that the encoder gets, and gives the parameters of
                   p(x_i | x_before_i, z) for all i at once. Then `sample` and `reconstruct` are errors, because they
                   decode without an x.
+    integers:     whether the networks get integer x as int64, for an nn.Embedding. None: yes if x has levels
+                  ("categorical") and the first layer of the encoder with parameters is an embedding. Otherwise they get
+                  floats, as `encode` says.
+    logvar_range: None, or (low, high): the posterior's log-variance is bounded(logvar, low, high) of the encoder's
+                  output, a smooth function with a derivative > 0 (formulas/bounded.py). Near the middle of the range
+                  it is the encoder's output.
     backend:      as in `fused_elbo`.
+
+    A condition is a tensor, or a pytree of tensors, with the batch as dimension 0.
 
     The losses are to be minimised, in nats per sample. A loss is -ELBO if both weights are 1. Bad arguments raise
     ValueError or TypeError. If a checkpoint has a number as beta, rec_weight or free_bits, and this VAE has a tensor or
@@ -71,71 +88,79 @@ class VAE(Settings):
         *,
         likelihood: LikelihoodLike = "bernoulli",
         obs_logvar: Number | None = None,
-        prior: PriorLike = None,
+        prior: ModelPrior = None,
         beta: Number = 1.0,
         rec_weight: Number = 1.0,
         free_bits: FreeBitsLike | None = None,
         latent_shape: int | Iterable[int] | None = None,
         autoregressive: bool = False,
+        integers: bool | None = None,
+        logvar_range: tuple[float, float] | None = None,
         backend: Backend = "auto",
     ) -> None:
-        checks.likelihood(likelihood)
-        for name, weight in (("beta", beta), ("rec_weight", rec_weight)):
-            if isinstance(weight, torch.Tensor) and weight.dim():
-                raise ValueError(f"{name}: got shape {tuple(weight.shape)}, expected a float or a 0-d tensor")
-        super().__init__(obs_logvar=obs_logvar, prior=prior, beta=beta, rec_weight=rec_weight, free_bits=free_bits)
+        targets.network("encoder", encoder)
+        targets.network("decoder", decoder)
+        super().__init__(
+            likelihood, obs_logvar=obs_logvar, prior=prior, beta=beta, rec_weight=rec_weight, free_bits=free_bits
+        )
+        shape = arguments.model(latent_shape, autoregressive, integers, logvar_range, backend, prior, beta)
         self.encoder = encoder
         self.decoder = decoder
-        self.likelihood: LikelihoodLike = likelihood
         self.autoregressive = autoregressive
-        self.latent_shape = (latent_shape,) if isinstance(latent_shape, int) else latent_shape and tuple(latent_shape)
+        self.latent_shape = shape
+        levels = formula_of(likelihood).SUPPORT == "levels"
+        self.integers = levels and inputs.begins_with_embedding(encoder) if integers is None else integers
+        self.logvar_range = None if logvar_range is None else tuple(logvar_range)
         self.backend: Backend = backend
 
-    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    # a VAE that version 0.1 pickled has not these attributes
+    integers: bool = False
+    logvar_range: tuple | None = None
+
+    def encode(self, x: torch.Tensor, *, condition: Condition = None) -> tuple[torch.Tensor, torch.Tensor]:
         """x [B, ...] (float, uint8 read as x/255, or counts) -> posterior (mu, logvar), each [B, L, ...].
 
-        Counts are not scaled for the encoder: an encoder that needs log(1 + x) computes log(1 + x). Levels of
-        "categorical" are not scaled either, except uint8: the encoder gets x/255, and the loss gets the level.
+        Counts are not scaled for the encoder: an encoder that needs log(1 + x) computes log(1 + x), as that of
+        `mlp_vae` does. Levels of "categorical" are not scaled either, except uint8: the encoder gets x/255, and the
+        loss gets the level. An encoder that begins with an embedding gets the levels themselves.
         """
-        posterior = self._posterior(x)
-        mu, logvar = posterior[0].chunk(2, dim=1) if len(posterior) == 1 else posterior
+        posterior = self._posterior(x, condition)
+        mu, logvar = gaussians.halves(posterior)
         return mu, logvar
 
-    def _posterior(self, x):
-        """The output of the encoder, as a tuple: (moments,), one tensor [B, 2L, ...], or (mu, logvar)."""
-        out = self.encoder(self._read(x))
-        if isinstance(out, torch.Tensor):
-            if out.dim() < 2 or out.shape[1] % 2:
-                shape = tuple(out.shape)
-                raise ValueError(f"encoder: gave shape {shape}, expected [B, 2L, ...]: mu, then logvar, along dim 1")
-            return (out,)
-        if not (isinstance(out, (tuple, list)) and len(out) == 2):
-            raise TypeError(
-                f"encoder: gave {type(out).__name__}, expected a tensor [B, 2L, ...] or a pair (mu, logvar)"
-            )
-        mu, logvar = out
-        if mu.shape != logvar.shape:
-            raise ValueError(
-                f"encoder: gave mu {tuple(mu.shape)} and logvar {tuple(logvar.shape)}, expected equal shapes"
-            )
-        return mu, logvar
+    def _posterior(self, x, condition):
+        """The posterior as a tuple: (moments,), one tensor [B, 2L, ...], or (mu, logvar)."""
+        targets.check("x", x)
+        conditions.check(condition, x, "x")
+        given = {"x": self._read(x)} | ({} if condition is None else {"condition": condition})
+        found = inputs.posterior(call("encoder", self.encoder, given), x)
+        if self.logvar_range is None:
+            return found
+        mu, logvar = gaussians.halves(found)
+        return mu, bounded(logvar, *self.logvar_range)
 
     def _read(self, x):
-        """x as the encoder and an autoregressive decoder take it: floating point."""
-        if x.is_floating_point():
+        if x.is_floating_point() and not self.integers:  # the usual case, in which no parameter is looked at
             return x
-        unit = x.dtype == torch.uint8 and formula_of(self.likelihood).SUPPORT != "counts"
-        return x.to(self._like().dtype) / (255 if unit else 1)
+        return inputs.read(x, self.likelihood, self.integers, self._like().dtype)
 
-    def decode(self, z: torch.Tensor, x: torch.Tensor | None = None) -> Recon:
+    def decode(self, z: torch.Tensor, x: torch.Tensor | None = None, *, condition: Condition = None) -> Recon:
         """z [B, L, ...] -> the decoder's output: a tensor, or a tuple or a mapping of the likelihood's parameters.
 
         x: [B, ...]. An autoregressive decoder needs x; for any other decoder x is an error.
         """
+        checks.tensor("z", z)
         if self.autoregressive != (x is not None):
             came, expected = ("none", "[B, ...]") if x is None else ("a tensor", "none")
             raise ValueError(f"x: got {came}, expected {expected} with autoregressive={self.autoregressive}")
-        return self.decoder(z) if x is None else self.decoder(z, self._read(x))
+        given: dict[str, Any] = {"z": z}
+        if x is not None:
+            targets.check("x", x)
+            given["x"] = self._read(x)
+        if condition is not None:
+            conditions.check(condition, z, "z")
+            given["condition"] = condition
+        return call("decoder", self.decoder, given)
 
     def forward(self, x: torch.Tensor, **settings: Any) -> torch.Tensor | ElboTerms:
         """The loss. It is the forward pass, so that DDP, torch.compile and torch.func see the whole step in one
@@ -161,6 +186,7 @@ class VAE(Settings):
         self,
         x: torch.Tensor,
         *,
+        condition: Condition = None,
         beta: Number | None = None,
         weight: torch.Tensor | None = None,
         latent_weight: torch.Tensor | None = None,
@@ -173,6 +199,7 @@ class VAE(Settings):
 
         x:            [B, ...], of the types that `fused_elbo` takes. uint8 is read as x/255, unless x has counts or
                       levels.
+        condition:    what the networks and a ConditionalGaussian get beside x and z.
         beta:         None for the module's own beta; or a float, a 0-d tensor or a control.
         weight:       as in `fused_elbo`: a mask, or a weight for each element, feature or sample. Where the weight is
                       0, the encoder and an autoregressive decoder get 0 in place of x, so that a NaN does not reach
@@ -184,6 +211,8 @@ class VAE(Settings):
         return_terms: give an ElboTerms, as `fused_elbo` does, with nll [B], kl [B] and kl_per_dim [L, ...]. kl_per_dim
                       is None if the KL is a Monte Carlo estimate.
         """
+        targets.check("x", x)
+        checks.flag("return_terms", return_terms)
         beta = self.beta if beta is None else beta
         if weight is not None:
             weights.check("weight", weight, x, "x", "rec_weight")
@@ -200,59 +229,69 @@ class VAE(Settings):
         }
         draw: dict[str, Any] = {"generator": generator, "shard": shard, "backend": self.backend}
         decoder_x = seen if self.autoregressive else None
-        closed_form = not isinstance(self.prior, Prior) or self.prior.closed_form
+        posterior = self._posterior(seen, condition)
+        prior = conditions.prior_of(self.prior, condition)
+        closed_form = not isinstance(prior, Prior) or prior.closed_form
         if (return_terms or self.free_bits is not None) and closed_form:
-            mu, logvar = self.encode(seen)
-            recon = self.decode(functional.reparameterize(mu, logvar, **draw), decoder_x)
-            shared |= {"prior": self.prior, "return_terms": return_terms, "latent_weight": latent_weight}
+            mu, logvar = gaussians.halves(posterior)
+            recon = self.decode(functional.reparameterize(mu, logvar, **draw), decoder_x, condition=condition)
+            shared |= {"prior": prior, "return_terms": return_terms, "latent_weight": latent_weight}
             return functional.fused_elbo(recon, x, mu, logvar, **shared)
         # One kernel gives the sample and the KL: mu and logvar are read once, and get one gradient from one kernel.
-        draw |= {"prior": self.prior, "latent_weight": latent_weight}
-        z, kl = functional.sample_kl(*self._posterior(seen), **draw)
-        return functional.fused_elbo(self.decode(z, decoder_x), x, kl=kl, return_terms=return_terms, **shared)
+        z, kl = functional.sample_kl(*posterior, prior=prior, latent_weight=latent_weight, **draw)
+        recon = self.decode(z, decoder_x, condition=condition)
+        return functional.fused_elbo(recon, x, kl=kl, return_terms=return_terms, **shared)
 
     @torch.no_grad()
-    def reconstruct(self, x: torch.Tensor, *, weight: torch.Tensor | None = None) -> torch.Tensor:
+    def reconstruct(
+        self, x: torch.Tensor, *, condition: Condition = None, weight: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """x [B, ...] -> the mean of the likelihood, decoded from the posterior mean, in the shape of x. No gradient.
 
         With "categorical" the result is the mean level, between 0 and K-1. weight: None, or a mask that broadcasts to
-        x. Where the mask is False, the encoder gets 0 in place of x, and the result fills x in.
+        x. Where the mask is False, the encoder gets 0 in place of x, and the result fills x in. The networks run in
+        evaluation mode.
         """
+        targets.check("x", x)
         if weight is not None:
             weights.check_mask("weight", weight, x, "x")
-        mu, _ = self.encode(weights.filled(x, weight))
-        return self._mean(self.decode(mu))
+        with evaluating(self):
+            mu, _ = self.encode(weights.filled(x, weight), condition=condition)
+            return self._mean(self.decode(mu, condition=condition))
 
     @torch.no_grad()
-    def sample(self, n: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
-        """n means [n, ...] of the likelihood, decoded from draws of the prior. No gradient."""
-        return self._mean(self.decode(self.sample_prior(n, generator=generator)))
+    def sample(self, n: int, *, condition: Condition = None, generator: torch.Generator | None = None) -> torch.Tensor:
+        """n means [n, ...] of the likelihood, decoded from draws of the prior. No gradient. The networks run in
+        evaluation mode. A condition has n samples, one for each draw."""
+        with evaluating(self):
+            z = self.sample_prior(n, condition=condition, generator=generator)
+            return self._mean(self.decode(z, condition=condition))
 
     @torch.no_grad()
-    def sample_prior(self, n: int, *, generator: torch.Generator | None = None) -> torch.Tensor:
-        """n draws of the prior, [n, L, ...]. No gradient."""
-        if isinstance(self.prior, Prior):
-            return self.prior.sample(n, generator=generator)
-        if self.latent_shape is None:
-            raise ValueError("sample: the latent shape is not known; give VAE(..., latent_shape=) the shape of one z")
-        like, shape = self._like(), (n, *self.latent_shape)
-        if self.prior is None:
-            mu = logvar = like.new_zeros(shape)
-        else:
-            mu, logvar = (part.expand(shape) for part in self.prior)
-        return functional.reparameterize(mu, logvar, generator=generator, backend=self.backend)
+    def sample_prior(
+        self, n: int, *, condition: Condition = None, generator: torch.Generator | None = None
+    ) -> torch.Tensor:
+        """n draws of the prior, [n, L, ...]. No gradient. Only a ConditionalGaussian reads the condition."""
+        count("n", n)
+        like = self._like()
+        checks.noise(None, generator, like, "the model")
+        conditions.check(condition, like.new_empty(n, 0), "n")
+        if self.latent_shape is None and (self.prior is None or isinstance(self.prior, tuple)):
+            expected = "expected VAE(..., latent_shape=), the shape of one z"
+            raise ValueError(f"latent_shape: the latent shape is not known; {expected}")
+        with evaluating(self):
+            return conditions.draws(self.prior, n, self.latent_shape, like, condition, generator, self.backend)
 
     def _mean(self, recon):
         return formula_of(self.likelihood).mean(**by_name(recon, self.likelihood))
 
     def _like(self):
-        """A tensor with the dtype and device of the networks: the first floating-point parameter or buffer."""
-        for tensor in (*self.parameters(), *self.buffers()):
-            if tensor.is_floating_point():
-                return tensor
-        return torch.empty(())
+        """A tensor with the dtype and device of the networks."""
+        held = own_tensor(self)
+        return torch.empty(()) if held is None else held
 
     def extra_repr(self) -> str:
         shape = f", latent_shape={self.latent_shape}" if self.latent_shape else ""
-        autoregressive = ", autoregressive=True" if self.autoregressive else ""
-        return f"likelihood={self.likelihood!r}, {self.shown()}{shape}{autoregressive}, backend={self.backend!r}"
+        flags = "".join([f", {name}=True" for name in ("autoregressive", "integers") if getattr(self, name)])
+        bound = f", logvar_range={self.logvar_range}" if self.logvar_range else ""
+        return f"likelihood={self.likelihood!r}, {self.shown()}{shape}{flags}{bound}, backend={self.backend!r}"

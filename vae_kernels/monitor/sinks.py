@@ -33,9 +33,16 @@ def _sink(to):
     raise TypeError(f"to: got {type(to).__name__}, expected a .csv path, a SummaryWriter, a callable, or a list")
 
 
+NEEDED = ("step", "loss", "nll", "kl")  # every row has these
+SOMETIMES = ("active_units", "logvar_min", "logvar_max", "saturated", "problem")
+
+
 class Csv:
-    """Appends rows to a file. kl_per_dim has one column for each dimension. ValueError if the file has other columns;
-    the file is then not changed."""
+    """Appends rows to a file. kl_per_dim has one column for each dimension.
+
+    A row that lacks a column of the file has an empty field there. A row with a figure that the first row lacked, such
+    as active_units, adds a column. ValueError if the file has other columns; the file is then not changed.
+    """
 
     def __init__(self, path):
         self.path = Path(path)
@@ -47,12 +54,28 @@ class Csv:
         with open(self.path, "a+", newline="") as file:
             file.seek(0)
             header = next(csv.reader(file), None)
-            if header is not None and header != list(flat):
-                raise ValueError(f"to: {self.path} has other columns, {header}; expected {list(flat)}, or a new file")
-            writer = csv.DictWriter(file, flat, lineterminator="\n")
+            if header is not None:
+                new = [name for name in flat if name not in header]
+                if not set(NEEDED) <= set(header) or not set(new) <= set(SOMETIMES):
+                    raise ValueError(
+                        f"to: {self.path} has other columns, {header}; expected {list(flat)}, or a new file"
+                    )
+                if new:
+                    header = self._widened(header + new)
+            writer = csv.DictWriter(file, header or flat, restval="", lineterminator="\n")
             if header is None:
                 writer.writeheader()
             writer.writerow(flat)
+
+    def _widened(self, header):
+        """Write the file again, with more columns."""
+        with open(self.path, newline="") as file:
+            rows = list(csv.DictReader(file))
+        with open(self.path, "w", newline="") as file:
+            writer = csv.DictWriter(file, header, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        return header
 
 
 def tensorboard(writer, row):
