@@ -6,13 +6,15 @@ from dataclasses import dataclass
 import torch
 
 from .. import functional
-from ..core.control import Control, current
+from ..core.control import current
 from ..core.weights import filled
 from ..estimators.importance import log_marginal_likelihood
 from ..likelihoods import by_name, formula_of
 from ..monitor import ACTIVE
 from ..priors import Prior, pair_of
+from .baseline import is_learned
 from .estimates import aggregate_kl, detail_energy, hole_share, mutual_information
+from .look import read
 
 PRIOR_DRAWS = 10_000  # for the mean and covariance of a prior without a closed form: error 1 % of a standard deviation
 OF_LOG_P = 128, 256  # samples, and draws of the posterior for each
@@ -63,6 +65,8 @@ class Measures:
     fixed_variance          whether the variance is a number or a buffer of the model: not trained, not from the decoder
     detail                  energy of neighbouring pixels' differences: reconstructions' / data's; None without images
     autoregressive          whether the decoder reads x
+    free_bits               whether the model has free bits
+    trained_prior           whether the prior has parameters
     """
 
     samples: int
@@ -87,12 +91,15 @@ class Measures:
     fixed_variance: bool
     detail: float | None
     autoregressive: bool
+    free_bits: bool
+    trained_prior: bool
 
 
-def measure(model, x, batch_size=256, generator=None, log_p=OF_LOG_P, weight=None):
+def measure(model, x, batch_size=256, generator=None, log_p=OF_LOG_P, weight=None, given=()):
     """(Measures, mu [N, L], draws [N, L] of the prior) of a model in evaluation mode on x [N, ...].
 
-    weight: None, or a mask in the shape of x, which is 0 where the mask is False.
+    weight: None, or a mask in the shape of x, which is 0 where the mask is False. given: the names of the parameters
+    that the decoder gives.
     """
     batches = x.split(batch_size)
     weights = [None] * len(batches) if weight is None else weight.split(batch_size)
@@ -133,9 +140,11 @@ def measure(model, x, batch_size=256, generator=None, log_p=OF_LOG_P, weight=Non
         beta=float(beta) if torch.as_tensor(beta).dim() == 0 else None,
         square_ratio=square_ratio,
         residual=residual,
-        fixed_variance=square_ratio is not None and not isinstance(model.obs_logvar, (torch.nn.Parameter, Control)),
+        fixed_variance=square_ratio is not None and "logvar" not in given and not is_learned(model.obs_logvar),
         detail=None if detail[0] is None else _ratio(detail),
         autoregressive=model.autoregressive,
+        free_bits=model.free_bits is not None,
+        trained_prior=any(name.startswith("prior_") for name, _ in model.named_parameters()),
     )
     return found, mu.cpu(), draws.cpu()
 
@@ -238,7 +247,5 @@ def _ratio(detail):
 
 
 def values(model, x):
-    """x as the likelihood reads it, in float."""
-    if x.dtype == torch.uint8 and formula_of(model.likelihood).SUPPORT not in ("counts", "levels"):
-        return x / 255
-    return x if x.is_floating_point() else x.float()
+    """x as the likelihood reads x, in float."""
+    return read(x, model.likelihood)

@@ -40,7 +40,7 @@ class Verdict:
 
 def verdicts(m):
     """The verdicts on Measures."""
-    found = [collapse(m), holes(m), rate(m), weight(m)]
+    found = [collapse(m), holes(m), rate(m), weight(m.beta)]
     return found + [verdict for verdict in (variance(m), blur(m)) if verdict is not None]
 
 
@@ -75,13 +75,14 @@ def collapse(m):
         advice, change = "lower beta; with a Gaussian, beta = 1 and a variance that is fitted", EVEN
     elif m.square_ratio is not None and m.square_ratio < 1 / FITS:
         cause = "the variance is so large that the likelihood takes structure, which z could explain, for noise"
-        advice, change = FIT, _fitted(m)
+        advice, change = _fit(m)
     else:
         cause = "the decoder does without z, or the data have no more structure than this"
         if m.autoregressive:
             cause = "the decoder reads x and does without z"
-        advice = f'free_bits=({FREE}, "per_dim"), vk.controls.LinearWarmup for beta, or a weaker decoder'
-        change = {"free_bits": (FREE, "per_dim")}
+        advice = "vk.controls.LinearWarmup for beta, or a weaker decoder"
+        if not m.free_bits:
+            advice, change = f'free_bits=({FREE}, "per_dim"), {advice}', {"free_bits": (FREE, "per_dim")}
     level = "ill" if not m.active_units or m.information + 2 * m.error < BIT else "watch"
     return Verdict(name, level, evidence, cause, advice, change)
 
@@ -92,18 +93,19 @@ def holes(m):
         f"the aggregate posterior's moments are {m.aggregate_kl:.2f} nats from the prior's; {m.hole_share:.0%} of the "
         "prior's draws lie where data's codes are rare (5% if it were the same distribution)"
     )
-    level = worst(_above(m.aggregate_kl / m.latents, HOLE), _above(m.hole_share, THIN))
+    level = worst(above(m.aggregate_kl / m.latents, HOLE), above(m.hole_share, THIN))
     if m.round_trip_prior is not None:
         prior, data = math.sqrt(m.round_trip_prior), math.sqrt(m.round_trip_data)
         evidence += (
             f"; decoded and encoded again, z is off by {prior:.2f} sigmas if it is the prior's, {data:.2f} if data's"
         )
-        level = worst(level, _above(m.round_trip_prior / max(m.round_trip_data, 1.0), TRIPS))
+        level = worst(level, above(m.round_trip_prior / max(m.round_trip_data, 1.0), TRIPS))
     if level == "healthy":
         return Verdict(name, level, evidence)
     cause = "the data's z fill another region than the prior's z, so samples are decoded from z that were never trained"
     low = m.beta is not None and m.beta < 1 / FITS
-    advice = "raise beta, or train the prior: prior=(mu, logvar), or one of vk.priors"
+    advice = "a richer one of vk.priors" if m.trained_prior else "train the prior: prior=(mu, logvar), or vk.priors"
+    advice = f"raise beta to 1, or {advice}" if low else advice
     return Verdict(name, level, evidence, cause, advice, EVEN if low else {})
 
 
@@ -126,16 +128,16 @@ def rate(m):
     return Verdict(name, "healthy", evidence)
 
 
-def weight(m):
+def weight(beta):
     """The verdict on beta / rec_weight. A variance that does not fit has a verdict of its own."""
     name = "effective beta"
-    if m.beta is None:
+    if beta is None:
         return Verdict(name, "healthy", "one for each dimension")
-    evidence = f"beta / rec_weight = {m.beta:.3g}"
-    level = _off(m.beta)
+    evidence = f"beta / rec_weight = {beta:.3g}"
+    level = _off(beta)
     if level == "healthy":
         return Verdict(name, level, evidence)
-    cause = f"this is no -ELBO: a nat of the KL counts {m.beta:.3g} times one of the likelihood"
+    cause = f"this is no -ELBO: a nat of the KL counts {beta:.3g} times one of the likelihood"
     return Verdict(name, level, evidence, cause, "beta = 1, unless it is meant; vk.audit says what a loss is", EVEN)
 
 
@@ -151,7 +153,8 @@ def variance(m):
     cause = "the variance is too small: z is asked to explain noise"
     if m.square_ratio < 1:
         cause = "the variance is too large: the likelihood allows more noise than there is, so z explains less"
-    return Verdict(name, level, evidence, cause, FIT, _fitted(m))
+    advice, change = _fit(m)
+    return Verdict(name, level, evidence, cause, advice, change)
 
 
 def blur(m):
@@ -159,11 +162,13 @@ def blur(m):
         return None
     evidence = f"the differences of neighbouring pixels have {m.detail:.0%} of the data's energy in the reconstructions"
     evidence += of_observed(m, ", where both neighbours are observed ({} of x is)")
-    level = _above(1 / m.detail if m.detail else math.inf, tuple(1 / d for d in DETAIL))
+    level = above(1 / m.detail if m.detail else math.inf, tuple(1 / d for d in DETAIL))
     if level == "healthy":
         return Verdict("blur", level, evidence)
     cause = "the model takes fine structure for noise: too few nats reach the decoder, or the variance is too large"
-    return Verdict("blur", level, evidence, cause, "lower beta, more latents, or a variance that is fitted")
+    advice = ["lower beta to 1"] if m.beta is not None and m.beta > 1 else []
+    advice += ["fit the variance"] if m.fixed_variance else []
+    return Verdict("blur", level, evidence, cause, ", or ".join([*advice, "more latents or a larger decoder"]))
 
 
 def of_observed(m, text):
@@ -171,20 +176,23 @@ def of_observed(m, text):
     return "" if m.observed is None else text.format(f"{m.observed:.1%}")
 
 
-def _fitted(m):
-    """The variance as a Parameter that starts at the variance of the residuals. {} if the variance is trained already
-    or comes from the decoder."""
-    if not m.fixed_variance or not m.residual:
-        return {}
-    return {"obs_logvar": torch.nn.Parameter(torch.tensor(math.log(m.residual)))}
+def _fit(m):
+    """(advice, change) for a variance that does not fit. A variance that is a constant becomes a Parameter that starts
+    at the variance of the residuals. A variance that is trained already has not arrived."""
+    if m.fixed_variance:
+        start = {"obs_logvar": torch.nn.Parameter(torch.tensor(math.log(m.residual)))} if m.residual else {}
+        return FIT, start
+    if m.square_ratio > 1:
+        return "the variance is trained already: compare train and held-out data, as an overfit has this sign too", {}
+    return "the variance is trained already: train longer, or give its parameter a larger learning rate", {}
 
 
 def _off(ratio):
     """The level of a ratio that should be 1."""
-    return _above(max(ratio, 1 / ratio) if ratio else math.inf, (FITS, ILL))
+    return above(max(ratio, 1 / ratio) if ratio else math.inf, (FITS, ILL))
 
 
-def _above(value, thresholds):
+def above(value, thresholds):
     watch, ill = thresholds
     return "ill" if not value <= ill else "watch" if value > watch else "healthy"
 
