@@ -22,7 +22,7 @@ from .. import __version__
 from ..core.modes import evaluating
 from ..formulas import ELEMENT
 from . import UserError, checkpoint, plots, ranks
-from .alarm import glance, warning
+from .alarm import glance, of_the_mean, unfit, warning
 from .build import build, learned_scale
 from .data import load
 from .fit import Interrupt, fit, measure
@@ -199,6 +199,8 @@ def go(run, vae, optimizer, data, config, progress):
         + (f", {ranks.count()} ranks" if ranks.count() > 1 else "")
     )
     console.print(f"run    {run}" + (f", going on after epoch {len(progress['rows'])}" if progress["rows"] else ""))
+    if (text := unfit(data, config)) is not None:
+        console.print(f"note   {text}")
     console.print(
         "\nnats per image:\nepoch  train -ELBO  test -ELBO = reconstruction +    KL   active units", style="bold"
     )
@@ -212,6 +214,7 @@ def go(run, vae, optimizer, data, config, progress):
     task = bar.add_task("starting", total=config["epochs"])
     shown = 0.0
     before, started = len(progress["rows"]), time.perf_counter()
+    known = of_the_mean(vae, data)
 
     def on_step(epoch, step, steps, loss, x):
         nonlocal shown
@@ -229,7 +232,7 @@ def go(run, vae, optimizer, data, config, progress):
             f"{row['epoch']:5d}  {row['train_neg_elbo_nats']:11.2f}  {row['test_neg_elbo_nats']:10.2f}   "
             f"{row['test_reconstruction_nats']:14.2f} {row['test_kl_nats']:7.2f}   "
             f"{row['active_units']:4d}/{config['latent_dim']}"
-            + warning(row["test_kl_nats"], row["active_units"], config["beta"])
+            + warning(row["test_kl_nats"], row["active_units"], config["beta"], row["test_neg_elbo_nats"], known)
         )
 
     with Interrupt().listen() as interrupt, bar:
@@ -237,7 +240,8 @@ def go(run, vae, optimizer, data, config, progress):
     done = len(progress["rows"])
     if not finite:
         raise UserError(
-            f"the loss is no longer finite in epoch {done + 1}; try a smaller --lr ({run} keeps epoch {done})"
+            f"the loss is no longer finite in epoch {done + 1}; {unfit(data, config) or 'try a smaller --lr'} "
+            f"({run} keeps epoch {done})"
         )
     if done < config["epochs"]:
         if progress["step"]:  # else on_epoch has just saved

@@ -111,9 +111,10 @@ def diagnose(
     of different scales, a decoder whose output is bounded, a training that still falls, a loss no better than that of
     the data's mean, and an overfit. If x or the decoder does not belong to the likelihood, no other symptom is healthy.
 
-    The other symptoms are posterior collapse (active units: Burda et al. 2016; mutual information: Hoffman & Johnson 2016),
-    holes in the latent space, rate and distortion (Alemi et al. 2018), the effective beta, the variance of a Gaussian
-    likelihood (Rybkin et al. 2021), and the blur of images. `Measures` has the numbers, verdicts.py has the thresholds.
+    The other symptoms are posterior collapse (active units: Burda et al. 2016; mutual information: Hoffman & Johnson
+    2016), holes in the latent space, rate and distortion (Alemi et al. 2018), the effective beta, the variance of a
+    Gaussian likelihood (Rybkin et al. 2021), and the blur of images. `Measures` has the numbers, verdicts.py and
+    first.py have the thresholds.
 
     model: a VAE with any prior. Another model is a TypeError.
     data: [N, ...], as the model takes it. The first `samples` data are used, at least two.
@@ -172,8 +173,8 @@ def _finite(name, data, weight=None):
     if bad.any():
         expected = f"weight={name}.isfinite()" if weight is None else "weight to be False there"
         raise ValueError(
-            f"{name}: got {int(bad.sum())} elements that are not finite, the first at {place(bad)}; if they are missing, "
-            f"expected {expected}"
+            f"{name}: got {int(bad.sum())} elements that are not finite, the first at {place(bad)}; "
+            f"if they are missing, expected {expected}"
         )
     return x
 

@@ -10,7 +10,7 @@ import torch
 
 from ..likelihoods import formula_of, name_of
 from .look import Outputs, Values
-from .verdicts import Verdict, above
+from .verdicts import Verdict, above, worst
 
 # Each pair is (the threshold of "watch", the threshold of "ill").
 SCALES = (
@@ -23,7 +23,9 @@ SMALL = 1e-2
 DARK = 32 / 255  # uint8 images whose largest value is smaller have perhaps 4 bits
 REACHED = 0.01  # how close an output comes to the end of its range if it is bounded there
 OUTSIDE = 0.01  # the share of the data that a bounded output cannot reach
-FALLS = (0.05, 0.15)  # the fall of the last third of the training / the fall of the whole training
+STANDARDISE = "standardise each column first: (x - mean) / standard deviation"
+FALLS = (0.05, 0.15)  # the fall of the last third of the epochs / (baseline - last)
+MOVES = 0.005  # a fall is one if it is more than this share of the fall of the whole training
 FEWEST = 3  # epochs
 OVERFIT = (0.05, 0.25)  # (held-out - train) / (baseline - train)
 ROSE = (0.02, 0.25)  # (last - best) / (baseline - best)
@@ -41,6 +43,11 @@ class Losses:
     train: torch.Tensor | None
     baseline: torch.Tensor | None
     history: tuple[float, ...]
+
+    def gain_of(self, loss: float) -> float:
+        """What a loss gains over the trivial model, the scale of its changes; 0 if it gains nothing or if the trivial
+        model is not known."""
+        return 0.0 if self.baseline is None else max(0.0, self.baseline.mean().item() - loss)
 
 
 def not_finite(broken, history):
@@ -67,21 +74,21 @@ def data(v: Values, one_variance):
         return Verdict("data", "ill", evidence, cause, _remedy(v))
     if v.bytes_of_bits:
         cause = "x is uint8 and holds only 0 and 1, which this likelihood reads as 0 and 1/255"
-        return Verdict("data", "ill", evidence, cause, "x.bool() or x.float(), which are read as they are")
+        return Verdict("data", "ill", evidence, cause, "give x.bool() or x.float(), which are read as they are")
     return _scales(v, evidence, one_variance)
 
 
 def _scales(v, evidence, one_variance):
     if v.wide is not None and (ratio := v.wide.range / v.narrow.range) > SCALES[0]:
-        evidence += f"; column {v.wide.index} has a range of {v.wide.range:.3g}, column {v.narrow.index} has "
+        evidence += f"; column {v.wide.number} has a range of {v.wide.range:.3g}, column {v.narrow.number} has "
         evidence += f"{v.narrow.range:.3g}"
         cause = "the loss is that of the wide columns, and the narrow columns are rounded away"
         level = above(ratio, SCALES) if one_variance else "watch"
-        return Verdict("data", level, evidence, cause, "standardise each column: (x - mean) / standard deviation")
+        return Verdict("data", level, evidence, cause, STANDARDISE)
     if v.support is None and not SMALL <= v.spread <= LARGE:
         cause = f"all values together have a standard deviation of {v.spread:.3g}, and a network is made for about 1"
-        advice = "divide x by 255" if v.low >= 0 and 1 < v.high <= 255 else "standardise x"
-        return Verdict("data", "watch", evidence, cause, advice + " before the training")
+        advice = "divide x by 255" if v.low >= 0 and 1 < v.high <= 255 else "standardise x: (x - mean) / deviation"
+        return Verdict("data", "watch", evidence, cause, advice)
     return Verdict("data", "healthy", evidence)
 
 
@@ -175,12 +182,12 @@ def converged(losses: Losses):
         return None
     third = max(1, len(h) // 3)
     fall, whole = h[-1 - third] - h[-1], max(h) - min(h)
-    evidence = f"-ELBO of the held-out data fell from {h[-1 - third]:.2f} to {h[-1]:.2f} nats in the last {third} of "
+    evidence = f"-ELBO of held-out data went from {nats(h[-1 - third])} to {nats(h[-1])} nats in the last {third} of "
     evidence += f"{len(h)} epochs"
-    level = above(fall / whole, FALLS) if whole > 0 else "healthy"
+    level = above(fall / (losses.gain_of(h[-1]) or whole), FALLS) if fall > MOVES * whole else "healthy"
     if level == "healthy":
-        return Verdict("not converged", level, evidence.replace(" fell from ", " went from "))
-    cause = "the training has ended before the loss did: each other verdict is one on a model that is half trained"
+        return Verdict("not converged", level, evidence)
+    cause = "the loss still falls, so the training has ended too early, and the other verdicts are on half a training"
     return Verdict("not converged", level, evidence, cause, "train longer, before anything else")
 
 
@@ -190,8 +197,10 @@ def against_the_mean(losses: Losses):
         return None
     gains = losses.baseline - losses.held_out
     gain, error = gains.mean().item(), standard_error(gains)
-    evidence = f"-ELBO {losses.held_out.mean().item():.2f} nats; a model that knows only the mean of each feature has "
-    evidence += f"{losses.baseline.mean().item():.2f}, which is {abs(gain):.2f} +- {error:.2f} "
+    evidence = (
+        f"-ELBO {nats(losses.held_out.mean().item())} nats; a model that knows only the mean of each feature has "
+    )
+    evidence += f"{nats(losses.baseline.mean().item())}, which is {nats(abs(gain))} +- {nats(error)} "
     evidence += "more" if gain >= 0 else "less"
     if gain > 2 * error:
         return Verdict("no better than the mean", "healthy", evidence)
@@ -206,22 +215,19 @@ def overfit(losses: Losses):
     held_out = losses.held_out
     if held_out is None or (losses.train is None and len(losses.history) < FEWEST):
         return None
-    last, base = held_out.mean().item(), None if losses.baseline is None else losses.baseline.mean().item()
-    evidence, level = [], "healthy"
+    last, evidence, levels = held_out.mean().item(), [], ["healthy"]
     if losses.train is not None:
         train = losses.train.mean().item()
-        error = math.hypot(standard_error(held_out), standard_error(losses.train))
-        gap = last - train
-        evidence.append(
-            f"-ELBO is {train:.2f} nats on train data and {last:.2f} on held-out data: {gap:+.2f} +- {error:.2f}"
-        )
-        scale = abs(train) if base is None or base <= train else base - train
-        level = above(gap / scale, OVERFIT) if gap > 2 * error and scale else "healthy"
+        gap, error = last - train, math.hypot(standard_error(held_out), standard_error(losses.train))
+        evidence.append(f"-ELBO is {nats(train)} nats on train data and {nats(last)} on held-out data")
+        evidence[-1] += f": {gap:+.2f} +- {error:.2f}"
+        if gap > 2 * error:
+            levels.append(above(gap / (losses.gain_of(train) or abs(train)), OVERFIT))
     rise, best, epoch = _rise(losses.history)
     if rise > 0:
-        evidence.append(f"the held-out -ELBO was {best:.2f} after epoch {epoch} and has risen by {rise:.2f} since")
-        scale = abs(best) if base is None or base <= best else base - best
-        level = max(level, above(rise / scale, ROSE) if scale else "healthy", key=("healthy", "watch", "ill").index)
+        evidence.append(f"the held-out -ELBO was {nats(best)} after epoch {epoch} and has risen by {nats(rise)} since")
+        levels.append(above(rise / (losses.gain_of(best) or abs(best)), ROSE))
+    level = worst(*levels)
     if not evidence:
         return Verdict("overfit", "healthy", "the held-out -ELBO is lowest after the last epoch")
     if level == "healthy":
@@ -238,6 +244,10 @@ def _rise(history):
         return 0.0, math.nan, 0
     best = min(history)
     return history[-1] - best, best, history.index(best) + 1
+
+
+def nats(value):
+    return f"{value:.2f}" if abs(value) < 1e6 else f"{value:.3g}"
 
 
 def standard_error(values):

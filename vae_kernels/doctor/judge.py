@@ -7,7 +7,7 @@ no verdict on them is "healthy". While the loss still falls, no other change is 
 from dataclasses import replace
 
 from . import first
-from .verdicts import Verdict, verdicts, weight, worst
+from .verdicts import Verdict, verdicts, weight
 
 SETTINGS = ("effective beta",)  # verdicts on what was set, not on what was learned
 
@@ -30,15 +30,14 @@ def judge(measures, values, seen, losses, likelihood, one_variance):
 
 def unjudged(broken, values, model_beta, history, one_variance):
     """The verdicts on a model whose numbers are not finite."""
-    found = [first.not_finite(broken, history), first.data(values, one_variance)]
-    return found + [weight(model_beta)]
+    found: list[Verdict] = [first.not_finite(broken, history), first.data(values, one_variance)]
+    return [*found, weight(model_beta)]
 
 
 def _void(verdict, reason: Verdict):
     if verdict.symptom in SETTINGS:
         return verdict
-    cause = f"this number means nothing while '{reason.symptom}' is ill"
-    return replace(verdict, level=worst("watch", verdict.level), cause=cause, advice=f"see {reason.symptom}", change={})
+    return Verdict(verdict.symptom, "watch", f"not judged: first mend '{reason.symptom}'")
 
 
 def _later(verdict):

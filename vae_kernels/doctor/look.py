@@ -10,7 +10,6 @@ from typing import NamedTuple
 import torch
 
 from .. import functional
-from ..core.weights import filled
 from ..likelihoods import by_name, formula_of
 
 FAR = 100.0  # z times this number: an output that is bounded by a sigmoid stays within [0, 1] there too
@@ -20,7 +19,7 @@ FAR_DRAWS = 64
 class Column(NamedTuple):
     """A column of a table, and the difference between its largest and its smallest value."""
 
-    index: int
+    number: int
     range: float
 
 

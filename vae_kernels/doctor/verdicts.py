@@ -44,9 +44,9 @@ def verdicts(m):
     return found + [verdict for verdict in (variance(m), blur(m)) if verdict is not None]
 
 
-def alarm(kl, active_units, beta):
-    """A sentence about the first symptom that is certainly ill, or "". A training knows these three numbers at each
-    step.
+def alarm(kl, active_units, beta, loss=None, known=None):
+    """A sentence about the first symptom that is certainly ill, or "". A training knows the first three numbers at each
+    step. loss, known: -ELBO of held-out data, and that of the data's mean; None if one of them is not known.
 
     I(x; z) is at most the KL. So a KL below one bit is a collapse, for every encoder.
     """
@@ -54,6 +54,8 @@ def alarm(kl, active_units, beta):
         return f"posterior collapse: {active_units} latents active, KL {kl:.2f} nats"
     if _off(beta) == "ill":
         return f"effective beta is {beta:.3g}"
+    if loss is not None and known is not None and loss >= known:
+        return f"no better than the mean of each feature, which has -ELBO {known:.2f}"
     return ""
 
 
