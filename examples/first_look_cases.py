@@ -74,7 +74,7 @@ def counts(x):
 
 @dataclass(frozen=True)
 class Case:
-    """values makes the data of a data set's bytes, and build makes the model. symptom: what must be found ill if `made`,
+    """values makes the data of the bytes, and build makes the model. symptom: what must be found ill if `made`,
     and is compared with the healthy model. spoil changes the trained model."""
 
     symptom: str
@@ -110,7 +110,7 @@ CASES = {
     "log1p of counts": Case("data", True, lambda x: counts(x).log1p(), poisson),
     "bool": Case("data", False, lambda x: x > 127),
     "uint8 of 0 and 1": Case("data", True, lambda x: (x > 127).byte()),
-    "columns of one scale": Case("data", False, table, fitted),
+    "columns of one scale": Case("data", False, table, fitted, epochs=60, lr=5e-3),
     "columns of 1e-3 to 1e5": Case("data", True, lambda x: table(x) * WIDE, fitted, lr=1e-5),
     "a weight of NaN": Case("not finite", True, spoil=poison, epochs=5),
     "a logvar of 3000": Case("not finite", True, spoil=explode, epochs=5),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -153,7 +154,7 @@ def diagnose(
     x = _finite("data", data[:samples], weight)
     if train is not None:
         train = _train(train, data, weight, samples)
-    history = () if history is None else tuple(float(value) for value in history)
+    history = _history(history)
     if labels is not None and (not isinstance(labels, torch.Tensor) or labels.shape != data.shape[:1]):
         came = tuple(labels.shape) if isinstance(labels, torch.Tensor) else type(labels).__name__
         raise ValueError(f"labels: got {came}, expected a tensor ({len(data)},): one for each sample of data")
@@ -189,6 +190,17 @@ def _train(train, data, weight, samples):
         came, like = f"{tuple(train.shape)} {train.dtype}", f"{tuple(data.shape[1:])} {data.dtype}"
         raise ValueError(f"train: got {came}, expected at least two samples of {like}, like data")
     return _finite("train", train[:samples])
+
+
+def _history(history):
+    if history is None:
+        return ()
+    if not isinstance(history, Sequence):
+        raise TypeError(f"history: got {type(history).__name__}, expected a list of numbers, one for each epoch")
+    for value in history:
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"history: got {type(value).__name__} in it, expected numbers, one for each epoch")
+    return tuple(map(float, history))
 
 
 def _diagnose(model, x, weight, labels, classes, batch_size, log_p, train, history, seed):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..likelihoods import formula_of, name_of
+from ..core.support import MOST_RATE, ROUNDING, is_mass
 from .look import Outputs, Values
 from .verdicts import Verdict, above, worst
 
@@ -29,9 +29,6 @@ MOVES = 0.005  # a fall is one if it is more than this share of the fall of the 
 FEWEST = 3  # epochs
 OVERFIT = (0.05, 0.25)  # (held-out - train) / (baseline - train)
 ROSE = (0.02, 0.25)  # (last - best) / (baseline - best)
-MASSES = ("bernoulli", "discretized_logistic")  # beside counts and levels: -log of a probability is never negative
-ROUNDING = 1e-3  # nats
-MOST_RATE = 1e3  # nats for each latent dim. z has 24 bits, 17 nats, in float32
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ def data(v: Values, one_variance):
     inside = v.below + v.above == 0 and not v.fractions
     evidence = f"values between {v.low:.4g} and {v.high:.4g}"
     if v.support is not None:
-        evidence += f", expected {_expected(v.support)}"
+        evidence += f", expected {v.expected}"
     if not inside:
         parts = [(v.below, "below the support"), (v.above, "above the support"), (v.fractions, "no integers")]
         evidence += f"; {', '.join(f'{share:.2%} are {what}' for share, what in parts if share)}"
@@ -87,14 +84,9 @@ def _scales(v, evidence, one_variance):
         return Verdict("data", level, evidence, cause, STANDARDISE)
     if v.support is None and not SMALL <= v.spread <= LARGE:
         cause = f"all values together have a standard deviation of {v.spread:.3g}, and a network is made for about 1"
-        advice = "divide x by 255" if v.low >= 0 and 1 < v.high <= 255 else "standardise x: (x - mean) / deviation"
+        advice = "divide x by 255" if v.low >= 0 and 2 < v.high <= 255 else "standardise x: (x - mean) / deviation"
         return Verdict("data", "watch", evidence, cause, advice)
     return Verdict("data", "healthy", evidence)
-
-
-def _expected(support):
-    named = {"counts": "counts: 0, 1, 2, ...", "levels": "levels: 0 to K - 1"}
-    return named[support] if isinstance(support, str) else f"[{support[0]:g}, {support[1]:g}]"
 
 
 def _remedy(v):
@@ -104,8 +96,10 @@ def _remedy(v):
         return text + "; or a Gaussian likelihood for the values as they are"
     if v.support == "levels":
         return "number the levels from 0 to K - 1; mask what is missing with weight="
-    if v.low >= 0 and v.high <= 255 and v.high > 1:
+    if v.low >= 0 and 2 < v.high <= 255:
         return "divide x by 255, or give uint8"
+    if v.low >= 0 and 255 < v.high <= 65535:
+        return "divide x by 65535"
     if v.low >= -1 and v.high <= 1:
         return "(x + 1) / 2 if x was scaled to [-1, 1]; or a Gaussian likelihood"
     return "leave the normalisation out and give values in [0, 1]; or a Gaussian likelihood"
@@ -163,8 +157,7 @@ def _takes(name):
 def impossible(nll, kl, latents, likelihood):
     """None, or the verdict on values that no likelihood and no code can have. nll, kl: [N]."""
     found, least, rate = [], nll.min().item(), kl.mean().item()
-    mass = isinstance(formula_of(likelihood).SUPPORT, str) or name_of(likelihood) in MASSES
-    if mass and least < -ROUNDING:
+    if is_mass(likelihood) and least < -ROUNDING:
         found.append(f"the nll of sample {int(nll.argmin())} is {least:.4g} nats, but a probability is at most 1")
     if rate > MOST_RATE * latents:
         found.append(f"the rate is {rate:.3g} nats for {latents} latents, but a float32 z holds 17 nats for each")
@@ -180,11 +173,13 @@ def converged(losses: Losses):
     h = losses.history
     if len(h) < FEWEST or not all(map(math.isfinite, h)):
         return None
-    third = max(1, len(h) // 3)
-    fall, whole = h[-1 - third] - h[-1], max(h) - min(h)
-    evidence = f"-ELBO of held-out data went from {nats(h[-1 - third])} to {nats(h[-1])} nats in the last {third} of "
+    third = len(h) // 3
+    few = max(1, third // 2)  # the mean of some epochs: one epoch is noise
+    before, after = sum(h[-third - few : -third]) / few, sum(h[-few:]) / few
+    fall, whole = before - after, max(h) - min(h)
+    evidence = f"-ELBO of held-out data went from {nats(before)} to {nats(after)} nats in the last {third} of "
     evidence += f"{len(h)} epochs"
-    level = above(fall / (losses.gain_of(h[-1]) or whole), FALLS) if fall > MOVES * whole else "healthy"
+    level = above(fall / (losses.gain_of(after) or whole), FALLS) if fall > MOVES * whole else "healthy"
     if level == "healthy":
         return Verdict("not converged", level, evidence)
     cause = "the loss still falls, so the training has ended too early, and the other verdicts are on half a training"

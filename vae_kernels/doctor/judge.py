@@ -14,9 +14,10 @@ SETTINGS = ("effective beta",)  # verdicts on what was set, not on what was lear
 
 def judge(measures, values, seen, losses, likelihood, one_variance):
     """The verdicts on a model whose numbers are finite. seen: the Pass over the data."""
-    found = [first.data(values, one_variance), first.decoder(seen.outputs, values, likelihood)]
-    found.append(first.impossible(seen.nll, seen.kl, measures.latents, likelihood))
-    at_first = [verdict for verdict in found if verdict is not None]
+    at_first = [first.data(values, one_variance), first.decoder(seen.outputs, values, likelihood)]
+    beyond = first.impossible(seen.nll, seen.kl, measures.latents, likelihood)
+    if beyond is not None and at_first[0].level != "ill":  # else x is the reason
+        at_first.append(beyond)
     void = [verdict for verdict in at_first if verdict.level == "ill"]
     falls = first.converged(losses)
     learned = [first.against_the_mean(losses), first.overfit(losses), *verdicts(measures)]

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from .. import functional
+from ..core import support
 from ..likelihoods import by_name, formula_of
 
 FAR = 100.0  # z times this number: an output that is bounded by a sigmoid stays within [0, 1] there too
@@ -29,7 +30,7 @@ class Values:
 
     low, high       the smallest and the largest value
     spread          the standard deviation of all values
-    support         the interval, "counts", "levels", or None for the whole line
+    support         the interval, "counts", "levels", or None for the whole line; expected is the same in words
     below, above    the shares of the values below and above the support
     fractions       the share of the values that are no integers, beside counts and levels; else 0
     bytes_of_bits   whether x is uint8 and holds only 0 and 1, which the likelihood reads as 0 and 1/255
@@ -41,6 +42,7 @@ class Values:
     high: float
     spread: float
     support: object
+    expected: str
     below: float
     above: float
     fractions: float
@@ -83,30 +85,30 @@ class Pass:
 
 def read(x, likelihood):
     """x as the likelihood reads x, in floating point."""
-    if x.dtype == torch.uint8 and formula_of(likelihood).SUPPORT not in ("counts", "levels"):
+    if support.scaled(likelihood, x.dtype):
         return x / 255
     return x if x.is_floating_point() else x.float()
 
 
 def values_of(x, likelihood, weight=None, levels=None):
     """The Values of x [N, ...]. levels: K of a likelihood with levels, if K is known."""
-    support = formula_of(likelihood).SUPPORT
+    of = formula_of(likelihood).SUPPORT
     data = read(x, likelihood)
     seen = data.flatten() if weight is None else data[weight]
     low, high = (v.item() for v in seen.aminmax())
-    bounds = {"counts": (0.0, math.inf), "levels": (0.0, math.inf if levels is None else levels - 1.0)}
-    least, most = (-math.inf, math.inf) if support is None else bounds.get(support, support)
-    discrete = isinstance(support, str) and data.is_floating_point()
-    narrow, wide = _columns(data, weight) if support is None and x.dim() == 2 else (None, None)
+    least, most = support.limits(likelihood, levels)
+    discrete = isinstance(of, str) and data.is_floating_point()
+    narrow, wide = _columns(data, weight) if of is None and x.dim() == 2 else (None, None)
     return Values(
         low=low,
         high=high,
         spread=seen.double().std(correction=0).item(),
-        support=support,
+        support=of,
+        expected=support.expected(likelihood),
         below=_share(seen < least),
         above=_share(seen > most),
         fractions=_share(seen != seen.round()) if discrete else 0.0,
-        bytes_of_bits=x.dtype == torch.uint8 and not isinstance(support, str) and 0 < high < 1.5 / 255,
+        bytes_of_bits=support.scaled(likelihood, x.dtype) and seen.max().item() == torch.tensor(1 / 255).item(),
         narrow=narrow,
         wide=wide,
     )
