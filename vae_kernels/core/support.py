@@ -36,9 +36,14 @@ def scaled(likelihood: LikelihoodLike, dtype: torch.dtype) -> bool:
     return dtype == torch.uint8 and _support(likelihood) not in ("counts", "levels")
 
 
+def whole(likelihood: LikelihoodLike) -> bool:
+    """Whether x holds integers only."""
+    return isinstance(_support(likelihood), str)
+
+
 def is_mass(likelihood: LikelihoodLike) -> bool:
     """Whether p(x) is a probability, so that -log p(x) is never negative. False if it is not known."""
-    return isinstance(_support(likelihood), str) or name_of(likelihood) in MASSES
+    return whole(likelihood) or name_of(likelihood) in MASSES
 
 
 def _support(likelihood):

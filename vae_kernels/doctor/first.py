@@ -5,6 +5,7 @@ The thresholds are our choice. examples/first_look_cases.py checks them on ill a
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -25,7 +26,7 @@ REACHED = 0.01  # how close an output comes to the end of its range if it is bou
 OUTSIDE = 0.01  # the share of the data that a bounded output cannot reach
 STANDARDISE = "standardise each column first: (x - mean) / standard deviation"
 FALLS = (0.05, 0.15)  # the fall of the last third of the epochs / (baseline - last)
-MOVES = 0.005  # a fall is one if it is more than this share of the fall of the whole training
+LEAST = 0.05  # of the deviation of the baseline's nll: the scale of a loss that gains nothing
 FEWEST = 3  # epochs
 OVERFIT = (0.05, 0.25)  # (held-out - train) / (baseline - train)
 ROSE = (0.02, 0.25)  # (last - best) / (baseline - best)
@@ -41,10 +42,12 @@ class Losses:
     baseline: torch.Tensor | None
     history: tuple[float, ...]
 
-    def gain_of(self, loss: float) -> float:
-        """What a loss gains over the trivial model, the scale of its changes; 0 if it gains nothing or if the trivial
-        model is not known."""
-        return 0.0 if self.baseline is None else max(0.0, self.baseline.mean().item() - loss)
+    def scale(self, loss: float) -> float:
+        """What a loss gains over the trivial model. Changes are measured by this scale. If the loss gains nothing: a
+        small share of the deviation of the trivial model's nll. 0 if the trivial model is not known."""
+        if self.baseline is None:
+            return 0.0
+        return max(self.baseline.mean().item() - loss, LEAST * self.baseline.std().item())
 
 
 def not_finite(broken, history):
@@ -176,14 +179,21 @@ def converged(losses: Losses):
     third = len(h) // 3
     few = max(1, third // 2)  # the mean of some epochs: one epoch is noise
     before, after = sum(h[-third - few : -third]) / few, sum(h[-few:]) / few
-    fall, whole = before - after, max(h) - min(h)
     evidence = f"-ELBO of held-out data went from {nats(before)} to {nats(after)} nats in the last {third} of "
     evidence += f"{len(h)} epochs"
-    level = above(fall / (losses.gain_of(after) or whole), FALLS) if fall > MOVES * whole else "healthy"
+    fall = before - after
+    certain = fall > 2 * _noise(h[-third - few - 1 :]) * math.sqrt(2 / few)
+    level = above(fall / (losses.scale(after) or max(h) - min(h)), FALLS) if certain else "healthy"
     if level == "healthy":
         return Verdict("not converged", level, evidence)
     cause = "the loss still falls, so the training has ended too early, and the other verdicts are on half a training"
     return Verdict("not converged", level, evidence, cause, "train longer, before anything else")
+
+
+def _noise(losses):
+    """The standard deviation of the noise in successive losses that fall or stay: that of the steps upwards."""
+    ups = [max(0.0, after - before) for before, after in pairwise(losses)]
+    return math.sqrt(sum(up * up for up in ups) / max(1, sum(up > 0 for up in ups)) / 2)
 
 
 def against_the_mean(losses: Losses):
@@ -217,11 +227,11 @@ def overfit(losses: Losses):
         evidence.append(f"-ELBO is {nats(train)} nats on train data and {nats(last)} on held-out data")
         evidence[-1] += f": {gap:+.2f} +- {error:.2f}"
         if gap > 2 * error:
-            levels.append(above(gap / (losses.gain_of(train) or abs(train)), OVERFIT))
+            levels.append(above(gap / (losses.scale(train) or abs(train)), OVERFIT))
     rise, best, epoch = _rise(losses.history)
     if rise > 0:
         evidence.append(f"the held-out -ELBO was {nats(best)} after epoch {epoch} and has risen by {nats(rise)} since")
-        levels.append(above(rise / (losses.gain_of(best) or abs(best)), ROSE))
+        levels.append(above(rise / (losses.scale(best) or abs(best)), ROSE))
     level = worst(*levels)
     if not evidence:
         return Verdict("overfit", "healthy", "the held-out -ELBO is lowest after the last epoch")

@@ -97,7 +97,7 @@ def values_of(x, likelihood, weight=None, levels=None):
     seen = data.flatten() if weight is None else data[weight]
     low, high = (v.item() for v in seen.aminmax())
     least, most = support.limits(likelihood, levels)
-    discrete = isinstance(of, str) and data.is_floating_point()
+    discrete = support.whole(likelihood) and data.is_floating_point()
     narrow, wide = _columns(data, weight) if of is None and x.dim() == 2 else (None, None)
     return Values(
         low=low,

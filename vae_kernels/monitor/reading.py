@@ -166,8 +166,8 @@ def problem(nll, dims, x, likelihood, dtype):
         scale = 255 if support.scaled(likelihood, dtype) else 1
         low, high = support.limits(likelihood)
         if least <= largest and (least < low * scale or largest > high * scale):
-            return f"x is between {least:.4g} and {largest:.4g}, expected {support.expected(likelihood)}"
-        if fractions and not math.isfinite(high):
+            return f"x is between {least:.4g} and {largest + 0.0:.4g}, expected {support.expected(likelihood)}"
+        if fractions and support.whole(likelihood):
             return f"x holds {fractions:.0f} fractions, expected {support.expected(likelihood)}"
         if scale == 255 and largest == 1:
             return "x is uint8 and holds only 0 and 1, which are read as 0 and 1/255; give x.bool() or x.float()"
