@@ -158,7 +158,7 @@ def main():
         for name in arguments.cases:
             for seed in range(arguments.seeds):
                 row, levels = judged(name, CASES[name], pixels, seed)
-                rows.append({"data": data} | row | {"levels": levels})
+                rows.append({"set": data} | row | {"levels": levels})
                 wrong = "" if row["right"] else f"  WRONG: {levels}"
                 print(f"{data}, {name}, seed {seed}: {levels[row['symptom']]}{wrong}", flush=True)
     if arguments.csv:

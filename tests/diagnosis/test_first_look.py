@@ -51,7 +51,6 @@ def broken(what):
         model.encoder.bias.data[L + 1] = 3000.0
     elif what == "mu overflows":
         model.encoder.weight.data[1] = 3e38
-        model.encoder.bias.data[1] = 3e38
         x = torch.cat([torch.zeros(40, D), torch.ones(24, D)])
     elif what == "the decoder divides by 0":
         model.decoder.append(Reciprocal())
@@ -88,6 +87,11 @@ def test_what_is_not_finite_is_named(what):
             getattr(found, name)
     with pytest.raises(ValueError, match="not finite"):
         found.html()
+
+
+def test_the_sample_is_counted_over_the_batches():
+    model, x = broken("mu overflows")
+    assert diagnose(model, x, batch_size=9)["not finite"].evidence.startswith("mu of latent 1 of sample 40 is inf")
 
 
 def test_since_when_it_is_not_finite():
