@@ -9,7 +9,8 @@ import torch
 from ..core import weights
 from ..core.modes import evaluating
 from ..models.vae import VAE
-from .measures import OF_LOG_P, LogP, Measures, measure
+from .marginal import OF_LOG_P, LogP
+from .measures import Measures, measure
 from .verdicts import Verdict, of_observed, verdicts, worst
 from .views import Views, look
 
@@ -68,7 +69,7 @@ def diagnose(
     classes: Sequence[str] | None = None,
     samples: int = 1024,
     batch_size: int = 256,
-    log_p: tuple[int, int] | None = OF_LOG_P,
+    log_p: tuple[int, int] | tuple[int, int, int] | None = OF_LOG_P,
     seed: int = 0,
 ) -> Diagnosis:
     """Judge a trained model with data that it was not trained on:
@@ -87,8 +88,9 @@ def diagnose(
         the places that are missing in the data; the z of the prior take these places from the data one after the other.
     labels: [N] integers >= 0, or None. They are the colours in the map of the latents.
     classes: the names of the labels; None: the numbers are the names.
-    log_p: (samples, draws). log p(x) is estimated for `samples` data, with `draws` draws of each posterior, so
-        samples * draws z are decoded. None: log p(x) is not estimated.
+    log_p: (samples, draws) or (samples, draws, most). log p(x) is estimated for `samples` data, with `draws` draws of
+        each posterior, so samples * draws z are decoded. With `most`, a sample of which few draws count gets `most`
+        draws. None: log p(x) is not estimated.
     The model runs in evaluation mode; afterwards each of its modules has its old training flag again. The global random
     state is not changed.
     """
@@ -98,9 +100,10 @@ def diagnose(
         raise TypeError(f"data: got {type(data).__name__}, expected a tensor [N, ...]; its mask is given as weight=")
     counts = [("samples", samples, 2), ("batch_size", batch_size, 1)]
     if log_p is not None:
-        if not isinstance(log_p, (tuple, list)) or len(log_p) != 2:
-            raise TypeError(f"log_p: got {log_p!r}, expected None or a pair (samples, draws)")
-        counts += [("log_p[0] (samples)", log_p[0], 2), ("log_p[1] (draws)", log_p[1], 2)]
+        if not isinstance(log_p, (tuple, list)) or len(log_p) not in (2, 3):
+            raise TypeError(f"log_p: got {log_p!r}, expected None, (samples, draws) or (samples, draws, most)")
+        names = ("log_p[0] (samples)", "log_p[1] (draws)", "log_p[2] (most draws)")
+        counts += list(zip(names, log_p, (2, 2, log_p[1]), strict=False))
     for name, value, least in counts:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name}: got {value!r}, expected an integer >= {least}")
@@ -136,5 +139,5 @@ def _diagnose(model, x, weight, labels, classes, batch_size, log_p, seed):
     device = next((t.device for t in (*model.parameters(), *model.buffers())), x.device)
     x, weight = x.to(device), None if weight is None else weight.to(device)
     generator = torch.Generator(x.device).manual_seed(seed)
-    measures, means, draws = measure(model, x, batch_size, generator, log_p, weight)
-    return Diagnosis(measures, verdicts(measures), look(model, x, labels, classes, measures, means, draws, weight))
+    measures, *codes = measure(model, x, batch_size, generator, log_p, weight)
+    return Diagnosis(measures, verdicts(measures), look(model, x, labels, classes, measures, codes, weight))
