@@ -20,7 +20,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import __version__
 from ..core.modes import evaluating
-from ..doctor.grey import grey_share, of_grey
+from ..doctor import quantities
+from ..doctor.grey import grey_share
 from ..formulas import ELEMENT
 from . import UserError, checkpoint, plots, ranks
 from .alarm import glance, warning
@@ -196,7 +197,7 @@ def go(run, vae, optimizer, data, config, progress):
     console.print(f"data   {data.source}: {n_train} to train on, {n_test} held out, each {shape} {dtype}")
     grey = grey_share(data.images, config["likelihood"])
     if grey:
-        console.print(f"note   {of_grey(grey, 'the pixels')}")
+        console.print(f"note   {quantities.grey(grey, 'the pixels')}")
     console.print(
         f"model  {config['model']}, {config['latent_dim']} latents, {config['likelihood']}, prior {config['prior']}, "
         f"{size:,} parameters; {config['loss']} loss on {config['device']}"

@@ -17,13 +17,3 @@ def grey_share(x, likelihood, weight=None):
     grey = (x > 0) & (x < top)
     observed = grey.numel() if weight is None else int((weight != 0).sum())
     return int(filled(grey, weight).sum()) / observed
-
-
-def of_grey(share, of="x"):
-    """The sentence about this share of grey values; "" without them."""
-    if not share:
-        return ""
-    return (
-        f"{share:.1%} of {of} is grey, neither 0 nor 1: under bernoulli, -ELBO and log p(x) are then those of a cross "
-        "entropy, which is no log-likelihood; continuous_bernoulli is a density of grey values"
-    )

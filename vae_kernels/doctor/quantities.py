@@ -2,8 +2,6 @@
 
 import math
 
-from .grey import of_grey
-
 NEAR = 3.0  # nats: so near to its limit log N, the estimate of I(x; z) falls short by more than its standard error
 
 
@@ -66,7 +64,18 @@ def sigmas(squared):
 
 
 def share(value):
-    return f"{value:.1%}"
+    """A share in percent. A share that is not 0 is not shown as 0."""
+    return "under 0.1%" if 0 < value < 0.0005 else f"{value:.1%}"
+
+
+def grey(value, of="x"):
+    """The sentence about this share of grey values; "" without them."""
+    if not value:
+        return ""
+    return (
+        f"{share(value)} of {of} is grey, neither 0 nor 1: under bernoulli, -ELBO and log p(x) are then those of a cross "
+        "entropy, which is no log-likelihood; continuous_bernoulli is a density of grey values"
+    )
 
 
 def ratio(value):
@@ -78,7 +87,7 @@ def table(m):
     p = m.log_p
     rows = [
         ("observed", share, m.observed, "of the elements of x, which the distortion and log p(x) are of"),
-        ("grey", share, m.grey or None, of_grey(m.grey)),
+        ("grey", share, m.grey or None, grey(m.grey)),
         ("-ELBO", minus_elbo, m, "rate and distortion together; each mean has its standard error over the samples"),
         ("rate", rate, m, "KL of the posterior to the prior"),
         ("distortion", distortion, m, "-log p(x|z)"),

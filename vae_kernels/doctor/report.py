@@ -1,7 +1,6 @@
 """A Diagnosis as one HTML page: the text and the figures. template.py has the layout."""
 
 from . import quantities
-from .grey import of_grey
 from .template import TEMPLATE
 from .verdicts import of_observed
 from .views import STEPS
@@ -58,7 +57,7 @@ def draw(diagnosis, figures):
     caption += "same ELBO."
     if m.log_p is not None:
         caption += f" log p(x) lies {quantities.gap(m.log_p)} above the ELBO."
-    caption = f"{caption} {of_grey(m.grey)}".strip()
+    caption = f"{caption} {quantities.grey(m.grey)}".strip()
     drawn.append(("Rate and distortion", 3.6, figures.rate_distortion, (m,), caption))
     if shown is not None:
         height = figures.height(shown.data, len(shown.data), 3)

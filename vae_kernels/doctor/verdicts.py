@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 import torch
 
 from . import quantities
-from .grey import of_grey
 
 BIT = math.log(2)
 # Each pair is (the threshold of "watch", the threshold of "ill").
@@ -128,7 +127,7 @@ def rate(m):
         of = f"; log p(x) - ELBO of the same {m.log_p.samples} samples {quantities.gap(m.log_p)}"
         evidence += f"; log p(x) {quantities.log_p(m.log_p)}{of}"
     if m.grey:
-        evidence += f"; {of_grey(m.grey)}"
+        evidence += f"; {quantities.grey(m.grey)}"
     if m.kl < BIT:
         return Verdict(name, "ill", evidence, "z carries less than one bit for each sample", "see posterior collapse")
     return Verdict(name, "healthy", evidence)
