@@ -47,15 +47,15 @@ def narrow(shape, **settings):
 
 # name: (how the model is made, whether the prior is fitted afterwards, the verdict that is expected)
 MODELS = {
-    "the aggregate posterior is the prior": (Case(mlp, epochs=40), True, "healthy"),
-    "two latents, the prior fitted too": (Case(narrow, epochs=40), True, "healthy"),
-    "variance too large": (Case(mlp, {"likelihood": "gaussian", "obs_logvar": 0.0}), False, "healthy"),
-    "bernoulli": (Case(mlp, epochs=40), False, "watch"),
-    "fitted variance": (Case(mlp, {"likelihood": "gaussian", "obs_logvar": "fitted"}), False, "watch"),
-    "beta 0.1": (Case(mlp, {"beta": 0.1}), False, "watch"),
-    "beta 0.001": (Case(mlp, {"beta": 0.001}), False, "ill"),
-    "convolutions, beta 0.001": (Case(conv, {"beta": 0.001}, epochs=10), False, "ill"),
-    "variance too small": (Case(mlp, {"likelihood": "gaussian", "obs_logvar": -8.0}), False, "ill"),
+    "the aggregate posterior is the prior": (Case(mlp, epochs=15), True, "healthy"),
+    "two latents, the prior fitted too": (Case(narrow, epochs=15), True, "healthy"),
+    "variance too large": (Case(mlp, {"likelihood": "gaussian", "obs_logvar": 0.0}, epochs=15), False, "healthy"),
+    "bernoulli": (Case(mlp, epochs=15), False, "watch"),
+    "fitted variance": (Case(mlp, {"likelihood": "gaussian", "obs_logvar": "fitted"}, epochs=15), False, "watch"),
+    "beta 0.1": (Case(mlp, {"beta": 0.1}, epochs=15), False, "watch"),
+    "beta 0.001": (Case(mlp, {"beta": 0.001}, epochs=15), False, "ill"),
+    "convolutions, beta 0.001": (Case(conv, {"beta": 0.001}, epochs=6), False, "ill"),
+    "variance too small": (Case(mlp, {"likelihood": "gaussian", "obs_logvar": -8.0}, epochs=15), False, "ill"),
 }
 
 

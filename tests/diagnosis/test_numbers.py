@@ -225,7 +225,7 @@ def test_grey_is_said_by_the_card_the_table_and_the_figure():
     model = vk.mlp_vae((1, 6, 6), 2, (8,))
     one = BINARY.clone()
     one[3, 0, 2, 2] = 0.5
-    for x, words in ((GREY, "100.0% of x is grey"), (one, "under 0.1% of x is grey"), (BINARY, "")):
+    for x, words in ((GREY, "100.0% of the values are grey"), (one, "under 0.1% of the values are grey"), (BINARY, "")):
         found = vk.diagnose(model, x, log_p=None)
         page = found.html()
         assert ("cross entropy" in str(found)) == bool(words) and words in found["rate and distortion"].evidence

@@ -197,7 +197,7 @@ def go(run, vae, optimizer, data, config, progress):
     console.print(f"data   {data.source}: {n_train} to train on, {n_test} held out, each {shape} {dtype}")
     grey = grey_share(data.images, config["likelihood"])
     if grey:
-        console.print(f"note   {quantities.grey(grey, 'the pixels')}")
+        console.print(f"note   {quantities.grey(grey)}")
     console.print(
         f"model  {config['model']}, {config['latent_dim']} latents, {config['likelihood']}, prior {config['prior']}, "
         f"{size:,} parameters; {config['loss']} loss on {config['device']}"

@@ -56,7 +56,7 @@ def spectrum(axes, measures):
     bars = axes.bar(range(len(order)), values[order].tolist(), width=0.85, color=GREY)
     for bar, is_active in zip(bars, active, strict=True):
         bar.set_color(BLUE if is_active else ORANGE)
-    label = "variance of the posterior mean" if kl is None else "KL, nats"
+    label = "variance of the posterior mean / prior's" if kl is None else "KL, nats"
     first = f"the first {MOST_BARS} latent dimensions" if len(values) > MOST_BARS else "latent dimension"
     axes.set(xlabel=f"{first}, in this order", ylabel=label)
     if len(order) <= 30:

@@ -68,13 +68,13 @@ def share(value):
     return "under 0.1%" if 0 < value < 0.0005 else f"{value:.1%}"
 
 
-def grey(value, of="x"):
+def grey(value):
     """The sentence about this share of grey values; "" without them."""
     if not value:
         return ""
     return (
-        f"{share(value)} of {of} is grey, neither 0 nor 1: under bernoulli, -ELBO and log p(x) are then those of a cross "
-        "entropy, which is no log-likelihood; continuous_bernoulli is a density of grey values"
+        f"{share(value)} of the values are grey, neither 0 nor 1: under bernoulli, -ELBO and log p(x) are then those "
+        "of a cross entropy, which is no log-likelihood; continuous_bernoulli is a density of grey values"
     )
 
 
