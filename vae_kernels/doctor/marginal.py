@@ -1,7 +1,7 @@
 """log p(x) by importance sampling, with what its figure is worth: how many draws count, and the error over samples."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -27,7 +27,6 @@ class LogP:
     shortfall       what value falls short of log p(x), in nats: the mean of 1/2 (1 / effective - 1 / draws). This is
                     the leading term of the bias of the logarithm of a mean (Nowozin 2018, Debiasing evidence
                     approximations, ICLR). It is far too small if few draws count
-    bound           whether the shortfall is so large that value, and gap too, must be read as a lower bound
     """
 
     value: float
@@ -39,10 +38,11 @@ class LogP:
     draws: int
     effective: float
     shortfall: float
-    bound: bool = field(init=False)
 
-    def __post_init__(self):
-        object.__setattr__(self, "bound", not self.shortfall <= TIGHT)
+    @property
+    def bound(self) -> bool:
+        """Whether the shortfall is so large that value, and gap too, must be read as lower bounds."""
+        return not self.shortfall <= TIGHT
 
 
 def log_p(model, x, weight, loss, counts, generator):

@@ -45,7 +45,7 @@ def draw(diagnosis, figures):
     if m.active_units < m.latents:
         caption = f"{caption[:-1]} (blue). The posterior means of the others (orange) hardly vary with x."
     if m.kl_per_dim is None:
-        caption += " This prior has no KL by dimension: the bars show the variance of the posterior mean, in variances of the prior."
+        caption += " This prior has no KL by dimension: the bars show the variance of the mean, over the prior's."
     drawn: list[tuple] = [(name, 3.2, figures.spectrum, (m,), caption)]
     caption = (
         f"A draw of the posterior for each of {len(views.codes)} data, and {len(views.draws)} of the prior (grey)."
