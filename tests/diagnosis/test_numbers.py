@@ -11,7 +11,7 @@ import vae_kernels as vk
 from vae_kernels.doctor import quantities
 from vae_kernels.doctor.estimates import mutual_information
 from vae_kernels.doctor.grey import grey_share
-from vae_kernels.doctor.marginal import TIGHT, joined, shortfall
+from vae_kernels.doctor.marginal import TIGHT, LogP, joined, shortfall
 
 F64 = torch.float64
 
@@ -68,10 +68,8 @@ def test_few_draws_that_count_cannot_be_misread(wider, shift):
     few = vk.diagnose(off(wider, shift), x, log_p=(256, 16)).measures.log_p
     truth = log_p(x)[:256].mean().item()
     assert few.bound and few.effective < 8 and truth - few.value > 4 * few.sampling_error
-    text = quantities.log_p(few)
-    assert text == (
-        f">= {few.value:.1f} nats ({few.effective:.0f} of 16 draws count), +- {few.error:.1f} over 256 samples"
-    )
+    counting = f"({few.effective:.0f} of 16 draws count)"
+    assert quantities.log_p(few) == f">= {few.value:.2f} nats {counting}, +- {few.error:.2f} over 256 samples"
     more = vk.diagnose(off(wider, shift), x, log_p=(256, 512)).measures.log_p
     assert few.value < more.value < truth + 4 * more.sampling_error and more.bound
 
@@ -104,6 +102,15 @@ def test_the_shortfall_is_the_bias_of_the_logarithm():
     bias = -(first - math.log(n)).mean().item()
     found = shortfall(torch.exp(2 * first - second), torch.tensor(float(n))).mean().item()
     assert found == pytest.approx(bias, rel=0.15) and bias == pytest.approx(math.expm1(s * s) / (2 * n), rel=0.15)
+
+
+def test_a_value_has_no_more_decimals_than_its_error_allows():
+    p = LogP(-102.943, 2.316, 0.05, 6.0874, 0.518, 128, 256, 4.8, 0.1)
+    assert quantities.log_p(p) == ">= -102.9 nats (5 of 256 draws count), +- 2.3 over 128 samples"
+    assert quantities.gap(p) == ">= 6.09 +- 0.52 nats"
+    errors = [(-45.0432, 0.1239), (-1234.56, 0.996), (-1234.56, 12.34), (1.0, 0.0)]
+    expected = [("-45.04", "0.12"), ("-1234.6", "1.0"), ("-1235", "12"), ("1.00", "0.00")]
+    assert [quantities.with_error(*pair) for pair in errors] == expected
 
 
 def test_card_table_figure_and_terminal_say_the_same():

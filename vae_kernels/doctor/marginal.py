@@ -9,8 +9,8 @@ from ..estimators.importance import log_marginal_likelihood
 
 OF_LOG_P = 128, 256, 1024  # samples, draws of the posterior for each, and the most draws where few of them count
 # An estimate that falls short of log p(x) by more nats than this is called a lower bound. Exact models gave the
-# threshold. Below 0.005 the true shortfall was at most 0.01 nats, for posteriors too wide and too narrow. Weights whose
-# variance is infinite exceed the threshold in nearly every run.
+# threshold: below 0.005 the true shortfall was at most 0.01 nats, for posteriors too wide, too narrow and off, also
+# where the variance of the weights is infinite.
 TIGHT = 0.005
 
 

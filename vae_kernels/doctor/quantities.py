@@ -27,19 +27,22 @@ def information(m):
 
 
 def log_p(p):
-    """log p(x) with its error over the samples, and how many draws count. A bound has one decimal."""
-    if not p.bound:
-        return f"{p.value:.2f} nats ({_counting(p)}), +- {p.error:.2f} over {p.samples} samples"
-    return f">= {p.value:.1f} nats ({_counting(p)}), +- {p.error:.1f} over {p.samples} samples"
-
-
-def _counting(p):
-    return f"{p.effective:.0f} of {p.draws} draws count"
+    """log p(x) with its error over the samples, and how many draws count."""
+    value, error = with_error(p.value, p.error)
+    counting = f"{p.effective:.0f} of {p.draws} draws count"
+    return f"{'>= ' if p.bound else ''}{value} nats ({counting}), +- {error} over {p.samples} samples"
 
 
 def gap(p):
     """log p(x) - ELBO of the same samples."""
-    return f">= {p.gap:.1f} +- {p.gap_error:.1f} nats" if p.bound else f"{p.gap:.2f} +- {p.gap_error:.2f} nats"
+    value, error = with_error(p.gap, p.gap_error)
+    return f"{'>= ' if p.bound else ''}{value} +- {error} nats"
+
+
+def with_error(value, error):
+    """Both as text, with so many decimals that the error has two digits that count; at most two decimals."""
+    decimals = 2 if error < 0.995 else 1 if error < 9.95 else 0
+    return f"{value:.{decimals}f}", f"{error:.{decimals}f}"
 
 
 def minus_elbo(m):
