@@ -50,6 +50,19 @@ def test_a_run_says_what_is_ill_while_it_trains(blobs, tmp_path, no_pictures):
     assert "ILL" in first and "ILL" not in last  # by then the latents say more than a bit
 
 
+def test_grey_pixels_are_no_log_likelihood_in_train_and_doctor(blobs, tmp_path, no_pictures):
+    binary = tmp_path / "binary.npy"
+    np.save(binary, np.load(blobs)["x"] > 127)
+    for data, name, grey in ((blobs, "grey", True), (binary, "binary", False)):
+        said = train(*small(data, tmp_path, "--epochs", 1, "--name", name))
+        assert ("of the values are grey, neither 0 nor 1: under bernoulli" in said) == grey
+        assert ("after 1 epochs (a cross entropy of grey pixels, no log-likelihood)\n" in said) == grey
+        report = " ".join(doctor(tmp_path / name, "--samples", 20).output.split())
+        assert ("cross entropy" in report) == grey
+    said = train(*small(blobs, tmp_path, "--epochs", 1, "--name", "density", "--likelihood", "continuous_bernoulli"))
+    assert "of the values are grey" not in said and "cross entropy" not in said
+
+
 def test_a_glance_draws_nothing_of_the_trainings_noise(blobs):
     from vae_kernels.cli.alarm import glance
 

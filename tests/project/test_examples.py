@@ -84,6 +84,20 @@ def test_first_look_cases(example):
     assert dict(zip(header.split(","), values.split(","), strict=True))["data"] == "healthy"
 
 
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "name", ["the aggregate posterior is the prior", "two latents, the prior fitted too", "beta 0.001"]
+)
+def test_doctor_holes(example, name):
+    """bench/results/doctor/holes.csv has the whole table, with more epochs and the large digits too."""
+    pytest.importorskip("sklearn", reason="scikit-learn, which has the small digits, is not installed")
+    holes = example("doctor_holes")
+    of = holes.small_digits()
+    nets = holes.classifiers(of[0][of[2]] / 255, of[1][of[2]], epochs=1, seeds=1)
+    row = holes.judged(name, 0, of, nets)
+    assert row["verdict"] == row["expected"], row
+
+
 def test_the_powerful_decoder_reads_only_what_is_before(example):
     """The gradient of each logit by x is 0 at the pixel itself and at all later pixels."""
     torch.manual_seed(0)

@@ -20,6 +20,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import __version__
 from ..core.modes import evaluating
+from ..doctor import quantities
+from ..doctor.grey import grey_share
 from ..formulas import ELEMENT
 from . import UserError, checkpoint, plots, ranks
 from .alarm import glance, of_the_mean, unfit, warning
@@ -193,6 +195,9 @@ def go(run, vae, optimizer, data, config, progress):
     size = sum(p.numel() for p in vae.parameters())
     dtype = str(data.images.dtype)[6:]
     console.print(f"data   {data.source}: {n_train} to train on, {n_test} held out, each {shape} {dtype}")
+    grey = grey_share(data.images, config["likelihood"])
+    if grey:
+        console.print(f"note   {quantities.grey(grey)}")
     console.print(
         f"model  {config['model']}, {config['latent_dim']} latents, {config['likelihood']}, prior {config['prior']}, "
         f"{size:,} parameters; {config['loss']} loss on {config['device']}"
@@ -253,7 +258,8 @@ def go(run, vae, optimizer, data, config, progress):
         return 130  # as a shell reports a process that Ctrl-C has ended
     draw(run, vae, data, config, progress["rows"])
     last, best = progress["rows"][-1], min(progress["rows"], key=lambda row: row["test_neg_elbo_nats"])
-    console.print(f"\ntest -ELBO {last['test_neg_elbo_nats']:.2f} nats per image after {done} epochs", style="bold")
+    said = f"\ntest -ELBO {last['test_neg_elbo_nats']:.2f} nats per image after {done} epochs"
+    console.print(said + (" (a cross entropy of grey pixels, no log-likelihood)" if grey else ""), style="bold")
     if best["test_neg_elbo_nats"] < last["test_neg_elbo_nats"] - 1:
         console.print(f"(it was {best['test_neg_elbo_nats']:.2f} after epoch {best['epoch']}: fewer epochs fit better)")
     if (text := learned_scale(vae)) is not None:

@@ -15,7 +15,8 @@ from .baseline import baseline
 from .first import Losses
 from .judge import judge, unjudged
 from .look import one_pass, place, values_of
-from .measures import OF_LOG_P, LogP, Measures, measure
+from .marginal import OF_LOG_P, LogP
+from .measures import Measures, measure
 from .verdicts import Verdict, of_observed, worst
 from .views import Views, look
 
@@ -99,7 +100,7 @@ def diagnose(
     classes: Sequence[str] | None = None,
     samples: int = 1024,
     batch_size: int = 256,
-    log_p: tuple[int, int] | None = OF_LOG_P,
+    log_p: tuple[int, int] | tuple[int, int, int] | None = OF_LOG_P,
     train: torch.Tensor | None = None,
     history: Sequence[float] | None = None,
     seed: int = 0,
@@ -125,8 +126,9 @@ def diagnose(
         the places that are missing in the data; the z of the prior take these places from the data one after the other.
     labels: [N] integers >= 0, or None. They are the colours in the map of the latents.
     classes: the names of the labels; None: the numbers are the names.
-    log_p: (samples, draws). log p(x) is estimated for `samples` data, with `draws` draws of each posterior, so
-        samples * draws z are decoded. None: log p(x) is not estimated.
+    log_p: (samples, draws) or (samples, draws, most). log p(x) is estimated for `samples` data, with `draws` draws of
+        each posterior, so samples * draws z are decoded. With `most`, a sample of which few draws count gets `most`
+        draws. None: log p(x) is not estimated.
     train: [M, ...], data that the model was trained on, or None. The first `samples` of them are compared with data, to
         find an overfit. train is an error beside weight.
     history: -ELBO of held-out data in nats per sample, after each epoch, the first epoch first; or None. With at least
@@ -140,9 +142,10 @@ def diagnose(
         raise TypeError(f"data: got {type(data).__name__}, expected a tensor [N, ...]; its mask is given as weight=")
     counts = [("samples", samples, 2), ("batch_size", batch_size, 1)]
     if log_p is not None:
-        if not isinstance(log_p, (tuple, list)) or len(log_p) != 2:
-            raise TypeError(f"log_p: got {log_p!r}, expected None or a pair (samples, draws)")
-        counts += [("log_p[0] (samples)", log_p[0], 2), ("log_p[1] (draws)", log_p[1], 2)]
+        if not isinstance(log_p, (tuple, list)) or len(log_p) not in (2, 3):
+            raise TypeError(f"log_p: got {log_p!r}, expected None, (samples, draws) or (samples, draws, most)")
+        names = ("log_p[0] (samples)", "log_p[1] (draws)", "log_p[2] (most draws)")
+        counts += list(zip(names, log_p, (2, 2, log_p[1]), strict=False))
     for name, value, least in counts:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name}: got {value!r}, expected an integer >= {least}")
@@ -224,7 +227,7 @@ def _diagnose(model, x, weight, labels, classes, batch_size, log_p, train, histo
     of_train = None if of_train is None or of_train.broken else of_train.nll + of_train.kl
     losses = Losses(seen.nll + seen.kl, of_train, known, history)
     one_variance = one_variance and "logvar" not in outputs.given
-    measures, means, draws = measure(model, x, batch_size, noise(), log_p, weight, outputs.given)
-    views = look(model, x, labels, classes, measures, means, draws, weight)
+    measures, *codes = measure(model, x, batch_size, noise(), log_p, weight, outputs.given)
+    views = look(model, x, labels, classes, measures, codes, weight)
     found = judge(measures, values, seen, losses, model.likelihood, one_variance)
     return Diagnosis(found, len(x), (measures, views))
