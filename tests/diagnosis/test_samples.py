@@ -106,6 +106,10 @@ def test_the_share_of_samples_in_a_hole_is_that_of_the_prior(hole):
     inside = math.erf(hole / math.sqrt(2))  # P(|z| < hole) under N(0, 1); no code of the data is there
     error = 4 * math.sqrt(inside * (1 - inside) / 4000)
     assert found.measures.unlike == pytest.approx(inside, abs=error + 1e-9)
+    if not hole:  # z of the data comes back to its island: one sigma; z of the prior goes to the nearest, +-2
+        of_prior = (1 + 4 - 4 * math.sqrt(2 / math.pi)) / 0.05
+        trips = found.measures.round_trip_data, found.measures.round_trip_prior
+        assert trips == (pytest.approx(1, rel=0.1), pytest.approx(of_prior, rel=0.1))
     assert f"{found.measures.unlike:.1%} of the samples are unlike data" in found["holes in the latent space"].evidence
 
 

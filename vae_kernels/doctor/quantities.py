@@ -2,6 +2,10 @@
 
 import math
 
+GREY = (
+    "neither 0 nor 1: under bernoulli, -ELBO and log p(x) are then those of a cross entropy, which is no "
+    "log-likelihood; continuous_bernoulli is a density of grey values"
+)
 NEAR = 3.0  # nats: so near to its limit log N, the estimate of I(x; z) falls short by more than its standard error
 
 
@@ -73,12 +77,7 @@ def share(value):
 
 def grey(value):
     """The sentence about this share of grey values; "" without them."""
-    if not value:
-        return ""
-    return (
-        f"{share(value)} of the values are grey, neither 0 nor 1: under bernoulli, -ELBO and log p(x) are then those "
-        "of a cross entropy, which is no log-likelihood; continuous_bernoulli is a density of grey values"
-    )
+    return f"{share(value)} of the values are grey, {GREY}" if value else ""
 
 
 def ratio(value):
@@ -90,7 +89,7 @@ def table(m):
     p = m.log_p
     rows = [
         ("observed", share, m.observed, "of the elements of x, which the distortion and log p(x) are of"),
-        ("grey", share, m.grey or None, grey(m.grey)),
+        ("grey", share, m.grey or None, f"of the values are {GREY}"),
         ("-ELBO", minus_elbo, m, "rate and distortion together; each mean has its standard error over the samples"),
         ("rate", rate, m, "KL of the posterior to the prior"),
         ("distortion", distortion, m, "-log p(x|z)"),
