@@ -169,6 +169,15 @@ def test_x_inside_the_support(case):
     assert verdict.level == "healthy" and not verdict.cause, verdict
 
 
+def test_bytes_of_four_bits():
+    x = (torch.arange(N * D) % 17).byte().view(N, D)  # as scikit-learn's digits are
+    verdict = diagnose(linear(), x)["data"]
+    assert verdict.level == "watch" and "at most 16, but is read as x/255" in verdict.cause
+    assert "x / 16" in verdict.advice
+    assert diagnose(linear(), (x * 15).byte())["data"].level == "healthy"
+    assert diagnose(linear("poisson"), x)["data"].level == "healthy"
+
+
 def test_what_the_mask_hides_is_not_in_the_data():
     x, mask = bits(), torch.ones(N, D, dtype=torch.bool)
     x[:, 3], mask[:, 3] = -100.0, False
