@@ -183,6 +183,9 @@ def test_what_the_mask_hides_is_not_in_the_data():
     x[:, 3], mask[:, 3] = -100.0, False
     assert diagnose(linear(), x, weight=mask)["data"].evidence == "values between 0 and 1, expected [0, 1]"
     assert diagnose(linear(), x)["data"].level == "ill"
+    table = torch.rand(N, D) + 5
+    evidence = diagnose(linear("gaussian"), table, weight=mask)["data"].evidence
+    assert evidence.startswith("values between 5")  # and not from 0, which stands where x is missing
 
 
 SCALED = {  # factors of the columns, level, words
