@@ -263,6 +263,13 @@ def test_diagnose_compares_train_and_held_out_data():
     assert gap == pytest.approx(losses[1] - losses[0], abs=0.5)  # other noise
 
 
+def test_train_data_at_which_the_model_is_not_finite():
+    model, x = ppca(NOISE, NOISE), data()
+    huge = torch.full_like(x, 1e30)
+    found = diagnose(model, x, train=huge)
+    assert not found.finite and found["not finite"].evidence.startswith("on the train data the KL of sample 0 is inf")
+
+
 # ---------------------------------------------------------------- no advice contradicts another
 
 
