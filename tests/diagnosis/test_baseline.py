@@ -202,7 +202,7 @@ def decay(epochs, to, start, rate):
 
 
 def test_a_loss_that_still_falls():
-    assert level_of([300, 200]) is None and level_of([300.0, math.nan, 200.0]) is None
+    assert level_of([300, 200]) is None and level_of([300.0, math.nan, 200.0]) == "watch"
     levels = [level_of(decay(n, 100, 540, 0.2)) for n in range(3, 80)]
     assert levels == sorted(levels, key=("ill", "watch", "healthy").index) and len(set(levels)) == 3
     assert levels[12 - 3] == "ill" and levels[40 - 3] == "healthy"
@@ -261,6 +261,13 @@ def test_diagnose_compares_train_and_held_out_data():
     assert found.level != "healthy" and "more data" in found.advice
     gap = float(found.evidence.split(": ")[1].split()[0])
     assert gap == pytest.approx(losses[1] - losses[0], abs=0.5)  # other noise
+
+
+def test_train_data_at_which_the_model_is_not_finite():
+    model, x = ppca(NOISE, NOISE), data()
+    huge = torch.full_like(x, 1e30)
+    found = diagnose(model, x, train=huge)
+    assert not found.finite and found["not finite"].evidence.startswith("on the train data the KL of sample 0 is inf")
 
 
 # ---------------------------------------------------------------- no advice contradicts another

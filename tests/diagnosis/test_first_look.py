@@ -169,11 +169,23 @@ def test_x_inside_the_support(case):
     assert verdict.level == "healthy" and not verdict.cause, verdict
 
 
+def test_bytes_of_four_bits():
+    x = (torch.arange(N * D) % 17).byte().view(N, D)  # as scikit-learn's digits are
+    verdict = diagnose(linear(), x)["data"]
+    assert verdict.level == "watch" and "at most 16, but is read as x/255" in verdict.cause
+    assert "x / 16" in verdict.advice
+    assert diagnose(linear(), (x * 15).byte())["data"].level == "healthy"
+    assert diagnose(linear("poisson"), x)["data"].level == "healthy"
+
+
 def test_what_the_mask_hides_is_not_in_the_data():
     x, mask = bits(), torch.ones(N, D, dtype=torch.bool)
     x[:, 3], mask[:, 3] = -100.0, False
     assert diagnose(linear(), x, weight=mask)["data"].evidence == "values between 0 and 1, expected [0, 1]"
     assert diagnose(linear(), x)["data"].level == "ill"
+    table = torch.rand(N, D) + 5
+    evidence = diagnose(linear("gaussian"), table, weight=mask)["data"].evidence
+    assert evidence.startswith("values between 5")  # and not from 0, which stands where x is missing
 
 
 SCALED = {  # factors of the columns, level, words

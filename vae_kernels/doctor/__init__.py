@@ -215,16 +215,17 @@ def _diagnose(model, x, weight, labels, classes, batch_size, log_p, train, histo
         return torch.Generator(x.device).manual_seed(seed)
 
     seen = one_pass(model, x, weight, batch_size, noise())
-    outputs = seen.outputs
+    outputs, broken = seen.outputs, seen.broken
     values = values_of(x, model.likelihood, weight, outputs and outputs.levels)
     one_variance = model.obs_logvar is None or torch.as_tensor(current(model.obs_logvar)).numel() == 1
-    if seen.broken:
+    of_train = None
+    if train is not None and not broken:
+        passed = one_pass(model, train, None, batch_size, noise())
+        of_train, broken = passed.nll + passed.kl, passed.broken and f"on the train data {passed.broken}"
+    if broken or outputs is None:
         beta = torch.as_tensor(current(model.beta) / current(model.rec_weight))
-        return Diagnosis(unjudged(seen.broken, values, beta.item(), history, one_variance), len(x), None)
-    assert outputs is not None
+        return Diagnosis(unjudged(broken, values, beta.item(), history, one_variance), len(x), None)
     known = baseline(model, x, train, weight, outputs.levels, outputs.given)
-    of_train = None if train is None else one_pass(model, train, None, batch_size, noise())
-    of_train = None if of_train is None or of_train.broken else of_train.nll + of_train.kl
     losses = Losses(seen.nll + seen.kl, of_train, known, history)
     one_variance = one_variance and "logvar" not in outputs.given
     measures, *codes = measure(model, x, batch_size, noise(), log_p, weight, outputs.given)

@@ -14,14 +14,11 @@ from .look import Outputs, Values
 from .verdicts import Verdict, above, worst
 
 # Each pair is (the threshold of "watch", the threshold of "ill").
-SCALES = (
-    1e3,
-    2.0**12,
-)  # widest range / narrowest range of columns: beyond 2^12 the squares are 2^24 apart, and float32
-# rounds the narrow column away
+# Beyond 2^12 the squares of two columns are 2^24 apart, and float32 rounds the narrow column away.
+SCALES = (1e3, 2.0**12)  # widest range / narrowest range of the columns
 LARGE = 10.0  # a standard deviation of all values above this: the first layers see huge numbers
 SMALL = 1e-2
-DARK = 32 / 255  # uint8 images whose largest value is smaller have perhaps 4 bits
+DARK = 32  # the largest byte of images that have perhaps 4 bits and not 8
 REACHED = 0.01  # how close an output comes to the end of its range if it is bounded there
 OUTSIDE = 0.01  # the share of the data that a bounded output cannot reach
 STANDARDISE = "standardise each column first: (x - mean) / standard deviation"
@@ -72,9 +69,13 @@ def data(v: Values, one_variance):
         evidence += f"; {', '.join(f'{share:.2%} are {what}' for share, what in parts if share)}"
         cause = "this likelihood gives no probability to these values, so the loss is no -ELBO and may fall for ever"
         return Verdict("data", "ill", evidence, cause, _remedy(v))
-    if v.bytes_of_bits:
+    if v.largest_byte == 1:
         cause = "x is uint8 and holds only 0 and 1, which this likelihood reads as 0 and 1/255"
         return Verdict("data", "ill", evidence, cause, "give x.bool() or x.float(), which are read as they are")
+    if v.largest_byte and v.largest_byte < DARK:
+        cause = f"x is uint8 and at most {v.largest_byte}, but is read as x/255"
+        advice = f"give x / {v.largest_byte} in floating point, if x is a part of this range"
+        return Verdict("data", "watch", evidence, cause, advice)
     return _scales(v, evidence, one_variance)
 
 
@@ -174,8 +175,14 @@ def impossible(nll, kl, latents, likelihood):
 def converged(losses: Losses):
     """Whether the held-out loss still falls. None without a history of at least three epochs."""
     h = losses.history
-    if len(h) < FEWEST or not all(map(math.isfinite, h)):
+    if len(h) < FEWEST:
         return None
+    if not all(map(math.isfinite, h)):
+        first = next(i for i, value in enumerate(h, 1) if not math.isfinite(value))
+        evidence = (
+            f"the held-out -ELBO of epoch {first} is {h[first - 1]}, so it is not known whether the loss still falls"
+        )
+        return Verdict("not converged", "watch", evidence, "a step was too large", "a smaller learning rate")
     third = len(h) // 3
     few = max(1, third // 2)  # the mean of some epochs: one epoch is noise
     before, after = sum(h[-third - few : -third]) / few, sum(h[-few:]) / few
@@ -202,11 +209,9 @@ def against_the_mean(losses: Losses):
         return None
     gains = losses.baseline - losses.held_out
     gain, error = gains.mean().item(), standard_error(gains)
-    evidence = (
-        f"-ELBO {nats(losses.held_out.mean().item())} nats; a model that knows only the mean of each feature has "
-    )
-    evidence += f"{nats(losses.baseline.mean().item())}, which is {nats(abs(gain))} +- {nats(error)} "
-    evidence += "more" if gain >= 0 else "less"
+    own, trivial = (nats(t.mean().item()) for t in (losses.held_out, losses.baseline))
+    evidence = f"-ELBO {own} nats; a model that knows only the mean of each feature has {trivial}, which is "
+    evidence += f"{nats(abs(gain))} +- {nats(error)} {'more' if gain >= 0 else 'less'}"
     if gain > 2 * error:
         return Verdict("no better than the mean", "healthy", evidence)
     level = "ill" if gain + 2 * error < 0 else "watch"
@@ -238,9 +243,8 @@ def overfit(losses: Losses):
     if level == "healthy":
         return Verdict("overfit", level, "; ".join(evidence))
     cause = "the model knows the train data by heart"
-    return Verdict(
-        "overfit", level, "; ".join(evidence), cause, "more data, a smaller model, or stop at the best epoch"
-    )
+    advice = "more data, a smaller model, or stop at the best epoch"
+    return Verdict("overfit", level, "; ".join(evidence), cause, advice)
 
 
 def _rise(history):

@@ -33,7 +33,7 @@ class Values:
     support         the interval, "counts", "levels", or None for the whole line; expected is the same in words
     below, above    the shares of the values below and above the support
     fractions       the share of the values that are no integers, beside counts and levels; else 0
-    bytes_of_bits   whether x is uint8 and holds only 0 and 1, which the likelihood reads as 0 and 1/255
+    largest_byte    the largest x, if x is uint8 and read as x/255; else None
     narrow, wide    the columns with the smallest and the largest range. None if x is no table [N, D] on the whole line,
                     or if fewer than two columns vary
     """
@@ -46,7 +46,7 @@ class Values:
     below: float
     above: float
     fractions: float
-    bytes_of_bits: bool
+    largest_byte: int | None
     narrow: Column | None
     wide: Column | None
 
@@ -108,7 +108,7 @@ def values_of(x, likelihood, weight=None, levels=None):
         below=_share(seen < least),
         above=_share(seen > most),
         fractions=_share(seen != seen.round()) if discrete else 0.0,
-        bytes_of_bits=support.scaled(likelihood, x.dtype) and seen.max().item() == torch.tensor(1 / 255).item(),
+        largest_byte=round(255 * high) if support.scaled(likelihood, x.dtype) else None,
         narrow=narrow,
         wide=wide,
     )
