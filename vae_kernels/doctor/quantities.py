@@ -100,7 +100,7 @@ def table(m):
         ("moments", "{:.2f} nats".format, m.aggregate_kl, "KL of the aggregate posterior's Gaussian to the prior's"),
         ("rare codes", share, m.hole_share, "of the prior's draws lie where data's codes are rare; 5% without holes"),
         ("samples unlike data", share, m.unlike, "of the decoded draws of the prior change more, when they are encoded "
-         "and decoded again, than 95% of decoded data's z do; 5% without holes"),
+         "and decoded again, than 95% of the reconstructions do; 5% without holes"),
         ("round trip, prior", sigmas, m.round_trip_prior, "root mean square of (z - mean) / sigma, after decoding and "
          "encoding z of the prior again"),
         ("round trip, data", sigmas, m.round_trip_data, "the same of data's z"),
