@@ -167,7 +167,7 @@ def draw(stages, path):
         left, middle, right = page.subplots(1, 3, width_ratios=(1, 1.25, 1.25))
         views = found.views
         figures.spectrum(left, found.measures)
-        figures.latent(middle, views.means, views.labels, views.classes, views.draws)
+        figures.latent(middle, views.codes, views.labels, views.classes, views.draws)
         if views.pictures is None:
             figures.rate_distortion(right, found.measures)
         else:

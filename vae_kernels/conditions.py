@@ -38,7 +38,7 @@ def check(condition: Any, like: torch.Tensor, of: str) -> None:
             raise ValueError(f"condition: is on {leaf.device}, but {of} is on {like.device}; expected one device")
 
 
-def rows_of(condition: Any, rows: slice) -> Any:
+def rows_of(condition: Any, rows: slice | torch.Tensor) -> Any:
     """The condition of some of the samples; None if there is none."""
     return condition if condition is None else tree_map(lambda t: t[rows], condition)
 

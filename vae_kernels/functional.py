@@ -12,7 +12,7 @@ from typing_extensions import Unpack
 
 from . import backends
 from .backends import reference
-from .core import checks, dtensor, layout, penalty, support, weights
+from .core import checks, dtensor, first_calls, layout, penalty, weights
 from .core.control import current
 from .core.objective import REDUCTIONS, KlFloor, factor_of, objective
 from .core.terms import ElboTerms
@@ -279,7 +279,7 @@ def _computed(request, backend) -> Any:
     """What the backend makes of the request."""
     tensors = *request.params, *request.latent
     if not dtensor.any_of((request.x, *tensors)):
-        support.look(request)
+        first_calls.look(request)
         return backends.choose(backend, tensors).elbo(request)
     kl = None
     if request.settings.floor:

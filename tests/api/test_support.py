@@ -9,7 +9,7 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import vae_kernels as vk
-from vae_kernels.core import support
+from vae_kernels.core import first_calls
 from vae_kernels.formulas import ALL, LIKELIHOODS
 
 INTERVALS = [name for name, formula in ALL.items() if isinstance(formula.SUPPORT, tuple)]
@@ -18,8 +18,8 @@ COUNTS = [name for name, formula in ALL.items() if formula.SUPPORT == "counts"]
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
-    monkeypatch.setattr(support, "_calls", {})
-    monkeypatch.setattr(support, "_warned", set())
+    monkeypatch.setattr(first_calls, "_calls", {})
+    monkeypatch.setattr(first_calls, "_warned", set())
 
 
 def heard(x, name="bernoulli", times=1, call=vk.nll, **settings):
@@ -47,10 +47,10 @@ def test_integers_that_are_not_scaled(x):
 @pytest.mark.parametrize("name", COUNTS)
 def test_counts(name):
     assert heard(torch.tensor([[0.0, 0.5, 3.0]]), name) == [
-        f"x: got fractions such as 0.5, expected counts 0, 1, 2, ..., for which likelihood={name!r} has no probability"
+        f"x: got fractions such as 0.5, expected counts: 0, 1, 2, ..., for which likelihood={name!r} has no probability"
     ]
-    support._warned.clear()
-    support._calls.clear()
+    first_calls._warned.clear()
+    first_calls._calls.clear()
     (text,) = heard(torch.tensor([[0, -1]]), name)
     assert text.startswith("x: got values from -1 to 0, expected counts")
 
@@ -78,7 +78,7 @@ def test_missing_elements_may_be_anything():
     x = torch.tensor([[0.5, -100.0], [1.0, -100.0]])
     assert heard(x, weight=torch.tensor([True, False])) == []
     assert heard(x, weight=torch.zeros(2, 1)) == []
-    support._calls.clear()
+    first_calls._calls.clear()
     assert len(heard(x, weight=torch.tensor([True, True]))) == 1
 
 
@@ -112,11 +112,11 @@ def test_nothing_is_read_while_something_traces():
 def test_a_compiled_call_has_no_graph_break():
     code = """
 import torch, vae_kernels as vk
-from vae_kernels.core import support
+from vae_kernels.core import first_calls
 f = torch.compile(lambda a, b: vk.nll(a, b, reduction="mean"), fullgraph=True, backend="eager")
 for n in range(4):
     f(torch.zeros(2, 3, requires_grad=True), -torch.ones(2, 3)).backward()
-assert not support._calls, support._calls
+assert not first_calls._calls, first_calls._calls
 """
     done = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

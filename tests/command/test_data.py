@@ -146,6 +146,10 @@ BROKEN = {
     "one row": (lambda d: save(d / "a.npy", X[:1]), "has 1 row, expected at least 2"),
     "channels": (lambda d: save(d / "a.npy", noise(20, 4, 6, 5)), r"gives rows of shape .*1 or 3 channels"),
     "five dims": (lambda d: save(d / "a.npy", noise(2, 3, 4, 5, 6)), r"gives rows of shape \(3, 4, 5, 6\)"),
+    "bits as bytes": (
+        lambda d: save(d / "a.npy", (X > 0.5).astype(np.uint8)),
+        "only 0 and 1, .* 0 and 1/255; save it as",
+    ),
     "int64": (lambda d: save(d / "a.npy", X.astype(np.int64)), "has dtype int64, expected uint8"),
     "complex": (lambda d: save(d / "a.npy", X * 1j), "has dtype complex128, expected uint8"),
     "strings": (lambda d: save(d / "a.npy", np.array([["a"], ["b"]])), "has dtype <U1, expected uint8"),

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 import weakref
 
 import pytest
@@ -199,8 +200,93 @@ def test_terms_without_dims_and_losses_per_sample():
     assert "kl_per_dim" not in out[0] and out[0]["loss"] == pytest.approx(out[0]["nll"] + out[0]["kl"], rel=1e-6)
 
 
+# ---------------------------------------------------------------- values that cannot be
+
+
+def problem(likelihood, recon, x, mu=None, given=True, every=1, **options):
+    """The problem of one row, with x or without."""
+    mu = torch.zeros(len(x), 2) if mu is None else mu
+    out, weight = [], options.get("weight")
+    with vk.Monitor(every, out.append, likelihood=likelihood) as monitor:
+        name = likelihood or "bernoulli"
+        terms = vk.fused_elbo(recon, x, mu, torch.zeros_like(mu), likelihood=name, weight=weight, return_terms=True)
+        monitor.update(terms, x=x if given else None, logits=None if weight is None else recon, **options)
+    return out[0]["problem"]
+
+
+X = torch.rand(8, 6, generator=torch.Generator().manual_seed(0))
+BITS = (X > 0.5).byte()
+PROBLEMS = {
+    "values on [-1, 1]": ("bernoulli", 2 * X - 1, r"x is between -0.9\d+ and 0.9\d+, expected \[0, 1\]"),
+    "values up to 255": ("continuous_bernoulli", (255 * X).floor(), r"x is between \d+ and 2\d\d, expected \[0, 1\]"),
+    "log1p of counts": ("poisson", X, "x holds 48 fractions, expected counts"),
+    "negative counts": ("poisson", -(9 * X).floor(), "x is between -[78] and 0, expected counts"),
+    "bytes of bits": ("bernoulli", BITS, "only 0 and 1, which are read as 0 and 1/255"),
+}
+
+
+@pytest.mark.parametrize("case", PROBLEMS)
+def test_x_outside_the_support(case):
+    likelihood, x, words = PROBLEMS[case]
+    assert re.search(words, problem(likelihood, torch.zeros(8, 6), x))
+
+
+GOOD = [
+    ("bernoulli", X),
+    ("bernoulli", BITS.bool()),
+    ("bernoulli", BITS * 255),
+    ("poisson", BITS),
+    ("gaussian", 300 * X),
+]
+
+
+@pytest.mark.parametrize("likelihood, x", GOOD)
+def test_x_inside_the_support(likelihood, x):
+    assert problem(likelihood, torch.zeros(8, 6), x) == ""
+
+
+def test_x_that_is_missing_does_not_count():
+    x, mask = X.clone(), torch.arange(6) != 2
+    x[:, 2] = -100.0
+    assert problem("bernoulli", torch.zeros(8, 6), x, weight=mask) == ""
+    assert problem("bernoulli", torch.zeros(8, 6), x, weight=mask[None].float()) == ""
+    assert problem("bernoulli", torch.zeros(8, 6), torch.full((8, 6), math.nan), weight=torch.zeros(8, 6).bool()) == ""
+    tokens = torch.tensor([[1, 2, -100]] * 8)
+    seen = (tokens >= 0)[:, None]
+    logits = torch.zeros(8, 5, 3)
+    out = []
+    monitor = vk.Monitor(1, out.append, likelihood="categorical")
+    monitor.update(
+        vk.fused_elbo(logits, tokens, X, X, likelihood="categorical", weight=seen[:, 0], return_terms=True),
+        x=tokens,
+        logits=logits,
+        weight=seen,
+    )
+    assert out[0]["problem"] == ""
+
+
+def test_an_nll_below_0_and_a_kl_that_cannot_be():
+    far = torch.full((8, 6), -100.0)  # and targets of -1: the nll of a coin is -100 each
+    assert problem("bernoulli", far, -torch.ones(8, 6), given=False).startswith("the mean nll is -600 nats, but")
+    assert problem(None, far, -torch.ones(8, 6), given=False) == ""  # it is not known whether this is a density
+    assert problem("bernoulli", far.abs(), torch.ones(8, 6), given=False) == ""
+    mu = torch.zeros(8, 3)
+    mu[:, 1] = 1e15
+    words = "the KL of latent dim 1 is 5e+29 nats, more than a number can carry"
+    assert problem(None, torch.zeros(8, 6), X, mu, given=False) == words
+    assert problem("bernoulli", torch.zeros(8, 6), X, mu) == words
+
+
+MODEL = vk.mlp_vae((6,), 2, (4,))
 ERRORS = [
     (lambda: vk.Monitor(0), ValueError, "every: got 0"),
+    (lambda: vk.Monitor(likelihood="bernouli"), ValueError, "likelihood: got 'bernouli'"),
+    (lambda: vk.Monitor().update(MODEL.loss(X, return_terms=True), x=X), ValueError, "x: has no effect without"),
+    (
+        lambda: vk.Monitor(likelihood="bernoulli").update(MODEL.loss(X, return_terms=True), x=[1]),
+        TypeError,
+        "x: got list",
+    ),
     (lambda: vk.Monitor(step=-1), ValueError, "step: got -1"),
     (lambda: vk.Monitor(to="metrics.txt"), ValueError, "to: got 'metrics.txt'"),
     (lambda: vk.Monitor(to=3), TypeError, "to: got int"),

@@ -58,6 +58,26 @@ def test_the_doctors_cases_are_those_of_the_results():
         assert (DOCS / name).exists()
 
 
+def first_look_table():
+    """The table of the results of examples/first_look_cases.py, line by line."""
+    with open(DOCS.parent / "bench/results/doctor/first_look.csv") as file:
+        rows = list(csv.DictReader(file))
+    sets = list(dict.fromkeys(row["set"] for row in rows))
+    yield f"| model | must be | {' | '.join(sets)} |"
+    yield f"|---|---|{'---|' * len(sets)}"
+    for model, symptom, made in dict.fromkeys((row["model"], row["symptom"], row["made"]) for row in rows):
+        cells = []
+        for data in sets:
+            mine = [row for row in rows if (row["set"], row["model"]) == (data, model)]
+            cells.append(f"{sum(row['right'] == 'True' for row in mine)} of {len(mine)}")
+        yield f"| {model} | {symptom + ': ill' if made == 'True' else 'nothing ill'} | {' | '.join(cells)} |"
+
+
+def test_the_first_look_is_that_of_the_results():
+    expected = "\n".join(first_look_table())
+    assert expected in (DOCS / "doctor.md").read_text(), expected
+
+
 def test_the_times_of_an_epoch_are_those_of_the_results():
     with open(DOCS.parent / "bench/results/scvi/epochs.csv") as file:
         rows = list(csv.DictReader(file))

@@ -2,6 +2,7 @@
 
 import importlib
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,33 @@ def test_doctor_cases(example):
     assert after["change"] == "beta=1.0, rec_weight=1.0" and found["effective beta"].level == "healthy"
     cases.draw(stages, "figure.png")
     assert Path("figure.png").stat().st_size > 1000
+
+
+def test_first_look_cases(example):
+    """Two of the cases, after one epoch. bench/results/doctor/first_look.csv has the whole table."""
+    cases = example("first_look_cases")
+    pixels = cases.digits()
+    for name, level in (("uint8 of 0 and 1", "ill"), ("bool", "healthy")):
+        row, levels = cases.judged(name, replace(cases.CASES[name], epochs=1), pixels, seed=0)
+        assert levels["data"] == level and row["symptom"] == "data" and row["made"] == (level == "ill")
+    assert row["right"] == ("ill" not in levels.values())
+    cases.write(Path("rows.csv"), [row | {"levels": levels}])
+    header, values = Path("rows.csv").read_text().splitlines()
+    assert dict(zip(header.split(","), values.split(","), strict=True))["data"] == "healthy"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "name", ["the aggregate posterior is the prior", "two latents, the prior fitted too", "beta 0.001"]
+)
+def test_doctor_holes(example, name):
+    """bench/results/doctor/holes.csv has the whole table, with more epochs and the large digits too."""
+    pytest.importorskip("sklearn", reason="scikit-learn, which has the small digits, is not installed")
+    holes = example("doctor_holes")
+    of = holes.small_digits()
+    nets = holes.classifiers(of[0][of[2]] / 255, of[1][of[2]], epochs=1, seeds=1)
+    row = holes.judged(name, 0, of, nets)
+    assert row["verdict"] == row["expected"], row
 
 
 def test_the_powerful_decoder_reads_only_what_is_before(example):

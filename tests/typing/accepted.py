@@ -102,7 +102,10 @@ vk.controls.free_bits(vk.controls.kl_per_dim(mu, logvar), warmup, unit="per_grou
 vk.controls.capacity(kl, 25.0, unit="batch_mean")
 with vk.Monitor(every=10, to=["metrics.csv", print]) as monitor:
     monitor.update(terms, mu=mu, logits={"logits": recon})
-report = vk.diagnose(vae, x, log_p=None)
+with vk.Monitor(likelihood=vk.likelihoods.Bernoulli()) as watching:
+    watching.update(terms, x=x)
+report = vk.diagnose(vae, x, train=x, history=[3.0, 2, 1.5], log_p=None)
+print(report.finite, report.samples, report.measures.kl, report.views.labels)
 audit = vk.audit(lambda *batch: batch[0].sum(), (recon, x, mu, logvar), sample=vk.reparameterize)
 print(report.level, report["posterior collapse"].evidence, audit.effective_beta, audit)
 print(vk.available_backends()["cpu"] is None, vk.pool_bytes() + 1)

@@ -102,6 +102,17 @@ def save_state(run, vae, optimizer, progress):
     write(run / METRICS, table.getvalue())
 
 
+def load_metrics(run):
+    """{metric: its value after each epoch} of metrics.csv. UserError if the file is no table of numbers."""
+    path = Path(run) / METRICS
+    try:
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file))
+        return {name: [float(row[name]) for row in rows] for name in ROW}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as the metrics of a run") from error
+
+
 def load_state(run, vae, optimizer):
     """Restore the weights, the optimizer and torch's random state that save_state() saved; return the progress."""
     path = Path(run) / CHECKPOINT

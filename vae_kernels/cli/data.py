@@ -158,6 +158,10 @@ def _check_values(values, likelihood, source):
     if values.dtype == bool:
         values = values.astype(np.uint8) * np.uint8(255)  # 255 is read as 1
     if values.dtype == np.uint8:
+        if values.min() == 0 and values.max() == 1:
+            raise UserError(
+                f"{source}: is uint8 and holds only 0 and 1, which are read as 0 and 1/255; save it as bool or float32"
+            )
         return values
     if values.dtype.kind != "f":
         raise UserError(f"{source}: has dtype {values.dtype}, expected uint8 (0 to 255), bool or float")

@@ -28,7 +28,10 @@ def doctor(
     """Judge a trained model: collapse, holes, blur, effective beta. The exit code is 1 if something is ill."""
     html = run / REPORT if html is None else html
     try:
-        diagnosis = examine(run, samples)
+        diagnosis, epochs = examine(run, samples)
+        if not diagnosis.finite:
+            print(f"ill: {run} holds no finite model{_since(epochs)}: {sentence(diagnosis)}")
+            raise SystemExit(1)
         show(diagnosis, run)
         checkpoint.write(html, diagnosis.html(f"Run {run.resolve().name}"))
     except UserError as error:
@@ -38,8 +41,19 @@ def doctor(
     raise SystemExit(int(diagnosis.level == "ill"))
 
 
+def sentence(diagnosis):
+    """What is not finite, and what to do about it, with the verdict on the data before any other."""
+    broken, data, *_ = diagnosis.verdicts
+    advice = broken.advice if data.level == "healthy" else f"{data.evidence}: {data.advice}"
+    return f"{broken.evidence}; {advice}"
+
+
+def _since(epochs):
+    return f" after its {epochs} epochs" if epochs else ", and has finished no epoch"
+
+
 def examine(run, samples):
-    """The Diagnosis of a run, on its held-out data, on the CPU."""
+    """(the Diagnosis of a run on its held-out data, on the CPU; the number of its epochs)"""
     config = checkpoint.load_config(run)
     check_options(config, run / checkpoint.CONFIG)
     try:
@@ -50,10 +64,12 @@ def examine(run, samples):
         raise UserError(f"{run} cannot be read as a run ({str(error).splitlines()[0]})") from error
     if data.describe() != config.get("found"):
         raise UserError(f"{data.source} has changed since {run} was trained")
-    rows = data.split()[1][:samples]
+    known, rows = (part[:samples] for part in data.split())
+    history = checkpoint.load_metrics(run)["test_neg_elbo_nats"]
+    train_data = data.images[known] if len(known) > 1 else None
     labels = {} if data.labels is None else {"labels": data.labels[rows], "classes": data.classes}
     try:
-        return diagnose(model, data.images[rows], **labels)
+        return diagnose(model, data.images[rows], train=train_data, history=history, **labels), len(history)
     except ValueError as error:
         raise UserError(str(error)) from error
 

@@ -20,9 +20,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import __version__
 from ..core.modes import evaluating
+from ..doctor import quantities
+from ..doctor.grey import grey_share
 from ..formulas import ELEMENT
 from . import UserError, checkpoint, plots, ranks
-from .alarm import glance, warning
+from .alarm import glance, of_the_mean, unfit, warning
 from .build import build, learned_scale
 from .data import load
 from .fit import Interrupt, fit, measure
@@ -193,12 +195,17 @@ def go(run, vae, optimizer, data, config, progress):
     size = sum(p.numel() for p in vae.parameters())
     dtype = str(data.images.dtype)[6:]
     console.print(f"data   {data.source}: {n_train} to train on, {n_test} held out, each {shape} {dtype}")
+    grey = grey_share(data.images, config["likelihood"])
+    if grey:
+        console.print(f"note   {quantities.grey(grey)}")
     console.print(
         f"model  {config['model']}, {config['latent_dim']} latents, {config['likelihood']}, prior {config['prior']}, "
         f"{size:,} parameters; {config['loss']} loss on {config['device']}"
         + (f", {ranks.count()} ranks" if ranks.count() > 1 else "")
     )
     console.print(f"run    {run}" + (f", going on after epoch {len(progress['rows'])}" if progress["rows"] else ""))
+    if (text := unfit(data, config)) is not None:
+        console.print(f"note   {text}")
     console.print(
         "\nnats per image:\nepoch  train -ELBO  test -ELBO = reconstruction +    KL   active units", style="bold"
     )
@@ -212,6 +219,7 @@ def go(run, vae, optimizer, data, config, progress):
     task = bar.add_task("starting", total=config["epochs"])
     shown = 0.0
     before, started = len(progress["rows"]), time.perf_counter()
+    known = of_the_mean(vae, data)
 
     def on_step(epoch, step, steps, loss, x):
         nonlocal shown
@@ -229,7 +237,7 @@ def go(run, vae, optimizer, data, config, progress):
             f"{row['epoch']:5d}  {row['train_neg_elbo_nats']:11.2f}  {row['test_neg_elbo_nats']:10.2f}   "
             f"{row['test_reconstruction_nats']:14.2f} {row['test_kl_nats']:7.2f}   "
             f"{row['active_units']:4d}/{config['latent_dim']}"
-            + warning(row["test_kl_nats"], row["active_units"], config["beta"])
+            + warning(row["test_kl_nats"], row["active_units"], config["beta"], row["test_neg_elbo_nats"], known)
         )
 
     with Interrupt().listen() as interrupt, bar:
@@ -237,7 +245,8 @@ def go(run, vae, optimizer, data, config, progress):
     done = len(progress["rows"])
     if not finite:
         raise UserError(
-            f"the loss is no longer finite in epoch {done + 1}; try a smaller --lr ({run} keeps epoch {done})"
+            f"the loss is no longer finite in epoch {done + 1}; {unfit(data, config) or 'try a smaller --lr'} "
+            f"({run} keeps epoch {done})"
         )
     if done < config["epochs"]:
         if progress["step"]:  # else on_epoch has just saved
@@ -249,7 +258,8 @@ def go(run, vae, optimizer, data, config, progress):
         return 130  # as a shell reports a process that Ctrl-C has ended
     draw(run, vae, data, config, progress["rows"])
     last, best = progress["rows"][-1], min(progress["rows"], key=lambda row: row["test_neg_elbo_nats"])
-    console.print(f"\ntest -ELBO {last['test_neg_elbo_nats']:.2f} nats per image after {done} epochs", style="bold")
+    said = f"\ntest -ELBO {last['test_neg_elbo_nats']:.2f} nats per image after {done} epochs"
+    console.print(said + (" (a cross entropy of grey pixels, no log-likelihood)" if grey else ""), style="bold")
     if best["test_neg_elbo_nats"] < last["test_neg_elbo_nats"] - 1:
         console.print(f"(it was {best['test_neg_elbo_nats']:.2f} after epoch {best['epoch']}: fewer epochs fit better)")
     if (text := learned_scale(vae)) is not None:

@@ -1,59 +1,53 @@
-"""A warning for targets that the likelihood cannot explain, such as images in [-1, 1] beside "bernoulli".
+"""The support of a likelihood, and what -log p can be, for those who look at values: the doctor and the Monitor."""
 
-To read x takes a sixth of the time of a small loss. So not every call reads x: the calls 1, 2, 4, 8, ... of each
-likelihood do. Data that is scaled wrongly is wrong in the first batch. To count a call takes 0.2 us.
-"""
-
-import warnings
+import math
+from typing import Any
 
 import torch
 
-from ..formulas import ALL
-from .objective import Objective
+from ..formulas import Formula
+from ..likelihoods import formula_of, name_of
+from ..typing import LikelihoodLike
 
-SLACK = 1e-3
-"""What x may lie outside an interval: the rounding of 16 bits, and of a resized image."""
-
-_calls: dict[str, int] = {}  # how often each likelihood has been computed
-_warned: set[str] = set()
-
-
-def look(request: Objective) -> None:
-    """Warn, once for each likelihood, if x of this request is outside the support. An element of weight 0 is missing
-    and may be anything. Nothing is read while a compiler or a transform traces, or on a GPU, which would be waited for.
-    """
-    if torch.compiler.is_compiling():
-        return
-    name = request.settings.likelihood
-    calls = _calls[name] = _calls.get(name, 0) + 1
-    if not calls & (calls - 1) and name and name not in _warned:
-        found = _found(ALL[name].SUPPORT, request.x, request.weight)
-        if found is not None:
-            _warned.add(name)
-            warnings.warn(f"x: {found}, for which likelihood={name!r} has no probability", stacklevel=4)
+MASSES = ("bernoulli", "discretized_logistic")  # beside counts and levels: p(x) is a probability, not a density
+ROUNDING = 1e-3  # nats: how far below 0 the nll of a probability may come
+MOST_RATE = 1e3  # nats for each latent dim; in float32 z has 24 bits, 17 nats
 
 
-@torch.no_grad()
-def _found(support, x, weight):
-    """What is wrong with x, in words; or None."""
-    if support in (None, "levels") or x.dtype in (torch.uint8, torch.bool) or not x.numel() or not _readable(x, weight):
-        return None
-    x = x if x.is_floating_point() else x.double()
-    if weight is not None:
-        x = x[(weight != 0).expand_as(x)]
-    least, most = (t.item() for t in x.aminmax()) if x.numel() else (0.0, 0.0)
-    if support == "counts":
-        fractions = x[(x != x.floor()) & x.isfinite()]
-        if least < 0:
-            return f"got values from {least:g} to {most:g}, expected counts 0, 1, 2, ..."
-        return f"got fractions such as {fractions[0]:g}, expected counts 0, 1, 2, ..." if len(fractions) else None
-    low, high = support
-    outside = least < low - SLACK or most > high + SLACK
-    return f"got values from {least:g} to {most:g}, expected [{low:g}, {high:g}]" if outside else None
+def limits(likelihood: LikelihoodLike, levels: int | None = None) -> tuple[float, float]:
+    """The smallest and the largest value that x may have. levels: K, if it is known."""
+    support = of(likelihood)
+    if support is None:
+        return -math.inf, math.inf
+    named = {"counts": (0.0, math.inf), "levels": (0.0, math.inf if levels is None else levels - 1.0)}
+    return named[support] if isinstance(support, str) else support
 
 
-def _readable(*tensors):
-    """Whether these are plain tensors with values, on the CPU, outside of every transform and tracer."""
-    if torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack() or torch.jit.is_tracing():
-        return False
-    return all(t is None or (type(t) in (torch.Tensor, torch.nn.Parameter) and t.is_cpu) for t in tensors)
+def expected(likelihood: LikelihoodLike) -> str:
+    """The support in words: "[0, 1]"; "" for the whole line."""
+    support = of(likelihood)
+    if support is None:
+        return ""
+    named = {"counts": "counts: 0, 1, 2, ...", "levels": "levels: 0 to K - 1"}
+    return named[support] if isinstance(support, str) else f"[{support[0]:g}, {support[1]:g}]"
+
+
+def scaled(likelihood: LikelihoodLike, dtype: torch.dtype) -> bool:
+    """Whether x of this dtype is read as x/255."""
+    return dtype == torch.uint8 and of(likelihood) not in ("counts", "levels")
+
+
+def whole(likelihood: LikelihoodLike) -> bool:
+    """Whether x holds integers only."""
+    return isinstance(of(likelihood), str)
+
+
+def is_mass(likelihood: LikelihoodLike) -> bool:
+    """Whether p(x) is a probability, so that -log p(x) is never negative. False if it is not known."""
+    return whole(likelihood) or name_of(likelihood) in MASSES
+
+
+def of(likelihood: LikelihoodLike) -> Any:
+    """The SUPPORT of the likelihood's formula."""
+    formula: Formula = formula_of(likelihood)
+    return formula.SUPPORT

@@ -2,17 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
 
 from .. import conditions
 from ..core import targets, weights
+from ..core.control import current
 from ..core.modes import evaluating
 from ..models.vae import VAE
 from ..typing import Condition
-from .measures import OF_LOG_P, LogP, Measures, measure
-from .verdicts import Verdict, of_observed, verdicts, worst
+from .baseline import baseline
+from .first import Losses
+from .judge import judge, unjudged
+from .look import one_pass, place, values_of
+from .marginal import OF_LOG_P, LogP
+from .measures import Measures, measure
+from .verdicts import Verdict, of_observed, worst
 from .views import Views, look
 
 __all__ = ["Diagnosis", "LogP", "Measures", "Verdict", "Views", "diagnose"]
@@ -20,12 +27,34 @@ __all__ = ["Diagnosis", "LogP", "Measures", "Verdict", "Views", "diagnose"]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """measures: the numbers. verdicts: a Verdict for each symptom. views: the tensors that html() draws. str() of a
-    Diagnosis is a report."""
+    """verdicts: a Verdict for each symptom; what is seen first stands first. str() of a Diagnosis is a report.
 
-    measures: Measures
+    samples: the number of samples. found: the measures and the views; None if a number of the model is not finite.
+    """
+
     verdicts: list[Verdict]
-    views: Views
+    samples: int
+    found: tuple[Measures, Views] | None
+
+    @property
+    def finite(self) -> bool:
+        """Whether every number of the model is finite. If not, there are no measures and no views."""
+        return self.found is not None
+
+    @property
+    def measures(self) -> Measures:
+        """The numbers. ValueError if a number of the model is not finite."""
+        return self._of_finite("measures")[0]
+
+    @property
+    def views(self) -> Views:
+        """The tensors that html() draws. ValueError if a number of the model is not finite."""
+        return self._of_finite("views")[1]
+
+    def _of_finite(self, name):
+        if self.found is None:
+            raise ValueError(f"{name}: there are none, as the model is not finite: {self.verdicts[0].evidence}")
+        return self.found
 
     @property
     def level(self) -> str:
@@ -44,8 +73,10 @@ class Diagnosis:
         return {verdict.symptom: verdict for verdict in self.verdicts}[symptom]
 
     def __str__(self) -> str:
-        m = self.measures
-        lines = [f"{self.level}: {m.samples} samples, {m.latents} latents{of_observed(m, ', {} of x observed')}"]
+        lines = [f"{self.level}: {self.samples} samples"]
+        if self.found is not None:
+            m = self.measures
+            lines[0] += f", {m.latents} latents{of_observed(m, ', {} of x observed')}"
         for verdict in self.verdicts:
             lines += ["", f"{verdict.level:8} {verdict.symptom}", f"         {verdict.evidence}"]
             lines += [f"         cause: {verdict.cause}", f"         try: {verdict.advice}"] if verdict.cause else []
@@ -54,7 +85,8 @@ class Diagnosis:
     def html(self, title: str = "Diagnosis of a VAE") -> str:
         """The report with its figures: the text of one HTML page, without other files, network or scripts.
 
-        html() needs matplotlib and jinja2. Without them it raises an ImportError that names both.
+        html() needs matplotlib and jinja2. Without them it raises an ImportError that names both. ValueError if a
+        number of the model is not finite.
         """
         from .report import page
 
@@ -71,16 +103,23 @@ def diagnose(
     classes: Sequence[str] | None = None,
     samples: int = 1024,
     batch_size: int = 256,
-    log_p: tuple[int, int] | None = OF_LOG_P,
+    log_p: tuple[int, int] | tuple[int, int, int] | None = OF_LOG_P,
+    train: torch.Tensor | None = None,
+    history: Sequence[float] | None = None,
     seed: int = 0,
 ) -> Diagnosis:
     """Judge a trained model with data that it was not trained on:
 
         print(vk.diagnose(model, x_test))
 
-    The symptoms are posterior collapse (active units: Burda et al. 2016; mutual information: Hoffman & Johnson 2016),
-    holes in the latent space, rate and distortion (Alemi et al. 2018), the effective beta, the variance of a Gaussian
-    likelihood (Rybkin et al. 2021), and the blur of images. `Measures` has the numbers, verdicts.py has the thresholds.
+    First the doctor looks at what it has: numbers that are not finite, x outside the support of the likelihood, columns
+    of different scales, a decoder whose output is bounded, a training that still falls, a loss no better than that of
+    the data's mean, and an overfit. If x or the decoder does not belong to the likelihood, no other symptom is healthy.
+
+    The other symptoms are posterior collapse (active units: Burda et al. 2016; mutual information: Hoffman & Johnson
+    2016), holes in the latent space, rate and distortion (Alemi et al. 2018), the effective beta, the variance of a
+    Gaussian likelihood (Rybkin et al. 2021), and the blur of images. `Measures` has the numbers, verdicts.py and
+    first.py have the thresholds.
 
     model: a VAE with any prior. Another model is a TypeError.
     data: [N, ...], as the model takes it. The first `samples` data are used, at least two.
@@ -93,8 +132,13 @@ def diagnose(
         the places that are missing in the data; the z of the prior take these places from the data one after the other.
     labels: [N] integers >= 0, or None. They are the colours in the map of the latents.
     classes: the names of the labels; None: the numbers are the names.
-    log_p: (samples, draws). log p(x) is estimated for `samples` data, with `draws` draws of each posterior, so
-        samples * draws z are decoded. None: log p(x) is not estimated.
+    log_p: (samples, draws) or (samples, draws, most). log p(x) is estimated for `samples` data, with `draws` draws of
+        each posterior, so samples * draws z are decoded. With `most`, a sample of which few draws count gets `most`
+        draws. None: log p(x) is not estimated.
+    train: [M, ...], data that the model was trained on, or None. The first `samples` of them are compared with data, to
+        find an overfit. train is an error beside weight or condition.
+    history: -ELBO of held-out data in nats per sample, after each epoch, the first epoch first; or None. With at least
+        three epochs the doctor says whether the loss still falls, and whether it has risen.
     The model runs in evaluation mode; afterwards each of its modules has its old training flag again. The global random
     state is not changed.
     """
@@ -105,9 +149,10 @@ def diagnose(
     targets.check("data", data)
     counts = [("samples", samples, 2), ("batch_size", batch_size, 1)]
     if log_p is not None:
-        if not isinstance(log_p, (tuple, list)) or len(log_p) != 2:
-            raise TypeError(f"log_p: got {log_p!r}, expected None or a pair (samples, draws)")
-        counts += [("log_p[0] (samples)", log_p[0], 2), ("log_p[1] (draws)", log_p[1], 2)]
+        if not isinstance(log_p, (tuple, list)) or len(log_p) not in (2, 3):
+            raise TypeError(f"log_p: got {log_p!r}, expected None, (samples, draws) or (samples, draws, most)")
+        names = ("log_p[0] (samples)", "log_p[1] (draws)", "log_p[2] (most draws)")
+        counts += list(zip(names, log_p, (2, 2, log_p[1]), strict=False))
     for name, value, least in counts:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name}: got {value!r}, expected an integer >= {least}")
@@ -118,7 +163,10 @@ def diagnose(
         weight = weight.expand(data.shape)[:samples]
     conditions.check(condition, data, "data")
     condition = conditions.rows_of(condition, slice(samples))
-    x = _finite(data[:samples], weight)
+    x = _finite("data", data[:samples], weight)
+    if train is not None:
+        train = _train(train, data, weight, condition, samples)
+    history = _history(history)
     if isinstance(labels, torch.Tensor):
         targets.check("labels", labels)
     if labels is not None and (not isinstance(labels, torch.Tensor) or labels.shape != data.shape[:1]):
@@ -129,7 +177,7 @@ def diagnose(
         raise ValueError(f"seed: got {type(seed).__name__}, expected an integer >= 0 and < 2^63")
     with evaluating(model), torch.no_grad():
         labels = None if labels is None else labels[:samples]
-        return _diagnose(model, x, condition, weight, labels, classes, batch_size, log_p, seed)
+        return _diagnose(model, x, condition, weight, labels, classes, batch_size, log_p, train, history, seed)
 
 
 def _check_classes(labels, classes):
@@ -147,25 +195,71 @@ def _check_classes(labels, classes):
         raise ValueError(f"classes: got {len(classes)} names, expected one for each label, 0 to {int(labels.max())}")
 
 
-def _finite(data, weight):
+def _finite(name, data, weight=None):
     """data, with 0 where it is missing. What is observed must be finite."""
     if weight is not None and not weight.any():
         raise ValueError("weight: got a mask that is False everywhere, expected one with an observed element")
     x = weights.filled(data, weight)
-    bad = int((~x.isfinite()).sum())
-    if bad:
-        expected = "weight=data.isfinite()" if weight is None else "weight to be False there"
-        raise ValueError(f"data: got {bad} elements that are not finite; if they are missing, expected {expected}")
+    bad = ~x.isfinite()
+    if bad.any():
+        expected = f"weight={name}.isfinite()" if weight is None else "weight to be False there"
+        raise ValueError(
+            f"{name}: got {int(bad.sum())} elements that are not finite, the first at {place(bad)}; "
+            f"if they are missing, expected {expected}"
+        )
     return x
 
 
-def _diagnose(model, x, condition, weight, labels, classes, batch_size, log_p, seed):
+def _train(train, data, weight, condition, samples):
+    """The first samples of the train data, checked against data."""
+    if not isinstance(train, torch.Tensor):
+        raise TypeError(f"train: got {type(train).__name__}, expected a tensor [M, ...] like data")
+    if weight is not None:
+        raise ValueError("train: got a tensor beside weight, expected one of the two: train data have no mask here")
+    if condition is not None:
+        raise ValueError("train: got a tensor beside condition, expected one of the two: train data have none here")
+    if train.shape[1:] != data.shape[1:] or len(train) < 2 or train.dtype != data.dtype:
+        came, like = f"{tuple(train.shape)} {train.dtype}", f"{tuple(data.shape[1:])} {data.dtype}"
+        raise ValueError(f"train: got {came}, expected at least two samples of {like}, like data")
+    return _finite("train", train[:samples])
+
+
+def _history(history):
+    if history is None:
+        return ()
+    if not isinstance(history, Sequence):
+        raise TypeError(f"history: got {type(history).__name__}, expected a list of numbers, one for each epoch")
+    for value in history:
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"history: got {type(value).__name__} in it, expected numbers, one for each epoch")
+    return tuple(map(float, history))
+
+
+def _diagnose(model, x, condition, weight, labels, classes, batch_size, log_p, train, history, seed):
     device = next((t.device for t in (*model.parameters(), *model.buffers())), x.device)
     x, weight = x.to(device), None if weight is None else weight.to(device)
-    condition = conditions.to(condition, device)
+    train, condition = None if train is None else train.to(device), conditions.to(condition, device)
     with targets.named("data"):
         model.encode(x[:1], condition=conditions.rows_of(condition, slice(1)))
-    generator = torch.Generator(x.device).manual_seed(seed)
-    measures, means, draws = measure(model, x, batch_size, generator, log_p, weight, condition)
-    views = look(model, x, labels, classes, measures, means, draws, weight, condition)
-    return Diagnosis(measures, verdicts(measures), views)
+
+    def noise():
+        return torch.Generator(x.device).manual_seed(seed)
+
+    seen = one_pass(model, x, weight, batch_size, noise(), condition)
+    outputs, broken = seen.outputs, seen.broken
+    values = values_of(x, model.likelihood, weight, outputs and outputs.levels)
+    one_variance = model.obs_logvar is None or torch.as_tensor(current(model.obs_logvar)).numel() == 1
+    of_train = None
+    if train is not None and not broken:
+        passed = one_pass(model, train, None, batch_size, noise())
+        of_train, broken = passed.nll + passed.kl, passed.broken and f"on the train data {passed.broken}"
+    if broken or outputs is None:
+        beta = torch.as_tensor(current(model.beta) / current(model.rec_weight))
+        return Diagnosis(unjudged(broken, values, beta.item(), history, one_variance), len(x), None)
+    known = baseline(model, x, train, weight, outputs.levels, outputs.given)
+    losses = Losses(seen.nll + seen.kl, of_train, known, history)
+    one_variance = one_variance and "logvar" not in outputs.given
+    measures, *codes = measure(model, x, batch_size, noise(), log_p, weight, outputs.given, condition)
+    views = look(model, x, labels, classes, measures, codes, weight, condition)
+    found = judge(measures, values, seen, losses, model.likelihood, one_variance)
+    return Diagnosis(found, len(x), (measures, views))

@@ -55,15 +55,37 @@ def hole_share(mu, logvar, z, draws):
     return (density[1] < torch.quantile(density[0], THIN)).double().mean().item()
 
 
-def detail_energy(images, weight=None):
-    """The sum of the squared differences of neighbouring pixels in images [..., H, W]. With a mask in the shape of the
-    images: of the neighbours that are both observed."""
-    return sum(_difference_energy(images, weight, dim) for dim in (-1, -2))
+def unlike_share(of_data, of_prior):
+    """The share of the prior's draws whose error is larger than that of 95 % of the data's z.
+
+    The share is 5 % if both errors have one distribution. of_data: [N], of_prior: [M].
+    """
+    return (of_prior > torch.quantile(of_data, 1 - THIN)).double().mean().item()
 
 
-def _difference_energy(images, weight, dim):
-    squares = images.diff(dim=dim).square()
-    if weight is None:
-        return squares.sum()
-    both = weight.unfold(dim, 2, 1).all(-1)
-    return torch.where(both, squares, 0.0).sum()
+def detail_energies(data, recon, weight=None):
+    """[3]: <d, d>, <r, r> and <d, r>. d are the differences of neighbouring pixels in the data [..., H, W], r those in
+    the reconstructions. With a mask in the shape of the data: of the neighbours that are both observed."""
+    return sum(_difference_energies(data, recon, weight, dim) for dim in (-1, -2))
+
+
+def _difference_energies(data, recon, weight, dim):
+    d, r = data.diff(dim=dim), recon.diff(dim=dim)
+    products = torch.stack([d * d, r * r, d * r])
+    if weight is not None:
+        products = torch.where(weight.unfold(dim, 2, 1).all(-1), products, 0.0)
+    return products.flatten(1).sum(1, dtype=torch.float64)
+
+
+def detail_shares(energies):
+    """(the share of the data's detail that the reconstructions carry, the share that they seem to carry).
+
+    The second is <r, r> / <d, d>. Noise has energy too, so the first counts energy only as far as it correlates with
+    the data's detail: min(<r, r>, <d, r>) / <d, d>. A reconstruction that is the mean of the data, given z, has
+    <d, r> = <r, r>, and both shares agree. Noise has <d, r> = 0. None, None if the data have no detail: all pixels are
+    equal, or no two neighbours are observed.
+    """
+    data, recon, both = energies.tolist()
+    if not data > 0:
+        return None, None
+    return max(min(recon, both), 0.0) / data, recon / data

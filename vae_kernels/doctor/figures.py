@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..monitor import ACTIVE
+from .quantities import at_limit
 from .views import REACH, STEPS
 
 BLUE, ORANGE, GREEN, GREY = "#4c8bd0", "#e08214", "#3a9e6e", "#888888"
@@ -55,7 +56,7 @@ def spectrum(axes, measures):
     bars = axes.bar(range(len(order)), values[order].tolist(), width=0.85, color=GREY)
     for bar, is_active in zip(bars, active, strict=True):
         bar.set_color(BLUE if is_active else ORANGE)
-    label = "variance of the posterior mean" if kl is None else "KL, nats"
+    label = "variance of the posterior mean / prior's" if kl is None else "KL, nats"
     first = f"the first {MOST_BARS} latent dimensions" if len(values) > MOST_BARS else "latent dimension"
     axes.set(xlabel=f"{first}, in this order", ylabel=label)
     if len(order) <= 30:
@@ -64,13 +65,13 @@ def spectrum(axes, measures):
         axes.set_xticks([])
 
 
-def latent(axes, means, labels, classes, draws):
-    """The posterior means [N, L] on a plane: both dims if L = 2, else the first two principal components. Below the
-    means are the draws [S, L] of the prior, in grey, counted in hexagons.
+def latent(axes, codes, labels, classes, draws):
+    """The codes [N, L] of the data on a plane: both dims if L = 2, else the first two principal components. Below the
+    codes are the draws [S, L] of the prior, in grey, counted in hexagons.
 
     labels: [N] indices into `classes`, or None.
     """
-    points, prior, names = project(means.double().cpu(), draws.double().cpu())
+    points, prior, names = project(codes.double().cpu(), draws.double().cpu())
     axes.hexbin(*prior.T, gridsize=40, cmap=CLOUD, mincnt=1, zorder=0, linewidths=0, rasterized=True)
     dot = {"s": 10, "alpha": 0.85, "linewidths": 0, "rasterized": True}
     if labels is None:
@@ -88,15 +89,15 @@ def latent(axes, means, labels, classes, draws):
     axes.grid(alpha=0.25)
 
 
-def project(means, draws):
-    """The means and the draws on the plane, and the names of the two axes: ([N, 2], [S, 2], [name, name])."""
-    if means.shape[1] <= 2:
-        points, prior = (torch.nn.functional.pad(t, (0, 2 - means.shape[1])) for t in (means, draws))
-        return points, prior, ["latent 0", "latent 1" if means.shape[1] == 2 else ""]
-    centred = means - means.mean(0)
+def project(codes, draws):
+    """The codes and the draws on the plane, and the names of the two axes: ([N, 2], [S, 2], [name, name])."""
+    if codes.shape[1] <= 2:
+        points, prior = (torch.nn.functional.pad(t, (0, 2 - codes.shape[1])) for t in (codes, draws))
+        return points, prior, ["latent 0", "latent 1" if codes.shape[1] == 2 else ""]
+    centred = codes - codes.mean(0)
     _, spread, directions = torch.linalg.svd(centred, full_matrices=False)
     narrow = (0, 2 - min(2, len(directions)))
-    points, prior = (torch.nn.functional.pad(t @ directions[:2].T, narrow) for t in (centred, draws - means.mean(0)))
+    points, prior = (torch.nn.functional.pad(t @ directions[:2].T, narrow) for t in (centred, draws - codes.mean(0)))
     share = (spread.square() / spread.square().sum().clamp_min(1e-300)).tolist()
     names = [f"principal component {i + 1} ({s:.0%} of variance)" for i, s in enumerate((*share, 0.0)[:2])]
     return points, prior, names
@@ -140,20 +141,24 @@ def traversals(axes, shown):
 
 
 def rate_distortion(axes, measures):
-    """The model on the plane of rate and distortion, with the line of the same ELBO and the line of log p(x)."""
+    """The model on the plane of rate and distortion, with the line of the same ELBO and the line of log p(x).
+
+    log p(x) is known for a part of the samples. So its line has the distance of log p(x) to the ELBO of this part.
+    """
     kl, nll, information = measures.kl, measures.nll, measures.information
     reach = max(2 * kl, 1.0)
     rates = torch.linspace(0, reach, 2)
     axes.plot(rates, nll + kl - rates, color=GREY, label="same ELBO: slope -1")
     if measures.log_p is not None:
-        axes.plot(rates, -measures.log_p.value - rates, color=GREEN, linestyle="--", label="log p(x), estimated")
+        bound = ", at least" if measures.log_p.bound else ""
+        axes.plot(rates, nll + kl - measures.log_p.gap - rates, color=GREEN, linestyle="--", label=f"log p(x){bound}")
     if measures.beta is not None and abs(measures.beta - 1) > 1e-3 and measures.beta > 0:
         axes.plot(rates, nll + measures.beta * (kl - rates), color=ORANGE, label=f"same loss: slope -{measures.beta:g}")
         span = max(kl, 0.2 * abs(nll), 1.0)
         axes.set_ylim(nll - span, nll + span)
-    axes.axvline(information, color=GREY, linestyle=":", label="I(x; z), estimated")
+    axes.axvline(information, color=GREY, linestyle=":", label=f"I(x; z){', at least' if at_limit(measures) else ''}")
     axes.plot([kl], [nll], "o", color=BLUE, markersize=9, label="this model")
-    axes.set(xlabel="rate: KL, nats", ylabel="distortion: nll, nats", xlim=(0, reach))
+    axes.set(xlabel="rate, nats", ylabel="distortion, nats", xlim=(0, reach))
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=8)

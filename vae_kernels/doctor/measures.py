@@ -6,71 +6,70 @@ from dataclasses import dataclass
 import torch
 
 from .. import conditions, functional
-from ..core.control import Control, current
+from ..core.control import current
 from ..core.weights import filled
-from ..estimators.importance import log_marginal_likelihood
 from ..likelihoods import by_name, formula_of
 from ..monitor import ACTIVE
 from ..priors import ConditionalGaussian, Prior, pair_of
-from .estimates import aggregate_kl, detail_energy, hole_share, mutual_information
+from .baseline import is_learned
+from .estimates import aggregate_kl, detail_energies, detail_shares, hole_share, mutual_information, unlike_share
+from .grey import grey_share
+from .look import read
+from .marginal import OF_LOG_P, LogP, log_p
 
 PRIOR_DRAWS = 10_000  # for the mean and covariance of a prior without a closed form: error 1 % of a standard deviation
-OF_LOG_P = 128, 256  # samples, and draws of the posterior for each
-
-
-@dataclass(frozen=True)
-class LogP:
-    """An estimate of log p(x) by importance sampling, and its difference to the ELBO of the same samples.
-
-    value, error    mean of log p(x) in nats, and the standard error of the importance sampling
-    gap, gap_error  mean of log p(x) - ELBO, and its standard error over the samples
-    samples, draws  number of samples, and number of draws of q(z|x) for each sample
-    effective       median over the samples of the effective number of draws; if it is small, value is a lower bound
-    """
-
-    value: float
-    error: float
-    gap: float
-    gap_error: float
-    samples: int
-    draws: int
-    effective: float
 
 
 @dataclass(frozen=True)
 class Measures:
     """Nats are per sample. Every mean is over the samples of the diagnosis. With a mask, nll, log_p, square_ratio,
-    residual and detail are those of the observed elements.
+    residual, grey, detail and unlike are those of the observed elements. An error is the standard error over the
+    samples.
 
     samples, latents        number of samples, number of latent dims L
     observed                share of the elements of x that are observed; None without a mask
-    nll, kl                 distortion and rate (Alemi et al. 2018, arXiv:1711.00464)
-    kl_error                standard error of kl over the samples. If the prior has no KL in closed form, kl is the
-                            Monte Carlo estimate log q(z|x) - log p(z), whose error is included
+    grey                    share of the elements of x that are neither 0 nor 1, where the likelihood is no density of
+                            such x ("bernoulli"): then nll, elbo and log_p are those of a cross entropy; else 0
+    nll, nll_error          distortion (Alemi et al. 2018, arXiv:1711.00464)
+    kl, kl_error            rate. If the prior has no KL in closed form, kl is the Monte Carlo estimate
+                            log q(z|x) - log p(z), whose error is included
+    elbo_error              standard error of nll + kl
     kl_per_dim              [L]; None if the prior has no KL in closed form
     spread                  [L] variance of the posterior mean, divided by the prior's variance
     active_units            number of dims whose spread is more than 0.01
-    information, error      I(x; z) under q, at most log samples; and its standard error
+    information, error      I(x; z) under q; its error. The estimate is a lower bound, and at most log samples
     aggregate_kl            KL between the Gaussians with the mean and covariance of aggregate posterior and prior
-    hole_share              share of prior draws where the aggregate posterior's density is lower than at 95 % of data's
-    z round_trip_data         mean square of (z - mu') / sigma' for z from q(z|x): z is decoded, and the decoded mean is
+    hole_share              share of the prior's draws where the density of the aggregate posterior is lower than at
+                            95 % of the data's z: 5 % if both have one distribution
+    round_trip_data         mean square of (z - mu') / sigma' for z from q(z|x): z is decoded, and the decoded mean is
                             encoded to (mu', sigma'). None with an autoregressive decoder
     round_trip_prior        the same for z from the prior
+    unlike                  share of the decoded draws of the prior whose second decoding, of mu', is further away than
+                            for 95 % of the decoded z of the data: 5 % if both are alike. None with an autoregressive
+                            decoder
     log_p                   LogP, or None if it was not asked for
     beta                    beta / rec_weight of the model; None if there is a beta for each dimension
     square_ratio            mean of (x - loc)^2 / variance for a Gaussian likelihood: 1 if the variance fits; else None
     residual                mean of (x - loc)^2 for a Gaussian likelihood; else None
     fixed_variance          whether the variance is a number or a buffer of the model: not trained, not from the decoder
-    detail                  energy of neighbouring pixels' differences: reconstructions' / data's; None without images
+    detail                  share of the data's detail (energy of neighbouring pixels' differences) that is in the
+                            reconstructions; None without images
+    sharpness               the energy of all detail in the reconstructions, also that which is not the data's, divided
+                            by that of the data's detail
     autoregressive          whether the decoder reads x
+    free_bits               whether the model has free bits
+    trained_prior           whether the prior has parameters
     """
 
     samples: int
     latents: int
     observed: float | None
+    grey: float
     nll: float
+    nll_error: float
     kl: float
     kl_error: float
+    elbo_error: float
     kl_per_dim: torch.Tensor | None
     spread: torch.Tensor
     active_units: int
@@ -80,53 +79,64 @@ class Measures:
     hole_share: float
     round_trip_data: float | None
     round_trip_prior: float | None
+    unlike: float | None
     log_p: LogP | None
     beta: float | None
     square_ratio: float | None
     residual: float | None
     fixed_variance: bool
     detail: float | None
+    sharpness: float | None
     autoregressive: bool
+    free_bits: bool
+    trained_prior: bool
 
 
-def measure(model, x, batch_size=256, generator=None, log_p=OF_LOG_P, weight=None, condition=None):
-    """(Measures, mu [N, L], draws [N, L] of the prior) of a model in evaluation mode on x [N, ...].
+def measure(model, x, batch_size=256, generator=None, of_log_p=OF_LOG_P, weight=None, given=(), condition=None):
+    """(Measures, mu [N, L], z [N, L] of the posteriors, draws [N, L] of the prior) of a model in evaluation mode on x
+    [N, ...].
 
-    weight: None, or a mask in the shape of x, which is 0 where the mask is False. condition: None, or that of x.
+    weight: None, or a mask in the shape of x, which is 0 where the mask is False. given: the names of the parameters
+    that the decoder gives. condition: None, or that of x.
 
     With a ConditionalGaussian as prior, z is measured from the prior of its own condition, in standard deviations of
     this prior. The prior is then N(0, I) for every x.
     """
     batches = x.split(batch_size)
     weights = [None] * len(batches) if weight is None else weight.split(batch_size)
-    given = list(conditions.split(condition, batch_size, len(x)))
-    parts = [_batch(model, *of_batch, generator) for of_batch in zip(batches, weights, given, strict=True)]
+    each = list(conditions.split(condition, batch_size, len(x)))
+    parts = [_batch(model, *of_batch, generator) for of_batch in zip(batches, weights, each, strict=True)]
     nll, kl, mu, logvar, z, dims, trip, squares, detail = (list(part) for part in zip(*parts, strict=True))
     like = mu[0][0]
     mu, logvar, z = (torch.cat(t).flatten(1).double() for t in (mu, logvar, z))
     nll, kl = torch.cat(nll).double(), torch.cat(kl).double()
     draws = prior_draws(model, len(x), like, generator, condition)
-    trips = None, None
+    trips = None, None, None
     if not model.autoregressive:
-        by_batch = zip(draws.split(batch_size), weights, given, strict=True)
-        prior_trip = [round_trip(model, *of_batch) for of_batch in by_batch]
-        trips = tuple(torch.cat(t).double().mean().item() for t in (trip, prior_trip))
+        by_batch = zip(draws.split(batch_size), weights, each, strict=True)
+        of_prior = [round_trip(model, *of_batch) for of_batch in by_batch]
+        data, prior = (torch.cat(t, 1).double() for t in (trip, of_prior))
+        trips = data[0].mean().item(), prior[0].mean().item(), unlike_share(data[1], prior[1])
     draws = draws.flatten(1).double()
-    shown = mu.cpu(), draws.cpu()
+    shown = mu.cpu(), z.cpu(), draws.cpu()
     if isinstance(model.prior, ConditionalGaussian):
         mu, logvar, z, draws = _standardized(model.prior(condition), mu, logvar, z, draws)
     mean, covariance = prior_moments(model, like, generator)
     spread = mu.var(0, correction=0) / covariance.diagonal()
     information, error = mutual_information(mu, logvar, z)
     square_ratio, residual = (None, None) if squares[0] is None else _means(squares)
+    detail = (None, None) if detail[0] is None else detail_shares(torch.stack(detail).sum(0))
     beta = current(model.beta) / current(model.rec_weight)
     found = Measures(
         samples=len(x),
         latents=mu.shape[1],
         observed=None if weight is None else weight.double().mean().item(),
+        grey=grey_share(x, model.likelihood, weight),
         nll=nll.mean().item(),
+        nll_error=standard_error(nll),
         kl=kl.mean().item(),
-        kl_error=(kl.std() / math.sqrt(len(kl))).item(),
+        kl_error=standard_error(kl),
+        elbo_error=standard_error(nll + kl),
         kl_per_dim=None if dims[0] is None else torch.cat(dims).flatten(1).double().mean(0).cpu(),
         spread=spread.cpu(),
         active_units=int((spread > ACTIVE).sum()),
@@ -136,15 +146,24 @@ def measure(model, x, batch_size=256, generator=None, log_p=OF_LOG_P, weight=Non
         hole_share=hole_share(mu, logvar, z, draws),
         round_trip_data=trips[0],
         round_trip_prior=trips[1],
-        log_p=log_p and _log_p(model, x, weight, condition, nll + kl, log_p, generator),
+        unlike=trips[2],
+        log_p=of_log_p and log_p(model, x, weight, nll + kl, of_log_p, generator, condition),
         beta=float(beta) if torch.as_tensor(beta).dim() == 0 else None,
         square_ratio=square_ratio,
         residual=residual,
-        fixed_variance=square_ratio is not None and not isinstance(model.obs_logvar, (torch.nn.Parameter, Control)),
-        detail=None if detail[0] is None else _ratio(detail),
+        fixed_variance=square_ratio is not None and "logvar" not in given and not is_learned(model.obs_logvar),
+        detail=detail[0],
+        sharpness=detail[1],
         autoregressive=model.autoregressive,
+        free_bits=model.free_bits is not None,
+        trained_prior=any(name.startswith("prior_") for name, _ in model.named_parameters()),
     )
     return found, *shown
+
+
+def standard_error(each):
+    """The standard error of the mean of `each` [N], a float."""
+    return (each.std() / math.sqrt(len(each))).item()
 
 
 def _standardized(prior, mu, logvar, *points):
@@ -168,7 +187,7 @@ def _batch(model, x, weight, condition, generator):
     trip = detail = None
     if not model.autoregressive:
         trip = round_trip(model, z, weight, condition)
-        detail = [detail_energy(t, weight) for t in (data, model._mean(recon))] if is_image(x) else None
+        detail = detail_energies(data, model._mean(recon), weight) if is_image(x) else None
     return nll, kl, mu, logvar, z, dims, trip, _squares(model, recon, data, weight), detail
 
 
@@ -200,29 +219,14 @@ def prior_moments(model, like, generator):
 
 
 def round_trip(model, z, weight, condition=None):
-    """The squared distance [B] of z to the posterior mean after decoding and encoding, in sigmas of this posterior; the
-    mean over the dims. The encoder does not see what the mask hides: with another share observed, its sigmas are
-    others."""
-    decoded = filled(model._mean(model.decode(z, condition=condition)), weight)
-    mu, logvar = model.encode(decoded, condition=condition)
-    return ((z - mu).square() * torch.exp(-logvar)).flatten(1).mean(1)
-
-
-def _log_p(model, x, weight, condition, loss, counts, generator):
-    samples, draws = counts
-    weight = None if weight is None else weight[:samples]
-    condition = conditions.rows_of(condition, slice(samples))
-    found = log_marginal_likelihood(model, x[:samples], draws, condition=condition, weight=weight, generator=generator)
-    gap, n = found.value + loss[:samples], len(found.value)
-    return LogP(
-        value=found.value.mean().item(),
-        error=(found.standard_error.square().sum().sqrt() / n).item(),
-        gap=gap.mean().item(),
-        gap_error=(gap.std() / math.sqrt(n)).item(),
-        samples=n,
-        draws=draws,
-        effective=found.effective_samples.median().item(),
-    )
+    """[2, B]: two errors of z after decoding and encoding again, to mu' and sigma'. The first is the mean over the dims
+    of (z - mu')^2 / sigma'^2. The second is the squared distance of the decoded z and the decoded mu'. The encoder does
+    not see what the mask hides: with another share observed, its sigmas are others."""
+    image = filled(model._mean(model.decode(z, condition=condition)), weight)
+    mu, logvar = model.encode(image, condition=condition)
+    of_z = ((z - mu).square() * torch.exp(-logvar)).flatten(1).mean(1)
+    away = filled(model._mean(model.decode(mu, condition=condition)) - image, weight)
+    return torch.stack([of_z, away.flatten(1).square().sum(1).to(of_z.dtype)])
 
 
 def _squares(model, recon, x, weight):
@@ -249,14 +253,6 @@ def is_image(x):
     return x.dim() >= 4
 
 
-def _ratio(detail):
-    """None if the data have no detail: all pixels are equal, or no two neighbours are observed."""
-    data, recon = (torch.stack(part).sum() for part in zip(*detail, strict=True))
-    return (recon / data).item() if data > 0 else None
-
-
 def values(model, x):
-    """x as the likelihood reads it, in float."""
-    if x.dtype == torch.uint8 and formula_of(model.likelihood).SUPPORT not in ("counts", "levels"):
-        return x / 255
-    return x if x.is_floating_point() else x.float()
+    """x as the likelihood reads x, in float."""
+    return read(x, model.likelihood)

@@ -60,7 +60,7 @@ TEMPLATE = (
 {% for v in verdicts %}
 <article class="{{ v.level }}">
 <header><h3>{{ v.symptom }}</h3><span class="level">{{ v.level }}</span></header>
-<p>{{ v.evidence | replace("+-", "±") }}</p>
+<p>{{ v.evidence | plain }}</p>
 {% if v.cause %}
 <dl><dt>Likely cause</dt><dd>{{ v.cause }}</dd><dt>Try</dt><dd>{{ v.advice }}</dd></dl>
 {% endif %}
@@ -77,7 +77,7 @@ TEMPLATE = (
 {% for f in figures %}
 <figure><h3>{{ f.name }}</h3>
 {{ f.svg | safe }}
-<figcaption>{{ f.caption }}</figcaption></figure>
+<figcaption>{{ f.caption | plain }}</figcaption></figure>
 {% endfor %}
 </div>
 </section>
@@ -85,7 +85,7 @@ TEMPLATE = (
 <h2 id="numbers">Numbers</h2>
 <table>
 {% for name, value, what in numbers %}
-<tr><th scope="row">{{ name }}</th><td>{{ value | replace("+-", "±") }}</td><td class="faint">{{ what }}</td></tr>
+<tr><th scope="row">{{ name }}</th><td>{{ value | plain }}</td><td class="faint">{{ what }}</td></tr>
 {% endfor %}
 </table>
 </section>

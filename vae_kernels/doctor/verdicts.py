@@ -10,14 +10,19 @@ from dataclasses import dataclass, field
 
 import torch
 
+from . import quantities
+
 BIT = math.log(2)
 # Each pair is (the threshold of "watch", the threshold of "ill").
 FITS = 2.0  # a variance or a beta that is wrong by less than this factor is healthy
 ILL = 10.0  # ... and by more than this factor is ill
 TRIPS = (4.0, 25.0)  # prior's round trip / data's, in squared sigmas: twice the distance, five times the distance
 HOLE = (0.25, 1.0)  # aggregate_kl in nats, for each latent
-THIN = (0.5, 0.95)  # hole_share: half of the prior's draws, nearly all
+THIN = (0.15, 0.95)  # hole_share: three times the 5 % of a model without holes, nearly all
+UNLIKE = (0.15, 0.95)  # samples unlike data: three times the 5 % of a model without holes, nearly all
+ENOUGH = 200  # samples: with fewer, the quantiles and moments behind the verdict on holes are noise
 DETAIL = (0.25, 0.1)  # the share of the detail that is left
+OWN = 2.0  # reconstructions with this times the detail that they share with the data have detail of their own
 FREE = 0.25  # nats a dim, the first value to try: Kingma et al. 2016, arXiv:1606.04934, use 0.125 to 2 for a group
 FIT = "fit the variance: obs_logvar as an nn.Parameter, or vk.controls.optimal_logvar"
 EVEN = {"beta": 1.0, "rec_weight": 1.0}
@@ -40,13 +45,13 @@ class Verdict:
 
 def verdicts(m):
     """The verdicts on Measures."""
-    found = [collapse(m), holes(m), rate(m), weight(m)]
+    found = [collapse(m), holes(m), rate(m), weight(m.beta)]
     return found + [verdict for verdict in (variance(m), blur(m)) if verdict is not None]
 
 
-def alarm(kl, active_units, beta):
-    """A sentence about the first symptom that is certainly ill, or "". A training knows these three numbers at each
-    step.
+def alarm(kl, active_units, beta, loss=None, known=None):
+    """A sentence about the first symptom that is certainly ill, or "". A training knows the first three numbers at each
+    step. loss, known: -ELBO of held-out data, and that of the data's mean; None if one of them is not known.
 
     I(x; z) is at most the KL. So a KL below one bit is a collapse, for every encoder.
     """
@@ -54,16 +59,14 @@ def alarm(kl, active_units, beta):
         return f"posterior collapse: {active_units} latents active, KL {kl:.2f} nats"
     if _off(beta) == "ill":
         return f"effective beta is {beta:.3g}"
+    if loss is not None and known is not None and loss >= known:
+        return f"no better than the mean of each feature, which has -ELBO {known:.2f}"
     return ""
 
 
 def collapse(m):
     name = "posterior collapse"
-    bound = math.log(m.samples)
-    most = " (at the estimate's bound, log of the samples: it may be larger)" if m.information > bound - 1 else ""
-    evidence = (
-        f"{m.active_units} of {m.latents} latents active; I(x; z) = {m.information:.2f} +- {m.error:.2f} nats{most}"
-    )
+    evidence = f"{quantities.active(m)} latents active; I(x; z) {quantities.information(m)}"
     if m.kl_per_dim is not None:
         evidence += f"; largest KL of a dim {m.kl_per_dim.max():.2f} nats"
     evidence += of_observed(m, "; z was encoded from {} of x")
@@ -75,67 +78,74 @@ def collapse(m):
         advice, change = "lower beta; with a Gaussian, beta = 1 and a variance that is fitted", EVEN
     elif m.square_ratio is not None and m.square_ratio < 1 / FITS:
         cause = "the variance is so large that the likelihood takes structure, which z could explain, for noise"
-        advice, change = FIT, _fitted(m)
+        advice, change = _fit(m)
     else:
         cause = "the decoder does without z, or the data have no more structure than this"
         if m.autoregressive:
             cause = "the decoder reads x and does without z"
-        advice = f'free_bits=({FREE}, "per_dim"), vk.controls.LinearWarmup for beta, or a weaker decoder'
-        change = {"free_bits": (FREE, "per_dim")}
+        advice = "vk.controls.LinearWarmup for beta, or a weaker decoder"
+        if not m.free_bits:
+            advice, change = f'free_bits=({FREE}, "per_dim"), {advice}', {"free_bits": (FREE, "per_dim")}
     level = "ill" if not m.active_units or m.information + 2 * m.error < BIT else "watch"
     return Verdict(name, level, evidence, cause, advice, change)
 
 
 def holes(m):
     name = "holes in the latent space"
+    if m.samples < ENOUGH:
+        evidence = f"{m.samples} samples are too few to judge"
+        return Verdict(name, "watch", evidence, "the verdict compares two clouds of points", f"give {ENOUGH} samples")
     evidence = (
-        f"the aggregate posterior's moments are {m.aggregate_kl:.2f} nats from the prior's; {m.hole_share:.0%} of the "
-        "prior's draws lie where data's codes are rare (5% if it were the same distribution)"
+        f"the aggregate posterior's moments are {m.aggregate_kl:.2f} nats from the prior's; "
+        f"{quantities.share(m.hole_share)} of the prior's draws lie where data's codes are rare (5% without holes)"
     )
-    level = worst(_above(m.aggregate_kl / m.latents, HOLE), _above(m.hole_share, THIN))
+    level = worst(above(m.aggregate_kl / m.latents, HOLE), above(m.hole_share, THIN))
     if m.round_trip_prior is not None:
-        prior, data = math.sqrt(m.round_trip_prior), math.sqrt(m.round_trip_data)
+        prior, data = map(quantities.sigmas, (m.round_trip_prior, m.round_trip_data))
         evidence += (
-            f"; decoded and encoded again, z is off by {prior:.2f} sigmas if it is the prior's, {data:.2f} if data's"
+            f"; {quantities.share(m.unlike)} of the samples are unlike data: encoded and decoded again, they change "
+            f"more than 95% of the reconstructions do (5% without holes); this round trip puts the prior's z off by "
+            f"{prior}, data's z by {data}"
         )
-        level = worst(level, _above(m.round_trip_prior / max(m.round_trip_data, 1.0), TRIPS))
+        trips = above(m.round_trip_prior / max(m.round_trip_data, 1.0), TRIPS)
+        level = worst(level, trips, above(m.unlike, UNLIKE))
     if level == "healthy":
         return Verdict(name, level, evidence)
     cause = "the data's z fill another region than the prior's z, so samples are decoded from z that were never trained"
     low = m.beta is not None and m.beta < 1 / FITS
-    advice = "raise beta, or train the prior: prior=(mu, logvar), or one of vk.priors"
+    advice = "a richer one of vk.priors" if m.trained_prior else "train the prior: prior=(mu, logvar), or vk.priors"
+    advice = f"raise beta to 1, or {advice}" if low else advice
     return Verdict(name, level, evidence, cause, advice, EVEN if low else {})
 
 
 def rate(m):
     name = "rate and distortion"
-    gap = m.kl - m.information
-    evidence = f"rate {m.kl:.2f} +- {m.kl_error:.2f} nats, distortion {m.nll:.2f} nats, -ELBO {m.kl + m.nll:.2f}"
-    evidence += of_observed(m, ", of the observed {} of x")
-    if m.information < math.log(m.samples) - 1:
-        evidence += f"; {max(gap, 0):.2f} nats of the rate carry no information about x"
+    evidence = (
+        f"rate {quantities.rate(m)}, distortion {quantities.distortion(m)}, -ELBO {quantities.minus_elbo(m)}"
+        f"{of_observed(m, ', of the observed {} of x')}"
+    )
+    if not quantities.at_limit(m):
+        evidence += f"; {max(m.kl - m.information, 0):.2f} nats of the rate carry no information about x"
     if m.log_p is not None:
-        p = m.log_p
-        bound = ", a lower bound, as few draws count" if p.effective < 2 else ""
-        evidence += (
-            f"; log p(x) = {p.value:.2f} +- {p.error:.2f}{bound}: {p.gap:.2f} +- {p.gap_error:.2f} nats above the ELBO "
-            f"of the same {p.samples} samples"
-        )
+        of = f"; log p(x) - ELBO of the same {m.log_p.samples} samples {quantities.gap(m.log_p)}"
+        evidence += f"; log p(x) {quantities.log_p(m.log_p)}{of}"
+    if m.grey:
+        evidence += f"; {quantities.grey(m.grey)}"
     if m.kl < BIT:
         return Verdict(name, "ill", evidence, "z carries less than one bit for each sample", "see posterior collapse")
     return Verdict(name, "healthy", evidence)
 
 
-def weight(m):
+def weight(beta):
     """The verdict on beta / rec_weight. A variance that does not fit has a verdict of its own."""
     name = "effective beta"
-    if m.beta is None:
+    if beta is None:
         return Verdict(name, "healthy", "one for each dimension")
-    evidence = f"beta / rec_weight = {m.beta:.3g}"
-    level = _off(m.beta)
+    evidence = f"beta / rec_weight = {beta:.3g}"
+    level = _off(beta)
     if level == "healthy":
         return Verdict(name, level, evidence)
-    cause = f"this is no -ELBO: a nat of the KL counts {m.beta:.3g} times one of the likelihood"
+    cause = f"this is no -ELBO: a nat of the KL counts {beta:.3g} times one of the likelihood"
     return Verdict(name, level, evidence, cause, "beta = 1, unless it is meant; vk.audit says what a loss is", EVEN)
 
 
@@ -151,19 +161,30 @@ def variance(m):
     cause = "the variance is too small: z is asked to explain noise"
     if m.square_ratio < 1:
         cause = "the variance is too large: the likelihood allows more noise than there is, so z explains less"
-    return Verdict(name, level, evidence, cause, FIT, _fitted(m))
+    advice, change = _fit(m)
+    return Verdict(name, level, evidence, cause, advice, change)
 
 
 def blur(m):
     if m.detail is None:
         return None
-    evidence = f"the differences of neighbouring pixels have {m.detail:.0%} of the data's energy in the reconstructions"
+    evidence = (
+        f"{quantities.share(m.detail)} of the data's detail is in the reconstructions: energy of the differences of "
+        "neighbouring pixels, as far as it correlates with the data's"
+    )
     evidence += of_observed(m, ", where both neighbours are observed ({} of x is)")
-    level = _above(1 / m.detail if m.detail else math.inf, tuple(1 / d for d in DETAIL))
+    own = m.sharpness > OWN * m.detail and m.sharpness > DETAIL[0]
+    if own:
+        evidence += f"; all their detail has {quantities.share(m.sharpness)} of the data's energy"
+    level = above(1 / m.detail if m.detail else math.inf, tuple(1 / d for d in DETAIL))
     if level == "healthy":
         return Verdict("blur", level, evidence)
     cause = "the model takes fine structure for noise: too few nats reach the decoder, or the variance is too large"
-    return Verdict("blur", level, evidence, cause, "lower beta, more latents, or a variance that is fitted")
+    if own:
+        cause = "the reconstructions have detail, but it is not the data's: noise, or the texture of other samples"
+    advice = ["lower beta to 1"] if m.beta is not None and m.beta > 1 else []
+    advice += ["fit the variance"] if m.fixed_variance else []
+    return Verdict("blur", level, evidence, cause, ", or ".join([*advice, "more latents or a larger decoder"]))
 
 
 def of_observed(m, text):
@@ -171,20 +192,23 @@ def of_observed(m, text):
     return "" if m.observed is None else text.format(f"{m.observed:.1%}")
 
 
-def _fitted(m):
-    """The variance as a Parameter that starts at the variance of the residuals. {} if the variance is trained already
-    or comes from the decoder."""
-    if not m.fixed_variance or not m.residual:
-        return {}
-    return {"obs_logvar": torch.nn.Parameter(torch.tensor(math.log(m.residual)))}
+def _fit(m):
+    """(advice, change) for a variance that does not fit. A variance that is a constant becomes a Parameter that starts
+    at the variance of the residuals. A variance that is trained already has not arrived."""
+    if m.fixed_variance:
+        start = {"obs_logvar": torch.nn.Parameter(torch.tensor(math.log(m.residual)))} if m.residual else {}
+        return FIT, start
+    if m.square_ratio > 1:
+        return "the variance is trained already: compare train and held-out data, as an overfit has this sign too", {}
+    return "the variance is trained already: train longer, or give its parameter a larger learning rate", {}
 
 
 def _off(ratio):
     """The level of a ratio that should be 1."""
-    return _above(max(ratio, 1 / ratio) if ratio else math.inf, (FITS, ILL))
+    return above(max(ratio, 1 / ratio) if ratio else math.inf, (FITS, ILL))
 
 
-def _above(value, thresholds):
+def above(value, thresholds):
     watch, ill = thresholds
     return "ill" if not value <= ill else "watch" if value > watch else "healthy"
 

@@ -35,10 +35,11 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Views:
-    """means: [N, L], of the posteriors. labels: [N] indices into classes, or None. draws: [M, L], of the prior.
-    pictures: None if there are no images; why_not says why."""
+    """means: [N, L], of the posteriors. codes: [N, L], a draw of each posterior. labels: [N] indices into classes, or
+    None. draws: [M, L], of the prior. pictures: None if there are no images; why_not says why."""
 
     means: torch.Tensor
+    codes: torch.Tensor
     labels: torch.Tensor | None
     classes: list
     draws: torch.Tensor
@@ -46,12 +47,14 @@ class Views:
     why_not: str = ""
 
 
-def look(model, x, labels, classes, measures, means, draws, weight=None, condition=None):
-    """The Views of a model that is in evaluation mode. weight: None, or a mask in the shape of x."""
+def look(model, x, labels, classes, measures, points, weight=None, condition=None):
+    """The Views of a model that is in evaluation mode. points: the means, codes and draws of Views. weight: None, or a
+    mask in the shape of x. condition: None, or that of x."""
+    means, codes, draws = points
     if labels is not None:
         labels = labels.cpu()[:CODES]
         classes = list(range(int(labels.max()) + 1)) if classes is None else list(classes)
-    views = {"means": means[:CODES], "labels": labels, "classes": classes or [], "draws": draws}
+    views = {"means": means[:CODES], "codes": codes[:CODES], "draws": draws, "labels": labels, "classes": classes or []}
     if not is_image(x) or x.dim() != 4 or x.shape[1] not in (1, 3):
         why = f"samples of shape {tuple(x.shape[1:])} are no images of one or three channels"
         return Views(**views, pictures=None, why_not=why)

@@ -15,6 +15,7 @@ import torch
 
 from ..core import checks, dtensor, weights
 from ..core.terms import ElboTerms
+from ..typing import LikelihoodLike
 from .reading import ACTIVE, SATURATED, Reading
 from .sinks import Sink, sinks
 
@@ -37,6 +38,9 @@ class Monitor:
         loss, nll, kl                nats per sample (loss: as it is reduced)
         nonfinite_nll, nonfinite_kl  number of samples since the last row whose term is nan or inf
         first_nonfinite              "", or the term, step, sample and value of the first of them, and the dims of a kl
+        problem                      "", or a sentence about values that cannot be: a KL of more than 1000 nats in one
+                                     dim; with a likelihood, a negative nll of a probability; with x, values outside
+                                     the support, and uint8 that holds only 0 and 1 and is read as 0 and 1/255
         kl_per_dim                   a list of nats, the latent dims flattened; only if the terms have it
         active_units                 number of dims whose posterior mean varies by more than 0.01 over this step's batch
                                      (Burda et al. 2016, arXiv:1509.00519, section 5.2); only with mu. With a
@@ -50,15 +54,25 @@ class Monitor:
     gives the row to the sinks. close() waits for the last row.
 
     every: the number of steps between rows, >= 1. step: the number of steps before this run, for a resumed run.
+    likelihood: None, or the likelihood of the loss, with which a row knows what nll and x can be.
     to: a path that ends in .csv; a TensorBoard SummaryWriter, or another object with add_scalar; a callable that takes
         the row; or a list of these.
     """
 
-    def __init__(self, every: int = 100, to: Sink | Sequence[Sink] = (), *, step: int = 0) -> None:
+    def __init__(
+        self,
+        every: int = 100,
+        to: Sink | Sequence[Sink] = (),
+        *,
+        step: int = 0,
+        likelihood: LikelihoodLike | None = None,
+    ) -> None:
         for name, value, least in (("every", every, 1), ("step", step, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name}: got {value!r}, expected an integer >= {least}")
-        self.every, self.step = every, step
+        if likelihood is not None:
+            checks.likelihood(likelihood)
+        self.every, self.step, self.likelihood = every, step, likelihood
         self._sinks, self._reading = sinks(to), None
         self._steps = 0  # the number of steps since the last row
         # The kind of a step is the layout, dtype and device of its packed terms. The terms of the first kind are rows
@@ -75,17 +89,23 @@ class Monitor:
         mu: torch.Tensor | None = None,
         logvar: torch.Tensor | None = None,
         logits: torch.Tensor | Mapping[str, torch.Tensor] | None = None,
+        x: torch.Tensor | None = None,
         weight: torch.Tensor | None = None,
         latent_weight: torch.Tensor | None = None,
     ) -> None:
-        """One step. terms: ElboTerms. mu, logvar [B, ...] and logits are read only at the step that ends a row.
+        """One step. terms: ElboTerms. mu, logvar [B, ...], logits and x are read only at the step that ends a row.
 
         logits: a tensor, or the recon of a likelihood with logits as a mapping, {"logits": tensor}.
+        x: the target of the loss. It needs the likelihood, which Monitor(likelihood=) takes.
         weight, latent_weight: the weights that the loss had. The terms know them already; weight says which logits
-            count, and latent_weight which elements of mu and logvar. They broadcast to logits and to mu.
+            and which x count, and latent_weight which elements of mu and logvar. They broadcast to logits and to mu.
         """
         if not isinstance(terms, ElboTerms):
             raise TypeError(f"terms: got {type(terms).__name__}, expected what return_terms=True gives")
+        if x is not None:
+            checks.tensor("x", x, checks.TARGETS)
+            if self.likelihood is None:
+                raise ValueError("x: has no effect without the likelihood of the loss, as in Monitor(likelihood=...)")
         if weight is not None or latent_weight is not None:
             _check_weights(weight, latent_weight, logits, mu, logvar)
         packed, layout = terms.packed()
@@ -99,7 +119,7 @@ class Monitor:
         if self._reading is not None:
             self._deliver(wait=False)
         if self.step % self.every == 0:
-            self._read(mu, logvar, logits, weight, latent_weight)
+            self._read(mu, logvar, logits, x, weight, latent_weight)
 
     def _make_room(self, packed, kind):
         """Make room for the terms of a step, and copy the terms."""
@@ -128,13 +148,14 @@ class Monitor:
             begin = end + 1
         return blocks
 
-    def _read(self, mu=None, logvar=None, logits=None, weight=None, latent_weight=None):
+    def _read(self, mu=None, logvar=None, logits=None, x=None, weight=None, latent_weight=None):
         logits = _logits(logits)
         for name, t in (("mu", mu), ("logvar", logvar), ("logits", logits)):
             if t is not None:
                 checks.tensor(name, t)
         self._deliver(wait=True)  # the row before this one, whose copy has long finished
-        self._reading = Reading(self.step, self._blocks(), mu, logvar, logits, weight, latent_weight)
+        target = x, self.likelihood
+        self._reading = Reading(self.step, self._blocks(), mu, logvar, logits, target, weight, latent_weight)
         if len(self._others) == self._steps:  # no step was of the first kind: the next step sets a new first kind
             self._kind, self._rows = None, ()
         self._steps, self._others = 0, {}

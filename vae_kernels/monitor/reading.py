@@ -5,6 +5,8 @@ import math
 
 import torch
 
+from ..core import support
+
 ACTIVE = 0.01  # Burda et al. 2016, arXiv:1509.00519, section 5.2
 SATURATED = 24 * math.log(2)  # 1 + e^-a rounds to 1 in float32 where e^-a < 2^-24, half of the step above 1
 LOOKED_AT = 16384  # logits, at most: enough for a share with an error of 1 %
@@ -14,13 +16,14 @@ class Reading:
     """The reduction of some blocks of steps. row() gives the dict of Monitor.
 
     blocks: (kind, packed terms [steps, ...]). A kind begins with the layout that ElboTerms.packed() gives.
-    weight, latent_weight: None, or tensors that broadcast to logits and to mu. What has the weight 0 does not count.
+    target: (x or None, likelihood or None). weight, latent_weight: None, or tensors that broadcast to logits and to mu.
+    What has the weight 0 does not count.
 
     At first only sums are computed. A sum shows whether all its terms were finite. If not, row() searches the terms,
     which are kept until then.
     """
 
-    def __init__(self, step, blocks, mu, logvar, logits, weight, latent_weight):
+    def __init__(self, step, blocks, mu, logvar, logits, target, weight, latent_weight):
         self.step = step
         self.blocks = [(_sizes(*layout), block) for (layout, *_), block in blocks]
         parts = {"sums": functools.reduce(torch.add, [_sums(*block) for block in self.blocks])}
@@ -30,6 +33,10 @@ class Reading:
             parts["logvar"] = _range(logvar.detach(), latent_weight)
         if logits is not None:
             parts["saturated"] = _saturated(logits.detach(), weight)
+        x, self.likelihood = target
+        self.dtype = None if x is None else x.dtype
+        if x is not None:
+            parts["x"] = _values(x.detach(), weight)
         self.shapes = {name: part.numel() for name, part in parts.items()}
         packed = torch.cat([part.reshape(-1) for part in parts.values()])  # float64, because the sums are float64
         self.event = None
@@ -64,6 +71,7 @@ class Reading:
                 row[name], row[f"nonfinite_{name}"], first = self._search(name, at, dims)
                 firsts.append(first)
         row["first_nonfinite"] = firsts[0] if firsts else ""
+        row["problem"] = problem(row["nll"], dims, found.get("x"), self.likelihood, self.dtype)
         if "active_units" in found:
             row["active_units"] = int(found["active_units"][0])
         if "logvar" in found:
@@ -137,3 +145,35 @@ def _saturated(logits, weight):
         return subset.sum() / len(subset)
     counts = (weight != 0).expand(logits.shape).flatten()[::step]
     return (subset & counts).sum() / counts.sum()
+
+
+def _values(x, weight):
+    """The least and the largest x, and the number of fractions, float64."""
+    x = x.double()
+    if weight is not None:  # the logits of levels have one dimension more than x
+        weight = weight if weight.dim() <= x.dim() else weight.squeeze(1)
+        x = torch.where(weight != 0, x, math.nan)
+    counts = x == x
+    least, largest = (torch.where(counts, x, at) for at in (math.inf, -math.inf))
+    return torch.stack([least.amin(), largest.amax(), (counts & (x != x.round())).sum()])
+
+
+def problem(nll, dims, x, likelihood, dtype):
+    """A sentence about values that cannot be, or "". x: None, or (least, largest, fractions) of a target of this
+    dtype."""
+    if x is not None:
+        least, largest, fractions = x
+        scale = 255 if support.scaled(likelihood, dtype) else 1
+        low, high = support.limits(likelihood)
+        if least <= largest and (least < low * scale or largest > high * scale):
+            return f"x is between {least:.4g} and {largest + 0.0:.4g}, expected {support.expected(likelihood)}"
+        if fractions and support.whole(likelihood):
+            return f"x holds {fractions:.0f} fractions, expected {support.expected(likelihood)}"
+        if scale == 255 and largest == 1:
+            return "x is uint8 and holds only 0 and 1, which are read as 0 and 1/255; give x.bool() or x.float()"
+    if likelihood is not None and support.is_mass(likelihood) and nll < -support.ROUNDING:
+        return f"the mean nll is {nll:.4g} nats, but a probability is at most 1"
+    worst = max(range(len(dims)), key=dims.__getitem__, default=None)
+    if worst is not None and dims[worst] > support.MOST_RATE:
+        return f"the KL of latent dim {worst} is {dims[worst]:.4g} nats, more than a number can carry"
+    return ""

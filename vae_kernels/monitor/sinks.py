@@ -79,12 +79,12 @@ class Csv:
 
 
 def tensorboard(writer, row):
-    """Write vae/<name> for each number, vae/kl_per_dim/<i> for each dimension, and first_nonfinite as text."""
+    """Write vae/<name> for each number, vae/kl_per_dim/<i> for each dimension, and the sentences as text."""
     for name, value in row.items():
         if name == "kl_per_dim":
             for i, nats in enumerate(value):
                 writer.add_scalar(f"vae/{name}/{i}", nats, row["step"])
-        elif name == "first_nonfinite":
+        elif name in ("first_nonfinite", "problem"):
             if value and hasattr(writer, "add_text"):
                 writer.add_text(f"vae/{name}", value, row["step"])
         elif name != "step":
