@@ -102,7 +102,7 @@ CASES = {
     "a sigmoid at the end": Case("decoder output", True, settings={"last": [nn.Sigmoid()]}),
     "a tanh at the end": Case("decoder output", True, settings={"last": [nn.Tanh()]}),
     "a ReLU at the end": Case("decoder output", True, settings={"last": [nn.ReLU()]}),
-    "a sigmoid before a Gaussian": Case("decoder output", False, build=fitted, settings={"last": [nn.Sigmoid()]}),
+    "a sigmoid before a Gaussian": Case("decoder output", False, grey, fitted, {"last": [nn.Sigmoid()]}),
     "a Gaussian on [-1, 1]": Case("data", False, lambda x: x / 127.5 - 1, fitted),
     "a Bernoulli on [-1, 1]": Case("data", True, lambda x: x / 127.5 - 1),
     "a Bernoulli, normalised": Case("data", True, lambda x: (x / 255 - 0.5) / 0.25),
