@@ -46,13 +46,12 @@ def _found(likelihood, x, weight):
     if weight is not None:
         x = x[(weight != 0).expand_as(x)]
     least, most = (t.item() for t in x.aminmax()) if x.numel() else (low, low)
-    slack = 0.0 if support.whole(likelihood) else SLACK
+    counts, expected = support.whole(likelihood), support.expected(likelihood)
+    slack = 0.0 if counts else SLACK
     if least < low - slack or most > high + slack:
-        return f"got values from {least:g} to {most:g}, expected {support.expected(likelihood)}"
-    fractions = x[(x != x.floor()) & x.isfinite()] if support.whole(likelihood) else ()
-    return (
-        f"got fractions such as {fractions[0]:g}, expected {support.expected(likelihood)}" if len(fractions) else None
-    )
+        return f"got values from {least:g} to {most:g}, expected {expected}"
+    fractions = x[(x != x.floor()) & x.isfinite()] if counts else ()
+    return f"got fractions such as {fractions[0]:g}, expected {expected}" if len(fractions) else None
 
 
 def _readable(*tensors):
