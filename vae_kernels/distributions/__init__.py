@@ -34,8 +34,6 @@ for _made in BY_LIKELIHOOD.values():
     register_torch(_made)
     globals()[_made.__name__] = _made
 
-__all__ = ["BY_LIKELIHOOD", "FusedDistribution", *sorted(made.__name__ for made in BY_LIKELIHOOD.values())]
-
 if TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any: ...

@@ -5,7 +5,7 @@ A family states its forms, and a rule for each parameter that may not be given:
     forms = ((("loc",),), (("scale",), ("logvar",)))    # loc, and either scale or logvar
 
     @parameter
-    def logvar(given):
+    def logvar(given: Any):
         return 2 * torch.log(given.scale)
 
 Nothing is computed before it is needed. Nothing is kept either: two losses of one distribution then have two graphs,
@@ -75,6 +75,8 @@ class FusedDistribution(Distribution):
     """
 
     likelihood: ClassVar[LikelihoodLike]
+    arg_constraints: ClassVar[dict[str, Any]]  # type: ignore[assignment, misc]  # torch declares two properties here,
+    support: ClassVar[Any]  # type: ignore[assignment, misc]  # and its own classes have plain attributes
     forms: ClassVar[tuple[tuple[Form, ...], ...]]
     """Groups of forms: exactly one form of each group is given."""
     torch_class: ClassVar[Callable[..., Distribution] | None] = None
@@ -96,10 +98,10 @@ class FusedDistribution(Distribution):
         super().__init__(shape, validate_args=validate_args)
         if self._validate_args:
             for key, t in self._tensors.items():
-                _check_values(key, t, self.arg_constraints[key])
+                check_values(key, t, self.arg_constraints[key])
 
     @classmethod
-    def from_recon(cls, parameters: Mapping[str, Value], **options: Any) -> Self:
+    def from_recon(cls, parameters: Mapping[str, Any], **options: Any) -> Self:
         """The distribution of the parameters that a decoder gives for a likelihood, by their names."""
         return cls(**parameters, **options)
 
@@ -111,7 +113,8 @@ class FusedDistribution(Distribution):
         return new
 
     def __repr__(self) -> str:
-        shown = (f"{k}: {t if t.numel() == 1 else t.size()}" for k, t in self._tensors.items())
+        tensors = {name: getattr(self, name) for name in self._tensors}
+        shown = (f"{k}: {t if t.numel() == 1 else t.size()}" for k, t in tensors.items())
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
@@ -145,11 +148,12 @@ class FusedDistribution(Distribution):
 
     def as_torch(self) -> Distribution:
         """The same distribution as an object of torch.distributions. NotImplementedError if torch has no such class."""
-        if self.torch_class is None:
+        made = type(self).torch_class
+        if made is None:
             raise NotImplementedError(f"{type(self).__name__}: torch.distributions has no such class")
         given = [form for form in self.torch_forms if all(name in self._tensors for name in form)]
         names = (given or self.torch_forms)[0]
-        return type(self).torch_class(**{name: getattr(self, name) for name in names}, validate_args=False)
+        return made(**{name: getattr(self, name) for name in names}, validate_args=False)
 
     @property
     def mean(self) -> torch.Tensor:
@@ -239,11 +243,13 @@ def _as_tensors(found):
     return out
 
 
-def _check_values(name, t, constraint):
+def check_values(name: str, t: torch.Tensor, constraint: Any) -> None:
+    """ValueError if a value of the parameter `name` does not satisfy the constraint."""
+    if t.numel() == 0:
+        return
     valid = constraint.check(t)
-    if not torch._is_all_true(valid):
-        bad = t if constraint.event_dim else t[~valid][:5].tolist()
-        raise ValueError(f"{name}: got {bad}, expected values that satisfy the constraint {constraint}")
+    if not valid.all():
+        raise ValueError(f"{name}: got {t[~valid][:5].tolist()}, expected values that satisfy {constraint}")
 
 
 real, positive, nonnegative = constraints.real, constraints.positive, constraints.nonnegative

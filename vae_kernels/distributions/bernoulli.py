@@ -1,5 +1,7 @@
 """The Bernoulli distribution (formulas/bernoulli.py). logits = log(probs / (1 - probs))."""
 
+from typing import Any
+
 import torch
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import constraints
@@ -34,11 +36,11 @@ class Bernoulli(FusedDistribution):
         super().__init__({"probs": probs, "logits": logits}, backend, validate_args)
 
     @parameter
-    def probs(given):
+    def probs(given: Any):
         return torch.sigmoid(given.logits)
 
     @parameter
-    def logits(given):
+    def logits(given: Any):
         return logit_of(given.probs)
 
     @property

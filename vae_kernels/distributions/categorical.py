@@ -3,13 +3,15 @@
 vk.log_prob has the levels in dimension 1; this class has the form of torch.distributions.
 """
 
+from typing import Any
+
 import torch
 from torch.distributions import Categorical as TorchCategorical
 from torch.distributions import constraints
 
 from ..elementwise import log_prob
 from ..typing import Backend
-from .base import FusedDistribution, log_of, parameter
+from .base import FusedDistribution, check_values, log_of, parameter
 
 
 class Categorical(FusedDistribution):
@@ -38,20 +40,21 @@ class Categorical(FusedDistribution):
             if t is not None and (not isinstance(t, torch.Tensor) or t.dim() == 0 or t.shape[-1] == 0):
                 came = f"shape {tuple(t.shape)}" if isinstance(t, torch.Tensor) else type(t).__name__
                 raise ValueError(f"{name}: got {came}, expected a tensor [..., K] with K >= 1")
-        if probs is not None:
-            probs = probs / probs.sum(-1, keepdim=True)
-        super().__init__({"probs": probs, "logits": logits}, backend, validate_args)
+        shares = None if probs is None else probs / probs.sum(-1, keepdim=True)
+        super().__init__({"probs": shares, "logits": logits}, backend, validate_args)
+        if self._validate_args and probs is not None:  # the shares of negative numbers may look like probabilities
+            check_values("probs", probs, constraints.independent(constraints.nonnegative, 1))
 
     @classmethod
     def from_recon(cls, parameters, **options):
         return cls(logits=parameters["logits"].movedim(1, -1), **options)
 
     @parameter
-    def probs(given):
+    def probs(given: Any):
         return torch.softmax(given.logits, -1)
 
     @parameter
-    def logits(given):
+    def logits(given: Any):
         return log_of(given.probs)
 
     @constraints.dependent_property(is_discrete=True, event_dim=0)

@@ -8,6 +8,8 @@ distribution with rate a, cut off at 1:
 Near a = 0 both are 0 / 0; at a = 0 itself the first two terms of the series by a stand in their place.
 """
 
+from typing import Any
+
 import torch
 from torch.distributions import ContinuousBernoulli as TorchContinuousBernoulli
 from torch.distributions import constraints
@@ -42,11 +44,11 @@ class ContinuousBernoulli(FusedDistribution):
         super().__init__({"probs": probs, "logits": logits}, backend, validate_args)
 
     @parameter
-    def probs(given):
+    def probs(given: Any):
         return torch.sigmoid(given.logits)
 
     @parameter
-    def logits(given):
+    def logits(given: Any):
         return logit_of(given.probs)
 
     @property

@@ -3,6 +3,8 @@
 A sample is a sample of the logistic distribution, moved to the nearest level.
 """
 
+from typing import Any
+
 import torch
 from torch.distributions import constraints
 
@@ -46,15 +48,15 @@ class DiscretizedLogistic(FusedDistribution):
         super().__init__({"loc": loc, "scale": scale, "logscale": logscale}, backend, validate_args)
 
     @parameter
-    def loc(given):
+    def loc(given: Any):
         raise AttributeError("loc is always given")
 
     @parameter
-    def scale(given):
+    def scale(given: Any):
         return torch.exp(given.logscale)
 
     @parameter
-    def logscale(given):
+    def logscale(given: Any):
         return torch.log(given.scale)
 
     @property

@@ -5,6 +5,9 @@ the square of (x - loc) / scale. torch's own log_prob has the same rounding in i
 none.
 """
 
+import math
+from typing import Any
+
 import torch
 from torch.distributions import Normal as TorchNormal
 from torch.distributions import register_kl
@@ -36,19 +39,20 @@ class Normal(FusedDistribution):
         super().__init__({"loc": loc, "scale": scale, "logvar": logvar}, backend, validate_args)
 
     @parameter
-    def loc(given):
+    def loc(given: Any):
         raise AttributeError("loc is always given")
 
     @parameter
-    def scale(given):
+    def scale(given: Any):
         return torch.exp(0.5 * given.logvar)
 
     @parameter
-    def logvar(given):
+    def logvar(given: Any):
         return 2 * torch.log(given.scale)
 
     def cdf(self, value):
-        return torch.special.ndtr((value - self.loc) / self.scale)
+        # erfc and not 1 + erf: far below loc the result is a small number and not 0
+        return 0.5 * torch.erfc((self.loc - value) / self.scale * math.sqrt(0.5))
 
     def icdf(self, value):
         return self.loc + self.scale * torch.special.ndtri(value)

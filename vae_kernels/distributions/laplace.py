@@ -1,5 +1,7 @@
 """The Laplace distribution (formulas/laplace.py). logscale = log(scale)."""
 
+from typing import Any
+
 import torch
 from torch.distributions import Laplace as TorchLaplace
 
@@ -29,13 +31,13 @@ class Laplace(FusedDistribution):
         super().__init__({"loc": loc, "scale": scale, "logscale": logscale}, backend, validate_args)
 
     @parameter
-    def loc(given):
+    def loc(given: Any):
         raise AttributeError("loc is always given")
 
     @parameter
-    def scale(given):
+    def scale(given: Any):
         return torch.exp(given.logscale)
 
     @parameter
-    def logscale(given):
+    def logscale(given: Any):
         return torch.log(given.scale)

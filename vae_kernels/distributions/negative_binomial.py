@@ -7,6 +7,8 @@ here                    log_mean, log_inverse_dispersion
 theta = total_count = exp(log_inverse_dispersion)        mu = exp(log_mean) = total_count exp(logits)
 """
 
+from typing import Any
+
 import torch
 from torch.distributions import NegativeBinomial as TorchNegativeBinomial
 from torch.distributions import constraints
@@ -35,31 +37,31 @@ class NegativeBinomialForms(FusedDistribution):
     """The parameters of the negative binomial, which the zero-inflated one has too."""
 
     @parameter
-    def total_count(given):
+    def total_count(given: Any):
         return given.theta
 
     @parameter
-    def probs(given):
+    def probs(given: Any):
         return torch.sigmoid(given.logits)
 
     @parameter
-    def logits(given):
+    def logits(given: Any):
         return logit_of(given.probs) if "probs" in given else given.log_mean - given.log_inverse_dispersion
 
     @parameter
-    def mu(given):
+    def mu(given: Any):
         return given.total_count * torch.exp(given.logits) if "total_count" in given else torch.exp(given.log_mean)
 
     @parameter
-    def theta(given):
+    def theta(given: Any):
         return given.total_count if "total_count" in given else torch.exp(given.log_inverse_dispersion)
 
     @parameter
-    def log_mean(given):
+    def log_mean(given: Any):
         return log_of(given.mu) if "mu" in given else given.logits + given.log_inverse_dispersion
 
     @parameter
-    def log_inverse_dispersion(given):
+    def log_inverse_dispersion(given: Any):
         return torch.log(given.theta)
 
 

@@ -1,5 +1,7 @@
 """The Poisson distribution (formulas/poisson.py). log_rate = log(rate)."""
 
+from typing import Any
+
 import torch
 from torch.distributions import Poisson as TorchPoisson
 from torch.distributions import constraints
@@ -28,11 +30,11 @@ class Poisson(FusedDistribution):
         super().__init__({"rate": rate, "log_rate": log_rate}, backend, validate_args)
 
     @parameter
-    def rate(given):
+    def rate(given: Any):
         return torch.exp(given.log_rate)
 
     @parameter
-    def log_rate(given):
+    def log_rate(given: Any):
         return log_of(given.rate)
 
     @property

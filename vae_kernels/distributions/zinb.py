@@ -7,6 +7,8 @@ The negative binomial has the forms of negative_binomial.py. The dropout has fou
     here          dropout_logits
 """
 
+from typing import Any
+
 import torch
 from torch.distributions import constraints
 
@@ -51,19 +53,19 @@ class ZeroInflatedNegativeBinomial(NegativeBinomialForms):
         super().__init__(given, backend, validate_args)
 
     @parameter
-    def gate(given):
+    def gate(given: Any):
         return torch.sigmoid(given.dropout_logits)
 
     @parameter
-    def gate_logits(given):
+    def gate_logits(given: Any):
         return given.dropout_logits
 
     @parameter
-    def zi_logits(given):
+    def zi_logits(given: Any):
         return given.dropout_logits
 
     @parameter
-    def dropout_logits(given):
+    def dropout_logits(given: Any):
         if "gate" in given:
             return logit_of(given.gate)
         return given.gate_logits if "gate_logits" in given else given.zi_logits

@@ -1,4 +1,5 @@
 """The objective inside other libraries. Each file needs another library, so this package imports no file by itself.
 
+pyro.py  Pyro
 scvi.py  scvi-tools
 """
