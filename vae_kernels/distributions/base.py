@@ -12,6 +12,7 @@ Nothing is computed before it is needed. Nothing is kept either: two losses of o
 and each has its own backward pass.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -83,15 +84,24 @@ class FusedDistribution(Distribution):
     torch_forms: ClassVar[tuple[Form, ...]] = ()
     """The class in torch.distributions, and the forms that the class takes; the first is the default."""
 
+    _given_together: ClassVar[set[frozenset[str]]] = set()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if hasattr(cls, "forms"):
+            cls._given_together = {frozenset().union(*choice) for choice in itertools.product(*cls.forms)}
+
     def __init__(self, given: Mapping[str, Value | None], backend: Backend, validate_args: bool | None) -> None:
         name = type(self).__name__
         found = {key: value for key, value in given.items() if value is not None}
-        _check_forms(name, self.forms, found)
+        if frozenset(found) not in self._given_together:
+            expected = "; ".join(" | ".join(" and ".join(form) for form in group) for group in self.forms)
+            raise ValueError(f"{name}: got {', '.join(found) or 'no parameter'}, expected one of each: {expected}")
         self._tensors = _as_tensors(found)
         self.backend: Backend = backend
         shapes = {k: t.shape[: t.dim() - self.arg_constraints[k].event_dim] for k, t in self._tensors.items()}
         try:
-            shape = torch.broadcast_shapes(*shapes.values())
+            shape = _broadcast(*shapes.values())
         except RuntimeError as error:
             came = ", ".join(f"{key} {tuple(shape)}" for key, shape in shapes.items())
             raise ValueError(f"{name}: got the batch shapes {came}, expected shapes that broadcast") from error
@@ -124,9 +134,11 @@ class FusedDistribution(Distribution):
         return self._log_prob(value)
 
     def _log_prob(self, value):
+        if not isinstance(value, torch.Tensor):  # without checks torch takes a number too
+            value = torch.as_tensor(value, device=self._device)
         if value.dtype == torch.uint8 and self._formula.SUPPORT not in ("counts", "levels"):
             value = value.to(self._dtype)
-        shape = torch.broadcast_shapes(value.shape, self._batch_shape)
+        shape = _broadcast(value.shape, self._batch_shape)
         first, *others = self._kernel_parameters()
         sizes = shape or (1,)
         recon = (first.expand(sizes), *others)
@@ -140,6 +152,10 @@ class FusedDistribution(Distribution):
     @property
     def _dtype(self) -> torch.dtype:
         return next(iter(self._tensors.values())).dtype
+
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self._tensors.values())).device
 
     def _kernel_parameters(self):
         """The parameters of the formula, not expanded."""
@@ -216,14 +232,9 @@ def logit_of(probs: torch.Tensor) -> torch.Tensor:
     return torch.where(edge, largest, torch.logit(torch.where(edge, 0.5, probs)))
 
 
-def _check_forms(name, forms, found):
-    known = {key for group in forms for form in group for key in form}
-    right = all(
-        sum(set(form) == found.keys() & {k for f in group for k in f} for form in group) == 1 for group in forms
-    )
-    if not right or not found.keys() <= known:
-        expected = "; ".join(" | ".join(" and ".join(form) for form in group) for group in forms)
-        raise ValueError(f"{name}: got {', '.join(found) or 'no parameter'}, expected one of each: {expected}")
+def _broadcast(first, *others):
+    """torch.broadcast_shapes, which takes longer. Most shapes are equal."""
+    return first if all(shape == first for shape in others) else torch.broadcast_shapes(first, *others)
 
 
 def _as_tensors(found):
