@@ -63,8 +63,11 @@ def test_expand(name, form):
     sample = sample[:4]
     torch.testing.assert_close(large.log_prob(sample), made.log_prob(sample), rtol=1e-12, atol=1e-12)
     assert large.mean.shape == large.variance.shape == (4, 2, 3)
-    with pytest.raises(RuntimeError):
-        made.expand((4, 2))
+    for wrong in ((4, 2), (3,), ()):
+        with pytest.raises(
+            ValueError, match=r"^the batch shape: got shape \(1, 3\), expected one that broadcasts to b"
+        ):
+            make(name, params, form).expand(wrong)
 
 
 # ---------------------------------------------------------------- arguments

@@ -267,3 +267,13 @@ def test_two_losses_of_one_distribution():
     for _ in range(2):
         made.log_prob(torch.ones(3)).sum().backward()
     assert torch.equal(scale.grad, torch.zeros(3))
+
+
+def test_many_values_of_one_row_of_logits(monkeypatch):
+    """The logits are not copied for each sample dimension: the kernel is not called."""
+    from vae_kernels.distributions import categorical
+
+    x, (logits,) = params_of("categorical", (2, 3))
+    expected = make("categorical", (logits,)).log_prob(x)
+    monkeypatch.setattr(categorical, "log_prob", None)
+    torch.testing.assert_close(make("categorical", (logits,)).log_prob(x.expand(4, 2, 3)), expected.expand(4, 2, 3))

@@ -29,6 +29,7 @@ BY_LIKELIHOOD: dict[str, type[FusedDistribution]] = {
 }
 """{the name of a likelihood: its class}"""
 
+FusedDistribution.__module__ = __name__
 for _made in BY_LIKELIHOOD.values():
     _made.__module__ = __name__  # a pickle then has the public name
     register_torch(_made)

@@ -22,6 +22,7 @@ from torch.distributions.kl import kl_divergence
 from torch.distributions.utils import lazy_property
 from typing_extensions import Self
 
+from ..core import checks
 from ..elementwise import log_prob
 from ..formulas import Formula
 from ..likelihoods import formula_of
@@ -119,7 +120,7 @@ class FusedDistribution(Distribution):
         new = type(self).__new__(type(self)) if _instance is None else _instance
         new.__dict__.update(self.__dict__)
         new._batch_shape = torch.Size(batch_shape)
-        torch.broadcast_shapes(self._batch_shape, new._batch_shape)
+        checks.broadcasts("the batch shape", self._batch_shape, "batch_shape", new._batch_shape)
         return new
 
     def __repr__(self) -> str:

@@ -64,12 +64,10 @@ class ContinuousBernoulli(FusedDistribution):
 
     def cdf(self, value):
         size, at_zero, positive = self._sides()
-        below = torch.expm1(-size * torch.where(positive, 1 - value, value)) / torch.expm1(-size)
-        whole = torch.where(
-            positive, torch.exp(-size * (1 - value)) * torch.expm1(-size * value) / torch.expm1(-size), below
-        )
-        inside = torch.where(at_zero, value * (1 + 0.5 * self.logits * (value - 1)), whole)
-        return torch.where(value <= 0, 0, torch.where(value >= 1, 1, inside))
+        value = value.clamp(0, 1)  # nothing lies outside
+        below = torch.expm1(-size * value) / torch.expm1(-size)
+        whole = torch.where(positive, torch.exp(-size * (1 - value)) * below, below)
+        return torch.where(at_zero, value * (1 + 0.5 * self.logits * (value - 1)), whole)
 
     def icdf(self, value):
         size, at_zero, positive = self._sides()
