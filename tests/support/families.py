@@ -73,6 +73,19 @@ TORCH = {
     "categorical": lambda logits: td.Categorical(logits=logits),
 }
 
+# values outside of the support
+OUTSIDE = {
+    "bernoulli": [0.5, -1.0, 2.0],
+    "gaussian": [torch.nan],
+    "poisson": [-1.0, 0.5],
+    "negative_binomial": [-1.0, 0.5],
+    "zinb": [-1.0, 0.5],
+    "laplace": [torch.nan],
+    "continuous_bernoulli": [-0.1, 1.1],
+    "discretized_logistic": [-1 / 255, 0.5, 256 / 255],
+    "categorical": [-1, 5],
+}
+
 
 def params_of(name, shape, seed=0):
     """(x, params) of moderate size, without edges: no probability of them rounds to 0 or 1."""
