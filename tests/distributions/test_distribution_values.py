@@ -94,6 +94,7 @@ def test_values_and_gradients_are_those_of_torch(name):
     torch.testing.assert_close(*results, rtol=rtol, atol=rtol)
 
 
+@pytest.mark.full("triton")
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", NAMES)
 def test_backends(name, backend):
