@@ -10,9 +10,9 @@ BEGIN, END = "<!-- python -m bench.readme -->\n", "<!-- end -->"
 FIGURES = ROOT / "docs" / "bench"
 PAGE = ROOT / "docs" / "bench.md"
 SHAPES = ("shapes", "narrow", "gpu")
-CASES = (*SHAPES, "ways", "helpers", "masks", "dtypes", "likelihoods", "directions")
+CASES = (*SHAPES, "ways", "helpers", "masks", "terms", "dtypes", "likelihoods", "directions")
 CASES += ("batch", "dims", "threads", "modes", "malloc")
-IN_FULL = (*SHAPES, "ways", "helpers", "masks", "modes", "likelihoods")  # with every contender
+IN_FULL = (*SHAPES, "ways", "helpers", "masks", "terms", "modes", "likelihoods")  # with every contender
 SECTIONS = {
     "ways": (
         "Ways to write the step",
@@ -27,6 +27,11 @@ SECTIONS = {
         "Masks and weights",
         "The likelihood alone, with a weight for each element: one of five elements is missing. Eager code multiplies "
         "the loss of each element by the weight.",
+    ),
+    "terms": (
+        "Element by element",
+        "`log_prob` and its gradients, for a loss of one's own, beside `torch.distributions` without checks. Where "
+        "torch.distributions has no such class, the rival is the formula in eager code.",
     ),
     "dtypes": ("Storage types", "bfloat16 is what autocast leaves: rivals widen it to float32, as autocast does."),
     "likelihoods": (

@@ -20,6 +20,7 @@ PARTS = {
     "nll": "nll alone",
     "masked nll": "nll alone, bool mask",
     "weighted nll": "nll alone, float32 weight",
+    "terms": "log p of each element",
     "free bits": "without sampling, free bits",
     "decomposition": "decomposition of the KL",
     "sample": "sample and its KL alone",

@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError as _NoPackage
 from importlib.metadata import version as _version
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from . import controls, likelihoods, models, priors
+from . import controls, distributions, likelihoods, models, priors
 from .auditing import audit
 from .backends import available_backends
 from .backends.pool import pool_bytes, set_pool_limit
@@ -44,6 +44,7 @@ __all__ = [
     "controls",
     "conv_vae",
     "diagnose",
+    "distributions",
     "fused_elbo",
     "gaussian_kl",
     "iwae",

@@ -18,6 +18,9 @@ from typing_extensions import Self
 from .formulas import ALL, Formula
 from .typing import LikelihoodLike, Recon
 
+if TYPE_CHECKING:
+    from .distributions import FusedDistribution
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Likelihood:
@@ -38,6 +41,19 @@ class Likelihood:
     def to_dict(self) -> dict[str, Any]:
         """The name and the options, {"name": "gaussian"}: a dict for json. from_dict() makes the object again."""
         return {"name": self.name, **dataclasses.asdict(self)}
+
+    def distribution(self, recon: Recon, **settings: Any) -> "FusedDistribution":
+        """The distribution of x as an object of vae_kernels.distributions: a torch.distributions.Distribution.
+
+        recon is that of fused_elbo: a tensor, a tuple or a mapping. batch_shape is the shape of x. settings are
+        validate_args and backend of the class. ValueError as in fused_elbo.
+        """
+        from .distributions import BY_LIKELIHOOD  # the classes there need this module
+
+        if self.name not in BY_LIKELIHOOD:
+            raise ValueError(f"likelihood: {self.name!r} has no distribution, expected one of {_listed(BY_LIKELIHOOD)}")
+        parameters = {**ALL[self.name].DEFAULTS, **by_name(recon, self)}
+        return BY_LIKELIHOOD[self.name].from_recon(parameters, **dataclasses.asdict(self), **settings)
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Self:

@@ -60,13 +60,16 @@ def test_storage_and_directions(dtype, x, direction):
 
 PARTS = {
     "nll": ({"bce_with_logits", "sigmoid_bce", "torch.distributions"}, {"nll, mean", "nll.mean()"}),
+    "terms": ({"torch.distributions", "plain formula"}, {"log_prob", "distributions"}),
     "free bits": ({"bce_with_logits", "sigmoid_bce", "torch.distributions"}, {"fused_elbo, free_bits"}),
     "decomposition": ({"by hand"}, {"kl_decomposition"}),
 }
 
 
 def of_part(part):
-    return small(part=part, **{"nll": {"latents": 0}, "decomposition": {"dims": 0}}.get(part, {}))
+    return small(
+        part=part, **{"nll": {"latents": 0}, "terms": {"latents": 0}, "decomposition": {"dims": 0}}.get(part, {})
+    )
 
 
 @pytest.mark.parametrize("part", PARTS)

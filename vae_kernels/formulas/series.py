@@ -1,5 +1,7 @@
 """A series that several formulas need near the point where their closed form is 0 / 0."""
 
+import torch
+
 # B_2n / (2n)! for n = 1 to 12; B_2n are the Bernoulli numbers
 _COEFFICIENTS = (
     1 / 12,
@@ -30,3 +32,17 @@ def truncated_mean(a):
     for c in _COEFFICIENTS[-2::-1]:
         p = p * square + c
     return a * p + 0.5
+
+
+def truncated_variance(a):
+    """1 / a^2 - e^a / (e^a - 1)^2: the variance of the density on [0, 1] that is proportional to e^{at}, for any a.
+
+    It is the derivative of the mean. For |a| <= 1 the series of truncated_mean is differentiated term by term.
+    """
+    near = a.abs() <= 1
+    square = torch.where(near, a, 0).square()
+    p = 0.0
+    for n in range(len(_COEFFICIENTS), 0, -1):
+        p = p * square + (2 * n - 1) * _COEFFICIENTS[n - 1]
+    size = torch.where(near, 1, a.abs())
+    return torch.where(near, p, 1 / size.square() - torch.exp(-size) / torch.expm1(-size).square())

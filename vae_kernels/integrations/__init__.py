@@ -1,5 +1,6 @@
 """The objective inside other libraries. Each file needs another library, so this package imports no file by itself.
 
+pyro.py  Pyro
 scvi.py  scvi-tools
 onnx.py  ONNX: the translation of a sample for torch.onnx.export
 """

@@ -9,7 +9,8 @@ import torch
 from ..formulas import ALL
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "uint8": torch.uint8}
-PARTS = ("objective", "loss", "nll", "masked nll", "weighted nll", "free bits", "decomposition", "sample")
+PARTS = ("objective", "loss", "nll", "masked nll", "weighted nll", "terms", "free bits", "decomposition", "sample")
+ALONE = ("nll", "masked nll", "weighted nll", "terms")  # the parts without latents
 DIRECTIONS = ("both", "forward", "backward")
 
 
@@ -20,7 +21,8 @@ class Case:
     batch, dims, latents: recon and x are [batch, dims], mu and logvar [batch, latents].
     part:      "objective" is the sampling, the likelihood and the KL; "loss" is the objective without the sampling;
                "nll" is the likelihood alone (latents = 0); "masked nll" and "weighted nll" are the same with a bool
-               and a float32 weight for each element; "free bits" is the loss with free bits in each latent dimension;
+               and a float32 weight for each element; "terms" is log p of each element, and the sum that a loss of one's
+               own takes of them (latents = 0); "free bits" is the loss with free bits in each latent dimension;
                "decomposition" is the KL of a beta-TCVAE (dims = 0; params is z); "sample" is z and its KL alone
                (dims = 0).
     likelihood, outputs: the name, and how many of its parameters the decoder gives.
@@ -79,8 +81,8 @@ class Tensors:
 
 
 def parse_shape(text, part="objective"):
-    """(batch, dims, latents) of "128x784/20" or "128x784x20". A part "nll" has no latents: "128x784"."""
-    alone = part.endswith("nll")
+    """(batch, dims, latents) of "128x784/20" or "128x784x20". A part of ALONE has no latents: "128x784"."""
+    alone = part in ALONE
     names, example = ("batch x dims", "128x784") if alone else ("batch x dims / latents", "128x784/20")
     found = re.fullmatch(r"(\d+)x(\d+)" + ("" if alone else r"[x/](\d+)"), text)
     if not found or not all(sizes := tuple(map(int, found.groups()))):
@@ -108,7 +110,7 @@ def draw(case, seed=0):
         return Tensors((z.to(dtype),), None, *latents)
     x, params = DRAW.get(case.likelihood, draw_reals)(case, g)
     x, params = as_stored(x, case), tuple(p.to(dtype) for p in params)
-    return Tensors(params, x) if case.part.endswith("nll") else Tensors(params, x, *latents)
+    return Tensors(params, x) if case.part in ALONE else Tensors(params, x, *latents)
 
 
 def as_stored(x, case):

@@ -31,7 +31,7 @@ def truth(case, tensors):
     backend, likelihood = {"backend": "torch"}, {"likelihood": case.likelihood}
     if case.part == "sample":
         loss = functional.gaussian_kl(wide.mu, wide.logvar, reduction="mean", **backend)
-    elif case.part == "nll":
+    elif case.part in ("nll", "terms"):
         loss = functional.nll(recon, wide.x, reduction="mean", **likelihood, **backend)
     elif case.part in masks.PARTS:
         loss, _ = masks.ours(case, "torch")(wide.params, wide.x, None, None)

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from .. import functional
+from .. import distributions, elementwise, functional
+from ..formulas import ALL
 from . import helpers, masks, rivals
 
 EAGER, COMPILE, OURS, COPY = "eager", "torch.compile", "vae_kernels", "copy"
@@ -56,6 +57,11 @@ def eagers(case):
     if case.part in masks.PARTS:
         return masks.by_hand(case)
     key, sampled = (case.likelihood, case.outputs), case.part == "objective"
+    if case.part == "terms":
+        in_torch = rivals.in_distributions(*key)
+        found = rivals.rivals(*key) if in_torch is None else {"torch.distributions": in_torch}
+        found["plain formula"] = rivals.plain_formula(case.likelihood)  # torch's result may be wrong, and is not timed
+        return {name: rivals.nll_alone(f, case.likelihood) for name, f in found.items()}
     if case.part in ("nll", "free bits"):
         made = {"nll": rivals.nll_alone, "free bits": helpers.free_bits_by_hand}[case.part]
         found = rivals.rivals(*key) | {"torch.distributions": rivals.in_distributions(*key)}
@@ -79,6 +85,14 @@ def ours(case, backend):
 
     def nll(params, x, mu, logvar):
         return functional.nll(packed(params), x, reduction="mean", **settings), None
+
+    def terms(params, x, mu, logvar):
+        return -elementwise.log_prob(packed(params), x, **settings).sum() / len(x), None
+
+    def in_distributions(params, x, mu, logvar):
+        named = dict(zip(ALL[case.likelihood].PARAMETERS, params, strict=False))
+        made = distributions.BY_LIKELIHOOD[case.likelihood].from_recon(named, backend=backend, validate_args=False)
+        return -made.log_prob(x).sum() / len(x), None
 
     def nll_of_each(params, x, mu, logvar):
         return functional.nll(packed(params), x, **settings).mean(), None
@@ -109,6 +123,7 @@ def ours(case, backend):
         },
         "loss": {"fused_elbo": loss},
         "nll": {"nll, mean": nll, MEAN: nll_of_each},
+        "terms": {"log_prob": terms, "distributions": in_distributions},
         "free bits": {"fused_elbo, free_bits": functools.partial(helpers.free_bits, **settings)},
         "decomposition": {"kl_decomposition": functools.partial(helpers.decomposition, backend=backend)},
         "sample": {"sample_kl": sample},

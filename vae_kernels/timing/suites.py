@@ -80,6 +80,14 @@ def masked():
             yield Case(*size, 0, part=part, likelihood=likelihood, outputs=outputs)
 
 
+def terms():
+    """log p of each element, with all parameters of each likelihood."""
+    for name, formula in ALL.items():
+        levels = formula.SUPPORT == "levels"
+        shape, x = ((16, 3072), "uint8") if levels else ((512, 3072), "float32")
+        yield Case(*shape, 0, part="terms", likelihood=name, outputs=len(formula.PARAMETERS), x=x)
+
+
 def by_batch():
     return [Case(batch, 784, 20) for batch in (1, 8, 64, 512, 4096, 32768)]
 
@@ -99,6 +107,7 @@ CASES = {
     "ways": lambda: WAYS,
     "helpers": helpers,
     "masks": masked,
+    "terms": terms,
     "directions": directions,
     "likelihoods": likelihoods,
     "dtypes": dtypes,

@@ -1,0 +1,86 @@
+"""The continuous Bernoulli distribution (formulas/continuous_bernoulli.py), a density on [0, 1].
+
+With a = |logits| and t = x or 1 - x, the side that logits make more likely at t = 0, x has the exponential
+distribution with rate a, cut off at 1:
+
+    P(T <= t) = expm1(-a t) / expm1(-a)        t = -log1p(q expm1(-a)) / a
+
+Near a = 0 both are 0 / 0; at a = 0 itself the first two terms of the series by a stand in their place.
+"""
+
+from typing import Any
+
+import torch
+from torch.distributions import ContinuousBernoulli as TorchContinuousBernoulli
+from torch.distributions import constraints
+
+from ..formulas import series
+from ..typing import Backend
+from .base import FusedDistribution, Value, logit_of, parameter, real
+
+
+class ContinuousBernoulli(FusedDistribution):
+    """ContinuousBernoulli(probs) or ContinuousBernoulli(logits=...): formulas/continuous_bernoulli.py.
+
+    probs is sigmoid(logits), as in torch; it is not the mean. No interval around probs = 1/2 is cut out, so torch's
+    argument `lims` has no counterpart.
+    """
+
+    likelihood = "continuous_bernoulli"
+    forms = ((("probs",), ("logits",)),)
+    torch_class, torch_forms = TorchContinuousBernoulli, (("logits",), ("probs",))
+    arg_constraints = {"probs": constraints.unit_interval, "logits": real}
+    support = constraints.unit_interval
+    has_rsample = True
+
+    def __init__(
+        self,
+        probs: Value | None = None,
+        logits: Value | None = None,
+        validate_args: bool | None = None,
+        *,
+        backend: Backend = "auto",
+    ) -> None:
+        super().__init__({"probs": probs, "logits": logits}, backend, validate_args)
+
+    @parameter
+    def probs(given: Any):
+        return torch.sigmoid(given.logits)
+
+    @parameter
+    def logits(given: Any):
+        return logit_of(given.probs)
+
+    @property
+    def mode(self):
+        return (self.logits > 0).to(self.logits.dtype)
+
+    @property
+    def variance(self):
+        return series.truncated_variance(self.logits)
+
+    def entropy(self):
+        return -self._log_prob(self.mean)  # log p is linear in x, so E[log p(x)] = log p(E[x])
+
+    def cdf(self, value):
+        size, at_zero, positive = self._sides()
+        value = value.clamp(0, 1)  # nothing lies outside
+        below = torch.expm1(-size * value) / torch.expm1(-size)
+        whole = torch.where(positive, torch.exp(-size * (1 - value)) * below, below)
+        return torch.where(at_zero, value * (1 + 0.5 * self.logits * (value - 1)), whole)
+
+    def icdf(self, value):
+        size, at_zero, positive = self._sides()
+        t = -torch.log1p(torch.where(positive, 1 - value, value) * torch.expm1(-size)) / size
+        near = value * (1 + 0.5 * self.logits * (1 - value))
+        return torch.where(at_zero, near, torch.where(positive, 1 - t, t))
+
+    def rsample(self, sample_shape=torch.Size()):  # noqa: B008 - torch's default, which is immutable
+        shape = self._extended_shape(sample_shape)
+        return self.icdf(torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device))
+
+    def _sides(self):
+        """(|logits|, but 1 where logits are 0; where logits are 0; where logits are positive)"""
+        logits = self.logits
+        at_zero = logits == 0
+        return torch.where(at_zero, 1, logits.abs()), at_zero, logits > 0

@@ -1,0 +1,43 @@
+"""The Laplace distribution (formulas/laplace.py). logscale = log(scale)."""
+
+from typing import Any
+
+import torch
+from torch.distributions import Laplace as TorchLaplace
+
+from ..typing import Backend
+from .base import FusedDistribution, Value, parameter, positive, real
+
+
+class Laplace(FusedDistribution):
+    """Laplace(loc, scale) or Laplace(loc, logscale=...): formulas/laplace.py."""
+
+    likelihood = "laplace"
+    forms = ((("loc",),), (("scale",), ("logscale",)))
+    torch_class, torch_forms = TorchLaplace, (("loc", "scale"),)
+    arg_constraints = {"loc": real, "scale": positive, "logscale": real}
+    support = real
+    has_rsample = True
+
+    def __init__(
+        self,
+        loc: Value,
+        scale: Value | None = None,
+        validate_args: bool | None = None,
+        *,
+        logscale: Value | None = None,
+        backend: Backend = "auto",
+    ) -> None:
+        super().__init__({"loc": loc, "scale": scale, "logscale": logscale}, backend, validate_args)
+
+    @parameter
+    def loc(given: Any):
+        raise AttributeError("loc is always given")
+
+    @parameter
+    def scale(given: Any):
+        return torch.exp(given.logscale)
+
+    @parameter
+    def logscale(given: Any):
+        return torch.log(given.scale)
