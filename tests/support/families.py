@@ -57,6 +57,7 @@ FORMS = {
     "laplace": of_scale("logscale"),
     "continuous_bernoulli": of_logits(),
     "discretized_logistic": of_scale("logscale"),
+    "bernoulli_product": [lambda a, b, c: {"logits": a, "sample_logits": b, "feature_logits": c}],
     "categorical": [lambda logits: {"logits": logits}, lambda logits: {"probs": torch.softmax(logits, -1)}],
 }
 EVERY = [(name, i) for name in NAMES for i in range(len(FORMS[name]))]
@@ -83,6 +84,7 @@ OUTSIDE = {
     "laplace": [torch.nan],
     "continuous_bernoulli": [-0.1, 1.1],
     "discretized_logistic": [-1 / 255, 0.5, 256 / 255],
+    "bernoulli_product": [0.5, -1.0, 2.0],
     "categorical": [-1, 5],
 }
 
@@ -96,7 +98,7 @@ def params_of(name, shape, seed=0):
     n = int(np.prod(shape))
     x, params = ORACLES[name]["sample_params"](rng, (100 + n,))  # the edges are the first 100 at most
     x, *params = (torch.tensor(t[100:]).view(shape) for t in (x, *params))
-    return x.round() if name == "bernoulli" else x, tuple(params)
+    return x.round() if name.startswith("bernoulli") else x, tuple(params)
 
 
 def edges_of(name, n=200):

@@ -63,9 +63,9 @@ def discretized_logistic_params(rng, shape):
 
 
 def bernoulli_product_params(rng, shape):
-    edges = np.array([0.0, 0.0, 1.0, -1.0, 20.0, -20.0, 59.0, 61.0, 100.0, -100.0, 1e4, -1e4])
     first = np.array([61.0, 80.0, 300.0, 1e4, 60.0, 0.0])  # all three are large
-    x, *logits = np.array(np.meshgrid([0.0, 1.0, 0.3], edges[[0, 2, 4, 5]], edges, edges[[3, 7, 9]])).reshape(4, -1)
+    some = [0.0, 1.0, 0.3], [0.0, 20.0, -20.0], [0.0, 59.0, 100.0, -100.0, 1e4], [-1.0, 61.0]
+    x, *logits = np.array(np.meshgrid(*some)).reshape(4, -1)
     large = [np.array([0.0, 1.0, 0.5, 0.0, 1.0, 0.0]), first, first + 1, first + 0.5]
     x, *logits = (np.concatenate(pair) for pair in zip(large, [x, *logits], strict=True))
     draws = [rng.normal(scale=3.0, size=shape) for _ in range(3)]

@@ -49,6 +49,16 @@ class parameter(lazy_property):  # torch does not check a lazy_property as an ar
         return value.expand(instance._batch_shape + value.shape[value.dim() - dims :])
 
 
+def always_given(name: str) -> parameter:
+    """A parameter without a rule: every form has it."""
+
+    def rule(_):
+        raise AttributeError(f"{name} is always given")
+
+    rule.__name__ = name
+    return parameter(rule)
+
+
 class _Given:
     """The parameters of a distribution in the shapes in which they were given: one number for each gene stays one
     number for each gene, and its gradient is summed in the kernel."""

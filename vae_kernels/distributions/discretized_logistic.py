@@ -9,7 +9,7 @@ import torch
 from torch.distributions import constraints
 
 from ..typing import Backend
-from .base import FusedDistribution, Value, parameter, positive, real
+from .base import FusedDistribution, Value, always_given, parameter, positive, real
 
 LEVELS = 255  # the levels are k / 255, k = 0 ... 255
 
@@ -47,9 +47,7 @@ class DiscretizedLogistic(FusedDistribution):
     ) -> None:
         super().__init__({"loc": loc, "scale": scale, "logscale": logscale}, backend, validate_args)
 
-    @parameter
-    def loc(given: Any):
-        raise AttributeError("loc is always given")
+    loc = always_given("loc")
 
     @parameter
     def scale(given: Any):

@@ -14,7 +14,7 @@ from torch.distributions import register_kl
 
 from ..formulas.kl import gaussian_kl
 from ..typing import Backend
-from .base import FusedDistribution, Value, parameter, positive, real
+from .base import FusedDistribution, Value, always_given, parameter, positive, real
 
 
 class Normal(FusedDistribution):
@@ -38,9 +38,7 @@ class Normal(FusedDistribution):
     ) -> None:
         super().__init__({"loc": loc, "scale": scale, "logvar": logvar}, backend, validate_args)
 
-    @parameter
-    def loc(given: Any):
-        raise AttributeError("loc is always given")
+    loc = always_given("loc")
 
     @parameter
     def scale(given: Any):

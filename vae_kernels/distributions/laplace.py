@@ -6,7 +6,7 @@ import torch
 from torch.distributions import Laplace as TorchLaplace
 
 from ..typing import Backend
-from .base import FusedDistribution, Value, parameter, positive, real
+from .base import FusedDistribution, Value, always_given, parameter, positive, real
 
 
 class Laplace(FusedDistribution):
@@ -30,9 +30,7 @@ class Laplace(FusedDistribution):
     ) -> None:
         super().__init__({"loc": loc, "scale": scale, "logscale": logscale}, backend, validate_args)
 
-    @parameter
-    def loc(given: Any):
-        raise AttributeError("loc is always given")
+    loc = always_given("loc")
 
     @parameter
     def scale(given: Any):
