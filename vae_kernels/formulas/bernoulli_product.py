@@ -44,7 +44,7 @@ def nll(x, logits, sample_logits, feature_logits):
     given = logits, sample_logits, feature_logits
     m = torch.relu(torch.minimum(torch.minimum(*given[:2]), given[2]).detach())  # no derivative: m changes no value
     scale = torch.exp(-m)
-    odds, s, value = 0.0, 0.0, 0.0
+    odds = s = value = torch.zeros_like(logits)
     for t in given:
         positive = t > 0  # where(), not abs(): where() picks a branch that is smooth, also at 0
         e = torch.exp(m - torch.where(positive, t, -t))
