@@ -191,7 +191,8 @@ constinit const Bounds<float> Real<float>::kOpaque = kRange;
 constinit const Bounds<double> Real<double>::kOpaque = kRange;
 #endif
 
-// k / 255 for a byte k, rounded once: 1 / 255 is the sum of two numbers. A division costs as much as ten multiplications.
+// k / 255 for a byte k, rounded once: 1 / 255 is the sum of two numbers. A division costs as much as ten
+// multiplications.
 template <class T>
 VK_FN T divided_by_255(T k) {
   constexpr T high = T(1) / T(255);

@@ -11,12 +11,11 @@ from .backends.pool import pool_bytes, set_pool_limit
 from .core import moved as _moved
 from .core.pairs import FreeBits, Shard
 from .core.terms import ElboTerms
+from .densities import log_prob, mixture_log_prob
 from .doctor import diagnose
-from .elementwise import log_prob
 from .estimators import KlParts, LogMarginalLikelihood, iwae, kl_decomposition, log_marginal_likelihood
 from .formulas import ALL as _FORMULAS
 from .functional import fused_elbo, gaussian_kl, nll, reparameterize, sample_kl
-from .mixture import mixture_log_prob
 from .models import VAE, FusedELBO, conv_vae, mlp_vae
 from .monitor import Monitor
 from .sampling import logvar_of

@@ -23,8 +23,8 @@ from torch import nn
 
 from .core import checks, gaussians, targets
 from .core.ranges import count, ints
+from .densities import mixture_log_prob
 from .formulas import gaussian
-from .mixture import mixture_log_prob
 from .typing import PriorLike
 
 Shape = int | Iterable[int]

@@ -24,8 +24,8 @@ namespace vk {
   extern const LatentLoops latent_loops[2];                                                                   \
   extern const MixtureLoops mixture_loops[2];                                                                 \
   extern const DecompositionLoops decomposition_loops[2];                                                     \
-  static const LikelihoodLoops* likelihood(const char* name) {                                                 \
-    static constexpr Named<const LikelihoodLoops*> table[] = {VK_LIKELIHOODS(VK_ROW)};                         \
+  static const LikelihoodLoops* likelihood(const char* name) {                                                \
+    static constexpr Named<const LikelihoodLoops*> table[] = {VK_LIKELIHOODS(VK_ROW)};                        \
     return of_likelihood(table, name);                                                                        \
   }                                                                                                           \
   static const PositionLoops* position(const char* name) {                                                    \

@@ -14,9 +14,11 @@ Launched VK_SYMBOL(elbo_kernel_, VK_LIKELIHOOD)(const ElboJob<LikelihoodJob>& jo
   if (variant == Variant::columns) return launch<Elbo<LikelihoodColumns<F, float>, float>>(job, blocks, stream);
   if constexpr (is_counts<F>)  // so long a formula that how its arguments are stored is nothing beside it
     return launch<Elbo<Likelihood<F, float, 4, false>, float>>(job, blocks, stream);
-  else
+  else {
+    constexpr int wide = F::parameters > 2 ? 4 : 8;  // three parameters of eight elements do not fit into the registers
     return variant == Variant::float32 ? launch<Elbo<Likelihood<F, float, 4, true>, float>>(job, blocks, stream)
-                                       : launch<Elbo<Likelihood<F, float, 8, false>, float>>(job, blocks, stream);
+                                       : launch<Elbo<Likelihood<F, float, wide, false>, float>>(job, blocks, stream);
+  }
 }
 
 Launched VK_SYMBOL(log_prob_kernel_, VK_LIKELIHOOD)(const LogProbJob& job, bool float64, int64_t blocks, void* stream) {

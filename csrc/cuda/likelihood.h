@@ -64,7 +64,8 @@ struct Likelihood : LikelihoodSums<F, T, 1> {
   using Base = LikelihoodSums<F, T, 1>;
   using Job = LikelihoodJob;
   static constexpr int N = F::parameters;
-  static constexpr int blocks_per_sm = is_counts<F> ? kBlocksOfCounts<T> : F32 ? 4 : N > 1 ? 2 : 3;
+  static constexpr int float32_blocks = N > 2 ? 3 : 4;
+  static constexpr int blocks_per_sm = is_counts<F> ? kBlocksOfCounts<T> : F32 ? float32_blocks : N > 1 ? 2 : 3;
   static constexpr int unroll = N == 1 && V == 4 ? 2 : 1;  // vectors of each array that are on their way
   struct Local {};
 

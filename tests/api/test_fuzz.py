@@ -23,6 +23,8 @@ def test_the_models_of_the_fuzzer_have_all_arguments():
     known = {
         "log_marginal_likelihood": {"condition"},
         "iwae": {"moments"},
+        "capacity": {"group"},  # group: a process group (test_ranks.py)
+        "free_bits": {"group"},
     }
     devices = {"device", "dtype", "backend"}
     found = {name: missing - devices for name, missing in fuzz_models.all_arguments().items()}

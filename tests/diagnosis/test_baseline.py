@@ -277,7 +277,9 @@ def measured():
     """Measures on which every verdict has an advice."""
     m = diagnose(ppca(NOISE, NOISE), data()).measures
     assert isinstance(m, Measures) and not isinstance(m.log_p, LogP)
-    return replace(m, hole_share=0.99, information=0.1, error=0.0, active_units=1, detail=0.01, square_ratio=30.0)
+    return replace(
+        m, hole_share=0.99, information=0.1, error=0.0, active_units=1, detail=0.01, sharpness=0.5, square_ratio=30.0
+    )
 
 
 def test_no_advice_contradicts_another_or_asks_for_what_is_there():

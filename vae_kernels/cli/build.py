@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from ..formulas import ELEMENT
-from ..models.networks import conv_vae, mlp_vae
+from ..models.networks import conv_networks, mlp_networks
+from ..models.vae import VAE
 from . import UserError
 from .prior import build_prior
 
@@ -34,12 +35,14 @@ def build(config, data):
             f"--model conv needs images, but {data.source} has vectors of {shape[0]} values; use --model mlp"
         )
     options = {"likelihood": config["likelihood"], "beta": config["beta"], "backend": config["backend"]}
-    parameters = ELEMENT[config["likelihood"]].PARAMETERS
-    if "logvar" in parameters:
+    formula, latent_dim = ELEMENT[config["likelihood"]], config["latent_dim"]
+    if "logvar" in formula.PARAMETERS:
         options["obs_logvar"] = nn.Parameter(torch.tensor(2 * log_deviation(data)))
-    vae = {"mlp": mlp_vae, "conv": conv_vae}[config["model"]](shape, config["latent_dim"], **options)
-    if "logscale" in parameters:
-        vae.decoder.append(Scaled(log_deviation(data)))
+    networks = {"mlp": mlp_networks, "conv": conv_networks}[config["model"]]
+    encoder, decoder = networks(shape, latent_dim, counts=formula.SUPPORT == "counts")
+    if "logscale" in formula.PARAMETERS:
+        decoder.append(Scaled(log_deviation(data)))
+    vae = VAE(encoder, decoder, latent_shape=(latent_dim,), **options)
     vae.prior_module = build_prior(config["prior"], config["components"], vae, data)
     return vae
 

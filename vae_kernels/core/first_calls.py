@@ -50,12 +50,16 @@ def _found(likelihood, x, weight):
     slack = 0.0 if counts else SLACK
     if least < low - slack or most > high + slack:
         return f"got values from {least:g} to {most:g}, expected {expected}"
-    fractions = x[(x != x.floor()) & x.isfinite()] if counts else ()
-    return f"got fractions such as {fractions[0]:g}, expected {expected}" if len(fractions) else None
+    fractions = x[(x != x.floor()) & x.isfinite()]
+    return f"got fractions such as {fractions[0]:g}, expected {expected}" if counts and len(fractions) else None
 
 
 def _readable(*tensors):
     """Whether these are plain tensors with values, on the CPU, outside of every transform and tracer."""
-    if torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack() or torch.jit.is_tracing():
+    if (
+        torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._get_tracing_state() is not None
+    ):
         return False
     return all(t is None or (type(t) in (torch.Tensor, torch.nn.Parameter) and t.is_cpu) for t in tensors)

@@ -24,6 +24,7 @@ MOVED = {
     "diagnose": "doctor",
     "formulas.elbo": "backends.reference",
     "layout": "core.layout",
+    "mixture": "densities",
     "module": "models.fused_elbo",
     "networks": "models.networks",
     "ops": "backends.compiled",

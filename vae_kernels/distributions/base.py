@@ -23,7 +23,7 @@ from torch.distributions.utils import lazy_property
 from typing_extensions import Self
 
 from ..core import checks
-from ..elementwise import log_prob
+from ..densities import log_prob
 from ..formulas import Formula
 from ..likelihoods import formula_of
 from ..typing import Backend, LikelihoodLike

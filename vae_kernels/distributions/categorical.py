@@ -9,7 +9,7 @@ import torch
 from torch.distributions import Categorical as TorchCategorical
 from torch.distributions import constraints
 
-from ..elementwise import log_prob
+from ..densities import log_prob
 from ..typing import Backend
 from .base import FusedDistribution, check_values, log_of, parameter
 

@@ -4,8 +4,8 @@ import math
 
 import torch
 
+from ..densities import mixture_log_prob
 from ..formulas import gaussian
-from ..mixture import mixture_log_prob
 
 THIN = 0.05  # the aggregate posterior is thin at a point if only this share of the data's z has a lower density
 

@@ -217,10 +217,10 @@ def _outputs(model, z, x, condition, given):
     few = conditions.rows_of(condition, slice(FAR_DRAWS))
     recon = _decoded(model, FAR * z[:FAR_DRAWS], x[:FAR_DRAWS], few)
     far = next(iter(by_name(recon, model.likelihood).values())).nan_to_num(nan=0.0)
-    ends = (*near.aminmax(), *far.aminmax())
+    low, high, far_low, far_high = (end.item() for end in (*near.aminmax(), *far.aminmax()))
     levels = near.shape[1] if formula_of(model.likelihood).KIND == "position" else None
     reacts = not torch.equal(far, near[:FAR_DRAWS])
-    return Outputs(name, *(end.item() for end in ends), reacts, levels, tuple(given))
+    return Outputs(name, low, high, far_low, far_high, reacts, levels, tuple(given))
 
 
 def _joined(before, new):

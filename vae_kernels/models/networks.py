@@ -65,13 +65,19 @@ def mlp_vae(
     count("condition_dim", condition_dim)
     if not shape:
         raise ValueError("input_shape: got (), expected at least one int, such as (784,)")
-    counts, pixels = _check(likelihood, outputs, kwargs), math.prod(shape)
+    counts = _check(likelihood, outputs, kwargs)
+    networks = mlp_networks(shape, latent_dim, widths, outputs=outputs, counts=counts, condition_dim=condition_dim)
+    return VAE(*networks, likelihood=likelihood, latent_shape=(latent_dim,), **kwargs)
+
+
+def mlp_networks(shape, latent_dim, widths=(400,), *, outputs=1, counts=False, condition_dim=0):
+    """The encoder and the decoder of mlp_vae, from arguments that were checked."""
+    pixels = math.prod(shape)
     layers = nn.Flatten(), *_mlp((pixels + condition_dim, *widths, 2 * latent_dim))
     encoder = Encoder(*layers, counts=counts, input_shape=shape, condition_dim=condition_dim)
     first, *rest = shape
     up = *_mlp((latent_dim + condition_dim, *widths[::-1], outputs * pixels)), nn.Unflatten(1, (outputs * first, *rest))
-    decoder = Decoder(*up, *_split(outputs), counts=counts, condition_dim=condition_dim)
-    return VAE(encoder, decoder, likelihood=likelihood, latent_shape=(latent_dim,), **kwargs)
+    return encoder, Decoder(*up, *_split(outputs), counts=counts, condition_dim=condition_dim)
 
 
 def _mlp(widths):
@@ -110,6 +116,12 @@ def conv_vae(
     counts = _check(likelihood, outputs, kwargs)
     if len(shape) != 3 or not widths:
         raise ValueError(f"input_shape, channels: got {shape}, {widths}, expected (C, H, W) and at least one width")
+    networks = conv_networks(shape, latent_dim, widths, outputs=outputs, counts=counts)
+    return VAE(*networks, likelihood=likelihood, latent_shape=(latent_dim,), **kwargs)
+
+
+def conv_networks(shape, latent_dim, widths=(32, 64), *, outputs=1, counts=False):
+    """The encoder and the decoder of conv_vae, from arguments that were checked."""
     c, h, w = shape
     down: list[nn.Module] = []
     up: list[nn.Module] = []
@@ -124,5 +136,4 @@ def conv_vae(
     flat = widths[-1] * h * w
     encoder = Encoder(*down, nn.Flatten(), nn.Linear(flat, 2 * latent_dim), counts=counts, input_shape=(c, *shape[1:]))
     first = nn.Linear(latent_dim, flat), nn.Unflatten(1, (widths[-1], h, w))
-    decoder = Decoder(*first, *up, *_split(outputs), counts=counts)
-    return VAE(encoder, decoder, likelihood=likelihood, latent_shape=(latent_dim,), **kwargs)
+    return encoder, Decoder(*first, *up, *_split(outputs), counts=counts)

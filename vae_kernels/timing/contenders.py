@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .. import distributions, elementwise, functional
+from .. import densities, distributions, functional
 from ..formulas import ALL
 from . import helpers, masks, rivals
 
@@ -87,7 +87,7 @@ def ours(case, backend):
         return functional.nll(packed(params), x, reduction="mean", **settings), None
 
     def terms(params, x, mu, logvar):
-        return -elementwise.log_prob(packed(params), x, **settings).sum() / len(x), None
+        return -densities.log_prob(packed(params), x, **settings).sum() / len(x), None
 
     def in_distributions(params, x, mu, logvar):
         named = dict(zip(ALL[case.likelihood].PARAMETERS, params, strict=False))
