@@ -123,6 +123,6 @@ static void run(const LikelihoodJob& job, const Task& task) {
 }  // namespace
 
 extern const LikelihoodLoops VK_SYMBOL(likelihood_, VK_LIKELIHOOD)[2] = {{run<float>, run_log_prob<float>},
-                                                                          {run<double>, run_log_prob<double>}};
+                                                                         {run<double>, run_log_prob<double>}};
 
 }  // namespace vk::VK_ISA
