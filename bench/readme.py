@@ -96,7 +96,7 @@ def rendered(readme):
     """The README's text with its section made anew."""
     before, rest = readme.split(BEGIN)
     after = rest[rest.index(END) :]
-    sections = "\n\n".join(section(path, rows) for path, rows in devices().items())
+    sections = "\n\n".join(section(path, rows) for path, rows in devices().items() if comparisons(rows, *SHAPES))
     return f"{before}{BEGIN}{sections}\n{after}"
 
 
@@ -143,7 +143,8 @@ def page():
 def device_page(path, rows):
     shapes = comparisons(rows, *SHAPES)
     text = [f"## {where(rows)}", f"{source(path, rows)}.{disturbed(rows)}"]
-    text += ["### Sizes", f"![times faster](bench/{path.stem}.svg)", tables.speeds(shapes), tables.costs(shapes)]
+    if shapes:
+        text += ["### Sizes", f"![times faster](bench/{path.stem}.svg)", tables.speeds(shapes), tables.costs(shapes)]
     if steps := comparisons(rows, "steps"):
         text += ["### Training steps", "Amdahl's law: a faster loss saves at most the loss.", tables.steps(steps)]
         text += [tables.amdahl(steps)]
@@ -179,7 +180,8 @@ def figures():
     from . import plots
 
     for path, rows in devices().items():
-        plots.bars(comparisons(rows, *SHAPES), FIGURES / f"{path.stem}.svg", path)
+        if shapes := comparisons(rows, *SHAPES):
+            plots.bars(shapes, FIGURES / f"{path.stem}.svg", path)
         batch, dims = comparisons(rows, "batch"), comparisons(rows, "dims")
         if batch and dims:
             panels = {("batch", "784 dims, 20 latents"): batch, ("dims", "batch 64, 64 latents"): dims}

@@ -92,17 +92,20 @@ def devices():
 
 def missing(rows):
     """The cases of today's suites that these rows lack, in words. Cases that differ only by the number of threads are
-    not counted, because each machine has its own numbers of threads. A file of a GPU has another suite, and lacks
-    nothing."""
-    if {row["suite"] for row in rows} == {"gpu"}:
-        return []
+    not counted, because each machine has its own numbers of threads. A file without the suite "shapes", such as that of
+    a GPU, is of some suites only, and lacks no case of another suite."""
+    ran = {row["suite"] for row in rows}
+    ran = {*suites.CASES, "steps"} if "shapes" in ran else ran
     columns = [name for name in results.CASE if name != "threads"]
     key = lambda row: tuple(row[name] for name in columns)  # noqa: E731
-    cases = [case for made in suites.CASES.values() for case in made()]
+    cases = [case for suite, made in suites.CASES.items() if suite in ran for case in made()]
     cases = [_numbers({name: results.shown(getattr(case, name)) for name in columns}) for case in cases]
     found, models = {key(row) for row in rows}, {row["model"] for row in rows}
     lacking = dict.fromkeys(in_words(row | {"model": ""}) for row in cases if key(row) not in found)
-    return [*lacking, *(f"{m.name}, batch {m.case.batch}" for m in steps.MODELS if m.name not in models)]
+    return [
+        *lacking,
+        *(f"{m.name}, batch {m.case.batch}" for m in steps.MODELS if "steps" in ran and m.name not in models),
+    ]
 
 
 def _numbers(row):

@@ -30,6 +30,7 @@ from vae_kernels.backends.compiled import expected
 from vae_kernels.core import noise
 from vae_kernels.core.objective import Draw, KlFloor
 
+pytestmark = pytest.mark.full  # the compiler takes longest
 if not cuda_host.CSRC.is_dir():
     pytest.skip("the tests run without the source tree beside them: there is no csrc/", allow_module_level=True)
 if not shutil.which(cuda_host.CXX[0]):

@@ -28,6 +28,7 @@ def compiled(request):
     return compile_for(request.param)
 
 
+@pytest.mark.full
 def test_the_two_that_run_most():
     """The gates of the whole table below, for Bernoulli and the sample: these two compile in seconds."""
     few = compile_for(90, "bernoulli large", "sample")

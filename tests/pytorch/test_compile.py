@@ -93,6 +93,7 @@ def test_one_graph_with_the_numbers_of_eager_mode(f, order, backend):
     assert counter.frame_count == 1
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(dtype):
     step, _ = counted(two_calls)
@@ -135,7 +136,7 @@ def test_noise_bits():
     assert torch.equal(first, expected[0]) and torch.equal(second, expected[1])
 
 
-@pytest.mark.full("triton")
+@pytest.mark.full
 @pytest.mark.parametrize("order", [None, channels_last], ids=["contiguous", "channels_last"])
 @pytest.mark.parametrize("f", [two_calls, one_call, gaussian])
 def test_a_dynamic_batch_is_compiled_once(f, order):
@@ -185,7 +186,7 @@ def test_a_thousand_betas_are_compiled_once():
     torch.testing.assert_close(losses, at_0 + betas.double() * (at_1 - at_0))
 
 
-@pytest.mark.full("triton")
+@pytest.mark.full
 def test_train_and_eval_in_turns_are_compiled_once_each():
     """torch compiles a network once for training and once for evaluation. Nothing is compiled again for a smaller last
     batch of an epoch, or when a mode comes back."""

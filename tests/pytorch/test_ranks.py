@@ -15,6 +15,7 @@ from places import SUPPORT
 from safetensors.torch import load_file
 from training import rows, same_run, small, train
 
+pytestmark = pytest.mark.full  # two processes that import torch
 CHECKS = SUPPORT / "ranks.py"
 NAMES = [line[4:].split("(")[0] for line in CHECKS.read_text().splitlines() if line.startswith("def check_")]
 EPOCHS = 40  # long enough for a kill before the end
