@@ -196,7 +196,10 @@ def main():
     if arguments.csv:
         arguments.csv.parent.mkdir(parents=True, exist_ok=True)
         with open(arguments.csv, "w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+            fields = dict.fromkeys(
+                name for row in rows for name in row
+            )  # a row lacks the symptoms that it does not have
+            writer = csv.DictWriter(file, fields, restval="", lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
     seconds = time.process_time()

@@ -96,6 +96,16 @@ def test_the_whole_loss_warns_too():
     assert len(heard(torch.full((2, 3), 2.0), call=call)) == 1
 
 
+def test_the_warning_names_the_line_of_the_user():
+    model = vk.mlp_vae((3,), 2)
+    for call in (lambda x: vk.nll(x, x), lambda x: vk.FusedELBO()(x, x, x, x), model.loss):
+        first_calls._warned.clear()
+        first_calls._calls.clear()
+        with pytest.warns(UserWarning, match="x: got values") as said:
+            call(torch.full((2, 3), 2.0))
+        assert said[0].filename == __file__
+
+
 def test_nothing_is_read_while_something_traces():
     logits, x = torch.zeros(2, 3), -torch.ones(2, 3)
     with warnings.catch_warnings():

@@ -5,6 +5,7 @@ likelihood do. Data that is scaled wrongly is wrong in the first batch. To count
 """
 
 import math
+import sys
 import warnings
 
 import torch
@@ -15,6 +16,7 @@ from .objective import Objective
 SLACK = 1e-3
 """What x may lie outside an interval: the rounding of 16 bits, and of a resized image."""
 
+_INSIDE = f"{__name__.partition('.')[0]}.", "torch."
 _calls: dict[str, int] = {}  # how often each likelihood has been computed
 _warned: set[str] = set()
 
@@ -31,7 +33,8 @@ def look(request: Objective) -> None:
         found = _found(name, request.x, request.weight)
         if found is not None:
             _warned.add(name)
-            warnings.warn(f"x: {found}, for which likelihood={name!r} has no probability", stacklevel=4)
+            text = f"x: {found}, for which likelihood={name!r} has no probability"
+            warnings.warn(text, stacklevel=_levels_to_the_user())
 
 
 @torch.no_grad()
@@ -52,6 +55,15 @@ def _found(likelihood, x, weight):
         return f"got values from {least:g} to {most:g}, expected {expected}"
     fractions = x[(x != x.floor()) & x.isfinite()]
     return f"got fractions such as {fractions[0]:g}, expected {expected}" if counts and len(fractions) else None
+
+
+def _levels_to_the_user():
+    """The stacklevel of warnings.warn that names the line outside of this package, and outside of torch, which calls a
+    module."""
+    frame, levels = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_INSIDE):
+        frame, levels = frame.f_back, levels + 1
+    return levels
 
 
 def _readable(*tensors):
