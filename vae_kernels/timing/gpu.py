@@ -26,7 +26,7 @@ from .. import backends
 from ..backends import available_backends
 from ..core import noise
 from ..core.objective import Draw
-from ..mixture import mixture_log_prob
+from ..densities import mixture_log_prob
 from . import check, results
 from .case import Case, draw
 from .clock import Dry, Gpu
