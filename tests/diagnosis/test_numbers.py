@@ -198,8 +198,8 @@ def test_the_words_at_the_limit():
 
 # ---------------------------------------------------------------- grey pixels
 
-BINARY = (torch.rand(240, 1, 6, 6) > 0.5).float()
-GREY = torch.rand(240, 1, 6, 6)
+DRAWN = torch.rand(2, 240, 1, 6, 6, generator=torch.Generator().manual_seed(0))  # the same in every process
+BINARY, GREY = (DRAWN[0] > 0.5).float(), DRAWN[1]
 BYTES = (BINARY * 255).to(torch.uint8)
 
 
