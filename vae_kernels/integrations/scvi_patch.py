@@ -1,4 +1,4 @@
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 """log p of counts by our kernels inside scvi-tools, for every model that trains with scvi-tools' own distributions.
 
     from vae_kernels.integrations.scvi_patch import patch
