@@ -267,6 +267,8 @@ CASES = {
     "free bits of dims backward": objective(floor=KlFloor.PER_DIM, reduction=0, incoming="row"),
     "free bits of samples": objective(floor=KlFloor.PER_SAMPLE),
     "free bits of many dims": objective(shape=(512, 64), dims=4096, floor=KlFloor.PER_BATCH_MEAN, terms=True),
+    "product row": objective(shape=(128, 50000), dims=0, likelihood="bernoulli_product", form="row"),
+    "product element": objective(shape=(256, 12288), dims=0, likelihood="bernoulli_product", form="element"),
     "log_prob": log_prob(),
     "log_prob bf16 x u8": log_prob(BF16, U8, likelihood="bernoulli"),
     "log_prob row": log_prob(form="row"),
