@@ -191,13 +191,12 @@ constinit const Bounds<float> Real<float>::kOpaque = kRange;
 constinit const Bounds<double> Real<double>::kOpaque = kRange;
 #endif
 
-// k / 255 for a byte k, rounded once: 1 / 255 is the sum of two numbers. A division costs as much as ten
-// multiplications.
+// x / 255, rounded once (Markstein 1990), where a division costs as much as ten multiplications
 template <class T>
-VK_FN T divided_by_255(T k) {
-  constexpr T high = T(1) / T(255);
-  constexpr T low = sizeof(T) == 4 ? T(1. / 255 - double(high)) : T(0x1.010101010101p-64);
-  return fma(k, high, k * low);
+VK_FN T divided_by_255(T x) {
+  constexpr T inverse = T(1) / T(255);
+  const T q = x * inverse;
+  return fma(fma(q, T(-255), x), inverse, q);
 }
 
 }  // namespace vk

@@ -35,7 +35,20 @@ def test_widths(backend, likelihood, width, reduction):
 def test_forms_of_parameters(backend, likelihood, width, form, reduction):
     rows = ROWS // width + 3
     x, params = cases.draw(likelihood, (rows, width, 1, 1), form=form)
-    compare(backend, likelihood, x, params, posterior(rows, (1,), torch.float32), reduction)
+    sizes = sizes_of_sums(likelihood, x, params, reduction)
+    compare(backend, likelihood, x, params, posterior(rows, (1,), torch.float32), reduction, sizes=sizes)
+
+
+def sizes_of_sums(likelihood, x, params, reduction):
+    """For each parameter that broadcasts: the sum of the sizes of the terms that its gradient adds up. The terms have
+    both signs, so the gradient may be much smaller."""
+    wide = [p.double().expand(x.shape).clone().requires_grad_() for p in params]
+    losses = 1.3 * vk.nll(tuple(wide), x.double(), likelihood=likelihood, backend="torch")
+    loss = losses if reduction == "none" else losses.mean()
+    incoming = torch.randn(loss.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)  # as outcome()
+    terms = [g.abs() for g in torch.autograd.grad(loss, wide, incoming)]
+    pairs = enumerate(zip(params, terms, strict=True))
+    return {f"param{i}": t.sum_to_size(p.shape) for i, (p, t) in pairs if p.shape != x.shape}
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
