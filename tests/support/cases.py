@@ -137,9 +137,14 @@ def check(ours, theirs, truth, dtype, what, likelihood=None, size=0.0):
     error, budget = ((ours - truth).abs() / scale).max(), ((theirs - truth).abs() / scale).max()
     # In float64 the truth itself has a few roundings for each element, and PyTorch's error against it is 0. A formula
     # of counts has two deviances and three times Stirling's formula: tens of roundings, of terms that are larger than
-    # their sum.
+    # their sum. The discretized logistic has differences of exponentials at both ends of an interval. By chance,
+    # PyTorch's own error is small on one machine and not on another.
+    long = likelihood in (*COUNTS, "discretized_logistic")
     roundings = 64 if likelihood in COUNTS else 16
-    tiny = roundings * torch.finfo(torch.float64).eps if dtype == torch.float64 else 4 * torch.finfo(torch.float32).eps
+    few = 8 if long else 4
+    tiny = (
+        roundings * torch.finfo(torch.float64).eps if dtype == torch.float64 else few * torch.finfo(torch.float32).eps
+    )
     assert error <= 2 * budget + tiny, f"{what}: error {error:.2e}, PyTorch's own {budget:.2e}"
 
 
