@@ -22,9 +22,7 @@ F64 = torch.float64
 diagnose = partial(vk.diagnose, log_p=None)  # which takes most of the time, and has its own test
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def axes():

@@ -14,9 +14,7 @@ D, L, N = 12, 2, 64
 diagnose = partial(vk.diagnose, log_p=None)
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def linear(likelihood="bernoulli", last=(), outputs=1, wide=20.0, **settings):

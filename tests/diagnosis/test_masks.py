@@ -15,9 +15,7 @@ NAN = float("nan")
 diagnose = partial(vk.diagnose, log_p=None, samples=128)
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def mask_of(x, share=0.7):

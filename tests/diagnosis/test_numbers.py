@@ -16,9 +16,7 @@ from vae_kernels.doctor.marginal import TIGHT, LogP, joined, shortfall
 F64 = torch.float64
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def off(wider=0.0, shift=0.0):

@@ -1,6 +1,8 @@
 """log_prob of every distribution in every form: values and gradients against scipy, mpmath and float64; shapes that
 broadcast; dtypes; numbers that other libraries cannot compute."""
 
+import importlib.util
+
 import mpmath
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch.distributions as td
 from families import EVERY, FORMS, HAS_TORCH, NAMES, NO_CHECKS, TORCH, broadcasts, edges_of, make, params_of, reference
 from known import BACKENDS
 from oracles import LEVELS, ORACLES
+from places import ROOT
 
 import vae_kernels as vk
 
@@ -159,30 +162,23 @@ def test_the_error_of_a_scale_is_one_rounding_of_its_logarithm(name, log_scale):
         assert (np.abs(result.numpy() - expected) <= bound).all()
 
 
-COUNTS = [0, 0, 1, 3, 30, 255, 4097, 123457]
+@pytest.fixture(scope="module")
+def accuracy():
+    """bench/accuracy.py, which has counts that are hard, and log p with 60 digits."""
+    path = ROOT / "bench/accuracy.py"
+    if not path.exists():
+        pytest.skip("the tests run without the source tree beside them: there is no bench/")
+    spec = importlib.util.spec_from_file_location("bench_accuracy", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def nb_exact(x, mu, theta):
-    """log p with 60 digits."""
-    with mpmath.workdps(60):
-        x, mu, s = mpmath.mpf(x), mpmath.mpf(mu), mpmath.mpf(theta)
-        count = mpmath.loggamma(x + s) - mpmath.loggamma(s) - mpmath.loggamma(x + 1)
-        return float(count - s * mpmath.log1p(mu / s) - x * mpmath.log1p(s / mu))
-
-
-def extreme_counts(n=160):
-    """(x, mu, theta) in float32: counts to 1e5, theta from 1e-6 to 1e8, means near the count and elsewhere."""
-    rng = np.random.default_rng(5)
-    x = rng.choice(COUNTS, n).astype(np.float32)
-    mu = np.maximum(x, 0.5) * np.exp(rng.normal(size=n) * rng.choice([1e-4, 0.3, 2], n))
-    return x, mu.astype(np.float32), np.exp(rng.uniform(np.log(1e-6), np.log(1e8), n)).astype(np.float32)
-
-
-def test_counts_where_torch_is_wrong_by_nats():
+def test_counts_where_torch_is_wrong_by_nats(accuracy):
     """Errors in nats beside the size of the terms. A rounding of log mu and of log theta moves log p by its derivative
     by the logarithm, which is at most |mu - x| and |log p| + 1."""
-    x, mu, theta = extreme_counts()
-    exact = np.array([nb_exact(*row) for row in zip(x.tolist(), mu.tolist(), theta.tolist(), strict=True)])
+    x, mu, theta = accuracy.draws(160, 5)
+    exact = np.array([accuracy.exact(*row) for row in zip(x.tolist(), mu.tolist(), theta.tolist(), strict=True)])
     x, mu, theta = map(torch.from_numpy, (x, mu, theta))
     ours = d.NegativeBinomial(mu=mu, theta=theta).log_prob(x).double().numpy()
     theirs = td.NegativeBinomial(theta, logits=mu.log() - theta.log()).log_prob(x).double().numpy()
@@ -193,14 +189,14 @@ def test_counts_where_torch_is_wrong_by_nats():
     assert np.abs(ours - exact)[likely].max() < 1e-4
 
 
-def test_zinb_of_the_extremes():
-    x, mu, theta = extreme_counts()
+def test_zinb_of_the_extremes(accuracy):
+    x, mu, theta = accuracy.draws(160, 5)
     logits = np.random.default_rng(6).normal(scale=8, size=len(x)).astype(np.float32)
     expected = []
     with mpmath.workdps(60):
         for xi, m, t, logit in zip(*(a.tolist() for a in (x, mu, theta, logits)), strict=True):
             gate = 1 / (1 + mpmath.exp(-logit))
-            q = mpmath.exp(nb_exact(xi, m, t))
+            q = mpmath.exp(accuracy.exact(xi, m, t))
             expected.append(
                 float(mpmath.log(gate + (1 - gate) * q) if xi == 0 else mpmath.log(1 - gate) + mpmath.log(q))
             )

@@ -68,13 +68,14 @@ def test_formula(cpp, dtype, truth):
     assert_right(dtype, results, arguments, expected)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("backend", BACKENDS)
+# In float32 the backend "torch" has NaN in some of these gradients: docs/reliability.md, "Known limits".
+LOOPS = [(b, dtype) for b in BACKENDS for dtype in TOLERANCE if (b, dtype) != ("torch", np.float32)]
+
+
+@pytest.mark.parametrize("backend, dtype", LOOPS)
 @pytest.mark.parametrize("name", ["negative_binomial", "zinb"])
 def test_loop(name, backend, dtype, truth):
     """One element in each sample. zinb has the results of negative_binomial for x > 0, and the cost of no dropout."""
-    if backend == "torch" and dtype == np.float32:
-        pytest.skip("the reference is right in float64")
     arguments, expected = truth
     if name == "zinb":
         kept = arguments[0] > 0

@@ -86,3 +86,11 @@ def test_the_times_of_an_epoch_are_those_of_the_results():
     )
     text = (DOCS / "scvi.md").read_text().replace("\n", " ")
     assert f"{theirs:.3f} s with scvi-tools' loss, {ours:.3f} s with ours, {theirs / ours:.1f} times faster" in text
+
+
+def test_the_errors_of_counts_are_those_of_the_results():
+    with open(DOCS.parent / "bench/results/distributions/counts.csv") as file:
+        error = {row["of"]: float(row["error_nats"]) for row in csv.DictReader(file)}
+    text = (DOCS / "distributions.md").read_text().replace("\n  ", " ")
+    theirs = f"{error['torch.distributions']:g} nats for `torch.distributions.NegativeBinomial`"
+    assert f"{theirs}, {error['scvi-tools']:g} nats for scvi-tools and {error['vae_kernels']:g} nats here" in text

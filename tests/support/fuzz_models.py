@@ -4,10 +4,10 @@ argument of this call. A model is also used once after it is made: what it does 
 tests/api/test_fuzz.py makes some of these calls; `python tests/soak/fuzz.py` makes many."""
 
 import inspect
-import random
 import re
 import warnings
 
+import fuzz_arguments
 import torch
 from fuzz_arguments import ODD
 from torch import nn
@@ -50,7 +50,7 @@ def updated(**call):
 
 
 MIXTURE = priors.MixtureOfGaussians(3, 2)
-# name: (the function, its right arguments, names that its errors may have besides its arguments)
+# name: (the function, a right call of the function, further names that an error of this call may begin with)
 CALLS = {
     "VAE": (
         lambda **call: used(vk.VAE(**call)),
@@ -247,15 +247,8 @@ def _wrong(function, call, names, spoiled):
 
 
 def run(seed, count):
-    """(the number of right answers, [(seed, function, what is wrong)])."""
-    good, found = 0, []
-    for i in range(count):
-        torch.manual_seed(i)
-        name, wrong = one(random.Random(seed * 10**9 + i))
-        good += wrong is None
-        if wrong:
-            found.append((seed * 10**9 + i, name, wrong))
-    return good, found
+    """As fuzz_arguments.run."""
+    return fuzz_arguments.run(seed, count, one)
 
 
 def all_arguments():

@@ -8,18 +8,15 @@ distribution with rate a, cut off at 1:
 Near a = 0 both are 0 / 0; at a = 0 itself the first two terms of the series by a stand in their place.
 """
 
-from typing import Any
-
 import torch
 from torch.distributions import ContinuousBernoulli as TorchContinuousBernoulli
 from torch.distributions import constraints
 
 from ..formulas import series
-from ..typing import Backend
-from .base import FusedDistribution, Value, logit_of, parameter, real
+from .of_logits import OfLogits
 
 
-class ContinuousBernoulli(FusedDistribution):
+class ContinuousBernoulli(OfLogits):
     """ContinuousBernoulli(probs) or ContinuousBernoulli(logits=...): formulas/continuous_bernoulli.py.
 
     probs is sigmoid(logits), as in torch; it is not the mean. No interval around probs = 1/2 is cut out, so torch's
@@ -27,29 +24,9 @@ class ContinuousBernoulli(FusedDistribution):
     """
 
     likelihood = "continuous_bernoulli"
-    forms = ((("probs",), ("logits",)),)
-    torch_class, torch_forms = TorchContinuousBernoulli, (("logits",), ("probs",))
-    arg_constraints = {"probs": constraints.unit_interval, "logits": real}
+    torch_class = TorchContinuousBernoulli
     support = constraints.unit_interval
     has_rsample = True
-
-    def __init__(
-        self,
-        probs: Value | None = None,
-        logits: Value | None = None,
-        validate_args: bool | None = None,
-        *,
-        backend: Backend = "auto",
-    ) -> None:
-        super().__init__({"probs": probs, "logits": logits}, backend, validate_args)
-
-    @parameter
-    def probs(given: Any):
-        return torch.sigmoid(given.logits)
-
-    @parameter
-    def logits(given: Any):
-        return logit_of(given.probs)
 
     @property
     def mode(self):
@@ -58,9 +35,6 @@ class ContinuousBernoulli(FusedDistribution):
     @property
     def variance(self):
         return series.truncated_variance(self.logits)
-
-    def entropy(self):
-        return -self._log_prob(self.mean)  # log p is linear in x, so E[log p(x)] = log p(E[x])
 
     def cdf(self, value):
         size, at_zero, positive = self._sides()

@@ -3,13 +3,10 @@
 A sample is a sample of the logistic distribution, moved to the nearest level.
 """
 
-from typing import Any
-
 import torch
 from torch.distributions import constraints
 
-from ..typing import Backend
-from .base import FusedDistribution, Value, always_given, parameter, positive, real
+from .of_scale import OfScale
 
 LEVELS = 255  # the levels are k / 255, k = 0 ... 255
 
@@ -24,38 +21,15 @@ class _Level(constraints.Constraint):
         return (value >= 0) & (value <= 1) & ((level - level.round()).abs() <= 1e-3)
 
 
-class DiscretizedLogistic(FusedDistribution):
+class DiscretizedLogistic(OfScale):
     """DiscretizedLogistic(loc, scale) or DiscretizedLogistic(loc, logscale=...): formulas/discretized_logistic.py.
 
     loc and scale are in units of x, and x = k / 255 in float32 or float64. Pixels of uint8 are divided by 255 before.
     """
 
     likelihood = "discretized_logistic"
-    forms = ((("loc",),), (("scale",), ("logscale",)))
-    arg_constraints = {"loc": real, "scale": positive, "logscale": real}
     support = _Level()
     has_enumerate_support = True
-
-    def __init__(
-        self,
-        loc: Value,
-        scale: Value | None = None,
-        validate_args: bool | None = None,
-        *,
-        logscale: Value | None = None,
-        backend: Backend = "auto",
-    ) -> None:
-        super().__init__({"loc": loc, "scale": scale, "logscale": logscale}, backend, validate_args)
-
-    loc = always_given("loc")
-
-    @parameter
-    def scale(given: Any):
-        return torch.exp(given.logscale)
-
-    @parameter
-    def logscale(given: Any):
-        return torch.log(given.scale)
 
     @property
     def mode(self):

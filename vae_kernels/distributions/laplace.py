@@ -1,41 +1,15 @@
 """The Laplace distribution (formulas/laplace.py). logscale = log(scale)."""
 
-from typing import Any
-
-import torch
 from torch.distributions import Laplace as TorchLaplace
 
-from ..typing import Backend
-from .base import FusedDistribution, Value, always_given, parameter, positive, real
+from .base import real
+from .of_scale import OfScale
 
 
-class Laplace(FusedDistribution):
+class Laplace(OfScale):
     """Laplace(loc, scale) or Laplace(loc, logscale=...): formulas/laplace.py."""
 
     likelihood = "laplace"
-    forms = ((("loc",),), (("scale",), ("logscale",)))
-    torch_class, torch_forms = TorchLaplace, (("loc", "scale"),)
-    arg_constraints = {"loc": real, "scale": positive, "logscale": real}
+    torch_class = TorchLaplace
     support = real
     has_rsample = True
-
-    def __init__(
-        self,
-        loc: Value,
-        scale: Value | None = None,
-        validate_args: bool | None = None,
-        *,
-        logscale: Value | None = None,
-        backend: Backend = "auto",
-    ) -> None:
-        super().__init__({"loc": loc, "scale": scale, "logscale": logscale}, backend, validate_args)
-
-    loc = always_given("loc")
-
-    @parameter
-    def scale(given: Any):
-        return torch.exp(given.logscale)
-
-    @parameter
-    def logscale(given: Any):
-        return torch.log(given.scale)

@@ -91,7 +91,7 @@ def model(latent_shape, autoregressive, integers, logvar_range, backend, prior, 
 
 def fused(prior, reduction, backend):
     """The settings that only FusedELBO has."""
-    pair_of(prior)  # refuses a prior whose KL has no closed form, and one that needs a condition
+    pair_of(prior)  # an error if the KL of the prior has no closed form, or if the prior needs a condition
     checks.choice("reduction", reduction, REDUCTIONS)
     checks.choice("backend", backend, get_args(Backend))
 
