@@ -4,6 +4,7 @@
 import fuzz_arguments
 import fuzz_models
 import fuzz_readers
+import pytest
 
 
 def test_arguments():
@@ -31,6 +32,7 @@ def test_the_models_of_the_fuzzer_have_all_arguments():
     assert {name: missing for name, missing in found.items() if missing - known.get(name, set())} == {}
 
 
+@pytest.mark.full
 def test_readers(tmp_path):
     good, found = fuzz_readers.run(0, 300, tmp_path)
     assert not found, found[:5]

@@ -129,6 +129,7 @@ def test_a_likelihood_may_have_options(monkeypatch):
 # --- an object in place of a name
 
 
+@pytest.mark.full("triton")
 @pytest.mark.parametrize("name", CLASSES)
 def test_the_object_is_the_name(backend, name):
     params, x = batch(name)
@@ -177,6 +178,7 @@ def test_the_builders_name_what_is_wrong():
         vk.mlp_vae((5,), L, likelihood="gausian")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("where", ["argument", "attribute", "global"])
 def test_an_object_is_a_constant_to_a_compiler(where):
     """torch.compile makes one graph. An equal object must not compile it again; another likelihood must."""
@@ -214,6 +216,7 @@ GLOBAL = {}
 # --- recon by names
 
 
+@pytest.mark.full("triton")
 @pytest.mark.parametrize("name", CLASSES)
 def test_recon_by_names(backend, name):
     """Every function that takes a recon takes a mapping, with its keys in any order."""

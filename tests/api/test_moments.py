@@ -31,6 +31,7 @@ CASES = [((3,), None), ((1,), None), ((2, 4), None), ((2, 3, 5), None), ((2, 3, 
 # --- moments
 
 
+@pytest.mark.full("triton")
 @pytest.mark.parametrize("prior", [None, "pair", "module"])
 @pytest.mark.parametrize(("dims", "order"), CASES, ids=str)
 def test_moments_are_mu_and_logvar(backend, dims, order, prior):
@@ -92,6 +93,7 @@ def test_second_derivatives_and_transforms_of_moments():
     same(torch.func.grad(f)(moments), torch.autograd.grad(f(moments), moments)[0])
 
 
+@pytest.mark.full
 def test_moments_compile_to_one_graph():
     torch._dynamo.reset()
     recon, x, moments = torch.randn(B, D), torch.rand(B, D), moments_of(dtype=torch.float32)

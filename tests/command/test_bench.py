@@ -42,6 +42,7 @@ def test_every_contender_is_right(likelihood, outputs, part):
     assert ("Pyro" in names) == bool(pyro)
 
 
+@pytest.mark.full
 def test_a_likelihood_without_rivals_competes_with_its_own_formula(monkeypatch):
     monkeypatch.setattr(rivals, "RIVALS", {("poisson", 1): [rivals.poisson]})
     monkeypatch.setattr(rivals, "DISTRIBUTIONS", {})
@@ -51,6 +52,7 @@ def test_a_likelihood_without_rivals_competes_with_its_own_formula(monkeypatch):
     assert [row["name"] for row in measure.measure(case, FAST) if row["kind"] == contenders.EAGER] == ["scvi_zinb"]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 @pytest.mark.parametrize(("dtype", "x"), [("float32", "uint8"), ("bfloat16", "float32"), ("bfloat16", "uint8")])
 def test_storage_and_directions(dtype, x, direction):
@@ -72,6 +74,7 @@ def of_part(part):
     )
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("part", PARTS)
 def test_parts(part):
     rows = measure.measure(of_part(part), FAST)
@@ -99,6 +102,7 @@ def test_every_way_to_write_the_objective_competes():
     assert ways == ["sample_kl + fused_elbo", "(nll + kl).mean()", "fused_elbo, z by hand"]
 
 
+@pytest.mark.full
 def test_sampling_alone():
     rows = measure.measure(small(dims=0, part="sample"), FAST)
     assert [row["name"] for row in rows] == ["by hand", "sample_kl", measure.AGAIN, ""]
@@ -158,6 +162,7 @@ def test_what_is_allowed_goes_by_the_type_of_each_result():
         check.worst([(float("nan"), torch.float32)], ours=False)
 
 
+@pytest.mark.full
 def test_turns():
     """The functions run in turns. The first run of each turn is not counted, and a long function runs only once in a
     turn."""
@@ -184,6 +189,7 @@ def test_disturbed_runs_are_left_out_of_all_or_none():
     assert one["a"]["median_us"] == pytest.approx(9) and one["a"]["disturbed"] == pytest.approx(9 / 14)
 
 
+@pytest.mark.full
 def test_a_control_that_is_slow_marks_the_runs_beside_it():
     class Clock(clock.Cpu):
         def busy(self):
@@ -241,6 +247,7 @@ def test_least_bytes():
     assert least_bytes(nll, draw(nll)) == n * 5
 
 
+@pytest.mark.full
 def test_a_training_step():
     model = steps.Model("toy", lambda: vk.mlp_vae((50,), 8, (30,)), (50,), small(part="step"))
     found = list(steps.measure(model, FAST))

@@ -111,6 +111,7 @@ def test_resume_refuses_what_conflicts(finished, blobs):
     assert (finished / "config.json").read_bytes() == before
 
 
+@pytest.mark.full
 def test_resume_of_a_finished_run_draws_again(finished, blobs):
     before = {file.name: file.read_bytes() for file in finished.iterdir()}
     (finished / "curves.png").unlink()

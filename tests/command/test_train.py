@@ -23,6 +23,7 @@ from vae_kernels.cli import fit, ranks
 PICTURES = ["curves.png", "latent.png", "reconstructions.png", "samples.png"]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_fused_ends_where_eager_does(blobs, tmp_path, no_pictures, likelihood):
     ends = {}
@@ -70,6 +71,7 @@ def test_fused_and_eager_measure_alike(blobs):
             torch.testing.assert_close(fused, eager, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.full("conv")
 @pytest.mark.parametrize("model", ["mlp", "conv"])
 def test_what_a_run_leaves(blobs, tmp_path, model):
     output = train(*small(blobs, tmp_path, "--epochs", 2, "--batch-size", 7, "--model", model))
@@ -98,6 +100,7 @@ def test_what_a_run_leaves(blobs, tmp_path, model):
     assert (tmp_path / "blobs-bernoulli-fused-2" / "samples.png").exists()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("shape", every(3, [(40, 6, 5, 3), (40, 16), (40, 7)]), ids=str)
 def test_other_shapes_have_pictures(tmp_path, shape):
     np.save(tmp_path / "a.npy", np.random.default_rng(0).random(shape, dtype=np.float32))
@@ -187,6 +190,7 @@ def test_priors_train_and_resume(blobs, tmp_path, no_pictures, prior):
     assert not any("_encoder" in name for name in weights)
 
 
+@pytest.mark.full
 def test_a_prior_leaves_its_pictures(blobs, tmp_path):
     train(*small(blobs, tmp_path, "--prior", "mog", "--epochs", 1))
     run = tmp_path / "blobs-bernoulli-fused-mog"

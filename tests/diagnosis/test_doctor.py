@@ -21,6 +21,7 @@ def test_the_doctor_judges_a_run(finished):
     assert (result.exit_code == 1) == (" ill " in result.output)
 
 
+@pytest.mark.full
 def test_the_doctor_leaves_a_report(finished, tmp_path):
     said = " ".join(doctor(finished, "--samples", 20).output.split())
     assert f"report with figures: {finished / 'report.html'}" in said
@@ -50,6 +51,7 @@ def test_a_run_says_what_is_ill_while_it_trains(blobs, tmp_path, no_pictures):
     assert "ILL" in first and "ILL" not in last  # by then the latents say more than a bit
 
 
+@pytest.mark.full
 def test_grey_pixels_are_no_log_likelihood_in_train_and_doctor(blobs, tmp_path, no_pictures):
     binary = tmp_path / "binary.npy"
     np.save(binary, np.load(blobs)["x"] > 127)
@@ -153,6 +155,7 @@ def test_values_up_to_255_are_said(blobs, tmp_path, no_pictures):
     assert "divide x by 255" in one_line(doctor(tmp_path / "f").output)
 
 
+@pytest.mark.full
 def test_a_training_that_has_just_begun(blobs, tmp_path, no_pictures, monkeypatch):
     """One report once said to raise beta and to lower beta, and to fit the variance that was trained."""
     monkeypatch.setenv("COLUMNS", "250")  # so that no sentence is broken

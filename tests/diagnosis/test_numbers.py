@@ -111,6 +111,7 @@ def test_a_value_has_no_more_decimals_than_its_error_allows():
     assert [quantities.with_error(*pair) for pair in errors] == expected
 
 
+@pytest.mark.full
 def test_card_table_figure_and_terminal_say_the_same():
     pytest.importorskip("matplotlib", reason="matplotlib, which draws the report, is not installed")
     found = vk.diagnose(off(0.0, 2.0), data(), log_p=(64, 16))
@@ -225,6 +226,7 @@ def test_the_share_of_grey(x, likelihood, weight, expected):
     assert grey_share(x, likelihood, weight) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.full
 def test_grey_is_said_by_the_card_the_table_and_the_figure():
     pytest.importorskip("matplotlib", reason="matplotlib, which draws the report, is not installed")
     model = vk.mlp_vae((1, 6, 6), 2, (8,))

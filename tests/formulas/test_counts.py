@@ -137,6 +137,7 @@ def test_loop(name, x_dtype):
         assert_right(name, np.float32, results, [value[0], *expected[1:]], [value[1], *scales[1:]])
 
 
+@pytest.mark.full
 @compiled
 @pytest.mark.parametrize("far", [(), (700,)], ids=["none", "one"])
 def test_zeros_that_nothing_explains(far):

@@ -162,6 +162,7 @@ def test_new_rng_obeys_torch_manual_seed_and_generators():
     assert (many < 0).any() and (many >> 62 == -2).any() and (many >> 62 == 1).any()  # all 64 bits are drawn
 
 
+@pytest.mark.full
 def test_traces_without_reading_the_rng():
     compiled = torch.compile(lambda rng: noise.normals(rng, (5, 7)), fullgraph=True, backend="aot_eager")
     for rng in (rng_of(1, 2), rng_of(3, 4)):

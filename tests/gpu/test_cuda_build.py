@@ -69,6 +69,7 @@ def number(pattern, part):
     return sum(map(int, re.findall(pattern, part)))
 
 
+@pytest.mark.full
 def test_every_kernel_is_there(report, setup_py):
     assert {arch for _, arch in report} == set(ARCHS)
     kernels = {kernel for kernel, _ in report}
@@ -95,6 +96,7 @@ def test_registers(report):
         assert 0 < used <= most, f"{name} on sm_{arch}: {used} registers, expected at most {most}"
 
 
+@pytest.mark.full
 def test_vectors_of_16_bytes(nvcc, units, tmp_path):
     """One kernel reads x and the parameters, and writes the gradients, 16 bytes at a time."""
     obj = min(name for name in units if name.startswith("likelihood."))

@@ -35,6 +35,7 @@ def asked(tmp_path_factory):
     return ask
 
 
+@pytest.mark.full
 def test_the_device_is_set_by_torch_alone(asked):
     """The library has a CUDA runtime of its own. If that one sets the device, torch does not know of it."""
     assert asked() == ["guard of 3", "probe", "end of guard", "runs"]

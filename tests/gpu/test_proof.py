@@ -13,6 +13,7 @@ from vae_kernels.backends.self_test import disagreement
 from vae_kernels.core.terms import ElboTerms
 
 
+@pytest.mark.full("triton")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_backend_agrees(backend):
     assert disagreement(backends.choose(backend, ()), "cpu") is None

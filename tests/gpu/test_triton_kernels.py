@@ -180,6 +180,7 @@ def test_the_latent_term_alone_and_given():
         torch.testing.assert_close(*(torch.autograd.grad(t, kl)[0] for t in (loss, truth)))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("weight", [None, torch.bool, torch.float32], ids=str)
 @pytest.mark.parametrize("columns", [1, 5, 10, 64, 65, 1025])
 def test_the_likelihood_alone(columns, weight):
@@ -223,6 +224,7 @@ def request_of(rows, columns, dtype, **settings):
 MARK = 12345.0
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("differs", every(4, ["none", "the first", "the last", "two", "every seventh"]))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("shape", every(3, [(2100, 1), (300, 5), (300, 10), (70, 64), (70, 65), (5, 1031)]), ids=str)
@@ -250,6 +252,7 @@ def test_gradients_are_corrected_where_another_number_came(shape, dtype, differs
         assert cases.same(only[touched], truth[touched]) and (only[~touched] == MARK).all()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("came", [1 / 300, 0.7])
 def test_one_number_for_all_samples_is_corrected(came):
     """The stride of such an incoming gradient is 0, and the batch is read as one long row."""

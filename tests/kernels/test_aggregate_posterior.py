@@ -277,6 +277,7 @@ def test_memory():
     assert peak() - before < 100
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("dynamic", every(2, [False, True]))
 @pytest.mark.parametrize("dtype", every(2, [torch.float32, torch.float64]))
 def test_compile(dtype, dynamic):

@@ -33,6 +33,7 @@ def test_some_formula_has_a_default():
     assert WITH_DEFAULTS
 
 
+@pytest.mark.full("triton")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("likelihood", WITH_DEFAULTS)
 @pytest.mark.parametrize("backend", BACKENDS)

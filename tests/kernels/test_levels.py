@@ -259,6 +259,7 @@ def test_backward_twice(backend):
     close(second, -2 * first)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("inner", [False, True])
 def test_compiled_whole_for_any_batch(backend, inner):

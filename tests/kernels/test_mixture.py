@@ -105,6 +105,7 @@ def test_a_sum_over_samples_that_cancels(size, seed):
 
 # as many as one program takes, and other sizes; several programs; more dims than one chain of sums. The interpreter is
 # slow, so the sizes are few.
+@pytest.mark.full
 @pytest.mark.skipif("triton" not in KERNELS, reason="triton cannot be run here")
 @pytest.mark.parametrize("size", every(3, [(1, 1, 1), (32, 64, 2), (3, 2, 37), (33, 70, 3), (2, 130, 1)]), ids=str)
 def test_sizes_of_triton(size):
@@ -170,6 +171,7 @@ def test_formula():
     np.testing.assert_allclose(vk.mixture_log_prob(*inputs, backend="torch").detach(), expected, rtol=1e-13)
 
 
+@pytest.mark.full("triton")
 def test_every_input_to_second_order(backend):
     f = lambda *inputs: vk.mixture_log_prob(*inputs, backend=backend)  # noqa: E731
     inputs = draw(*((1, 2, 1) if backend == "triton" else (4, 3, 2)), torch.float64)
@@ -177,6 +179,7 @@ def test_every_input_to_second_order(backend):
     assert gradgradcheck(f, inputs)
 
 
+@pytest.mark.full("triton")
 def test_only_the_gradients_that_are_needed(backend):
     inputs = draw(20, 9, 3)
     log_p = vk.mixture_log_prob(*inputs, backend=backend).sum()
@@ -240,6 +243,7 @@ def compare_extremes(logvar, scale, backend):
         assert not ours[name].isnan().any(), name
 
 
+@pytest.mark.full
 @pytest.mark.skipif("triton" not in KERNELS, reason="triton cannot be run here")
 @pytest.mark.parametrize("logvar", every(3, (-200.0, -39.0, 200.0)))
 def test_what_triton_can_hold(logvar):
@@ -288,6 +292,7 @@ def test_whole_tiles_of_no_weight(backend):
     torch.testing.assert_close(vk.mixture_log_prob(z, loc, logvar, logits, backend=backend), expected)
 
 
+@pytest.mark.full("triton")
 def test_shapes_that_broadcast_and_strides(backend):
     z, loc, logvar, logits = draw(12, 5, 4)
     expected = vk.mixture_log_prob(z, loc, logvar[:1].expand(5, 4).contiguous(), backend=backend)
@@ -354,6 +359,7 @@ def test_memory():
     assert peak() - before < 200
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "backend, dtype", [("auto", torch.float32), ("auto", torch.float64), *[(b, torch.float32) for b in BACKENDS[2:]]]
 )

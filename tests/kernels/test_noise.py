@@ -57,6 +57,7 @@ def test_bits_of_every_instruction_set(isa):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.full("triton")
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("n_samples", [None, 1, 4])
 def test_samples_are_a_function_of_the_seed(backend, n_samples):
@@ -113,6 +114,7 @@ def compare_shards(backend, latents, n_samples, device="cpu"):
         assert torch.equal(torch.cat([p[i] for p in parts], 1 if n_samples and i == 0 else 0), expected)
 
 
+@pytest.mark.full("triton")
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("n_samples", [None, 3])
 @pytest.mark.parametrize("latents", SHARD_CASES, ids=str)

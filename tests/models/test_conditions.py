@@ -348,6 +348,7 @@ def test_an_error_inside_a_network_stays_as_it_is():
         vk.VAE(Full(), TwoOfZ()).loss(X, condition=CONDITION)
 
 
+@pytest.mark.full
 def test_one_graph():
     """torch.compile sees one graph, which it compiles twice for all batch sizes, and computes what eager mode does."""
     vae, counter = with_prior(), torch._dynamo.testing.CompileCounterWithBackend("aot_eager")

@@ -177,6 +177,7 @@ def test_a_model_that_is_made_on_the_meta_device():
     assert empty[1].loss(torch.rand(3, 6)).isfinite()
 
 
+@pytest.mark.full
 def test_one_graph_for_all_values():
     warmup, weight = controls.LinearWarmup(40), controls.Geco(1.0, speed=0.1)
     vae = mlp(beta=warmup, rec_weight=weight, free_bits=(controls.LinearWarmup(40, 0.0, 9.0), "per_dim"))

@@ -254,6 +254,7 @@ def test_double_and_bfloat16(prior):
     assert z.dtype == kl.dtype == torch.float64
 
 
+@pytest.mark.full
 def test_compile():
     torch._dynamo.reset()
     prior = randomized(priors.MixtureOfGaussians(4, D))

@@ -34,6 +34,7 @@ def test_a_count_is_negative_binomial_given_its_cell():
     assert min(stats.kstest(of_gene, "uniform").pvalue for of_gene in u.T) > P / 40
 
 
+@pytest.mark.full
 def test_dropout_keeps_what_the_logistic_says():
     counts = splatter.simulate(4000, 40, seed=2, n_groups=1, library=(6.0, 0.0), dropout=1.0)
     mean, bcv = counts.means([0])[0], counts.bcv(counts.means([0]))[0]

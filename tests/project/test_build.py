@@ -77,6 +77,7 @@ def test_no_flag_changes_results(build):
     assert not flags & {"-ffast-math", "-Ofast", "-funsafe-math-optimizations", "--use_fast_math", "-use_fast_math"}
 
 
+@pytest.mark.full
 def test_avx512_objects_hold_no_weak_symbol(avx512_objects):
     """The linker keeps one copy of a weak symbol. If it kept the copy of an AVX-512 object, machines without AVX-512
     would run that code and crash."""
@@ -91,6 +92,7 @@ def test_avx512_objects_hold_no_weak_symbol(avx512_objects):
         assert any(re.search(r" [tT] .*avx512::", line) for line in symbols), f"{path.name}: no kernel in it"
 
 
+@pytest.mark.full
 def test_avx512_is_used(avx512_objects):
     for path in avx512_objects:
         if path.name.startswith("likelihood."):
@@ -123,6 +125,7 @@ def test_without_a_compiler_the_package_is_pure_python(checkout):
     assert packages == {str(Path(name).parent) for name in names if name.endswith(".py")}
 
 
+@pytest.mark.full
 def test_a_compiler_that_fails_on_our_source_is_an_error(checkout):
     with open(checkout / "csrc/ops.cpp", "a") as f:
         f.write("#error planted\n")
@@ -154,6 +157,7 @@ def test_a_broken_nvcc_is_left_out_unless_asked_for(build, monkeypatch, capsys):
         build.find_nvcc()
 
 
+@pytest.mark.full
 def test_the_sdist_holds_the_sources(checkout):
     r, sdists = backend("build_sdist", checkout)
     assert r.returncode == 0, r.stderr

@@ -60,6 +60,7 @@ def test_lightning(example):
     assert logged["val/loss"] < known
 
 
+@pytest.mark.full
 def test_pyro_vae(example, monkeypatch):
     """The loss falls below that of a model that knows only the mean of each pixel. Pyro's own distributions give the
     same losses, because one seed gives the same samples."""
@@ -93,6 +94,7 @@ def test_doctor_cases(example):
     assert Path("figure.png").stat().st_size > 1000
 
 
+@pytest.mark.full
 def test_first_look_cases(example):
     """Two of the cases, after one epoch. bench/results/doctor/first_look.csv has the whole table."""
     cases = example("first_look_cases")

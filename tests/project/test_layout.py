@@ -189,6 +189,7 @@ REMOVED = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", LIKELIHOODS)
 @pytest.mark.parametrize("removed", every(2, REMOVED))
 def test_a_missing_piece_is_named(tree, name, removed):
@@ -198,6 +199,7 @@ def test_a_missing_piece_is_named(tree, name, removed):
     assert said in problem
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", POSITION)
 @pytest.mark.parametrize(
     "removed", every(3, ["python list", "c++ list", "oracle", "KIND", "SUPPORT", "nll", "mean", "struct", "pointer"])
@@ -223,6 +225,7 @@ def test_a_likelihood_in_one_list_alone_is_told_the_others(tree):
         assert f"toy is missing in {place}" in said
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("path", ["csrc/cpu/kernels/likelihood.cpp", "csrc/ops.cpp", "vae_kernels/core/checks.py"])
 def test_a_file_that_names_a_likelihood_is_named(tree, path):
     name = next(iter(LIKELIHOODS))

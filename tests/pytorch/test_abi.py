@@ -39,6 +39,7 @@ def declarations():
     return re.sub(r"//.*", "", block)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("target", [OLDEST, ""], ids=["oldest", "installed"])
 def test_declarations_agree_with_torch(target):
     # The block of declarations would be enough; the whole header shows that the rest compiles too.
@@ -50,6 +51,7 @@ def addresses(names):
     return "void* all[] = {" + ", ".join(f"(void*)&{n}" for n in names) + "};\n"
 
 
+@pytest.mark.full
 def test_every_function_is_in_torch():
     """Every function that we declare exists in torch. The test above cannot see a function that torch lacks, because
     its declaration conflicts with nothing. Only a weak function may be missing in the oldest torch; there its address
@@ -63,6 +65,7 @@ def test_every_function_is_in_torch():
         assert compile_with_torch(addresses(weak), target="") == ""
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [

@@ -70,6 +70,7 @@ def test_an_overflow_is_inf_and_the_scaler_sees_it(backend):
     assert not parameter.any() and scaler.get_scale() == 2.0**19
 
 
+@pytest.mark.full("triton")
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_a_network_of_16_bits_alone(backend, dtype, likelihood):

@@ -103,6 +103,7 @@ def test_scaled_losses(backend, dtype, weight):
         assert (error <= bound).all()
 
 
+@pytest.mark.full("triton")
 def test_a_gradient_that_float16_could_not_hold_unscaled(backend):
     """The smallest positive float16 is 2^-24. This gradient is 2^-30, and 2^-10 under a scale of 2^20. The result is
     2^-10, so the kernel never stored the gradient without the scale."""
@@ -146,6 +147,7 @@ def test_layouts_of_the_incoming_gradient(backend, inputs, form):
 PACKED = [(5, 6), (3, 8, 2, 3), (1, 2), (130, 14), (2, 4100), (0, 4)]  # a tile may have many rows or a part of a row
 
 
+@pytest.mark.full("triton")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("shape", PACKED, ids=str)
 def test_moments_are_their_halves(backend, shape, dtype):
@@ -162,6 +164,7 @@ def test_moments_are_their_halves(backend, shape, dtype):
         assert torch.equal(packed, halves)
 
 
+@pytest.mark.full("triton")
 def test_moments_that_are_no_run_of_memory(backend):
     """Moments in channels_last, with gaps between rows, or expanded give the same gradient as contiguous moments."""
     both = torch.randn(3, 8, 2, 5)
@@ -234,6 +237,7 @@ def test_no_gradient_that_nobody_asked_for(inputs, wanted, reduction, nothing_re
     assert [i for i, t in enumerate(inputs) if t.grad is not None] == list(wanted)
 
 
+@pytest.mark.full("triton")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_sample_alone_gives_its_prior_no_gradient(backend, dtype):
     """If only z is used, the gradient of the prior is 0. It must not be what the kernel's buffers held before: the

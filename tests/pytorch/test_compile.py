@@ -85,6 +85,7 @@ ONE_GRAPH += [
 ]
 
 
+@pytest.mark.full("triton")
 @pytest.mark.parametrize("f, order, backend", ONE_GRAPH)
 def test_one_graph_with_the_numbers_of_eager_mode(f, order, backend):
     step, counter = counted(f, backend)
@@ -101,6 +102,7 @@ def test_half_precision(dtype):
     same(outcome(step, inputs), outcome(two_calls, inputs))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("prior", [False, True])
 @pytest.mark.parametrize("f", [two_calls, one_call, gaussian])
 def test_without_gradients(f, prior):
@@ -122,6 +124,7 @@ def test_without_gradients(f, prior):
     assert counter.frame_count == 1
 
 
+@pytest.mark.full("triton")
 def test_noise_bits():
     """Each call of a compiled function draws new noise, with the bits that eager mode draws."""
     f = lambda mu, logvar: vk.sample_kl(mu, logvar, n_samples=2, **WHO)[0]  # noqa: E731
@@ -149,7 +152,7 @@ def test_a_dynamic_batch_is_compiled_once(f, order):
     assert len(graphs) == 1
 
 
-@pytest.mark.full("triton")
+@pytest.mark.full
 def test_a_batch_that_changes_is_compiled_twice_at_most():
     """A user's last batch of an epoch is smaller. torch compiles for the first size, and then once more for all
     sizes."""
@@ -159,6 +162,7 @@ def test_a_batch_that_changes_is_compiled_twice_at_most():
     assert counter.frame_count == 2
 
 
+@pytest.mark.full("triton")
 def test_a_weight_on_the_device_is_compiled_once():
     def f(recon, x, mu, logvar, beta, rec_weight):
         return vk.fused_elbo(recon, x, mu, logvar, beta=beta, rec_weight=rec_weight, **WHO)
@@ -170,6 +174,7 @@ def test_a_weight_on_the_device_is_compiled_once():
     assert counter.frame_count == 1
 
 
+@pytest.mark.full("triton")
 def test_a_thousand_betas_are_compiled_once():
     """Annealing with a new 0-d tensor in each step must not compile again. The losses are right: the loss is linear in
     beta."""
@@ -208,6 +213,7 @@ def test_train_and_eval_in_turns_are_compiled_once_each():
         compiled = dict.fromkeys(compiled, counter.frame_count)
 
 
+@pytest.mark.full("triton")
 def test_shards_are_compiled_once():
     """The first sample of a rank changes from batch to batch, and must not compile again. The noise has the bits of
     eager mode and of one process."""
@@ -226,6 +232,7 @@ def test_shards_are_compiled_once():
     assert counter.frame_count == 1
 
 
+@pytest.mark.full
 def test_incoming_gradients():
     """The compiled backward pass multiplies by the incoming gradient, and can run twice."""
     step, _ = counted(two_calls)
@@ -240,6 +247,7 @@ def test_incoming_gradients():
         same(grads, [weight * e for e in expected])
 
 
+@pytest.mark.full("triton")
 def test_terms():
     f = lambda *inputs: vk.fused_elbo(*inputs, return_terms=True, **WHO)  # noqa: E731
     step, counter = counted(f)
@@ -251,6 +259,7 @@ def test_terms():
     assert counter.frame_count == 1 and not ours.kl_per_dim.requires_grad
 
 
+@pytest.mark.full("triton")
 def test_module_and_learned_parameters():
     module = vk.FusedELBO(
         likelihood="gaussian", obs_logvar=torch.nn.Parameter(torch.zeros(3, 1, 1)), beta=torch.rand(6), **WHO
@@ -279,6 +288,7 @@ class Step(torch.nn.Module):
         return vk.fused_elbo(self.decoder(mu), x, mu, logvar, **WHO)
 
 
+@pytest.mark.full("triton")
 def test_export():
     step, x = Step(), torch.rand(5, 8)
     batch = torch.export.Dim("batch", min=2)
@@ -291,6 +301,7 @@ def test_export():
         torch.testing.assert_close(program.module()(x), step(x))
 
 
+@pytest.mark.full("triton")
 def test_export_of_a_whole_loss_draws_as_eager_mode_does():
     vae = vk.mlp_vae((8,), 3, (4,), **WHO)
     program = torch.export.export(vae, (torch.rand(5, 8),)).module()

@@ -269,6 +269,7 @@ def test_the_fake_is_the_real_result_without_its_values(prefix, name):
     assert len(real) and [describe(t) for t in faked] == [describe(t) for t in real]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("name", ["plain", "half", "channels_last", "row", "prior", "kl"])
 def test_opcheck_of_the_objective(prefix, name):
@@ -284,6 +285,7 @@ def test_opcheck_of_log_prob(prefix, name):
     opcheck(getattr(OPS, prefix + "log_prob").default, log_prob_arguments(**ELEMENTS[name]))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("name", ["plain", "half", "packed", "prior", "mask"])
 def test_opcheck_of_the_sample(prefix, name):
@@ -291,6 +293,7 @@ def test_opcheck_of_the_sample(prefix, name):
     opcheck(getattr(OPS, prefix + "sample_backward").default, sample_backward_arguments((True, True), **SAMPLES[name]))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("need", [15, 5, 0])
 def test_opcheck_of_the_mixture(prefix, need):
@@ -298,6 +301,7 @@ def test_opcheck_of_the_mixture(prefix, need):
     opcheck(getattr(OPS, prefix + "mixture_backward").default, mixture_backward_arguments(need))
 
 
+@pytest.mark.full
 @compiled
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_opcheck_of_the_decomposition(dtype):
@@ -305,6 +309,7 @@ def test_opcheck_of_the_decomposition(dtype):
     opcheck(OPS.decomposition_backward.default, decomposition_backward_arguments(dtype=dtype))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("name", ["plain", "half", "channels_last", "mask"])
 def test_opcheck_of_position(prefix, name):

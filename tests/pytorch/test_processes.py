@@ -2,6 +2,7 @@
 the bits of one thread alone."""
 
 import os
+import re
 import signal
 import threading
 import time
@@ -26,6 +27,7 @@ def large(seed):
     return step(seed, ["bernoulli"], LARGE)
 
 
+@pytest.mark.full
 def test_many_threads_at_once():
     """Each thread calls the same ops on its own inputs. The memory of some results comes from the pool."""
     takes = [(step if seed % 3 else large, seed) for seed in range(TAKES)]
@@ -117,6 +119,7 @@ def test_a_fork_while_another_thread_is_in_the_pool():
 def test_the_library_has_no_symbol_of_python():
     """The library does not use Python, so it neither holds nor needs the GIL, and free-threaded Python can load it. The
     Python files of the package were not tried there."""
-    symbols = backends.choice._LIBRARY.read_bytes()
-    assert b"aoti_torch_empty_strided" in symbols
-    assert b"PyObject" not in symbols and b"Py_" not in symbols and b"PyGIL" not in symbols
+    # Names of symbols stand between zeros. Other bytes of 6 MB may spell "Py_" by chance.
+    names = set(re.findall(rb"(?<=\0)\w{4,}(?=\0)", backends.choice._LIBRARY.read_bytes()))
+    assert b"aoti_torch_empty_strided" in names
+    assert not [name for name in names if re.match(rb"_?Py[A-Z_]", name)]

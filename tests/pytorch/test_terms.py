@@ -88,6 +88,7 @@ def test_vmap_and_grad(batch):
     torch.testing.assert_close(grad, torch.autograd.grad(terms_of(*batch).loss, batch[0])[0])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("reads", [False, True])
 def test_a_compiled_module(batch, reads):
     """Terms may leave a compiled graph, and a graph may read and replace terms. test_compile.py tests the gradients."""

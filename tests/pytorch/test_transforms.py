@@ -108,6 +108,7 @@ def test_modes_without_gradients(backend, inputs, mode):
     assert elbo(*(t.detach() for t in inputs), backend=backend).requires_grad is False
 
 
+@pytest.mark.full("triton")
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_checkpointing_draws_the_same_noise(backend, inputs, reentrant):
     """Checkpointing restores the generator before it recomputes the forward pass. So the step draws the same z, and has

@@ -30,7 +30,7 @@ def fresh():
     torch._dynamo.reset()
 
 
-@pytest.mark.full("torch")
+@pytest.mark.full
 @pytest.mark.parametrize("dtype", [torch.bool, torch.float32], ids=str)
 def test_another_mask_compiles_nothing(backend, dtype):
     """One graph serves all batches and all masks, and has the numbers of eager mode."""
