@@ -8,6 +8,7 @@ from . import controls, distributions, likelihoods, models, priors
 from .auditing import audit
 from .backends import available_backends
 from .backends.pool import pool_bytes, set_pool_limit
+from .cli.run import load_run
 from .core import moved as _moved
 from .core.pairs import FreeBits, Shard
 from .core.terms import ElboTerms
@@ -49,6 +50,7 @@ __all__ = [
     "iwae",
     "kl_decomposition",
     "likelihoods",
+    "load_run",
     "log_marginal_likelihood",
     "log_prob",
     "logvar_of",

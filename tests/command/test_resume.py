@@ -145,7 +145,7 @@ WRONG = {
     "epochs": (True, "expected an integer from 1"),
     "threads": (1.5, "expected null, or an integer from 1"),
     "model": (["mlp"], "expected one of mlp, conv"),
-    "likelihood": ("poisson", "expected one of bernoulli"),
+    "likelihood": ("categorical", "expected one of bernoulli"),
     "prior": (None, "expected one of normal"),
     "backend": (False, "expected a text"),
     "found": (3, "expected what the data were like"),

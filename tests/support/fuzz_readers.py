@@ -4,6 +4,7 @@ files; `make soak-fuzz` tries many.
 """
 
 import contextlib
+import gzip
 import io
 import json
 import pickle
@@ -17,10 +18,12 @@ from unittest import mock
 import numpy as np
 import torch
 from PIL import Image
+from scipy import sparse
 
 from vae_kernels.cli import UserError, checkpoint, fit
 from vae_kernels.cli import train as command
 from vae_kernels.cli.data import load
+from vae_kernels.cli.reading import How
 
 X = np.random.default_rng(0).integers(0, 256, (12, 6, 5), dtype=np.uint8)
 NUMBERS = (0, 1, -1, 2, 12, 255, 2**31, 2**63, 10**30, 1e308, float("nan"), float("inf"))
@@ -71,6 +74,22 @@ def npz(compressed, **arrays):
     return out.getvalue()
 
 
+def table(values, names=""):
+    out = io.StringIO()
+    np.savetxt(out, values, delimiter=",", header=names, comments="")
+    return out.getvalue().encode()
+
+
+def idx(values):
+    return struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape) + values.tobytes()
+
+
+def sparse_npz(values, dtype=np.float32):
+    out = io.BytesIO()
+    sparse.save_npz(out, sparse.csr_matrix(values.astype(dtype)))
+    return out.getvalue()
+
+
 def header(rng):
     """An .npy file with the header of one array and the bytes of another."""
     shape = rng.choice(((12, 30), (0,), (), (2, 10**15), (10**30,), (-1, 3), (12, "6"), [12, 30], 12, ((1, 2),)))
@@ -110,6 +129,11 @@ WHOLE = {
     ),
     "a.png": (image("PNG"), image("PNG", "RGB"), image("PNG", "P"), image("JPEG"), image("GIF"), image("TIFF")),
     "a.jpg": (image("JPEG"), image("JPEG", "RGB"), image("BMP"), b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+    "a.webp": (image("WEBP", "RGB"), image("WEBP", "RGBA"), image("TIFF", "CMYK"), image("PPM")),
+    "a.csv": (table(X.reshape(12, 30) / 255), table(X.reshape(12, 30), names="a,b,c"), b"a;b\n1;2\n3;4\n", b'"\n1,2\n'),
+    "a-images-idx3-ubyte": (idx(X), idx(X.reshape(12, 30)), gzip.compress(idx(X))),
+    "a-images-idx3-ubyte.gz": (gzip.compress(idx(X)), idx(X)),
+    "s.npz": (sparse_npz(X.reshape(12, 30)), sparse_npz(X.reshape(12, 30), np.int64)),
 }
 
 
@@ -165,10 +189,14 @@ def data(rng, folder):
     content = header(rng) if name == "a.npy" and make == 0 else entries(rng) if name == "a.npz" and make == 0 else None
     path = folder / name
     path.write_bytes(broken(rng, content or rng.choice(WHOLE[name])))
-    if name in ("a.png", "a.jpg"):
+    if name in ("a.png", "a.jpg", "a.webp"):
         (folder / "b.png").write_bytes(image("PNG"))
-    likelihood = rng.choice(("bernoulli", "gaussian"))
-    wrong = judge(lambda: load(folder if (folder / "b.png").exists() else path, likelihood).describe())
+    likelihood = rng.choice(("bernoulli", "gaussian", "zinb"))
+    how = How(*rng.choice(((None, None), (8, None), (None, "grey"), (8, "rgb"), (None, None, True))))
+    place = folder if (folder / "b.png").exists() else path
+    if place == path:
+        how = how._replace(size=None, colour=None)
+    wrong = judge(lambda: load(place, likelihood, how).describe())
     for file in folder.iterdir():
         file.unlink()
     return wrong and f"{name}: {wrong}"
@@ -183,6 +211,7 @@ def finished(folder):
     config = {"data": str(folder / "small.npy"), "likelihood": "bernoulli", "prior": "normal", "components": None}
     config |= {"beta": 1.0, "latent_dim": 2, "epochs": 1, "batch_size": 5, "lr": 1e-3, "model": "mlp", "loss": "fused"}
     config |= {"backend": "torch", "device": "cpu", "threads": None, "seed": 0}
+    config |= {"size": None, "colour": None, "standardise": False}
     with mock.patch.object(command, "draw"), contextlib.redirect_stdout(io.StringIO()):
         command.run_training(config, set(), folder, "whole", None)
     return folder / "whole"

@@ -1,4 +1,5 @@
-"""The command `vae-kernels`. It needs the extra "demo". The library itself never imports this folder."""
+"""The command `vae-kernels`, and `vk.load_run`. They need the extra "demo". The library imports nothing else of this
+folder."""
 
 import importlib.util
 import sys
@@ -10,11 +11,15 @@ class UserError(Exception):
     """A mistake that the user can correct. It is shown as one sentence on stderr, without a traceback; exit code 2."""
 
 
+def missing():
+    """The names of the packages that the command needs and that are not installed."""
+    return [name for name in NEEDS if importlib.util.find_spec(name) is None]
+
+
 def main():
     """Entry point of `vae-kernels` and of `python -m vae_kernels`."""
-    missing = [name for name in NEEDS if importlib.util.find_spec(name) is None]
-    if missing:
-        sentence = f'error: vae-kernels needs {", ".join(missing)}; get it with: pip install "vae-kernels[demo]"'
+    if names := missing():
+        sentence = f'error: vae-kernels needs {", ".join(names)}; get it with: pip install "vae-kernels[demo]"'
         print(sentence, file=sys.stderr)
         raise SystemExit(2)
     app()()
@@ -27,9 +32,9 @@ def app():
     from .bench import bench
     from .doctor import doctor
     from .train import train
+    from .use import encode, reconstruct, sample
 
     application = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Fused ELBO for PyTorch.")
-    application.command()(train)
-    application.command()(bench)
-    application.command()(doctor)
+    for command in (train, doctor, encode, sample, reconstruct, bench):
+        application.command()(command)
     return application

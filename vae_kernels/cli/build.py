@@ -23,11 +23,31 @@ class Scaled(nn.Module):
         return loc, self.logscale
 
 
+class PerFeature(nn.Module):
+    """log_mean -> (log_mean, *parameters): adds learned parameters of the shape of one x, which all samples share.
+
+    start: {name of the parameter: its value before the training}
+    """
+
+    def __init__(self, shape, start):
+        super().__init__()
+        for name, value in start.items():
+            self.register_parameter(name, nn.Parameter(torch.full(shape, value)))
+
+    def forward(self, log_mean):
+        return log_mean, *self.parameters()
+
+
+# Before the training: a variance of mean + mean^2, and few zeros beside those of the count itself.
+START = {"log_inverse_dispersion": 0.0, "dropout_logits": -3.0}
+
+
 def build(config, data):
     """The VAE of the options, for this data.
 
     A likelihood with a scale gets one learned scale for all pixels, so that there is no beta to tune (sigma-VAE, Rybkin
-    et al. 2021, arXiv:2006.13202). The scale starts at the standard deviation of a thousand training images.
+    et al. 2021, arXiv:2006.13202). The scale starts at the standard deviation of a thousand training images. A
+    likelihood of counts gets an inverse dispersion, and a probability of dropout, for each feature.
     """
     shape = tuple(data.images.shape[1:])
     if config["model"] == "conv" and len(shape) != 3:
@@ -42,6 +62,9 @@ def build(config, data):
     encoder, decoder = networks(shape, latent_dim, counts=formula.SUPPORT == "counts")
     if "logscale" in formula.PARAMETERS:
         decoder.append(Scaled(log_deviation(data)))
+    start = {name: START[name] for name in formula.PARAMETERS if name in START}
+    if start:
+        decoder.append(PerFeature(shape, start))
     vae = VAE(encoder, decoder, latent_shape=(latent_dim,), **options)
     vae.prior_module = build_prior(config["prior"], config["components"], vae, data)
     return vae

@@ -18,6 +18,7 @@ from safetensors.torch import save
 
 from . import UserError
 from .fit import ROW
+from .options import BEFORE
 
 CONFIG, CHECKPOINT, MODEL, METRICS = "config.json", "checkpoint.safetensors", "model.safetensors", "metrics.csv"
 
@@ -77,7 +78,7 @@ def load_config(run):
         ) from error
     if not isinstance(config, dict):
         raise UserError(f"--resume: {path} holds a {type(config).__name__}, expected the options of a run")
-    return config
+    return BEFORE | config
 
 
 def save_state(run, vae, optimizer, progress):

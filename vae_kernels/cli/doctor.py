@@ -7,14 +7,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from ..doctor import diagnose
 from . import UserError, checkpoint
-from .build import build
-from .data import load
-from .options import check_options
+from .restore import data_of, model_of, options_of
 
 REPORT = "report.html"
 COLOURS = {"healthy": "green", "watch": "yellow", "ill": "red"}
@@ -22,13 +18,16 @@ COLOURS = {"healthy": "green", "watch": "yellow", "ill": "red"}
 
 def doctor(
     run: Annotated[Path, typer.Argument(help="A folder that `vae-kernels train` has made.")],
+    data: Annotated[
+        str | None, typer.Option(help="Where the data of the run lie now. Default: where the training found the data.")
+    ] = None,
     samples: Annotated[int, typer.Option(min=2, help="How many held-out samples to look at.")] = 1000,
     html: Annotated[Path | None, typer.Option(help="Where the report goes. Default: report.html in the run.")] = None,
 ):
     """Judge a trained model: collapse, holes, blur, effective beta. The exit code is 1 if something is ill."""
     html = run / REPORT if html is None else html
     try:
-        diagnosis, epochs = examine(run, samples)
+        diagnosis, epochs = examine(run, samples, data)
         if not diagnosis.finite:
             print(f"ill: {run} holds no finite model{_since(epochs)}: {sentence(diagnosis)}")
             raise SystemExit(1)
@@ -52,18 +51,14 @@ def _since(epochs):
     return f" after its {epochs} epochs" if epochs else ", and has finished no epoch"
 
 
-def examine(run, samples):
-    """(the Diagnosis of a run on its held-out data, on the CPU; the number of its epochs)"""
-    config = checkpoint.load_config(run)
-    check_options(config, run / checkpoint.CONFIG)
-    try:
-        data = load(config["data"], config["likelihood"])
-        model = build(config | {"backend": "auto"}, data)
-        model.load_state_dict(load_file(run / checkpoint.MODEL))
-    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-        raise UserError(f"{run} cannot be read as a run ({str(error).splitlines()[0]})") from error
-    if data.describe() != config.get("found"):
-        raise UserError(f"{data.source} has changed since {run} was trained")
+def examine(run, samples, place=None):
+    """(the Diagnosis of a run on its held-out data, on the CPU; the number of its epochs)
+
+    place: where the data lie now; None for the place in config.json.
+    """
+    config = options_of(run)
+    data = data_of(run, config if place is None else config | {"data": place})
+    model = model_of(run, config)
     known, rows = (part[:samples] for part in data.split())
     history = checkpoint.load_metrics(run)["test_neg_elbo_nats"]
     train_data = data.images[known] if len(known) > 1 else None

@@ -7,8 +7,12 @@ from ..formulas import ELEMENT
 from . import UserError
 from .prior import PriorName
 
-IMAGE_LIKELIHOODS = [name for name, formula in ELEMENT.items() if formula.SUPPORT != "counts"]
-MODELS, LOSSES = ("mlp", "conv"), ("fused", "eager")
+# The parameters that all samples may share (build.py). The decoder predicts the first parameter of a likelihood.
+SHARED = {"logvar", "logscale", "log_inverse_dispersion", "dropout_logits"}
+LIKELIHOODS = [name for name, formula in ELEMENT.items() if SHARED.issuperset(formula.PARAMETERS[1:])]
+MODELS, LOSSES, COLOURS = ("mlp", "conv"), ("fused", "eager"), ("grey", "rgb")
+# What a run of version 0.1 did before the option existed
+BEFORE = {"size": None, "colour": None, "standardise": False, "scaling": None}
 LARGEST = 2**31 - 1
 
 
@@ -33,11 +37,19 @@ def is_text(value):
     return isinstance(value, str) and "\0" not in value
 
 
+def is_scaling(value):
+    """Whether this is None, or (means, deviations): two lists of numbers of one length."""
+    if value is None:
+        return True
+    pair = isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(v, (list, tuple)) for v in value)
+    return pair and len(value[0]) == len(value[1]) and all(number(-math.inf)[0](v) for part in value for v in part)
+
+
 TEXT = is_text, "a text"
 # option -> (a function that tells whether a value is valid, the words for a valid value)
 OPTIONS = {
     "data": or_none(TEXT),
-    "likelihood": one_of(IMAGE_LIKELIHOODS),
+    "likelihood": one_of(LIKELIHOODS),
     "prior": one_of([name.value for name in PriorName]),
     "components": or_none(whole(1)),
     "beta": number(0.0),
@@ -51,6 +63,10 @@ OPTIONS = {
     "device": TEXT,
     "threads": or_none(whole(1)),
     "seed": whole(0),
+    "size": or_none(whole(1)),
+    "colour": or_none(one_of(COLOURS)),
+    "standardise": (lambda v: isinstance(v, bool), "true or false"),
+    "scaling": (is_scaling, "null, or the means and deviations of the columns"),
     "found": (lambda v: isinstance(v, dict), "what the data were like"),
 }
 

@@ -5,7 +5,6 @@ each batch, and draws the noise that one process would draw for this part. Rank 
 torchrun (--max-restarts) starts all workers again, and they continue from the last checkpoint of the run.
 """
 
-import math
 import os
 import sys
 import time
@@ -19,32 +18,43 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import __version__
-from ..core.modes import evaluating
 from ..doctor import quantities
 from ..doctor.grey import grey_share
-from ..formulas import ELEMENT
-from . import UserError, checkpoint, plots, ranks
+from . import UserError, checkpoint, ranks
+from .agree import check, resumed_config
 from .alarm import glance, of_the_mean, unfit, warning
 from .build import build, learned_scale
 from .data import load
 from .fit import Interrupt, fit, measure
-from .options import IMAGE_LIKELIHOODS, LOSSES, MODELS, check_options
-from .prior import PriorName, check_prior
+from .options import COLOURS, LIKELIHOODS, LOSSES, MODELS
+from .pictures import draw
+from .prior import PriorName
+from .restore import data_of, how_of
 
-Likelihood = Enum("Likelihood", {name: name for name in IMAGE_LIKELIHOODS}, type=str)
+Likelihood = Enum("Likelihood", {name: name for name in LIKELIHOODS}, type=str)
 Model = Enum("Model", {name: name for name in MODELS}, type=str)
 Loss = Enum("Loss", {name: name for name in LOSSES}, type=str)
-
-EAGER = ("bernoulli", "gaussian")  # the likelihoods that eager_loss.py has
-MAY_CHANGE = {"epochs", "device", "threads"}  # on --resume: these options do not change what a step computes
 
 
 def train(
     context: typer.Context,
     data: Annotated[
         str | None,
-        typer.Option(help="An .npy or .npz file, or a folder of png or jpg images. Default: 5000 MNIST digits."),
+        typer.Option(
+            help="A folder of images; .npy, .npz, .csv, .parquet, .h5ad, idx. Default: 5000 MNIST digits. "
+            "With --resume: where the data lie now."
+        ),
     ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Images: resize the shorter side to this, and take the middle square.")
+    ] = None,
+    grey: Annotated[bool, typer.Option("--grey", help="Images: convert all to grey.")] = False,
+    rgb: Annotated[
+        bool, typer.Option("--rgb", help="Images: convert all to RGB, transparent pixels to white.")
+    ] = False,
+    standardise: Annotated[
+        bool, typer.Option("--standardise", help="Tables: bring each column to mean 0 and standard deviation 1.")
+    ] = False,
     likelihood: Annotated[
         Likelihood, typer.Option(help="p(x | z); a likelihood with a scale learns one scale for all pixels.")
     ] = "bernoulli",
@@ -70,6 +80,9 @@ def train(
     """Train a VAE, and write weights, metrics and pictures to a run folder. For many GPUs, start it with torchrun."""
     config = {
         "data": data and str(Path(data).resolve()),
+        "size": size,
+        "colour": COLOURS[0] if grey else COLOURS[1] if rgb else None,
+        "standardise": standardise,
         "likelihood": str(getattr(likelihood, "value", likelihood)),
         "prior": str(getattr(prior, "value", prior)),
         "components": components,
@@ -87,6 +100,10 @@ def train(
     }
     typed = {key for key in context.params if context.get_parameter_source(key).name == "COMMANDLINE"}
     try:
+        if grey and rgb:
+            raise UserError("--grey, --rgb: got both, expected one")
+        if typed & {"grey", "rgb"}:
+            typed |= {"colour"}
         with ranks.joined():
             code = run_training(config, typed, out, name, resume)
         raise SystemExit(code)
@@ -106,10 +123,11 @@ def run_training(config, typed, out, name, resume):
     device = torch.device(pick_device(config["device"]))
     if config["threads"] is not None:
         torch.set_num_threads(config["threads"])
-    data = load(config["data"], config["likelihood"])
-    if resume is not None and data.describe() != config["found"]:
-        raise UserError(f"--resume: {data.source} has changed since {resume} was started; begin a new run")
-    config["found"] = data.describe()
+    if resume is None:
+        data = load(config["data"], config["likelihood"], how_of(config))
+        config |= {"found": data.describe(), "scaling": data.scaling}
+    else:
+        data = data_of(resume, config)
     torch.manual_seed(config["seed"])
     try:  # a mistake in the options shows here, before the run has a folder
         vae = build(config, data).to(device)
@@ -139,37 +157,6 @@ def save(run, vae, optimizer, progress):
         checkpoint.save_state(run, vae, optimizer, progress)
 
 
-def check(config):
-    """UserError for the mistakes that typer does not find."""
-    for key, least in (("beta", 0.0), ("lr", math.ulp(0.0))):
-        if not least <= config[key] < math.inf:
-            raise UserError(f"--{key}: got {config[key]:g}, expected a finite number {'>= 0' if least == 0 else '> 0'}")
-    if config["loss"] == "eager":
-        if ranks.count() > 1:
-            raise UserError("--loss eager draws other noise on each rank; under torchrun: --loss fused")
-        if config["backend"] != "auto":
-            raise UserError(f"--backend {config['backend']} has no effect with --loss eager; leave one of them out")
-        if config["likelihood"] not in EAGER:
-            raise UserError(f"--likelihood {config['likelihood']} needs --loss fused; eager has {' and '.join(EAGER)}")
-    check_prior(config)
-
-
-def resumed_config(run, config, typed):
-    """The options of the run. Options in MAY_CHANGE come from the command line if they are there. Any other difference
-    is a UserError."""
-    old = checkpoint.load_config(run)
-    check_options(old, run / checkpoint.CONFIG)
-    check(old)
-    clash = [key for key in sorted(typed & config.keys() - MAY_CHANGE) if config[key] != old[key]]
-    clash += sorted(typed & {"out", "name"})  # --resume names the folder already
-    if clash:
-        flags = ", ".join(
-            f"--{key.replace('_', '-')}" + (f" (the run has {old[key]})" if key in old else "") for key in clash
-        )
-        raise UserError(f"--resume: {run} cannot go on with another {flags}; leave it out or begin a new run")
-    return {key: old[key] for key in (*config, "found")} | {key: config[key] for key in typed & MAY_CHANGE}
-
-
 def pick_device(device):
     """The name of a device that works. "auto" is cuda if there is a GPU, else cpu. Under torchrun "cuda" is the GPU of
     this rank."""
@@ -195,6 +182,10 @@ def go(run, vae, optimizer, data, config, progress):
     size = sum(p.numel() for p in vae.parameters())
     dtype = str(data.images.dtype)[6:]
     console.print(f"data   {data.source}: {n_train} to train on, {n_test} held out, each {shape} {dtype}")
+    for note in data.notes:
+        console.print(f"note   {note}")
+    if copies := data.copies():
+        console.print(f"note   {copies} of {n_test} held-out rows are copies of rows to train on: the test is too easy")
     grey = grey_share(data.images, config["likelihood"])
     if grey:
         console.print(f"note   {quantities.grey(grey)}")
@@ -270,27 +261,3 @@ def go(run, vae, optimizer, data, config, progress):
     console.print(f"{time.perf_counter() - started:.0f} s; in {run}: {names}")
     console.print(f"what is well with it, and what is ill, with figures: vae-kernels doctor {run}")
     return 0
-
-
-@torch.no_grad()
-def draw(run, vae, data, config, rows):
-    """Write the four pictures."""
-    device, (_, test) = config["device"], data.split()
-    means = measure(config["loss"], vae, data.images, test, config["batch_size"], device)[2]
-    if not ranks.first():
-        return
-    shown = data.images[test[:40]]
-    unit = shown.dtype == torch.uint8 or ELEMENT[config["likelihood"]].SUPPORT == (0.0, 1.0)
-    originals = shown / 255 if shown.dtype == torch.uint8 else shown
-    low, high = (0.0, 1.0) if unit else (originals.min().item(), originals.max().item())
-    generator = torch.Generator(device).manual_seed(0)
-    labels = None if data.labels is None else data.labels[test]
-    with evaluating(vae):
-        pictures = {
-            "curves.png": plots.curves(rows, config["latent_dim"]),
-            "reconstructions.png": plots.reconstructions(originals, vae.reconstruct(shown.to(device)), low, high),
-            "samples.png": plots.samples(vae.sample(64, generator=generator), low, high),
-            "latent.png": plots.latent(means, labels, data.classes, vae.sample_prior(10_000, generator=generator)),
-        }
-    for file, png in pictures.items():
-        checkpoint.write(run / file, png)

@@ -1,0 +1,96 @@
+"""`vk.load_run`: from a run of `vae-kernels train` to its use in Python.
+
+This file imports the rest of the folder only in a call: a user of the library may not have the packages of the command.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from . import UserError, missing
+
+if TYPE_CHECKING:
+    import os
+
+    from ..models.vae import VAE
+    from .data import Data
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished or stopped run of `vae-kernels train`.
+
+    path     the folder of the run
+    vae      the VAE with the weights of the last epoch, on the CPU and in evaluation mode. `vae.likelihood` and
+             `vae.prior` are those of the training. `vae.train()` and an optimizer go on with the training.
+    config   the options of the training: a dict of plain values
+    metrics  {name: [a value for each epoch]}, in nats per sample: train_neg_elbo_nats, test_neg_elbo_nats, ...
+    """
+
+    path: Path
+    vae: VAE
+    config: dict[str, Any] = dataclasses.field(repr=False)
+    metrics: dict[str, list[float]] = dataclasses.field(repr=False)
+
+    def data(self, place: str | os.PathLike[str] | None = None) -> Data:
+        """The data of the training, with `images`, `labels`, `classes` and `split()`.
+
+        place: where the data lie now; None for the place at the training. ValueError if the values are not those of
+        the training, by the checksum in the run.
+        """
+        from .restore import data_of
+
+        config = self.config if place is None else self.config | {"data": str(place)}
+        return _plainly(lambda: data_of(self.path, config))
+
+    def read(self, place: str | os.PathLike[str]) -> torch.Tensor:
+        """Other data, [N, ...], read as the training read its data: with the same size and colour of images, and with
+        the mean and deviation of the training's table. The VAE takes the rows as they are.
+
+        ValueError if a file cannot be read, or if its rows have another shape.
+        """
+        from .data import load
+        from .restore import how_of
+
+        how = how_of(self.config)._replace(scaling=self.config.get("scaling"))
+        found = _plainly(lambda: load(place, self.config["likelihood"], how)).images
+        expected = tuple(self.config["found"]["shape"][1:])
+        if found.shape[1:] != expected:
+            raise ValueError(f"place: {place} has rows of shape {tuple(found.shape[1:])}, expected {expected}")
+        return found
+
+
+def load_run(path: str | os.PathLike[str]) -> Run:
+    """The run in the folder `path`, which `vae-kernels train` has made, on the CPU.
+
+        run = vk.load_run("runs/digits-bernoulli-fused")
+        mu, logvar = run.vae.encode(run.read("more-digits.npy"))
+        images = run.vae.sample(64)
+
+    Only json and safetensors files are read: nothing is unpickled, and the data are not read. ImportError if a package
+    of the command is missing. ValueError if the folder is no run, or if a file of the run is broken.
+    """
+    if names := missing():
+        raise ImportError(f'vk.load_run needs {", ".join(names)}; get it with: pip install "vae-kernels[demo]"')
+    from . import checkpoint
+    from .restore import model_of, options_of
+
+    run = Path(path)
+
+    def read() -> Run:
+        config = options_of(run)
+        return Run(run, model_of(run, config), config, checkpoint.load_metrics(run))
+
+    return _plainly(read)
+
+
+def _plainly(read):
+    """What `read` gives. A mistake of the user is a ValueError here, as everywhere in the library."""
+    try:
+        return read()
+    except UserError as error:
+        raise ValueError(str(error).replace("--resume: ", "").replace("--data says", "place says")) from error

@@ -1,0 +1,117 @@
+"""`vae-kernels encode`, `sample` and `reconstruct`: what a trained run is for."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+
+from ..formulas import ELEMENT
+from . import UserError, checkpoint, plots
+from .run import load_run
+
+RunFolder = Annotated[Path, typer.Argument(help="A folder that `vae-kernels train` has made.")]
+BATCH = 1000  # rows that go through the networks together
+
+
+def encode(
+    run: RunFolder,
+    data: Annotated[str | None, typer.Option(help="What to encode. Default: the data of the training.")] = None,
+    out: Annotated[
+        Path, typer.Option(help="An .npy or .csv file for the posterior means, a row for each sample.")
+    ] = Path("z.npy"),
+):
+    """Write the posterior means of data: [N, latents], a row for each sample in the order of the data."""
+
+    def work():
+        _suffix(out, ".npy", ".csv")
+        found, rows = _rows(run, data)
+        z = torch.cat([found.vae.encode(x)[0].flatten(1) for x in rows.split(BATCH)]).numpy()
+        _write(out, z, ",".join(f"z{i}" for i in range(z.shape[1])))
+        print(f"{out}: {z.shape[0]} posterior means of {z.shape[1]} latents")
+
+    _guarded(work)
+
+
+def sample(
+    run: RunFolder,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many samples.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 0,
+    out: Annotated[Path, typer.Option(help="A .png picture, or an .npy or .csv file.")] = Path("samples.png"),
+):
+    """Draw from the prior, decode, and write the means of the likelihood."""
+
+    def work():
+        _suffix(out, ".png", ".npy", ".csv")
+        found = load_run(run)
+        drawn = found.vae.sample(n, generator=torch.Generator().manual_seed(seed))
+        _show(out, drawn, lambda low, high: plots.samples(drawn, low, high), found)
+        print(f"{out}: {n} samples")
+
+    _guarded(work)
+
+
+def reconstruct(
+    run: RunFolder,
+    data: Annotated[str | None, typer.Option(help="What to reconstruct. Default: the data of the training.")] = None,
+    n: Annotated[
+        int | None, typer.Option("-n", min=1, help="How many rows. Default: 40 in a picture, else all.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="A .png picture, or an .npy or .csv file.")] = Path("reconstructions.png"),
+):
+    """Write the means of the likelihood, decoded from the posterior means of data."""
+
+    def work():
+        _suffix(out, ".png", ".npy", ".csv")
+        found, rows = _rows(run, data)
+        rows = rows[: n or (40 if out.suffix.lower() == ".png" else len(rows))]
+        again = torch.cat([found.vae.reconstruct(x) for x in rows.split(BATCH)])
+        levels = rows.dtype == torch.uint8 and ELEMENT[found.config["likelihood"]].SUPPORT != "counts"
+        originals = rows / 255 if levels else rows
+        _show(out, again, lambda low, high: plots.reconstructions(originals, again, low, high), found)
+        print(f"{out}: {len(rows)} reconstructions")
+
+    _guarded(work)
+
+
+def _guarded(work):
+    """A mistake of the user is one sentence on stderr, and exit code 2."""
+    try:
+        with torch.no_grad():
+            work()
+    except (UserError, ValueError) as error:
+        print(f"error: {' '.join(str(error).split())}".replace("place says", "--data says"), file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _suffix(out, *known):
+    if out.suffix.lower() not in known:
+        raise UserError(f"--out: got {out}, expected a name that ends in {', '.join(known)}")
+
+
+def _rows(run, place):
+    """(the run, the rows of `place`, or of the training's data)"""
+    found = load_run(run)
+    return found, found.data().images if place is None else found.read(place)
+
+
+def _show(out, values, picture, run):
+    """Write values [N, ...] as a picture or as numbers."""
+    if out.suffix.lower() == ".png":
+        unit = ELEMENT[run.config["likelihood"]].SUPPORT == (0.0, 1.0)
+        low, high = (0.0, 1.0) if unit else (values.min().item(), values.max().item())
+        checkpoint.write(out, picture(low, high if high > low else low + 1))
+        return
+    _write(out, values.numpy(), ",".join(f"x{i}" for i in range(values[0].numel())))
+
+
+def _write(out, values, names):
+    try:
+        if out.suffix.lower() == ".npy":
+            np.save(out, values)
+        else:
+            np.savetxt(out, values.reshape(len(values), -1), delimiter=",", header=names, comments="")
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}") from error
