@@ -118,9 +118,9 @@ def blobs(tmp_path_factory):
 
 @pytest.fixture
 def no_pictures(monkeypatch):
-    from vae_kernels.cli import train as command
+    from vae_kernels.cli import terminal
 
-    monkeypatch.setattr(command, "draw", lambda *_: None)
+    monkeypatch.setattr(terminal, "draw", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

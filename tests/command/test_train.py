@@ -123,7 +123,7 @@ def test_output_of_a_pipe_is_plain(blobs, tmp_path):
 
 REFUSALS = {
     ("--data", "no-such-file.npy"): "no-such-file.npy: no such file or folder",
-    ("--beta", "-1"): "--beta: got -1, expected a finite number >= 0",
+    ("--beta", "-1"): "--beta: got -1, expected finite numbers >= 0",
     ("--beta", "nan"): "--beta: got nan",
     ("--lr", "0"): "--lr: got 0, expected a finite number > 0",
     ("--backend", "abacus"): "backend",

@@ -11,7 +11,7 @@ from torch import nn
 
 import vae_kernels as vk
 from vae_kernels.cli import alarm, fit
-from vae_kernels.cli import train as command
+from vae_kernels.cli import pictures as command
 from vae_kernels.core.modes import evaluating
 
 X = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))

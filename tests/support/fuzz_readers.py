@@ -20,9 +20,10 @@ import torch
 from PIL import Image
 from scipy import sparse
 
-from vae_kernels.cli import UserError, checkpoint, fit
+from vae_kernels.cli import UserError, checkpoint, fit, terminal
 from vae_kernels.cli import train as command
 from vae_kernels.cli.data import load
+from vae_kernels.cli.options import BEFORE
 from vae_kernels.cli.reading import How
 
 X = np.random.default_rng(0).integers(0, 256, (12, 6, 5), dtype=np.uint8)
@@ -211,8 +212,8 @@ def finished(folder):
     config = {"data": str(folder / "small.npy"), "likelihood": "bernoulli", "prior": "normal", "components": None}
     config |= {"beta": 1.0, "latent_dim": 2, "epochs": 1, "batch_size": 5, "lr": 1e-3, "model": "mlp", "loss": "fused"}
     config |= {"backend": "torch", "device": "cpu", "threads": None, "seed": 0}
-    config |= {"size": None, "colour": None, "standardise": False}
-    with mock.patch.object(command, "draw"), contextlib.redirect_stdout(io.StringIO()):
+    config |= BEFORE
+    with mock.patch.object(terminal, "draw"), contextlib.redirect_stdout(io.StringIO()):
         command.run_training(config, set(), folder, "whole", None)
     return folder / "whole"
 

@@ -18,8 +18,7 @@ from typer.testing import CliRunner
 
 import vae_kernels as vk
 from vae_kernels import cli
-from vae_kernels.cli import checkpoint, fit
-from vae_kernels.cli import train as command
+from vae_kernels.cli import checkpoint, fit, terminal
 
 BATCH, LATENTS = 7, 3  # an odd batch: one rank has 4 samples, the other has 3
 close = torch.testing.assert_close
@@ -366,7 +365,7 @@ def check_fit_of_a_batch_smaller_than_the_ranks():
 
 
 def train(*options, code=0):
-    command.draw = lambda *_: None
+    terminal.draw = lambda *_: None
     result = CliRunner().invoke(cli.app(), ["train", *map(str, options)])
     assert result.exit_code == code, result.output + repr(result.exception)
     return result.output

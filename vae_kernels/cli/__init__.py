@@ -3,8 +3,15 @@ folder."""
 
 import importlib.util
 import sys
+from typing import Annotated
 
 NEEDS = ("matplotlib", "mlxtend", "numpy", "PIL", "rich", "safetensors", "typer")
+
+
+EPILOG = (
+    "A first look: vae-kernels train --epochs 20, then vae-kernels doctor runs/digits-bernoulli-fused. "
+    "--install-completion makes the shell complete options."
+)
 
 
 class UserError(Exception):
@@ -34,7 +41,21 @@ def app():
     from .train import train
     from .use import encode, reconstruct, sample
 
-    application = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Fused ELBO for PyTorch.")
+    def say_version(wanted: bool):
+        if wanted:
+            from .. import __version__
+
+            print(f"vae-kernels {__version__}")
+            raise typer.Exit()
+
+    def options(
+        version: Annotated[
+            bool, typer.Option("--version", is_eager=True, callback=say_version, help="Say the version, and end.")
+        ] = False,
+    ):
+        """Train variational autoencoders, judge the trained models, and use them."""
+
+    application = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, callback=options, epilog=EPILOG)
     for command in (train, doctor, encode, sample, reconstruct, bench):
         application.command()(command)
     return application

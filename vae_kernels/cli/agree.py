@@ -8,7 +8,7 @@ from .prior import check_prior
 
 EAGER = ("bernoulli", "gaussian")  # the likelihoods that eager_loss.py has
 # On --resume: these options do not change what a step computes. The checksum says whether the data are the same.
-MAY_CHANGE = {"data", "epochs", "device", "threads"}
+MAY_CHANGE = {"data", "epochs", "patience", "device", "threads", "compiled", "tensorboard"}
 
 
 def check(config):
@@ -23,6 +23,8 @@ def check(config):
             raise UserError(f"--backend {config['backend']} has no effect with --loss eager; leave one of them out")
         if config["likelihood"] not in EAGER:
             raise UserError(f"--likelihood {config['likelihood']} needs --loss fused; eager has {' and '.join(EAGER)}")
+        if config["precision"] != "float32" or config["compiled"]:
+            raise UserError("--precision and --compile need --loss fused; eager is float32, as people write it by hand")
     check_prior(config)
 
 
@@ -32,6 +34,8 @@ def resumed_config(run, config, typed):
     old = checkpoint.load_config(run)
     check_options(old, run / checkpoint.CONFIG)
     check(old)
+    if old["schedule"] == "cosine" and "epochs" in typed and config["epochs"] != old["epochs"]:
+        raise UserError(f"--epochs: {run} has a step size that falls to 0 at epoch {old['epochs']}; begin a new run")
     clash = [key for key in sorted(typed & config.keys() - MAY_CHANGE) if config[key] != old[key]]
     clash += sorted(typed & {"out", "name"})  # --resume names the folder already
     if clash:
@@ -39,8 +43,4 @@ def resumed_config(run, config, typed):
             f"--{key.replace('_', '-')}" + (f" (the run has {old[key]})" if key in old else "") for key in clash
         )
         raise UserError(f"--resume: {run} cannot go on with another {flags}; leave it out or begin a new run")
-    return (
-        {key: old[key] for key in (*config, "found", "scaling")}
-        | {"scaling": old.get("scaling")}
-        | {key: config[key] for key in typed & MAY_CHANGE}
-    )
+    return {key: old[key] for key in (*config, "found", "scaling")} | {key: config[key] for key in typed & MAY_CHANGE}

@@ -20,7 +20,8 @@ from . import UserError
 from .fit import ROW
 from .options import BEFORE
 
-CONFIG, CHECKPOINT, MODEL, METRICS = "config.json", "checkpoint.safetensors", "model.safetensors", "metrics.csv"
+CONFIG, CHECKPOINT, METRICS = "config.json", "checkpoint.safetensors", "metrics.csv"
+MODEL, BEST = "model.safetensors", "best.safetensors"  # the weights of the last epoch, and of the best with --patience
 
 
 def new_run(out, name, default):
@@ -101,6 +102,11 @@ def save_state(run, vae, optimizer, progress):
         writer.writeheader()
         writer.writerows(progress["rows"])
     write(run / METRICS, table.getvalue())
+
+
+def save_best(run, vae):
+    """Write the weights of the epoch with the best held-out -ELBO so far."""
+    write(run / BEST, save({name: tensor.detach().cpu().contiguous() for name, tensor in vae.state_dict().items()}))
 
 
 def load_metrics(run):

@@ -1,5 +1,6 @@
 """The training loop and the measurement of an epoch. This file has no options, no files and no terminal."""
 
+import math
 import signal
 import time
 from contextlib import contextmanager
@@ -93,8 +94,27 @@ class Interrupt:
             signal.signal(signal.SIGINT, before)
 
 
+def step_size(config, epoch):
+    """The step size in this epoch, from 0. cosine: from lr to almost 0, half a wave (Loshchilov & Hutter 2017,
+    arXiv:1608.03983, equation 5, without restarts)."""
+    if config["schedule"] == "constant":
+        return config["lr"]
+    return config["lr"] * 0.5 * (1 + math.cos(math.pi * epoch / config["epochs"]))
+
+
+def best(rows):
+    """The row of the epoch with the smallest held-out -ELBO; of equal ones, the first."""
+    return min(rows, key=lambda row: row["test_neg_elbo_nats"])
+
+
+def out_of_patience(rows, patience):
+    """Whether the last `patience` epochs have brought no better held-out -ELBO."""
+    return patience is not None and bool(rows) and rows[-1]["epoch"] - best(rows)["epoch"] >= patience
+
+
 def fit(vae, optimizer, data, config, progress, *, interrupt, on_step, on_epoch):
-    """Train until config["epochs"] epochs are done, `interrupt` is true, or the loss is no longer finite.
+    """Train until config["epochs"] epochs are done, the patience is over, `interrupt` is true, or the loss is no longer
+    finite.
 
     progress: the state to start from. It is changed in place. `rows` has a dict for each finished epoch; `step`,
               `loss_sum` [nats] and `seconds` belong to the epoch in progress. The state is consistent when fit()
@@ -109,8 +129,14 @@ def fit(vae, optimizer, data, config, progress, *, interrupt, on_step, on_epoch)
     sample = train[: len(test)]  # as many images as the test set has, so that both means have equal noise
     steps = -(-len(train) // size)
     model = DistributedDataParallel(vae) if ranks.count() > 1 else vae
-    while len(progress["rows"]) < config["epochs"]:
+    if config["compiled"]:
+        model = torch.compile(model)
+    # The steps alone: what is measured is float32.
+    lower = torch.autocast(device.type, torch.bfloat16, enabled=config["precision"] == "bf16")
+    while len(progress["rows"]) < config["epochs"] and not out_of_patience(progress["rows"], config["patience"]):
         epoch = len(progress["rows"])
+        for group in optimizer.param_groups:
+            group["lr"] = step_size(config, epoch)
         # The order depends on the seed and the epoch only, so a resumed run continues at its place in the order.
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(config["seed"] * 1_000_003 + epoch))
         rest = train[order][progress["step"] * size :]
@@ -118,7 +144,8 @@ def fit(vae, optimizer, data, config, progress, *, interrupt, on_step, on_epoch)
         started = time.perf_counter() - progress["seconds"]
         stop = False
         for x, shard in batches(images, rest, size, device):
-            loss = objective(kind, model, x, shard)
+            with lower:
+                loss = objective(kind, model, x, shard)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

@@ -11,8 +11,10 @@ from .prior import PriorName
 SHARED = {"logvar", "logscale", "log_inverse_dispersion", "dropout_logits"}
 LIKELIHOODS = [name for name, formula in ELEMENT.items() if SHARED.issuperset(formula.PARAMETERS[1:])]
 MODELS, LOSSES, COLOURS = ("mlp", "conv"), ("fused", "eager"), ("grey", "rgb")
+SCHEDULES, PRECISIONS = ("constant", "cosine"), ("float32", "bf16")
 # What a run of version 0.1 did before the option existed
-BEFORE = {"size": None, "colour": None, "standardise": False, "scaling": None}
+BEFORE = {"size": None, "colour": None, "standardise": False, "scaling": None, "patience": None}
+BEFORE |= {"schedule": "constant", "precision": "float32", "compiled": False, "tensorboard": False}
 LARGEST = 2**31 - 1
 
 
@@ -46,6 +48,7 @@ def is_scaling(value):
 
 
 TEXT = is_text, "a text"
+YES_OR_NO = lambda v: isinstance(v, bool), "true or false"
 # option -> (a function that tells whether a value is valid, the words for a valid value)
 OPTIONS = {
     "data": or_none(TEXT),
@@ -65,7 +68,12 @@ OPTIONS = {
     "seed": whole(0),
     "size": or_none(whole(1)),
     "colour": or_none(one_of(COLOURS)),
-    "standardise": (lambda v: isinstance(v, bool), "true or false"),
+    "standardise": YES_OR_NO,
+    "patience": or_none(whole(1)),
+    "schedule": one_of(SCHEDULES),
+    "precision": one_of(PRECISIONS),
+    "compiled": YES_OR_NO,
+    "tensorboard": YES_OR_NO,
     "scaling": (is_scaling, "null, or the means and deviations of the columns"),
     "found": (lambda v: isinstance(v, dict), "what the data were like"),
 }

@@ -97,3 +97,25 @@ def latent(means, labels, classes, drawn):
     title = "Posterior means" if means.shape[1] <= 2 else f"Posterior means, {means.shape[1]} latents projected on two"
     figure.suptitle(f"{title} ({len(means)} test images)\ngrey: draws of the prior")
     return _png(figure)
+
+
+def rate_distortion(points):
+    """(beta, KL, reconstruction) of each run, in nats: Alemi et al. 2018, arXiv:1711.00464, figure 1.
+
+    The dashed line has the smallest -ELBO of all: every run on the line would have the same.
+    """
+    figure = Figure(figsize=(7, 5.5), layout="constrained")
+    axes = figure.subplots()
+    points = sorted(points, key=lambda point: point[1])
+    rates, distortions = [point[1] for point in points], [point[2] for point in points]
+    axes.plot(rates, distortions, color=INK["test"], marker="o")
+    for beta, rate, distortion in points:
+        axes.annotate(f"beta {beta:g}", (rate, distortion), xytext=(6, 6), textcoords="offset points")
+    least = min(rate + distortion for _, rate, distortion in points)
+    ends = [min(rates), max(rates)]
+    axes.plot(ends, [least - rate for rate in ends], color=INK["grey"], linestyle="--", label=f"-ELBO {least:.1f} nats")
+    axes.set(xlabel="rate: KL, nats", ylabel="distortion: reconstruction, nats")
+    axes.set_title("A run for each beta; nearer to the lower left is better")
+    axes.grid(alpha=0.25)
+    axes.legend()
+    return _png(figure)

@@ -38,8 +38,8 @@ def options_of(run):
     return config
 
 
-def model_of(run, config):
-    """The model of a run with its weights, in evaluation mode, on the CPU. The data are not read."""
+def model_of(run, config, file=checkpoint.MODEL):
+    """The model of a run with the weights in `file`, in evaluation mode, on the CPU. The data are not read."""
     shape, dtype = config["found"].get("shape"), config["found"].get("dtype")
     whole = isinstance(shape, list) and len(shape) > 1 and all(type(n) is int and n > 0 for n in shape)
     if not whole or not isinstance(getattr(torch, str(dtype), None), torch.dtype):
@@ -50,7 +50,7 @@ def model_of(run, config):
     noise = torch.rand(rows, *shape[1:], generator=torch.Generator().manual_seed(0))
     try:
         model = build(config | {"backend": "auto"}, Data(noise, None, [], "", str(run)))
-        model.load_state_dict(load_file(run / checkpoint.MODEL))
+        model.load_state_dict(load_file(run / file))
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         raise UserError(f"{run} cannot be read as a run ({str(error).splitlines()[0]})") from error
     return model.eval()

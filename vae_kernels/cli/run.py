@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -25,7 +25,7 @@ class Run:
     """A finished or stopped run of `vae-kernels train`.
 
     path     the folder of the run
-    vae      the VAE with the weights of the last epoch, on the CPU and in evaluation mode. `vae.likelihood` and
+    vae      the VAE with its weights, on the CPU and in evaluation mode. `vae.likelihood` and
              `vae.prior` are those of the training. `vae.train()` and an optimizer go on with the training.
     config   the options of the training: a dict of plain values
     metrics  {name: [a value for each epoch]}, in nats per sample: train_neg_elbo_nats, test_neg_elbo_nats, ...
@@ -64,12 +64,14 @@ class Run:
         return found
 
 
-def load_run(path: str | os.PathLike[str]) -> Run:
+def load_run(path: str | os.PathLike[str], weights: Literal["last", "best"] = "last") -> Run:
     """The run in the folder `path`, which `vae-kernels train` has made, on the CPU.
 
         run = vk.load_run("runs/digits-bernoulli-fused")
         mu, logvar = run.vae.encode(run.read("more-digits.npy"))
         images = run.vae.sample(64)
+
+    weights: those of the "last" epoch, or of the "best" one, by the held-out -ELBO, of a run with --patience.
 
     Only json and safetensors files are read: nothing is unpickled, and the data are not read. ImportError if a package
     of the command is missing. ValueError if the folder is no run, or if a file of the run is broken.
@@ -79,11 +81,13 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     from . import checkpoint
     from .restore import model_of, options_of
 
-    run = Path(path)
+    run, files = Path(path), {"last": checkpoint.MODEL, "best": checkpoint.BEST}
+    if weights not in files:
+        raise ValueError(f"weights: got {weights!r}, expected one of 'last', 'best'")
 
     def read() -> Run:
         config = options_of(run)
-        return Run(run, model_of(run, config), config, checkpoint.load_metrics(run))
+        return Run(run, model_of(run, config, files[weights]), config, checkpoint.load_metrics(run))
 
     return _plainly(read)
 

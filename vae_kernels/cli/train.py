@@ -7,33 +7,34 @@ torchrun (--max-restarts) starts all workers again, and they continue from the l
 
 import os
 import sys
-import time
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import __version__
-from ..doctor import quantities
-from ..doctor.grey import grey_share
 from . import UserError, checkpoint, ranks
 from .agree import check, resumed_config
-from .alarm import glance, of_the_mean, unfit, warning
-from .build import build, learned_scale
+from .build import build
 from .data import load
-from .fit import Interrupt, fit, measure
-from .options import COLOURS, LIKELIHOODS, LOSSES, MODELS
-from .pictures import draw
+from .fit import measure
+from .options import COLOURS, LIKELIHOODS, LOSSES, MODELS, PRECISIONS, SCHEDULES
 from .prior import PriorName
 from .restore import data_of, how_of
+from .sweep import betas_of, sweep
+from .terminal import go, save
 
 Likelihood = Enum("Likelihood", {name: name for name in LIKELIHOODS}, type=str)
 Model = Enum("Model", {name: name for name in MODELS}, type=str)
 Loss = Enum("Loss", {name: name for name in LOSSES}, type=str)
+Schedule = Enum("Schedule", {name: name for name in SCHEDULES}, type=str)
+Precision = Enum("Precision", {name: name for name in PRECISIONS}, type=str)
+
+
+# The groups of --help
+_DATA, _MODEL, _TRAINING, _RUN = ({"rich_help_panel": name} for name in ("Data", "Model", "Training", "Run"))
 
 
 def train(
@@ -42,61 +43,98 @@ def train(
         str | None,
         typer.Option(
             help="A folder of images; .npy, .npz, .csv, .parquet, .h5ad, idx. Default: 5000 MNIST digits. "
-            "With --resume: where the data lie now."
+            "With --resume: where the data lie now.",
+            **_DATA,
         ),
     ] = None,
     size: Annotated[
-        int | None, typer.Option(min=1, help="Images: resize the shorter side to this, and take the middle square.")
+        int | None,
+        typer.Option(min=1, help="Images: resize the shorter side to this, and take the middle square.", **_DATA),
     ] = None,
-    grey: Annotated[bool, typer.Option("--grey", help="Images: convert all to grey.")] = False,
+    grey: Annotated[bool, typer.Option("--grey", help="Images: convert all to grey.", **_DATA)] = False,
     rgb: Annotated[
-        bool, typer.Option("--rgb", help="Images: convert all to RGB, transparent pixels to white.")
+        bool, typer.Option("--rgb", help="Images: convert all to RGB; transparent pixels become white.", **_DATA)
     ] = False,
     standardise: Annotated[
-        bool, typer.Option("--standardise", help="Tables: bring each column to mean 0 and standard deviation 1.")
+        bool,
+        typer.Option("--standardise", help="Tables: bring each column to mean 0 and standard deviation 1.", **_DATA),
     ] = False,
     likelihood: Annotated[
-        Likelihood, typer.Option(help="p(x | z); a likelihood with a scale learns one scale for all pixels.")
+        Likelihood, typer.Option(help="p(x | z); a likelihood with a scale learns one scale for all pixels.", **_MODEL)
     ] = "bernoulli",
-    prior: Annotated[PriorName, typer.Option(help="p(z); mog: mixture of Gaussians, flow: needs zuko.")] = "normal",
-    components: Annotated[int | None, typer.Option(min=1, help="Of mog and vamp. Default: 100.")] = None,
-    beta: Annotated[float, typer.Option(help="Weight of the KL.")] = 1.0,
-    latent_dim: Annotated[int, typer.Option(min=1)] = 20,
-    epochs: Annotated[int, typer.Option(min=1)] = 100,
-    batch_size: Annotated[int, typer.Option(min=1)] = 100,
-    lr: Annotated[float, typer.Option(help="Step size of Adam.")] = 1e-3,
-    model: Annotated[Model, typer.Option()] = "mlp",
-    loss: Annotated[Loss, typer.Option(help="fused: this library; eager: written by hand, to compare.")] = "fused",
-    backend: Annotated[str, typer.Option(help="Backend of the fused loss.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: torch's number.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of weights, order and noise.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
-    name: Annotated[str | None, typer.Option(help="Name of the run. Default: made from the options.")] = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="Continue the run in this folder; --epochs may be raised.")
+    prior: Annotated[
+        PriorName, typer.Option(help="p(z); mog: mixture of Gaussians, flow: needs zuko.", **_MODEL)
+    ] = "normal",
+    components: Annotated[int | None, typer.Option(min=1, help="Of mog and vamp. Default: 100.", **_MODEL)] = None,
+    latent_dim: Annotated[int, typer.Option(min=1, help="The dimensions of z.", **_MODEL)] = 20,
+    model: Annotated[
+        Model, typer.Option(help="mlp: fully connected layers; conv: convolutions, for images.", **_MODEL)
+    ] = "mlp",
+    beta: Annotated[
+        str, typer.Option(help="Weight of the KL. With several, such as 0.5,1,4: a run for each.", **_TRAINING)
+    ] = "1",
+    epochs: Annotated[int, typer.Option(min=1, help="At most so many epochs.", **_TRAINING)] = 100,
+    patience: Annotated[
+        int | None,
+        typer.Option(min=1, help="Stop after so many epochs without a better held-out -ELBO.", **_TRAINING),
     ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows of a step.", **_TRAINING)] = 100,
+    lr: Annotated[float, typer.Option(help="Step size of Adam.", **_TRAINING)] = 1e-3,
+    schedule: Annotated[
+        Schedule, typer.Option(help="Of the step size: cosine falls to 0 at the last epoch.", **_TRAINING)
+    ] = "constant",
+    precision: Annotated[
+        Precision,
+        typer.Option(help="Of the networks: bf16 is autocast to bfloat16. The loss stays float32.", **_TRAINING),
+    ] = "float32",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="torch.compile the step; it needs a C++ compiler on a CPU.", **_TRAINING)
+    ] = False,
+    loss: Annotated[
+        Loss, typer.Option(help="fused: this library; eager: written by hand, to compare.", **_TRAINING)
+    ] = "fused",
+    backend: Annotated[str, typer.Option(help="Backend of the fused loss.", **_TRAINING)] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...", **_TRAINING)] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads. Default: torch's number.", **_TRAINING)
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of weights, order and noise.", **_TRAINING)] = 0,
+    out: Annotated[Path, typer.Option(help="Folder of the runs.", **_RUN)] = Path("runs"),
+    name: Annotated[str | None, typer.Option(help="Name of the run. Default: made from the options.", **_RUN)] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Continue the run in this folder; --epochs may be raised.", **_RUN)
+    ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write the metrics for TensorBoard into the run.", **_RUN)
+    ] = False,
 ):
-    """Train a VAE, and write weights, metrics and pictures to a run folder. For many GPUs, start it with torchrun."""
+    """Train a VAE, and write weights, metrics and pictures to a run folder. For many GPUs, start it with torchrun.
+
+    Exit codes: 0 if the training ended, 2 for a mistake that you can mend, 130 after Ctrl-C.
+    """
     config = {
         "data": data and str(Path(data).resolve()),
         "size": size,
         "colour": COLOURS[0] if grey else COLOURS[1] if rgb else None,
         "standardise": standardise,
-        "likelihood": str(getattr(likelihood, "value", likelihood)),
-        "prior": str(getattr(prior, "value", prior)),
+        "likelihood": _value(likelihood),
+        "prior": _value(prior),
         "components": components,
-        "beta": beta,
         "latent_dim": latent_dim,
         "epochs": epochs,
+        "patience": patience,
         "batch_size": batch_size,
         "lr": lr,
-        "model": str(getattr(model, "value", model)),
-        "loss": str(getattr(loss, "value", loss)),
+        "schedule": _value(schedule),
+        "precision": _value(precision),
+        "compiled": compiled,
+        "model": _value(model),
+        "loss": _value(loss),
         "backend": backend,
         "device": device,
         "threads": threads,
         "seed": seed,
+        "tensorboard": tensorboard,
     }
     typed = {key for key in context.params if context.get_parameter_source(key).name == "COMMANDLINE"}
     try:
@@ -105,15 +143,27 @@ def train(
         if typed & {"grey", "rgb"}:
             typed |= {"colour"}
         with ranks.joined():
-            code = run_training(config, typed, out, name, resume)
+            first, *more = betas = betas_of(beta)
+            if more:
+                code = sweep(
+                    betas, lambda b, run: run_training(config | {"beta": b}, typed, out, run, None), out, name, resume
+                )
+            else:
+                code = run_training(config | {"beta": first}, typed, out, name, resume)[0]
         raise SystemExit(code)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
+def _value(choice):
+    """The text of an option that is one of several."""
+    return str(getattr(choice, "value", choice))
+
+
 def run_training(config, typed, out, name, resume):
-    """Check, build, train, draw. `typed`: names of the options on the command line. Returns the exit code."""
+    """Check, build, train, draw. `typed`: names of the options on the command line. Returns (the exit code, the
+    rows of metrics)."""
     check(config)
     if resume is None and ranks.started_again():
         resume = ranks.from_first(lambda: checkpoint.find_job(out, ranks.job()))
@@ -144,17 +194,13 @@ def run_training(config, typed, out, name, resume):
             raise UserError(f"--epochs: got {config['epochs']}, but {run} has {len(progress['rows'])} already")
     else:
         default = "-".join([data.name, config["likelihood"], config["loss"], config["prior"]]).removesuffix("-normal")
+        default += "" if config["beta"] == 1 else f"-beta-{config['beta']:g}"
         run = ranks.from_first(lambda: checkpoint.new_run(out, name, default))
         save(run, vae, optimizer, progress)  # from here on --resume can continue the run
     if ranks.first():
         versions = {"vae_kernels": __version__, "torch": torch.__version__, "torchrun": ranks.job()}
         checkpoint.save_config(run, config | versions)
-    return go(run, vae, optimizer, data, config | {"device": device}, progress)
-
-
-def save(run, vae, optimizer, progress):
-    if ranks.first():
-        checkpoint.save_state(run, vae, optimizer, progress)
+    return go(run, vae, optimizer, data, config | {"device": device}, progress), progress["rows"]
 
 
 def pick_device(device):
@@ -171,93 +217,3 @@ def pick_device(device):
         reason = str(error).splitlines()[0]
         raise UserError(f"--device: {device!r} cannot be used here ({reason})") from error
     return device
-
-
-def go(run, vae, optimizer, data, config, progress):
-    """Train with a progress bar, save after each epoch, draw the pictures, and list the files. Returns the exit
-    code."""
-    console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False, quiet=not ranks.first())
-    shape = "x".join(map(str, data.images.shape[1:]))
-    n_train, n_test = map(len, data.split())
-    size = sum(p.numel() for p in vae.parameters())
-    dtype = str(data.images.dtype)[6:]
-    console.print(f"data   {data.source}: {n_train} to train on, {n_test} held out, each {shape} {dtype}")
-    for note in data.notes:
-        console.print(f"note   {note}")
-    if copies := data.copies():
-        console.print(f"note   {copies} of {n_test} held-out rows are copies of rows to train on: the test is too easy")
-    grey = grey_share(data.images, config["likelihood"])
-    if grey:
-        console.print(f"note   {quantities.grey(grey)}")
-    console.print(
-        f"model  {config['model']}, {config['latent_dim']} latents, {config['likelihood']}, prior {config['prior']}, "
-        f"{size:,} parameters; {config['loss']} loss on {config['device']}"
-        + (f", {ranks.count()} ranks" if ranks.count() > 1 else "")
-    )
-    console.print(f"run    {run}" + (f", going on after epoch {len(progress['rows'])}" if progress["rows"] else ""))
-    if (text := unfit(data, config)) is not None:
-        console.print(f"note   {text}")
-    console.print(
-        "\nnats per image:\nepoch  train -ELBO  test -ELBO = reconstruction +    KL   active units", style="bold"
-    )
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:.0f}%"),
-        TimeRemainingColumn(),
-    )
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    task = bar.add_task("starting", total=config["epochs"])
-    shown = 0.0
-    before, started = len(progress["rows"]), time.perf_counter()
-    known = of_the_mean(vae, data)
-
-    def on_step(epoch, step, steps, loss, x):
-        nonlocal shown
-        # not at each step: to read the loss waits for the device
-        if time.monotonic() - shown > 0.2 and not bar.disable:
-            shown = time.monotonic()
-            kl, active = glance(vae, x)
-            text = f"epoch {epoch}/{config['epochs']}  loss {loss.item():.1f}  KL {kl:.1f}  active {active}"
-            text += warning(kl, active, config["beta"])
-            bar.update(task, completed=epoch - 1 + step / steps, description=text)
-
-    def on_epoch(row):
-        save(run, vae, optimizer, progress)
-        console.print(
-            f"{row['epoch']:5d}  {row['train_neg_elbo_nats']:11.2f}  {row['test_neg_elbo_nats']:10.2f}   "
-            f"{row['test_reconstruction_nats']:14.2f} {row['test_kl_nats']:7.2f}   "
-            f"{row['active_units']:4d}/{config['latent_dim']}"
-            + warning(row["test_kl_nats"], row["active_units"], config["beta"], row["test_neg_elbo_nats"], known)
-        )
-
-    with Interrupt().listen() as interrupt, bar:
-        finite = fit(vae, optimizer, data, config, progress, interrupt=interrupt, on_step=on_step, on_epoch=on_epoch)
-    done = len(progress["rows"])
-    if not finite:
-        raise UserError(
-            f"the loss is no longer finite in epoch {done + 1}; {unfit(data, config) or 'try a smaller --lr'} "
-            f"({run} keeps epoch {done})"
-        )
-    if done < config["epochs"]:
-        if progress["step"]:  # else on_epoch has just saved
-            save(run, vae, optimizer, progress)
-        place = f"in epoch {done + 1}" if progress["step"] else f"after epoch {done}"
-        console.print(f"\nstopped {place}; saved. To go on: vae-kernels train --resume {run}")
-        if done:
-            draw(run, vae, data, config, progress["rows"])
-        return 130  # as a shell reports a process that Ctrl-C has ended
-    draw(run, vae, data, config, progress["rows"])
-    last, best = progress["rows"][-1], min(progress["rows"], key=lambda row: row["test_neg_elbo_nats"])
-    said = f"\ntest -ELBO {last['test_neg_elbo_nats']:.2f} nats per image after {done} epochs"
-    console.print(said + (" (a cross entropy of grey pixels, no log-likelihood)" if grey else ""), style="bold")
-    if best["test_neg_elbo_nats"] < last["test_neg_elbo_nats"] - 1:
-        console.print(f"(it was {best['test_neg_elbo_nats']:.2f} after epoch {best['epoch']}: fewer epochs fit better)")
-    if (text := learned_scale(vae)) is not None:
-        console.print(text)
-    if done == before:
-        console.print("no epoch was left to train, the pictures are drawn again; a larger --epochs goes on")
-    names = ", ".join(sorted(file.name for file in run.iterdir() if not file.name.startswith(".")))
-    console.print(f"{time.perf_counter() - started:.0f} s; in {run}: {names}")
-    console.print(f"what is well with it, and what is ill, with figures: vae-kernels doctor {run}")
-    return 0
