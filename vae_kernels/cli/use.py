@@ -112,6 +112,6 @@ def _write(out, values, names):
         if out.suffix.lower() == ".npy":
             np.save(out, values)
         else:
-            np.savetxt(out, values.reshape(len(values), -1), delimiter=",", header=names, comments="")
+            np.savetxt(out, values.reshape(len(values), -1), delimiter=",", header=names, comments="", fmt="%.8g")
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}") from error
