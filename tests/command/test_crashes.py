@@ -10,13 +10,12 @@ import pytest
 from soak import kills
 from training import same_run, train
 
-from vae_kernels.cli import UserError, checkpoint
-from vae_kernels.cli import train as command
+from vae_kernels.cli import UserError, checkpoint, terminal
 
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
-    monkeypatch.setattr(command, "draw", lambda *_: None)
+    monkeypatch.setattr(terminal, "draw", lambda *_: None)
 
 
 def ends_as_undisturbed(run):

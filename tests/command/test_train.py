@@ -168,7 +168,7 @@ def test_missing_extra_is_one_sentence(monkeypatch, capsys):
 
 @pytest.mark.full  # a new process imports torch
 def test_the_library_does_not_import_the_command(tmp_path):
-    modules = ("vae_kernels.cli", "typer", "rich", "matplotlib")
+    modules = ("vae_kernels.cli.train", "vae_kernels.cli.checkpoint", "typer", "rich", "matplotlib", "safetensors")
     code = f"import sys, vae_kernels; print([m for m in {modules} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.stdout == "[]\n", done.stdout + done.stderr
