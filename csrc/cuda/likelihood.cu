@@ -3,6 +3,7 @@
 #include VK_HEADER(VK_LIKELIHOOD)
 
 #include "elbo.h"
+#include "likelihood_columns.h"
 #include "log_prob.h"
 
 namespace vk::cuda {
@@ -10,6 +11,10 @@ namespace vk::cuda {
 Launched VK_SYMBOL(elbo_kernel_, VK_LIKELIHOOD)(const ElboJob<LikelihoodJob>& job, Variant variant, bool float64,
                                                 int64_t blocks, void* stream) {
   using F = VK_LIKELIHOOD;
+  if constexpr (takes_log_total<F>)
+    if (job.main.softmax.top)
+      return float64 ? launch<Elbo<LikelihoodColumns<F, double, true>, double>>(job, blocks, stream)
+                     : launch<Elbo<LikelihoodColumns<F, float, true>, float>>(job, blocks, stream);
   if (float64) return launch<Elbo<LikelihoodColumns<F, double>, double>>(job, blocks, stream);
   if (variant == Variant::columns) return launch<Elbo<LikelihoodColumns<F, float>, float>>(job, blocks, stream);
   if constexpr (is_counts<F>)  // so long a formula that how its arguments are stored is nothing beside it
@@ -19,6 +24,16 @@ Launched VK_SYMBOL(elbo_kernel_, VK_LIKELIHOOD)(const ElboJob<LikelihoodJob>& jo
     return variant == Variant::float32 ? launch<Elbo<Likelihood<F, float, 4, true>, float>>(job, blocks, stream)
                                        : launch<Elbo<Likelihood<F, float, wide, false>, float>>(job, blocks, stream);
   }
+}
+
+static Launched row_kernel(const RowJob& job, bool float64, int64_t blocks, void* stream) {
+  using F = VK_LIKELIHOOD;
+  return float64 ? launch<RowStatistics<F, double>>(job, blocks, stream)
+                 : launch<RowStatistics<F, float>>(job, blocks, stream);
+}
+RowFormula VK_SYMBOL(row_formula_, VK_LIKELIHOOD)() {
+  if constexpr (takes_log_total<VK_LIKELIHOOD>) return {row_kernel, is_sum_alike<VK_LIKELIHOOD>};
+  return {nullptr, false};
 }
 
 Launched VK_SYMBOL(log_prob_kernel_, VK_LIKELIHOOD)(const LogProbJob& job, bool float64, int64_t blocks, void* stream) {
