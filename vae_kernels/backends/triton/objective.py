@@ -18,8 +18,8 @@ from .twins import DTYPES
 
 
 def elbo(
-    x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, rec_weight_factor, beta_factor,
-    nats_factor, floor, reduction, mask, terms, expected,
+    x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, log_total, rec_weight_factor,
+    beta_factor, nats_factor, floor, reduction, mask, terms, expected,
 ):  # fmt: skip
     """The op: the loss, the terms and the gradients."""
     plan = _plan(x, params, likelihood, latent, None, beta, weight, latent_weight, floor, reduction, mask, terms)
@@ -31,8 +31,8 @@ def elbo(
 
 
 def elbo_backward(
-    grad, x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, rec_weight_factor, beta_factor,
-    nats_factor, floor, reduction, mask,
+    grad, x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, log_total, rec_weight_factor,
+    beta_factor, nats_factor, floor, reduction, mask,
 ):  # fmt: skip
     """The op: the gradients for an incoming gradient."""
     plan = _plan(x, params, likelihood, latent, grad, beta, weight, latent_weight, floor, reduction, mask, False)
@@ -42,7 +42,7 @@ def elbo_backward(
 
 
 def correct_(
-    grads, grad, expected, x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats,
+    grads, grad, expected, x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, log_total,
     rec_weight_factor, beta_factor, nats_factor, floor, reduction, mask,
 ):  # fmt: skip
     """The op: the gradients for an incoming gradient, in place of those for `expected`."""
