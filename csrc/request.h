@@ -64,11 +64,11 @@ struct Objective {
   const Tensors& params;
   const std::string& likelihood;
   const Tensors& latent;
-  const OptionalTensor &rec_weight, &beta, &weight, &latent_weight, &nats;
+  const OptionalTensor &rec_weight, &beta, &weight, &latent_weight, &nats, &log_total;
   double rec_weight_factor, beta_factor, nats_factor;
   KlFloor floor;
   Reduction reduction;
-  Need need;  // of the parameters, then of the latents
+  Need need;  // of the parameters, then of the latents, then of log_total
 
   const Tensor& like = params.empty() ? latent[0] : params[0];  // all tensors are on its device
   int64_t rows = like.size(0);

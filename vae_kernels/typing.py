@@ -30,6 +30,7 @@ LikelihoodName = Literal[
     "discretized_logistic",
     "bernoulli_product",
     "categorical",
+    "multinomial",
 ]
 LikelihoodLike: TypeAlias = "LikelihoodName | Likelihood"
 """The type of `likelihood=`: a name, or an object of vae_kernels.likelihoods."""
@@ -80,6 +81,7 @@ class ElboSettings(LossSettings, total=False):
 
     likelihood: LikelihoodLike
     prior: PriorLike
+    log_total: torch.Tensor | None
     weight: torch.Tensor | None
     latent_weight: torch.Tensor | None
     reduction: Reduction

@@ -29,6 +29,7 @@ KIND = "element"
 PARAMETERS = ("log_rate",)
 DEFAULTS = {}
 SUPPORT = "counts"
+LOG_TOTAL = SUM_ALIKE = True
 
 
 def nll(x, log_rate):
