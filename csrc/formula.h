@@ -53,6 +53,12 @@ constexpr bool is_counts = false;
 template <class F>
 constexpr bool is_counts<F, std::void_t<decltype(F::counts)>> = F::counts;
 
+// A formula says `log_total = true` if its first parameter may be the logits of shares of a total.
+template <class F, class = void>
+constexpr bool takes_log_total = false;
+template <class F>
+constexpr bool takes_log_total<F, std::void_t<decltype(F::log_total)>> = F::log_total;
+
 // A formula says `sum_alike = true` if the sum n of a row of elements has this formula too, and the row given n is
 // multinomial.
 template <class F, class = void>

@@ -61,6 +61,13 @@ const Kernels& kernels() {
   return chosen;
 }
 
+bool is_row(const std::string& likelihood) {
+#define VK_NAME(name, element) #name,
+  for (const char* name : {VK_ROWS(VK_NAME)})
+    if (likelihood == name) return true;
+  return false;
+}
+
 const MixtureLoops& mixture_loops(bool float64) { return kernels().mixtures[float64]; }
 const DecompositionLoops& decomposition_loops(bool float64) { return kernels().decompositions[float64]; }
 

@@ -57,10 +57,10 @@ void Launch::make(const LikelihoodTerm& term) {
     if (p.layout == Layout::per_sample) finish.samples[k].out = from.sums;
     if (p.layout == Layout::per_feature) finish.columns[k] = {nullptr, 0, term.cols, 1, from.sums};
   }
-  const bool down = term.sums_over_rows || term.weights.data || o.float64 || is_row(o);
+  const bool down = term.sums_over_rows || term.weights.data || o.float64 || o.row;
   variant = down ? Variant::columns : all_float32 ? Variant::float32 : Variant::any;
   const int columns_each = o.float64 ? kColumns64 : kColumns;
-  if (each_row() || is_row(o) || !is_one_run(term)) {
+  if (each_row() || o.row || !is_one_run(term)) {
     job.tiling = down ? column_tiling(o.rows, term.cols, columns_each, kRowsEach) : walking_tiling(o.rows, term.cols);
     return;
   }
@@ -185,7 +185,7 @@ Launch::Launch(const Objective& o, const Incoming& incoming, bool by_row, bool p
   const Allocate none_or_new = incoming.corrects ? nullptr : allocate;
   if (o.has_likelihood()) make(LikelihoodTerm(o, grads, none_or_new));
   if (o.has_latent()) make(LatentTerm(o, grads, none_or_new));
-  if (!is_row(o)) return;
+  if (!o.row) return;
   VK_CHECK(!incoming.corrects, "the gradients of the row kind are not corrected in place");
   row.emplace(o, likelihood, grads);
   likelihood.grad |= row->any_wanted();

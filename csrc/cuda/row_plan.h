@@ -16,24 +16,21 @@ class RowPlan {
     statistics_.across = kBlockThreads / statistics_.along;
     statistics_.x = likelihood.x;
     statistics_.logits = likelihood.p[0].in;
-    if (o.log_total) statistics_.log_total = source(*o.log_total);
+    const RowTerm term(o, grads);
+    statistics_.log_total = term.log_total;
     const RowFormula formula = row_formula(o.likelihood);
     launch_ = formula.launch;
     statistics_.counted = !o.log_total || (formula.sum_alike && !likelihood.weights.col_stride);
 
     const bool of_logits = likelihood.p[0].wanted && !statistics_.counted;
-    of_total_ = o.log_total && o.need[o.params.size() + o.latent.size()];
     gradients_.logits = statistics_.logits;
     gradients_.pieces = likelihood.tiling.pieces;
     if (of_logits) gradients_.grad = likelihood.p[0].grad;
     gradients_.tiling = walking_tiling(rows_, of_logits ? cols_ : 1);
-    if (!of_total_) return;
-    const Tensor& t = *o.log_total;
-    grads.push_back(empty_contiguous(t.sizes(), t.dim(), o.dtype, o.like));
-    gradients_.total = grads.back().mut<void>();
+    gradients_.total = term.of_log_total;
   }
 
-  bool any_wanted() const { return of_total_ || gradients_.grad.data; }
+  bool any_wanted() const { return gradients_.total || gradients_.grad.data; }
 
   // Memory for the numbers of the rows, and for derivatives that are not rounded to 16 bits.
   void take(Workspace& w, LikelihoodJob& likelihood) {
@@ -65,7 +62,7 @@ class RowPlan {
 
  private:
   int64_t rows_, cols_;
-  bool float64_, of_total_ = false;
+  bool float64_;
   const Tensor& like_;
   RowLaunch* launch_;
   RowJob statistics_{};

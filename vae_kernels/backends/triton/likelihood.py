@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from ...core.objective import Layout
-from ...formulas import ELEMENT
+from ...formulas import ALL
 from .constants import FULL, PER_FEATURE, PER_SAMPLE, SCALAR
 from .grid import Tiles
 from .row import log_means, of_log_total, present
@@ -48,7 +48,7 @@ def parameter(ptr, stride, row, col, rows, end, LAYOUT: tl.constexpr, MASKED: tl
 
 @triton.jit
 def likelihood_tiles(
-    x, parameters, weight, grads, sums, nll, of_row, incoming, factor, x_row, parameter_rows, weight_row, incoming_row,
+    x, parameters, weight, grads, sums, nll, of_total, incoming, factor, x_row, parameter_rows, weight_row, incoming_row,
     rows, cols, end, row_block, piece, block, pieces, loss_weight, softmax,
     FORMULA: tl.constexpr, TILE: tl.constexpr, VALUES: tl.constexpr, BY_SAMPLE: tl.constexpr, MASKED: tl.constexpr,
     DTYPE: tl.constexpr,
@@ -90,11 +90,11 @@ def likelihood_tiles(
             nll_tile += value
         w = row_weights(incoming, incoming_row, row, rows, factor, DTYPE)
         at = place(row, cols, col)
-        if of_row is not None:
+        if of_total is not None:
             derivative = of_log_total(result[1], softmax, row, rows, col, MASKED, DTYPE)
             derivative = tl.where(inside, weighted(derivative * w, each), 0.0)
             if TILE.DOWN:
-                tl.store(of_row + row * pieces + piece, tl.sum(derivative, 1).to(tl.float64), mask=row < rows)
+                tl.store(of_total + row * pieces + piece, tl.sum(derivative, 1).to(tl.float64), mask=row < rows)
             else:
                 row_tile += derivative
         new_totals = ()
@@ -122,10 +122,10 @@ def likelihood_tiles(
             if loss_weight is not None:
                 of_row = loss_weight * of_row
             store(nll, row * pieces + piece, of_row, row < rows, True)
-    if of_row is not None:
+    if of_total is not None:
         if not TILE.DOWN:
             row = row_block * R + tl.arange(0, R)
-            tl.store(of_row + row * pieces + piece, tl.sum(row_tile, 1).to(tl.float64), mask=row < rows)
+            tl.store(of_total + row * pieces + piece, tl.sum(row_tile, 1).to(tl.float64), mask=row < rows)
     col = piece * C + tl.arange(0, C)
     for i in tl.static_range(N):
         if sums[i] is not None:
@@ -153,7 +153,7 @@ class LikelihoodTerm:
     def __init__(self, x, params, weight, likelihood, incoming, wanted, by_sample, row, dtype):
         if not params:
             return
-        formula = ELEMENT[likelihood]
+        formula = ALL[likelihood]
         n = len(formula.PARAMETERS)
         left_out = [None] * (n - len(params))
         params = [*params, *left_out]
