@@ -285,6 +285,7 @@ Launched mixture_forward_kernel(const MixtureJob&, bool float64, int64_t blocks,
 Launched mixture_join_kernel(const MixtureJob&, bool float64, int64_t blocks, void* stream);
 Launched mixture_backward_kernel(const MixtureJob&, bool float64, int64_t blocks, void* stream);
 Launched mixture_finish_kernel(const MixtureJob&, bool float64, int64_t blocks, void* stream);
+RowLaunch row_statistics_kernel;
 Launched row_gradients_kernel(const RowGradientsJob&, bool float64, int64_t blocks, void* stream);
 Launched rescale_kernel(const RescaleJob&, int64_t blocks, void* stream);
 

@@ -26,15 +26,14 @@ Launched VK_SYMBOL(elbo_kernel_, VK_LIKELIHOOD)(const ElboJob<LikelihoodJob>& jo
   }
 }
 
-static Launched row_kernel(const RowJob& job, bool float64, int64_t blocks, void* stream) {
-  using F = VK_LIKELIHOOD;
-  return float64 ? launch<RowStatistics<F, double>>(job, blocks, stream)
-                 : launch<RowStatistics<F, float>>(job, blocks, stream);
+template <class F>
+static RowFormula row_formula() {
+  if constexpr (is_sum_alike<F>)
+    return {launch_row_statistics<F>, true};
+  else
+    return {takes_log_total<F> ? row_statistics_kernel : nullptr, false};
 }
-RowFormula VK_SYMBOL(row_formula_, VK_LIKELIHOOD)() {
-  if constexpr (takes_log_total<VK_LIKELIHOOD>) return {row_kernel, is_sum_alike<VK_LIKELIHOOD>};
-  return {nullptr, false};
-}
+RowFormula VK_SYMBOL(row_formula_, VK_LIKELIHOOD)() { return row_formula<VK_LIKELIHOOD>(); }
 
 Launched VK_SYMBOL(log_prob_kernel_, VK_LIKELIHOOD)(const LogProbJob& job, bool float64, int64_t blocks, void* stream) {
   using F = VK_LIKELIHOOD;

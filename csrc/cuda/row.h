@@ -44,7 +44,7 @@ struct Row {
   }
 };
 
-// F: the formula of an element
+// F: the formula of a count that is a sum; or void, where no row is counted.
 template <class F, class T>
 struct RowStatistics {
   using Job = RowJob;
@@ -134,15 +134,21 @@ struct RowStatistics {
     T value, slope;
   };
   VK_GPU static Count nll(T count, T log_rate) {
-    if constexpr (is_sum_alike<F>) {
+    if constexpr (std::is_void_v<F>) {
+      return {0, 0};
+    } else {
       const T p[1] = {log_rate};
       T d[1];
       const T value = F::nll(count, p, d);
       return {value, d[0]};
     }
-    return {0, 0};
   }
 };
+template <class F>
+Launched launch_row_statistics(const RowJob& job, bool float64, int64_t blocks, void* stream) {
+  return float64 ? launch<RowStatistics<F, double>>(job, blocks, stream)
+                 : launch<RowStatistics<F, float>>(job, blocks, stream);
+}
 
 template <class T>
 struct RowGradients {

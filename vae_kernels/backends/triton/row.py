@@ -8,10 +8,15 @@ gradients:
 
     d/dlogit_j = d/dlog_mean_j - share_j G,    d/dlog_total = G,    share_j = e^(logit_j - top) / total
 
-The multinomial of x is Poisson counts with n, the sum of x, as the total, less the value of the count n at the rate n:
-the `number` of the sample. Then G is 0: elbo_kernel's derivatives are the gradients, and the last launch has none to
-make. Poisson counts with log_total (SUM_ALIKE), where no weight differs within a sample, are the multinomial, and the
-count n with log_total, which joins the number. `slope` is its derivative by log_total.
+A sample is `counted` where n, the sum of x, takes the place of the total. Then G is 0, and elbo_kernel's derivatives are
+the gradients. There are two such requests:
+
+- A formula of the row kind is the formula of its elements, with n as the total, less the value of n itself as a count
+  with the mean n.
+- A formula with SUM_ALIKE, where all elements of a sample have one weight, is a row of that kind, and n as a count with
+  the mean e^log_total. The derivative by log_total is the `slope` of that count.
+
+What belongs to the count n is the `number` of the sample. elbo_kernel adds the number to the first element.
 """
 
 from typing import Any, NamedTuple
@@ -29,6 +34,7 @@ from .tiles import load, place, store
 from .twins import DTYPES
 
 TILE, WARPS = 4096, 8  # elements that a program of row_kernel reads at once
+TOTALS = 64  # samples of a program of row_gradients_kernel that makes no gradient of logits
 
 
 class Row(NamedTuple):
@@ -167,7 +173,8 @@ class RowTerm:
         self.close = None
         if self.partial_sums is None:
             return
-        own = Tiles(rows, cols if self.finishes else 1, most_steps=1)
+        # without logits there is little to do for a sample but to read its partial sums
+        own = Tiles(rows, cols, most_steps=1) if self.finishes else Tiles(rows, 1, tile=TOTALS, most_steps=1)
         fixed = {"logits_row": logits.strides[0], "rows": rows, "cols": cols, "pieces": tiles.pieces, "R": own.r}
         fixed |= {"strips": own.pieces, "C": own.c, "PIECES": min(power_of_two(tiles.pieces), 16)}
         fixed |= {"DTYPE": DTYPES[dtype]}
