@@ -21,7 +21,7 @@ def elbo(objective, kernels="compiled"):
     if settings.likelihood in POSITION:
         return _elbo_of_positions(objective, kernels)
     row = is_row(settings.likelihood, log_total)
-    if row:  # TODO: until the kernels have rows
+    if row and (kernels == "triton" or params[0].is_cuda):  # TODO: until the GPU kernels have rows
         return reference.elbo(objective)
     if params:
         params = with_defaults(settings.likelihood, params)
