@@ -113,6 +113,7 @@ def _nll_of_rows(x, params, likelihood, weight, dtype, log_total):
     formula, logits, x = ALL[likelihood], params[0].to(dtype), x.to(dtype)
     total = None if log_total is None else log_total.to(dtype)
     alike = getattr(formula, "SUM_ALIKE", False) and (weight is None or rows.of_samples(weight, x))
+    alike = alike and x.shape[1:].numel() > 0  # without an element there is no sum of counts
     if alike or total is None:
         shape = (-1, *[1] * (x.dim() - 1))
 
