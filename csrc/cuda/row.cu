@@ -1,6 +1,8 @@
 // The kernels of the row kind that no formula has a part in.
 #include "row.h"
 
+#include "row_gradients.h"
+
 namespace vk::cuda {
 
 Launched row_statistics_kernel(const RowJob& job, bool float64, int64_t blocks, void* stream) {

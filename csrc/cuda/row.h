@@ -73,7 +73,7 @@ struct RowStatistics {
       put(shared, at.thread, lse_join(get(shared, at.thread), get(shared, at.thread + half)));
       shared.count[at.thread] += shared.count[at.thread + half];
     } else if (lane == 0 && row < job.rows) {
-      write(job, row, get(shared, at.thread), T(shared.count[at.thread]));
+      write(job, row, get(shared, at.thread), shared.count[at.thread]);
     }
   }
 
@@ -103,43 +103,44 @@ struct RowStatistics {
     }
   }
 
-  VK_GPU static void write(const Job& job, int64_t row, LogSumExp<T> s, T count) {
+  VK_GPU static void write(const Job& job, int64_t row, LogSumExp<T> s, double n) {
     const auto put = [&](void* to, T value) {
       if (to) static_cast<T*>(to)[row] = value;
     };
     const T total = s.total > 0 ? s.total : T(NAN);  // 0: all logits are -inf
-    T of_row = 0;
+    double of_row = 0;
     if (job.log_total.data) {
       const char* p = static_cast<const char*>(job.log_total.data);
-      of_row = load_one<T>(p + row * job.log_total.stride * size_of(job.log_total.dtype), job.log_total.dtype);
+      of_row = load_one<double>(p + row * job.log_total.stride * size_of(job.log_total.dtype), job.log_total.dtype);
     }
     if (job.counted) {
-      const T log_count = count > 0 ? vk::log(count) : count == 0 ? T(-INFINITY) : T(NAN);
-      T number = count == 0 ? T(0) : -nll(count, log_count).value;
+      const double log_n = n > 0 ? vk::log(n) : n == 0 ? -INFINITY : NAN;
+      T number = n == 0 ? T(0) : -nll(T(n), T(log_n)).value;
       if (job.log_total.data) {
-        const auto of_count = nll(count, of_row);
-        const bool absent = count == 0 && of_row == T(-INFINITY);
-        number += absent ? T(0) : of_count.value;
-        put(job.slope, absent ? T(0) : of_count.slope);
+        const Count of_total = nll(T(n), T(of_row));
+        const bool absent = n == 0 && of_row == -INFINITY;
+        number += absent ? T(0) : of_total.value;
+        put(job.slope, absent ? T(0) : of_total.slope);
       }
       put(job.number, number);
-      of_row = log_count;
+      of_row = log_n;
     }
+    // The shift is rounded once: beside a large total an error of its last place is one of a large derivative.
     put(job.top, s.top);
-    put(job.shift, of_row - log1p(total - 1));
+    put(job.shift, T(of_row - (s.total > 0 ? vk::log(double(total)) : NAN)));
     put(job.scale, 1 / total);
   }
 
   struct Count {
     T value, slope;
   };
-  VK_GPU static Count nll(T count, T log_rate) {
+  VK_GPU static Count nll(T n, T log_mean) {
     if constexpr (std::is_void_v<F>) {
       return {0, 0};
     } else {
-      const T p[1] = {log_rate};
+      const T p[1] = {log_mean};
       T d[1];
-      const T value = F::nll(count, p, d);
+      const T value = F::nll(n, p, d);
       return {value, d[0]};
     }
   }
@@ -149,53 +150,5 @@ Launched launch_row_statistics(const RowJob& job, bool float64, int64_t blocks, 
   return float64 ? launch<RowStatistics<F, double>>(job, blocks, stream)
                  : launch<RowStatistics<F, float>>(job, blocks, stream);
 }
-
-template <class T>
-struct RowGradients {
-  using Job = RowGradientsJob;
-  static constexpr int V = kVector<T>, phases = 3, blocks_per_sm = 4;
-  struct Local {};
-  struct Shared {
-    double sums[kThreads];
-  };
-
-  // 0, 1: the sum of each row; 2: the gradients
-  template <int P>
-  VK_GPU static void phase(const Job& job, Place at, Local&, Shared& shared) {
-    const Tiling& t = job.tiling;
-    const Tile tile = tile_of(t, at.block, at.thread);
-    const int64_t i = tile.row_block * t.block_rows + tile.group;
-    if constexpr (P == 0) {
-      double sum = 0;
-      if (i < t.rows)
-        for (int64_t j = tile.lane; j < job.pieces; j += t.lanes) sum += job.sums[i * job.pieces + j];
-      shared.sums[at.thread] = sum;
-    }
-    if constexpr (P == 1) fold(shared.sums, t.block_rows, t.lanes, at.thread);
-    if constexpr (P == 2) {
-      if (i >= t.rows) return;
-      const T sum = T(folded(shared.sums, tile.group, t.lanes));
-      if (job.total && tile.piece == 0 && tile.lane == 0) static_cast<T*>(job.total)[i] = sum;
-      if (job.grad.data) subtract(job, tile, i, sum);
-    }
-  }
-
- private:
-  VK_GPU static void subtract(const Job& job, const Tile& tile, int64_t i, T sum) {
-    const T top = static_cast<const T*>(job.top)[i], factor = static_cast<const T*>(job.scale)[i] * sum;
-    const int lanes = job.tiling.lanes;
-#pragma unroll 1
-    for (int first = tile.lane; first < tile.cols; first += lanes * V) {
-      const int64_t col = tile.first_col + first;
-      const int n = tile.cols - first;
-      T logits[V], g[V];
-      gather(job.logits.data, i * job.logits.stride + col, job.logits.dtype, lanes, n, logits);
-      gather(job.derivatives, i * job.tiling.cols + col, dtype_of<T>, lanes, n, g);
-#pragma unroll
-      for (int j = 0; j < V; ++j) g[j] -= exp_or_zero(logits[j] - top) * factor;
-      scatter(job.grad.data, i * job.grad.stride + col, job.grad.dtype, lanes, n, g);
-    }
-  }
-};
 
 }  // namespace vk::cuda

@@ -26,7 +26,7 @@ import triton
 import triton.language as tl
 
 from ...formulas import ALL
-from . import counts, maths
+from . import maths
 from .grid import Tiles, power_of_two
 from .launch import Launch
 from .partial_sums import row_sums
@@ -67,23 +67,23 @@ def row_kernel(
         top, total = maths.add_exponentials(top, total, tile.to(DTYPE))
         if NLL is not None:
             count += tl.sum(load(x, place(row, x_row, col), inside, True, DTYPE, True), 1).to(tl.float64)
-    total = tl.where(total > 0.0, total, float("nan"))  # 0: all logits are -inf
+    # The shift is rounded once: beside a large total an error of its last place is one of a large derivative.
+    log_sum = tl.log(total.to(tl.float64))
     if log_total is not None:
-        of_row = load(log_total, row * total_row, here, True, DTYPE)
+        of_row = load(log_total, row * total_row, here, True, tl.float64)
     if NLL is not None:
-        count = count.to(DTYPE)
-        log_count = tl.where(count > 0.0, counts.log(count), tl.where(count == 0.0, float("-inf"), float("nan")))
-        of_itself, _ = NLL(count, log_count)
-        number = tl.where(count == 0.0, 0.0, -of_itself)
+        n, log_n = count.to(DTYPE), tl.log(count)
+        of_itself, _ = NLL(n, log_n.to(DTYPE))
+        number = tl.where(n == 0.0, 0.0, -of_itself)
         if out.slope is not None:
-            value, slope = NLL(count, of_row)
-            absent = (count == 0.0) & (of_row == float("-inf"))
+            value, slope = NLL(n, of_row.to(DTYPE))
+            absent = (n == 0.0) & (of_row == float("-inf"))
             number += tl.where(absent, 0.0, value)
             store(out.slope, row, tl.where(absent, 0.0, slope), here, True)
-        of_row = log_count
+        of_row = log_n
         store(out.number, row, number, here, True)
     store(out.top, row, top, here, True)
-    store(out.shift, row, of_row - maths.log1p(total - 1.0), here, True)
+    store(out.shift, row, of_row - log_sum, here, True)
     if out.scale is not None:
         store(out.scale, row, maths.reciprocal(total), here, True)
 
