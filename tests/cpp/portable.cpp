@@ -114,9 +114,9 @@ void row(const char* name, const LikelihoodLoops& loops, RowLoop loop) {
   each.shift = job.shift = shift.data();
   job.grad = sink(grad[0]), job.of_log_total = of_log_total.data();
   run(loop, job);
-  print<T>(name, "nll of rows", nll);
-  print<T>(name, "gradient of rows", grad[0]);
-  print<T>(name, "gradient of totals", of_log_total);
+  print<T>(name, "row_nll", nll);
+  print<T>(name, "row_gradient", grad[0]);
+  print<T>(name, "total_gradient", of_log_total);
 }
 
 template <class T>
