@@ -104,7 +104,7 @@ def compare(backend, likelihood, x, params, log_total, reduction="none", weight=
     theirs = outcome(by_hand, likelihood, *given, incoming, dtype=computed, **settings)
     ours = outcome(fused, likelihood, *(poisoned or given), incoming, backend=backend, **settings)
     # Gradients are differences of counts and means, or sums of such differences.
-    each = (x.double().abs() + _means(likelihood, x, params, log_total))
+    each = x.double().abs() + _means(likelihood, x, params, log_total)
     each = each * incoming.abs().expand(len(x)).view(-1, *[1] * (x.dim() - 1))
     names = ["nll", *ALL[likelihood].PARAMETERS[: len(params)], "log_total"]
     for name, *values in zip(names, ours, theirs, true, strict=False):
