@@ -4,8 +4,8 @@
 
 namespace vk::cuda {
 
-#define VK_DECLARE(name)               \
-  LikelihoodLaunch elbo_kernel_##name; \
+#define VK_DECLARE(name)                \
+  LikelihoodLaunch elbo_kernel_##name;  \
   LogProbLaunch log_prob_kernel_##name; \
   RowFormula row_formula_##name();
 #define VK_ELBO(name) {#name, elbo_kernel_##name},

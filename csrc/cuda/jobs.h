@@ -200,27 +200,6 @@ struct RowsJob {
   void* out;
 };
 
-// The soft-max of each row. A block has `across` rows, with `along` threads each.
-struct RowJob {
-  int64_t rows, cols;
-  int32_t across, along;
-  Source x, logits, log_total;    // log_total: [rows, 1]; null: the sum of x in its place
-  bool counted;                   // whether the sum of x is the total
-  void *top, *shift, *scale;      // [rows] of the compute type
-  void *number, *slope;           // likewise, where counted; slope null without log_total
-};
-// What is left of the gradients: gradient = derivative - share * sum, and the sum is that of log_total.
-struct RowGradientsJob {
-  Tiling tiling;
-  Source logits;
-  const void *top, *scale;
-  const void* derivatives;  // [rows, cols] of the compute type, may be where the gradients go; null: they are done
-  const double* sums;       // [rows, pieces]
-  int64_t pieces;
-  Sink grad;
-  void* total;  // [rows] of the compute type; null: not wanted
-};
-
 // A mixture goes through its samples and components in tiles: kSide threads a side, each with kVector<T> of both.
 constexpr int kSide = 16;
 // What one side of a mixture receives from the other, which `splits` blocks share: sums [splits, dims or dims + 1,
@@ -265,11 +244,6 @@ using Launched = const char*;
 // each variant takes seconds to compile.)
 enum class Variant { float32, any, columns };
 using PositionLaunch = Launched(const PositionJob&, bool backward, bool float64, int64_t blocks, void* stream);
-using RowLaunch = Launched(const RowJob&, bool float64, int64_t blocks, void* stream);
-struct RowFormula {
-  RowLaunch* launch;  // null: the formula of an element takes no log_total
-  bool sum_alike;
-};
 using LogProbLaunch = Launched(const LogProbJob&, bool float64, int64_t blocks, void* stream);
 using LikelihoodLaunch = Launched(const ElboJob<LikelihoodJob>&, Variant, bool float64, int64_t blocks, void* stream);
 
@@ -285,8 +259,6 @@ Launched mixture_forward_kernel(const MixtureJob&, bool float64, int64_t blocks,
 Launched mixture_join_kernel(const MixtureJob&, bool float64, int64_t blocks, void* stream);
 Launched mixture_backward_kernel(const MixtureJob&, bool float64, int64_t blocks, void* stream);
 Launched mixture_finish_kernel(const MixtureJob&, bool float64, int64_t blocks, void* stream);
-RowLaunch row_statistics_kernel;
-Launched row_gradients_kernel(const RowGradientsJob&, bool float64, int64_t blocks, void* stream);
 Launched rescale_kernel(const RescaleJob&, int64_t blocks, void* stream);
 
 // A counter on this device that is 0, and that no kernel has which runs beside this one; null if none is left.

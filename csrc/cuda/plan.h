@@ -2,8 +2,8 @@
 #pragma once
 #include <optional>
 
-#include "jobs.h"
 #include "request.h"
+#include "row_jobs.h"
 
 namespace vk::cuda {
 

@@ -10,8 +10,7 @@ Launched row_statistics_kernel(const RowJob& job, bool float64, int64_t blocks, 
 }
 
 Launched row_gradients_kernel(const RowGradientsJob& job, bool float64, int64_t blocks, void* stream) {
-  return float64 ? launch<RowGradients<double>>(job, blocks, stream)
-                 : launch<RowGradients<float>>(job, blocks, stream);
+  return float64 ? launch<RowGradients<double>>(job, blocks, stream) : launch<RowGradients<float>>(job, blocks, stream);
 }
 
 }  // namespace vk::cuda

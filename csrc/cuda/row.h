@@ -6,6 +6,7 @@
 #pragma once
 #include "formula.h"
 #include "log_sum_exp.h"
+#include "row_jobs.h"
 #include "tile.h"
 
 namespace vk::cuda {

@@ -1,5 +1,6 @@
 // What is left of the gradients of the row kind behind the launch of the likelihood: row.h has the formulas.
 #pragma once
+#include "row_jobs.h"
 #include "special.h"
 #include "tile.h"
 

@@ -58,7 +58,8 @@ FAULTS = {
     "a term without its logarithm": (
         "log_prob.h", "-(nll.value + log1p_unit(nll.e))", "-nll.value", "terms"),
     "the noise of a neighbour": ("latent.h", "= uint64_t(first) >> 2", "= uint64_t(first + 1) >> 2", "noise"),
-    "the last element has no share": ("row.h", "logits[j] = j * apart < n ?", "logits[j] = (j + 1) * apart < n ?", ROWS),
+    "the last element has no share": (
+        "row.h", "logits[j] = j * apart < n ?", "logits[j] = (j + 1) * apart < n ?", ROWS),
     "threads of a row are not joined": ("row.h", "(half >= job.along || lane >= half)", "(half > 1)", ROWS),
     "each element has the number of the row": ("row.h", "(first ? number : T(0))", "number", ROWS),
     "an absent element counts": ("row.h", "x == 0 && log_mean == T(-INFINITY)", "false", ROWS),

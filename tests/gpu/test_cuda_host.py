@@ -495,8 +495,8 @@ def test_one_gradient_of_rows(likelihood, wanted, dtype):
 
 @pytest.mark.parametrize("likelihood", WITH_TOTAL)
 def test_rows_without_counts(likelihood):
-    for weighted in (False, True):
-        table_of_rows.test_a_sample_without_counts("cpu", likelihood, (3, 700), weighted)
+    for with_weight in (False, True):
+        table_of_rows.test_a_sample_without_counts("cpu", likelihood, (3, 700), with_weight)
 
 
 @pytest.mark.parametrize("likelihood", rows.NAMES)
@@ -541,10 +541,8 @@ def outcomes():
             yield from table.outcome("cpu", likelihood, x, few, latent, "mean", **weights).items()
     for likelihood in ("poisson", "multinomial"):
         x, params, log_total = rows.draw(likelihood, (130, 1031))
-        weight = cases.weight(x.shape, torch.bool) if log_total is not None else None
-        incoming = torch.linspace(1, 2, 130)
-        for weight in {None, weight}:
-            case = likelihood, x, params, log_total, incoming
+        case = likelihood, x, params, log_total, torch.linspace(1, 2, 130)
+        for weight in (None, cases.weight(x.shape if likelihood == "poisson" else (130, 1), torch.bool)):
             yield from zip("vlt", rows.outcome(rows.fused, *case, weight=weight, backend="cpu"), strict=False)
     yield from mixtures.outcome(mixtures.draw(130, 200, 3), "cpu").items()
     mu, logvar = torch.randn(2, 17, 1001, generator=torch.Generator().manual_seed(1)).unbind()

@@ -48,8 +48,8 @@ def parameter(ptr, stride, row, col, rows, end, LAYOUT: tl.constexpr, MASKED: tl
 
 @triton.jit
 def likelihood_tiles(
-    x, parameters, weight, grads, sums, nll, of_total, incoming, factor, x_row, parameter_rows, weight_row, incoming_row,
-    rows, cols, end, row_block, piece, block, pieces, loss_weight, softmax,
+    x, parameters, weight, grads, sums, nll, of_total, incoming, factor, x_row, parameter_rows, weight_row,
+    incoming_row, rows, cols, end, row_block, piece, block, pieces, loss_weight, softmax,
     FORMULA: tl.constexpr, TILE: tl.constexpr, VALUES: tl.constexpr, BY_SAMPLE: tl.constexpr, MASKED: tl.constexpr,
     DTYPE: tl.constexpr,
 ):  # fmt: skip

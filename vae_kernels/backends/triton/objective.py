@@ -53,8 +53,8 @@ def correct_(
     least, expected = (nats_factor, None) if floor else (None, expected)  # a KL, and so its floor, is computed anew
     optional = x, grad, weight, latent_weight, log_total
     plan = _plan(params, likelihood, latent, optional, beta, floor, reduction, mask, False)
-    assert floor or not plan.parts[0], "a gradient that is a sum is not corrected in place"
     assert plan.row is None, "the gradients of the row kind are not corrected in place"
+    assert floor or not plan.parts[0], "a gradient that is a sum is not corrected in place"
     weights = Weights(rec_weight, rec_weight_factor, beta, beta_factor, None, nats, least, None, expected)
     plan(params, latent, *optional, weights, grads)
 

@@ -8,8 +8,8 @@ gradients:
 
     d/dlogit_j = d/dlog_mean_j - share_j G,    d/dlog_total = G,    share_j = e^(logit_j - top) / total
 
-A sample is `counted` where n, the sum of x, takes the place of the total. Then G is 0, and elbo_kernel's derivatives are
-the gradients. There are two such requests:
+A sample is `counted` where n, the sum of x, takes the place of the total. Then G is 0, and elbo_kernel's derivatives
+are the gradients. There are two such requests:
 
 - A formula of the row kind is the formula of its elements, with n as the total, less the value of n itself as a count
   with the mean n.
