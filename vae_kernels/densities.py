@@ -1,5 +1,6 @@
 """The public functions for log densities: log p(x) term by term, and log p(z) of a mixture of Gaussians."""
 
+import functools
 import math
 
 import torch
@@ -55,10 +56,18 @@ def log_prob(
     if log_total is not None:
         log_total = rows.log_total(log_total, x, name)
         dtype = compute_dtype(*params)
-        params = (shares.log_mean(params[0].to(dtype), log_total.to(dtype)), *params[1:])
+        log_mean = shares.log_mean(params[0].to(dtype), log_total.to(dtype))
+        each = functools.partial(_log_prob, name, params[1:], backend)
+        return shares.without_absent(each, x, log_mean)
     if name in ROW:
         x, params = layout.likelihood(x, params)
         return -computed(objective(x, params, name, (), reduction="none"), backend)
+    return _log_prob(name, params[1:], backend, x, params[0])
+
+
+def _log_prob(name, others, backend, x, first):
+    """The terms by the backend; first and others are the parameters."""
+    params = (first, *others)
     if dtensor.any_of((x, *params)):
         x, params, whole = dtensor.own_terms(x, params)
     else:

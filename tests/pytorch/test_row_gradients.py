@@ -73,9 +73,11 @@ def test_torch_func(likelihood):
     x, leaves, total = case(likelihood, (4, 6))
     leaves = [t.detach() for t in leaves]
     dims = tuple([None if t.dim() == 1 and t.shape[0] == 6 else 0 for t in leaves])
-    one = lambda x, *inputs: nll(likelihood, x[None], [t[None] if d == 0 else t for t, d in zip(inputs, dims)], total)[
-        0
-    ]  # noqa: E731, B905, E501
+
+    def one(x, *inputs):
+        whole = [t[None] if d == 0 else t for t, d in zip(inputs, dims, strict=True)]
+        return nll(likelihood, x[None], whole, total)[0]
+
     close(torch.func.vmap(one, (0, *dims))(x, *leaves), nll(likelihood, x, leaves, total))
 
 
