@@ -4,6 +4,8 @@ The truth is written by hand: log_softmax and the formula of an element, or lgam
 with the kernels' way, which computes a row of Poisson counts from its sum.
 """
 
+import math
+
 import cases
 import numpy as np
 import torch
@@ -103,12 +105,16 @@ def compare(backend, likelihood, x, params, log_total, reduction="none", weight=
     true = outcome(by_hand, likelihood, *wide, incoming, dtype=torch.float64, **settings)
     theirs = outcome(by_hand, likelihood, *given, incoming, dtype=computed, **settings)
     ours = outcome(fused, likelihood, *(poisoned or given), incoming, backend=backend, **settings)
-    # Gradients are differences of counts and means, or sums of such differences.
-    each = x.double().abs() + _means(likelihood, x, params, log_total)
+    # Gradients are differences of counts and means, or sums of such differences. A kernel has the log-mean as a number
+    # of its type, whose last place is a part of the mean, and no mean below e^-87.
+    means = _means(likelihood, x, params, log_total)
+    each = x.double().abs() + means * (1 + means.clamp(min=1e-300).log().abs()) + 1e-31
     each = each * incoming.abs().expand(len(x)).view(-1, *[1] * (x.dim() - 1))
     names = ["nll", *ALL[likelihood].PARAMETERS[: len(params)], "log_total"]
     for name, *values in zip(names, ours, theirs, true, strict=False):
         size = each if values[0].shape == each.shape and name != "nll" else 0.0
+        if name == "nll" and likelihood in ROW:  # less the value of the sum n as a count of mean n: 1/2 log 2 pi n
+            size = math.log1p(float(x.double().sum()))
         if name == "log_total":
             size = each.flatten(1).sum(1) if x.dim() > 1 else each
         cases.check(*values, params[0].dtype, name, "poisson", size)
