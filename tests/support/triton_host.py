@@ -141,10 +141,18 @@ FAMILIES = {
     "weights of the latents": partial(objective, terms=True, latent_weight="element"),
     "weights of the latents of each sample": partial(objective, backward=True, latent_weight="sample"),
     "rows": partial(objective, likelihood="negative_binomial", form="row", log_total=True),
-    "rows of 37 features": partial(objective, features=37, likelihood="negative_binomial", form="element",
-        log_total=True, reduction=0, backward=True),
-    "masked rows of 2000 features": partial(objective, features=2000, likelihood="poisson", log_total=True,
-        mask="element"),
+    "rows of 37 features": partial(
+        objective,
+        features=37,
+        likelihood="negative_binomial",
+        form="element",
+        log_total=True,
+        reduction=0,
+        backward=True,
+    ),
+    "masked rows of 2000 features": partial(
+        objective, features=2000, likelihood="poisson", log_total=True, mask="element"
+    ),
     "rows alike": partial(objective, features=2000, likelihood="poisson", log_total=True, terms=True),
     "counted rows": partial(objective, features=37, likelihood="multinomial", reduction=0),
     "sample": sample,
