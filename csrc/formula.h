@@ -6,6 +6,10 @@
 // Element: one term for each element, nll(x, p, grad). The loop is cpu/kernels/likelihood.cpp, the kernel
 // cuda/likelihood.h.
 //
+// Row: a sample is one term. It is made of the values of an element formula, whose first parameter is a logit that one
+// shift moves for all elements of the row. An element formula with log_total is computed like this too. The loop is
+// cpu/kernels/row.cpp, around the loop of the element formula.
+//
 // Position: the K logits of a position become one term, nll(log-sum-exp of the logits, the logit that x names). The
 // gradient of a logit is made of weight(logit, largest logit). The loop is cpu/kernels/position.cpp, the kernel
 // cuda/position.h.
@@ -48,5 +52,18 @@ template <class F, class = void>
 constexpr bool is_counts = false;
 template <class F>
 constexpr bool is_counts<F, std::void_t<decltype(F::counts)>> = F::counts;
+
+// A formula says `log_total = true` if its first parameter may be the logits of shares of a total.
+template <class F, class = void>
+constexpr bool takes_log_total = false;
+template <class F>
+constexpr bool takes_log_total<F, std::void_t<decltype(F::log_total)>> = F::log_total;
+
+// A formula says `sum_alike = true` if the sum n of a row of elements has this formula too, and the row given n is
+// multinomial.
+template <class F, class = void>
+constexpr bool is_sum_alike = false;
+template <class F>
+constexpr bool is_sum_alike<F, std::void_t<decltype(F::sum_alike)>> = F::sum_alike;
 
 }  // namespace vk

@@ -9,10 +9,10 @@ namespace vk {
 template <auto F>
 Tensors elbo_op(const OptionalTensor& x, const Tensors& params, const std::string& likelihood, const Tensors& latent,
                 const OptionalTensor& rec_weight, const OptionalTensor& beta, const OptionalTensor& weight,
-                const OptionalTensor& latent_weight, const OptionalTensor& nats, double rec_weight_factor,
-                double beta_factor, double nats_factor, int64_t floor, int64_t reduction, int64_t need, bool terms,
-                double expected) {
-  return F({x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, rec_weight_factor,
+                const OptionalTensor& latent_weight, const OptionalTensor& nats, const OptionalTensor& log_total,
+                double rec_weight_factor, double beta_factor, double nats_factor, int64_t floor, int64_t reduction,
+                int64_t need, bool terms, double expected) {
+  return F({x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, log_total, rec_weight_factor,
             beta_factor, nats_factor, KlFloor(floor), Reduction(reduction), Need{need}},
            terms, expected);
 }
@@ -21,29 +21,29 @@ template <auto F>
 Tensors elbo_backward_op(const Tensor& grad, const OptionalTensor& x, const Tensors& params,
                          const std::string& likelihood, const Tensors& latent, const OptionalTensor& rec_weight,
                          const OptionalTensor& beta, const OptionalTensor& weight, const OptionalTensor& latent_weight,
-                         const OptionalTensor& nats, double rec_weight_factor, double beta_factor, double nats_factor,
-                         int64_t floor, int64_t reduction, int64_t need) {
-  return F(grad, {x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, rec_weight_factor,
-                  beta_factor, nats_factor, KlFloor(floor), Reduction(reduction), Need{need}});
+                         const OptionalTensor& nats, const OptionalTensor& log_total, double rec_weight_factor,
+                         double beta_factor, double nats_factor, int64_t floor, int64_t reduction, int64_t need) {
+  return F(grad, {x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, log_total,
+                  rec_weight_factor, beta_factor, nats_factor, KlFloor(floor), Reduction(reduction), Need{need}});
 }
 
 template <auto F>
 Tensor log_prob_op(const std::string& likelihood, Tensor x, const Tensors& params) {
   const OptionalTensor target = std::move(x), none;
   const Tensors no_latent;
-  return F({target, params, likelihood, no_latent, none, none, none, none, none, 1, 1, 1, KlFloor::none, Reduction::sum,
-            Need{}});
+  return F({target, params, likelihood, no_latent, none, none, none, none, none, none, 1, 1, 1, KlFloor::none,
+            Reduction::sum, Need{}});
 }
 
 template <auto F>
 void correct_op(Tensors grads, const Tensor& grad, double expected, const OptionalTensor& x, const Tensors& params,
                 const std::string& likelihood, const Tensors& latent, const OptionalTensor& rec_weight,
                 const OptionalTensor& beta, const OptionalTensor& weight, const OptionalTensor& latent_weight,
-                const OptionalTensor& nats, double rec_weight_factor, double beta_factor, double nats_factor,
-                int64_t floor, int64_t reduction, int64_t need) {
+                const OptionalTensor& nats, const OptionalTensor& log_total, double rec_weight_factor,
+                double beta_factor, double nats_factor, int64_t floor, int64_t reduction, int64_t need) {
   F(std::move(grads), grad, expected,
-    {x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, rec_weight_factor, beta_factor,
-     nats_factor, KlFloor(floor), Reduction(reduction), Need{need}});
+    {x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, log_total, rec_weight_factor,
+     beta_factor, nats_factor, KlFloor(floor), Reduction(reduction), Need{need}});
 }
 
 template <auto F>

@@ -35,6 +35,9 @@ F of_likelihood(const Named<F> (&table)[N], const char* name) {
   fail("likelihood \"", name, "\" has no C++ formula");
 }
 
+// Whether a likelihood is of the row kind (cpu/dispatch.cpp).
+bool is_row(const std::string& likelihood);
+
 // How a tensor lies against `like`, x or mu.
 inline Layout layout_of(const Tensor& t, const Tensor& like) {
   if (t.dim() < like.dim()) return t.dim() == 0 ? Layout::number : Layout::per_feature;
@@ -64,16 +67,18 @@ struct Objective {
   const Tensors& params;
   const std::string& likelihood;
   const Tensors& latent;
-  const OptionalTensor &rec_weight, &beta, &weight, &latent_weight, &nats;
+  const OptionalTensor &rec_weight, &beta, &weight, &latent_weight, &nats, &log_total;
   double rec_weight_factor, beta_factor, nats_factor;
   KlFloor floor;
   Reduction reduction;
-  Need need;  // of the parameters, then of the latents
+  Need need;  // of the parameters, then of the latents, then of log_total
 
   const Tensor& like = params.empty() ? latent[0] : params[0];  // all tensors are on its device
   int64_t rows = like.size(0);
   bool float64 = any_float64(params) || any_float64(latent);  // computed in float64, or else in float32
   int32_t dtype = torch_dtype(float64);
+
+  bool row = log_total || is_row(likelihood);  // params[0] has logits of shares (formula.h)
 
   bool has_likelihood() const { return !params.empty(); }
   bool has_latent() const { return !latent.empty(); }
@@ -185,6 +190,23 @@ struct LatentTerm {
       const size_t input = o.params.size() + k;
       if (o.need[input]) gradient_in_order(o, input, cols, new_grads, allocate, grads[k]);
     }
+  }
+};
+
+// What a row has beside its likelihood term. If its gradient is needed, a new tensor is added to `grads`.
+struct RowTerm {
+  Source log_total;              // [rows]; null: the likelihood takes the total from x
+  void* of_log_total = nullptr;  // where its gradient goes: [rows] of the compute type
+
+  RowTerm(const Objective& o, Tensors& grads) {
+    if (!o.log_total) return;
+    const Tensor& t = *o.log_total;
+    VK_CHECK(t.dim() == o.like.dim() && t.numel() == o.rows, "log_total has ", t.numel(), " values for ", o.rows,
+             " samples");
+    log_total = source(t);
+    if (!o.need[o.params.size() + o.latent.size()]) return;
+    grads.push_back(empty_contiguous(t.sizes(), t.dim(), o.dtype, o.like));
+    of_log_total = grads.back().mut<void>();
   }
 };
 

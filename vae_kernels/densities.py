@@ -1,12 +1,16 @@
 """The public functions for log densities: log p(x) term by term, and log p(z) of a mixture of Gaussians."""
 
+import functools
 import math
 
 import torch
 
 from . import backends
+from .backends.compute import computed
 from .backends.reference import compute_dtype
-from .core import checks, dtensor, layout
+from .core import checks, dtensor, layout, rows
+from .core.objective import objective
+from .formulas import ROW, shares
 from .typing import Backend, LikelihoodLike, Number, Recon
 
 
@@ -16,13 +20,14 @@ def log_prob(
     *,
     likelihood: LikelihoodLike,
     obs_logvar: Number | None = None,
+    log_total: torch.Tensor | None = None,
     backend: Backend = "auto",
 ) -> torch.Tensor:
     """log p(x_bi | recon_bi) in nats, term by term: what torch.distributions calls log_prob.
 
-    The terms have the shape of x. nll(recon, x) is minus their sum over all dimensions but dimension 0. The constants
-    of the density are in the terms. Values and gradients have kernels of their own. A second derivative, torch.func,
-    forward mode and the gradient of x are plain PyTorch.
+    The terms have the shape of x. "multinomial" has one term for each sample, [B]. nll(recon, x) is minus the sum of
+    the terms over all dimensions but dimension 0. The constants of the density are in the terms. Values and gradients
+    have kernels of their own. A second derivative, torch.func, forward mode and the gradient of x are plain PyTorch.
 
         importance = log_prob(decoder(z), x, likelihood="gaussian") - log_prob(other, x, likelihood="gaussian")
 
@@ -35,17 +40,34 @@ def log_prob(
         x: [B, ...] the target, as in fused_elbo. uint8 is read as x / 255, unless x has counts or levels.
         likelihood: a name in vae_kernels.LIKELIHOODS, or an object of vae_kernels.likelihoods.
         obs_logvar: the log-variance of "gaussian", as in fused_elbo.
+        log_total: the logarithm of the total of each sample, as in fused_elbo. The soft-max is here an operation of
+            PyTorch.
         backend: as in fused_elbo.
 
     Returns:
-        The shape of x, float32, or float64 if a parameter is float64. Differentiable in every tensor argument, to any
-        order. Where the incoming gradient is 0, the gradient is exactly 0, even beside a NaN.
+        The shape of the terms, float32, or float64 if a parameter is float64. Differentiable in every tensor argument,
+        to any order. Where the incoming gradient is 0, the gradient is exactly 0, even beside a NaN.
 
     Raises:
         TypeError, ValueError: naming the argument, what came, and what is expected.
     """
     name = checks.likelihood(likelihood)
     params = checks.parameters(recon, x, name, obs_logvar)
+    if log_total is not None:
+        log_total = rows.log_total(log_total, x, name)
+        dtype = compute_dtype(*params)
+        log_mean = shares.log_mean(params[0].to(dtype), log_total.to(dtype))
+        each = functools.partial(_log_prob, name, params[1:], backend)
+        return shares.without_absent(each, x, log_mean)
+    if name in ROW:
+        x, params = layout.likelihood(x, params)
+        return -computed(objective(x, params, name, (), reduction="none"), backend)
+    return _log_prob(name, params[1:], backend, x, params[0])
+
+
+def _log_prob(name, others, backend, x, first):
+    """The terms by the backend; first and others are the parameters."""
+    params = (first, *others)
     if dtensor.any_of((x, *params)):
         x, params, whole = dtensor.own_terms(x, params)
     else:

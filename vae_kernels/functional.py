@@ -10,11 +10,10 @@ from typing import Any, Literal, overload
 import torch
 from typing_extensions import Unpack
 
-from . import backends
-from .backends import reference
-from .core import checks, dtensor, first_calls, layout, penalty, weights
+from .backends.compute import computed, kl_per_dim, of_latent
+from .core import checks, layout, penalty, rows, weights
 from .core.control import current
-from .core.objective import REDUCTIONS, KlFloor, factor_of, objective
+from .core.objective import REDUCTIONS, KlFloor, objective
 from .core.terms import ElboTerms
 from .priors import pair_of
 from .sampling import reparameterize, sample_and_noise, sample_kl
@@ -55,6 +54,7 @@ def fused_elbo(
     moments: torch.Tensor | None = None,
     likelihood: LikelihoodLike = "bernoulli",
     obs_logvar: Number | None = None,
+    log_total: torch.Tensor | None = None,
     weight: torch.Tensor | None = None,
     latent_weight: torch.Tensor | None = None,
     prior: PriorLike = None,
@@ -81,10 +81,11 @@ def fused_elbo(
             "bernoulli", "continuous_bernoulli": logits. "gaussian": loc, or (loc, logvar). "laplace": loc, or (loc,
             logscale). "discretized_logistic": (loc, logscale). "poisson": log_rate. "negative_binomial": (log_mean,
             log_inverse_dispersion), of variance mean + mean^2 / inverse dispersion. "zinb": the same and
-            dropout_logits. "bernoulli_product": (logits, sample_logits, feature_logits). Logarithms are natural. The
-            first parameter has the shape of x. The others broadcast to x (per gene, per cell, 0-d). "categorical": the
-            logits of K levels along dimension 1, [B, K, ...] for x [B, ...], as torch.nn.functional.cross_entropy takes
-            logits. float32, float64, bfloat16 or float16.
+            dropout_logits. "bernoulli_product": (logits, sample_logits, feature_logits). "multinomial": logits, whose
+            softmax over all dimensions but dimension 0 is the shares. Logarithms are natural. The first parameter has
+            the shape of x. The others broadcast to x (per gene, per cell, 0-d). "categorical": the logits of K levels
+            along dimension 1, [B, K, ...] for x [B, ...], as torch.nn.functional.cross_entropy takes logits. float32,
+            float64, bfloat16 or float16.
         x: [B, ...] the target: of any floating point type, any integer type, or bool. uint8 is read as x / 255, unless
             x has counts or levels. All other types are read as they are. "bernoulli" is a likelihood for x in [0, 1].
             The first calls on the CPU warn of other values; later calls, and GPUs, do not look. "categorical" takes the
@@ -95,6 +96,11 @@ def fused_elbo(
         moments: in place of mu and logvar, both in one tensor [B, 2L, ...]: mu, then logvar, along dimension 1. The
             halves are not copied. The tensor gets its gradient in one piece.
         likelihood: a name in vae_kernels.LIKELIHOODS, or an object of vae_kernels.likelihoods.
+        log_total: None, or [B] or [B, 1], the logarithm of the total of each sample, for "poisson", "negative_binomial"
+            and "zinb". The first parameter then has logits of shares, not a logarithm of means: log_mean = log_total +
+            log_softmax(logits), the softmax over all dimensions but dimension 0. Softmax, likelihood and all gradients
+            are one op. -inf is a sample without counts: where x is 0, value and gradients are 0. float32, float64,
+            bfloat16 or float16. "multinomial" takes the total from x.
         obs_logvar: the log-variance of "gaussian", where recon is loc alone. None is 0 (unit variance). Or a float, a
             control, or a tensor that broadcasts to x (0-d, per channel, per pixel). A tensor that requires grad is
             trained.
@@ -105,7 +111,10 @@ def fused_elbo(
             the losses divided by B. The mean of a likelihood over the observed elements is nll(recon, x, weight=mask,
             reduction="sum") / mask.expand_as(x).sum(). torch.nn.functional.cross_entropy(ignore_index=) has this other
             denominator. The KL has no weight here: for weights w [B] of whole samples, take reduction="none" and
-            (loss * w).sum() / w.sum(). "categorical" has a weight for each position, not for each level.
+            (loss * w).sum() / w.sum(). "categorical" has a weight for each position, not for each level. "multinomial"
+            has a weight for each sample. With log_total, and with "multinomial", the softmax runs over all elements: a
+            weight of 0 removes no logit, and a NaN among the logits of a sample reaches the whole sample. A logit of
+            -inf removes its element.
         latent_weight: None, or a tensor that broadcasts to mu: the same for the KL of each latent dimension, such as
             padded frames. Give the weight to sample_kl if the KL comes as kl=.
         prior: None for N(0, I), a pair (mu, logvar) that broadcasts to mu, or a module of vae_kernels.priors whose KL
@@ -146,7 +155,9 @@ def fused_elbo(
         x, params = layout.likelihood(x, params)
         latent = layout.latent(latent)
     if weight is not None:
-        weight = _weight(weight, x, params)
+        weight = _weight(weight, x, params, name)
+    if log_total is not None:
+        log_total = rows.log_total(log_total, x, name)
     if latent_weight is not None:
         latent_weight = _latent_weight(latent_weight, latent)
     nats, floor = 0.0, KlFloor.NONE
@@ -160,8 +171,8 @@ def fused_elbo(
         checks.weight("rec_weight", rec_weight, x)
         checks.weight("beta", beta, x, dims)
         rec_weight, beta = layout.weight(rec_weight), layout.weight(beta, dims)
-    rest: Any = {"weight": weight, "latent_weight": latent_weight, "nats": nats, "floor": floor}
-    return _computed(objective(x, params, name, latent, rec_weight, beta, reduction, return_terms, **rest), backend)
+    rest: Any = {"weight": weight, "latent_weight": latent_weight, "nats": nats, "floor": floor, "log_total": log_total}
+    return computed(objective(x, params, name, latent, rec_weight, beta, reduction, return_terms, **rest), backend)
 
 
 def nll(
@@ -170,6 +181,7 @@ def nll(
     *,
     likelihood: LikelihoodLike = "bernoulli",
     obs_logvar: Number | None = None,
+    log_total: torch.Tensor | None = None,
     weight: torch.Tensor | None = None,
     reduction: Reduction = "none",
     backend: Backend = "auto",
@@ -182,22 +194,25 @@ def nll(
     too, for the incoming gradient that mean() sends. A loss that is only logged belongs under torch.no_grad(), else
     nll takes the time and the memory of a gradient that nobody reads (docs/citizen.md).
     """
-    return _nll(recon, x, likelihood, obs_logvar, weight, reduction, backend)
+    return _nll(recon, x, likelihood, obs_logvar, weight, reduction, backend, log_total)
 
 
-def nll_of_draws(recon: Recon, x: torch.Tensor, likelihood, obs_logvar, weight, backend) -> torch.Tensor:
+def nll_of_draws(recon: Recon, x, likelihood, obs_logvar, weight, backend, log_total=None) -> torch.Tensor:
     """nll [K B] of K draws of z for each x. Each has an incoming gradient of its own: no gradient is computed ahead."""
-    return _nll(recon, x, likelihood, obs_logvar, weight, "none", backend, ahead=False)
+    return _nll(recon, x, likelihood, obs_logvar, weight, "none", backend, log_total, ahead=False)
 
 
-def _nll(recon, x, likelihood, obs_logvar, weight, reduction, backend, ahead=True):
+def _nll(recon, x, likelihood, obs_logvar, weight, reduction, backend, log_total, ahead=True):
     name = likelihood if type(likelihood) is str else checks.likelihood(likelihood)
     checks.choice("reduction", reduction, REDUCTIONS)
     params = checks.parameters(recon, x, name, obs_logvar)
     x, params = layout.likelihood(x, params)
     if weight is not None:
-        weight = _weight(weight, x, params)
-    return _computed(objective(x, params, name, (), reduction=reduction, weight=weight, ahead=ahead), backend)
+        weight = _weight(weight, x, params, name)
+    if log_total is not None:
+        log_total = rows.log_total(log_total, x, name)
+    rest: Any = {"weight": weight, "ahead": ahead, "log_total": log_total}
+    return computed(objective(x, params, name, (), reduction=reduction, **rest), backend)
 
 
 def gaussian_kl(
@@ -226,74 +241,28 @@ def gaussian_kl(
     if latent_weight is not None:
         latent_weight = _latent_weight(latent_weight, latent)
     if not per_dim:
-        return _computed(_of_latent(latent, latent_weight, reduction), backend)
-    kl = _kl_per_dim(latent, latent_weight, backend)
+        return computed(of_latent(latent, latent_weight, reduction), backend)
+    kl = kl_per_dim(latent, latent_weight, backend)
     return kl if reduction == "none" else getattr(kl, reduction)(0)
 
 
 def balanced_kl(mu, logvar, prior, balance, backend) -> torch.Tensor:
     """The KL [B] of controls.balanced_kl, from one pass."""
     latent = layout.latent(checks.posterior(mu, logvar, prior))
-    return _computed(objective(None, (), "", latent, reduction="none", balance=balance), backend)
+    return computed(objective(None, (), "", latent, reduction="none", balance=balance), backend)
 
 
-def _weight(weight, x, params):
+def _weight(weight, x, params, name):
     """The weight of the terms, checked and laid out against x."""
     if params[0].dim() > x.dim():
         weights.check_positions(weight, params[0].shape[1])
     weights.check("weight", weight, x, "x", "rec_weight")
-    return layout.term_weight(weight, x)
+    weight = layout.term_weight(weight, x)
+    rows.check_weight(weight, name, x)
+    return weight
 
 
 def _latent_weight(weight, latent):
     """The weight of the KL, checked and laid out against mu."""
     weights.check("latent_weight", weight, latent[0], "mu", "beta")
     return layout.term_weight(weight, latent[0])
-
-
-def _kl_per_dim(latent, weight, backend) -> torch.Tensor:
-    """The KL of each element of mu: each element is a sample of one latent dimension to the backend."""
-    eager = backend == "auto" and latent[0].is_cpu and not torch.compiler.is_compiling()
-    if eager and latent[0].numel() < _FEW and not dtensor.any_of(latent):
-        return reference.weighted_kl(latent, weight, reference.compute_dtype(*latent))
-    weight = layout.element_weight(weight, latent[0])
-    request = _of_latent(layout.elements(latent), weight, "none")
-    return _computed(request, backend).view(latent[0].shape)
-
-
-_FEW = 1 << 16  # elements: the operations of PyTorch then take less time than one autograd function in Python
-
-
-def _of_latent(latent, weight, reduction):
-    """The request for the KL alone."""
-    return objective(None, (), "", latent, reduction=reduction, latent_weight=weight)
-
-
-def _with_kl(terms: ElboTerms, kl: torch.Tensor) -> ElboTerms:
-    """The terms, with this KL in place of the KL that free bits have raised to their floor."""
-    per_sample, per_dim = (kl.flatten(1).sum(1), kl.mean(0)) if kl.dim() > 1 else (kl, None)
-    return ElboTerms(terms.loss, terms.nll, per_sample, per_dim)
-
-
-def _computed(request, backend) -> Any:
-    """What the backend makes of the request."""
-    tensors = *request.params, *request.latent
-    if not dtensor.any_of((request.x, *tensors)):
-        first_calls.look(request)
-        return backends.choose(backend, tensors).elbo(request)
-    kl = None
-    if request.settings.floor:
-        request, kl = _floored_over_ranks(request, backend)
-    own, whole = dtensor.own_part(request)
-    out = whole(backends.choose(backend, (*own.params, *own.latent)).elbo(own))
-    return out if kl is None or not request.settings.terms else _with_kl(out, kl)
-
-
-def _floored_over_ranks(request, backend):
-    """The request with the KL after its floor, as a KL that is given; and the KL before. The mean of a unit of free
-    bits is over the samples of all ranks, so no rank can take the minimum in its own pass."""
-    settings, latent = request.settings, request.latent
-    kl = latent[0] if len(latent) == 1 else _kl_per_dim(latent, request.latent_weight, backend)
-    costs = penalty.floored(kl, factor_of(settings.nats, request.nats), settings.floor)
-    settings = settings._replace(floor=KlFloor.NONE, nats=1.0)
-    return request._replace(settings=settings, latent=layout.latent((costs,)), latent_weight=None, nats=None), kl

@@ -30,6 +30,7 @@ LikelihoodName = Literal[
     "discretized_logistic",
     "bernoulli_product",
     "categorical",
+    "multinomial",
 ]
 LikelihoodLike: TypeAlias = "LikelihoodName | Likelihood"
 """The type of `likelihood=`: a name, or an object of vae_kernels.likelihoods."""
@@ -80,6 +81,7 @@ class ElboSettings(LossSettings, total=False):
 
     likelihood: LikelihoodLike
     prior: PriorLike
+    log_total: torch.Tensor | None
     weight: torch.Tensor | None
     latent_weight: torch.Tensor | None
     reduction: Reduction
@@ -95,6 +97,7 @@ class IwaeSettings(TypedDict, total=False):
     prior: ModelPrior
     likelihood: LikelihoodLike
     obs_logvar: Number | None
+    log_total: torch.Tensor | None
     weight: torch.Tensor | None
     beta: Number
     reduction: Reduction
@@ -115,6 +118,7 @@ class StepSettings(TypedDict, total=False):
 
     condition: Condition
     beta: Number | None
+    log_total: torch.Tensor | None
     weight: torch.Tensor | None
     latent_weight: torch.Tensor | None
     reduction: Reduction
@@ -130,20 +134,23 @@ class ElboCall(Protocol):
     @overload
     def __call__(
         self, recon: Recon, x: torch.Tensor, mu: torch.Tensor | None = None, logvar: torch.Tensor | None = None, *,
-        kl: torch.Tensor | None = None, moments: torch.Tensor | None = None, weight: torch.Tensor | None = None,
-        latent_weight: torch.Tensor | None = None, return_terms: Literal[False] = False,
+        kl: torch.Tensor | None = None, moments: torch.Tensor | None = None, log_total: torch.Tensor | None = None,
+        weight: torch.Tensor | None = None, latent_weight: torch.Tensor | None = None,
+        return_terms: Literal[False] = False,
     ) -> torch.Tensor: ...
     @overload
     def __call__(
         self, recon: Recon, x: torch.Tensor, mu: torch.Tensor | None = None, logvar: torch.Tensor | None = None, *,
-        kl: torch.Tensor | None = None, moments: torch.Tensor | None = None, weight: torch.Tensor | None = None,
-        latent_weight: torch.Tensor | None = None, return_terms: Literal[True],
+        kl: torch.Tensor | None = None, moments: torch.Tensor | None = None, log_total: torch.Tensor | None = None,
+        weight: torch.Tensor | None = None, latent_weight: torch.Tensor | None = None,
+        return_terms: Literal[True],
     ) -> ElboTerms: ...
     @overload
     def __call__(
         self, recon: Recon, x: torch.Tensor, mu: torch.Tensor | None = None, logvar: torch.Tensor | None = None, *,
-        kl: torch.Tensor | None = None, moments: torch.Tensor | None = None, weight: torch.Tensor | None = None,
-        latent_weight: torch.Tensor | None = None, return_terms: bool,
+        kl: torch.Tensor | None = None, moments: torch.Tensor | None = None, log_total: torch.Tensor | None = None,
+        weight: torch.Tensor | None = None, latent_weight: torch.Tensor | None = None,
+        return_terms: bool,
     ) -> torch.Tensor | ElboTerms: ...
 
 

@@ -15,24 +15,27 @@ namespace vk {
 // What the objects of one instruction set define
 #define VK_DECLARE(name) extern const LikelihoodLoops likelihood_##name[2];
 #define VK_DECLARE_POSITION(name) extern const PositionLoops position_##name[2];
-#define VK_ROW(name) {#name, likelihood_##name},
-#define VK_POSITION_ROW(name) {#name, position_##name},
-#define VK_NAMESPACE(isa)                                                                                     \
-  namespace isa {                                                                                             \
-  VK_LIKELIHOODS(VK_DECLARE)                                                                                  \
-  VK_POSITIONS(VK_DECLARE_POSITION)                                                                           \
-  extern const LatentLoops latent_loops[2];                                                                   \
-  extern const MixtureLoops mixture_loops[2];                                                                 \
-  extern const DecompositionLoops decomposition_loops[2];                                                     \
-  static const LikelihoodLoops* likelihood(const char* name) {                                                \
-    static constexpr Named<const LikelihoodLoops*> table[] = {VK_LIKELIHOODS(VK_ROW)};                        \
-    return of_likelihood(table, name);                                                                        \
-  }                                                                                                           \
-  static const PositionLoops* position(const char* name) {                                                    \
-    static constexpr Named<const PositionLoops*> table[] = {VK_POSITIONS(VK_POSITION_ROW)};                   \
-    return of_likelihood(table, name);                                                                        \
-  }                                                                                                           \
-  constexpr Kernels kernels = {#isa, likelihood, position, latent_loops, mixture_loops, decomposition_loops}; \
+#define VK_ENTRY(name) {#name, likelihood_##name},
+#define VK_ENTRY_OF_ROWS(name, element) {#name, likelihood_##element},
+#define VK_POSITION_ENTRY(name) {#name, position_##name},
+#define VK_NAMESPACE(isa)                                                                                          \
+  namespace isa {                                                                                                  \
+  VK_LIKELIHOODS(VK_DECLARE)                                                                                       \
+  VK_POSITIONS(VK_DECLARE_POSITION)                                                                                \
+  extern const RowLoop row_loops[2];                                                                               \
+  extern const LatentLoops latent_loops[2];                                                                        \
+  extern const MixtureLoops mixture_loops[2];                                                                      \
+  extern const DecompositionLoops decomposition_loops[2];                                                          \
+  static const LikelihoodLoops* likelihood(const char* name) {                                                     \
+    static constexpr Named<const LikelihoodLoops*> table[] = {VK_LIKELIHOODS(VK_ENTRY) VK_ROWS(VK_ENTRY_OF_ROWS)}; \
+    return of_likelihood(table, name);                                                                             \
+  }                                                                                                                \
+  static const PositionLoops* position(const char* name) {                                                         \
+    static constexpr Named<const PositionLoops*> table[] = {VK_POSITIONS(VK_POSITION_ENTRY)};                      \
+    return of_likelihood(table, name);                                                                             \
+  }                                                                                                                \
+  constexpr Kernels kernels = {                                                                                    \
+      #isa, likelihood, position, row_loops, latent_loops, mixture_loops, decomposition_loops};                    \
   }
 VK_NAMESPACE(base)
 #if defined(__x86_64__)
@@ -59,6 +62,13 @@ static Kernels choose() {
 const Kernels& kernels() {
   static const Kernels chosen = choose();
   return chosen;
+}
+
+bool is_row(const std::string& likelihood) {
+#define VK_NAME(name, element) #name,
+  for (const char* name : {VK_ROWS(VK_NAME)})
+    if (likelihood == name) return true;
+  return false;
 }
 
 const MixtureLoops& mixture_loops(bool float64) { return kernels().mixtures[float64]; }

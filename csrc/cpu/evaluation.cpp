@@ -22,10 +22,12 @@ void add_rows(const std::vector<char>& partial, int64_t tasks, int64_t cols, voi
 }  // namespace
 
 void Evaluation::make(const LikelihoodTerm& term) {
-  const bool one_run = !by_row && !weight.stride && is_one_run(term);
+  const bool one_run = !by_row && !weight.stride && !o.row && is_one_run(term);
   const int64_t rows = one_run ? 1 : o.rows, cols = one_run ? o.rows * term.cols : term.cols;
   LikelihoodJob& job = likelihood_job;
-  if (term.sums_over_rows)  // tall tasks: fewer sums of columns to keep and to add up
+  if (o.row)  // whole rows, each of which stays in the cache
+    job.grid = {rows, cols, term.sums_over_rows ? 8 + kTask / (cols + 1) : 1 + kTask / (cols + 1), cols};
+  else if (term.sums_over_rows)  // tall tasks: fewer sums of columns to keep and to add up
     job.grid = {rows, cols, 64, cols < kBlock ? cols : kBlock};
   else
     job.grid = {rows, cols, 1 + kTask / (cols + 1), cols < kTask ? cols : kTask};
@@ -54,7 +56,7 @@ void Evaluation::make(const LikelihoodTerm& term) {
       p.sums = row_sums[k].data();
     }
   }
-  if (tasks != 1 || one_run) losses = nullptr;
+  if (tasks != 1 || one_run || o.row) losses = nullptr;
   job.losses = losses;
   job.factor = rec_weight;
   if (!losses) nll.resize(rows * tasks);
@@ -217,7 +219,15 @@ Evaluation::Evaluation(const Objective& o, Weights weight, bool values, bool by_
   std::optional<LatentTerm> latent;
   if (o.has_latent()) latent.emplace(o, grads, empty_pooled);
   if (latent && !o.kl_is_given()) make(*latent);
-  run(kernels().latents[o.float64].kl, kl_job, loops ? loops[o.float64].sums : nullptr, likelihood_job);
+  const Loop<KlJob> kl_loop = kernels().latents[o.float64].kl;
+  if (o.row) {
+    const RowTerm row(o, grads);
+    make(row, loops[o.float64]);
+    run(kl_loop, kl_job, kernels().rows[o.float64], row_job);
+    if (row.of_log_total) copy_to(row.of_log_total, o.float64, of_log_total);
+  } else {
+    run(kl_loop, kl_job, loops ? loops[o.float64].sums : nullptr, likelihood_job);
+  }
   if (o.has_likelihood()) add_up_likelihood();
   if (!latent) return;
   if (!o.kl_is_given())

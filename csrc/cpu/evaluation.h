@@ -27,10 +27,14 @@ struct Evaluation {
   void* sums[kMaxParameters] = {};  // the gradients that are sums
   std::vector<double> row_sums[kMaxParameters], dim_sums;
   std::vector<char> column_sums[kMaxParameters];
+  RowJob row_job{};
+  std::vector<Shift> shifts;
+  std::vector<double> of_log_total;
 
   Evaluation(const Objective& o, Weights weight, bool values, bool by_row, bool per_dim, void* to = nullptr);
   void make(const LikelihoodTerm& term);
   void make(const LatentTerm& term);
+  void make(const RowTerm& term, const LikelihoodLoops& loops);
   template <class T>
   void read_given(const LatentTerm& term);
   void add_up_likelihood();

@@ -41,6 +41,12 @@ struct Parameter {
   double* sums = nullptr;    // Layout::number and per_sample: [rows, col_tasks]
 };
 
+// What is taken from and added to the first parameter of each element of a row: p + shift as (p - peak) + rest. The sum
+// of both numbers would lose the digits of large logits.
+struct Shift {
+  double peak, rest;
+};
+
 struct LikelihoodJob {
   Grid grid;
   Source x;
@@ -49,8 +55,22 @@ struct LikelihoodJob {
   double* nll;  // [rows, col_tasks]; null: not wanted
   bool grad;
   ElementWeights element_weights;
-  void* losses;   // [rows] of the compute type: the nll of each row times `factor`; or null
-  double factor;  // beside losses there is one task for the columns
+  void* losses;                  // [rows] of the compute type: the nll of each row times `factor`; or null
+  double factor;                 // beside losses there is one task for the columns
+  const Shift* shift = nullptr;  // [rows]; or null
+};
+
+// Rows of logits of shares (csrc/formula.h), around the loop of an element formula. A task has whole rows.
+struct RowJob {
+  Grid grid;
+  LikelihoodJob each;  // p[0] has the logits, without a gradient; `shift` is written for each row
+  void (*sums)(const LikelihoodJob&, const Task&);
+  double (*of_total)(double n, double log_total, double& by_total);  // LikelihoodLoops
+  bool given_n;          // the row is computed given its sum n, and of_total tells the rest
+  Source log_total;      // [rows]; null: n is given
+  Shift* shift;          // [rows]
+  Sink grad;             // of the logits
+  double* of_log_total;  // [rows]: its gradient; or null
 };
 
 // log p of each element
@@ -118,7 +138,10 @@ struct PositionJob {
 struct LikelihoodLoops {
   void (*sums)(const LikelihoodJob&, const Task&);
   void (*each)(const LogProbJob&, const Task&);
+  // null; or of a formula that is_sum_alike: the value of the sum n of a row, and its derivative by log_total
+  double (*of_total)(double n, double log_total, double& by_total);
 };
+using RowLoop = void (*)(const RowJob&, const Task&);
 struct LatentLoops {
   void (*kl)(const KlJob&, const Task&);
   void (*sample)(const SampleJob&, const Task&);
@@ -137,6 +160,7 @@ struct Kernels {
   const char* isa;
   const LikelihoodLoops* (*likelihood)(const char* name);  // these two throw where no formula has this name
   const PositionLoops* (*position)(const char* name);
+  const RowLoop* rows;
   const LatentLoops* latents;
   const MixtureLoops* mixtures;
   const DecompositionLoops* decompositions;

@@ -4,6 +4,7 @@
 #include "one_run.h"
 #include "ops.h"
 #include "plan.h"
+#include "row_plan.h"
 
 namespace vk::cuda {
 namespace {
@@ -18,6 +19,7 @@ struct Launch {
   LikelihoodJob likelihood{};
   KlJob kl{};
   FinishJob finish{};
+  std::optional<RowPlan> row;  // of the row kind
   Variant variant = Variant::any;
   Tensors grads;
 
@@ -55,10 +57,10 @@ void Launch::make(const LikelihoodTerm& term) {
     if (p.layout == Layout::per_sample) finish.samples[k].out = from.sums;
     if (p.layout == Layout::per_feature) finish.columns[k] = {nullptr, 0, term.cols, 1, from.sums};
   }
-  const bool down = term.sums_over_rows || term.weights.data || o.float64;
+  const bool down = term.sums_over_rows || term.weights.data || o.float64 || o.row;
   variant = down ? Variant::columns : all_float32 ? Variant::float32 : Variant::any;
   const int columns_each = o.float64 ? kColumns64 : kColumns;
-  if (each_row() || !is_one_run(term)) {
+  if (each_row() || o.row || !is_one_run(term)) {
     job.tiling = down ? column_tiling(o.rows, term.cols, columns_each, kRowsEach) : walking_tiling(o.rows, term.cols);
     return;
   }
@@ -132,6 +134,7 @@ void Launch::run(bool values) {
       to = each ? row_sums(partial, t, to.out) : piece_sums(partial, t);
     };
     const bool each_kl = by_row || floor.by_row;
+    if (row) row->take(w, likelihood);
     if (values && with_likelihood) rows(likelihood.nll, a, finish.nll, by_row);
     if (with_latent && (each_kl || (values && !on_floor))) rows(kl.kl, b, finish.kl, each_kl);
     if (with_latent && values && kl.beta.data) rows(kl.weighted, b, finish.weighted, each_kl);
@@ -161,12 +164,14 @@ void Launch::run(bool values) {
   for (int k = 0; k < kMaxParameters; ++k)
     wanted |= finish.number_out[k] || finish.columns[k].out || finish.samples[k].out;
 
+  if (row) row->before();
   const int64_t blocks = likelihood.tiling.blocks() + kl.tiling.blocks();
   launch_and_finish(finish, wanted, o.float64, blocks, o.like, [&](void* stream) {
     if (!with_likelihood) return latent_kernel({kl, {}, finish}, o.float64, blocks, stream);
     return likelihood_launch(o.likelihood)({kl, likelihood, finish}, variant, o.float64, blocks, stream);
   });
   if (on_floor) close();
+  if (row) row->after();
 }
 
 Launch::Launch(const Objective& o, const Incoming& incoming, bool by_row, bool per_dim, Tensors there)
@@ -180,6 +185,10 @@ Launch::Launch(const Objective& o, const Incoming& incoming, bool by_row, bool p
   const Allocate none_or_new = incoming.corrects ? nullptr : allocate;
   if (o.has_likelihood()) make(LikelihoodTerm(o, grads, none_or_new));
   if (o.has_latent()) make(LatentTerm(o, grads, none_or_new));
+  if (!o.row) return;
+  VK_CHECK(!incoming.corrects, "the gradients of the row kind are not corrected in place");
+  row.emplace(o, likelihood, grads);
+  likelihood.grad |= row->any_wanted();
 }
 
 // The incoming gradient of a loss has the type of the loss.

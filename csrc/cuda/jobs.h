@@ -53,6 +53,13 @@ struct Parameter {
   VK_INLINE bool by_column() const { return layout == Layout::full || layout == Layout::per_feature; }
 };
 
+// The soft-max over each row of the logits: row.h. Numbers of the rows, [rows], of the compute type.
+struct Softmax {
+  const void *top, *shift;     // null: the first parameter has no logits of shares
+  const void *number, *slope;  // null: the formula has none
+  double* sums;                // [rows, pieces] of the derivatives by log_total; null: not wanted
+};
+
 struct LikelihoodJob {
   Tiling tiling;
   Source x;
@@ -62,6 +69,7 @@ struct LikelihoodJob {
   Weight weight;
   bool grad;
   double* nll;  // [rows, pieces] or null
+  Softmax softmax;
 };
 
 // log p of each element

@@ -3,6 +3,7 @@
 #include VK_HEADER(VK_LIKELIHOOD)
 
 #include "elbo.h"
+#include "likelihood_columns.h"
 #include "log_prob.h"
 
 namespace vk::cuda {
@@ -10,6 +11,10 @@ namespace vk::cuda {
 Launched VK_SYMBOL(elbo_kernel_, VK_LIKELIHOOD)(const ElboJob<LikelihoodJob>& job, Variant variant, bool float64,
                                                 int64_t blocks, void* stream) {
   using F = VK_LIKELIHOOD;
+  if constexpr (takes_log_total<F>)
+    if (job.main.softmax.top)
+      return float64 ? launch<Elbo<LikelihoodColumns<F, double, true>, double>>(job, blocks, stream)
+                     : launch<Elbo<LikelihoodColumns<F, float, true>, float>>(job, blocks, stream);
   if (float64) return launch<Elbo<LikelihoodColumns<F, double>, double>>(job, blocks, stream);
   if (variant == Variant::columns) return launch<Elbo<LikelihoodColumns<F, float>, float>>(job, blocks, stream);
   if constexpr (is_counts<F>)  // so long a formula that how its arguments are stored is nothing beside it
@@ -20,6 +25,15 @@ Launched VK_SYMBOL(elbo_kernel_, VK_LIKELIHOOD)(const ElboJob<LikelihoodJob>& jo
                                        : launch<Elbo<Likelihood<F, float, wide, false>, float>>(job, blocks, stream);
   }
 }
+
+template <class F>
+static RowFormula row_formula() {
+  if constexpr (is_sum_alike<F>)
+    return {launch_row_statistics<F>, true};
+  else
+    return {takes_log_total<F> ? row_statistics_kernel : nullptr, false};
+}
+RowFormula VK_SYMBOL(row_formula_, VK_LIKELIHOOD)() { return row_formula<VK_LIKELIHOOD>(); }
 
 Launched VK_SYMBOL(log_prob_kernel_, VK_LIKELIHOOD)(const LogProbJob& job, bool float64, int64_t blocks, void* stream) {
   using F = VK_LIKELIHOOD;

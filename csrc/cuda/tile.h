@@ -6,7 +6,7 @@
 namespace vk::cuda {
 
 // Sums of the block: kSums of them, ROWS a thread. Those of a row lie side by side.
-constexpr int kSums = 3;
+constexpr int kSums = 4;
 template <int ROWS>
 struct Sums {
   union {

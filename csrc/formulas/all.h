@@ -14,5 +14,8 @@
   X(discretized_logistic) \
   X(bernoulli_product)
 
+// the row kind, each with the formula of an element
+#define VK_ROWS(X) X(multinomial, poisson)
+
 // the position kind
 #define VK_POSITIONS(X) X(categorical)

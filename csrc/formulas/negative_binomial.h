@@ -36,7 +36,7 @@ VK_FN const FarOut<T>& far_out() {
 
 struct negative_binomial {
   static constexpr int parameters = 2;  // log_mean, log_inverse_dispersion
-  static constexpr bool counts = true;
+  static constexpr bool counts = true, log_total = true;
 
   template <class T>
   VK_FN T nll(T x, const T (&p)[2], T (&grad)[2]) {

@@ -6,7 +6,8 @@ namespace vk {
 
 struct poisson {
   static constexpr int parameters = 1;  // log_rate
-  static constexpr bool counts = true;
+  static constexpr bool counts = true, log_total = true;
+  static constexpr bool sum_alike = true;
 
   template <class T>
   VK_FN T nll(T x, const T (&p)[1], T (&grad)[1]) {

@@ -7,7 +7,7 @@ namespace vk {
 
 struct zinb {
   static constexpr int parameters = 3;  // log_mean, log_inverse_dispersion, dropout_logits
-  static constexpr bool counts = true;
+  static constexpr bool counts = true, log_total = true;
 
   template <class T>
   VK_FN PlusLog1p<T> nll(T x, const T (&p)[3], T (&grad)[3]) {

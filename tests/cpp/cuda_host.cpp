@@ -4,7 +4,20 @@
 #include "cuda/launch.h"
 #include "cuda/ops.h"
 #include "cuda/plan.h"
+#include "formulas/all.h"
 #include "ops.h"
+
+namespace vk {
+
+// cpu/dispatch.cpp has this function too, which is not in this library.
+bool is_row(const std::string& likelihood) {
+#define VK_NAME(name, element) #name,
+  for (const std::string name : {"", VK_ROWS(VK_NAME)})
+    if (likelihood == name && name != "") return true;
+  return false;
+}
+
+}  // namespace vk
 
 namespace vk::cuda {
 

@@ -11,6 +11,7 @@ namespace vk {
 namespace base {
 VK_LIKELIHOODS(VK_DECLARE)
 extern const LatentLoops latent_loops[2];
+extern const RowLoop row_loops[2];
 #define VK_DECLARE_POSITION(name) extern const PositionLoops position_##name[2];
 VK_POSITIONS(VK_DECLARE_POSITION)
 }  // namespace base
@@ -86,6 +87,38 @@ void likelihood(const char* name, const LikelihoodLoops& loops) {
   print<T>(name, "log_prob", log_prob);
 }
 
+// The first parameter has logits of shares of a total. x has counts, which every likelihood takes.
+template <class T>
+void row(const char* name, const LikelihoodLoops& loops, RowLoop loop) {
+  Array<T> x(kCount), p[kMaxParameters], grad[kMaxParameters];
+  Array<double> nll(kRows), sums(kRows), of_log_total(kRows);
+  const Array<double> log_total(kRows, 6.);
+  Array<Shift> shift(kRows);
+  for (int64_t i = 0; i < kCount; ++i) x[i] = T(i % 3 == 0);
+  RowJob job{};
+  LikelihoodJob& each = job.each;
+  job.grid = each.grid = {kRows, kCols, 2, kCols};
+  each.x = source(x);
+  each.weight = {&kOne, 0, 1};
+  each.nll = nll.data();
+  each.grad = true;
+  for (int k = 0; k < kMaxParameters; ++k) {
+    p[k] = spread<T>(kCount, -3, 3, 1009 + 2 * k);
+    grad[k].resize(kCount);
+    each.p[k].in = source(p[k]);
+    if (k) each.p[k].grad = sink(grad[k]);
+  }
+  each.p[0].sums = sums.data();
+  job.sums = loops.sums, job.of_total = loops.of_total, job.given_n = loops.of_total;
+  job.log_total = {log_total.data(), 1, DType::float64};
+  each.shift = job.shift = shift.data();
+  job.grad = sink(grad[0]), job.of_log_total = of_log_total.data();
+  run(loop, job);
+  print<T>(name, "row_nll", nll);
+  print<T>(name, "row_gradient", grad[0]);
+  print<T>(name, "total_gradient", of_log_total);
+}
+
 template <class T>
 void latent(const LatentLoops& loops) {
   const Array<T> zero(kCount), mu = spread<T>(kCount, -3, 3, 1009), logvar = spread<T>(kCount, -5, 2, 1013);
@@ -141,6 +174,10 @@ int main() {
   likelihood<float>(#name, base::likelihood_##name[0]); \
   likelihood<double>(#name, base::likelihood_##name[1]);
   VK_LIKELIHOODS(VK_RUN)
+#define VK_RUN_ROW(name)                                             \
+  row<float>(#name, base::likelihood_##name[0], base::row_loops[0]); \
+  row<double>(#name, base::likelihood_##name[1], base::row_loops[1]);
+  VK_LIKELIHOODS(VK_RUN_ROW)
   latent<float>(base::latent_loops[0]);
   latent<double>(base::latent_loops[1]);
 #define VK_RUN_POSITION(name)                       \

@@ -16,6 +16,14 @@
 #include "formulas/all.h"
 #include "likelihoods.h"
 #include "ops.h"
+namespace vk {
+bool is_row(const std::string& likelihood) {  // cpu/dispatch.cpp has this function too
+#define VK_NAME(name, element) #name,
+  for (const std::string name : {"", VK_ROWS(VK_NAME)})
+    if (likelihood == name && name != "") return true;
+  return false;
+}
+}  // namespace vk
 #ifdef VK_CUDA_ON_HOST
 #include "cuda/ops.h"
 namespace ops = vk::cuda;
@@ -32,23 +40,26 @@ unsigned* ticket(int, void*) {
 #include "cpu/mixture.h"
 namespace ops = vk;
 namespace vk {
-#define VK_DECLARE(name) extern const LikelihoodLoop likelihood_##name[2];
+#define VK_DECLARE(name) extern const LikelihoodLoops likelihood_##name[2];
 #define VK_DECLARE_POSITION(name) extern const PositionLoops position_##name[2];
 #define VK_ROW(name) {#name, base::likelihood_##name},
+#define VK_ROW_OF_ROWS(name, element) {#name, base::likelihood_##element},
 #define VK_POSITION_ROW(name) {#name, base::position_##name},
 namespace base {
 VK_LIKELIHOODS(VK_DECLARE)
 extern const LatentLoops latent_loops[2];
+extern const RowLoop row_loops[2];
 VK_POSITIONS(VK_DECLARE_POSITION)
 extern const MixtureLoops mixture_loops[2];
 extern const DecompositionLoops decomposition_loops[2];
 }  // namespace base
 const Kernels& kernels() {  // replaces dispatch.cpp, with one instruction set
-  static constexpr Named<const LikelihoodLoop*> table[] = {VK_LIKELIHOODS(VK_ROW)};
+  static constexpr Named<const LikelihoodLoops*> table[] = {VK_LIKELIHOODS(VK_ROW) VK_ROWS(VK_ROW_OF_ROWS)};
   static constexpr Named<const PositionLoops*> positions[] = {VK_POSITIONS(VK_POSITION_ROW)};
   static constexpr Kernels one = {"base",
                                   [](const char* name) { return of_likelihood(table, name); },
                                   [](const char* name) { return of_likelihood(positions, name); },
+                                  base::row_loops,
                                   base::latent_loops,
                                   base::mixture_loops,
                                   base::decomposition_loops};
@@ -170,7 +181,8 @@ struct WeightsOf {
 };
 
 static void objective(const Likelihood& l, const Sizes& shape, DType type, DType of_x, Layout form, int64_t apart,
-                      Reduction reduction, int latent_kind, const WeightsOf* weights = nullptr) {
+                      Reduction reduction, int latent_kind, const WeightsOf* weights = nullptr,
+                      const OptionalTensor& log_total = {}) {
   const int64_t rows = shape[0];
   const Sizes latents = {rows, 33};
   const OptionalTensor x = fill(shape, of_x, 0, of_x == DType::uint8 ? 255 : l.counts ? 4 : 1, apart, l.counts);
@@ -181,7 +193,7 @@ static void objective(const Likelihood& l, const Sizes& shape, DType type, DType
   if (latent_kind == 1) latent.push_back(fill(latents, type == F64 ? F64 : F32, 0, 2));
   if (latent_kind > 1)
     for (int k = 0; k < (latent_kind == 2 ? 2 : 4); ++k) latent.push_back(fill(latents, type, -2, 2, apart));
-  const Need need{(int64_t(1) << (params.size() + latent.size())) - 1};
+  const Need need{(int64_t(1) << (params.size() + latent.size() + bool(log_total))) - 1};
   OptionalTensor none, of_elements, of_latents;
   if (weights) of_elements = (*weights)(shape);
   if (weights && latent_kind > 1) of_latents = (*weights)(latents);
@@ -190,13 +202,13 @@ static void objective(const Likelihood& l, const Sizes& shape, DType type, DType
   const OptionalTensor& of_beta = latent_kind > 1 && !floored ? beta : none;
   const KlFloor floor = floored ? KlFloor((rows + int64_t(reduction) + int64_t(form)) % 5) : KlFloor::none;
   const std::string name = l.name;
-  const Objective asked{x,    params, name, latent, rec_weight, of_beta,   of_elements, of_latents,
-                        none, 1,      0.7,  1.0,    floor,      reduction, need};
+  const Objective asked{x,    params,    name, latent, rec_weight, of_beta, of_elements, of_latents,
+                        none, log_total, 1,    0.7,    1.0,        floor,   reduction,   need};
   const Tensors out = ops::elbo(asked, reduction != Reduction::mean, 0.5);
   if (rows) finite(out, l.name);
   const Tensors grads = ops::elbo_backward(incoming(out[0]), asked);
   if (rows) finite(grads, l.name);
-  finite(ops::log_prob(asked), l.name);
+  if (!asked.row) finite(ops::log_prob(asked), l.name);
   ++cases;
 }
 
@@ -230,6 +242,30 @@ static void objectives() {
         ++turn;
       }
   }
+}
+
+// Likelihoods of counts with log_total, and those of the row kind
+static void rows() {
+  Likelihood all[std::size(kAll) + 1];
+  int n = 0, turn = 0;
+  for (const Likelihood& l : kAll)
+    if (l.counts) all[n++] = l;
+  const int with_total = n;
+#define VK_LIKELIHOOD_OF_ROWS(name, element) all[n++] = {#name, element::parameters, true};
+  VK_ROWS(VK_LIKELIHOOD_OF_ROWS)
+  for (int k = 0; k < n; ++k)
+    for (const Sizes& shape : {Sizes{1, 1}, {4}, {0, 5}, {3, 0}, {5, 7}, {300, 3}, {9, 129}, {3, 1031}, {2, 3, 5, 7}})
+      for (const DType type : {F32, F64, BF16, F16}) {
+        if (few && (product(shape) < 900 || type != F32)) continue;
+        OptionalTensor log_total;
+        if (k < with_total) log_total = fill(laid_out(shape, Layout::per_sample), type, 0, 3, turn % 2);
+        const WeightsOf weights{k < with_total ? kLayouts[turn % 4] : kLayouts[2 + turn % 2],
+                                turn % 3 ? F32 : DType::boolean};
+        const DType of_x = turn % 5 ? type : DType::int32;
+        objective(all[k], shape, type, of_x, kLayouts[turn / 2 % 4], turn % 3, Reduction(turn % 3), turn % 4,
+                  turn % 2 ? &weights : nullptr, log_total);
+        ++turn;
+      }
 }
 
 static void samples() {
@@ -350,6 +386,7 @@ int main(int, char** arguments) {
     fake_threads = threads;
     hash = 14695981039346656037u;
     objectives();
+    rows();
     samples();
     positions();
 #ifndef VK_CUDA_ON_HOST

@@ -20,7 +20,7 @@ SIGMAS = 6  # the standard errors that a random result may be off: by chance onc
 
 def test_every_likelihood_has_its_class():
     """A likelihood without a distribution must be left out on purpose: name the likelihood here."""
-    assert set(NAMES) == set(vk.LIKELIHOODS)
+    assert set(NAMES) == set(vk.LIKELIHOODS) - {"multinomial"}  # its event is a row; every class here has event ()
     for name, made in d.BY_LIKELIHOOD.items():
         assert made.likelihood == name and getattr(d, made.__name__) is made
         assert issubclass(made, td.Distribution) and made.__module__ == "vae_kernels.distributions"

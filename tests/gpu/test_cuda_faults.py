@@ -19,6 +19,7 @@ if not shutil.which(cuda_host.CXX[0]):
 
 TABLE = Path(__file__).with_name("test_cuda_host.py")
 
+ROWS = "test_rows or of_rows or in_rows"
 # name -> file, what stands there, the fault in its place, the tests that see it
 FAULTS = {
     "the tail of a row is one short": ("tile.h", "left = n - first;", "left = n - first - (n % V == 1);", "shapes"),
@@ -37,7 +38,7 @@ FAULTS = {
     "a mixture's barrier is missing": (
         "mixture_backward.h", "if constexpr (P == 0) return respond(job, role, at, shared);\n    if constexpr (P == 1)",
         "if constexpr (P == 0) respond(job, role, at, shared);\n    if constexpr (P == 0)", "test_mixture"),
-    "a missing element counts": ("likelihood.h", "return weight != 0;", "return true;", "poison"),
+    "a missing element counts": ("likelihood_columns.h", "return weight != 0;", "return true;", "poison"),
     "a missing position counts": ("position.h", "if (own != 0) {", "{", "padded"),
     "a missing latent counts": ("latent.h", "value = own != 0 ? own * value : T(0);", "value = own * value;", "poison"),
     "a sample's sum is another one": (
@@ -57,55 +58,72 @@ FAULTS = {
     "a term without its logarithm": (
         "log_prob.h", "-(nll.value + log1p_unit(nll.e))", "-nll.value", "terms"),
     "the noise of a neighbour": ("latent.h", "= uint64_t(first) >> 2", "= uint64_t(first + 1) >> 2", "noise"),
+    "the last element has no share": (
+        "row.h", "logits[j] = j * apart < n ?", "logits[j] = (j + 1) * apart < n ?", ROWS),
+    "threads of a row are not joined": ("row.h", "(half >= job.along || lane >= half)", "(half > 1)", ROWS),
+    "each element has the number of the row": ("row.h", "(first ? number : T(0))", "number", ROWS),
+    "an absent element counts": ("row.h", "x == 0 && log_mean == T(-INFINITY)", "false", ROWS),
+    "a row has one partial sum": ("row_gradients.h", "j < job.pieces; j += t.lanes", "j < 1; j += t.lanes", ROWS),
+    "a share has no top": ("row_gradients.h", "exp_or_zero(logits[j] - top)", "exp_or_zero(logits[j])", ROWS),
+    "a weight does not reach log_total": ("likelihood_columns.h", "by_total *= weights[0];", "", ROWS),
+    "a weighted row is counted": ("row_plan.h", " && !likelihood.weights.col_stride", "", ROWS),
+    "rows without their soft-max": ("elbo.cpp", "if (row) row->before();", "", ROWS),
 }  # fmt: skip
-NO_FAULT = "nothing is wrong"
+NO_FAULT, NO_FAULT_OF_ROWS = "nothing is wrong", "nothing is wrong with rows"
 # a file -> the object that its faults are in
 ONE_UNIT = {
     "mixture.h": "mixture.cu", "mixture_backward.h": "mixture.cu", "position.h": "position.categorical",
     "floor.h": "latent.cu", "elbo.cpp": "elbo.cpp", "log_prob.cpp": "log_prob.cpp",
 }  # fmt: skip
-FEW = ("bernoulli", "gaussian")  # the likelihoods that these libraries have: a fault is in what all share
+ONE_UNIT_OF_ROWS = {
+    "row.h": "likelihood.poisson", "likelihood_columns.h": "likelihood.poisson", "row_gradients.h": "row.cu",
+    "row_plan.h": "elbo.cpp", "elbo.cpp": "elbo.cpp",
+}  # fmt: skip
+# the likelihoods that these libraries have: a fault is in what all share
+FEW, FEW_OF_ROWS = ("bernoulli", "gaussian"), ("poisson",)
 
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
     """name -> the process that ran the tests on a copy of the source with this fault; two at a time."""
 
-    def build(csrc, folder, unit=None):
-        return cuda_host.build(csrc, folder / "build", FEW, optimize="-O0", threads=1, unit=unit)
+    def build(csrc, folder, few, unit=None):
+        return cuda_host.build(csrc, folder / "build", few, optimize="-O0", threads=1, unit=unit)
 
-    def build_sound():
+    def build_sound(few):
         folder = tmp_path_factory.mktemp("sound")
-        return build(Path(shutil.copytree(cuda_host.CSRC, folder / "csrc")), folder)
+        return build(Path(shutil.copytree(cuda_host.CSRC, folder / "csrc")), folder, few)
 
     def run(fault):
         folder = tmp_path_factory.mktemp("fault")
         csrc = Path(shutil.copytree(cuda_host.CSRC, folder / "csrc"))
-        tests = "shapes or layouts or noise or test_mixture"
-        if fault != NO_FAULT:
+        tests = ROWS if fault == NO_FAULT_OF_ROWS else "shapes or layouts or noise or test_mixture"
+        if fault in FAULTS:
             name, there, wrong, tests = FAULTS[fault]
             source = csrc / "cuda" / name
             text = source.read_text()
             assert text.count(there) == 1, f"{there} is not once in {name}"
             source.write_text(text.replace(there, wrong))
-        unit = ONE_UNIT.get(FAULTS[fault][0]) if fault != NO_FAULT else None
+        few = FEW_OF_ROWS if tests == ROWS else FEW
+        units = ONE_UNIT_OF_ROWS if tests == ROWS else ONE_UNIT
+        unit = units.get(FAULTS[fault][0]) if fault in FAULTS else None
         if unit:
-            shutil.copytree(sound.result().parent, folder / "build")
-        library = sound.result() if fault == NO_FAULT else build(csrc, folder, unit)
-        others = [name for name in ORACLES if name not in FEW]
+            shutil.copytree(sound[few].result().parent, folder / "build")
+        library = build(csrc, folder, few, unit) if fault in FAULTS else sound[few].result()
+        others = [name for name in ORACLES if name not in few]
         command = [*PYTEST, str(TABLE)]
         command += ["-k", f"({tests}) and not {' and not '.join(others)}"]
         env = os.environ | {cuda_host.LIBRARY: str(library)}
         return subprocess.run(command, cwd=TESTS, env=env, capture_output=True, text=True)
 
     with ThreadPoolExecutor(2) as pool:
-        sound = pool.submit(build_sound)
-        yield {fault: pool.submit(run, fault) for fault in (NO_FAULT, *FAULTS)}
+        sound = {few: pool.submit(build_sound, few) for few in (FEW, FEW_OF_ROWS)}
+        yield {fault: pool.submit(run, fault) for fault in (NO_FAULT, NO_FAULT_OF_ROWS, *FAULTS)}
 
 
-@pytest.mark.parametrize("fault", [NO_FAULT, *FAULTS])
+@pytest.mark.parametrize("fault", [NO_FAULT, NO_FAULT_OF_ROWS, *FAULTS])
 def test_a_planted_fault_is_found(planted, fault):
     done = planted[fault].result()
     found = done.returncode == 1 and "1 failed" in done.stdout
     nothing = done.returncode == 0 and " passed" in done.stdout
-    assert nothing if fault == NO_FAULT else found, done.stdout[-2000:] + done.stderr[-2000:]
+    assert found if fault in FAULTS else nothing, done.stdout[-2000:] + done.stderr[-2000:]

@@ -11,11 +11,13 @@ import corrected
 import cuda_host
 import levels
 import pytest
+import rows
 import test_floor as floors
 import test_log_prob as log_probs
 import test_mixture as mixtures
 import test_narrow as narrow
 import test_objective as table
+import test_rows as table_of_rows
 import test_weights as weighted
 import torch
 from oracles import ORACLES
@@ -29,6 +31,7 @@ from vae_kernels.backends import compiled as ops
 from vae_kernels.backends.compiled import expected
 from vae_kernels.core import noise
 from vae_kernels.core.objective import Draw, KlFloor
+from vae_kernels.formulas import LOG_TOTAL, ROW
 
 pytestmark = pytest.mark.full  # the compiler takes longest
 if not cuda_host.CSRC.is_dir():
@@ -423,6 +426,100 @@ def test_integer_targets(likelihood, dtype):
     weighted.test_levels("cpu", dtype)
 
 
+# --- rows, whose logits have a soft-max: the tests of every backend, and larger shapes
+
+WITH_TOTAL = [*LOG_TOTAL]
+WITH_OTHERS = [name for name in LOG_TOTAL if len(LOG_TOTAL[name].PARAMETERS) > 1]
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("shape", [*rows.SHAPES, (1, 70001), (700, 3), (300, 40), (9, 200)], ids=str)
+@pytest.mark.parametrize("likelihood", rows.NAMES)
+def test_rows(likelihood, shape, reduction):
+    rows.compare("cpu", likelihood, *rows.draw(likelihood, shape), reduction)
+
+
+@pytest.mark.parametrize("dtypes", [*cases.DTYPES, *cases.COUNT_DTYPES], ids=str)
+@pytest.mark.parametrize("shape", [(5, 37), (3, 1031)], ids=str)
+@pytest.mark.parametrize("likelihood", rows.NAMES)
+def test_dtypes_of_rows(likelihood, shape, dtypes):
+    table_of_rows.test_dtypes("cpu", likelihood, dtypes, shape)
+
+
+@pytest.mark.parametrize("layout", cases.LAYOUTS)
+@pytest.mark.parametrize("of", ["recon", "x", "both"])
+@pytest.mark.parametrize("likelihood", rows.NAMES)
+def test_layouts_of_rows(likelihood, of, layout):
+    table_of_rows.test_layouts("cpu", likelihood, layout, of)
+
+
+@pytest.mark.parametrize("form", cases.FORMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("likelihood", WITH_OTHERS)
+def test_rows_with_broadcast_parameters(likelihood, form, dtype):
+    table_of_rows.test_forms_of_the_other_parameters("cpu", likelihood, form, (37, 3, 2, 7), dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("form", cases.WEIGHTS)
+@pytest.mark.parametrize("likelihood", WITH_TOTAL)
+def test_weights_in_rows(likelihood, form, dtype):
+    table_of_rows.test_weights("cpu", likelihood, form, dtype, (5, 3, 4, 7))
+
+
+@pytest.mark.parametrize("form", ["number", "sample"])
+@pytest.mark.parametrize("shape", [(5, 300), (3, 1), (4,), (1, 6)], ids=str)
+@pytest.mark.parametrize("likelihood", ROW)
+def test_weights_of_rows(likelihood, shape, form):
+    table_of_rows.test_weights_of_rows("cpu", likelihood, form, torch.float32, shape)
+
+
+@pytest.mark.parametrize("form", ["element", "sample", "row"])
+@pytest.mark.parametrize("likelihood", WITH_TOTAL)
+def test_poison_in_rows(likelihood, form):
+    table_of_rows.test_poison_where_the_weight_is_0("cpu", likelihood, form, (6, 3, 4, 50))
+
+
+@pytest.mark.parametrize("form", ["[B]", "[B, 1]", "strided", "one for all", "float64", "bfloat16"])
+@pytest.mark.parametrize("likelihood", WITH_TOTAL)
+def test_totals_of_rows(likelihood, form):
+    table_of_rows.test_forms_of_log_total("cpu", likelihood, form)
+
+
+@pytest.mark.parametrize("wanted", ["logits", "log_total", "others"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("likelihood", rows.NAMES)
+def test_one_gradient_of_rows(likelihood, wanted, dtype):
+    table_of_rows.test_one_gradient_alone("cpu", likelihood, wanted, dtype)
+
+
+@pytest.mark.parametrize("likelihood", WITH_TOTAL)
+def test_rows_without_counts(likelihood):
+    for with_weight in (False, True):
+        table_of_rows.test_a_sample_without_counts("cpu", likelihood, (3, 700), with_weight)
+
+
+@pytest.mark.parametrize("likelihood", rows.NAMES)
+def test_extremes_of_rows(likelihood):
+    table_of_rows.test_a_logit_of_minus_infinity_removes_its_element("cpu", likelihood, (3, 700))
+    table_of_rows.test_a_number_that_all_logits_share_changes_nothing("cpu", likelihood, 1e4)
+    for scale, total in ((1e-3, 1), (30.0, 10**7), (1e4, 10**7)):
+        table_of_rows.test_logits_far_apart("cpu", likelihood, scale, total)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_counted_rows(dtype):
+    table_of_rows.test_the_gradient_of_the_logits_of_poisson_has_no_total_in_it("cpu", dtype, (2, 600))
+    table_of_rows.test_multinomial_against_scipy_in_float32("cpu")
+
+
+def test_gradients_of_rows_are_not_corrected(host):
+    x, params, log_total = rows.draw("poisson", (3, 5))
+    settings = None, None, None, None, None, log_total[:, None], 1.0, 1.0, 1.0, 0, 0, 0b11
+    with pytest.raises(RuntimeError, match="the gradients of the row kind are not corrected in place"):
+        host.correct_([torch.zeros(3, 5), torch.zeros(3, 1)], torch.ones(3), 0.5, x, params, "poisson", [], *settings)
+
+
 def _categorical(logits, x):
     return vk.nll(logits, x, likelihood="categorical", backend="cpu")
 
@@ -442,6 +539,11 @@ def outcomes():
             }
             few = params[0], params[1][:, :1]
             yield from table.outcome("cpu", likelihood, x, few, latent, "mean", **weights).items()
+    for likelihood in ("poisson", "multinomial"):
+        x, params, log_total = rows.draw(likelihood, (130, 1031))
+        case = likelihood, x, params, log_total, torch.linspace(1, 2, 130)
+        for weight in (None, cases.weight(x.shape if likelihood == "poisson" else (130, 1), torch.bool)):
+            yield from zip("vlt", rows.outcome(rows.fused, *case, weight=weight, backend="cpu"), strict=False)
     yield from mixtures.outcome(mixtures.draw(130, 200, 3), "cpu").items()
     mu, logvar = torch.randn(2, 17, 1001, generator=torch.Generator().manual_seed(1)).unbind()
     yield from zip("nd", levels.outcome(_categorical, *levels.draw(3, 300, (9,))), strict=True)

@@ -217,7 +217,7 @@ def request_of(rows, columns, dtype, **settings):
     """The arguments of the op for a loss of each sample, with every gradient."""
     x, params = cases.draw("gaussian", (rows, columns), (dtype, dtype))
     latent = [torch.randn(rows, 5, dtype=dtype) for _ in range(4)]
-    weights = None, None, cases.weight(x.shape, torch.bool), None, settings.get("nats")
+    weights = None, None, cases.weight(x.shape, torch.bool), None, settings.get("nats"), None
     return x, list(params), "gaussian", latent, *weights, 1.3, 0.7, 1.0, settings.get("floor", 0), 0, 0b111111
 
 

@@ -16,7 +16,7 @@ from vae_kernels.backends import compiled as ops
 from vae_kernels.backends import reference
 from vae_kernels.core import layout as lay_out
 from vae_kernels.core.objective import Draw
-from vae_kernels.formulas import LIKELIHOODS
+from vae_kernels.formulas import LIKELIHOODS, LOG_TOTAL
 
 FLOATS = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 EPS = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 0.03, torch.float16: 0.01}
@@ -86,6 +86,9 @@ def elbo(name, r, g, seed):
     forms = [None, *cases.FORMS] if len(shape) == 4 else [None, lambda s: (), lambda s: s[1:], lambda s: s]
     form = r.choice(forms)
     x, params = cases.draw(likelihood, shape, (main, of_x), form, seed=seed % 1000)
+    total = None
+    if likelihood in LOG_TOTAL and r.random() < 0.5:  # params[0] then has the logits of shares
+        total = (torch.randn(shape[0], generator=g) + math.log(x[0].numel())).to(r.choice([main, *FLOATS]))
     of_terms = weight(r, shape)
     if of_terms is not None:
         x = cases.poisoned(x, of_terms != 0)
@@ -107,16 +110,18 @@ def elbo(name, r, g, seed):
     floor = None
     if dims and r.random() < 0.3:
         floor, beta = free_bits(r, latent, of_latent, (shape[0], *dims)), r.choice(betas[:3])
-    needed = [r.random() < 0.8 for _ in range(len(params) + len(latent))]
+    totals = [] if total is None else [total]
+    needed = [r.random() < 0.8 for _ in range(len(params) + len(latent) + len(totals))]
     of_loss = (shape[0],) if reduction == "none" else ()
     random_incoming = torch.randn(of_loss, generator=g, dtype=torch.float64) + 3
     incoming = random_incoming if r.random() < 0.7 else torch.ones(of_loss)
 
     def run(backend, to):
-        given = [to(t.detach()).requires_grad_(q) for t, q in zip([*params, *latent], needed, strict=True)]
-        n = len(params)
+        given = [to(t.detach()).requires_grad_(q) for t, q in zip([*params, *latent, *totals], needed, strict=True)]
+        n, end = len(params), len(params) + len(latent)
         out = vk.fused_elbo(
-            tuple(given[:n]), to(x), *given[n : n + 2], prior=tuple(given[n + 2 :]) or None, likelihood=likelihood,
+            tuple(given[:n]), to(x), *given[n : n + 2], prior=tuple(given[n + 2 : end]) or None, likelihood=likelihood,
+            log_total=given[end] if totals else None,
             reduction=reduction, beta=to(beta), rec_weight=to(rec_weight), return_terms=terms, backend=backend,
             weight=to(of_terms), latent_weight=to(of_latent), free_bits=floor,
         )  # fmt: skip
@@ -125,7 +130,7 @@ def elbo(name, r, g, seed):
         grads = torch.autograd.grad(parts[0], wanted, incoming.to(parts[0])) if wanted else ()
         return [*(p for p in parts if p is not None), *grads]
 
-    types = [t.dtype for t in (x, *params, *latent)]
+    types = [t.dtype for t in (x, *params, *latent, *totals)]
     eps = max(EPS.get(t, 0) for t in types) * (20 if counts else 4)
     weights = [w if w is None else (w.shape, w.dtype) for w in (of_terms, of_latent)]
     what = (likelihood, shape, types, layout, dims, prior, reduction, terms, beta, needed, form, weights, floor)

@@ -66,6 +66,25 @@ OBJECTIVES = {
     "no likelihood": lambda: objective(params=0),
     "empty batch": lambda: objective(shape=(0, 3)),
 }
+ROWS = {  # (likelihood, its parameters, whether there is a log_total, settings of objective())
+    "rows": ("negative_binomial", 2, True, {}),
+    "rows of a gene": ("zinb", 3, True, {"form": (3, 5), "dtype": torch.bfloat16}),
+    "rows of poisson": ("poisson", 1, True, {"shape": (4, 3, 5, 2), "order": channels_last}),
+    "rows of one dim": ("poisson", 1, True, {"shape": (4,), "dtype": torch.float64}),
+    "rows given their sums": ("multinomial", 1, False, {}),
+    "empty rows": ("multinomial", 1, False, {"shape": (0, 3)}),
+}
+
+
+def row_arguments(name, reduction=1, need=None, terms=True):
+    likelihood, params, with_total, settings = ROWS[name]
+    x, params, _, latent = objective(params, x=lambda shape: torch.randint(4, shape), **settings)
+    log_total = torch.randn(x.shape[0], *[1] * (x.dim() - 1)) if with_total else None
+    need = (1 << len(params) + len(latent) + with_total) - 1 if need is None else need
+    weights = None, None, None, None, None, log_total, 1.0, 1.0, 0.0, 0
+    return x, params, likelihood, latent, *weights, reduction, need, terms, 1.0
+
+
 WEIGHTS = {  # functions of the shapes of x and mu: four weights, nats, their factors, the floor
     "floats": lambda x, mu: (None, None, None, None, None, 0.5, 2.0, 0.0, 0),
     "tensors": lambda x, mu: (torch.tensor(0.5), torch.tensor(2.0), None, None, None, 1.0, 1.0, 0.0, 0),
@@ -113,7 +132,7 @@ def elbo_arguments(name, weights="floats", reduction=1, need=None, terms=True):
     x, params, likelihood, latent = OBJECTIVES[name]()
     weights = WEIGHTS[weights](*(t.shape if t is not None else () for t in (x, latent[0] if latent else None)))
     need = (1 << len(params) + len(latent)) - 1 if need is None else need
-    return x, params, likelihood, latent, *weights, reduction, need, terms, 1.0
+    return x, params, likelihood, latent, *weights[:5], None, *weights[5:], reduction, need, terms, 1.0
 
 
 def sample_arguments(n_samples=0, dtype=torch.float32, halves=False, prior=0, packed=False, weight=None):
@@ -145,6 +164,11 @@ def calls(prefix):
     for weights in WEIGHTS:
         yield f"elbo of {weights}", elbo, lambda w=weights: elbo_arguments("elements", w)
         yield f"elbo_backward of {weights}", elbo_backward, lambda w=weights: backward_arguments("elements", w)
+    for name in ROWS if not prefix else ():  # gpu/ has the tests of the rows of Triton
+        for reduction in (0, 1):
+            yield f"elbo {name} {reduction}", elbo, lambda n=name, r=reduction: row_arguments(n, r)
+        yield f"elbo_backward {name}", elbo_backward, lambda n=name: row_backward_arguments(n)
+        yield f"elbo {name} need", elbo, lambda n=name: row_arguments(n, need=0b1000, terms=False)
     for need in (0, 1, 0b1010):
         yield f"elbo need {need}", elbo, lambda n=need: elbo_arguments("elements", need=n, terms=False)
     for name in OBJECTIVES:
@@ -175,6 +199,11 @@ def backward_arguments(name, weights="floats"):
     arguments = elbo_arguments(name, weights, reduction=0)
     loss = OPS.elbo(*arguments)[0]
     return torch.randn_like(loss), *arguments[:-2]
+
+
+def row_backward_arguments(name):
+    arguments = row_arguments(name, reduction=0)
+    return torch.randn_like(OPS.elbo(*arguments)[0]), *arguments[:-2]
 
 
 def log_prob_arguments(shape=(4, 3, 5, 2), order=None, dtype=torch.float32, row=False):
@@ -277,6 +306,13 @@ def test_opcheck_of_the_objective(prefix, name):
     for weights in ("tensors",) if name in ("channels_last", "kl") else ("tensors", "masks", *floors):
         opcheck(getattr(OPS, prefix + "elbo").default, elbo_arguments(name, weights))
         opcheck(getattr(OPS, prefix + "elbo_backward").default, backward_arguments(name, weights))
+
+
+@compiled
+@pytest.mark.parametrize("name", ROWS)
+def test_opcheck_of_rows(name):
+    opcheck(OPS.elbo.default, row_arguments(name))
+    opcheck(OPS.elbo_backward.default, row_backward_arguments(name))
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)

@@ -31,7 +31,7 @@ def compare(
     weights = [None, None]
     if weight is not None:
         weights = [cases.weight(t.shape, weight).to(device) for t in (x, latent[0])]
-    of_floor = (None, 1.3, 0.7, float(sum(dims)), KlFloor.PER_SAMPLE if floor else KlFloor.NONE)
+    of_floor = (None, None, 1.3, 0.7, float(sum(dims)), KlFloor.PER_SAMPLE if floor else KlFloor.NONE)
     need = (1 << len(params) + len(latent)) - 1
     request = (x, list(params), likelihood, latent, None, None, *weights, *of_floor, 0, need)
     expected = 1 / rows

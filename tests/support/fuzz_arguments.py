@@ -65,6 +65,11 @@ def right(rng, function):
             others = [tensor(rng, rng.choice((shape, shape[1:], ()))) for _ in range(n - 1)]
             recon = tensor(rng, shape)
             call |= {"x": x, "recon": (recon, *others) if others else recon}
+            if likelihood in vk.formulas.LOG_TOTAL and rng.random() < 0.4:
+                call["log_total"] = tensor(rng, rng.choice(((batch,), (batch, 1))))
+            if rng.random() < 0.2:
+                rows = likelihood in vk.formulas.ROW
+                call["weight"] = tensor(rng, (batch, *[1] * len(event)) if rows else shape, 0, 2).detach()
         call |= {"likelihood": likelihood}
     if function == "fused_elbo":
         call |= {"kl": tensor(rng, mu, 0, 3)} if rng.random() < 0.3 else {}
@@ -92,6 +97,7 @@ def plain(t):
 def spoil(rng, call):
     """Makes one argument wrong: it gets another type, shape, dtype or device, or it is given where it was left out."""
     names = [*call, "obs_logvar", "prior", "rec_weight", "kl", "backend", "beta", "mu", "logvar"]
+    names += ["log_total", "weight"]
     name = rng.choice(names)
     value, how = call.get(name), rng.randrange(5)
     if name in WORDS and how < 4:

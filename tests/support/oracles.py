@@ -185,6 +185,18 @@ LEVELS = {
 }
 
 
+def multinomial_nll(x, logits):
+    """The nll of each sample; x has integers."""
+    x, logits = x.reshape(len(x), -1), logits.reshape(len(logits), -1)
+    return -stats.multinomial.logpmf(x, x.sum(1), special.softmax(logits, 1))
+
+
+# the likelihoods of the row kind: nll(x, logits), [B]
+ROWS = {
+    "multinomial": multinomial_nll,
+}
+
+
 @np.vectorize
 def gaussian_kl(mu, logvar, prior_mu=0.0, prior_logvar=0.0):
     """KL( N(mu, e^logvar) || N(prior_mu, e^prior_logvar) ) in closed form with 100 digits; the arguments broadcast."""

@@ -22,7 +22,7 @@ from triton.compiler import ASTSource
 
 from vae_kernels.backends.triton import kernels, launch, tickets
 from vae_kernels.core.objective import KlFloor
-from vae_kernels.formulas import LIKELIHOODS
+from vae_kernels.formulas import ALL
 
 TYPES = {
     torch.float32: "fp32", torch.float64: "fp64", torch.bfloat16: "bf16", torch.float16: "fp16", torch.uint8: "u8",
@@ -139,17 +139,19 @@ NONE, MASK, WEIGHT = (None, None), ("element", torch.bool), ("element", torch.fl
 
 def objective(dtype=torch.float32, of_x=None, shape=(256, 3072), dims=128, likelihood="bernoulli", form=None,
               reduction=1, need=None, terms=False, incoming=None, prior=False, weight=NONE,
-              latent_weight=NONE, floor=KlFloor.NONE, expected=1.0, correct=False):  # fmt: skip
+              latent_weight=NONE, floor=KlFloor.NONE, expected=1.0, correct=False, log_total=False):  # fmt: skip
     """The objective. form: of the parameters beside the first. weight, latent_weight: the form and the dtype. correct:
-    the gradients are there, for the incoming gradient `expected`."""
+    the gradients are there, for the incoming gradient `expected`. log_total: there is one, with its gradient."""
     x = torch.zeros(shape, dtype=of_x or dtype)
     params = [torch.zeros(shape, dtype=dtype)]
     other = of_form(shape, form, dtype if form == "element" else torch.float32)
-    params += [other] * (len(LIKELIHOODS[likelihood].PARAMETERS) - 1) * (form is not None)
+    params += [other] * (len(ALL[likelihood].PARAMETERS) - 1) * (form is not None)
+    total = torch.zeros(shape[0], *[1] * (len(shape) - 1)) if log_total else None
     latent = [torch.zeros(shape[0], dims, dtype=dtype) for _ in range(4 if prior else 2)] if dims else []
-    need = (1 << len(params) + len(latent)) - 1 if need is None else need
+    need = (1 << len(params) + len(latent) + log_total) - 1 if need is None else need
     weights = of_form(shape, *weight), of_form((shape[0], dims), *latent_weight)
-    common = (x, params, likelihood, latent, None, None, *weights, None, 1.0, 0.5, 0.3, floor, reduction, need)
+    tensors = (x, params, likelihood, latent, None, None, *weights, None, total)
+    common = (*tensors, 1.0, 0.5, 0.3, floor, reduction, need)
     if incoming is None:
         return lambda: kernels.elbo(*common, terms, expected)
     grad = torch.zeros(shape[:1] if incoming == "row" else ())
@@ -160,7 +162,7 @@ def objective(dtype=torch.float32, of_x=None, shape=(256, 3072), dims=128, likel
 
 def log_prob(dtype=torch.float32, of_x=None, shape=(512, 3072), likelihood="gaussian", form="element"):
     params = [torch.zeros(shape, dtype=dtype)]
-    params += [of_form(shape, form, dtype)] * (len(LIKELIHOODS[likelihood].PARAMETERS) - 1)
+    params += [of_form(shape, form, dtype)] * (len(ALL[likelihood].PARAMETERS) - 1)
     return lambda: kernels.log_prob(likelihood, torch.zeros(shape, dtype=of_x or dtype), params)
 
 
@@ -269,6 +271,15 @@ CASES = {
     "free bits of many dims": objective(shape=(512, 64), dims=4096, floor=KlFloor.PER_BATCH_MEAN, terms=True),
     "product row": objective(shape=(128, 50000), dims=0, likelihood="bernoulli_product", form="row"),
     "product element": objective(shape=(256, 12288), dims=0, likelihood="bernoulli_product", form="element"),
+    "rows": objective(shape=(128, 20000), dims=0, likelihood="negative_binomial", form="row", log_total=True),
+    "rows bf16 x i16": objective(
+        BF16, torch.int16, (128, 20000), 0, likelihood="negative_binomial", form="row", log_total=True
+    ),
+    "rows zinb mask": objective(
+        shape=(128, 20000), dims=0, likelihood="zinb", form="element", log_total=True, weight=MASK
+    ),
+    "rows alike": objective(shape=(128, 20000), dims=0, likelihood="poisson", log_total=True),
+    "rows multinomial": objective(shape=(500, 20108), dims=0, likelihood="multinomial"),
     "log_prob": log_prob(),
     "log_prob bf16 x u8": log_prob(BF16, U8, likelihood="bernoulli"),
     "log_prob row": log_prob(form="row"),
@@ -312,6 +323,7 @@ CASES = {
 # These cases take too long for the tests; name them on the command line.
 MORE = {
     "mixture shared": mixture(),  # several programs work on each sample, and their results are joined
+    "rows fp64": objective(F64, shape=(128, 2000), dims=0, likelihood="negative_binomial", form="row", log_total=True),
     "mixture fp64": mixture(F64),
     "mixture backward z fp64": mixture(F64, backward="z"),
     "mixture backward components fp64": mixture(F64, backward="components"),

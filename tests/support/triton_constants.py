@@ -26,6 +26,8 @@ from vae_kernels.formulas import LIKELIHOODS
 
 CONSTANT = re.compile(r"arith\.constant (?:dense<)?([-+.\dEe]+)>? : (?:tensor<[\dx]+x)?f(32|64)")
 CASES = {f"objective {name}": objective(F64, likelihood=name, form="element") for name in LIKELIHOODS} | {
+    "rows": objective(F64, likelihood="negative_binomial", form="element", log_total=True),
+    "rows alike": objective(F64, likelihood="poisson", log_total=True),
     "objective u8": objective(F64, of_x=U8),
     "objective prior terms": objective(F64, prior=True, terms=True),
     "objective backward": objective(F64, incoming="row", reduction=0),

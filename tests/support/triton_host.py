@@ -49,19 +49,20 @@ def least_us(f, n=200, rounds=15):
 
 
 def objective(batch, features=64, dims=4, likelihood="bernoulli", form=None, reduction=1, terms=False, backward=False,
-              mask=None, latent_weight=None, floor=0, correct=False):  # fmt: skip
+              mask=None, latent_weight=None, floor=0, correct=False, log_total=False):  # fmt: skip
     """The objective of a batch with all gradients. `form` is the form of every parameter but the first; `mask` and
     `latent_weight` are the forms of these, or None. correct: gradients that the forward pass has computed."""
     from vae_kernels.backends.triton import kernels
-    from vae_kernels.formulas import LIKELIHOODS
+    from vae_kernels.formulas import ALL
 
     shape = (batch, features)
-    others = len(LIKELIHOODS[likelihood].PARAMETERS) - 1 if form else 0
+    others = len(ALL[likelihood].PARAMETERS) - 1 if form else 0
     params = [torch.zeros(shape), *[of_form(shape, form)] * others]
     latent = [torch.zeros(batch, dims), torch.zeros(batch, dims)] if dims else []
-    need = (1 << len(params) + len(latent)) - 1
+    total = torch.zeros(batch, 1) if log_total else None
+    need = (1 << len(params) + len(latent) + log_total) - 1
     weights = of_form(shape, mask, torch.bool), of_form((batch, dims), latent_weight)
-    of_terms = torch.zeros(shape), params, likelihood, latent, None, None, *weights, None
+    of_terms = torch.zeros(shape), params, likelihood, latent, None, None, *weights, None, total
     settings, expected = (*of_terms, 1.0, 1.0, 0.3, floor, reduction, need), 1.0 if reduction else 1 / (batch + 1)
     if correct:
         grads = [torch.zeros_like(t) for t in (*params, *latent)]
@@ -139,6 +140,21 @@ FAMILIES = {
     "a mask of features and counts": partial(objective, likelihood="poisson", mask="row", reduction=0),
     "weights of the latents": partial(objective, terms=True, latent_weight="element"),
     "weights of the latents of each sample": partial(objective, backward=True, latent_weight="sample"),
+    "rows": partial(objective, likelihood="negative_binomial", form="row", log_total=True),
+    "rows of 37 features": partial(
+        objective,
+        features=37,
+        likelihood="negative_binomial",
+        form="element",
+        log_total=True,
+        reduction=0,
+        backward=True,
+    ),
+    "masked rows of 2000 features": partial(
+        objective, features=2000, likelihood="poisson", log_total=True, mask="element"
+    ),
+    "rows alike": partial(objective, features=2000, likelihood="poisson", log_total=True, terms=True),
+    "counted rows": partial(objective, features=37, likelihood="multinomial", reduction=0),
     "sample": sample,
     "sample with weights": partial(sample, weight="element"),
     "samples": partial(sample, dims=21, draws=5),
@@ -197,7 +213,7 @@ def main():
     from vae_kernels.core.objective import KlFloor, Reduction
 
     def elbo(x, recon):
-        settings = *[None] * 5, 1.0, 1.0, 0.0, KlFloor.NONE, Reduction.MEAN
+        settings = *[None] * 6, 1.0, 1.0, 0.0, KlFloor.NONE, Reduction.MEAN
         return kernels.elbo(x, [recon], "bernoulli", [mu, logvar], *settings, 7, False, 1.0)
 
     recon, x, mu, logvar = torch.zeros(8, 64), torch.zeros(8, 64), torch.zeros(8, 4), torch.zeros(8, 4)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..formulas import ALL, POSITION
+from ..formulas import ALL, POSITION, ROW
 from . import meanings
 from .meanings import PLAIN, Meaning
 from .probe import wide
@@ -63,7 +63,7 @@ def candidates(at, used, unusual=False):
         needed = any(p not in formula.DEFAULTS for p in missing)
         if needed or len(names) < len(at.recon) or not set(names) <= set(formula.PARAMETERS):
             continue
-        if target(at, name) is None:
+        if name in ROW or target(at, name) is None:  # the audit changes elements, and a row has no term of an element
             continue
         plain = (PLAIN,) * used
         usual = [plain]

@@ -20,11 +20,11 @@ from typing import Any
 
 import torch
 
-from ..core import noise
+from ..core import noise, rows
 from ..core.objective import Objective, Reduction, factor_of
 from ..core.penalty import floored
 from ..core.terms import ElboTerms
-from ..formulas import ALL, POSITION
+from ..formulas import ALL, POSITION, multinomial, shares
 from ..formulas.decomposition import decomposition
 from ..formulas.kl import gaussian_kl
 from ..formulas.mixture import mixture
@@ -35,11 +35,11 @@ __all__ = ["decomposition", "elbo", "log_prob", "mixture", "sample_kl"]
 
 def elbo(objective: Objective) -> Any:
     """The loss that `objective` asks for, or ElboTerms. The dtype is the compute dtype."""
-    settings, x, rec_weight, beta, weight, latent_weight, nats, params, latent = objective
+    settings, x, rec_weight, beta, weight, latent_weight, nats, params, latent, log_total = objective
     dtype = compute_dtype(*params, *latent)
     loss = nll_b = kl = kl_per_dim = None
     if x is not None:
-        nll_b = nll(x, params, settings.likelihood, weight, dtype)
+        nll_b = nll(x, params, settings.likelihood, weight, dtype, log_total)
         loss = factor_of(settings.rec_weight, rec_weight) * nll_b
     if latent:
         kl_bd = weighted_kl(latent, latent_weight, dtype, settings.balance)
@@ -85,8 +85,10 @@ def compute_dtype(*tensors):
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
-def nll(x, params, likelihood, weight, dtype):
+def nll(x, params, likelihood, weight, dtype, log_total=None):
     """-log p of each sample, [B], from the weighted terms."""
+    if log_total is not None or ALL[likelihood].KIND == "row":
+        return _nll_of_rows(x, params, likelihood, weight, dtype, log_total)
     return _sum_events(_weighted(weight, functools.partial(_terms, likelihood, dtype), (x, *params), x.dim(), dtype))
 
 
@@ -99,6 +101,32 @@ def _terms(likelihood, dtype, x, *params):
     x = x.to(dtype) / 255 if levels else x.to(dtype)
     missing = (x.new_full((), formula.DEFAULTS[name]) for name in formula.PARAMETERS[len(params) :])
     return formula.nll(x, *(p.to(dtype) for p in params), *missing)
+
+
+def _nll_of_rows(x, params, likelihood, weight, dtype, log_total):
+    """-log p of each sample, [B], where params[0] has logits of shares.
+
+    The soft-max runs over every element, so a weight of 0 removes no logit. The sum n of a row of Poisson counts is a
+    Poisson count too, and the row given n is multinomial. From these two parts the derivative by a logit is n share - x
+    to full accuracy; the derivative of the sum of all terms is the difference of two numbers of the size of the total.
+    """
+    formula, logits, x = ALL[likelihood], params[0].to(dtype), x.to(dtype)
+    total = None if log_total is None else log_total.to(dtype)
+    alike = getattr(formula, "SUM_ALIKE", False) and (weight is None or rows.of_samples(weight, x))
+    alike = alike and x.shape[1:].numel() > 0  # without an element there is no sum of counts
+    if alike or total is None:
+        shape = (-1, *[1] * (x.dim() - 1))
+
+        def terms(x):
+            value = multinomial.nll(x, logits).view(shape)
+            n = shares.total(x).view(shape)
+            return value + shares.without_absent(formula.nll, n, total) if alike else value
+
+        return _sum_events(_weighted(weight, terms, (x,), x.dim(), dtype))
+    log_mean = shares.log_mean(logits, total)
+    keep = ~shares.absent(x, log_mean)
+    weight = keep if weight is None else torch.where(keep, weight, torch.zeros((), dtype=weight.dtype))
+    return nll(x, (log_mean, *params[1:]), likelihood, weight, dtype)
 
 
 def weighted_kl(latent, weight, dtype, balance=None):

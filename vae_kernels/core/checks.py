@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..formulas import ALL, ELEMENT, POSITION
+from ..formulas import ALL, POSITION
 from ..likelihoods import Likelihood, by_name, labels_of
 from .control import current
 from .pairs import FreeBits, Shard
@@ -51,7 +51,7 @@ def likelihood(value: Any) -> Any:
 
 
 # Likelihoods for which one tensor, the first parameter, is enough
-_SINGLE = tuple(name for name, f in ELEMENT.items() if len(f.PARAMETERS) == 1 + len(f.DEFAULTS))
+_SINGLE = tuple(name for name, f in ALL.items() if name not in POSITION and len(f.PARAMETERS) == 1 + len(f.DEFAULTS))
 
 
 _Tensor, _float32, _strided = torch.Tensor, torch.float32, torch.strided
@@ -97,7 +97,7 @@ def parameters(recon, x, likelihood, obs_logvar):
     choice("likelihood", likelihood, ALL)
     if likelihood in POSITION:
         return (_levels(recon, x, likelihood, obs_logvar),)
-    formula = ELEMENT[likelihood]
+    formula = ALL[likelihood]
     tensor("x", x, TARGETS)
     if x.dim() == 0:
         raise ValueError("x: got a 0-d tensor, expected the batch as dimension 0")
@@ -171,7 +171,7 @@ def _levels(recon, x, likelihood, obs_logvar):
 
 def _observation(obs_logvar, loc, x, likelihood, label):
     """obs_logvar as a tensor. `label` is the name of recon's logvar in an error; None if recon has no logvar."""
-    if "logvar" not in ELEMENT[likelihood].PARAMETERS:
+    if "logvar" not in ALL[likelihood].PARAMETERS:
         raise ValueError(f"obs_logvar: has no effect with likelihood={likelihood!r}, which has no variance")
     if label is not None:
         raise ValueError(f"obs_logvar: given beside {label}; expected one of the two")

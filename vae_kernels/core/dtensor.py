@@ -101,7 +101,7 @@ class _Batch:
 
 def own_part(objective):
     """The request for this rank's samples, in plain tensors; and the function that makes DTensors of the result."""
-    settings, x, rec_weight, beta, weight, latent_weight, _, params, latent = objective
+    settings, x, rec_weight, beta, weight, latent_weight, _, params, latent, log_total = objective
     batch = _Batch((*params, *latent)[0])
     dims = params[0].dim() if params else 0
     weight = batch.weight(weight, x)
@@ -120,7 +120,8 @@ def own_part(objective):
         settings = settings._replace(rec_weight=settings.rec_weight * scale, beta=settings.beta * scale)
     settings = settings._replace(reduction=Reduction.NONE if reduction == Reduction.NONE else Reduction.SUM)
     rec_weight, beta = batch.shared(rec_weight), batch.shared(beta)
-    own = Objective(settings, x, rec_weight, beta, weight, latent_weight, None, params, latent)
+    log_total = None if log_total is None else batch.samples(log_total)
+    own = Objective(settings, x, rec_weight, beta, weight, latent_weight, None, params, latent, log_total)
     return own, functools.partial(_whole, batch, len((*params, *latent)[0]), settings)
 
 

@@ -101,6 +101,9 @@ class Objective(NamedTuple):
                    other one in one of the Layouts against x. What is left out has the likelihood's default.
                    "categorical" has logits [B, K, ...].
     latent         () | (kl,) | (mu, logvar) | (mu, logvar, prior_mu, prior_logvar); kl is [B] or [B, latent dims]
+    log_total      [B, 1, ...] or None. With log_total, params[0] has the logits of shares over all event dims: the
+                   log-mean is log_total + log_softmax(logits). A likelihood of the row kind has such logits without
+                   log_total, and a weight in the Layout SCALAR or PER_SAMPLE
     """
 
     settings: Settings
@@ -112,14 +115,15 @@ class Objective(NamedTuple):
     nats: torch.Tensor | None
     params: tuple[torch.Tensor, ...]
     latent: tuple[torch.Tensor, ...]
+    log_total: torch.Tensor | None = None
 
     def tensors(self) -> tuple[torch.Tensor | None, ...]:
         """Every tensor that may get a gradient, or None in its place, in the order in which `restored` takes them.
 
-        The first WITHOUT_KERNEL of these are not in `params` or `latent`: no kernel computes their gradients.
+        The first WITHOUT_KERNEL of these are those whose gradients no kernel computes. log_total is the last.
         """
         alone = self.x, self.rec_weight, self.beta, self.weight, self.latent_weight, self.nats
-        return *alone, *self.params, *self.latent
+        return *alone, *self.params, *self.latent, self.log_total
 
 
 WITHOUT_KERNEL: Final = 6
@@ -141,6 +145,7 @@ def objective(
     floor: int = KlFloor.NONE,
     ahead: bool = True,
     balance: float | None = None,
+    log_total: torch.Tensor | None = None,
 ) -> Objective:
     """The request, from weights that are floats or tensors and the name of a reduction."""
     factor, rec_weight = (rec_weight, None) if type(rec_weight) is float else (1.0, rec_weight)
@@ -148,7 +153,7 @@ def objective(
     least, nats = (nats, None) if type(nats) is float else (1.0, nats)
     numbers = factor, beta_factor, least
     settings = Settings(likelihood, len(params), *numbers, floor, REDUCTIONS[reduction], terms, ahead, balance)
-    return Objective(settings, x, rec_weight, beta, weight, latent_weight, nats, params, latent)
+    return Objective(settings, x, rec_weight, beta, weight, latent_weight, nats, params, latent, log_total)
 
 
 def factor_of(factor: float, tensor: torch.Tensor | None) -> Any:
@@ -160,9 +165,9 @@ def factor_of(factor: float, tensor: torch.Tensor | None) -> Any:
 
 def restored(settings: Settings, tensors: Sequence[Any]) -> Objective:
     """The request of these settings whose `tensors()` these are."""
-    x, rec_weight, beta, weight, latent_weight, nats, *others = tensors
+    x, rec_weight, beta, weight, latent_weight, nats, *others, log_total = tensors
     params, latent = tuple(others[: settings.parameters]), tuple(others[settings.parameters :])
-    return Objective(settings, x, rec_weight, beta, weight, latent_weight, nats, params, latent)
+    return Objective(settings, x, rec_weight, beta, weight, latent_weight, nats, params, latent, log_total)
 
 
 class Draw(NamedTuple):

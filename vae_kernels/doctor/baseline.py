@@ -49,6 +49,8 @@ def _constants(model, x, weight, levels, given):
         return None if levels is None else {formula.PARAMETERS[0]: _histogram(x, weight, levels)}
     data = read(x, model.likelihood).double()
     mean, variance = _moments(data, weight)
+    if formula.KIND == "row":  # logits of shares
+        return {formula.PARAMETERS[0]: mean.log()}
     if len(formula.PARAMETERS) == 1:
         return {formula.PARAMETERS[0]: _of_mean(formula, mean)}
     names = [name for name in formula.PARAMETERS if name not in formula.DEFAULTS or _is_trained(model, name, given)]

@@ -10,12 +10,13 @@ import torch
 from typing_extensions import Unpack
 
 from .. import conditions, functional
-from ..core import checks, layout, targets, weights
+from ..core import checks, layout, rows, targets, weights
 from ..core.calls import call
 from ..core.control import current
 from ..core.modes import evaluating
 from ..core.objective import REDUCTIONS
 from ..core.terms import ElboTerms
+from ..likelihoods import name_of
 from ..priors import Prior, log_posterior, log_prior
 from ..typing import (
     Backend,
@@ -66,6 +67,7 @@ def iwae(
     prior: ModelPrior = None,
     likelihood: LikelihoodLike = "bernoulli",
     obs_logvar: Number | None = None,
+    log_total: torch.Tensor | None = None,
     weight: torch.Tensor | None = None,
     beta: Number = 1.0,
     reduction: Reduction = "mean",
@@ -100,7 +102,7 @@ def iwae(
         prior: None for N(0, I), a pair (mu, logvar) that broadcasts to mu, or a module of vae_kernels.priors. A
             ConditionalGaussian gets the condition.
         beta: a float, a 0-d tensor or a control, such as a warm-up.
-        likelihood, obs_logvar, weight, reduction, generator, backend: as in fused_elbo and sample_kl.
+        likelihood, obs_logvar, log_total, weight, reduction, generator, backend: as in fused_elbo and sample_kl.
         return_terms: give ElboTerms in place of the loss. Their nll and kl are the means over the K samples of
             -log p(x|z) and log q(z|x) - log p(z). Their kl_per_dim is None.
 
@@ -128,7 +130,7 @@ def iwae(
         return call("decoder", decoder, {"z": z} if copies is None else {"z": z, "condition": copies})
 
     prior = _checked_prior(conditions.prior_of(prior, condition), *posterior)
-    settings = prior, likelihood, obs_logvar, weight, generator, backend
+    settings = prior, likelihood, obs_logvar, log_total, weight, generator, backend
     z, nll, log_ratio = _log_terms(decode, x, posterior, n_samples, settings, score=estimator == "standard")
     log_w = layout.weight(beta) * log_ratio - nll
     if estimator == "dreg" and z.requires_grad:
@@ -160,6 +162,7 @@ def log_marginal_likelihood(
     n_samples: int = 5000,
     *,
     condition: Condition = None,
+    log_total: torch.Tensor | None = None,
     weight: torch.Tensor | None = None,
     chunk: int | None = None,
     generator: torch.Generator | None = None,
@@ -176,6 +179,7 @@ def log_marginal_likelihood(
         x: [B, ...] as the model takes it.
         n_samples: N, at least 2.
         condition: None, or the condition of a conditional VAE, with the batch of x as dimension 0.
+        log_total: as in fused_elbo.
         weight: None, or a mask that broadcasts to x. The result is then log p(x_observed): where the mask is False, the
             model gets 0 in place of x, and the likelihood does not count x.
         chunk: how many samples of each x to decode at once. None: as many as make 4096 rows.
@@ -198,10 +202,10 @@ def log_marginal_likelihood(
     conditions.check(condition, x, "x")
     x = weights.filled(x, weight)
     with evaluating(model) if isinstance(model, torch.nn.Module) else nullcontext():
-        return _log_p(model, x, n_samples, condition, weight, chunk, generator)
+        return _log_p(model, x, n_samples, condition, log_total, weight, chunk, generator)
 
 
-def _log_p(model, x, n_samples, condition, weight, chunk, generator):
+def _log_p(model, x, n_samples, condition, log_total, weight, chunk, generator):
     def decode(z):
         k = len(z) // len(x)
         copies = (_copies(x, k),) if getattr(model, "autoregressive", False) else ()
@@ -210,7 +214,7 @@ def _log_p(model, x, n_samples, condition, weight, chunk, generator):
 
     posterior = model.encode(x) if condition is None else model.encode(x, condition=condition)
     prior = _checked_prior(conditions.prior_of(model.prior, condition), *posterior)
-    settings = prior, model.likelihood, model.obs_logvar, weight, generator, model.backend
+    settings = prior, model.likelihood, model.obs_logvar, log_total, weight, generator, model.backend
     first = second = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)  # log sum w, log sum w^2
     for done in range(0, n_samples, chunk):
         k = min(chunk, n_samples - done)
@@ -228,13 +232,15 @@ def _log_terms(decoder, x, posterior, k, settings, score):
     """z [K, B, ...]; -log p(x|z) and log p(z) - log q(z|x), [K, B]. Without `score`, log q has a gradient by z only,
     not by mu and logvar."""
     mu, logvar = posterior
-    prior, likelihood, obs_logvar, weight, generator, backend = settings
+    prior, likelihood, obs_logvar, log_total, weight, generator, backend = settings
     z, eps, logvar = functional.sample_and_noise(mu, logvar, k, generator, None, backend)
     flat = z.flatten(0, 1)
     recon = decoder(flat)
     copies = _copies(x, k)
     obs_logvar, weight = (_copies_beside(x, k, t) for t in (obs_logvar, weight))
-    nll = functional.nll_of_draws(recon, copies, likelihood, obs_logvar, weight, backend).reshape(k, -1)
+    if log_total is not None:
+        log_total = rows.log_total(log_total, x, name_of(likelihood)).flatten().repeat(k)
+    nll = functional.nll_of_draws(recon, copies, likelihood, obs_logvar, weight, backend, log_total).reshape(k, -1)
     log_q = log_posterior(eps, logvar) if score else _PathOnly.apply(z, eps, logvar.detach())
     return z, nll, log_prior(prior, z) - log_q
 

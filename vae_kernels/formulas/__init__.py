@@ -11,13 +11,15 @@ import torch
 
 from ..typing import LikelihoodName
 
-Kind = Literal["element", "position"]
+Kind = Literal["element", "position", "row"]
 """How a formula makes terms of its parameters. A term is -log p of one part of x.
 
     "element"   One term for each element, of the shape of x. Each parameter has the shape of x or broadcasts to x; the
                 first parameter has the shape of x.
     "position"  K numbers become one term. The one parameter is logits [B, K, ...] beside x [B, ...], and the terms have
                 the shape of x. Its ops: backends/compiled/position.py.
+    "row"       All elements of a sample become one term, [B], by a soft-max over the elements. The one parameter is
+                logits of the shape of x. An element formula with log_total is computed as a row too (shares.py).
 """
 
 
@@ -30,6 +32,10 @@ class Formula(Protocol):
     SUPPORT          the valid targets: a closed interval; None for the whole line; "counts" for 0, 1, 2, ...; "levels"
                      for 0..K-1. Integer targets are scaled for an interval only.
     OPTIONS, CLASS   optional: the options and the name of its class in vae_kernels/likelihoods.py
+    LOG_TOTAL        optional: True if log_total= makes the first parameter logits of shares (shares.py)
+    SUM_ALIKE        optional, beside LOG_TOTAL: True if the sum n of a row has this likelihood of log_total, and the
+                     row given n is multinomial
+    ELEMENT          of the row kind: the module of the formula of one element
     """
 
     KIND: Kind
@@ -49,4 +55,11 @@ class Formula(Protocol):
 ALL = {name: cast(Formula, import_module(f"{__name__}.{name}")) for name in get_args(LikelihoodName)}
 ELEMENT = {name: formula for name, formula in ALL.items() if formula.KIND == "element"}
 POSITION = {name: formula for name, formula in ALL.items() if formula.KIND == "position"}
+ROW = {name: formula for name, formula in ALL.items() if formula.KIND == "row"}
+LOG_TOTAL = {name: formula for name, formula in ALL.items() if getattr(formula, "LOG_TOTAL", False)}
 LIKELIHOODS, LEVELS = ELEMENT, POSITION  # the names of version 0.1
+
+
+def is_row(likelihood: str, log_total: torch.Tensor | None) -> bool:
+    """Whether a request has a soft-max over the elements of a sample."""
+    return log_total is not None or likelihood in ROW

@@ -43,6 +43,7 @@ KIND = "element"
 PARAMETERS = ("log_mean", "log_inverse_dispersion")
 DEFAULTS = {}
 SUPPORT = "counts"
+LOG_TOTAL = True
 
 
 def nll(x, log_mean, log_inverse_dispersion):

@@ -29,15 +29,19 @@ KIND = "element"
 PARAMETERS = ("log_rate",)
 DEFAULTS = {}
 SUPPORT = "counts"
+LOG_TOTAL = SUM_ALIKE = True
 
 
 def nll(x, log_rate):
     """-log p(x | log_rate) in nats, element by element. x, log_rate and the result have one shape and floating
     dtype."""
-    zero, rate = x == 0, torch.exp(log_rate)
+    zero = x == 0
     x = torch.where(zero, 1, x)
-    positive = x * counts.log1p_rest((rate - x) / x, rate / x) + counts.stirling_error(x) + 0.5 * torch.log(x)
-    return torch.where(zero, rate, positive + counts.HALF_LOG_2PI)
+    low = log_rate.clamp(min=-60)  # below e^-60 the rate is nothing beside x, and the value is linear
+    rate = torch.exp(low)
+    deviance = x * counts.log1p_rest((rate - x) / x, rate / x) - x * (log_rate - low)
+    positive = deviance + counts.stirling_error(x) + 0.5 * torch.log(x) + counts.HALF_LOG_2PI
+    return torch.where(zero, torch.exp(log_rate), positive)
 
 
 def triton_nll(x, log_rate):

@@ -35,6 +35,7 @@ KIND = "element"
 PARAMETERS = ("log_mean", "log_inverse_dispersion", "dropout_logits")
 DEFAULTS = {}
 SUPPORT = "counts"
+LOG_TOTAL = True
 CLASS = "ZeroInflatedNegativeBinomial"  # in vae_kernels.likelihoods
 
 

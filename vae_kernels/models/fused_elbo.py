@@ -14,8 +14,8 @@ from .settings import Settings
 class FusedELBO(Settings):
     """fused_elbo as a module that keeps the settings: `FusedELBO(likelihood="gaussian")(recon, x, mu, logvar)`.
 
-    The settings and the arguments of a call are those of fused_elbo. weight and latent_weight belong to a batch, so the
-    call takes them and the constructor does not. `FusedELBO.likelihood` is the name or the object
+    The settings and the arguments of a call are those of fused_elbo. log_total, weight and latent_weight belong to a
+    batch, so the call takes them and the constructor does not. `FusedELBO.likelihood` is the name or the object
     that the constructor got. Tensors and controls among the settings move with the module and are saved with it. An
     nn.Parameter as obs_logvar, or in prior=(mu, logvar), is trained. Any other tensor is a buffer. A control, such as
     `beta=vk.controls.LinearWarmup(1000)`, is a child module. Give the control itself: its bare `value` is a TypeError,
@@ -53,6 +53,7 @@ class FusedELBO(Settings):
         *,
         kl: torch.Tensor | None = None,
         moments: torch.Tensor | None = None,
+        log_total: torch.Tensor | None = None,
         weight: torch.Tensor | None = None,
         latent_weight: torch.Tensor | None = None,
         return_terms: bool = False,
@@ -65,6 +66,7 @@ class FusedELBO(Settings):
             logvar,
             kl=kl,
             moments=moments,
+            log_total=log_total,
             weight=weight,
             latent_weight=latent_weight,
             likelihood=self.likelihood,

@@ -14,12 +14,10 @@ from typing_extensions import Unpack
 
 from .. import conditions, functional
 from ..core import checks, gaussians, targets, weights
-from ..core.calls import call, own_tensor
-from ..core.modes import evaluating
-from ..core.ranges import count
+from ..core.calls import call
 from ..core.terms import ElboTerms
 from ..formulas.bounded import bounded
-from ..likelihoods import by_name, formula_of
+from ..likelihoods import formula_of
 from ..priors import Prior
 from ..typing import (
     Backend,
@@ -35,10 +33,10 @@ from ..typing import (
     StepSettings,
 )
 from . import arguments, inputs
-from .settings import Settings
+from .draws import Draws
 
 
-class VAE(Settings):
+class VAE(Draws):
     """A variational autoencoder with a diagonal Gaussian posterior.
 
     encoder:      module, x [B, ...] float -> one tensor [B, 2L, ...] (mu, then logvar), or a pair (mu, logvar).
@@ -188,6 +186,7 @@ class VAE(Settings):
         *,
         condition: Condition = None,
         beta: Number | None = None,
+        log_total: torch.Tensor | None = None,
         weight: torch.Tensor | None = None,
         latent_weight: torch.Tensor | None = None,
         reduction: Reduction = "mean",
@@ -201,6 +200,7 @@ class VAE(Settings):
                       levels.
         condition:    what the networks and a ConditionalGaussian get beside x and z.
         beta:         None for the module's own beta; or a float, a 0-d tensor or a control.
+        log_total:    as in `fused_elbo`: [B] or [B, 1]. x.sum(1).log() is the observed total.
         weight:       as in `fused_elbo`: a mask, or a weight for each element, feature or sample. Where the weight is
                       0, the encoder and an autoregressive decoder get 0 in place of x, so that a NaN does not reach
                       them. An encoder that must tell a missing x from an x of 0 needs the mask as an input: give the
@@ -222,6 +222,7 @@ class VAE(Settings):
             "obs_logvar": self.obs_logvar,
             "beta": beta,
             "rec_weight": self.rec_weight,
+            "log_total": log_total,
             "weight": weight,
             "free_bits": self.free_bits,
             "reduction": reduction,
@@ -241,54 +242,6 @@ class VAE(Settings):
         z, kl = functional.sample_kl(*posterior, prior=prior, latent_weight=latent_weight, **draw)
         recon = self.decode(z, decoder_x, condition=condition)
         return functional.fused_elbo(recon, x, kl=kl, return_terms=return_terms, **shared)
-
-    @torch.no_grad()
-    def reconstruct(
-        self, x: torch.Tensor, *, condition: Condition = None, weight: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """x [B, ...] -> the mean of the likelihood, decoded from the posterior mean, in the shape of x. No gradient.
-
-        With "categorical" the result is the mean level, between 0 and K-1. weight: None, or a mask that broadcasts to
-        x. Where the mask is False, the encoder gets 0 in place of x, and the result fills x in. The networks run in
-        evaluation mode.
-        """
-        targets.check("x", x)
-        if weight is not None:
-            weights.check_mask("weight", weight, x, "x")
-        with evaluating(self):
-            mu, _ = self.encode(weights.filled(x, weight), condition=condition)
-            return self._mean(self.decode(mu, condition=condition))
-
-    @torch.no_grad()
-    def sample(self, n: int, *, condition: Condition = None, generator: torch.Generator | None = None) -> torch.Tensor:
-        """n means [n, ...] of the likelihood, decoded from draws of the prior. No gradient. The networks run in
-        evaluation mode. A condition has n samples, one for each draw."""
-        with evaluating(self):
-            z = self.sample_prior(n, condition=condition, generator=generator)
-            return self._mean(self.decode(z, condition=condition))
-
-    @torch.no_grad()
-    def sample_prior(
-        self, n: int, *, condition: Condition = None, generator: torch.Generator | None = None
-    ) -> torch.Tensor:
-        """n draws of the prior, [n, L, ...]. No gradient. Only a ConditionalGaussian reads the condition."""
-        count("n", n)
-        like = self._like()
-        checks.noise(None, generator, like, "the model")
-        conditions.check(condition, like.new_empty(n, 0), "n")
-        if self.latent_shape is None and (self.prior is None or isinstance(self.prior, tuple)):
-            expected = "expected VAE(..., latent_shape=), the shape of one z"
-            raise ValueError(f"latent_shape: the latent shape is not known; {expected}")
-        with evaluating(self):
-            return conditions.draws(self.prior, n, self.latent_shape, like, condition, generator, self.backend)
-
-    def _mean(self, recon):
-        return formula_of(self.likelihood).mean(**by_name(recon, self.likelihood))
-
-    def _like(self):
-        """A tensor with the dtype and device of the networks."""
-        held = own_tensor(self)
-        return torch.empty(()) if held is None else held
 
     def extra_repr(self) -> str:
         shape = f", latent_shape={self.latent_shape}" if self.latent_shape else ""

@@ -107,6 +107,12 @@ def scvi_zinb(x, log_mean, log_theta, logits, eps=1e-8):
     return -(torch.mul((x < eps).float(), zero) + torch.mul((x > eps).float(), other)).sum()
 
 
+def multinomial(x, logits):
+    """The formula of torch.distributions.Multinomial, without its checks, which need one total for all rows."""
+    of_n = torch.lgamma(x.sum(1) + 1) - torch.lgamma(x + 1).sum(1)
+    return -(of_n + (x * logits.log_softmax(1)).sum(1)).sum()
+
+
 RIVALS = {
     ("bernoulli", 1): [bce_with_logits, sigmoid_bce],
     ("gaussian", 1): [mse_loss, gaussian_nll_loss],
@@ -119,6 +125,7 @@ RIVALS = {
     ("poisson", 1): [poisson],
     ("negative_binomial", 2): [negative_binomial],
     ("zinb", 3): [zinb, scvi_zinb],
+    ("multinomial", 1): [multinomial],
 }
 """(likelihood, number of parameters that the decoder gives) -> rivals, the best first."""
 

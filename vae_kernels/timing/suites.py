@@ -83,6 +83,8 @@ def masked():
 def terms():
     """log p of each element, with all parameters of each likelihood."""
     for name, formula in ALL.items():
+        if formula.KIND == "row":  # it has no term of an element
+            continue
         levels = formula.SUPPORT == "levels"
         shape, x = ((16, 3072), "uint8") if levels else ((512, 3072), "float32")
         yield Case(*shape, 0, part="terms", likelihood=name, outputs=len(formula.PARAMETERS), x=x)

@@ -151,6 +151,16 @@ VK_FN T weighted(T w, T v) {
   return w == 0 ? T(0) : w * v;
 }
 
+// The first parameter of n elements, shifted. `to` may be `from`. A log-mean of -inf becomes the least number: formulas
+// take differences of log-means.
+template <class T>
+static const T* shift_into(const T* from, const Shift& shift, int n, T* to) {
+  const T peak = T(shift.peak), rest = T(shift.rest);
+#pragma omp simd
+  for (int i = 0; i < n; ++i) to[i] = at_least((from[i] - peak) + rest, -Real<T>::kLargest);
+  return to;
+}
+
 // where to write n elements: in place, or into `buffer`, which store() then converts
 template <class T>
 static T* target(const Sink& s, int64_t row, int64_t col, T* buffer) {

@@ -94,6 +94,7 @@ static void run(const LikelihoodJob& job, const Task& task) {
         p[k] = scalars >> k & 1 ? p_buffer[k] : load(job.p[k].in, row, col, n, p_buffer[k]);
         g[k] = target(job.p[k].grad, row, col, g_buffer[k]);
       }
+      if (job.shift) p[0] = shift_into(p[0], job.shift[row], n, p_buffer[0]);
       if (by_element && mask && kReadsMask<T>)
         block.element = static_cast<const Mask*>(weights.data) + row * weights.row_stride + col;
       else if (by_element)
@@ -122,7 +123,22 @@ static void run(const LikelihoodJob& job, const Task& task) {
 
 }  // namespace
 
-extern const LikelihoodLoops VK_SYMBOL(likelihood_, VK_LIKELIHOOD)[2] = {{run<float>, run_log_prob<float>},
-                                                                         {run<double>, run_log_prob<double>}};
+template <class F>
+constexpr auto of_total() -> decltype(LikelihoodLoops::of_total) {
+  if constexpr (is_sum_alike<F>)
+    return [](double n, double log_total, double& by_total) {
+      const double p[1] = {log_total};
+      double by[1];
+      const double value = F::nll(n, p, by);
+      by_total = by[0];
+      return value;
+    };
+  else
+    return nullptr;
+}
+
+extern const LikelihoodLoops VK_SYMBOL(likelihood_, VK_LIKELIHOOD)[2] = {
+    {run<float>, run_log_prob<float>, of_total<VK_LIKELIHOOD>()},
+    {run<double>, run_log_prob<double>, of_total<VK_LIKELIHOOD>()}};
 
 }  // namespace vk::VK_ISA

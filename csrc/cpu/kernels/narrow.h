@@ -64,6 +64,7 @@ static void run_narrow(const LikelihoodJob& job, const Task& task) {
       if (first || by_row(job.p[k].layout)) p[k] = load_tile(job.p[k].in, job.p[k].layout, t, p_buffer[k]);
       g[k] = target(job.p[k].grad, t.row, 0, g_buffer[k]);
     }
+    if (job.shift) p[0] = shift_tile(p[0], job.shift, t, p_buffer[0]);
     if (weights.data && (first || by_row(layout_of(weights))))
       w = load_tile(rows_of(weights), layout_of(weights), t, w_buffer);
     if (first || job.weight.stride) spread(job.weight, t, row_weights);

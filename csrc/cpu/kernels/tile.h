@@ -62,6 +62,13 @@ static const T* load_tile(const Source& s, Layout layout, const Tile& t, T* buff
   return buffer;
 }
 
+// The first parameter of the elements of the tile, shifted
+template <class T>
+static const T* shift_tile(const T* from, const Shift* shift, const Tile& t, T* to) {
+  for (int64_t r = 0; r < t.rows; ++r) shift_into(from + r * t.cols, shift[t.row + r], int(t.cols), to + r * t.cols);
+  return to;
+}
+
 // The sum of a row, or of a part of one. Of a row that is shorter than a vector, the plain loop is the faster one.
 template <class T>
 static T sum_of(const T* p, int n) {

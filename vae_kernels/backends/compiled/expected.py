@@ -24,8 +24,9 @@ _MOST = 1024  # sizes of batches that are remembered
 _last: dict[tuple[str, int, bool], float | None] = {}
 
 
-def of(settings, params, mode):
-    """The expected incoming gradient of each sample, or None: compute no gradient ahead."""
+def of(settings, params, mode, row):
+    """The expected incoming gradient of each sample, or None: compute no gradient ahead. row: is_row() of the request,
+    whose gradients no GPU corrects in place."""
     if mode.compiling or not settings.ahead or not params:  # without a likelihood there is little to compute
         return None
     first = params[0]
@@ -33,7 +34,7 @@ def of(settings, params, mode):
     if rows == 0:
         return None
     if mode.kernels == "triton" or first.is_cuda:
-        sums = settings.floor or any(p.requires_grad and p.shape != first.shape for p in params)
+        sums = row or settings.floor or any(p.requires_grad and p.shape != first.shape for p in params)
         return None if sums else _mean(rows, first.dtype == torch.float64)
     key = settings.likelihood, rows, first.dtype == torch.float64
     if key in _last:

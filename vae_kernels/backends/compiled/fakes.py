@@ -11,7 +11,7 @@ from .. import reference
 from .schemas import library
 
 
-def _fake_gradients(params, latent, need):
+def _fake_gradients(params, latent, log_total, need):
     dtype = reference.compute_dtype(*params, *latent)
     inputs = (*params, *latent)
     for i, (t, wanted) in enumerate(zip(inputs, wanted_gradients(need, len(inputs)), strict=True)):
@@ -23,13 +23,15 @@ def _fake_gradients(params, latent, need):
                 yield t.new_empty(t.shape, dtype=dtype)
             else:
                 yield t.new_empty_strided(t.shape, t.stride(), dtype=dtype)
+    if log_total is not None and need >> len(inputs) & 1:
+        yield log_total.new_empty(log_total.shape, dtype=dtype)
 
 
 @torch.library.register_fake("vae_kernels::elbo", lib=library)
 @torch.library.register_fake("vae_kernels::triton_elbo", lib=library)
 def _(
-    x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, rec_weight_factor, beta_factor,
-    nats_factor, floor, reduction, need, terms, expected,
+    x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, log_total, rec_weight_factor,
+    beta_factor, nats_factor, floor, reduction, need, terms, expected,
 ):  # fmt: skip
     like = (*params, *latent)[0]
     dtype = reference.compute_dtype(*params, *latent)
@@ -37,16 +39,16 @@ def _(
     if terms:
         shape = latent[0].shape if latent else like.shape[:1]
         out.append(like.new_empty(places((len(params) > 0, len(latent) > 0, shape)).size, dtype=dtype))
-    return [*out, *_fake_gradients(params, latent, need)]
+    return [*out, *_fake_gradients(params, latent, log_total, need)]
 
 
 @torch.library.register_fake("vae_kernels::elbo_backward", lib=library)
 @torch.library.register_fake("vae_kernels::triton_elbo_backward", lib=library)
 def _(
-    grad, x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, rec_weight_factor, beta_factor,
-    nats_factor, floor, reduction, need,
+    grad, x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, log_total, rec_weight_factor,
+    beta_factor, nats_factor, floor, reduction, need,
 ):  # fmt: skip
-    return list(_fake_gradients(params, latent, need))
+    return list(_fake_gradients(params, latent, log_total, need))
 
 
 @torch.library.register_fake("vae_kernels::log_prob", lib=library)

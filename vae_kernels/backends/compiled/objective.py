@@ -6,7 +6,7 @@ import torch
 
 from ...core.objective import WITHOUT_KERNEL, Objective, Reduction, factor_of, restored
 from ...core.terms import ElboTerms
-from ...formulas import ALL, POSITION
+from ...formulas import ALL, POSITION, is_row
 from .. import reference
 from . import expected
 from .autograd import Function, apply, by_reference, gradients_of, in_place, mask, mode_of
@@ -17,16 +17,17 @@ from .schemas import KERNELS, flat
 def elbo(objective, kernels="compiled"):
     """The loss that the request asks for, or ElboTerms, by the ops. Shapes and layouts are those of the schema."""
     # Unpacked once, and named one by one: this function and _Elbo.forward take most of a small call's time.
-    settings, x, rec_weight, beta, weight, latent_weight, nats, params, latent = objective
+    settings, x, rec_weight, beta, weight, latent_weight, nats, params, latent, log_total = objective
     if settings.likelihood in POSITION:
         return _elbo_of_positions(objective, kernels)
+    row = is_row(settings.likelihood, log_total)
     if params:
         params = with_defaults(settings.likelihood, params)
         if len(params) > settings.parameters:
             settings = settings._replace(parameters=len(params))
     mode = mode_of(kernels)
     if settings.reduction == Reduction.NONE:
-        incoming, never = expected.of(settings, params, mode), _HALF
+        incoming, never = expected.of(settings, params, mode, row), _HALF
     else:
         incoming, never = 1.0, _NEVER_ONE_PASS[mode.compiling]
     if not torch.is_grad_enabled():
@@ -34,7 +35,7 @@ def elbo(objective, kernels="compiled"):
     for t in (*params, *latent):
         if t.dtype in never:
             incoming = None
-    tensors = x, rec_weight, beta, weight, latent_weight, nats, *params, *latent
+    tensors = x, rec_weight, beta, weight, latent_weight, nats, *params, *latent, log_total
     out = apply(_Elbo, mode, (settings, incoming), *tensors)
     if not settings.terms:
         return out
@@ -124,7 +125,7 @@ class _Elbo(Function):
 
 def _balanced(grads, balance, needed):
     """The gradients of mu, logvar and the prior, as far as they are needed, times their shares."""
-    shares = 1 - balance, 1 - balance, balance, balance
+    shares = 1 - balance, 1 - balance, balance, balance, 1
     wanted = [share for share, n in zip(shares, needed, strict=True) if n]
     return [share * g for share, g in zip(wanted, grads, strict=True)]
 
@@ -160,7 +161,7 @@ def _rescaled(ctx, grad):
 
 def _elbo_of_positions(objective, kernels):
     """The loss from two ops: one for the likelihood of positions, and one for the latent term."""
-    settings, x, rec_weight, beta, weight, latent_weight, nats, (logits,), latent = objective
+    settings, x, rec_weight, beta, weight, latent_weight, nats, (logits,), latent, _ = objective
     nll, kl, kl_per_dim = position(x, logits, weight, settings.likelihood, kernels), None, None
     loss = factor_of(settings.rec_weight, rec_weight) * nll
     if latent:

@@ -32,9 +32,11 @@ weight      of each term of the likelihood, or None: bool or floating, of the sh
 latent_weight  likewise of the KL, against latent[0]; in sample and sample_backward against mu
 nats        0-d, or None: nats * nats_factor is what a unit of the KL costs at least. floor is the unit, a number of
             KlFloor, 0 for none. beta is then no tensor of dimensions
+log_total   [B, 1, ...], of any floating type, or None. With log_total, and with a likelihood of the row kind, params[0]
+            has the logits of shares (core/objective.py)
 expected    the incoming gradient, of each loss, that the gradients of elbo are for
-need        bit i: the gradient of input i of (*params, *latent); in sample: of (mu, logvar, *prior); in
-            mixture: of (z, loc, logvar, log_weight)
+need        bit i: the gradient of input i of (*params, *latent, log_total); in sample: of (mu, logvar, *prior); in
+            mixture: of (z, loc, logvar, log_weight). The gradient of log_total has the compute dtype
 packed      mu and logvar are the halves of one tensor, [B, 2L, ...], and get one gradient, of its shape
 z, loc, logvar, log_weight
             [N, D], [K, D], [K, D], [K]: contiguous, all float32 or all float64
@@ -52,8 +54,8 @@ from ...core.objective import WITHOUT_KERNEL
 library = torch.library.Library("vae_kernels", "DEF")
 _OBJECTIVE = (
     "Tensor? x, Tensor[] params, str likelihood, Tensor[] latent, Tensor? rec_weight, Tensor? beta, Tensor? weight, "
-    "Tensor? latent_weight, Tensor? nats, float rec_weight_factor, float beta_factor, float nats_factor, int floor, "
-    "int reduction, int need"
+    "Tensor? latent_weight, Tensor? nats, Tensor? log_total, float rec_weight_factor, float beta_factor, "
+    "float nats_factor, int floor, int reduction, int need"
 )
 _SAMPLE = "Tensor mu, Tensor logvar, Tensor[] prior, Tensor? latent_weight, Tensor rng, int n_samples"
 _POSITION = "str likelihood, Tensor x, Tensor logits, Tensor? weight"
@@ -101,8 +103,9 @@ def flat(settings, tensors):
     """The arguments of _OBJECTIVE, but for need, from the settings of a request and its tensors()."""
     likelihood, n, rec_weight_factor, beta_factor, nats_factor, floor, reduction, *_ = settings
     x, *weights = tensors[:WITHOUT_KERNEL]
-    params, latent = tensors[WITHOUT_KERNEL : WITHOUT_KERNEL + n], tensors[WITHOUT_KERNEL + n :]
-    return x, params, likelihood, latent, *weights, rec_weight_factor, beta_factor, nats_factor, floor, reduction
+    params, latent = tensors[WITHOUT_KERNEL : WITHOUT_KERNEL + n], tensors[WITHOUT_KERNEL + n : -1]
+    numbers = rec_weight_factor, beta_factor, nats_factor, floor, reduction
+    return x, params, likelihood, latent, *weights, tensors[-1], *numbers
 
 
 def _overloads(names, prefix=""):

@@ -4,6 +4,7 @@
     objective_kernel.py  the objective in one launch, made of likelihood.py, latent.py and finish.py
     objective.py     the ops of the objective, and what each of their launches needs
     free_bits.py     what follows that launch where the KL has a floor
+    row.py           what is before and behind that launch where the logits have a soft-max over a sample
     log_prob.py sample.py position.py mixture_*.py rescale.py    the kernels of the other ops, each with its launcher
                                                      below it
     twins.py constants.py                            the formulas and the constants as the kernels see them

@@ -32,7 +32,7 @@ class Weights(NamedTuple):
 
 class Parts(NamedTuple):
     """Partial sums in float64. weighted_kl is the KL times beta_per_dim; totals are those of the finishing programs.
-    The others belong to free bits of the batch (free_bits.py)."""
+    The next four belong to free bits of the batch (free_bits.py), and `row` to row_gradients_kernel (row.py)."""
 
     nll: Any = None
     kl: Any = None
@@ -43,6 +43,7 @@ class Parts(NamedTuple):
     dims: Any = None
     units: Any = None
     cost: Any = None
+    row: Any = None
 
 
 class Out(NamedTuple):

@@ -12,9 +12,10 @@ import triton
 import triton.language as tl
 
 from ...core.objective import Layout
-from ...formulas import ELEMENT
+from ...formulas import ALL
 from .constants import FULL, PER_FEATURE, PER_SAMPLE, SCALAR
 from .grid import Tiles
+from .row import log_means, of_log_total, present
 from .tiles import load, load_against, place, row_weights, store, weighted
 from .twins import NLL
 
@@ -47,15 +48,15 @@ def parameter(ptr, stride, row, col, rows, end, LAYOUT: tl.constexpr, MASKED: tl
 
 @triton.jit
 def likelihood_tiles(
-    x, parameters, weight, grads, sums, nll, incoming, factor, x_row, parameter_rows, weight_row, incoming_row,
-    rows, cols, end, row_block, piece, block, pieces, loss_weight,
+    x, parameters, weight, grads, sums, nll, of_total, incoming, factor, x_row, parameter_rows, weight_row,
+    incoming_row, rows, cols, end, row_block, piece, block, pieces, loss_weight, softmax,
     FORMULA: tl.constexpr, TILE: tl.constexpr, VALUES: tl.constexpr, BY_SAMPLE: tl.constexpr, MASKED: tl.constexpr,
     DTYPE: tl.constexpr,
 ):  # fmt: skip
     N: tl.constexpr = TILE.N
     R: tl.constexpr = TILE.R
     C: tl.constexpr = TILE.C
-    nll_tile, totals = tl.zeros([R, C], DTYPE), ()
+    nll_tile, row_tile, totals = tl.zeros([R, C], DTYPE), tl.zeros([R, C], DTYPE), ()
     for _ in tl.static_range(N):
         totals = totals + (tl.zeros([R, C], DTYPE),)
     for step in range(TILE.STEPS):
@@ -70,11 +71,16 @@ def likelihood_tiles(
         values = ()
         for i in tl.static_range(N):
             value = parameter(parameters[i], parameter_rows[i], row, col, rows, end, TILE.LAYOUTS[i], MASKED, DTYPE)
+            if i == 0:
+                if softmax.top is not None:
+                    value = log_means(value, softmax, row, rows, MASKED, DTYPE)
             values = values + (value,)
         each = weight
         if weight is not None:
             each = load_against(weight, weight_row, row, col, rows, end, TILE.WEIGHT, MASKED, DTYPE)
         result = FORMULA(target, *values)  # the value, and its derivative by each parameter
+        if softmax.top is not None:
+            result = present(result, target, values[0], softmax, row, rows, col, N, MASKED, DTYPE)
         value = weighted(result[0], each)
         if MASKED:
             value = tl.where(inside, value, 0.0)
@@ -84,6 +90,13 @@ def likelihood_tiles(
             nll_tile += value
         w = row_weights(incoming, incoming_row, row, rows, factor, DTYPE)
         at = place(row, cols, col)
+        if of_total is not None:
+            derivative = of_log_total(result[1], softmax, row, rows, col, MASKED, DTYPE)
+            derivative = tl.where(inside, weighted(derivative * w, each), 0.0)
+            if TILE.DOWN:
+                tl.store(of_total + row * pieces + piece, tl.sum(derivative, 1).to(tl.float64), mask=row < rows)
+            else:
+                row_tile += derivative
         new_totals = ()
         for i in tl.static_range(N):
             total = totals[i]
@@ -109,6 +122,10 @@ def likelihood_tiles(
             if loss_weight is not None:
                 of_row = loss_weight * of_row
             store(nll, row * pieces + piece, of_row, row < rows, True)
+    if of_total is not None:
+        if not TILE.DOWN:
+            row = row_block * R + tl.arange(0, R)
+            tl.store(of_total + row * pieces + piece, tl.sum(row_tile, 1).to(tl.float64), mask=row < rows)
     col = piece * C + tl.arange(0, C)
     for i in tl.static_range(N):
         if sums[i] is not None:
@@ -125,7 +142,7 @@ class LikelihoodTerm:
     """The likelihood term of a request, for the launch: its tiles, and what its programs read, leave and write.
 
     x, params, weight, incoming: the Described of each tensor. wanted: for each parameter whether its gradient is asked
-    for.
+    for. row: whether the samples have a soft-max (row.py).
     """
 
     formula, warps, blocks, row_blocks = None, 4, 0, 0
@@ -133,10 +150,10 @@ class LikelihoodTerm:
     parameter_rows, grads, sums = (), (), ()  # of each parameter: Described or None; how many partial sums or None
     sums_of_samples = False  # whether a gradient is one sum for each sample
 
-    def __init__(self, x, params, weight, likelihood, incoming, wanted, by_sample, dtype):
+    def __init__(self, x, params, weight, likelihood, incoming, wanted, by_sample, row, dtype):
         if not params:
             return
-        formula = ELEMENT[likelihood]
+        formula = ALL[likelihood]
         n = len(formula.PARAMETERS)
         left_out = [None] * (n - len(params))
         params = [*params, *left_out]
@@ -148,7 +165,7 @@ class LikelihoodTerm:
         gapless = (Layout.SCALAR, 0), (Layout.FULL, features)
         # In one row nothing shows where a sample begins.
         one_weight = incoming is None or not incoming.shape or (incoming.strides[0] == 0 and x.shape[0] > 0)
-        flat = not by_sample and one_weight and x.strides[0] == features
+        flat = not (by_sample or row) and one_weight and x.strides[0] == features
         flat = flat and all(place in gapless for place in (*places, (of_weight, weight_row)))
         of_wanted = [layout for layout, w in zip(layouts, wanted, strict=True) if w]
         down, self.sums_of_samples = (layout in of_wanted for layout in (Layout.PER_FEATURE, Layout.PER_SAMPLE))

@@ -65,7 +65,7 @@ def log_prob(likelihood, x, params):
 @functools.lru_cache(maxsize=1024)
 def _launch(likelihood, x, params, dtype):
     params = [Described(*p) for p in params]
-    term = LikelihoodTerm(Described(*x), params, None, likelihood, None, [False] * len(params), False, dtype)
+    term = LikelihoodTerm(Described(*x), params, None, likelihood, None, [False] * len(params), False, False, dtype)
     tiles = term.tiles
     fixed = {"x_row": term.x_row, "parameter_rows": term.parameter_rows, "pieces": tiles.pieces}
     fixed |= {"rows": None if tiles.flat else tiles.rows, "run": tiles.cols if term.ragged else None}

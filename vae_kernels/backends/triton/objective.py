@@ -5,7 +5,8 @@ import functools
 import torch
 
 from ...core import terms as packed
-from ...core.objective import KlFloor, Reduction, wanted_gradients
+from ...core.objective import KlFloor, Layout, Reduction, wanted_gradients
+from ...formulas import is_row
 from . import tickets
 from .finish import Out, Parts, Results, Weights, finish_launch, finishers_for
 from .free_bits import FreeBits, close_launch, free_bits, strips_launch, strips_of
@@ -14,55 +15,60 @@ from .latent import Latents, LatentTerm, named
 from .launch import Described, Launch, described
 from .likelihood import LikelihoodTerm
 from .objective_kernel import Strides, elbo_kernel
+from .row import NO_ROW, RowTerm
 from .twins import DTYPES
 
 
 def elbo(
-    x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, rec_weight_factor, beta_factor,
-    nats_factor, floor, reduction, mask, terms, expected,
+    x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, log_total, rec_weight_factor,
+    beta_factor, nats_factor, floor, reduction, mask, terms, expected,
 ):  # fmt: skip
     """The op: the loss, the terms and the gradients."""
-    plan = _plan(x, params, likelihood, latent, None, beta, weight, latent_weight, floor, reduction, mask, terms)
+    optional = x, None, weight, latent_weight, log_total
+    plan = _plan(params, likelihood, latent, optional, beta, floor, reduction, mask, terms)
     weights = Weights(
         rec_weight, rec_weight_factor, beta, beta_factor, None, nats, nats_factor if floor else None, None,
         None if expected == 1 else expected,
     )  # fmt: skip
-    return plan(x, params, latent, None, weight, latent_weight, weights)
+    return plan(params, latent, *optional, weights)
 
 
 def elbo_backward(
-    grad, x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, rec_weight_factor, beta_factor,
-    nats_factor, floor, reduction, mask,
+    grad, x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, log_total, rec_weight_factor,
+    beta_factor, nats_factor, floor, reduction, mask,
 ):  # fmt: skip
     """The op: the gradients for an incoming gradient."""
-    plan = _plan(x, params, likelihood, latent, grad, beta, weight, latent_weight, floor, reduction, mask, False)
+    optional = x, grad, weight, latent_weight, log_total
+    plan = _plan(params, likelihood, latent, optional, beta, floor, reduction, mask, False)
     least = nats_factor if floor else None
     weights = Weights(rec_weight, rec_weight_factor, beta, beta_factor, None, nats, least)
-    return plan(x, params, latent, grad, weight, latent_weight, weights)
+    return plan(params, latent, *optional, weights)
 
 
 def correct_(
-    grads, grad, expected, x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats,
+    grads, grad, expected, x, params, likelihood, latent, rec_weight, beta, weight, latent_weight, nats, log_total,
     rec_weight_factor, beta_factor, nats_factor, floor, reduction, mask,
 ):  # fmt: skip
     """The op: the gradients for an incoming gradient, in place of those for `expected`."""
     least, expected = (nats_factor, None) if floor else (None, expected)  # a KL, and so its floor, is computed anew
-    plan = _plan(x, params, likelihood, latent, grad, beta, weight, latent_weight, floor, reduction, mask, False)
+    optional = x, grad, weight, latent_weight, log_total
+    plan = _plan(params, likelihood, latent, optional, beta, floor, reduction, mask, False)
+    assert plan.row is None, "the gradients of the row kind are not corrected in place"
     assert floor or not plan.parts[0], "a gradient that is a sum is not corrected in place"
     weights = Weights(rec_weight, rec_weight_factor, beta, beta_factor, None, nats, least, None, expected)
-    plan(x, params, latent, grad, weight, latent_weight, weights, grads)
+    plan(params, latent, *optional, weights, grads)
 
 
-def _plan(x, params, likelihood, latent, incoming, beta, weight, latent_weight, floor, reduction, mask, terms):
+def _plan(params, likelihood, latent, optional, beta, floor, reduction, mask, terms):
     params, latent = tuple([described(t) for t in params]), tuple([described(t) for t in latent])
-    optional = [None if t is None else described(t) for t in (x, incoming, weight, latent_weight)]
+    optional = [None if t is None else described(t) for t in optional]
     per_dim = beta is not None and beta.dim() > 0
     return Plan(params, likelihood, latent, *optional, per_dim, floor, reduction, mask, terms)
 
 
 _VARYING = (
     "x", "parameters", "weight", "grads", "latents", "latent_grads", "incoming", "latent_incoming", "weights", "parts",
-    "sums", "out", "ticket",
+    "sums", "out", "ticket", "softmax",
 )  # fmt: skip
 
 
@@ -70,31 +76,37 @@ _VARYING = (
 class Plan:
     """What a launch of the objective needs beside its tensors: a function of their shapes, strides and dtypes.
 
-    params, latent, x, incoming, weight, latent_weight: a Described of each tensor, as a tuple; the last four may be
-    None.
+    params, latent, x, incoming, weight, latent_weight, log_total: a Described of each tensor, as a tuple; the last five
+    may be None.
     """
 
     def __init__(
-        self, params, likelihood, latent, x, incoming, weight, latent_weight, per_dim, floor, reduction, mask, terms
+        self, params, likelihood, latent, x, incoming, weight, latent_weight, log_total, per_dim, floor, reduction,
+        mask, terms,
     ):  # fmt: skip
-        optional = x, incoming, weight, latent_weight
-        x, incoming, weight, latent_weight = (None if t is None else Described(*t) for t in optional)
+        optional = x, incoming, weight, latent_weight, log_total
+        x, incoming, weight, latent_weight, log_total = (None if t is None else Described(*t) for t in optional)
         params, latent = ([Described(*t) for t in several] for several in (params, latent))
         inputs = (*params, *latent)
         batch = inputs[0].shape[0]
         self.dtype = torch.float64 if torch.float64 in [t.dtype for t in inputs] else torch.float32
         values = incoming is None
-        wanted = wanted_gradients(mask, len(inputs))
-        n = len(params)
+        *wanted, of_total = wanted_gradients(mask, len(inputs) + 1)
+        n, row = len(params), is_row(likelihood, log_total)
         bits = FreeBits()
         if latent and (values or any(wanted[n:])):
             bits = free_bits(floor, latent[0].shape)
         by_sample = values and (reduction == Reduction.NONE or terms or bits.of_sample is not None)
-        likelihood = LikelihoodTerm(x, params, weight, likelihood, incoming, wanted[:n], by_sample, self.dtype)
+        name, of_row = likelihood, (wanted[0] if n else False, of_total)
+        likelihood = LikelihoodTerm(x, params, weight, name, incoming, wanted[:n], by_sample, row, self.dtype)
         latent_term = LatentTerm(latent, latent_weight, wanted[n:], by_sample or bits.of_sample is not None)
         tiles, latent_tiles = likelihood.tiles, latent_term.tiles
         self.left_out = (None,) * (likelihood.constants.N - n)
         self.grads, self.latent_grads = likelihood.grads, latent_term.grads
+        self.row = None
+        if row:
+            one_weight = weight is None or likelihood.constants.WEIGHT in (Layout.SCALAR, Layout.PER_SAMPLE)
+            self.row = RowTerm(x, params[0], log_total, name, likelihood.formula, one_weight, tiles, of_row, self.dtype)
 
         places = packed.places((n > 0, bool(latent), latent[0].shape if latent else (batch,)))
         self.loss = ((batch,) if reduction == Reduction.NONE else ()) if values else None
@@ -125,15 +137,15 @@ class Plan:
         rounds = batch // at_a_time[-1] * (samples and not at_once)
         if bits.units is not None:
             rounds = max(rounds, latent_term.row_blocks * latent_tiles.cols // 1024)
-        finishers = finishers_for(sum(sizes), rounds)
+        finishers, adds_up = finishers_for(sum(sizes), rounds), len(sizes) > 0
         if finishers > 1:
             strips = strips_of(latent_tiles).strips * latent_tiles.cols if bits.units is not None else None
             parts = parts._replace(totals=finishers, strips=strips)
+        parts = parts._replace(row=self.row.partial_sums if row else None)
         # Each begins at a multiple of 16 bytes, whatever the batch: for another alignment Triton compiles anew.
         sizes = [(i, size + size % 2) for i, size in enumerate((*parts, *likelihood.sums)) if size is not None]
         self.parts = [i for i, _ in sizes], [size for _, size in sizes]
         self.no_parts = [None] * (len(parts) + likelihood.constants.N)
-        adds_up = len(sizes) > 0
 
         dtype = {"DTYPE": DTYPES[self.dtype]}
         shared = {"RESULTS": results, "batch": batch, **dtype}
@@ -159,7 +171,7 @@ class Plan:
         if bits != FreeBits() and any(wanted[n:]) and latent_tiles.rows * latent_tiles.cols > 0:
             self.close = close_launch(latent_tiles, results, dtype)
 
-    def __call__(self, x, params, latent, incoming, weight, latent_weight, weights, grads=None):
+    def __call__(self, params, latent, x, incoming, weight, latent_weight, log_total, weights, grads=None):
         """Launch: [*results, *gradients]. grads: what the gradients are written into, in place of new tensors."""
         device = (params or latent)[0].device
         if self.dtype == torch.float64:
@@ -190,17 +202,23 @@ class Plan:
         ticket = tickets.ticket(device)
         mean = incoming.mean(dtype=torch.float64) if self.mean_incoming else None
         latents, latent_grads = named(latent, latent_weight) if latent else Latents(), Latents(*latent_grads)
-        parameters = (*params, *self.left_out)
+        parameters, written = (*params, *self.left_out), grads
+        softmax = total_grad = None
+        if self.row:
+            softmax, total_grad, written = self.row(x, params[0], log_total, grads)
         self.launch(
-            x, parameters, weight, grads, latents, latent_grads, incoming, mean, weights, parts, sums, out, ticket
-        )
+            x, parameters, weight, written, latents, latent_grads, incoming, mean, weights, parts, sums, out, ticket,
+            softmax or NO_ROW,
+        )  # fmt: skip
         if self.strips:
             self.strips(parts, weights, ticket)
         if self.finish:
             self.finish(parts, sums, grads, out, weights, ticket)
         if self.close:
             self.close(latent_grads, parts, weights)
-        return [t for t in (loss, terms, *grads, *latent_grads) if t is not None]
+        if self.row:
+            self.row.finish(params[0], softmax, parts.row, written, grads, total_grad)
+        return [t for t in (loss, terms, *grads, *latent_grads, total_grad) if t is not None]
 
 
 def _empty(grads, device):

@@ -41,7 +41,7 @@ class Strides(NamedTuple):
 def elbo_kernel(
     x, parameters, weight, grads, latents, latent_grads, strides, incoming, latent_incoming, parts, sums, ticket, out,
     weights, rows, cols, run, pieces, row_blocks, batch, latent_cols, latent_pieces, latent_row_blocks, kl_place,
-    kl_per_dim_place,
+    kl_per_dim_place, softmax,
     FORMULA: tl.constexpr, KL: tl.constexpr, LIKELIHOOD: tl.constexpr, LATENT: tl.constexpr, RESULTS: tl.constexpr,
     FINISH: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
@@ -89,16 +89,16 @@ def elbo_kernel(
             full = (row_block + 1) * LIKELIHOOD.R <= height and (piece + 1) * (LIKELIHOOD.C * LIKELIHOOD.STEPS) <= end
         if full:
             likelihood_tiles(
-                x, parameters, weight, grads, sums, parts.nll, incoming, factor, strides.x,
+                x, parameters, weight, grads, sums, parts.nll, parts.row, incoming, factor, strides.x,
                 strides.parameters, strides.weight, strides.incoming, height, cols, end, row_block, piece, block,
-                pieces, rec_weight if RESULTS.AT_ONCE else None, FORMULA, LIKELIHOOD, RESULTS.VALUES,
+                pieces, rec_weight if RESULTS.AT_ONCE else None, softmax, FORMULA, LIKELIHOOD, RESULTS.VALUES,
                 RESULTS.BY_SAMPLE, False, DTYPE,
             )  # fmt: skip
         else:
             likelihood_tiles(
-                x, parameters, weight, grads, sums, parts.nll, incoming, factor, strides.x,
+                x, parameters, weight, grads, sums, parts.nll, parts.row, incoming, factor, strides.x,
                 strides.parameters, strides.weight, strides.incoming, height, cols, end, row_block, piece, block,
-                pieces, rec_weight if RESULTS.AT_ONCE else None, FORMULA, LIKELIHOOD, RESULTS.VALUES,
+                pieces, rec_weight if RESULTS.AT_ONCE else None, softmax, FORMULA, LIKELIHOOD, RESULTS.VALUES,
                 RESULTS.BY_SAMPLE, True, DTYPE,
             )  # fmt: skip
     if FINISH:
