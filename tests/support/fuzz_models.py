@@ -175,6 +175,7 @@ CALLS = {
             "model": conditional(),
             "data": X,
             "condition": X[:, :3],
+            "log_total": None,
             "weight": None,
             "labels": torch.arange(5),
             "classes": ["a", "b", "c", "d", "e"],
