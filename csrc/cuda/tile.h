@@ -5,12 +5,11 @@
 
 namespace vk::cuda {
 
-// Sums of the block: kSums of them, ROWS a thread. Those of a row lie side by side.
-constexpr int kSums = 3;
+// Sums of the block: of the value and of each parameter but the first, ROWS a thread. Those of a row lie side by side.
 template <int ROWS>
 struct Sums {
   union {
-    double of[kSums][kThreads * ROWS];
+    double of[kMaxParameters][kThreads * ROWS];
     double columns[kThreads * kColumns];
   };
   unsigned last;

@@ -12,7 +12,8 @@
   X(laplace)              \
   X(continuous_bernoulli) \
   X(discretized_logistic) \
-  X(bernoulli_product)
+  X(bernoulli_product)    \
+  X(negative_binomial_mixture)
 
 // the position kind
 #define VK_POSITIONS(X) X(categorical)

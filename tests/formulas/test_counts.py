@@ -19,7 +19,7 @@ from scipy import stats
 import vae_kernels as vk
 from vae_kernels.formulas import LIKELIHOODS
 
-NAMES = ("poisson", "negative_binomial", "zinb")
+NAMES = ("poisson", "negative_binomial", "zinb", "negative_binomial_mixture")
 COUNTS = (0, 0, 0, 1, 1, 2, 3, 7, 30, 255, 4097, 123457, 1000000)
 TOLERANCE = {np.float32: 1e-6, np.float64: 1e-12}
 
@@ -34,6 +34,10 @@ def sample(name, n=400):
     log_size[: 2 * len(COUNTS)] = np.repeat(np.log([1e-6, 1e8]), len(COUNTS))  # both extremes, with every count
     x[: 2 * len(COUNTS)] = np.tile(COUNTS, 2)
     dropout = rng.normal(size=n) * rng.choice([1, 8, 30], n)
+    if name == "negative_binomial_mixture":
+        apart = rng.normal(size=n) * rng.choice([1e-5, 1e-2, 1, 5], n)
+        logits = rng.normal(size=n) * rng.choice([1, 30, 1e4], n)
+        return x, log_mean, np.where(rng.uniform(size=n) < 0.5, log_mean + apart, near), log_size, logits
     return x, *(log_mean, log_size, dropout)[: len(LIKELIHOODS[name].PARAMETERS)]
 
 
@@ -64,6 +68,21 @@ def zinb(x, a, t, d):
     share = kept * mp.exp(-n + value)
     by_d = -(1 - mp.exp(-n)) * (1 - kept) * mp.exp(value) * kept
     return value, (share * by_a, share * by_t, by_d), (share * size_a, share * size_t, -by_d)
+
+
+def negative_binomial_mixture(x, a, b, t, d):
+    """A responsibility has the error of the difference of both components' -log p, times its derivative."""
+    both = [negative_binomial(x, mean, t) for mean in (a, b)]
+    weights = 1 / (1 + mp.exp(-d)), 1 / (1 + mp.exp(d))
+    masses = [w * mp.exp(-n) for w, (n, _, _) in zip(weights, both, strict=True)]
+    shares = [m / sum(masses) for m in masses]
+    moved = shares[0] * shares[1] * (both[0][0] + both[1][0])
+    by_mean = [share * grads[0] for share, (_, grads, _) in zip(shares, both, strict=True)]
+    by_t = sum(share * grads[1] for share, (_, grads, _) in zip(shares, both, strict=True))
+    by_d = (weights[0] * masses[1] - weights[1] * masses[0]) / sum(masses)
+    sizes = [share * s[0] + moved * abs(g[0]) for share, (_, g, s) in zip(shares, both, strict=True)]
+    size_t = sum(share * s[1] + moved * abs(g[1]) for share, (_, g, s) in zip(shares, both, strict=True))
+    return -mp.log(sum(masses)), (*by_mean, by_t, by_d), (*sizes, size_t, abs(by_d) + moved)
 
 
 def truth(name, arguments):

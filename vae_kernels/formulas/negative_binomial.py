@@ -123,6 +123,13 @@ def triton_none(log_mean, log_inverse_dispersion):
 
 def triton_some(x, log_mean, log_inverse_dispersion):
     """triton_nll for x > 0."""
+    deviance, by_mean, by_t, s = triton_deviance(x, log_mean, log_inverse_dispersion)
+    value, at_mean_by_t = triton_at_mean(x, log_inverse_dispersion, s)
+    return deviance + value, by_mean, by_t + at_mean_by_t
+
+
+def triton_deviance(x, log_mean, log_inverse_dispersion):
+    """The part of triton_some that knows the mean, and s within its bounds."""
     k = 1.0
     if x.dtype == tl.float64:
         k = 4.0
@@ -134,12 +141,21 @@ def triton_some(x, log_mean, log_inverse_dispersion):
     a_within = maths.at_most(maths.at_least(a, -60.0 * k), 62.0 * k)
     b_within = maths.at_most(maths.at_least(b, -80.0 * k), 62.0 * k)
     rest, mu, s = a - a_within, maths.exp_within(a_within), maths.exp_within(b_within)
-    inverse_total, inverse_x, n = maths.reciprocal(s + mu), maths.reciprocal(x), x + s
-    inverse_n, ratio = maths.reciprocal(n), n * inverse_total
+    inverse_total, inverse_x = maths.reciprocal(s + mu), maths.reciprocal(x)
+    ratio = (x + s) * inverse_total
     slope = (mu - x) * (s * inverse_total)
     s_rest = s * tile_counts.log1p_rest((x - mu) * inverse_total, ratio)  # s h(f)
     x_rest = tile_counts.log1p_rest(slope * inverse_x, ratio * (mu * inverse_x))  # h(e)
     deviance = tl.fma(slope, rest, tl.fma(x, x_rest, s_rest))
+    by_t = tl.where(b > b_within, 0.0, tl.fma(slope, tl.maximum(rest, 0.0), s_rest))
+    return scale * deviance, scale * slope, scale * by_t, s
+
+
+def triton_at_mean(x, log_inverse_dispersion, s):
+    """The part of triton_some that does not know the mean: the value at a mean of x, and its derivative by t."""
+    t = log_inverse_dispersion
+    n, inverse_x = x + s, maths.reciprocal(x)
+    inverse_n = maths.reciprocal(n)
     small = s < 1.0
     inverse, step = maths.reciprocal(tl.where(small, s + 1.0, s)), maths.log1p_unit(maths.at_most(s, 1.0)) - t
     error, by_t = tile_counts.stirling(inverse)
@@ -147,11 +163,9 @@ def triton_some(x, log_mean, log_inverse_dispersion):
     error_x, _ = tile_counts.stirling(maths.at_most(inverse_x, 1.0))
     error += tl.where(small, tl.fma(s + 0.5, step, s * 0.0 - 1.0), 0.0)
     by_t = tl.where(small, tl.fma(s, step, -(s + 0.5 + by_t * s) * inverse), -by_t)
-    by_t = tl.fma(slope, tl.maximum(rest, 0.0), s_rest) + tl.fma(tl.fma(slope_n, s, -0.5 * x), inverse_n, by_t)
-    by_t = tl.where(b > b_within, 0.0, by_t)
     root = tile_counts.log(x * tl.where(small, n, tl.fma(x, inverse, 1.0))) - tl.where(small, t, 0.0)
-    value = deviance + (error_x + error - error_n) + tl.fma(root, 0.5, tile_counts.half_log_2pi(x))
-    return scale * value, scale * slope, scale * by_t
+    value = (error_x + error - error_n) + tl.fma(root, 0.5, tile_counts.half_log_2pi(x))
+    return value, tl.fma(tl.fma(slope_n, s, -0.5 * x), inverse_n, by_t)
 
 
 def mean(log_mean, log_inverse_dispersion=None):
