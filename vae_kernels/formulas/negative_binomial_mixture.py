@@ -64,7 +64,8 @@ def nll(x, background_log_mean, foreground_log_mean, log_inverse_dispersion, mix
     apart = torch.where(less, d, -d)  # where(), not abs(): where() picks a branch that is smooth, also at 0
     lost = torch.where(apart < -1, torch.exp(apart) - 1, torch.expm1(apart))  # autograd's 1 + expm1(d) loses digits
     y = torch.where(less, power, -torch.exp(-torch.where(rare, 0, w))) * lost / (1 + power)
-    return n + torch.where(rare, torch.logaddexp(-w, torch.zeros_like(w)) - torch.log1p(power), torch.log1p(y))
+    far = torch.log1p(torch.exp(torch.where(rare, w, -1))) - w - torch.log1p(power)
+    return n + torch.where(rare, far, torch.log1p(y))
 
 
 def triton_nll(x, background_log_mean, foreground_log_mean, log_inverse_dispersion, mixture_logits):
