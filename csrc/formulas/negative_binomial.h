@@ -81,10 +81,31 @@ struct negative_binomial {
     return d.value + rest.value;
   }
 
+  // How -log p goes on from here: the smaller share of mean and s in their sum, -1 where the mean is the larger one and
+  // else 1, and x + s.
+  template <class T>
+  struct Curve {
+    T share, way, total;
+  };
+  template <class T>
+  VK_FN Curve<T> curve_at_zero(const T (&p)[2], const Powers<T>& q) {
+    const bool over = p[0] - p[1] > 0;
+    const T total = over ? q.smaller : q.smaller / q.ratio;
+    return {q.ratio / (1 + q.ratio), over ? T(-1) : T(1), at_most(total, Real<T>::kLargest)};
+  }
+  // What -log p gains where log_mean grows by `step`, |step| < 1: a sum of terms as small as the gain
+  template <class T>
+  VK_FN T gain(T step, T by_mean, const Curve<T>& c) {
+    const Expm1<T> e = expm1_pair(c.way * step);
+    const T z = c.share * e.value;
+    return fma(step, by_mean, c.total * fma(c.share, e.minus_x, -log1p_rest(z, 1 + z)));
+  }
+
   // the part of above_zero that knows the mean, and s within its bounds
   template <class T>
   struct Deviance {
     T value, by_mean, by_t, s;
+    Curve<T> curve;
   };
   template <class T>
   VK_FN Deviance<T> deviance(T x, T log_mean, T t) {
@@ -101,7 +122,10 @@ struct negative_binomial {
     const T of_both = fma(x, log1p_rest(slope * inverse_x, ratio * (mean * inverse_x)), of_s);
     // beyond by far: the gradient is nothing beside the other one
     const T by_t = (t_shifted > b ? T(0) : scale) * fma(slope, at_least(rest, far.zero), of_s);
-    return {scale * fma(slope, rest, of_both), scale * slope, by_t, s};
+    const bool over = mean > s;
+    const T total = at_most(scale * (x + s), Real<T>::kLargest);
+    const Curve<T> curve{(over ? s : mean) * inverse_total, over ? T(-1) : T(1), total};
+    return {scale * fma(slope, rest, of_both), scale * slope, by_t, s, curve};
   }
 
   // the part that does not: the value at a mean of x, and its derivative by t

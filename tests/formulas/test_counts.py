@@ -12,7 +12,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 import torch
-from known import compiled
+from known import BACKENDS, compiled
 from oracles import ORACLES
 from scipy import stats
 
@@ -126,6 +126,43 @@ def test_formula(cpp, name, dtype):
     results = [getattr(module, name)(*arguments)]
     results += [getattr(module, f"{name}_grad")(k, *arguments) for k in range(len(arguments) - 1)]
     assert_right(name, dtype, results, *truth(name, arguments))
+
+
+def close_components(dtype, n=200):
+    """(x, *params) of mixtures whose means differ by a factor of 1.000001 to 1.3."""
+    rng = np.random.default_rng(5)
+    x = rng.choice([0, 0, 1, 3, 12, 300, 5000], n).astype(float)
+    log_mean = rng.normal(size=n) * 2 + np.log(np.maximum(x, 0.5)) * rng.choice([0, 1], n)
+    other = log_mean + rng.normal(size=n) * rng.choice([1e-6, 1e-3, 0.03, 0.3], n)
+    return [
+        a.astype(dtype) for a in (x, log_mean, other, rng.normal(size=n) * rng.choice([1, 4], n), rng.normal(size=n))
+    ]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_logits_of_a_mixture_of_close_components(backend, dtype):
+    """The gradient by the logits is the difference of both components' log p, times weights. It has the error of two
+    terms: one is linear in the difference of the means, and one is quadratic."""
+    x, *params = close_components(dtype)
+    with mp.workdps(80):
+        rows = [[mp.mpf(float(v)) for v in row] for row in zip(x, *params, strict=True)]
+        exact = [negative_binomial_mixture(*row) for row in rows]
+        shares = [1 / (1 + mp.exp(-row[4])) - e[1][3] for row, e in zip(rows, exact, strict=True)]
+        sizes = []
+        for (count, a, b, t, _), r in zip(rows, shares, strict=True):
+            mean, s = mp.exp(a), mp.exp(t)
+            linear, bent = abs(mean - count) * s / (s + mean), (count + s) * mean * s / (s + mean) ** 2
+            # a rounding of log_mean moves the slope by `bent`
+            sizes.append(float(r * (1 - r) * abs(b - a) * (linear + bent * (abs(b - a) + abs(a) + abs(t) + 1))))
+    x, *leaves = (torch.tensor(a).view(-1, 1) for a in (x, *params))
+    leaves = [p.requires_grad_() for p in leaves]
+    nll = vk.nll(tuple(leaves), x, likelihood="negative_binomial_mixture", backend=backend)
+    grad = torch.autograd.grad(nll.sum(), leaves[3])[0].flatten().double().numpy()
+    error = np.abs(grad - [float(e[1][3]) for e in exact])
+    bound = 16 * np.finfo(dtype).eps * np.array(sizes) + 4 * np.finfo(dtype).tiny
+    worst = np.argmax(error / bound)
+    assert (error <= bound).all(), f"{error[worst] / bound[worst]:.3g} times the bound at {worst}"
 
 
 @pytest.mark.parametrize("name", NAMES)

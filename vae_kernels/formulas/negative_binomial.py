@@ -107,6 +107,12 @@ def triton_nll(x, log_mean, log_inverse_dispersion):
 
 def triton_none(log_mean, log_inverse_dispersion):
     """triton_nll for x = 0."""
+    value, by_mean, by_t, _, _ = triton_none_and_curve(log_mean, log_inverse_dispersion)
+    return value, by_mean, by_t
+
+
+def triton_none_and_curve(log_mean, log_inverse_dispersion):
+    """triton_none, and what triton_gain needs."""
     excess = log_mean - log_inverse_dispersion
     moved = excess - log_mean
     lost = (log_mean - (excess - moved)) - (log_inverse_dispersion + moved)  # the rounding error of excess (Knuth)
@@ -118,18 +124,19 @@ def triton_none(log_mean, log_inverse_dispersion):
     per_e = tl.fma(tail, e, 1.0)
     softplus = tl.fma(e, per_e, excess)
     by_t = smaller * tl.where(over, softplus - r, e * (tail + r))
-    return smaller * tl.where(over, softplus, per_e), smaller * r, by_t
+    total = tl.where(over, smaller, smaller * maths.reciprocal(e))
+    return smaller * tl.where(over, softplus, per_e), smaller * r, by_t, e * r, total
 
 
 def triton_some(x, log_mean, log_inverse_dispersion):
     """triton_nll for x > 0."""
-    deviance, by_mean, by_t, s = triton_deviance(x, log_mean, log_inverse_dispersion)
+    deviance, by_mean, by_t, s, _ = triton_deviance(x, log_mean, log_inverse_dispersion)
     value, at_mean_by_t = triton_at_mean(x, log_inverse_dispersion, s)
     return deviance + value, by_mean, by_t + at_mean_by_t
 
 
 def triton_deviance(x, log_mean, log_inverse_dispersion):
-    """The part of triton_some that knows the mean, and s within its bounds."""
+    """The part of triton_some that knows the mean, s within its bounds, and x + s for triton_gain."""
     k = 1.0
     if x.dtype == tl.float64:
         k = 4.0
@@ -148,7 +155,14 @@ def triton_deviance(x, log_mean, log_inverse_dispersion):
     x_rest = tile_counts.log1p_rest(slope * inverse_x, ratio * (mu * inverse_x))  # h(e)
     deviance = tl.fma(slope, rest, tl.fma(x, x_rest, s_rest))
     by_t = tl.where(b > b_within, 0.0, tl.fma(slope, tl.maximum(rest, 0.0), s_rest))
-    return scale * deviance, scale * slope, scale * by_t, s
+    return scale * deviance, scale * slope, scale * by_t, s, scale * (x + s)
+
+
+def triton_gain(step, over, by_mean, share, total):
+    """What -log p gains where log_mean grows by `step`, |step| < 1. csrc/formulas/negative_binomial.h explains it."""
+    e, e_minus_u = maths.expm1_pair(tl.where(over, -step, step))
+    z = share * e
+    return tl.fma(step, by_mean, total * (share * e_minus_u - tile_counts.log1p_rest(z, 1.0 + z)))
 
 
 def triton_at_mean(x, log_inverse_dispersion, s):

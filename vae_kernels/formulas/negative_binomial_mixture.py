@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from . import counts, zinb
 from . import negative_binomial as nb
-from . import zinb
 
 if TYPE_CHECKING:
     import triton.language as tl
@@ -53,10 +53,14 @@ def nll(x, background_log_mean, foreground_log_mean, log_inverse_dispersion, mix
     x and background_log_mean have one shape, to which the other parameters broadcast. All have one floating dtype,
     which the result has too.
     """
-    first, second = (nb.nll(x, mean, log_inverse_dispersion) for mean in (background_log_mean, foreground_log_mean))
-    odds = mixture_logits + (second - first)  # the logits of r
+    means = background_log_mean, foreground_log_mean
+    first, second = (nb.nll(x, mean, log_inverse_dispersion) for mean in means)
+    apart = second - first
+    # more digits of this difference, whose derivatives have theirs
+    apart = apart + (_apart(x, first, second, *means, log_inverse_dispersion) - apart).detach()
+    odds = mixture_logits + apart  # the logits of r
     other = odds < 0  # the share of the foreground is the larger one
-    n, d = torch.where(other, second, first), torch.where(other, first - second, second - first)
+    n, d = torch.where(other, second, first), torch.where(other, -apart, apart)
     w, power = torch.where(other, -mixture_logits, mixture_logits), torch.exp(torch.where(other, odds, -odds))
     # Here d may be negative, where the component of the larger share is less likely. A share of 1/2 or more keeps its
     # digits: autograd computes it as 1 minus the other share.
@@ -68,27 +72,53 @@ def nll(x, background_log_mean, foreground_log_mean, log_inverse_dispersion, mix
     return n + torch.where(rare, far, torch.log1p(y))
 
 
+@torch.no_grad()
+def _apart(x, first, second, background_log_mean, foreground_log_mean, log_inverse_dispersion):
+    """second - first, the -log p of both components. Where the means are close, both may be much larger than the
+    difference, which is then the sum of
+
+        (b - a) (mu - x) s / (s + mu) + (x + s) (k (e^u - 1 - u) - h(k (e^u - 1)))
+
+    with the background's mu = e^a, k = min(mu, s) / (s + mu), u = b - a, or a - b where mu > s, and h(e) as in
+    negative_binomial.py.
+    """
+    t, step = log_inverse_dispersion, foreground_log_mean - background_log_mean
+    near, excess = step.abs() < 1, background_log_mean - t
+    u = torch.where(near, torch.where(excess > 0, -step, step), 0)
+    k, s, mu = torch.sigmoid(-excess.abs()), torch.exp(t), torch.exp(background_log_mean)
+    e = torch.expm1(u)
+    z = k * e
+    rest = torch.where(u.abs() < 0.1, counts.expm1_rest(u), e - u)
+    gain = step * ((mu - x) * torch.sigmoid(-excess)) + (x + s) * (k * rest - counts.log1p_rest(z, 1 + z))
+    return torch.where(near & gain.isfinite(), gain, second - first)
+
+
 def triton_nll(x, background_log_mean, foreground_log_mean, log_inverse_dispersion, mixture_logits):
     """The value, and its derivatives by all four parameters."""
     zero, t = x == 0.0, log_inverse_dispersion
     some = tl.where(zero, 1.0, x)
-    n, by_a, n_by_t, s = nb.triton_deviance(some, background_log_mean, t)
-    m, by_b, m_by_t, _ = nb.triton_deviance(some, foreground_log_mean, t)
-    common, common_by_t = nb.triton_at_mean(some, t, s)
-    zero_n, zero_by_a, zero_n_by_t = nb.triton_none(background_log_mean, t)
-    zero_m, zero_by_b, zero_m_by_t = nb.triton_none(foreground_log_mean, t)
-    n, by_a, n_by_t = tl.where(zero, zero_n, n), tl.where(zero, zero_by_a, by_a), tl.where(zero, zero_n_by_t, n_by_t)
-    m, by_b, m_by_t = tl.where(zero, zero_m, m), tl.where(zero, zero_by_b, by_b), tl.where(zero, zero_m_by_t, m_by_t)
-    other = m < n  # the foreground is more likely
+    n, by_a, n_by_t, part, total = nb.triton_none_and_curve(background_log_mean, t)
+    m, by_b, m_by_t = nb.triton_none(foreground_log_mean, t)
+    d, d_by_a, d_by_t, s, d_total = nb.triton_deviance(some, background_log_mean, t)
+    n, by_a, n_by_t = tl.where(zero, n, d), tl.where(zero, by_a, d_by_a), tl.where(zero, n_by_t, d_by_t)
+    total = tl.where(zero, total, d_total)
+    d, d_by_b, d_by_t, _, _ = nb.triton_deviance(some, foreground_log_mean, t)
+    m, by_b, m_by_t = tl.where(zero, m, d), tl.where(zero, by_b, d_by_b), tl.where(zero, m_by_t, d_by_t)
+    step = foreground_log_mean - background_log_mean
+    gain = nb.triton_gain(step, background_log_mean > t, by_a, part, total)
+    apart = tl.where(tl.abs(step) < 1.0, gain, m - n)
+    other = apart < 0.0  # the foreground is more likely
     w = tl.where(other, -mixture_logits, mixture_logits)
-    value, near, far, by_w = zinb.triton_mixed(tl.where(other, n - m, m - n), w)
+    value, near, far, by_w = zinb.triton_mixed(tl.abs(apart), w)
+    value += tl.where(other, m, n)
     share, rest = tl.where(other, far, near), tl.where(other, near, far)
     by_t = maths.share_of(share, n_by_t) + maths.share_of(rest, m_by_t)
+    common, common_by_t = nb.triton_at_mean(some, t, s)
     return (
-        tl.where(zero, 0.0, common) + (tl.where(other, m, n) + value),
+        value + tl.where(zero, 0.0, common),
         maths.share_of(share, by_a),
         maths.share_of(rest, by_b),
-        tl.where(zero, 0.0, common_by_t) + by_t,
+        by_t + tl.where(zero, 0.0, common_by_t),
         tl.where(other, -by_w, by_w),
     )
 
