@@ -18,7 +18,7 @@ struct Sink {
   DType dtype = DType::float32;
 };
 
-constexpr int kMaxParameters = 3;  // of a likelihood
+constexpr int kMaxParameters = 4;  // of a likelihood
 
 // How a parameter or a weight lies against a matrix [rows, cols]: the numbers of `Layout` in
 // vae_kernels/core/objective.py.

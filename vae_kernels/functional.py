@@ -76,16 +76,16 @@ def fused_elbo(
         loss = fused_elbo(decoder(z), x, mu, logvar)
 
     Args:
-        recon: the output of the decoder: the likelihood's parameter, a tuple of its parameters, or a mapping by their
-            names, {"loc": loc, "logvar": logvar}. A parameter that has a default may be left out. The parameters are:
-            "bernoulli", "continuous_bernoulli": logits. "gaussian": loc, or (loc, logvar). "laplace": loc, or (loc,
-            logscale). "discretized_logistic": (loc, logscale). "poisson": log_rate. "negative_binomial": (log_mean,
+        recon: the output of the decoder: the likelihood's parameter, a tuple of its parameters, or a mapping by name,
+            {"loc": loc, "logvar": logvar}. A parameter with a default may be left out. The parameters: "bernoulli",
+            "continuous_bernoulli": logits. "gaussian": loc, or (loc, logvar). "laplace": loc, or (loc, logscale).
+            "discretized_logistic": (loc, logscale). "poisson": log_rate. "negative_binomial": (log_mean,
             log_inverse_dispersion), of variance mean + mean^2 / inverse dispersion. "zinb": the same and
-            dropout_logits. "bernoulli_product": (logits, sample_logits, feature_logits). "multinomial": logits, whose
-            softmax over all dimensions but dimension 0 is the shares. Logarithms are natural. The first parameter has
-            the shape of x. The others broadcast to x (per gene, per cell, 0-d). "categorical": the logits of K levels
-            along dimension 1, [B, K, ...] for x [B, ...], as torch.nn.functional.cross_entropy takes logits. float32,
-            float64, bfloat16 or float16.
+            dropout_logits. "negative_binomial_mixture": (background_log_mean, foreground_log_mean,
+            log_inverse_dispersion, mixture_logits). "bernoulli_product": (logits, sample_logits, feature_logits).
+            "multinomial": logits, whose softmax over all dimensions but dimension 0 is the shares. Logarithms are
+            natural. The first parameter has the shape of x; the others broadcast to x (per gene, per cell, 0-d).
+            "categorical": logits [B, K, ...] for x [B, ...]. float32, float64, bfloat16 or float16.
         x: [B, ...] the target: of any floating point type, any integer type, or bool. uint8 is read as x / 255, unless
             x has counts or levels. All other types are read as they are. "bernoulli" is a likelihood for x in [0, 1].
             The first calls on the CPU warn of other values; later calls, and GPUs, do not look. "categorical" takes the

@@ -29,6 +29,7 @@ LikelihoodName = Literal[
     "continuous_bernoulli",
     "discretized_logistic",
     "bernoulli_product",
+    "negative_binomial_mixture",
     "categorical",
     "multinomial",
 ]

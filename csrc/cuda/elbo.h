@@ -18,8 +18,9 @@ struct Elbo {
     };
   };
 
-  // 0: elements; 1, 2: sums of rows; 3, 4 and 5, 6: sums of columns; 7: the ticket; then the finish
-  static constexpr int finish_at = 8;
+  // 0: elements; 1, 2: sums of rows; 3, 4 and 5, 6 ...: sums of the columns of parameters 1, 2, ...; the ticket; then
+  // the finish
+  static constexpr int ticket_at = 1 + 2 * kMaxParameters, finish_at = ticket_at + 1;
   static constexpr int phases = finish_at + Finish::one_block_phases;
 
   template <int P>
@@ -27,7 +28,7 @@ struct Elbo {
     const int64_t kl_blocks = job.kl.tiling.blocks(), block = at.block - kl_blocks;
     if constexpr (P >= finish_at) {
       if (shared.last) Finish::step<P - finish_at>(job.finish, {0, 1, at.thread}, shared.of[0], shared.last);
-    } else if constexpr (P == 7) {
+    } else if constexpr (P == ticket_at) {
       if (at.thread > 0) return;
       shared.last = job.finish.ticket && take_ticket(job.finish.ticket) == at.blocks - 1;
       if (shared.last) *job.finish.ticket = 0;
@@ -42,10 +43,8 @@ struct Elbo {
       if constexpr (P == 0) Main::walk(job.main, block, at.thread, local.main, shared);
       if constexpr (P == 1) Main::fold_sums(job.main, block, at.thread, shared);
       if constexpr (P == 2) Main::write_sums(job.main, block, at.thread, shared);
-      if constexpr (P == 3) Main::template share<1>(job.main, block, at.thread, local.main, shared);
-      if constexpr (P == 4) Main::template write<1>(job.main, block, at.thread, shared);
-      if constexpr (P == 5) Main::template share<2>(job.main, block, at.thread, local.main, shared);
-      if constexpr (P == 6) Main::template write<2>(job.main, block, at.thread, shared);
+      if constexpr (P > 2 && P % 2 == 1) Main::template share<P / 2>(job.main, block, at.thread, local.main, shared);
+      if constexpr (P > 2 && P % 2 == 0) Main::template write<P / 2 - 1>(job.main, block, at.thread, shared);
     }
   }
 };

@@ -123,15 +123,15 @@ struct FinishJob {
   bool float64;  // what is computed, and so the type of all that is not double
   int64_t rows;  // the most that any of the RowSums has
   RowSums nll, kl, weighted;
-  RowSums samples[kMaxParameters];  // of the parameters 1 and 2
+  RowSums samples[kMaxParameters];  // of the parameters 1, 2, ...
   Weight rec_weight, beta;
   FloorJob floor;                            // of the KL in the losses, not of the KL that is a result
   int64_t loss_stride;                       // 1: a loss a row; 0: their sum
   double loss_factor;                        // of the sum
   void* loss;                                // of the compute type; null: not wanted
   void* loss_of_all;                         // their sum once more, whatever loss_stride is; null: not wanted
-  ColumnSums columns[kMaxParameters];        // of the parameters 1 and 2, and of the KL
-  const double* block_sums[kMaxParameters];  // of the parameters 1 and 2, [n_blocks]; null: not wanted
+  ColumnSums columns[kMaxParameters];        // of the parameters 1, 2, ..., and of the KL
+  const double* block_sums[kMaxParameters];  // of the parameters 1, 2, ..., [n_blocks]; null: not wanted
   int64_t n_blocks;
   void* number_out[kMaxParameters];
   double* totals;    // [kMaxParameters, blocks of the finish]

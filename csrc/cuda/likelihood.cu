@@ -18,7 +18,8 @@ Launched VK_SYMBOL(elbo_kernel_, VK_LIKELIHOOD)(const ElboJob<LikelihoodJob>& jo
   if (float64) return launch<Elbo<LikelihoodColumns<F, double>, double>>(job, blocks, stream);
   if (variant == Variant::columns) return launch<Elbo<LikelihoodColumns<F, float>, float>>(job, blocks, stream);
   if constexpr (is_counts<F>)  // so long a formula that how its arguments are stored is nothing beside it
-    return launch<Elbo<Likelihood<F, float, 4, false>, float>>(job, blocks, stream);
+    // and four parameters of four elements do not fit into the registers beside it
+    return launch<Elbo<Likelihood<F, float, (F::parameters > 3 ? 2 : 4), false>, float>>(job, blocks, stream);
   else {
     constexpr int wide = F::parameters > 2 ? 4 : 8;  // three parameters of eight elements do not fit into the registers
     return variant == Variant::float32 ? launch<Elbo<Likelihood<F, float, 4, true>, float>>(job, blocks, stream)

@@ -28,6 +28,7 @@ template <class F, class T, int ROWS, bool ROW = false>
 struct LikelihoodSums {
   using Job = LikelihoodJob;
   static constexpr int N = F::parameters, rows_each = ROWS;
+  static_assert(!ROW || N < kMaxParameters, "the sums of log_total have the last place");
 
   // a parameter that is one number for all columns of row i; left out: 0
   VK_GPU static T read_number(const Parameter& p, int64_t i) {

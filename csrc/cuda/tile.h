@@ -5,12 +5,12 @@
 
 namespace vk::cuda {
 
-// Sums of the block: kSums of them, ROWS a thread. Those of a row lie side by side.
-constexpr int kSums = 4;
+// Sums of the block, ROWS a thread: of the value, of each parameter but the first, and of log_total, which a formula of
+// kMaxParameters does not have. Those of a row lie side by side.
 template <int ROWS>
 struct Sums {
   union {
-    double of[kSums][kThreads * ROWS];
+    double of[kMaxParameters][kThreads * ROWS];
     double columns[kThreads * kColumns];
   };
   unsigned last;

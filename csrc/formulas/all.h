@@ -12,7 +12,8 @@
   X(laplace)              \
   X(continuous_bernoulli) \
   X(discretized_logistic) \
-  X(bernoulli_product)
+  X(bernoulli_product)    \
+  X(negative_binomial_mixture)
 
 // the row kind, each with the formula of an element
 #define VK_ROWS(X) X(multinomial, poisson)

@@ -74,32 +74,79 @@ struct negative_binomial {
 
   template <class T>
   VK_FN T above_zero(T x, const T (&p)[2], T (&grad)[2]) {  // x > 0
+    const Deviance<T> d = deviance(x, p[0], p[1]);
+    const AtMean<T> rest = at_mean(x, p[1], d.s);
+    grad[0] = d.by_mean;
+    grad[1] = d.by_t + rest.by_t;
+    return d.value + rest.value;
+  }
+
+  // How -log p goes on from here: the smaller share of mean and s in their sum, -1 where the mean is the larger one and
+  // else 1, and x + s.
+  template <class T>
+  struct Curve {
+    T share, way, total;
+  };
+  template <class T>
+  VK_FN Curve<T> curve_at_zero(const T (&p)[2], const Powers<T>& q) {
+    const bool over = p[0] - p[1] > 0;
+    const T total = over ? q.smaller : q.smaller / q.ratio;
+    return {q.ratio / (1 + q.ratio), over ? T(-1) : T(1), at_most(total, Real<T>::kLargest)};
+  }
+  // What -log p gains where log_mean grows by `step`, |step| < 1: a sum of terms as small as the gain
+  template <class T>
+  VK_FN T gain(T step, T by_mean, const Curve<T>& c) {
+    const Expm1<T> e = expm1_pair(c.way * step);
+    const T z = c.share * e.value;
+    return fma(step, by_mean, c.total * fma(c.share, e.minus_x, -log1p_rest(z, 1 + z)));
+  }
+
+  // the part of above_zero that knows the mean, and s within its bounds
+  template <class T>
+  struct Deviance {
+    T value, by_mean, by_t, s;
+    Curve<T> curve;
+  };
+  template <class T>
+  VK_FN Deviance<T> deviance(T x, T log_mean, T t) {
     const auto& far = far_out<T>();
-    const T t = p[1], lower = at_most(p[0], t), higher = at_least(p[0], t);
+    const T lower = at_most(log_mean, t), higher = at_least(log_mean, t);
     const T lowered = at_least(lower - far.high, far.zero), shift = at_least(far.low - higher, far.zero) - lowered;
-    const T scale = exp_reduced(reduce_ln2(at_most(lowered, Real<T>::kHigh))), a_shifted = p[0] + shift;
+    const T scale = exp_reduced(reduce_ln2(at_most(lowered, Real<T>::kHigh))), a_shifted = log_mean + shift;
     const T a = at_most(at_least(a_shifted, far.least_mean), far.largest), rest = a_shifted - a;
     const T t_shifted = t + shift, b = at_most(at_least(t_shifted, far.least_s), far.largest);
     const T mean = exp_reduced(reduce_ln2(a)), s = exp_reduced(reduce_ln2(b));
-    const T inverse_total = 1 / (s + mean), inverse_x = 1 / x, n = x + s, inverse_n = 1 / n;
-    const T slope = (mean - x) * (s * inverse_total), ratio = n * inverse_total;
+    const T inverse_total = 1 / (s + mean), inverse_x = 1 / x;
+    const T slope = (mean - x) * (s * inverse_total), ratio = (x + s) * inverse_total;
     const T of_s = s * log1p_rest((x - mean) * inverse_total, ratio);
-    const T deviance = fma(slope, rest, fma(x, log1p_rest(slope * inverse_x, ratio * (mean * inverse_x)), of_s));
+    const T of_both = fma(x, log1p_rest(slope * inverse_x, ratio * (mean * inverse_x)), of_s);
+    // beyond by far: the gradient is nothing beside the other one
+    const T by_t = (t_shifted > b ? T(0) : scale) * fma(slope, at_least(rest, far.zero), of_s);
+    const bool over = mean > s;
+    const T total = at_most(scale * (x + s), Real<T>::kLargest);
+    const Curve<T> curve{(over ? s : mean) * inverse_total, over ? T(-1) : T(1), total};
+    return {scale * fma(slope, rest, of_both), scale * slope, by_t, s, curve};
+  }
 
+  // the part that does not: the value at a mean of x, and its derivative by t
+  template <class T>
+  struct AtMean {
+    T value, by_t;
+  };
+  template <class T>
+  VK_FN AtMean<T> at_mean(T x, T t, T s) {
+    const auto& far = far_out<T>();
+    const T inverse_x = 1 / x, n = x + s, inverse_n = 1 / n;
     // Stirling's formula for s, from 1 + s where s < 1
     const bool small = s < 1;
     const T inverse = 1 / (small ? s + 1 : s), step = log1p_unit(at_most(s, T(1))) - t;  // log((1 + s) / s)
     const Stirling<T> at_s = stirling(inverse), at_n = stirling(at_most(inverse_n, far.one));
     const T error = at_s.error + (small ? fma(s + T(0.5), step, T(-1)) : T(0));
     const T by_t = small ? fma(s, step, -(s + T(0.5) + at_s.slope * s) * inverse) : -at_s.slope;
-
-    grad[0] = scale * slope;
-    const T of_errors = fma(fma(at_n.slope, s, T(-0.5) * x), inverse_n, by_t);
-    // beyond by far: the gradient is nothing beside the other one
-    grad[1] = (t_shifted > b ? T(0) : scale) * (fma(slope, at_least(rest, far.zero), of_s) + of_errors);
     const T root = log(x * (small ? n : fma(x, inverse, T(1)))) - (small ? t : T(0));  // log(x n / s)
     const T errors = stirling(at_most(inverse_x, far.one)).error + error - at_n.error;
-    return scale * (deviance + errors + fma(T(0.5), root, T(0.9189385332046727)));  // 1/2 log 2 pi
+    return {errors + fma(T(0.5), root, T(0.9189385332046727)),  // 1/2 log 2 pi
+            fma(fma(at_n.slope, s, T(-0.5) * x), inverse_n, by_t)};
   }
 };
 

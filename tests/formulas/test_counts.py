@@ -12,14 +12,14 @@ import mpmath as mp
 import numpy as np
 import pytest
 import torch
-from known import compiled
+from known import BACKENDS, compiled
 from oracles import ORACLES
 from scipy import stats
 
 import vae_kernels as vk
 from vae_kernels.formulas import LIKELIHOODS
 
-NAMES = ("poisson", "negative_binomial", "zinb")
+NAMES = ("poisson", "negative_binomial", "zinb", "negative_binomial_mixture")
 COUNTS = (0, 0, 0, 1, 1, 2, 3, 7, 30, 255, 4097, 123457, 1000000)
 TOLERANCE = {np.float32: 1e-6, np.float64: 1e-12}
 
@@ -34,6 +34,10 @@ def sample(name, n=400):
     log_size[: 2 * len(COUNTS)] = np.repeat(np.log([1e-6, 1e8]), len(COUNTS))  # both extremes, with every count
     x[: 2 * len(COUNTS)] = np.tile(COUNTS, 2)
     dropout = rng.normal(size=n) * rng.choice([1, 8, 30], n)
+    if name == "negative_binomial_mixture":
+        apart = rng.normal(size=n) * rng.choice([1e-5, 1e-2, 1, 5], n)
+        logits = rng.normal(size=n) * rng.choice([1, 30, 1e4], n)
+        return x, log_mean, np.where(rng.uniform(size=n) < 0.5, log_mean + apart, near), log_size, logits
     return x, *(log_mean, log_size, dropout)[: len(LIKELIHOODS[name].PARAMETERS)]
 
 
@@ -66,6 +70,21 @@ def zinb(x, a, t, d):
     return value, (share * by_a, share * by_t, by_d), (share * size_a, share * size_t, -by_d)
 
 
+def negative_binomial_mixture(x, a, b, t, d):
+    """A responsibility has the error of the difference of both components' -log p, times its derivative."""
+    both = [negative_binomial(x, mean, t) for mean in (a, b)]
+    weights = 1 / (1 + mp.exp(-d)), 1 / (1 + mp.exp(d))
+    masses = [w * mp.exp(-n) for w, (n, _, _) in zip(weights, both, strict=True)]
+    shares = [m / sum(masses) for m in masses]
+    moved = shares[0] * shares[1] * (both[0][0] + both[1][0])
+    by_mean = [share * grads[0] for share, (_, grads, _) in zip(shares, both, strict=True)]
+    by_t = sum(share * grads[1] for share, (_, grads, _) in zip(shares, both, strict=True))
+    by_d = (weights[0] * masses[1] - weights[1] * masses[0]) / sum(masses)
+    sizes = [share * s[0] + moved * abs(g[0]) for share, (_, g, s) in zip(shares, both, strict=True)]
+    size_t = sum(share * s[1] + moved * abs(g[1]) for share, (_, g, s) in zip(shares, both, strict=True))
+    return -mp.log(sum(masses)), (*by_mean, by_t, by_d), (*sizes, size_t, abs(by_d) + moved)
+
+
 def truth(name, arguments):
     """(the value and the gradients, the scale of each): float64 arrays. An error is compared with the scale."""
     f = globals()[name]
@@ -88,12 +107,13 @@ def truth(name, arguments):
 
 
 def assert_right(name, dtype, results, expected, scales):
-    """A result below the smallest normal number may be 0."""
+    """A result below the smallest normal number may be 0. So may be a share of a component, of a derivative of 1e6."""
+    tiny = 4 * np.finfo(dtype).tiny * (1e6 if name == "negative_binomial_mixture" else 1)
     for what, ours, exact, scale in zip(
         ("value", *LIKELIHOODS[name].PARAMETERS), results, expected, scales, strict=True
     ):
         error = np.abs(np.asarray(ours, dtype=np.float64) - exact)
-        bound = TOLERANCE[dtype] * scale + 4 * np.finfo(dtype).tiny
+        bound = TOLERANCE[dtype] * scale + tiny
         worst = np.argmax(error / bound)
         assert (error <= bound).all(), f"{what}: {error[worst] / bound[worst]:.3g} times the bound at {worst}"
 
@@ -106,6 +126,43 @@ def test_formula(cpp, name, dtype):
     results = [getattr(module, name)(*arguments)]
     results += [getattr(module, f"{name}_grad")(k, *arguments) for k in range(len(arguments) - 1)]
     assert_right(name, dtype, results, *truth(name, arguments))
+
+
+def close_components(dtype, n=200):
+    """(x, *params) of mixtures whose means differ by a factor of 1.000001 to 1.3."""
+    rng = np.random.default_rng(5)
+    x = rng.choice([0, 0, 1, 3, 12, 300, 5000], n).astype(float)
+    log_mean = rng.normal(size=n) * 2 + np.log(np.maximum(x, 0.5)) * rng.choice([0, 1], n)
+    other = log_mean + rng.normal(size=n) * rng.choice([1e-6, 1e-3, 0.03, 0.3], n)
+    return [
+        a.astype(dtype) for a in (x, log_mean, other, rng.normal(size=n) * rng.choice([1, 4], n), rng.normal(size=n))
+    ]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_logits_of_a_mixture_of_close_components(backend, dtype):
+    """The gradient by the logits is the difference of both components' log p, times weights. It has the error of two
+    terms: one is linear in the difference of the means, and one is quadratic."""
+    x, *params = close_components(dtype)
+    with mp.workdps(80):
+        rows = [[mp.mpf(float(v)) for v in row] for row in zip(x, *params, strict=True)]
+        exact = [negative_binomial_mixture(*row) for row in rows]
+        shares = [1 / (1 + mp.exp(-row[4])) - e[1][3] for row, e in zip(rows, exact, strict=True)]
+        sizes = []
+        for (count, a, b, t, _), r in zip(rows, shares, strict=True):
+            mean, s = mp.exp(a), mp.exp(t)
+            linear, bent = abs(mean - count) * s / (s + mean), (count + s) * mean * s / (s + mean) ** 2
+            # a rounding of log_mean moves the slope by `bent`
+            sizes.append(float(r * (1 - r) * abs(b - a) * (linear + bent * (abs(b - a) + abs(a) + abs(t) + 1))))
+    x, *leaves = (torch.tensor(a).view(-1, 1) for a in (x, *params))
+    leaves = [p.requires_grad_() for p in leaves]
+    nll = vk.nll(tuple(leaves), x, likelihood="negative_binomial_mixture", backend=backend)
+    grad = torch.autograd.grad(nll.sum(), leaves[3])[0].flatten().double().numpy()
+    error = np.abs(grad - [float(e[1][3]) for e in exact])
+    bound = 16 * np.finfo(dtype).eps * np.array(sizes) + 4 * np.finfo(dtype).tiny
+    worst = np.argmax(error / bound)
+    assert (error <= bound).all(), f"{error[worst] / bound[worst]:.3g} times the bound at {worst}"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -17,7 +17,7 @@ ARCHS = ("80", "90", "100")
 FLOAT32 = re.compile(r"10LikelihoodIN?S?.*?fLi4ELb1E|(8Position|16PositionBackward)I\w*?EfE")
 MOST_REGISTERS = {True: 64, False: 128}
 # Two deviances and Stirling's formula three times hold more numbers than that in float64: 1 block.
-LONG = re.compile("(negative_binomial|zinb)Ed")
+LONG = re.compile("(negative_binomial|zinb|negative_binomial_mixture)Ed")
 # Three parameters, and the gradient of each: 3 blocks.
 THREE = re.compile("10LikelihoodIN?S?.*?bernoulli_productE")
 

@@ -44,6 +44,9 @@ def old(compiled):
 @pytest.mark.full
 def test_no_register_is_spilled(compiled):
     spilled = {name: k for name, k in compiled["kernels"].items() if k["local_bytes"]}
+    # Two registers once a program: 64 registers leave room for two programs of 16 warps.
+    four = spilled.pop("counts 4 mask: elbo_kernel", None)
+    assert four is None or (four["local_bytes"] <= 8 and not four["local_in_loops"]), four
     if old(compiled):
         # Four registers once a program: their assembler keeps 40 registers rather than that. Two of what adds up at the
         # end of a launch, in its loop.
@@ -58,9 +61,9 @@ def test_no_register_is_spilled(compiled):
 def test_registers_leave_room_for_other_programs(compiled):
     """64 are 8 programs of 4 warps on a multiprocessor: half of its threads, and enough loads on their way."""
     registers = {name: k["registers"] for name, k in compiled["kernels"].items()}
-    # Two deviances and Stirling's formula three times: with 8 warps 2 programs, or 1, and nothing spilled. Three
-    # parameters and their gradients: 2 programs.
-    names = "counts 2: elbo", "counts 3", "product"
+    # Two deviances and Stirling's formula three times: with 8 warps 2 programs, or 1, and nothing spilled. Four
+    # deviances: one program of 16 warps. Three parameters and their gradients: 2 programs.
+    names = "counts 2: elbo", "counts 3", "counts 4", "product"
     of_rows = [name for name in registers if name.startswith("rows") and name.endswith(": elbo_kernel")]
     long = {name: registers.pop(name) for name in [*registers] if name.startswith(names) or name in of_rows}
     assert max(long.values()) <= 168, long

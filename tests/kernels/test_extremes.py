@@ -27,7 +27,7 @@ def ends(dtype):
 
 def values(likelihood, name, dtype):
     """The values that the test gives to a parameter of this name."""
-    if name not in ("logits", "loc", "dropout_logits"):
+    if name not in ("logits", "loc", "dropout_logits", "mixture_logits"):
         return torch.tensor(LOGS).to(dtype)
     if likelihood in ("continuous_bernoulli", "discretized_logistic"):  # docs/reliability.md, "Known limits"
         return ends(dtype)[ends(dtype).abs() <= 1e4]

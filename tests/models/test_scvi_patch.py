@@ -13,6 +13,7 @@ import anndata  # noqa: E402
 from scvi.distributions import _negative_binomial as theirs  # noqa: E402
 
 import vae_kernels as vk  # noqa: E402
+from vae_kernels.formulas import negative_binomial_mixture as FORMULA  # noqa: E402
 from vae_kernels.integrations import scvi_patch  # noqa: E402
 from vae_kernels.integrations.scvi_patch import patch  # noqa: E402
 
@@ -62,6 +63,18 @@ def test_values_and_gradients_are_those_without_eps(name, monkeypatch):
     rtol = 1e-5 if name == "mixture of two thetas" else 1e-9
     for ours, expected in zip(found[1], found[0], strict=True):
         torch.testing.assert_close(ours, expected, rtol=rtol, atol=rtol)
+
+
+def test_the_mixture_of_proteins_without_a_patch():
+    """vk.log_prob takes the logarithms of the parameters, with theta of each protein, and the logits as they are."""
+    x, (a, b, t, w) = counts(), draws((6, 40), (6, 40), (40,), (6, 40))
+    expected = theirs.log_mixture_nb(x, a, b, t, None, w.log(), eps=0)
+    recon = dict(zip(FORMULA.PARAMETERS, (a.log(), b.log(), t.log(), w.log()), strict=True))
+    ours = vk.log_prob(recon, x, likelihood="negative_binomial_mixture")
+    torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9)
+    g = torch.randn(6, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    grads = [torch.autograd.grad(value, (a, b, t, w), g) for value in (ours, expected)]
+    torch.testing.assert_close(*grads, rtol=1e-9, atol=1e-9)
 
 
 def test_a_mean_of_0_is_finite():
@@ -180,4 +193,7 @@ def test_the_kernels_are_used(monkeypatch):
         scvi.distributions.ZeroInflatedNegativeBinomial(
             mu=torch.ones(2, 3), theta=torch.ones(3), zi_logits=torch.zeros(2, 3)
         ).log_prob(torch.ones(2, 3))
-    assert calls == ["zinb"]
+        scvi.distributions.NegativeBinomialMixture(
+            mu1=torch.ones(2, 3), mu2=torch.ones(2, 3), theta1=torch.ones(3), mixture_logits=torch.zeros(2, 3)
+        ).log_prob(torch.ones(2, 3))
+    assert calls == ["zinb", "negative_binomial_mixture"]

@@ -58,6 +58,14 @@ FORMS = {
     "continuous_bernoulli": of_logits(),
     "discretized_logistic": of_scale("logscale"),
     "bernoulli_product": [lambda a, b, c: {"logits": a, "sample_logits": b, "feature_logits": c}],
+    "negative_binomial_mixture": [
+        lambda a, b, t, d, means=means, logits=logits: means(a, b, t) | logits(d)
+        for means in (
+            lambda a, b, t: {"background_log_mean": a, "foreground_log_mean": b, "log_inverse_dispersion": t},
+            lambda a, b, t: {"mu1": torch.exp(a), "mu2": torch.exp(b), "theta1": torch.exp(t)},
+        )
+        for logits in (lambda d: {"mixture_logits": d}, lambda d: {"mixture_probs": torch.sigmoid(d)})
+    ],
     "categorical": [lambda logits: {"logits": logits}, lambda logits: {"probs": torch.softmax(logits, -1)}],
 }
 EVERY = [(name, i) for name in NAMES for i in range(len(FORMS[name]))]
@@ -85,6 +93,7 @@ OUTSIDE = {
     "continuous_bernoulli": [-0.1, 1.1],
     "discretized_logistic": [-1 / 255, 0.5, 256 / 255],
     "bernoulli_product": [0.5, -1.0, 2.0],
+    "negative_binomial_mixture": [-1.0, 0.5],
     "categorical": [-1, 5],
 }
 

@@ -244,6 +244,9 @@ CASES = {
     "counts 2": objective(likelihood="negative_binomial", form="row"),
     "counts 3": objective(shape=(256, 12288), dims=0, likelihood="zinb", form="element"),
     "counts 3 i16": objective(F32, torch.int16, likelihood="zinb", form="row"),
+    "counts 4": objective(shape=(256, 12288), dims=0, likelihood="negative_binomial_mixture", form="element"),
+    "counts 4 row": objective(likelihood="negative_binomial_mixture", form="row"),
+    "counts 4 mask": objective(likelihood="negative_binomial_mixture", form="element", weight=MASK),
     "bernoulli large mask": objective(shape=(256, 12288), dims=0, weight=MASK),
     "gaussian large number weight": objective(
         shape=(256, 12288), dims=0, likelihood="gaussian", form="number", weight=WEIGHT
@@ -284,6 +287,7 @@ CASES = {
     "log_prob bf16 x u8": log_prob(BF16, U8, likelihood="bernoulli"),
     "log_prob row": log_prob(form="row"),
     "log_prob counts": log_prob(likelihood="zinb"),
+    "log_prob counts 4": log_prob(likelihood="negative_binomial_mixture"),
     "log_prob 5": log_prob(shape=(8192, 5)),
     "sample": sample(),
     "sample bf16": sample(BF16),

@@ -32,6 +32,14 @@ def log1p_ratio(e):
     return 2 * (1 + z * _atanh_tail(z)) / (2 + e)
 
 
+def expm1_rest(u):
+    """e^u - 1 - u for |u| < 0.1, by its series."""
+    tail = torch.ones_like(u)
+    for k in range(12, 2, -1):
+        tail = 1 + tail * u / k
+    return 0.5 * u * u * tail
+
+
 def _atanh_tail(z):
     """1/3 + z/5 + z^2/7 + ..., for z <= 1/9."""
     tail = torch.zeros_like(z)

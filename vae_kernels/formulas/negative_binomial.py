@@ -108,6 +108,12 @@ def triton_nll(x, log_mean, log_inverse_dispersion):
 
 def triton_none(log_mean, log_inverse_dispersion):
     """triton_nll for x = 0."""
+    value, by_mean, by_t, _, _ = triton_none_and_curve(log_mean, log_inverse_dispersion)
+    return value, by_mean, by_t
+
+
+def triton_none_and_curve(log_mean, log_inverse_dispersion):
+    """triton_none, and what triton_gain needs."""
     excess = log_mean - log_inverse_dispersion
     moved = excess - log_mean
     lost = (log_mean - (excess - moved)) - (log_inverse_dispersion + moved)  # the rounding error of excess (Knuth)
@@ -119,11 +125,19 @@ def triton_none(log_mean, log_inverse_dispersion):
     per_e = tl.fma(tail, e, 1.0)
     softplus = tl.fma(e, per_e, excess)
     by_t = smaller * tl.where(over, softplus - r, e * (tail + r))
-    return smaller * tl.where(over, softplus, per_e), smaller * r, by_t
+    total = tl.where(over, smaller, smaller * maths.reciprocal(e))
+    return smaller * tl.where(over, softplus, per_e), smaller * r, by_t, e * r, total
 
 
 def triton_some(x, log_mean, log_inverse_dispersion):
     """triton_nll for x > 0."""
+    deviance, by_mean, by_t, s, _ = triton_deviance(x, log_mean, log_inverse_dispersion)
+    value, at_mean_by_t = triton_at_mean(x, log_inverse_dispersion, s)
+    return deviance + value, by_mean, by_t + at_mean_by_t
+
+
+def triton_deviance(x, log_mean, log_inverse_dispersion):
+    """The part of triton_some that knows the mean, s within its bounds, and x + s for triton_gain."""
     k = 1.0
     if x.dtype == tl.float64:
         k = 4.0
@@ -135,12 +149,28 @@ def triton_some(x, log_mean, log_inverse_dispersion):
     a_within = maths.at_most(maths.at_least(a, -60.0 * k), 62.0 * k)
     b_within = maths.at_most(maths.at_least(b, -80.0 * k), 62.0 * k)
     rest, mu, s = a - a_within, maths.exp_within(a_within), maths.exp_within(b_within)
-    inverse_total, inverse_x, n = maths.reciprocal(s + mu), maths.reciprocal(x), x + s
-    inverse_n, ratio = maths.reciprocal(n), n * inverse_total
+    inverse_total, inverse_x = maths.reciprocal(s + mu), maths.reciprocal(x)
+    ratio = (x + s) * inverse_total
     slope = (mu - x) * (s * inverse_total)
     s_rest = s * tile_counts.log1p_rest((x - mu) * inverse_total, ratio)  # s h(f)
     x_rest = tile_counts.log1p_rest(slope * inverse_x, ratio * (mu * inverse_x))  # h(e)
     deviance = tl.fma(slope, rest, tl.fma(x, x_rest, s_rest))
+    by_t = tl.where(b > b_within, 0.0, tl.fma(slope, tl.maximum(rest, 0.0), s_rest))
+    return scale * deviance, scale * slope, scale * by_t, s, scale * (x + s)
+
+
+def triton_gain(step, over, by_mean, share, total):
+    """What -log p gains where log_mean grows by `step`, |step| < 1. csrc/formulas/negative_binomial.h explains it."""
+    e, e_minus_u = maths.expm1_pair(tl.where(over, -step, step))
+    z = share * e
+    return tl.fma(step, by_mean, total * (share * e_minus_u - tile_counts.log1p_rest(z, 1.0 + z)))
+
+
+def triton_at_mean(x, log_inverse_dispersion, s):
+    """The part of triton_some that does not know the mean: the value at a mean of x, and its derivative by t."""
+    t = log_inverse_dispersion
+    n, inverse_x = x + s, maths.reciprocal(x)
+    inverse_n = maths.reciprocal(n)
     small = s < 1.0
     inverse, step = maths.reciprocal(tl.where(small, s + 1.0, s)), maths.log1p_unit(maths.at_most(s, 1.0)) - t
     error, by_t = tile_counts.stirling(inverse)
@@ -148,11 +178,9 @@ def triton_some(x, log_mean, log_inverse_dispersion):
     error_x, _ = tile_counts.stirling(maths.at_most(inverse_x, 1.0))
     error += tl.where(small, tl.fma(s + 0.5, step, s * 0.0 - 1.0), 0.0)
     by_t = tl.where(small, tl.fma(s, step, -(s + 0.5 + by_t * s) * inverse), -by_t)
-    by_t = tl.fma(slope, tl.maximum(rest, 0.0), s_rest) + tl.fma(tl.fma(slope_n, s, -0.5 * x), inverse_n, by_t)
-    by_t = tl.where(b > b_within, 0.0, by_t)
     root = tile_counts.log(x * tl.where(small, n, tl.fma(x, inverse, 1.0))) - tl.where(small, t, 0.0)
-    value = deviance + (error_x + error - error_n) + tl.fma(root, 0.5, tile_counts.half_log_2pi(x))
-    return scale * value, scale * slope, scale * by_t
+    value = (error_x + error - error_n) + tl.fma(root, 0.5, tile_counts.half_log_2pi(x))
+    return value, tl.fma(tl.fma(slope_n, s, -0.5 * x), inverse_n, by_t)
 
 
 def mean(log_mean, log_inverse_dispersion=None):

@@ -72,16 +72,22 @@ def triton_nll(x, log_mean, log_inverse_dispersion, dropout_logits):
     other += tl.where(over, d, 0.0) + maths.log1p_unit(e)
     other_by_d = tl.where(over, 1.0, e) * maths.reciprocal(1.0 + e)
     # x = 0
+    value, _, share, by_d = triton_mixed(n, d)
+    value = tl.where(zero, value, other)
+    by_mean = tl.where(zero, share * by_mean, other_by_mean)
+    return value, by_mean, tl.where(zero, share * by_t, other_by_t), tl.where(zero, by_d, other_by_d)
+
+
+def triton_mixed(n, d):
+    """-log(sigmoid(d) + sigmoid(-d) e^-n), n >= 0: the value, the shares of both terms, and the derivative by d."""
+    over = d > 0.0
     far = maths.at_least(maths.at_most(-d, n) - 60.0, 0.0)
-    e = maths.exp_nonpositive_to_an_ulp(-tl.abs(d) + far)
+    e = maths.exp_or_zero(-tl.abs(d) + far)
     power, minus_1 = tile_counts.exp_pair(far - n)
     mine, rest = tl.where(over, e, 1.0), tl.where(over, 1.0, e)
     inverse = maths.reciprocal(tl.where(over, tl.fma(power, e, 1.0), e + power))
-    share = power * mine * inverse
     by_d = minus_1 * (rest * inverse) * maths.quotient(mine, 1.0 + e)
-    value = tl.where(zero, maths.log1p(-minus_1 * mine * inverse) + far, other)
-    by_mean = tl.where(zero, share * by_mean, other_by_mean)
-    return value, by_mean, tl.where(zero, share * by_t, other_by_t), tl.where(zero, by_d, other_by_d)
+    return maths.log1p(-minus_1 * mine * inverse) + far, rest * inverse, power * mine * inverse, by_d
 
 
 def mean(log_mean, log_inverse_dispersion, dropout_logits):

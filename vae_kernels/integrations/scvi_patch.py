@@ -144,10 +144,12 @@ def _zero_inflated(backend, original):
 
 def _mixture(backend, original):
     def log_mixture_nb(x, mu_1, mu_2, theta_1, theta_2, pi_logits, *rest, **options):
-        theta_2 = theta_1 if theta_2 is None else theta_2
-        if not _taken(x, mu_1, mu_2, theta_1, theta_2, pi_logits):
+        if not _taken(x, mu_1, mu_2, theta_1, theta_1 if theta_2 is None else theta_2, pi_logits):
             return original(x, mu_1, mu_2, theta_1, theta_2, pi_logits, *rest, **options)
-        first, second = (
+        if theta_2 is None:
+            params = _log(mu_1), _log(mu_2), _log(theta_1), pi_logits
+            return _log_prob("negative_binomial_mixture", x, params, backend)
+        first, second = (  # of two inverse dispersions, which no model of scvi-tools has
             _log_prob("negative_binomial", x, (_log(mu), _log(theta)), backend)
             for mu, theta in ((mu_1, theta_1), (mu_2, theta_2))
         )

@@ -95,6 +95,16 @@ def zinb_of_each(x, log_mean, log_theta, logits):
     return -torch.where(x == 0, torch.logaddexp(F.logsigmoid(logits), rest + log_p), rest + log_p)
 
 
+def negative_binomial_mixture(x, log_mean, other_log_mean, log_theta, logits):
+    """One count of Gamma functions for both components."""
+    theta = log_theta.exp()
+    totals = torch.logaddexp(log_theta, log_mean), torch.logaddexp(log_theta, other_log_mean)
+    count = torch.lgamma(x + theta) - torch.lgamma(theta) - torch.lgamma(x + 1)
+    first = theta * (log_theta - totals[0]) + x * (log_mean - totals[0]) + F.logsigmoid(logits)
+    other = theta * (log_theta - totals[1]) + x * (other_log_mean - totals[1]) + F.logsigmoid(-logits)
+    return -(count + torch.logaddexp(first, other)).sum()
+
+
 def scvi_zinb(x, log_mean, log_theta, logits, eps=1e-8):
     """The formula of scvi-tools' log_zinb_positive, with its eps."""
     theta, rate = log_theta.exp(), log_mean.exp()
@@ -126,6 +136,7 @@ RIVALS = {
     ("negative_binomial", 2): [negative_binomial],
     ("zinb", 3): [zinb, scvi_zinb],
     ("multinomial", 1): [multinomial],
+    ("negative_binomial_mixture", 4): [negative_binomial_mixture],
 }
 """(likelihood, number of parameters that the decoder gives) -> rivals, the best first."""
 

@@ -10,6 +10,7 @@ namespace vk::VK_ISA {
 namespace {  // each likelihood has a Block<float, 0, true> of its own: the linker must not take one for all
 
 constexpr int N = VK_LIKELIHOOD::parameters;
+static_assert(N <= 3 || is_counts<VK_LIKELIHOOD>, "a fourth parameter that is one number has a loop for counts only");
 template <class F, class T>
 constexpr bool kLog1p = requires(T x, T (&p)[N]) { F::nll(x, p, p).e; };  // the formula leaves a logarithm to the loop
 
@@ -78,9 +79,9 @@ static T sum_log1p(T* e, const W* w, int n) {
 // Bit k of SCALARS: parameter k is one number, and its gradient is summed.
 template <class F, class T, unsigned SCALARS, bool GRAD, class W>
 struct Block {
-  const T *x, *p0, *p1, *p2;
+  const T *x, *p0, *p1, *p2, *p3;
   const W* w;
-  T *g0, *g1, *g2, *e;
+  T *g0, *g1, *g2, *g3, *e;
   T c1, c2, weight;
 
   // Element i: its value is returned, gradients and e are written, and gradients of numbers go to d1 and d2. The arrays
@@ -91,6 +92,7 @@ struct Block {
     q[0] = p0[i];
     if constexpr (N > 1) q[1] = SCALARS & 2 ? c1 : p1[i];
     if constexpr (N > 2) q[2] = SCALARS & 4 ? c2 : p2[i];
+    if constexpr (N > 3) q[3] = p3[i];
     const PlusLog1p<T> nll = parts(F::nll(x[i], q, d));
     const Own<W, T> own(w, i);
     const T both = own.times(weight);
@@ -100,18 +102,19 @@ struct Block {
       g0[i] = own.kept(both * d[0]);
       if constexpr (N > 1) (SCALARS & 2 ? d1 : g1[i]) = own.kept(SCALARS & 2 ? own.times(d[1]) : both * d[1]);
       if constexpr (N > 2) (SCALARS & 4 ? d2 : g2[i]) = own.kept(SCALARS & 4 ? own.times(d[2]) : both * d[2]);
+      if constexpr (N > 3) g3[i] = own.kept(both * d[3]);
     }
     return own.kept(own.times(nll.value));
   }
 
   static T run(const T* x, const T* const* p, T* const* g, T* scalar_sums, const BlockWeights<T>& weights, int n) {
     const T weight = weights.row;
-    const T *p1 = N > 1 ? p[1] : nullptr, *p2 = N > 2 ? p[2] : nullptr;
-    T *g1 = N > 1 ? g[1] : nullptr, *g2 = N > 2 ? g[2] : nullptr;
+    const T *p1 = N > 1 ? p[1] : nullptr, *p2 = N > 2 ? p[2] : nullptr, *p3 = N > 3 ? p[3] : nullptr;
+    T *g1 = N > 1 ? g[1] : nullptr, *g2 = N > 2 ? g[2] : nullptr, *g3 = N > 3 ? g[3] : nullptr;
     alignas(64) T e[kLog1p<F, T> ? kSum : 1];
     const T c1 = SCALARS & 2 ? *p1 : T(0), c2 = SCALARS & 4 ? *p2 : T(0);
     const W* w = static_cast<const W*>(weights.element);
-    const Block b{x, p[0], p1, p2, w, g[0], g1, g2, e, c1, c2, weight};
+    const Block b{x, p[0], p1, p2, p3, w, g[0], g1, g2, g3, e, c1, c2, weight};
     T sum = 0, s1 = 0, s2 = 0;
 #pragma omp simd reduction(+ : sum, s1, s2)
     for (int i = 0; i < n; ++i) {

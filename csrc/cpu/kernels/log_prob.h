@@ -8,7 +8,7 @@ namespace {
 // out[i] = log p of n elements by the formula F
 template <class F, class T>
 struct LogProbs {
-  const T *x, *p0, *p1, *p2;
+  const T *x, *p0, *p1, *p2, *p3;
   T* out;
 
   VK_INLINE void element(int i) const {  // in a function of its own, as Block::element
@@ -16,13 +16,15 @@ struct LogProbs {
     q[0] = p0[i];
     if constexpr (N > 1) q[1] = p1[i];
     if constexpr (N > 2) q[2] = p2[i];
+    if constexpr (N > 3) q[3] = p3[i];
     const PlusLog1p<T> nll = parts(F::nll(x[i], q, d));
     out[i] = -nll.value;
     if constexpr (kLog1p<F, T>) out[i] -= log1p(nll.e);
   }
 
   static void run(const T* x, const T* const* p, T* out, int n) {
-    const LogProbs b{x, p[0], N > 1 ? p[1] : nullptr, N > 2 ? p[2] : nullptr, out};
+    const T *p1 = N > 1 ? p[1] : nullptr, *p2 = N > 2 ? p[2] : nullptr, *p3 = N > 3 ? p[3] : nullptr;
+    const LogProbs b{x, p[0], p1, p2, p3, out};
 #pragma omp simd
     for (int i = 0; i < n; ++i) b.element(i);
   }
@@ -51,10 +53,10 @@ static void log_probs_of_counts(const T* x, const T* const* p, T* out, int n) {
 template <class T>
 static void run_log_prob(const LogProbJob& job, const Task& task) {
   FlushDenormals guard;
-  alignas(64) T x_buffer[kBlock], p_buffer[3][kBlock];
+  alignas(64) T x_buffer[kBlock], p_buffer[N][kBlock];
   for_each_tile(job.grid, task, [&](const Tile& t) {
     const T* x = load_tile<T, is_counts<VK_LIKELIHOOD>>(job.x, t, 0, x_buffer);
-    const T* p[3] = {};
+    const T* p[N] = {};
     for (int k = 0; k < N; ++k) p[k] = load_tile(job.p[k], job.layout[k], t, p_buffer[k]);
     T* out = static_cast<T*>(job.out.data) + t.row * job.out.stride + t.col;
     for (int i = 0; i < t.n(); i += kBlockCols) {

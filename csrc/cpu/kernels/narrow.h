@@ -11,9 +11,9 @@ constexpr int kNarrow = 128;
 // Values and gradients of n elements, each with the weight of its row and, if W is T, a weight of its own.
 template <class T, class W>
 struct NarrowBlock {
-  const T *x, *p0, *p1, *p2, *row;
+  const T *x, *p0, *p1, *p2, *p3, *row;
   const W* w;
-  T *values, *g0, *g1, *g2;
+  T *values, *g0, *g1, *g2, *g3;
 
   // in a function of its own, as Block::element
   VK_INLINE void element(int i) const {
@@ -21,6 +21,7 @@ struct NarrowBlock {
     q[0] = p0[i];
     if constexpr (N > 1) q[1] = p1[i];
     if constexpr (N > 2) q[2] = p2[i];
+    if constexpr (N > 3) q[3] = p3[i];
     const PlusLog1p<T> nll = parts(VK_LIKELIHOOD::nll(x[i], q, d));
     const Own<W, T> own(w, i);
     const T both = own.times(row[i]);
@@ -30,6 +31,7 @@ struct NarrowBlock {
     g0[i] = own.kept(both * d[0]);
     if constexpr (N > 1) g1[i] = own.kept(both * d[1]);
     if constexpr (N > 2) g2[i] = own.kept(both * d[2]);
+    if constexpr (N > 3) g3[i] = own.kept(both * d[3]);
   }
 
   void run(int n) const {
@@ -51,9 +53,9 @@ template <class T>
 static void run_narrow(const LikelihoodJob& job, const Task& task) {
   FlushDenormals guard;
   alignas(64) T x_buffer[kBlock], w_buffer[kBlock], row_weights[kBlock], values[kBlock];
-  alignas(64) T p_buffer[3][kBlock], g_buffer[3][kBlock];
-  const T *p[3] = {}, *w = nullptr;
-  T* g[3] = {};
+  alignas(64) T p_buffer[N][kBlock], g_buffer[N][kBlock];
+  const T *p[kMaxParameters] = {}, *w = nullptr;
+  T* g[kMaxParameters] = {};
   const ElementWeights& weights = job.element_weights;
   const int64_t row_task = task.row / job.grid.task_rows;
 
@@ -69,9 +71,9 @@ static void run_narrow(const LikelihoodJob& job, const Task& task) {
       w = load_tile(rows_of(weights), layout_of(weights), t, w_buffer);
     if (first || job.weight.stride) spread(job.weight, t, row_weights);
     if (w)
-      NarrowBlock<T, T>{x, p[0], p[1], p[2], row_weights, w, values, g[0], g[1], g[2]}.run(t.n());
+      NarrowBlock<T, T>{x, p[0], p[1], p[2], p[3], row_weights, w, values, g[0], g[1], g[2], g[3]}.run(t.n());
     else
-      NarrowBlock<T, None>{x, p[0], p[1], p[2], row_weights, nullptr, values, g[0], g[1], g[2]}.run(t.n());
+      NarrowBlock<T, None>{x, p[0], p[1], p[2], p[3], row_weights, nullptr, values, g[0], g[1], g[2], g[3]}.run(t.n());
 
     if (job.losses)
       sum_rows(values, t, job.factor, static_cast<T*>(job.losses) + t.row);

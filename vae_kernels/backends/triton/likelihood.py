@@ -173,7 +173,8 @@ class LikelihoodTerm:
         self.row_blocks, self.blocks = tiles.row_blocks, tiles.blocks
         self.ragged = flat and features % 16 > 0  # 16 divides the length of the run for some batches only
         self.formula, counts = NLL[likelihood], formula.SUPPORT == "counts"
-        self.warps = 8 if counts or weight or n > 2 else 4  # half as many elements a thread need fewer registers
+        # half as many elements a thread need fewer registers
+        self.warps = 16 if n > 3 else 8 if counts or weight or n > 2 else 4
         self.constants = Likelihood(n, tuple(layouts), of_weight, counts, tiles.r, tiles.c, tiles.steps, tiles.down)
         self.x_row = 0 if flat else x.strides[0]
         self.parameter_rows = (0,) * n if flat else rows

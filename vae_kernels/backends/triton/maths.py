@@ -127,6 +127,12 @@ def quotient(y, x):
 
 
 @triton.jit
+def share_of(share, x):
+    """share * x, and 0 for a share of 0, whatever x is."""
+    return tl.where(share == 0.0, 0.0, share * x)
+
+
+@triton.jit
 def log1p_unit(e):
     """log(1 + e) for 0 <= e <= 1, to full relative accuracy: the polynomial of csrc/scalar.h."""
     if e.dtype == tl.float64:
