@@ -150,11 +150,12 @@ def test_the_logits_of_a_mixture_of_close_components(backend, dtype):
         exact = [negative_binomial_mixture(*row) for row in rows]
         shares = [1 / (1 + mp.exp(-row[4])) - e[1][3] for row, e in zip(rows, exact, strict=True)]
         sizes = []
-        for (count, a, b, t, _), r in zip(rows, shares, strict=True):
+        for (count, a, b, t, _), r, e in zip(rows, shares, exact, strict=True):
             mean, s = mp.exp(a), mp.exp(t)
             linear, bent = abs(mean - count) * s / (s + mean), (count + s) * mean * s / (s + mean) ** 2
             # a rounding of log_mean moves the slope by `bent`
-            sizes.append(float(r * (1 - r) * abs(b - a) * (linear + bent * (abs(b - a) + abs(a) + abs(t) + 1))))
+            moved = abs(b - a) * (linear + bent * (abs(b - a) + abs(a) + abs(t) + 1))
+            sizes.append(float(abs(e[1][3]) + r * (1 - r) * moved))
     x, *leaves = (torch.tensor(a).view(-1, 1) for a in (x, *params))
     leaves = [p.requires_grad_() for p in leaves]
     nll = vk.nll(tuple(leaves), x, likelihood="negative_binomial_mixture", backend=backend)
