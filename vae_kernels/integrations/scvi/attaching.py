@@ -1,4 +1,4 @@
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 """attach and detach: the class of a module of scvi-tools is exchanged for a subclass with the training step of
 modules.py. The subclass has the name of scvi-tools' class. Copies and pickles of an attached module are attached.
 """

@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import linear, one_hot, softplus
 
 from ...functional import nll
-from ...typing import Backend, LikelihoodName
+from ...typing import Backend, LikelihoodName, Recon
 
 LIKELIHOODS: dict[str, LikelihoodName] = {"zinb": "zinb", "nb": "negative_binomial", "poisson": "poisson"}
 """gene_likelihood of scvi-tools -> likelihood of this package. "normal" is not supported."""
@@ -25,8 +25,10 @@ _NO_COUNTS = -80.0
 class Observed:
     """p(x | z) of this package, where the loss of scvi-tools expects a distribution or its parameters."""
 
-    def __init__(self, likelihood: LikelihoodName, params: tuple[torch.Tensor, ...], backend: Backend) -> None:
-        self.likelihood, self.params, self.backend = likelihood, params, backend
+    def __init__(self, likelihood: LikelihoodName, params: Recon, backend: Backend) -> None:
+        self.likelihood: LikelihoodName = likelihood
+        self.params = params
+        self.backend: Backend = backend
 
     def nll(self, x: torch.Tensor) -> torch.Tensor:
         """-log p(x | z) of each cell, [B], in nats."""
