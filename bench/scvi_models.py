@@ -7,8 +7,8 @@ loss of nothing, in turns in one run.
 
 The loss of nothing has 0 times the sum of all that the networks put out in the place of log p(x | z), or of the whole
 loss. The networks run forward and backward: no loss can be faster, except by leaving out a part of their work. Each
-epoch is a model.train() of scvi-tools as a user calls it: loading, training, logging. The counts are simulated. The rows
-of one version of scvi-tools replace the rows of this version that the file has.
+epoch is a model.train() of scvi-tools as a user calls it: loading, training, logging. The counts are simulated. The
+rows of one version of scvi-tools replace the rows of this version that the file has.
 """
 
 import argparse

@@ -2,10 +2,12 @@
 with the same seed is the same."""
 
 import copy
+import importlib
 
 import numpy as np
 import pytest
 import torch
+from places import EXAMPLES
 
 pytest.importorskip("scvi", reason='scvi-tools: not installed: pip install "vae-kernels[scvi]"')
 import scvi
@@ -105,6 +107,19 @@ def history(name, attached):
     model.train(3, batch_size=20, train_size=0.8, early_stopping=False, **QUIET)
     kept = model.history["train_loss_epoch"] if "train_loss_epoch" in model.history else model.history["elbo_train"]
     return kept.to_numpy(dtype=float).ravel()
+
+
+@pytest.mark.full
+def test_the_example_of_real_cells(monkeypatch):
+    if not EXAMPLES.is_dir():
+        pytest.skip("the tests run without the source tree beside them: there is no examples/")
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    example = importlib.import_module("scvi_cells")
+    adata, model, diagnosis = example.run(epochs=40, umap=False)
+    assert example.agreement(adata) > 0.2  # of clusters by chance: 0
+    assert diagnosis["decoder output"].level != "ill" and diagnosis["data"].level == "healthy"
+    elbo = -model.get_elbo(adata[np.arange(700) % 5 == 0])
+    assert float(elbo) == pytest.approx(diagnosis.measures.nll + diagnosis.measures.kl, rel=0.02)
 
 
 @pytest.mark.full
