@@ -70,7 +70,8 @@ def outcomes(root, before, args, work, name, **variables):
     report = work / f"{name}.xml"
     paths = os.pathsep.join(map(str, [*before, work, TESTS.parent]))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *args]
-    environment = {**os.environ, "PYTHONPATH": paths, **variables}
+    # the matrices are small: two threads would wait for each other longer than they compute
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, **variables}
     subprocess.run(command, cwd=root, env=environment, stdout=subprocess.DEVNULL if name != "ours" else None)
     found = {}
     for case in ElementTree.parse(report).iter("testcase"):
