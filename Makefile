@@ -3,13 +3,13 @@
 PYTHON ?= python3
 
 .PHONY: soak
-soak: soak-properties soak-large soak-leak soak-kills soak-processes soak-fuzz soak-guided soak-sanitizers soak-mutants soak-triton
+soak: soak-properties soak-large soak-leak soak-kills soak-processes soak-fuzz soak-guided soak-sanitizers soak-mutants soak-triton soak-scvi
 
 .PHONY: soak-properties soak-large soak-leak soak-kills soak-processes
 soak-properties soak-large soak-leak soak-kills soak-processes: soak-%:
 	cd tests && $(PYTHON) -m soak.$*
 
-.PHONY: soak-fuzz soak-guided soak-sanitizers soak-mutants soak-triton
+.PHONY: soak-fuzz soak-guided soak-sanitizers soak-mutants soak-triton soak-scvi
 soak-fuzz:
 	$(PYTHON) tests/soak/fuzz.py 600
 soak-guided: # needs: pip install atheris
@@ -21,3 +21,7 @@ soak-mutants:
 soak-triton: # all kernels for three architectures, by the installed Triton or by the Triton in TRITON_PATH
 	TRITON_ARCHS=80,90,100 pytest --full tests/gpu/test_triton_aot.py
 	VAE_KERNELS_SLOW=1 pytest tests/gpu/test_triton_kernels.py::test_many_latents
+soak-scvi: # scvi-tools' own tests with attach(), for two versions; our own tests with the newer version
+	cd tests && $(PYTHON) -m soak.scvi_tools 1.4.2
+	cd tests && $(PYTHON) -m soak.scvi_tools 1.5.1
+	cd tests && $(PYTHON) -m soak.scvi_tools 1.5.1 --ours

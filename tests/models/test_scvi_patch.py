@@ -1,4 +1,4 @@
-"""vae_kernels.integrations.scvi_patch: log p is that of scvi-tools' formulas with eps = 0, models train alike, and
+"""vae_kernels.integrations.scvi.patch: log p is that of scvi-tools' formulas with eps = 0, models train alike, and
 after remove() nothing of the patch is left."""
 
 import sys
@@ -14,8 +14,7 @@ from scvi.distributions import _negative_binomial as theirs  # noqa: E402
 
 import vae_kernels as vk  # noqa: E402
 from vae_kernels.formulas import negative_binomial_mixture as FORMULA  # noqa: E402
-from vae_kernels.integrations import scvi_patch  # noqa: E402
-from vae_kernels.integrations.scvi_patch import patch  # noqa: E402
+from vae_kernels.integrations.scvi import log_probs, patch  # noqa: E402
 
 EPS = 1e-300  # of scvi-tools' formulas; with 0, log_zinb_positive takes no x for 0
 FUNCTIONS = ("log_nb_positive", "log_zinb_positive", "log_mixture_nb")
@@ -170,7 +169,7 @@ MODELS = {
 def test_models_train_alike(name, monkeypatch):
     """The same seed gives the same noise, so the losses of two epochs differ by scvi-tools' eps and rounding only."""
     losses, calls = [], []
-    monkeypatch.setattr(scvi_patch, "log_prob", lambda *a, **k: calls.append(k["likelihood"]) or vk.log_prob(*a, **k))
+    monkeypatch.setattr(log_probs, "log_prob", lambda *a, **k: calls.append(k["likelihood"]) or vk.log_prob(*a, **k))
     for patched in (False, True):
         scvi.settings.seed = 0
         with warnings.catch_warnings():
@@ -188,7 +187,7 @@ def test_models_train_alike(name, monkeypatch):
 
 def test_the_kernels_are_used(monkeypatch):
     calls = []
-    monkeypatch.setattr(scvi_patch, "log_prob", lambda *a, **k: calls.append(k["likelihood"]) or vk.log_prob(*a, **k))
+    monkeypatch.setattr(log_probs, "log_prob", lambda *a, **k: calls.append(k["likelihood"]) or vk.log_prob(*a, **k))
     with patch():
         scvi.distributions.ZeroInflatedNegativeBinomial(
             mu=torch.ones(2, 3), theta=torch.ones(3), zi_logits=torch.zeros(2, 3)
