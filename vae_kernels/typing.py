@@ -112,6 +112,7 @@ class ModelSettings(LossSettings, total=False):
     prior: ModelPrior
     autoregressive: bool
     logvar_range: tuple[float, float] | None
+    total: Literal["observed"] | None
 
 
 class StepSettings(TypedDict, total=False):

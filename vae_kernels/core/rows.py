@@ -1,5 +1,7 @@
 """log_total and the weight of a row: their checks, which read shape, dtype and device alone, as in checks.py."""
 
+import torch
+
 from ..formulas import LOG_TOTAL, ROW
 from . import checks
 
@@ -21,6 +23,18 @@ def log_total(value, x, likelihood):
             f"of x, {tuple(x.shape)}"
         )
     return value.reshape(rows, *[1] * (x.dim() - 1))
+
+
+def observed(x):
+    """The logarithm of the sum of each sample of x, [B]: -inf for a sample without counts."""
+    return x.flatten(1).sum(1, dtype=torch.float64).log().float()
+
+
+def total_of(model, x, log_total):
+    """log_total, or the observed one of x if it is None and the model has total="observed"."""
+    if log_total is None and getattr(model, "total", None) == "observed":
+        return observed(x)
+    return log_total
 
 
 def check_weight(weight, likelihood, x):

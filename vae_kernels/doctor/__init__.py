@@ -170,6 +170,7 @@ def diagnose(
     conditions.check(condition, data, "data")
     condition = conditions.rows_of(condition, slice(samples))
     x = _finite("data", data[:samples], weight)
+    log_total = rows.total_of(model, data, log_total)
     if log_total is not None:
         if train is not None:
             raise ValueError("train: got a tensor beside log_total, expected one of the two")

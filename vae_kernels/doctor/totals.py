@@ -10,6 +10,8 @@ class WithTotal:
     """A VAE whose condition is (log_total, the condition of the VAE, if it has one). So each sample keeps its total
     where the doctor takes some of the samples, or copies of them. All else is that of the VAE."""
 
+    total = None  # the condition has the total
+
     def __init__(self, model):
         if isinstance(model.prior, ConditionalGaussian):
             raise ValueError("log_total: given to a model with a ConditionalGaussian, expected another prior or None")

@@ -202,6 +202,7 @@ def log_marginal_likelihood(
     conditions.check(condition, x, "x")
     x = weights.filled(x, weight)
     with evaluating(model) if isinstance(model, torch.nn.Module) else nullcontext():
+        log_total = rows.total_of(model, x, log_total)
         return _log_p(model, x, n_samples, condition, log_total, weight, chunk, generator)
 
 

@@ -9,7 +9,8 @@ from ..core.control import current
 from ..core.objective import REDUCTIONS
 from ..core.penalty import UNITS
 from ..core.ranges import flag, ints, number
-from ..likelihoods import formula_of
+from ..formulas import LOG_TOTAL
+from ..likelihoods import formula_of, name_of
 from ..priors import ConditionalGaussian, Prior, VampPrior, pair_of
 from ..typing import Backend
 
@@ -87,6 +88,17 @@ def model(latent_shape, autoregressive, integers, logvar_range, backend, prior, 
         _range(logvar_range, prior)
     checks.choice("backend", backend, get_args(Backend))
     return shape
+
+
+def total(value, likelihood):
+    """total= of VAE."""
+    if value is None:
+        return
+    if value != "observed":
+        raise ValueError(f"total: got {value!r}, expected None or 'observed'")
+    if name_of(likelihood) not in LOG_TOTAL:
+        listed = ", ".join(map(repr, LOG_TOTAL))
+        raise ValueError(f"total: has no effect with likelihood={likelihood!r}; expected one of {listed}")
 
 
 def fused(prior, reduction, backend):

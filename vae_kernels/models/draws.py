@@ -1,6 +1,6 @@
 """What a VAE gives besides its loss: reconstructions and samples."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -20,6 +20,7 @@ class Draws(Settings):
 
     latent_shape: tuple[int, ...] | None
     backend: Backend
+    total: Literal["observed"] | None
 
     if TYPE_CHECKING:
 
@@ -46,8 +47,9 @@ class Draws(Settings):
         if weight is not None:
             weights.check_mask("weight", weight, x, "x")
         with evaluating(self):
-            mu, _ = self.encode(weights.filled(x, weight), condition=condition)
-            return self._mean(self.decode(mu, condition=condition), log_total)
+            seen = weights.filled(x, weight)
+            mu, _ = self.encode(seen, condition=condition)
+            return self._mean(self.decode(mu, condition=condition), rows.total_of(self, seen, log_total))
 
     @torch.no_grad()
     def sample(
@@ -60,6 +62,9 @@ class Draws(Settings):
     ) -> torch.Tensor:
         """n means [n, ...] of the likelihood, decoded from draws of the prior. No gradient. The networks run in
         evaluation mode. A condition and log_total have n samples, one for each draw."""
+        if log_total is None and self.total is not None:
+            expected = "expected [n]: this model takes the total of each sample from x, and here is no x"
+            raise ValueError(f"log_total: got None, {expected}")
         with evaluating(self):
             z = self.sample_prior(n, condition=condition, generator=generator)
             return self._mean(self.decode(z, condition=condition), log_total)

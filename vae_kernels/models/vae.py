@@ -13,7 +13,7 @@ from torch import nn
 from typing_extensions import Unpack
 
 from .. import conditions, functional
-from ..core import checks, gaussians, targets, weights
+from ..core import checks, gaussians, rows, targets, weights
 from ..core.calls import call
 from ..core.terms import ElboTerms
 from ..formulas.bounded import bounded
@@ -63,6 +63,9 @@ class VAE(Draws):
     integers:     whether the networks get integer x as int64, for an nn.Embedding. None: yes if x has levels
                   ("categorical") and the first layer of the encoder with parameters is an embedding. Otherwise they get
                   floats, as `encode` says.
+    total:        None, or "observed" with a likelihood of counts that takes log_total: the decoder gives logits of
+                  shares, and log_total is the logarithm of the sum of each x, unless a call gives another one. So
+                  cells of different depth have one decoder (docs/likelihoods.md). `sample` then needs a log_total.
     logvar_range: None, or (low, high): the posterior's log-variance is bounded(logvar, low, high) of the encoder's
                   output, a smooth function with a derivative > 0 (formulas/bounded.py). Near the middle of the range
                   it is the encoder's output.
@@ -94,6 +97,7 @@ class VAE(Draws):
         autoregressive: bool = False,
         integers: bool | None = None,
         logvar_range: tuple[float, float] | None = None,
+        total: Literal["observed"] | None = None,
         backend: Backend = "auto",
     ) -> None:
         targets.network("encoder", encoder)
@@ -102,6 +106,7 @@ class VAE(Draws):
             likelihood, obs_logvar=obs_logvar, prior=prior, beta=beta, rec_weight=rec_weight, free_bits=free_bits
         )
         shape = arguments.model(latent_shape, autoregressive, integers, logvar_range, backend, prior, beta)
+        arguments.total(total, likelihood)
         self.encoder = encoder
         self.decoder = decoder
         self.autoregressive = autoregressive
@@ -109,11 +114,13 @@ class VAE(Draws):
         levels = formula_of(likelihood).SUPPORT == "levels"
         self.integers = levels and inputs.begins_with_embedding(encoder) if integers is None else integers
         self.logvar_range = None if logvar_range is None else tuple(logvar_range)
+        self.total = total
         self.backend: Backend = backend
 
     # a VAE that version 0.1 pickled has not these attributes
     integers: bool = False
     logvar_range: tuple | None = None
+    total: Literal["observed"] | None = None
 
     def encode(self, x: torch.Tensor, *, condition: Condition = None) -> tuple[torch.Tensor, torch.Tensor]:
         """x [B, ...] (float, uint8 read as x/255, or counts) -> posterior (mu, logvar), each [B, L, ...].
@@ -222,7 +229,7 @@ class VAE(Draws):
             "obs_logvar": self.obs_logvar,
             "beta": beta,
             "rec_weight": self.rec_weight,
-            "log_total": log_total,
+            "log_total": rows.total_of(self, seen, log_total),
             "weight": weight,
             "free_bits": self.free_bits,
             "reduction": reduction,
@@ -247,4 +254,5 @@ class VAE(Draws):
         shape = f", latent_shape={self.latent_shape}" if self.latent_shape else ""
         flags = "".join([f", {name}=True" for name in ("autoregressive", "integers") if getattr(self, name)])
         bound = f", logvar_range={self.logvar_range}" if self.logvar_range else ""
+        bound += f", total={self.total!r}" if self.total else ""
         return f"likelihood={self.likelihood!r}, {self.shown()}{shape}{flags}{bound}, backend={self.backend!r}"
