@@ -155,8 +155,7 @@ void Launch::run(bool values) {
   if (floor.by_row) finish.kl.lanes = int32_t(finish.kl.pieces);  // close() reads all pieces, in a backward pass too
   if (o.floor_of_batch()) floor.means = {finish.columns[0].out, 1, o.float64, 1};
   if (average) average_incoming(mean);
-  for (const RowSums* s : {&finish.nll, &finish.kl})
-    finish.rows = s->rows > finish.rows ? s->rows : finish.rows;
+  for (const RowSums* s : {&finish.nll, &finish.kl}) finish.rows = s->rows > finish.rows ? s->rows : finish.rows;
   for (const RowSums& s : finish.samples) finish.rows = s.rows > finish.rows ? s.rows : finish.rows;
   finish.n_blocks = likelihood.tiling.blocks();
   finish.rec_weight = rec_weight;
