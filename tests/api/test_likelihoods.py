@@ -33,6 +33,8 @@ def batch(name):
     """(recon as a tuple of parameters, x)"""
     if name == "categorical":
         return (torch.randn(B, 4, 2),), torch.randint(0, 4, (B, 2))
+    if name in formulas.ROW:
+        return (torch.randn(B, 5),), torch.randint(0, 4, (B, 5))
     x, params = draw(name, (B, 5))
     return params, x
 

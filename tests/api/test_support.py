@@ -10,7 +10,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 import vae_kernels as vk
 from vae_kernels.core import first_calls
-from vae_kernels.formulas import ALL, LIKELIHOODS
+from vae_kernels.formulas import ALL
 
 INTERVALS = [name for name, formula in ALL.items() if isinstance(formula.SUPPORT, tuple)]
 COUNTS = [name for name, formula in ALL.items() if formula.SUPPORT == "counts"]
@@ -24,7 +24,7 @@ def fresh(monkeypatch):
 
 def heard(x, name="bernoulli", times=1, call=vk.nll, **settings):
     """The warnings of so many calls."""
-    recon = tuple(torch.zeros(x.shape) for _ in LIKELIHOODS[name].PARAMETERS)
+    recon = tuple(torch.zeros(x.shape) for _ in ALL[name].PARAMETERS)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(times):

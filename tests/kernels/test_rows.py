@@ -115,6 +115,37 @@ def test_weights_of_rows(backend, likelihood, form, dtype, shape):
     rows.compare(backend, likelihood, *rows.draw(likelihood, shape), weight=weight)
 
 
+@pytest.mark.parametrize(("backend", "likelihood"), PAIRS)
+def test_a_weight_of_a_sample_is_a_factor(backend, likelihood):
+    """Value and gradients, also that of log_total, are the weight times what they are without a weight."""
+    x, params, log_total = rows.draw(likelihood, (4, 200))
+    weight = torch.tensor([0.5, 1.0, 0.0, 1.5])
+    given = likelihood, x, params, log_total
+    ours = rows.outcome(rows.fused, *given, torch.ones(4), backend=backend, weight=weight[:, None])
+    nll, *grads = rows.outcome(rows.fused, *given, weight, backend=backend)
+    for a, b in zip(ours, (weight * nll, *grads), strict=True):
+        close(a, b, rtol=1e-6, atol=1e-6 * b.abs().max().item())
+
+
+@pytest.mark.parametrize("likelihood", ["negative_binomial", "zinb"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_gradient_of_16_bits_is_rounded_once(backend, likelihood):
+    """One share is close to 1, and its count is far from its mean. The gradient of its logit is then a difference that
+    is 20 times smaller than what is subtracted. bfloat16 would lose most of its digits before the subtraction."""
+    x, params, log_total = rows.draw(likelihood, (3, 300), (torch.bfloat16, torch.float32))
+    params[0], log_total = params[0].nan_to_num(neginf=-1), torch.tensor([13.0, 13.5, 14.0])
+    params[0][:, 0], x[:, 0], x[:, 1:] = 18, torch.tensor([0.0, 5e5, 2e6]), 0
+    for p in params[1:]:
+        p[:, 0] = 6
+    wide = [p.double().requires_grad_() for p in params]
+    (truth,) = torch.autograd.grad(rows.truth(likelihood, x, wide, log_total).sum(), wide[:1])
+    logits = params[0].requires_grad_()
+    nll = vk.nll((logits, *params[1:]), x, likelihood=likelihood, log_total=log_total, backend=backend)
+    (grad,) = torch.autograd.grad(nll.sum(), logits)
+    subtracted = 800  # about e^6 times the relative distance of the count from its mean
+    assert ((grad.double() - truth).abs() <= 2**-8 * truth.abs() + 8e-6 * subtracted).all()
+
+
 @pytest.mark.parametrize("form", ["element", "sample", "row"])
 @pytest.mark.parametrize("shape", [(6, 3, 4, 5), (6, 3, 4, 50)], ids=str)
 @pytest.mark.parametrize(("backend", "likelihood"), PAIRS)

@@ -153,6 +153,30 @@ def test_a_multinomial_model_gives_shares():
     assert vk.diagnose(vae, X.repeat(4, 1), log_p=None).finite
 
 
+@pytest.mark.parametrize("likelihood", LOG_TOTAL)
+def test_the_doctor(likelihood):
+    """The figures are those of the loss with log_total, also of a conditional model, and log p(x) is finite."""
+    x = torch.poisson(
+        torch.rand(40, G, generator=torch.Generator().manual_seed(2)) * torch.linspace(1, 30, 40)[:, None]
+    )
+    total = x.sum(1).log()
+    for condition, settings in ((None, {}), (torch.rand(40, 2), {"condition_dim": 2})):
+        vae = model(likelihood, **settings)
+        found = vk.diagnose(vae, x, condition=condition, log_total=total, log_p=(10, 8))
+        with torch.no_grad():
+            nll = torch.stack([
+                vae.loss(x, condition=condition, log_total=total, return_terms=True, reduction="none").nll
+                for _ in range(50)
+            ])  # fmt: skip
+        each = nll.mean(1)
+        assert abs(found.measures.nll - each.mean()) < 6 * each.std()
+        assert found.measures.log_p.value < 0 and vae.training
+        with pytest.raises(ValueError, match=r"^log_total: got shape \(39,\), expected \(40,\)"):
+            vk.diagnose(vae, x, condition=condition, log_total=total[:39])
+    with pytest.raises(ValueError, match=r"^train: got a tensor beside log_total"):
+        vk.diagnose(model(likelihood), x, log_total=total, train=x)
+
+
 # ---------------------------------------------------------------- errors
 
 

@@ -132,7 +132,10 @@ def defined(call):
     if any(abs(v) > 1e3 for v in numbers):
         return False
     counts = "x" in call and vk.formulas.ALL[call.get("likelihood", "bernoulli")].SUPPORT == "counts"
-    return not counts or bool(((call["x"] >= 0) & (call["x"] == call["x"].round())).all())
+    if not counts:
+        return True
+    x = call["x"].double()
+    return bool(((x >= 0) & (x == x.round())).all())
 
 
 def double(value, known):

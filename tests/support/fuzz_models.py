@@ -111,6 +111,7 @@ CALLS = {
             "x": X,
             "condition": X[:, :3],
             "beta": None,
+            "log_total": None,
             "weight": X > 0.5,
             "latent_weight": None,
             "reduction": "mean",
@@ -122,8 +123,16 @@ CALLS = {
     ),
     "encode": (lambda **call: vae().encode(**call), lambda: {"x": X, "condition": None}, ()),
     "decode": (lambda **call: vae().decode(**call), lambda: {"z": MU, "x": None, "condition": None}, ()),
-    "reconstruct": (lambda **call: vae().reconstruct(**call), lambda: {"x": X, "weight": X > 0.5}, ()),
-    "sample": (lambda **call: vae().sample(**call), lambda: {"n": 3, "generator": None, "condition": None}, ()),
+    "reconstruct": (
+        lambda **call: vae().reconstruct(**call),
+        lambda: {"x": X, "log_total": None, "weight": X > 0.5},
+        (),
+    ),
+    "sample": (
+        lambda **call: vae().sample(**call),
+        lambda: {"n": 3, "log_total": None, "generator": None, "condition": None},
+        (),
+    ),
     "iwae": (
         vk.iwae,
         lambda: {
@@ -137,6 +146,7 @@ CALLS = {
             "prior": (MU, MU),
             "likelihood": "gaussian",
             "obs_logvar": 0.0,
+            "log_total": None,
             "weight": X > 0.5,
             "beta": 1.0,
             "reduction": "none",
@@ -148,7 +158,15 @@ CALLS = {
     ),
     "log_marginal_likelihood": (
         vk.log_marginal_likelihood,
-        lambda: {"model": vae(), "x": X, "n_samples": 4, "weight": None, "chunk": 2, "generator": None},
+        lambda: {
+            "model": vae(),
+            "x": X,
+            "n_samples": 4,
+            "log_total": None,
+            "weight": None,
+            "chunk": 2,
+            "generator": None,
+        },
         ("condition",),
     ),
     "diagnose": (
@@ -157,6 +175,7 @@ CALLS = {
             "model": conditional(),
             "data": X,
             "condition": X[:, :3],
+            "log_total": None,
             "weight": None,
             "labels": torch.arange(5),
             "classes": ["a", "b", "c", "d", "e"],

@@ -1,6 +1,7 @@
 """test_ranks.py runs this file under torchrun, on two CPU ranks. Each check compares the ranks with one process."""
 
 import copy
+import itertools
 import json
 import math
 import signal
@@ -231,6 +232,33 @@ def compare_terms(mesh, logits, levels):
             found.append([t.full_tensor() if place else t for t in (log_p, *grads)])
         close(found[1], found[0])
         close(found[2], found[0])
+
+
+def check_dtensor_rows():
+    """log_total is sharded as the batch is. A plain one is taken as a tensor that is the same on all ranks."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    g = torch.Generator().manual_seed(3)
+    logits, total = torch.randn(7, 5, dtype=torch.float64, generator=g), torch.rand(7, dtype=torch.float64, generator=g)
+    x, gene = torch.randint(4, (7, 5), generator=g), torch.randn(5, dtype=torch.float64, generator=g)
+    for likelihood, reduction in itertools.product(("negative_binomial", "multinomial"), ("mean", "none")):
+        found = []
+        for place in (None, Shard(0), Replicate()):
+            lay = lambda t, p=place: (t if p is None else distribute_tensor(t, mesh, [p])).detach().requires_grad_()  # noqa: E731
+            inputs = [lay(logits)]
+            given = {"likelihood": likelihood, "reduction": reduction}
+            target = x if place is None else distribute_tensor(x, mesh, [place])
+            if likelihood != "multinomial":
+                inputs += [lay(gene, place and Replicate()), lay(total)]
+                given["log_total"] = inputs[2]
+            nll = vk.nll(tuple(inputs[:2]), target, **given)
+            grads = torch.autograd.grad((nll * nll).sum(), inputs)
+            found.append([t.full_tensor() if place else t for t in (nll, *grads)])
+        close(found[1], found[0])
+        close(found[2], found[0])
+        plain = vk.nll(
+            *(distribute_tensor(t, mesh, [Shard(0)]) for t in (logits, x)), likelihood="poisson", log_total=total
+        )
+        close(plain.full_tensor(), vk.nll(logits, x, likelihood="poisson", log_total=total))
 
 
 def check_dtensor_refusals():

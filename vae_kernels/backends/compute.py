@@ -20,7 +20,7 @@ def _with_kl(terms: ElboTerms, kl: torch.Tensor) -> ElboTerms:
 def computed(request, backend) -> Any:
     """What the backend makes of the request."""
     tensors = *request.params, *request.latent
-    if not dtensor.any_of((request.x, *tensors)):
+    if not dtensor.any_of((request.x, request.log_total, *tensors)):
         first_calls.look(request)
         return choose(backend, tensors).elbo(request)
     kl = None

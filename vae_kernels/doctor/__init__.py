@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from .. import conditions
-from ..core import targets, weights
+from ..core import rows, targets, weights
 from ..core.control import current
 from ..core.modes import evaluating
+from ..likelihoods import name_of
 from ..models.vae import VAE
 from ..typing import Condition
 from .baseline import baseline
@@ -19,6 +20,7 @@ from .judge import judge, unjudged
 from .look import one_pass, place, values_of
 from .marginal import OF_LOG_P, LogP
 from .measures import Measures, measure
+from .totals import WithTotal
 from .verdicts import Verdict, of_observed, worst
 from .views import Views, look
 
@@ -98,6 +100,7 @@ def diagnose(
     data: torch.Tensor,
     *,
     condition: Condition = None,
+    log_total: torch.Tensor | None = None,
     weight: torch.Tensor | None = None,
     labels: torch.Tensor | None = None,
     classes: Sequence[str] | None = None,
@@ -126,6 +129,8 @@ def diagnose(
     condition: None, or the condition of a conditional VAE: a tensor or a pytree of tensors, [N, ...]. Samples, round
         trips and log p(x) have the conditions of the data. With a ConditionalGaussian as prior, z is measured from the
         prior of its own condition, in standard deviations of this prior.
+    log_total: None, or [N] or [N, 1] as in fused_elbo. Reconstructions, samples and round trips have the totals of the
+        data. A model with a ConditionalGaussian has no log_total here.
     weight: None, or a mask that broadcasts to data, torch.bool: False is a missing element, whatever data holds there.
         The model gets 0 in place of a missing element, and every figure that compares data with reconstructions counts
         the observed elements only. log p(x) is that of the observed elements. In the round trips the encoder gets 0 at
@@ -136,7 +141,7 @@ def diagnose(
         each posterior, so samples * draws z are decoded. With `most`, a sample of which few draws count gets `most`
         draws. None: log p(x) is not estimated.
     train: [M, ...], data that the model was trained on, or None. The first `samples` of them are compared with data, to
-        find an overfit. train is an error beside weight or condition.
+        find an overfit. train is an error beside weight, condition or log_total.
     history: -ELBO of held-out data in nats per sample, after each epoch, the first epoch first; or None. With at least
         three epochs the doctor says whether the loss still falls, and whether it has risen.
     The model runs in evaluation mode; afterwards each of its modules has its old training flag again. The global random
@@ -144,6 +149,7 @@ def diagnose(
     """
     if not isinstance(model, VAE):
         raise TypeError(f"model: got {type(model).__name__}, expected a vae_kernels.VAE")
+    seen: Any = model
     if not isinstance(data, torch.Tensor):
         raise TypeError(f"data: got {type(data).__name__}, expected a tensor [N, ...]; its mask is given as weight=")
     targets.check("data", data)
@@ -164,6 +170,12 @@ def diagnose(
     conditions.check(condition, data, "data")
     condition = conditions.rows_of(condition, slice(samples))
     x = _finite("data", data[:samples], weight)
+    if log_total is not None:
+        if train is not None:
+            raise ValueError("train: got a tensor beside log_total, expected one of the two")
+        log_total = rows.log_total(log_total, data, name_of(model.likelihood))[:samples].flatten()
+        condition = (log_total,) if condition is None else (log_total, condition)
+        seen = WithTotal(model)
     if train is not None:
         train = _train(train, data, weight, condition, samples)
     history = _history(history)
@@ -177,7 +189,7 @@ def diagnose(
         raise ValueError(f"seed: got {type(seed).__name__}, expected an integer >= 0 and < 2^63")
     with evaluating(model), torch.no_grad():
         labels = None if labels is None else labels[:samples]
-        return _diagnose(model, x, condition, weight, labels, classes, batch_size, log_p, train, history, seed)
+        return _diagnose(seen, x, condition, weight, labels, classes, batch_size, log_p, train, history, seed)
 
 
 def _check_classes(labels, classes):
@@ -256,7 +268,8 @@ def _diagnose(model, x, condition, weight, labels, classes, batch_size, log_p, t
     if broken or outputs is None:
         beta = torch.as_tensor(current(model.beta) / current(model.rec_weight))
         return Diagnosis(unjudged(broken, values, beta.item(), history, one_variance), len(x), None)
-    known = baseline(model, x, train, weight, outputs.levels, outputs.given)
+    log_total = condition[0] if isinstance(model, WithTotal) else None
+    known = baseline(model, x, train, weight, outputs.levels, outputs.given, log_total)
     losses = Losses(seen.nll + seen.kl, of_train, known, history)
     one_variance = one_variance and "logvar" not in outputs.given
     measures, *codes = measure(model, x, batch_size, noise(), log_p, weight, outputs.given, condition)

@@ -18,20 +18,22 @@ NO_DROPOUT = -30.0
 SHIFTS = torch.arange(-1.5, 0.51, 0.25, dtype=torch.float64).tolist()  # of a log scale from the log of the deviation
 
 
-def baseline(model, x, fit=None, weight=None, levels=None, given=()):
+def baseline(model, x, fit=None, weight=None, levels=None, given=(), log_total=None):
     """nll [N] of x under the trivial model, in nats, float64, on the CPU. None if a parameter of the likelihood has no
     constant here.
 
     fit: the data whose means are taken, [M, ...] like x; None: x itself. weight: the mask of x. given: the names of the
-    parameters that the decoder gives. A scale that is not trained keeps its value. A scale that is trained, or comes
-    from the decoder, is the data's: one for each feature if the model has one for each feature and each feature varies,
-    else one for all features.
+    parameters that the decoder gives. log_total: None, or that of x: all samples then have the same shares. A scale
+    that is not trained keeps its value. A scale that is trained, or comes from the decoder, is the data's: one for each
+    feature if the model has one for each feature and each feature varies, else one for all features.
     """
     data, mask = (x, weight) if fit is None else (fit, None)
     constants = _constants(model, data, mask, levels, given)
     if constants is None:
         return None
     fixed = {} if "logvar" in constants else {"obs_logvar": current(model.obs_logvar)}
+    if log_total is not None:
+        fixed["log_total"] = log_total
     return _nll(model, constants, x, weight, fixed).double().cpu()
 
 

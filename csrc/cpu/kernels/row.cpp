@@ -92,7 +92,7 @@ static void run_some(const RowJob& job, LikelihoodJob& each, const Task& task) {
     if (own != 0) {
       double by_n;
       if (job.log_total.data) value = job.of_total(n[r], number<double>(job.log_total, row), by_total);
-      if (n[r] != 0) value -= job.of_total(n[r], std::log(n[r]), by_n);
+      value -= job.of_total(n[r], std::log(n[r]), by_n);  // 0 for n = 0
     }
     each.nll[row] += own * value;
     if (job.of_log_total) job.of_log_total[row] = own * each.weight[row] * by_total;
