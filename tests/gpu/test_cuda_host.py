@@ -474,6 +474,13 @@ def test_weights_of_rows(likelihood, shape, form):
     table_of_rows.test_weights_of_rows("cpu", likelihood, form, torch.float32, shape)
 
 
+@pytest.mark.parametrize("likelihood", rows.NAMES)
+def test_weighted_samples_of_rows(likelihood):
+    table_of_rows.test_a_weight_of_a_sample_is_a_factor("cpu", likelihood)
+    if likelihood in WITH_OTHERS:
+        table_of_rows.test_a_gradient_of_16_bits_is_rounded_once("cpu", likelihood)
+
+
 @pytest.mark.parametrize("form", ["element", "sample", "row"])
 @pytest.mark.parametrize("likelihood", WITH_TOTAL)
 def test_poison_in_rows(likelihood, form):
