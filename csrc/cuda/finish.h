@@ -32,8 +32,8 @@ struct Finish {
   // sums: [kMaxParameters, kThreads] numbers of the block
   template <int P>
   VK_GPU_ONCE static void step(const Job& job, Place at, double* sums, unsigned& last) {
-    constexpr int Q =
-        kMaxParameters;  // totals: the loss, and the gradients of parameters 1, 2, ... that are one number
+    // totals: the loss, and the gradients of parameters 1, 2, ... that are one number
+    constexpr int Q = kMaxParameters;
     if constexpr (P == 0) {
       const Range range = rows_of(job, at);
 #pragma unroll 1

@@ -15,7 +15,7 @@ from scvi.distributions import _negative_binomial as distributions
 from scvi.nn import DecoderSCVI
 
 from .log_probs import negative_binomial_mixture
-from .steps import LIKELIHOODS, Observed, is_step, log_inverse_dispersion, log_mean, outputs_of
+from .steps import LIKELIHOODS, Observed, is_step, log_inverse_dispersion, means, outputs_of
 
 _SEEN = "vae_kernels: outputs of layers"
 
@@ -47,14 +47,15 @@ class _Step:
             generative_outputs = generative_outputs | observed
         return super().loss(tensors, inference_outputs, generative_outputs, *args, **kwargs)
 
-    def _counts(self, log_rate, dispersion, dropout):
+    def _counts(self, rate, dispersion, dropout):
         """The likelihood of counts. dispersion and dropout are functions, because not each likelihood has both."""
-        params = [log_rate]
+        params = [rate.first]
         if self.gene_likelihood != "poisson":
             params.append(dispersion())
         if self.gene_likelihood == "zinb":
             params.append(dropout())
-        return Observed(LIKELIHOODS[self.gene_likelihood], tuple(params), self._vae_kernels_backend)
+        name = LIKELIHOODS[self.gene_likelihood]
+        return Observed(name, tuple(params), self._vae_kernels_backend, rate.log_total)
 
 
 class OfVAE(_Step):
@@ -76,7 +77,7 @@ class OfVAE(_Step):
         softmax = not (sized and isinstance(self.decoder, DecoderSCVI))
         return {
             "px": self._counts(
-                log_mean(seen["logits"], px.scale, log_size, softmax=softmax),
+                means(seen["logits"], log_size, softmax=softmax),
                 lambda: log_inverse_dispersion(self, self.dispersion, tensors, seen.get("px_r")),
                 lambda: px.zi_logits,
             )
@@ -96,8 +97,7 @@ class OfVAEC(_Step):
     def _observed(self, tensors, inference_outputs, generative_outputs, seen):
         logits = seen["logits"] + self.per_ct_bias[tensors[REGISTRY_KEYS.LABELS_KEY].ravel()]
         log_size = inference_outputs["library"].log()
-        rate = log_mean(logits, generative_outputs["px"].scale, log_size, softmax=True)
-        return {"px": Observed("negative_binomial", (rate, self.px_r), self._vae_kernels_backend)}
+        return {"px": Observed("negative_binomial", (logits, self.px_r), self._vae_kernels_backend, log_size)}
 
 
 class OfTOTALVAE(_Step):
@@ -120,7 +120,7 @@ class OfTOTALVAE(_Step):
         size = tensors[REGISTRY_KEYS.SIZE_FACTOR_KEY] if sized else inference_outputs["library_gene"]
         return {
             "px_": self._counts(
-                log_mean(seen["logits"], px["scale"], size.log(), softmax=not sized),
+                means(seen["logits"], size.log(), softmax=not sized),
                 lambda: log_inverse_dispersion(self, self.gene_dispersion, tensors),
                 lambda: px["dropout"],
             )
@@ -210,8 +210,7 @@ class OfMULTIVAE(_Regions):
         if self.n_input_regions and not self.use_size_factor_key:  # a size factor is a number, not a sigmoid
             observed["p"] = self._opened(seen["regions"], inference_outputs)
         if self.n_input_genes and self.gene_dispersion == "gene":  # scvi-tools uses no other dispersion here
-            scale, log_size = generative_outputs["px_scale"], inference_outputs["libsize_expr"]
-            rate = log_mean(seen["logits"], scale, log_size, softmax=not self.use_size_factor_key)
+            rate = means(seen["logits"], inference_outputs["libsize_expr"], softmax=not self.use_size_factor_key)
             observed["px_rate"] = self._counts(rate, lambda: self.px_r, lambda: generative_outputs["px_dropout"])
         return observed
 

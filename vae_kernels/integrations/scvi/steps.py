@@ -6,7 +6,7 @@ in evaluation mode, and Lightning (>= 2.2) does not change the mode when it trai
 """
 
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.functional import linear, one_hot, softplus
@@ -17,22 +17,25 @@ from ...typing import Backend, LikelihoodName, Recon
 LIKELIHOODS: dict[str, LikelihoodName] = {"zinb": "zinb", "nb": "negative_binomial", "poisson": "poisson"}
 """gene_likelihood of scvi-tools -> likelihood of this package. "normal" is not supported."""
 
-# The log library size of a cell without counts. It is not -inf, because -inf * 0 is NaN. A mean of exp(-80) acts like a
-# mean of 0, and no cell with a count has so small a size.
+# The log size of a cell without counts, beside softplus. It is not -inf, because -inf * 0 is NaN. A mean of exp(-80)
+# acts like a mean of 0, and no cell with a count has so small a size.
 _NO_COUNTS = -80.0
 
 
 class Observed:
     """p(x | z) of this package, where the loss of scvi-tools expects a distribution or its parameters."""
 
-    def __init__(self, likelihood: LikelihoodName, params: Recon, backend: Backend) -> None:
+    def __init__(
+        self, likelihood: LikelihoodName, params: Recon, backend: Backend, log_total: torch.Tensor | None = None
+    ) -> None:
         self.likelihood: LikelihoodName = likelihood
         self.params = params
+        self.log_total = log_total
         self.backend: Backend = backend
 
     def nll(self, x: torch.Tensor) -> torch.Tensor:
         """-log p(x | z) of each cell, [B], in nats."""
-        return nll(self.params, x, likelihood=self.likelihood, backend=self.backend)
+        return nll(self.params, x, likelihood=self.likelihood, log_total=self.log_total, backend=self.backend)
 
     def log_prob(self, x: torch.Tensor) -> torch.Tensor:
         """log p(x | z), [B, 1]: already summed over the genes, so that scvi-tools' .sum(-1) gives log p of a cell."""
@@ -59,10 +62,18 @@ def outputs_of(**layers):
             handle.remove()
 
 
-def log_mean(logits, scale, log_size, *, softmax):
-    """log of size * softmax(logits), or of size * softplus(logits). scvi-tools has computed scale, the softmax."""
-    log_size = log_size.clamp(min=_NO_COUNTS)
-    return _LogMean.apply(logits, scale.detach(), log_size) if softmax else _log_softplus(logits) + log_size
+class Means(NamedTuple):
+    """The means of the counts of a cell: the likelihood's first parameter, and its log_total or None."""
+
+    first: torch.Tensor
+    log_total: torch.Tensor | None
+
+
+def means(logits, log_size, *, softmax):
+    """size * softmax(logits), where the soft-max belongs to our op, or size * softplus(logits)."""
+    if softmax:
+        return Means(logits, log_size)
+    return Means(_log_softplus(logits) + log_size.clamp(min=_NO_COUNTS), None)
 
 
 def log_inverse_dispersion(module, dispersion, tensors, by_cell=None):
@@ -74,25 +85,6 @@ def log_inverse_dispersion(module, dispersion, tensors, by_cell=None):
     key, number = {"gene-batch": ("batch", "n_batch"), "gene-label": ("labels", "n_labels")}[dispersion]
     chosen = one_hot(tensors[key].squeeze(-1).long(), getattr(module, number))
     return linear(chosen.to(module.px_r.dtype), module.px_r)
-
-
-class _LogMean(torch.autograd.Function):
-    """log_softmax(logits) + log_size, computed from scale = softmax(logits).
-
-    log sum exp(logits) = max(logits) - log(max(scale)). The logarithm is safe, because max(scale) >= 1 / genes.
-    """
-
-    @staticmethod
-    def forward(ctx, logits, scale, log_size):
-        ctx.save_for_backward(scale)
-        log_sum = logits.amax(-1, keepdim=True) - scale.amax(-1, keepdim=True).log()
-        return logits + (log_size - log_sum)
-
-    @staticmethod
-    def backward(ctx, grad):
-        (scale,) = ctx.saved_tensors
-        total = grad.sum(-1, keepdim=True)
-        return torch.addcmul(grad, scale, total, value=-1), None, total
 
 
 def _log_softplus(a):
