@@ -77,7 +77,7 @@ def test_the_gradient_of_16_bit_logits_is_rounded_once(likelihood, dtype):
 @pytest.mark.parametrize("likelihood", [name for name in LOG_TOTAL if name != "negative_binomial"])
 def test_the_other_likelihoods(likelihood, weight):
     """Beside those of kernels/test_rows.py: a row of Poisson counts is counted, unless its elements have weights."""
-    x, params, log_total = rows.draw(likelihood, (3, 1031))
+    x, params, log_total = rows.draw(likelihood, (5, 300))
     weight = weight and cases.weight(cases.WEIGHTS[weight](x.shape), torch.float32)
     rows.compare(BACKEND, likelihood, x, params, log_total, weight=weight)
 
