@@ -6,6 +6,7 @@ import pytest
 import rows
 import torch
 from known import compiled
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.autograd import gradcheck, gradgradcheck
 
 import vae_kernels as vk
@@ -86,7 +87,7 @@ def test_torch_func(likelihood):
 @pytest.mark.parametrize("likelihood", rows.NAMES)
 def test_one_graph(likelihood):
     """fullgraph=True, the numbers of eager mode, and one graph for batches of several sizes."""
-    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    counter = CompileCounterWithBackend("aot_eager")
     f = torch.compile(
         lambda x, leaves, total: nll(likelihood, x, leaves, total, reduction="mean"),
         fullgraph=True, dynamic=True, backend=counter,
