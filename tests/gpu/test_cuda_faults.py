@@ -62,7 +62,6 @@ FAULTS = {
         "row.h", "logits[j] = j * apart < n ?", "logits[j] = (j + 1) * apart < n ?", ROWS),
     "threads of a row are not joined": ("row.h", "(half >= job.along || lane >= half)", "(half > 1)", ROWS),
     "each element has the number of the row": ("row.h", "(first ? number : T(0))", "number", ROWS),
-    "an absent element counts": ("row.h", "x == 0 && log_mean == T(-INFINITY)", "false", ROWS),
     "a row has one partial sum": ("row_gradients.h", "j < job.pieces; j += t.lanes", "j < 1; j += t.lanes", ROWS),
     "a share has no top": ("row_gradients.h", "exp_or_zero(logits[j] - top)", "exp_or_zero(logits[j])", ROWS),
     "a weight does not reach log_total": ("likelihood_columns.h", "by_total *= weights[0];", "", ROWS),

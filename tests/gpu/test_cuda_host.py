@@ -252,7 +252,7 @@ def test_what_is_not_corrected(host):
 
 def _correct(host, reduction, floor=0, grads=2, of_logvar=(4, 3)):
     recon = [torch.zeros(4, 3), torch.zeros(of_logvar)]
-    request = torch.zeros(4, 3), recon, "gaussian", [torch.zeros(4)], *[None] * 5, 1.0, 1.0, 0.0, floor, reduction, 3
+    request = torch.zeros(4, 3), recon, "gaussian", [torch.zeros(4)], *[None] * 6, 1.0, 1.0, 0.0, floor, reduction, 3
     host.correct_([torch.zeros(4, 3) for _ in range(grads)], torch.ones(4), 0.25, *request)
 
 

@@ -12,6 +12,7 @@ triton = pytest.importorskip("triton")
 
 import vae_kernels as vk  # noqa: E402
 from vae_kernels.backends.triton import launch  # noqa: E402
+from vae_kernels.formulas import LOG_TOTAL  # noqa: E402
 
 pytestmark = pytest.mark.skipif("triton" not in BACKENDS, reason="triton cannot be run here")
 BACKEND = "triton"
@@ -70,6 +71,15 @@ def test_the_gradient_of_16_bit_logits_is_rounded_once(likelihood, dtype):
         nll = vk.nll((logits, *others), x, likelihood=likelihood, log_total=total, backend=BACKEND)
         grads += torch.autograd.grad(nll.sum(), logits)
     assert cases.same(grads[0], grads[1].to(dtype))
+
+
+@pytest.mark.parametrize("weight", [None, "sample", "element"])
+@pytest.mark.parametrize("likelihood", [name for name in LOG_TOTAL if name != "negative_binomial"])
+def test_the_other_likelihoods(likelihood, weight):
+    """Beside those of kernels/test_rows.py: a row of Poisson counts is counted, unless its elements have weights."""
+    x, params, log_total = rows.draw(likelihood, (5, 300))
+    weight = weight and cases.weight(cases.WEIGHTS[weight](x.shape), torch.float32)
+    rows.compare(BACKEND, likelihood, x, params, log_total, weight=weight)
 
 
 @pytest.mark.full
