@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 import vae_kernels as vk
 from vae_kernels import cli
 from vae_kernels.cli import fit
+from vae_kernels.cli.options import BEFORE
 
 
 def history(*losses):
@@ -104,10 +106,29 @@ def test_a_run_of_an_older_version_goes_on(blobs, tmp_path, no_pictures):
     train(*small(blobs, tmp_path, "--name", "run", "--epochs", 1))
     path = tmp_path / "run/config.json"
     config = json.loads(path.read_text())
-    new = ("size", "colour", "standardise", "scaling", "patience", "schedule", "precision", "compiled", "tensorboard")
-    path.write_text(json.dumps({key: value for key, value in config.items() if key not in new}))
+    new = (
+        "size",
+        "colour",
+        "standardise",
+        "scaling",
+        "patience",
+        "schedule",
+        "precision",
+        "compiled",
+        "tensorboard",
+        "report",
+    )
+    path.write_text(json.dumps({key: value for key, value in config.items() if key not in BEFORE}))
     train("--resume", tmp_path / "run", "--epochs", 2)
     assert len(vk.load_run(tmp_path / "run").metrics["epoch"]) == 2
+
+
+def test_the_report_of_the_doctor(blobs, tmp_path, no_pictures):
+    said = train(*small(blobs, tmp_path, "--report", "--name", "run", "--epochs", 1))
+    assert re.search(r"doctor (healthy|watch|ill.*); the report: .*report.html", said)
+    assert "<html" in (tmp_path / "run/report.html").read_text()
+    train(*small(blobs, tmp_path, "--name", "none", "--epochs", 1))
+    assert not (tmp_path / "none/report.html").exists()
 
 
 def test_several_betas(blobs, tmp_path, no_pictures):

@@ -32,7 +32,7 @@ def same_run(a, b):
 
 
 def small(data, out, *options):
-    return "--data", data, "--out", out, "--latent-dim", 2, "--threads", 1, *options
+    return "--data", data, "--out", out, "--latent-dim", 2, "--threads", 1, "--no-report", *options
 
 
 def refusal(*options):

@@ -12,7 +12,7 @@ from ..doctor import diagnose
 from . import UserError, checkpoint
 from .restore import data_of, model_of, options_of
 
-REPORT = "report.html"
+REPORT, SAMPLES = "report.html", 1000
 COLOURS = {"healthy": "green", "watch": "yellow", "ill": "red"}
 
 
@@ -21,7 +21,7 @@ def doctor(
     data: Annotated[
         str | None, typer.Option(help="Where the data of the run lie now. Default: where the training found the data.")
     ] = None,
-    samples: Annotated[int, typer.Option(min=2, help="How many held-out samples to look at.")] = 1000,
+    samples: Annotated[int, typer.Option(min=2, help="How many held-out samples to look at.")] = SAMPLES,
     html: Annotated[Path | None, typer.Option(help="Where the report goes. Default: report.html in the run.")] = None,
 ):
     """Judge a trained model: collapse, holes, blur, effective beta. The exit code is 1 if something is ill."""
@@ -32,12 +32,17 @@ def doctor(
             print(f"ill: {run} holds no finite model{_since(epochs)}: {sentence(diagnosis)}")
             raise SystemExit(1)
         show(diagnosis, run)
-        checkpoint.write(html, diagnosis.html(f"Run {run.resolve().name}"))
+        write(html, diagnosis, run)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     print(f"report with figures: {html}")
     raise SystemExit(int(diagnosis.level == "ill"))
+
+
+def write(html, diagnosis, run):
+    """Write the report of a run."""
+    checkpoint.write(html, diagnosis.html(f"Run {run.resolve().name}"))
 
 
 def sentence(diagnosis):
@@ -51,13 +56,14 @@ def _since(epochs):
     return f" after its {epochs} epochs" if epochs else ", and has finished no epoch"
 
 
-def examine(run, samples, place=None):
+def examine(run, samples, place=None, data=None):
     """(the Diagnosis of a run on its held-out data, on the CPU; the number of its epochs)
 
-    place: where the data lie now; None for the place in config.json.
+    place: where the data lie now; None for the place in config.json. data: the data, if they are read already.
     """
     config = options_of(run)
-    data = data_of(run, config if place is None else config | {"data": place})
+    if data is None:
+        data = data_of(run, config if place is None else config | {"data": place})
     model = model_of(run, config)
     known, rows = (part[:samples] for part in data.split())
     history = checkpoint.load_metrics(run)["test_neg_elbo_nats"]

@@ -14,7 +14,7 @@ MODELS, LOSSES, COLOURS = ("mlp", "conv"), ("fused", "eager"), ("grey", "rgb")
 SCHEDULES, PRECISIONS = ("constant", "cosine"), ("float32", "bf16")
 # What a run of version 0.1 did before the option existed
 BEFORE = {"size": None, "colour": None, "standardise": False, "scaling": None, "patience": None}
-BEFORE |= {"schedule": "constant", "precision": "float32", "compiled": False, "tensorboard": False}
+BEFORE |= {"schedule": "constant", "precision": "float32", "compiled": False, "tensorboard": False, "report": True}
 LARGEST = 2**31 - 1
 
 
@@ -74,6 +74,7 @@ OPTIONS = {
     "precision": one_of(PRECISIONS),
     "compiled": YES_OR_NO,
     "tensorboard": YES_OR_NO,
+    "report": YES_OR_NO,
     "scaling": (is_scaling, "null, or the means and deviations of the columns"),
     "found": (lambda v: isinstance(v, dict), "what the data were like"),
 }

@@ -7,7 +7,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..doctor import quantities
 from ..doctor.grey import grey_share
-from . import UserError, checkpoint, ranks
+from . import UserError, checkpoint, doctor, ranks
 from .alarm import glance, of_the_mean, unfit, warning
 from .build import learned_scale
 from .fit import Interrupt, best, fit, out_of_patience
@@ -116,8 +116,22 @@ def go(run, vae, optimizer, data, config, progress):
         console.print("no epoch was left to train, the pictures are drawn again; a larger --epochs goes on")
     names = ", ".join(sorted(file.name for file in run.iterdir() if not file.name.startswith(".")))
     console.print(f"{time.perf_counter() - started:.0f} s; in {run}: {names}")
+    if config["report"] and ranks.first():
+        report(run, data, console)
     console.print(f"what is well with it, and what is ill, with figures: vae-kernels doctor {run}")
     return 0
+
+
+def report(run, data, console):
+    """Write the doctor's report, and say in a line what is ill."""
+    try:
+        diagnosis, _ = doctor.examine(run, doctor.SAMPLES, data=data)
+        doctor.write(run / doctor.REPORT, diagnosis, run)
+    except UserError as error:  # the training has ended well: it keeps its exit code
+        console.print(f"no report: {error}")
+        return
+    ill = ", ".join(v.symptom for v in diagnosis.verdicts if v.level == "ill")
+    console.print(f"doctor {diagnosis.level}{': ' if ill else ''}{ill}; the report: {run / doctor.REPORT}")
 
 
 def tensorboard(run):

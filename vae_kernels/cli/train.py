@@ -104,6 +104,9 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(help="Continue the run in this folder; --epochs may be raised.", **_RUN)
     ] = None,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write the doctor's report when the training ends.", **_RUN)
+    ] = True,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write the metrics for TensorBoard into the run.", **_RUN)
     ] = False,
@@ -134,6 +137,7 @@ def train(
         "device": device,
         "threads": threads,
         "seed": seed,
+        "report": report,
         "tensorboard": tensorboard,
     }
     typed = {key for key in context.params if context.get_parameter_source(key).name == "COMMANDLINE"}
