@@ -106,18 +106,6 @@ def test_a_run_of_an_older_version_goes_on(blobs, tmp_path, no_pictures):
     train(*small(blobs, tmp_path, "--name", "run", "--epochs", 1))
     path = tmp_path / "run/config.json"
     config = json.loads(path.read_text())
-    new = (
-        "size",
-        "colour",
-        "standardise",
-        "scaling",
-        "patience",
-        "schedule",
-        "precision",
-        "compiled",
-        "tensorboard",
-        "report",
-    )
     path.write_text(json.dumps({key: value for key, value in config.items() if key not in BEFORE}))
     train("--resume", tmp_path / "run", "--epochs", 2)
     assert len(vk.load_run(tmp_path / "run").metrics["epoch"]) == 2
