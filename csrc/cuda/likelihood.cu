@@ -8,13 +8,20 @@
 
 namespace vk::cuda {
 
+// A template: elsewhere a branch that is not taken would be compiled too.
+template <class F>
+static Launched launch_row(const ElboJob<LikelihoodJob>& job, bool float64, int64_t blocks, void* stream) {
+  if constexpr (takes_log_total<F>)
+    return float64 ? launch<Elbo<LikelihoodColumns<F, double, true>, double>>(job, blocks, stream)
+                   : launch<Elbo<LikelihoodColumns<F, float, true>, float>>(job, blocks, stream);
+  else
+    return "this likelihood takes no log_total";
+}
+
 Launched VK_SYMBOL(elbo_kernel_, VK_LIKELIHOOD)(const ElboJob<LikelihoodJob>& job, Variant variant, bool float64,
                                                 int64_t blocks, void* stream) {
   using F = VK_LIKELIHOOD;
-  if constexpr (takes_log_total<F>)
-    if (job.main.softmax.top)
-      return float64 ? launch<Elbo<LikelihoodColumns<F, double, true>, double>>(job, blocks, stream)
-                     : launch<Elbo<LikelihoodColumns<F, float, true>, float>>(job, blocks, stream);
+  if (job.main.softmax.top) return launch_row<F>(job, float64, blocks, stream);
   if (float64) return launch<Elbo<LikelihoodColumns<F, double>, double>>(job, blocks, stream);
   if (variant == Variant::columns) return launch<Elbo<LikelihoodColumns<F, float>, float>>(job, blocks, stream);
   if constexpr (is_counts<F>)  // so long a formula that how its arguments are stored is nothing beside it
