@@ -67,6 +67,7 @@ CALLS = {
             "autoregressive": False,
             "integers": False,
             "logvar_range": (-5, 5),
+            "total": None,
             "backend": "torch",
         },
         ("x", "recon", "z", "condition", "backend", "nats", "mu"),

@@ -35,11 +35,9 @@ def choose(config, items):
 
 def is_full(item):
     """Whether a test is marked `full`, or is marked `full("triton")` and has "triton" as an argument."""
-    marker = item.get_closest_marker("full")
     arguments = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    return marker is not None and (
-        not marker.args or any(isinstance(value, str) and value in marker.args for value in arguments)
-    )
+    named = {value for value in arguments if isinstance(value, str)}
+    return any(not marker.args or named & set(marker.args) for marker in item.iter_markers("full"))
 
 
 def is_named(config, item):

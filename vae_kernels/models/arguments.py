@@ -94,7 +94,7 @@ def total(value, likelihood):
     """total= of VAE."""
     if value is None:
         return
-    if value != "observed":
+    if not isinstance(value, str) or value != "observed":
         raise ValueError(f"total: got {value!r}, expected None or 'observed'")
     if name_of(likelihood) not in LOG_TOTAL:
         listed = ", ".join(map(repr, LOG_TOTAL))
