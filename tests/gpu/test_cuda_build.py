@@ -10,6 +10,8 @@ from places import ROOT
 if not (ROOT / "csrc").is_dir():
     pytest.skip("the tests run without the source tree beside them: there is no csrc/", allow_module_level=True)
 
+pytestmark = pytest.mark.full  # nvcc needs two minutes for what no build has left
+
 ARCHS = ("80", "90", "100")
 # The kernel where all is stored as float32, the one that most users meet: 4 blocks of 256 threads have room on an SM.
 # So it is with the position kind in float32. All others: 2 blocks. (Mangled names: struct Likelihood<formula, float, 4,
@@ -69,7 +71,6 @@ def number(pattern, part):
     return sum(map(int, re.findall(pattern, part)))
 
 
-@pytest.mark.full
 def test_every_kernel_is_there(report, setup_py):
     assert {arch for _, arch in report} == set(ARCHS)
     kernels = {kernel for kernel, _ in report}
@@ -96,7 +97,6 @@ def test_registers(report):
         assert 0 < used <= most, f"{name} on sm_{arch}: {used} registers, expected at most {most}"
 
 
-@pytest.mark.full
 def test_vectors_of_16_bytes(nvcc, units, tmp_path):
     """One kernel reads x and the parameters, and writes the gradients, 16 bytes at a time."""
     obj = min(name for name in units if name.startswith("likelihood."))
