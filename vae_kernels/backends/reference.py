@@ -89,6 +89,7 @@ def nll(x, params, likelihood, weight, dtype, log_total=None):
     """-log p of each sample, [B], from the weighted terms."""
     if log_total is not None or ALL[likelihood].KIND == "row":
         return _nll_of_rows(x, params, likelihood, weight, dtype, log_total)
+    params = [p.to(dtype) for p in params]  # before a weight makes one number many: each gradient would be rounded
     return _sum_events(_weighted(weight, functools.partial(_terms, likelihood, dtype), (x, *params), x.dim(), dtype))
 
 
