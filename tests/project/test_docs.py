@@ -40,6 +40,17 @@ def test_the_monitors_costs_are_those_of_the_results():
     assert expected in (DOCS / "monitor.md").read_text(), expected
 
 
+def test_the_losses_of_bfloat16_are_those_of_the_results():
+    with open(DOCS.parent / "bench/results/command/bf16.csv") as file:
+        rows = list(csv.DictReader(file))
+    losses = {p: [float(r["test_neg_elbo_nats"]) for r in rows if r["precision"] == p] for p in ("float32", "bf16")}
+    means = {precision: sum(found) / len(found) for precision, found in losses.items()}
+    spread = max(losses["float32"]) - min(losses["float32"])
+    text = " ".join((DOCS / "command.md").read_text().split())
+    assert f"{means['float32']:.1f} nats with float32 and {means['bf16']:.1f} nats with bf16" in text
+    assert f"which differ by {spread:.1f} nats" in text
+
+
 def test_the_doctors_cases_are_those_of_the_results():
     """Each line of the doctor's table follows from the committed results of examples/doctor_cases.py."""
     with open(DOCS.parent / "bench/results/doctor/cases.csv") as file:
