@@ -6,9 +6,9 @@
 // Element: one term for each element, nll(x, p, grad). The loop is cpu/kernels/likelihood.cpp, the kernel
 // cuda/likelihood.h.
 //
-// Row: a sample is one term. It is made of the values of an element formula, whose first parameter is a logit that one
-// shift moves for all elements of the row. An element formula with log_total is computed like this too. The loop is
-// cpu/kernels/row.cpp, around the loop of the element formula.
+// Row: a sample is one term, the sum of the values of an element formula. The first parameter is a logit. One shift,
+// the same for all elements of the row, makes a log-mean of each logit. An element formula with log_total has the same
+// loop: cpu/kernels/row.cpp, around the loop of the element formula.
 //
 // Position: the K logits of a position become one term, nll(log-sum-exp of the logits, the logit that x names). The
 // gradient of a logit is made of weight(logit, largest logit). The loop is cpu/kernels/position.cpp, the kernel

@@ -193,7 +193,7 @@ struct LatentTerm {
   }
 };
 
-// What a row has beside its likelihood term. If its gradient is needed, a new tensor is added to `grads`.
+// log_total of a row. If the gradient of log_total is needed, a new tensor is added to `grads`.
 struct RowTerm {
   Source log_total;              // [rows]; null: the likelihood takes the total from x
   void* of_log_total = nullptr;  // where its gradient goes: [rows] of the compute type

@@ -18,8 +18,8 @@ struct LikelihoodColumns : LikelihoodSums<F, T, kRowsEach, ROW> {
     T columns[N][V];
   };
 
-  // Multiplies the value of an element and its derivatives by its weight. Whether the element is there: at a weight of
-  // 0 the element is missing, whatever is in its place.
+  // Multiplies the value and the derivatives of an element by the weight. Gives false at a weight of 0: the element is
+  // then missing, whatever x and the parameters hold.
   VK_GPU static bool weigh(T weight, PlusLog1p<T>& nll, T (&d)[N]) {
     nll = {weight * (nll.value + log1p_unit(nll.e)), 0};  // elements of different weights have no logarithm in common
 #pragma unroll

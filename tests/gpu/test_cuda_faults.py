@@ -78,7 +78,7 @@ ONE_UNIT_OF_ROWS = {
     "row.h": "likelihood.poisson", "likelihood_columns.h": "likelihood.poisson", "row_gradients.h": "row.cu",
     "row_plan.h": "elbo.cpp", "elbo.cpp": "elbo.cpp",
 }  # fmt: skip
-# the likelihoods that these libraries have: a fault is in what all share
+# These libraries have few likelihoods, because each fault is in code that all likelihoods share.
 FEW, FEW_OF_ROWS = ("bernoulli", "gaussian"), ("poisson",)
 
 

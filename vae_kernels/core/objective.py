@@ -120,7 +120,7 @@ class Objective(NamedTuple):
     def tensors(self) -> tuple[torch.Tensor | None, ...]:
         """Every tensor that may get a gradient, or None in its place, in the order in which `restored` takes them.
 
-        The first WITHOUT_KERNEL of these are those whose gradients no kernel computes. log_total is the last.
+        No kernel computes the gradients of the first WITHOUT_KERNEL tensors. The last tensor is log_total.
         """
         alone = self.x, self.rec_weight, self.beta, self.weight, self.latent_weight, self.nats
         return *alone, *self.params, *self.latent, self.log_total

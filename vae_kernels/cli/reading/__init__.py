@@ -5,7 +5,7 @@
     tables.py   .csv, .tsv, .parquet, sparse .npz, .h5ad
     values.py   whether a likelihood takes these values
 
-Nothing is ever unpickled. A `UserError` says in one sentence what is wrong with a file, and what to do.
+No reader unpickles anything. If a file is wrong, a `UserError` says in one sentence how, and what to do.
 """
 
 import os

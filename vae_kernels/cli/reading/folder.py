@@ -12,7 +12,7 @@ import numpy as np
 from .. import UserError
 from . import Found, arrays, detail_of, memory
 
-# The formats that Pillow reads without another program. EPS is none of them: it starts Ghostscript.
+# Pillow reads these formats by itself. For EPS, Pillow starts Ghostscript, so EPS is left out.
 FORMATS = "PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM"
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm"}
 HELD_OUT = "test", "val", "valid", "validation"
