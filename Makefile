@@ -3,7 +3,11 @@
 PYTHON ?= python3
 
 .PHONY: soak
-soak: soak-properties soak-large soak-leak soak-kills soak-processes soak-fuzz soak-guided soak-sanitizers soak-mutants soak-triton soak-scvi
+soak: soak-cases soak-properties soak-large soak-leak soak-kills soak-processes soak-fuzz soak-guided soak-sanitizers soak-mutants soak-triton soak-scvi
+
+.PHONY: soak-cases
+soak-cases:
+	pytest --full -n auto --dist loadfile
 
 .PHONY: soak-properties soak-large soak-leak soak-kills soak-processes
 soak-properties soak-large soak-leak soak-kills soak-processes: soak-%:

@@ -11,6 +11,8 @@ import pytest
 from oracles import ORACLES
 from places import PYTEST, TESTS
 
+from vae_kernels.formulas import ROW
+
 pytestmark = pytest.mark.full
 if not cuda_host.CSRC.is_dir():
     pytest.skip("the tests run without the source tree beside them: there is no csrc/", allow_module_level=True)
@@ -109,7 +111,7 @@ def planted(tmp_path_factory):
         if unit:
             shutil.copytree(sound[few].result().parent, folder / "build")
         library = build(csrc, folder, few, unit) if fault in FAULTS else sound[few].result()
-        others = [name for name in ORACLES if name not in few]
+        others = [name for name in (*ORACLES, *ROW) if name not in few]
         command = [*PYTEST, str(TABLE)]
         command += ["-k", f"({tests}) and not {' and not '.join(others)}"]
         env = os.environ | {cuda_host.LIBRARY: str(library)}

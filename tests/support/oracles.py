@@ -108,7 +108,7 @@ def zinb_params(rng, shape):
     return x, (*params, with_edges(edges, rng.normal(scale=2.0, size=shape)))
 
 
-def negative_binomial_mixture_params(rng, shape):
+def mixture_params(rng, shape):
     x, log_mean, log_size = counts(rng, shape)
     other = with_edges([0.0, 0.5, 3.0, -3.0, -9.0, 2.0, 4.0, 3.5, -9.0], rng.normal(scale=1.2, size=shape))
     logits = with_edges([0.0, 2.0, -2.0, 80.0, -80.0, 1e4, -1e4, 0.0, 30.0], rng.normal(scale=2.0, size=shape))
@@ -134,7 +134,7 @@ def zinb_nll(x, log_mean, log_size, logits):
     return -np.where(x == 0, zero, special.log_expit(-logits) - n)
 
 
-def negative_binomial_mixture_nll(x, log_mean, other_log_mean, log_size, logits):
+def mixture_nll(x, log_mean, other_log_mean, log_size, logits):
     """Where both components together are close to 1, 1 - p is the sum of what both lack."""
     first, other = (negative_binomial_nll(x, mean, log_size) for mean in (log_mean, other_log_mean))
     lost = special.expit(logits) * -special.expm1(-first) + special.expit(-logits) * -special.expm1(-other)
@@ -186,10 +186,7 @@ ORACLES = {
     "continuous_bernoulli": {"nll": continuous_bernoulli_nll, "sample_params": continuous_bernoulli_params},
     "discretized_logistic": {"nll": discretized_logistic_nll, "sample_params": discretized_logistic_params},
     "bernoulli_product": {"nll": bernoulli_product_nll, "sample_params": bernoulli_product_params},
-    "negative_binomial_mixture": {
-        "nll": negative_binomial_mixture_nll,
-        "sample_params": negative_binomial_mixture_params,
-    },
+    "negative_binomial_mixture": {"nll": mixture_nll, "sample_params": mixture_params},
 }
 
 

@@ -1,17 +1,22 @@
-"""The two tiers of the tests: plain `pytest` runs the quick tier, and `pytest --full` runs everything.
+"""The three tiers of the tests: plain `pytest` runs the quick tier, `pytest --pairs` runs what `.ci/run` needs, and
+`pytest --full` runs everything.
 
 The quick tier leaves out a test that is marked `full`. If a test is marked `full("triton")`, the quick tier leaves out
 its cases with "triton". If a test has many cases, the quick tier takes few of them: every value of every argument is in
 one of these cases, and so is every likelihood on every backend. For example, a test with 11 shapes, 3 reductions and 10
-pairs of backend and likelihood has 330 cases, and the quick tier takes about 12. The choice depends only on the list of
-cases, so all machines choose the same.
+pairs of backend and likelihood has 330 cases, and the quick tier takes about 12.
+
+`--pairs` also takes the tests marked `full`. If a test has many cases, every pair of values of two arguments is
+in one of the cases that `--pairs` takes: most faults need one value or two together, and few faults need three (Kuhn,
+Wallace and Gallo 2004, doi:10.1109/TSE.2004.24). Both choices depend only on the list of cases, so all machines choose
+the same.
 """
 
 import itertools
 
 import pytest
 
-FLAG = "--full"
+FULL, PAIRS = "--full", "--pairs"
 
 
 def every(step, values):
@@ -20,14 +25,16 @@ def every(step, values):
 
 
 def add_option(parser):
-    parser.addoption(FLAG, action="store_true", help="every test and every case, not the quick tier alone")
+    parser.addoption(FULL, action="store_true", help="every test and every case, not the quick tier alone")
+    parser.addoption(PAIRS, action="store_true", help="every test, and every pair of values of its arguments")
 
 
 def choose(config, items):
     """Removes the tests from `items` that do not belong to the chosen tier."""
-    if config.getoption(FLAG):
+    if config.getoption(FULL):
         return
-    kept = set(quick([item for item in items if not is_full(item)]))
+    pairs = config.getoption(PAIRS)
+    kept = set(few([item for item in items if pairs or not is_full(item)], pairs_of if pairs else values_of))
     kept |= {item for item in items if is_named(config, item)}
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]
@@ -45,16 +52,18 @@ def is_named(config, item):
     return any("::" in given and item.nodeid.endswith(given.partition("::")[2]) for given in config.args)
 
 
-def quick(items):
+def few(items, covers):
     """The tests without cases, and a few cases of every other test."""
     by_function = itertools.groupby(items, key=lambda item: (item.path, item.cls, getattr(item, "originalname", item)))
-    return [item for _, cases in by_function for item in covering(list(cases))]
+    return [item for _, cases in by_function for item in covering(list(cases), covers)]
 
 
-def covering(cases):
-    """A few cases, in their order, that together have every value of every argument. The choice is greedy: the next
-    case is always the one with the most new values."""
-    values = {case: values_of(case.callspec.params) for case in cases if hasattr(case, "callspec")}
+def covering(cases, covers):
+    """A few cases, in their order, that together have everything that the cases cover. The choice is greedy: the next
+    case is always the one with the most new values.
+
+    covers(arguments): the set that a case with these arguments covers."""
+    values = {case: covers(case.callspec.params) for case in cases if hasattr(case, "callspec")}
     if not values:
         return cases
     missing, chosen = set().union(*values.values()), set()
@@ -71,3 +80,9 @@ def values_of(arguments):
         [("pair", arguments["backend"], arguments["likelihood"])] if {"backend", "likelihood"} <= set(arguments) else []
     )
     return {(name, repr(value)) for name, value in arguments.items()} | set(pair)
+
+
+def pairs_of(arguments):
+    """The pairs of two arguments' values that a case covers. A case of one argument covers its value."""
+    values = [(name, repr(value)) for name, value in arguments.items()]
+    return set(itertools.combinations(values, 2)) or set(values)

@@ -69,7 +69,14 @@ def nll_of_none(log_mean, log_inverse_dispersion):
 
 
 def nll_of_some(x, log_mean, log_inverse_dispersion):
-    """nll for x > 0. csrc/formulas/negative_binomial.h says what the bounds are for."""
+    """nll for x > 0."""
+    deviance, rest = parts_of_some(x, log_mean, log_inverse_dispersion)
+    return deviance + rest
+
+
+def parts_of_some(x, log_mean, log_inverse_dispersion):
+    """The two terms of nll for x > 0: the deviance, and what is the same for every mean.
+    csrc/formulas/negative_binomial.h says what the bounds are for."""
     k = 4 if log_mean.dtype == torch.float64 else 1
     lower, higher = _ordered(log_mean.detach(), log_inverse_dispersion.detach())
     lowered = torch.relu(lower - 42 * k)
@@ -89,7 +96,8 @@ def nll_of_some(x, log_mean, log_inverse_dispersion):
     deviance = deviance + slope * (shifted - a)
     errors = counts.stirling_error(x) + counts.stirling_error(s, t) - counts.stirling_error(x + s)
     root = torch.log(x) + torch.where(s < 1, torch.log(x + s) - t, torch.log1p(x / torch.where(s < 1, 1, s)))
-    return torch.exp(lowered) * (deviance + errors + 0.5 * root + counts.HALF_LOG_2PI)
+    scale = torch.exp(lowered)
+    return scale * deviance, scale * (errors + 0.5 * root + counts.HALF_LOG_2PI)
 
 
 def _ordered(a, b):

@@ -57,7 +57,7 @@ def nll(x, background_log_mean, foreground_log_mean, log_inverse_dispersion, mix
     first, second = (nb.nll(x, mean, log_inverse_dispersion) for mean in means)
     apart = second - first
     # more digits of this difference, whose derivatives have theirs
-    apart = apart + (_apart(x, first, second, *means, log_inverse_dispersion) - apart).detach()
+    apart = apart + (_apart(x, *means, log_inverse_dispersion) - apart).detach()
     odds = mixture_logits + apart  # the logits of r
     other = odds < 0  # the share of the foreground is the larger one
     n, d = torch.where(other, second, first), torch.where(other, -apart, apart)
@@ -73,16 +73,21 @@ def nll(x, background_log_mean, foreground_log_mean, log_inverse_dispersion, mix
 
 
 @torch.no_grad()
-def _apart(x, first, second, background_log_mean, foreground_log_mean, log_inverse_dispersion):
-    """second - first, the -log p of both components. Where the means are close, both may be much larger than the
-    difference, which is then the sum of
+def _apart(x, background_log_mean, foreground_log_mean, log_inverse_dispersion):
+    """The -log p of the foreground minus that of the background: the difference of their deviances. Where the means are
+    close, both deviances may be much larger than the difference, which is then the sum of
 
         (b - a) (mu - x) s / (s + mu) + (x + s) (k (e^u - 1 - u) - h(k (e^u - 1)))
 
     with the background's mu = e^a, k = min(mu, s) / (s + mu), u = b - a, or a - b where mu > s, and h(e) as in
     negative_binomial.py.
     """
-    t, step = log_inverse_dispersion, foreground_log_mean - background_log_mean
+    t, step, zero = log_inverse_dispersion, foreground_log_mean - background_log_mean, x == 0
+    some = torch.where(zero, 1, x)
+    first, second = (
+        torch.where(zero, nb.nll_of_none(mean, t), nb.parts_of_some(some, mean, t)[0])
+        for mean in (background_log_mean, foreground_log_mean)
+    )
     near, excess = step.abs() < 1, background_log_mean - t
     u = torch.where(near, torch.where(excess > 0, -step, step), 0)
     k, s, mu = torch.sigmoid(-excess.abs()), torch.exp(t), torch.exp(background_log_mean)

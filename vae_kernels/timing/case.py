@@ -142,7 +142,10 @@ def draw_counts(case, g):
     size = (case.batch, case.dims)
     positive = torch.poisson(torch.exp(0.5 + 0.8 * random(*size)), generator=g) + 1
     x = torch.where(torch.rand(size, generator=g) < 0.8, torch.zeros(()), positive)
-    return x, (random(*size) - 1, 0.7 * random(case.dims) + 1, random(*size) - 1)[: case.outputs]
+    log_mean, log_inverse_dispersion, logits = random(*size) - 1, 0.7 * random(case.dims) + 1, random(*size) - 1
+    if case.likelihood == "negative_binomial_mixture":  # the foreground is above the background, as in TOTALVI
+        return x, (log_mean, log_mean + 1 + random(*size).abs(), log_inverse_dispersion, logits)
+    return x, (log_mean, log_inverse_dispersion, logits)[: case.outputs]
 
 
 def draw_categories(case, g):

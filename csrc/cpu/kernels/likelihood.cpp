@@ -121,8 +121,6 @@ static void run(const LikelihoodJob& job, const Task& task) {
   }
 }
 
-}  // namespace
-
 template <class F>
 constexpr auto of_total() -> decltype(LikelihoodLoops::of_total) {
   if constexpr (is_sum_alike<F>)
@@ -136,6 +134,8 @@ constexpr auto of_total() -> decltype(LikelihoodLoops::of_total) {
   else
     return nullptr;
 }
+
+}  // namespace
 
 extern const LikelihoodLoops VK_SYMBOL(likelihood_, VK_LIKELIHOOD)[2] = {
     {run<float>, run_log_prob<float>, of_total<VK_LIKELIHOOD>()},
