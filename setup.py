@@ -128,7 +128,11 @@ def find_ninja():
 
 
 # The kinds of formula: {source of the loop or kernel: (the macro that chooses the formula, the list in all.h)}
-KINDS = {"likelihood": ("VK_LIKELIHOOD", "VK_LIKELIHOODS"), "position": ("VK_POSITION", "VK_POSITIONS")}
+KINDS = {
+    "likelihood": ("VK_LIKELIHOOD", "VK_LIKELIHOODS"),
+    "position": ("VK_POSITION", "VK_POSITIONS"),
+    "pixel": ("VK_PIXEL", "VK_PIXELS"),
+}
 
 
 def likelihoods(kind="likelihood"):

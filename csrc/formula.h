@@ -13,6 +13,9 @@
 // Position: the K logits of a position become one term, nll(log-sum-exp of the logits, the logit that x names). The
 // gradient of a logit is made of weight(logit, largest logit). The loop is cpu/kernels/position.cpp, the kernel
 // cuda/position.h.
+//
+// Pixel: the C channels of a pixel are one term, of a mixture. A component has a logit and `parameters<C>` numbers, and
+// nll(x, p, options, grad) is -log p of all channels under the component. The loop is cpu/kernels/pixel.cpp.
 #pragma once
 #include <type_traits>
 

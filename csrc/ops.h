@@ -1,6 +1,7 @@
 // The ops as backends/compiled/schemas.py defines them. A schema has flat arguments: here they become a request. F is
 // the same op of a device, which takes the request (cpu/ops.h, cuda/ops.h).
 #pragma once
+#include "pixel_request.h"
 #include "request.h"
 #include "torch_library.h"
 
@@ -69,6 +70,25 @@ template <auto F>
 Tensor position_backward_op(const Tensor& grad, const std::string& likelihood, const Tensor& x, const Tensor& logits,
                             const OptionalTensor& weight, const Tensor& top_and_total) {
   return F(grad, {likelihood.c_str(), x, logits, weight}, top_and_total);
+}
+
+template <auto F>
+Tensors pixel_op(const std::string& likelihood, const Tensor& x, const Tensor& packed, const OptionalTensor& weight,
+                 const std::vector<double>& options, bool ahead, double expected) {
+  return F({likelihood.c_str(), x, packed, weight, options}, ahead, expected);
+}
+
+template <auto F>
+Tensor pixel_backward_op(const Tensor& grad, const std::string& likelihood, const Tensor& x, const Tensor& packed,
+                         const OptionalTensor& weight, const std::vector<double>& options) {
+  return F(grad, {likelihood.c_str(), x, packed, weight, options});
+}
+
+template <auto F>
+Tensor pixel_log_prob_op(const std::string& likelihood, const Tensor& x, const Tensor& packed,
+                         const std::vector<double>& options) {
+  const OptionalTensor none;
+  return F({likelihood.c_str(), x, packed, none, options});
 }
 
 template <auto F>

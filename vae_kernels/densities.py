@@ -8,9 +8,10 @@ import torch
 from . import backends
 from .backends.compute import computed
 from .backends.reference import compute_dtype
-from .core import checks, dtensor, layout, rows
+from .core import checks, dtensor, layout, levels, rows
 from .core.objective import objective
 from .formulas import ROW, shares
+from .likelihoods import options_of
 from .typing import Backend, LikelihoodLike, Number, Recon
 
 
@@ -52,20 +53,21 @@ def log_prob(
         TypeError, ValueError: naming the argument, what came, and what is expected.
     """
     name = checks.likelihood(likelihood)
-    params = checks.parameters(recon, x, name, obs_logvar)
+    params = checks.parameters(recon, x, likelihood, obs_logvar)
+    x, options = levels.read(x, params, likelihood), options_of(likelihood)
     if log_total is not None:
         log_total = rows.log_total(log_total, x, name)
         dtype = compute_dtype(*params)
         log_mean = shares.log_mean(params[0].to(dtype), log_total.to(dtype))
-        each = functools.partial(_log_prob, name, params[1:], backend)
+        each = functools.partial(_log_prob, name, options, params[1:], backend)
         return shares.without_absent(each, x, log_mean)
     if name in ROW:
         x, params = layout.likelihood(x, params)
         return -computed(objective(x, params, name, (), reduction="none"), backend)
-    return _log_prob(name, params[1:], backend, x, params[0])
+    return _log_prob(name, options, params[1:], backend, x, params[0])
 
 
-def _log_prob(name, others, backend, x, first):
+def _log_prob(name, options, others, backend, x, first):
     """The terms by the backend; first and others are the parameters."""
     params = (first, *others)
     if dtensor.any_of((x, *params)):
@@ -73,7 +75,7 @@ def _log_prob(name, others, backend, x, first):
     else:
         whole = None
     x, params = layout.likelihood(x, params)
-    terms = backends.choose(backend, params).log_prob(name, x, params)
+    terms = backends.choose(backend, params, name).log_prob(name, x, params, options)
     return terms if whole is None else whole(terms)
 
 

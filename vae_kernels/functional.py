@@ -11,10 +11,11 @@ import torch
 from typing_extensions import Unpack
 
 from .backends.compute import computed, kl_per_dim, of_latent
-from .core import checks, layout, penalty, rows, weights
+from .core import checks, layout, levels, penalty, rows, weights
 from .core.control import current
 from .core.objective import REDUCTIONS, KlFloor, objective
 from .core.terms import ElboTerms
+from .likelihoods import options_of
 from .priors import pair_of
 from .sampling import reparameterize, sample_and_noise, sample_kl
 from .typing import Backend, ElboSettings, FreeBitsLike, LikelihoodLike, Number, PriorLike, Recon, Reduction
@@ -85,12 +86,14 @@ def fused_elbo(
             log_inverse_dispersion, mixture_logits). "bernoulli_product": (logits, sample_logits, feature_logits).
             "multinomial": logits, whose softmax over all dimensions but dimension 0 is the shares. Logarithms are
             natural. The first parameter has the shape of x; the others broadcast to x (per gene, per cell, 0-d).
-            "categorical": logits [B, K, ...] for x [B, ...]. float32, float64, bfloat16 or float16.
+            "categorical": logits [B, K, ...] for x [B, ...]. "discretized_logistic_mixture": packed [B, P, ...] for x
+            [B, C, ...], with P = 10 K numbers of K components if C = 3, and P = 3 K if C = 1
+            (vae_kernels/formulas/discretized_logistic_mixture.py). float32, float64, bfloat16 or float16.
         x: [B, ...] the target: of any floating point type, any integer type, or bool. uint8 is read as x / 255, unless
-            x has counts or levels. All other types are read as they are. "bernoulli" is a likelihood for x in [0, 1].
-            The first calls on the CPU warn of other values; later calls, and GPUs, do not look. "categorical" takes the
-            levels 0..K-1, and no floats. Where x is another level, the nll of the sample and the gradient of the logits
-            are NaN.
+            x has counts or levels, or the likelihood has the option `levels`: uint8 then has these levels. All other
+            types are read as they are. "bernoulli" is a likelihood for x in [0, 1]. The first calls on the CPU warn of
+            other values; later calls, and GPUs, do not look. "categorical" takes the levels 0..K-1, and no floats.
+            Where x is another level, the nll of the sample and the gradient of the logits are NaN.
         mu, logvar: [B, ...] the posterior q(z|x) = N(mu, exp(logvar)).
         kl: in place of mu and logvar, the [B] or [B, latent dims] that sample_kl gave.
         moments: in place of mu and logvar, both in one tensor [B, 2L, ...]: mu, then logvar, along dimension 1. The
@@ -112,9 +115,9 @@ def fused_elbo(
             reduction="sum") / mask.expand_as(x).sum(). torch.nn.functional.cross_entropy(ignore_index=) has this other
             denominator. The KL has no weight here: for weights w [B] of whole samples, take reduction="none" and
             (loss * w).sum() / w.sum(). "categorical" has a weight for each position, not for each level. "multinomial"
-            has a weight for each sample. With log_total, and with "multinomial", the softmax runs over all elements: a
-            weight of 0 removes no logit, and a NaN among the logits of a sample reaches the whole sample. A logit of
-            -inf removes its element.
+            has a weight for each sample, "discretized_logistic_mixture" for each pixel, [B, 1, ...]. With log_total,
+            and with "multinomial", the softmax runs over all elements: a weight of 0 removes no logit, and a NaN among
+            the logits of a sample reaches the whole sample. A logit of -inf removes its element.
         latent_weight: None, or a tensor that broadcasts to mu: the same for the KL of each latent dimension, such as
             padded frames. Give the weight to sample_kl if the KL comes as kl=.
         prior: None for N(0, I), a pair (mu, logvar) that broadcasts to mu, or a module of vae_kernels.priors whose KL
@@ -150,9 +153,9 @@ def fused_elbo(
     if obs_logvar is None and prior is None and alone and checks.plain_objective(name, recon, x, latent):
         params: Any = (recon,)
     else:
-        params = checks.parameters(recon, x, name, obs_logvar)
+        params = checks.parameters(recon, x, likelihood, obs_logvar)
         latent = checks.latent(mu, logvar, kl, pair_of(prior) if kl is None else prior, x)
-        x, params = layout.likelihood(x, params)
+        x, params = layout.likelihood(levels.read(x, params, likelihood), params)
         latent = layout.latent(latent)
     if weight is not None:
         weight = _weight(weight, x, params, name)
@@ -172,6 +175,8 @@ def fused_elbo(
         checks.weight("beta", beta, x, dims)
         rec_weight, beta = layout.weight(rec_weight), layout.weight(beta, dims)
     rest: Any = {"weight": weight, "latent_weight": latent_weight, "nats": nats, "floor": floor, "log_total": log_total}
+    if type(likelihood) is not str:
+        rest["options"] = options_of(likelihood)
     return computed(objective(x, params, name, latent, rec_weight, beta, reduction, return_terms, **rest), backend)
 
 
@@ -205,13 +210,13 @@ def nll_of_draws(recon: Recon, x, likelihood, obs_logvar, weight, backend, log_t
 def _nll(recon, x, likelihood, obs_logvar, weight, reduction, backend, log_total, ahead=True):
     name = likelihood if type(likelihood) is str else checks.likelihood(likelihood)
     checks.choice("reduction", reduction, REDUCTIONS)
-    params = checks.parameters(recon, x, name, obs_logvar)
-    x, params = layout.likelihood(x, params)
+    params = checks.parameters(recon, x, likelihood, obs_logvar)
+    x, params = layout.likelihood(levels.read(x, params, likelihood), params)
     if weight is not None:
         weight = _weight(weight, x, params, name)
     if log_total is not None:
         log_total = rows.log_total(log_total, x, name)
-    rest: Any = {"weight": weight, "ahead": ahead, "log_total": log_total}
+    rest: Any = {"weight": weight, "ahead": ahead, "log_total": log_total, "options": options_of(likelihood)}
     return computed(objective(x, params, name, (), reduction=reduction, **rest), backend)
 
 
@@ -256,8 +261,9 @@ def _weight(weight, x, params, name):
     """The weight of the terms, checked and laid out against x."""
     if params[0].dim() > x.dim():
         weights.check_positions(weight, params[0].shape[1])
-    weights.check("weight", weight, x, "x", "rec_weight")
-    weight = layout.term_weight(weight, x)
+    like = layout.terms_like(x, params)
+    weights.check("weight", weight, like, "x" if like is x else "the terms", "rec_weight")
+    weight = layout.term_weight(weight, like)
     rows.check_weight(weight, name, x)
     return weight
 

@@ -4,7 +4,7 @@
 
 The classes are made here, one for each formula of formulas/, so there is no second list of likelihoods. A class has the
 name of its formula in CamelCase, or the name that the formula gives as CLASS. A class has the options that its formula
-gives as OPTIONS, {name: default}. No formula has an option yet.
+gives as OPTIONS, {name: default}.
 
 The parameters that a decoder predicts are no options: they are `recon`, and by_name() reads them.
 """
@@ -33,6 +33,13 @@ class Likelihood:
 
     name: ClassVar[str] = ""
     """The name that `likelihood=` takes in place of the object with default options."""
+    options: ClassVar[tuple[str, ...]] = ()
+    """The names of the options."""
+
+    def __post_init__(self) -> None:
+        checked = getattr(ALL.get(self.name), "checked", None)
+        for option, value in (checked(**options_by_name(self)) if checked else {}).items():
+            object.__setattr__(self, option, value)
 
     def __repr__(self) -> str:
         options = ", ".join(f"{option}={value!r}" for option, value in dataclasses.asdict(self).items())
@@ -85,7 +92,7 @@ def _class_of(name, formula):
     options = getattr(formula, "OPTIONS", {}).items()
     fields = [(option, type(default), dataclasses.field(default=default)) for option, default in options]
     text = f'The likelihood "{name}" of the parameters {", ".join(formula.PARAMETERS)}.\n\n{formula.__doc__}'
-    space = {"name": name, "__doc__": text, "__module__": __name__}
+    space = {"name": name, "options": tuple(dict(options)), "__doc__": text, "__module__": __name__}
     return dataclasses.make_dataclass(title, fields, bases=(Likelihood,), namespace=space, frozen=True, repr=False)
 
 
@@ -100,6 +107,21 @@ if TYPE_CHECKING:
 def name_of(likelihood: LikelihoodLike) -> str:
     """The name of a likelihood that is a name or an object."""
     return likelihood if isinstance(likelihood, str) else likelihood.name
+
+
+def options_of(likelihood: LikelihoodLike) -> tuple[Any, ...]:
+    """The options of a likelihood, in the order in which its formula takes them. Of a name they are left out."""
+    return tuple(options_by_name(likelihood).values())
+
+
+def options_by_name(likelihood: LikelihoodLike) -> dict[str, Any]:
+    """{option: value} of a likelihood. Of a name they are left out."""
+    return {} if isinstance(likelihood, str) else {name: getattr(likelihood, name) for name in likelihood.options}
+
+
+def with_options(name: str, options: tuple[Any, ...]) -> LikelihoodLike:
+    """The object of the likelihood with this name and these options_of(), or the name if there are no options."""
+    return next(made for made in _CLASSES if made.name == name)(*options) if options else name  # type: ignore
 
 
 def formula_of(likelihood: LikelihoodLike) -> Formula:

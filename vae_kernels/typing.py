@@ -32,6 +32,7 @@ LikelihoodName = Literal[
     "negative_binomial_mixture",
     "categorical",
     "multinomial",
+    "discretized_logistic_mixture",
 ]
 LikelihoodLike: TypeAlias = "LikelihoodName | Likelihood"
 """The type of `likelihood=`: a name, or an object of vae_kernels.likelihoods."""

@@ -15,13 +15,16 @@ namespace vk {
 // What the objects of one instruction set define
 #define VK_DECLARE(name) extern const LikelihoodLoops likelihood_##name[2];
 #define VK_DECLARE_POSITION(name) extern const PositionLoops position_##name[2];
+#define VK_DECLARE_PIXEL(name) extern const PixelLoop pixel_##name[2];
 #define VK_ENTRY(name) {#name, likelihood_##name},
 #define VK_ENTRY_OF_ROWS(name, element) {#name, likelihood_##element},
 #define VK_POSITION_ENTRY(name) {#name, position_##name},
+#define VK_PIXEL_ENTRY(name) {#name, pixel_##name},
 #define VK_NAMESPACE(isa)                                                                                          \
   namespace isa {                                                                                                  \
   VK_LIKELIHOODS(VK_DECLARE)                                                                                       \
   VK_POSITIONS(VK_DECLARE_POSITION)                                                                                \
+  VK_PIXELS(VK_DECLARE_PIXEL)                                                                                      \
   extern const RowLoop row_loops[2];                                                                               \
   extern const LatentLoops latent_loops[2];                                                                        \
   extern const MixtureLoops mixture_loops[2];                                                                      \
@@ -34,8 +37,12 @@ namespace vk {
     static constexpr Named<const PositionLoops*> table[] = {VK_POSITIONS(VK_POSITION_ENTRY)};                      \
     return of_likelihood(table, name);                                                                             \
   }                                                                                                                \
+  static const PixelLoop* pixel(const char* name) {                                                                \
+    static constexpr Named<const PixelLoop*> table[] = {VK_PIXELS(VK_PIXEL_ENTRY)};                                \
+    return of_likelihood(table, name);                                                                             \
+  }                                                                                                                \
   constexpr Kernels kernels = {                                                                                    \
-      #isa, likelihood, position, row_loops, latent_loops, mixture_loops, decomposition_loops};                    \
+      #isa, likelihood, position, pixel, row_loops, latent_loops, mixture_loops, decomposition_loops};             \
   }
 VK_NAMESPACE(base)
 #if defined(__x86_64__)

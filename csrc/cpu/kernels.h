@@ -135,6 +135,21 @@ struct PositionJob {
   ElementWeights element_weights;  // of the positions
 };
 
+// [rows, cols] pixels of `channels` channels, each with `numbers` of the mixture. The numbers of a pixel, and its
+// channels, are `cols` apart, or inner: side by side.
+struct PixelJob {
+  Grid grid;
+  int64_t channels, numbers;
+  bool inner;
+  const double* options;  // of the formula
+  Source x, packed;
+  ElementWeights element_weights;  // of the pixels
+  double* nll;                     // [rows, col_tasks]; or null
+  Sink terms;                      // [rows, cols] of the compute type: log p; or null
+  Weights weight;
+  Sink grad;  // of packed; or null
+};
+
 struct LikelihoodLoops {
   void (*sums)(const LikelihoodJob&, const Task&);
   void (*each)(const LogProbJob&, const Task&);
@@ -152,14 +167,16 @@ struct PositionLoops {
   void (*forward)(const PositionJob&, const Task&);
   void (*backward)(const PositionJob&, const Task&);
 };
+using PixelLoop = void (*)(const PixelJob&, const Task&);
 struct MixtureLoops;        // mixture.h
 struct DecompositionLoops;  // decomposition.h
 
 // The loops of one instruction set; index 0: computed in float32, 1: in float64.
 struct Kernels {
   const char* isa;
-  const LikelihoodLoops* (*likelihood)(const char* name);  // these two throw where no formula has this name
+  const LikelihoodLoops* (*likelihood)(const char* name);  // these three throw where no formula has this name
   const PositionLoops* (*position)(const char* name);
+  const PixelLoop* (*pixel)(const char* name);
   const RowLoop* rows;
   const LatentLoops* latents;
   const MixtureLoops* mixtures;

@@ -20,3 +20,6 @@
 
 // the position kind
 #define VK_POSITIONS(X) X(categorical)
+
+// the pixel kind
+#define VK_PIXELS(X) X(discretized_logistic_mixture)

@@ -44,7 +44,9 @@ def true_kl(*latent):
 
 def test_public_names():
     assert all(hasattr(vk, name) for name in vk.__all__)
-    assert (*oracles.ORACLES, *oracles.LEVELS, *oracles.ROWS) == vk.LIKELIHOODS and isinstance(vk.__version__, str)
+    assert (*oracles.ORACLES, *oracles.LEVELS, *oracles.ROWS, *oracles.PIXELS) == vk.LIKELIHOODS and isinstance(
+        vk.__version__, str
+    )
     after = {f.__name__: [p.name for p in inspect.signature(f).parameters.values() if p.kind == p.KEYWORD_ONLY]
              for f in (vk.fused_elbo, vk.reparameterize, vk.sample_kl, vk.nll, vk.gaussian_kl)}  # fmt: skip
     assert after == {

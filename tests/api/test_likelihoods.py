@@ -33,6 +33,8 @@ def batch(name):
     """(recon as a tuple of parameters, x)"""
     if name == "categorical":
         return (torch.randn(B, 4, 2),), torch.randint(0, 4, (B, 2))
+    if name in formulas.PIXEL:
+        return (torch.randn(B, 100, 2),), torch.randint(0, 256, (B, 3, 2), dtype=torch.uint8)
     if name in formulas.ROW:
         return (torch.randn(B, 5),), torch.randint(0, 4, (B, 5))
     x, params = draw(name, (B, 5))
@@ -114,8 +116,7 @@ def test_a_dict_that_is_none_of_an_object(call, words):
 
 
 def test_a_likelihood_may_have_options(monkeypatch):
-    """No likelihood has options yet, and later likelihoods will have some: the formula names the options and their
-    defaults, and the class takes, shows and saves these options."""
+    """The formula names the options and their defaults, and the class takes, shows and saves these options."""
     toy = SimpleNamespace(PARAMETERS=("loc",), OPTIONS={"levels": 256, "low": 0.0}, __doc__="A toy.")
     made = likelihoods._class_of("toy_of_levels", toy)
     monkeypatch.setattr(likelihoods, "_CLASSES", (*likelihoods._CLASSES, made))

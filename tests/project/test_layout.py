@@ -14,7 +14,7 @@ from tiers import every
 
 from vae_kernels.core.objective import REDUCTIONS
 from vae_kernels.formulas import ELEMENT as LIKELIHOODS
-from vae_kernels.formulas import POSITION, ROW
+from vae_kernels.formulas import PIXEL, POSITION, ROW
 
 FORMULAS, HEADERS, ORACLES = "vae_kernels/formulas", "csrc/formulas", "tests/support/oracles.py"
 PYTHON_LIST, CPP_LIST = "vae_kernels/typing.py", f"{HEADERS}/all.h"
@@ -75,6 +75,7 @@ KINDS = {
     "element": ("VK_LIKELIHOODS", "ORACLES", SHARED | {"triton_nll"}),
     "position": ("VK_POSITIONS", "LEVELS", SHARED | {"triton_value", "triton_softmax"}),
     "row": ("VK_ROWS", "ROWS", SHARED | {"ELEMENT"}),
+    "pixel": ("VK_PIXELS", "PIXELS", SHARED | {"OPTIONS", "checked", "numbers", "sizes"}),
 }
 
 
@@ -125,8 +126,10 @@ def parts(root, name, needed):
     if f"{FORMULAS}/{name}.py" not in text:
         found.append(f"{HEADERS}/{name}.h does not point to {FORMULAS}/{name}.py, which has the maths")
     python, cpp = assigned(module, "PARAMETERS"), re.search(r"int parameters = (\d+);", text)
-    if "triton_nll" in needed and python is not None and (not cpp or int(cpp[1]) != len(python.elts)):
-        found.append(f"{HEADERS}/{name}.h: expected parameters = {len(python.elts)}, as in {FORMULAS}/{name}.py")
+    options = assigned(module, "OPTIONS")  # the kernels take each option of an element as a further parameter
+    numbers = len(python.elts) + (0 if options is None else len(options.keys)) if python is not None else 0
+    if "triton_nll" in needed and python is not None and (not cpp or int(cpp[1]) != numbers):
+        found.append(f"{HEADERS}/{name}.h: expected parameters = {numbers}, as in {FORMULAS}/{name}.py")
     return found
 
 
@@ -138,6 +141,7 @@ def test_the_tree_is_read_as_it_is_imported():
     assert all(names == set(LIKELIHOODS) for names in lists(ROOT, "element").values())
     assert all(names == set(POSITION) for names in lists(ROOT, "position").values())
     assert all(names == set(ROW) for names in lists(ROOT, "row").values())
+    assert all(names == set(PIXEL) for names in lists(ROOT, "pixel").values())
     assert len(files(ROOT, *NEUTRAL)) > 10  # with no files, the search for names would find nothing
 
 

@@ -164,9 +164,9 @@ def bernoulli_product_nll(x, *logits):
 
 
 @np.vectorize
-def discretized_logistic_nll(x, loc, logscale):
+def discretized_logistic_nll(x, loc, logscale, levels=256):
     """The definition with 100 digits: the difference of two cdfs, on the side of loc where both are small."""
-    x, inverse, half = mpmath.mpf(x), mpmath.exp(-mpmath.mpf(logscale)), mpmath.mpf(1) / 510
+    x, inverse, half = mpmath.mpf(x), mpmath.exp(-mpmath.mpf(logscale)), mpmath.mpf(1) / (2 * (int(levels) - 1))
     residual = x - mpmath.mpf(loc)
     if x < half:
         return float(mpmath.log1p(mpmath.exp(-(residual + half) * inverse)))
@@ -210,6 +210,45 @@ def multinomial_nll(x, logits):
 # the likelihoods of the row kind: nll(x, logits), [B]
 ROWS = {
     "multinomial": multinomial_nll,
+}
+
+
+def discretized_logistic_mixture_nll(x, packed, levels=256, x_range=(0, 1)):
+    """The nll of each pixel by the definition with 100 digits; x [N, C] are values, and packed is [N, 3 K or 10 K]."""
+    return np.array([float(_pixel_nll(*pixel, levels, x_range)) for pixel in zip(x, packed, strict=True)])
+
+
+def _pixel_nll(x, packed, levels, x_range):
+    """A chain of masses for each component. Each mass is the difference of the cdfs at both ends of a bin."""
+    x, packed, (low, high) = [*map(mpmath.mpf, x)], [*map(mpmath.mpf, packed)], map(mpmath.mpf, x_range)
+    channels, bin_width = len(x), (high - low) / (levels - 1)
+    each = 1 if channels == 1 else 3
+    k = len(packed) // (3 if each == 1 else 10)
+    kinds = 2 if each == 1 else 3
+    weights = [mpmath.exp(a) for a in packed[:k]]
+    total = mpmath.mpf(0)
+    for i, weight in enumerate(weights):
+        number = lambda channel, kind, i=i: packed[k * (1 + channel * kinds + kind) + i]  # noqa: E731
+        joint = weight / mpmath.fsum(weights)
+        for channel in range(channels):
+            loc = number(channel, 0)
+            if channel == 1:
+                loc += mpmath.tanh(number(0, 2)) * x[0]
+            if channel == 2:
+                loc += mpmath.tanh(number(1, 2)) * x[0] + mpmath.tanh(number(2, 2)) * x[1]
+            # the cdf of the logistic, or the same of its mirror image: on the side of loc where both cdfs are small
+            side, scale = -1 if x[channel] > loc else 1, mpmath.exp(number(channel, 1))
+            ends = [x[channel] - bin_width / 2, x[channel] + bin_width / 2]
+            ends = [-mpmath.inf if ends[0] < low else ends[0], mpmath.inf if ends[1] > high else ends[1]]
+            cdfs = [1 / (1 + mpmath.exp(-side * (end - loc) / scale)) for end in ends]
+            joint *= side * (cdfs[1] - cdfs[0])
+        total += joint
+    return -mpmath.log(total)
+
+
+# the likelihoods of the pixel kind: nll(x, packed), [N]
+PIXELS = {
+    "discretized_logistic_mixture": discretized_logistic_mixture_nll,
 }
 
 

@@ -193,6 +193,25 @@ def levels(dtype=torch.float32, shape=(64, 256, 3072), inner=False, of_x=torch.u
     return lambda: kernels.position_backward(grad, "categorical", x, logits, weight, top_and_total)
 
 
+def pixels(dtype=torch.float32, shape=(16, 64, 64), components=10, channels=3, of_x=torch.uint8, inner=False,
+           weight=NONE, what="ahead", options=(256.0, 0.0, 1.0, float("-inf"))):  # fmt: skip
+    """shape: the batch, and the pixels. what: "ahead", the loss with its gradient; "forward", "backward" or "log_prob"."""
+    batch, *sides = shape
+
+    def made(n, of):
+        flat = (batch, *sides, n) if inner else (batch, n, *sides)
+        return torch.zeros(flat, dtype=of).movedim(-1, 1) if inner else torch.zeros(flat, dtype=of)
+
+    name, x = "discretized_logistic_mixture", made(channels, of_x)
+    packed = made(components * (3 if channels == 1 else 10), dtype)
+    weight = of_form((batch, 1, *sides), *weight)
+    if what == "log_prob":
+        return lambda: kernels.pixel_log_prob(name, x, packed, options)
+    if what == "backward":
+        return lambda: kernels.pixel_backward(torch.zeros(batch), name, x, packed, weight, options)
+    return lambda: kernels.pixel(name, x, packed, weight, options, what == "ahead", 0.1)
+
+
 def mixture(dtype=torch.float32, shape=(512, 500, 40), backward=False):
     n, k, d = shape
     inputs = [torch.zeros(s, dtype=dtype) for s in ((n, d), (k, d), (k, d), (k,))]
@@ -318,6 +337,12 @@ CASES = {
     "levels backward bf16": levels(BF16, backward=True),
     "levels backward fp64": levels(F64, backward=True, of_x=torch.int64),
     "levels backward many": levels(shape=(8, 5000, 64), backward=True),
+    "pixels": pixels(),
+    "pixels forward": pixels(what="forward"),
+    "pixels backward mask": pixels(what="backward", weight=MASK),
+    "pixels bf16 inner": pixels(BF16, inner=True),
+    "pixels grey least": pixels(channels=1, of_x=F32, options=(256.0, -1.0, 1.0, -7.0)),
+    "pixels log_prob": pixels(what="log_prob"),
     "mixture": mixture(shape=(1 << 16, 10, 20)),
     "mixture backward z": mixture(backward="z"),
     "mixture backward components": mixture(backward="components"),
@@ -329,6 +354,7 @@ MORE = {
     "mixture shared": mixture(),  # several programs work on each sample, and their results are joined
     "rows fp64": objective(F64, shape=(128, 2000), dims=0, likelihood="negative_binomial", form="row", log_total=True),
     "mixture fp64": mixture(F64),
+    "pixels fp64": pixels(F64, of_x=F64),
     "mixture backward z fp64": mixture(F64, backward="z"),
     "mixture backward components fp64": mixture(F64, backward="components"),
 }

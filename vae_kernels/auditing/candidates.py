@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..formulas import ALL, POSITION, ROW
+from ..formulas import ALL, PIXEL, POSITION, ROW
 from . import meanings
 from .meanings import PLAIN, Meaning
 from .probe import wide
@@ -63,7 +63,7 @@ def candidates(at, used, unusual=False):
         needed = any(p not in formula.DEFAULTS for p in missing)
         if needed or len(names) < len(at.recon) or not set(names) <= set(formula.PARAMETERS):
             continue
-        if name in ROW or target(at, name) is None:  # the audit changes elements, and a row has no term of an element
+        if name in ROW or name in PIXEL or target(at, name) is None:  # the audit changes elements, one term each
             continue
         plain = (PLAIN,) * used
         usual = [plain]

@@ -24,7 +24,7 @@ from ..core import noise, rows
 from ..core.objective import Objective, Reduction, factor_of
 from ..core.penalty import floored
 from ..core.terms import ElboTerms
-from ..formulas import ALL, POSITION, multinomial, shares
+from ..formulas import ALL, PIXEL, POSITION, multinomial, shares
 from ..formulas.decomposition import decomposition
 from ..formulas.kl import gaussian_kl
 from ..formulas.mixture import mixture
@@ -39,7 +39,7 @@ def elbo(objective: Objective) -> Any:
     dtype = compute_dtype(*params, *latent)
     loss = nll_b = kl = kl_per_dim = None
     if x is not None:
-        nll_b = nll(x, params, settings.likelihood, weight, dtype, log_total)
+        nll_b = nll(x, params, settings.likelihood, weight, dtype, log_total, settings.options)
         loss = factor_of(settings.rec_weight, rec_weight) * nll_b
     if latent:
         kl_bd = weighted_kl(latent, latent_weight, dtype, settings.balance)
@@ -59,9 +59,9 @@ def elbo(objective: Objective) -> Any:
     return ElboTerms(loss, nll_b, kl, kl_per_dim) if settings.terms else loss
 
 
-def log_prob(likelihood, x, params):
-    """log p of each term, of the shape of x, in the compute dtype."""
-    return -_terms(likelihood, compute_dtype(*params), x, *params)
+def log_prob(likelihood, x, params, options=()):
+    """log p of each term, in the compute dtype."""
+    return -_terms(likelihood, options, compute_dtype(*params), x, *params)
 
 
 def sample_kl(draw):
@@ -85,23 +85,25 @@ def compute_dtype(*tensors):
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
-def nll(x, params, likelihood, weight, dtype, log_total=None):
+def nll(x, params, likelihood, weight, dtype, log_total=None, options=()):
     """-log p of each sample, [B], from the weighted terms."""
     if log_total is not None or ALL[likelihood].KIND == "row":
         return _nll_of_rows(x, params, likelihood, weight, dtype, log_total)
     params = [p.to(dtype) for p in params]  # before a weight makes one number many: each gradient would be rounded
-    return _sum_events(_weighted(weight, functools.partial(_terms, likelihood, dtype), (x, *params), x.dim(), dtype))
+    terms = functools.partial(_terms, likelihood, options, dtype)
+    return _sum_events(_weighted(weight, terms, (x, *params), x.dim(), dtype))
 
 
-def _terms(likelihood, dtype, x, *params):
-    """-log p of each element of x, in the shape of x."""
+def _terms(likelihood, options, dtype, x, *params):
+    """-log p of each term. `options` are those of the likelihood."""
     formula = ALL[likelihood]
-    if likelihood in POSITION:
-        return formula.nll(x, *(p.to(dtype) for p in params))
+    if likelihood in POSITION or likelihood in PIXEL:
+        return formula.nll(x, *(p.to(dtype) for p in params), *options)
+    params = params[: len(formula.PARAMETERS)]  # the kernels take the options as further parameters
     levels = x.dtype == torch.uint8 and formula.SUPPORT != "counts"
     x = x.to(dtype) / 255 if levels else x.to(dtype)
     missing = (x.new_full((), formula.DEFAULTS[name]) for name in formula.PARAMETERS[len(params) :])
-    return formula.nll(x, *(p.to(dtype) for p in params), *missing)
+    return formula.nll(x, *(p.to(dtype) for p in params), *missing, *options)
 
 
 def _nll_of_rows(x, params, likelihood, weight, dtype, log_total):

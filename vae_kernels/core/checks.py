@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from ..formulas import ALL, POSITION
+from ..formulas import ALL, PIXEL, POSITION
 from ..likelihoods import Likelihood, by_name, labels_of
+from . import pixels
 from .control import current
 from .pairs import FreeBits, Shard
 from .ranges import flag as flag
@@ -51,7 +52,7 @@ def likelihood(value: Any) -> Any:
 
 
 # Likelihoods for which one tensor, the first parameter, is enough
-_SINGLE = tuple(name for name, f in ALL.items() if name not in POSITION and len(f.PARAMETERS) == 1 + len(f.DEFAULTS))
+_SINGLE = [n for n, f in ALL.items() if f.KIND in ("element", "row") and len(f.PARAMETERS) == 1 + len(f.DEFAULTS)]
 
 
 _Tensor, _float32, _strided = torch.Tensor, torch.float32, torch.strided
@@ -92,12 +93,15 @@ def broadcasts(name, shape, to_name, to):
 
 def parameters(recon, x, likelihood, obs_logvar):
     """The tuple of the likelihood's parameters from recon and obs_logvar, checked against x."""
-    if obs_logvar is None and likelihood in _SINGLE and plain((recon, x)) and recon.shape == x.shape:
+    name = likelihood if type(likelihood) is str else likelihood.name
+    if obs_logvar is None and name in _SINGLE and plain((recon, x)) and recon.shape == x.shape:
         return (recon,)
-    choice("likelihood", likelihood, ALL)
-    if likelihood in POSITION:
-        return (_levels(recon, x, likelihood, obs_logvar),)
-    formula = ALL[likelihood]
+    choice("likelihood", name, ALL)
+    if name in POSITION:
+        return (_levels(recon, x, name, obs_logvar),)
+    if name in PIXEL:
+        return (pixels.parameter(recon, x, likelihood, obs_logvar),)
+    likelihood, formula = name, ALL[name]
     tensor("x", x, TARGETS)
     if x.dim() == 0:
         raise ValueError("x: got a 0-d tensor, expected the batch as dimension 0")

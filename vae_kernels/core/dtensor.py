@@ -111,7 +111,7 @@ def own_part(objective):
     latent = layout.latent(tuple(batch.samples(t) for t in latent)) if latent else ()
     if params:
         x, params = layout.likelihood(x, params)
-        weight = layout.term_weight(weight, x)
+        weight = layout.term_weight(weight, layout.terms_like(x, params))
     if latent:
         latent_weight = layout.term_weight(latent_weight, latent[0])
     reduction = settings.reduction
@@ -129,7 +129,7 @@ def own_terms(x, params):
     """This rank's samples of the target and of the parameters, in plain tensors; and the function that makes a DTensor
     of its terms."""
     batch = _Batch(params[0])
-    dims, shape = params[0].dim(), x.shape
+    dims, shape = params[0].dim(), x.shape if not layout.has_pixels(x, params[0]) else (len(x), 1, *x.shape[2:])
     own = tuple(batch.samples(p) if p.dim() == dims else batch.shared(p) for p in params)
     return batch.samples(x), own, lambda terms: batch.per_sample(terms, shape)
 

@@ -10,6 +10,7 @@ import warnings
 
 import torch
 
+from ..likelihoods import with_options
 from . import support
 from .objective import Objective
 
@@ -30,7 +31,7 @@ def look(request: Objective) -> None:
     name = request.settings.likelihood
     calls = _calls[name] = _calls.get(name, 0) + 1
     if not calls & (calls - 1) and name and name not in _warned:
-        found = _found(name, request.x, request.weight)
+        found = _found(with_options(name, request.settings.options), request.x, request.weight)
         if found is not None:
             _warned.add(name)
             text = f"x: {found}, for which likelihood={name!r} has no probability"
@@ -41,11 +42,14 @@ def look(request: Objective) -> None:
 def _found(likelihood, x, weight):
     """What is wrong with x, in words; or None. Of levels, K is not known here, and the kernels give a NaN."""
     low, high = support.limits(likelihood)
-    if low == -math.inf or support.of(likelihood) == "levels" or x.dtype in (torch.uint8, torch.bool):
+    # a likelihood without options takes values between its levels, such as those of a picture that was resized
+    levels = not isinstance(likelihood, str) and support.steps_of(likelihood) is not None
+    read_by_kernel = x.dtype in (torch.uint8, torch.bool) and not (levels and support.scaled(likelihood, x.dtype))
+    if low == -math.inf or support.of(likelihood) == "levels" or read_by_kernel:
         return None
     if not x.numel() or not _readable(x, weight):
         return None
-    x = x if x.is_floating_point() else x.double()
+    x = support.read(x, likelihood, torch.float64)
     if weight is not None:
         x = x[(weight != 0).expand_as(x)]
     least, most = (t.item() for t in x.aminmax()) if x.numel() else (low, low)
@@ -53,6 +57,8 @@ def _found(likelihood, x, weight):
     slack = 0.0 if counts else SLACK
     if least < low - slack or most > high + slack:
         return f"got values from {least:g} to {most:g}, expected {expected}"
+    if levels and (off := x[support.off_levels(x, likelihood)]).numel():
+        return f"got values such as {off[0]:g} that are no level, expected {expected}"
     fractions = x[(x != x.floor()) & x.isfinite()]
     return f"got fractions such as {fractions[0]:g}, expected {expected}" if counts and len(fractions) else None
 

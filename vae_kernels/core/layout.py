@@ -28,13 +28,31 @@ def likelihood(x, params):
         return x, params
     if like.dim() > x.dim():
         return _levels(x, like)
+    if has_pixels(x, like):
+        return _pixels(x, like)
     if not _is_dense(like):
         like = like.contiguous()
     return _in_order(x, like, 1), (like, *(_against(p, like) for p in params[1:]))
 
 
+def has_pixels(x, like):
+    """Whether the first parameter has numbers for each pixel of x (a likelihood of the pixel kind)."""
+    return x.dim() > 1 and like.dim() == x.dim() and like.shape[1] != x.shape[1]
+
+
+def terms_like(x, params):
+    """x, or a tensor like it that has the shape of the terms and their order in memory."""
+    if not has_pixels(x, params[0]):
+        return x
+    of_terms = x[:, :1]
+    if not is_inner(params[0]):
+        return of_terms
+    return of_terms.as_strided(of_terms.shape, (x.stride(0), *_pixel_strides(params[0], 1)))
+
+
 def term_weight(w, like):
-    """The weight of the terms of `like`, x or mu, in one of the Layouts, and in the order of `like`. None stays None.
+    """The weight of the terms of `like`, mu or what terms_like() gives, in one of the Layouts, and in the order of
+    `like`. None stays None.
 
     A weight that broadcasts in another way, such as [B, 1, H, W] beside [B, C, H, W], is expanded. A mask stays a mask
     of bytes.
@@ -103,6 +121,32 @@ def _levels(x, logits):
     inside = sizes[0] > 1 and strides[0] == 1
     wanted = [s // sizes[0] if inside else s for s in strides[1:]]
     return _to_order(x, wanted, 1), (logits,)
+
+
+def _pixels(x, packed):
+    """x [B, C, ...] and the numbers of its pixels, [B, P, ...], with the pixels in one order. The channels of both lie
+    outermost or innermost."""
+    sizes, strides = packed.shape[1:], packed.stride()[1:]
+    order = [d for d in outer_first(strides) if sizes[d] > 1]
+    if not _is_dense(packed) or 0 in order[1:-1]:
+        packed = packed.contiguous()
+    return _to_order(x, _pixel_strides(packed, x.shape[1]), 1), (packed,)
+
+
+def _pixel_strides(packed, channels):
+    """The strides, without that of the batch, of a tensor [B, channels, ...] in the order of the numbers of its
+    pixels."""
+    strides = packed.stride()[1:]
+    if not packed.numel():
+        return _row_major_strides((channels, *packed.shape[2:]))
+    if is_inner(packed):
+        return [1, *(s // packed.shape[1] * channels for s in strides[1:])]
+    return [math.prod(packed.shape[2:]), *strides[1:]]
+
+
+def is_inner(packed):
+    """Whether the numbers of a pixel lie side by side. Otherwise each number lies beside that of the next pixel."""
+    return packed.stride(1) == 1 and packed.shape[2:].numel() > 1
 
 
 def _against(t, like):

@@ -6,10 +6,11 @@ from typing import Any
 import torch
 
 from ..formulas import Formula
-from ..likelihoods import formula_of, name_of
+from ..likelihoods import formula_of, name_of, options_by_name, options_of
 from ..typing import LikelihoodLike
 
 MASSES = ("bernoulli", "discretized_logistic")  # beside counts and levels: p(x) is a probability, not a density
+LEVEL_ROUNDING = 1e-3  # levels
 ROUNDING = 1e-3  # nats: how far below 0 the nll of a probability may come
 MOST_RATE = 1e3  # nats for each latent dim; in float32 z has 24 bits, 17 nats
 
@@ -29,12 +30,40 @@ def expected(likelihood: LikelihoodLike) -> str:
     if support is None:
         return ""
     named = {"counts": "counts: 0, 1, 2, ...", "levels": "levels: 0 to K - 1"}
-    return named[support] if isinstance(support, str) else f"[{support[0]:g}, {support[1]:g}]"
+    if isinstance(support, str):
+        return named[support]
+    steps = "" if steps_of(likelihood) in (None, 255) else f" in {steps_of(likelihood)} steps"
+    return f"[{support[0]:g}, {support[1]:g}]{steps}"
 
 
 def scaled(likelihood: LikelihoodLike, dtype: torch.dtype) -> bool:
-    """Whether x of this dtype is read as x/255."""
+    """Whether x of this dtype is read as a level of the support: as x/255, if the likelihood has 256 levels."""
     return dtype == torch.uint8 and of(likelihood) not in ("counts", "levels")
+
+
+def read(x: torch.Tensor, likelihood: LikelihoodLike, dtype: torch.dtype) -> torch.Tensor:
+    """x as the likelihood reads x, in this dtype unless x is floating."""
+    if not scaled(likelihood, x.dtype):
+        return x if x.is_floating_point() else x.to(dtype)
+    unit = x.to(dtype) / (steps_of(likelihood) or 255)
+    low, high = of(likelihood) or (0.0, 1.0)
+    return unit if (low, high) == (0.0, 1.0) else low + (high - low) * unit
+
+
+def steps_of(likelihood: LikelihoodLike) -> int | None:
+    """How many steps there are from the first level of x to the last, if x has levels between two ends; or None."""
+    default = getattr(formula_of(likelihood), "OPTIONS", {}).get("levels")
+    return None if default is None else options_by_name(likelihood).get("levels", default) - 1
+
+
+def off_levels(x: torch.Tensor, likelihood: LikelihoodLike) -> torch.Tensor | None:
+    """Where x is no level of the likelihood, with the rounding of float32. None if any x between two ends will do."""
+    steps = steps_of(likelihood)
+    if steps is None:
+        return None
+    low, high = limits(likelihood)
+    level = (x.double() - low) / (high - low) * steps
+    return (level - level.round()).abs() > LEVEL_ROUNDING
 
 
 def whole(likelihood: LikelihoodLike) -> bool:
@@ -44,10 +73,11 @@ def whole(likelihood: LikelihoodLike) -> bool:
 
 def is_mass(likelihood: LikelihoodLike) -> bool:
     """Whether p(x) is a probability, so that -log p(x) is never negative. False if it is not known."""
-    return whole(likelihood) or name_of(likelihood) in MASSES
+    return whole(likelihood) or formula_of(likelihood).KIND == "pixel" or name_of(likelihood) in MASSES
 
 
 def of(likelihood: LikelihoodLike) -> Any:
-    """The SUPPORT of the likelihood's formula."""
+    """The support of the likelihood: that of its formula, or that of its options."""
     formula: Formula = formula_of(likelihood)
-    return formula.SUPPORT
+    made = getattr(formula, "support", None)
+    return made(*options_of(likelihood)) if made else formula.SUPPORT

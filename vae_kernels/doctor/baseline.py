@@ -49,6 +49,8 @@ def _constants(model, x, weight, levels, given):
     formula = formula_of(model.likelihood)
     if formula.KIND == "position":
         return None if levels is None else {formula.PARAMETERS[0]: _histogram(x, weight, levels)}
+    if formula.KIND == "pixel":
+        return None
     data = read(x, model.likelihood).double()
     mean, variance = _moments(data, weight)
     if formula.KIND == "row":  # logits of shares

@@ -65,7 +65,11 @@ def data(v: Values, one_variance):
     if v.support is not None:
         evidence += f", expected {v.expected}"
     if not inside:
-        parts = [(v.below, "below the support"), (v.above, "above the support"), (v.fractions, "no integers")]
+        parts = [
+            (v.below, "below the support"),
+            (v.above, "above the support"),
+            (v.fractions, "no integers" if isinstance(v.support, str) else "at no level"),
+        ]
         evidence += f"; {', '.join(f'{share:.2%} are {what}' for share, what in parts if share)}"
         cause = "this likelihood gives no probability to these values, so the loss is no -ELBO and may fall for ever"
         return Verdict("data", "ill", evidence, cause, _remedy(v))
@@ -100,6 +104,8 @@ def _remedy(v):
         return text + "; or a Gaussian likelihood for the values as they are"
     if v.support == "levels":
         return "number the levels from 0 to K - 1; mask what is missing with weight="
+    if v.fractions and not v.below + v.above:
+        return "round x to the levels; or give the number of levels of x, as DiscretizedLogistic(levels=32)"
     if v.low >= 0 and 2 < v.high <= 255:
         return "divide x by 255, or give uint8"
     if v.low >= 0 and 255 < v.high <= 65535:

@@ -32,7 +32,7 @@ class Values:
     spread          the standard deviation of all values
     support         the interval, "counts", "levels", or None for the whole line; expected is the same in words
     below, above    the shares of the values below and above the support
-    fractions       the share of the values that are no integers, beside counts and levels; else 0
+    fractions       the share of the values that are no integers, beside counts and levels, or at no level; else 0
     largest_byte    the largest x, if x is uint8 and read as x/255; else None
     narrow, wide    the columns with the smallest and the largest range. None if x is no table [N, D] on the whole line,
                     or if fewer than two columns vary
@@ -85,9 +85,7 @@ class Pass:
 
 def read(x, likelihood):
     """x as the likelihood reads x, in floating point."""
-    if support.scaled(likelihood, x.dtype):
-        return x / 255
-    return x if x.is_floating_point() else x.float()
+    return support.read(x, likelihood, torch.float32)
 
 
 def values_of(x, likelihood, weight=None, levels=None):
@@ -97,7 +95,9 @@ def values_of(x, likelihood, weight=None, levels=None):
     seen = data.flatten() if weight is None else data[weight]
     low, high = (v.item() for v in seen.aminmax())
     least, most = support.limits(likelihood, levels)
-    discrete = support.whole(likelihood) and data.is_floating_point()
+    off = support.off_levels(seen, likelihood)
+    if off is None and support.whole(likelihood) and data.is_floating_point():
+        off = seen != seen.round()
     narrow, wide = _columns(data, weight) if of is None and x.dim() == 2 else (None, None)
     return Values(
         low=low,
@@ -107,11 +107,16 @@ def values_of(x, likelihood, weight=None, levels=None):
         expected=support.expected(likelihood),
         below=_share(seen < least),
         above=_share(seen > most),
-        fractions=_share(seen != seen.round()) if discrete else 0.0,
-        largest_byte=round(255 * high) if support.scaled(likelihood, x.dtype) else None,
+        fractions=0.0 if off is None else _share(off),
+        largest_byte=round(255 * high) if support.scaled(likelihood, x.dtype) and _of_8_bits(likelihood) else None,
         narrow=narrow,
         wide=wide,
     )
+
+
+def _of_8_bits(likelihood):
+    """Whether uint8 is read as x / 255."""
+    return support.limits(likelihood) == (0, 1) and support.steps_of(likelihood) in (None, 255)
 
 
 def _share(mask):

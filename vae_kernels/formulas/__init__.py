@@ -11,7 +11,7 @@ import torch
 
 from ..typing import LikelihoodName
 
-Kind = Literal["element", "position", "row"]
+Kind = Literal["element", "position", "row", "pixel"]
 """How a formula makes terms of its parameters. A term is -log p of one part of x.
 
     "element"   One term for each element, of the shape of x. Each parameter has the shape of x or broadcasts to x; the
@@ -20,6 +20,8 @@ Kind = Literal["element", "position", "row"]
                 the shape of x. Its ops: backends/compiled/position.py.
     "row"       All elements of a sample become one term, [B], by a soft-max over the elements. The one parameter is
                 logits of the shape of x. An element formula with log_total is computed as a row too (shares.py).
+    "pixel"     All channels of a pixel become one term: x is [B, C, ...], and the terms are [B, 1, ...]. The one
+                parameter is [B, P, ...], P numbers for each pixel. Its ops: backends/compiled/pixel.py.
 """
 
 
@@ -32,6 +34,10 @@ class Formula(Protocol):
     SUPPORT          the valid targets: a closed interval; None for the whole line; "counts" for 0, 1, 2, ...; "levels"
                      for 0..K-1. Integer targets are scaled for an interval only.
     OPTIONS, CLASS   optional: the options and the name of its class in vae_kernels/likelihoods.py
+    checked, numbers  beside OPTIONS: checked(**options) gives the options as a dict, or an error, and numbers(*options)
+                     gives them as the kernels read them. `nll` and `mean` take the options behind the parameters.
+    support          optional, beside OPTIONS: support(*options) is the SUPPORT with these options
+    sizes            of the pixel kind: sizes(*options) is (C, P)
     LOG_TOTAL        optional: True if log_total= makes the first parameter logits of shares (shares.py)
     SUM_ALIKE        optional, beside LOG_TOTAL: True if the sum n of a row has this likelihood of log_total, and the
                      row given n is multinomial
@@ -56,8 +62,14 @@ ALL = {name: cast(Formula, import_module(f"{__name__}.{name}")) for name in get_
 ELEMENT = {name: formula for name, formula in ALL.items() if formula.KIND == "element"}
 POSITION = {name: formula for name, formula in ALL.items() if formula.KIND == "position"}
 ROW = {name: formula for name, formula in ALL.items() if formula.KIND == "row"}
+PIXEL = {name: formula for name, formula in ALL.items() if formula.KIND == "pixel"}
 LOG_TOTAL = {name: formula for name, formula in ALL.items() if getattr(formula, "LOG_TOTAL", False)}
 LIKELIHOODS, LEVELS = ELEMENT, POSITION  # the names of version 0.1
+
+
+def of_kernels(formula: Formula) -> int:
+    """How many parameters the kernels of an element formula take: its own, and its options."""
+    return len(formula.PARAMETERS) + len(getattr(formula, "OPTIONS", ()))
 
 
 def is_row(likelihood: str, log_total: torch.Tensor | None) -> bool:

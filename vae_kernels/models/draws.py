@@ -10,7 +10,7 @@ from ..core.calls import own_tensor
 from ..core.modes import evaluating
 from ..core.ranges import count
 from ..formulas import shares
-from ..likelihoods import by_name, formula_of, name_of
+from ..likelihoods import by_name, formula_of, name_of, options_by_name
 from ..typing import Backend, Condition, Recon
 from .settings import Settings
 
@@ -90,7 +90,7 @@ class Draws(Settings):
             first = next(iter(given))
             log_total = rows.log_total(log_total, given[first], name_of(self.likelihood))
             given[first] = shares.log_mean(given[first], log_total)
-        return formula_of(self.likelihood).mean(**given)
+        return formula_of(self.likelihood).mean(**given, **options_by_name(self.likelihood))
 
     def _like(self):
         """A tensor with the dtype and device of the networks."""

@@ -3,15 +3,14 @@
 import torch
 from torch import nn
 
-from ..core import gaussians
-from ..likelihoods import formula_of
+from ..core import gaussians, support
 
 
 def read(x, likelihood, integers, dtype):
     """x as the encoder and an autoregressive decoder take it; `dtype` is that of the networks.
 
     With integers: int64, for an nn.Embedding. Otherwise floating point: x itself, or integers and bool as `dtype`.
-    uint8 is then read as x/255, unless x has counts.
+    uint8 is then read as x/255, unless x has counts, or the likelihood has other levels.
     """
     if integers:
         if x.is_floating_point():
@@ -19,8 +18,9 @@ def read(x, likelihood, integers, dtype):
         return x.long()
     if x.is_floating_point():
         return x
-    unit = x.dtype == torch.uint8 and formula_of(likelihood).SUPPORT != "counts"
-    return x.to(dtype) / (255 if unit else 1)
+    if support.of(likelihood) == "levels":
+        return x.to(dtype) / (255 if x.dtype == torch.uint8 else 1)
+    return support.read(x, likelihood, dtype)
 
 
 def begins_with_embedding(encoder):

@@ -9,7 +9,7 @@ from typing_extensions import Unpack
 
 from ..core import checks
 from ..core.ranges import count, ints
-from ..formulas import ALL, POSITION
+from ..formulas import ALL, PIXEL, POSITION
 from ..typing import LikelihoodLike, ModelSettings
 from .layers import Decoder, Encoder, Split
 from .vae import VAE
@@ -22,6 +22,9 @@ def _check(likelihood, outputs, kwargs):
     likelihood = checks.likelihood(likelihood)
     if likelihood in POSITION:
         raise ValueError(f"likelihood: {likelihood!r} needs a decoder with levels along dimension 1; expected VAE(...)")
+    if likelihood in PIXEL:
+        parts = "the numbers of each pixel along dimension 1"
+        raise ValueError(f"likelihood: {likelihood!r} needs a decoder with {parts}; expected VAE(...)")
     formula = ALL[likelihood]
     names = formula.PARAMETERS
     least = len([name for name in names if name not in formula.DEFAULTS])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ..formulas import ALL
+from . import pixels
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "uint8": torch.uint8}
 PARTS = ("objective", "loss", "nll", "masked nll", "weighted nll", "terms", "free bits", "decomposition", "sample")
@@ -156,6 +157,7 @@ def draw_categories(case, g):
 
 DRAW = {name: draw_counts for name, formula in ALL.items() if formula.SUPPORT == "counts"}
 DRAW |= {"discretized_logistic": draw_levels, "categorical": draw_categories}
+DRAW |= {"discretized_logistic_mixture": pixels.draw}
 """likelihood -> a function draw(case, generator) -> (x, params), for a likelihood that draw_reals does not suit."""
 
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from .. import functional
 from ..formulas import ALL
+from . import pixels
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -136,6 +137,7 @@ RIVALS = {
     ("negative_binomial", 2): [negative_binomial],
     ("zinb", 3): [zinb, scvi_zinb],
     ("multinomial", 1): [multinomial],
+    ("discretized_logistic_mixture", 1): [pixels.discretized_logistic_mixture],
     ("negative_binomial_mixture", 4): [negative_binomial_mixture],
 }
 """(likelihood, number of parameters that the decoder gives) -> rivals, the best first."""

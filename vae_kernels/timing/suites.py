@@ -50,6 +50,7 @@ def likelihoods():
         for outputs in sorted({needed(name), len(formula.PARAMETERS)}):
             if outputs == needed(name) or (name, outputs) in RIVALS:
                 shape = {"counts": (128, 4000, 10), "levels": (16, 3072, 128)}.get(formula.SUPPORT, (256, 3072, 128))
+                shape = (16, 3072, 128) if formula.KIND == "pixel" else shape
                 x = "uint8" if formula.SUPPORT == "levels" else "float32"
                 yield Case(*shape, likelihood=name, outputs=outputs, x=x)
     yield Case(128, 20000, 10, likelihood="zinb", outputs=3)
@@ -86,7 +87,7 @@ def terms():
         if formula.KIND == "row":  # it has no term of an element
             continue
         levels = formula.SUPPORT == "levels"
-        shape, x = ((16, 3072), "uint8") if levels else ((512, 3072), "float32")
+        shape, x = ((16 if levels or formula.KIND == "pixel" else 512), 3072), "uint8" if levels else "float32"
         yield Case(*shape, 0, part="terms", likelihood=name, outputs=len(formula.PARAMETERS), x=x)
 
 

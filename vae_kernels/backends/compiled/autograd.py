@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import torch
 
+from ...core import layout
+
 
 class Mode(NamedTuple):
     """How an op is called.
@@ -81,3 +83,14 @@ def in_place(grads, needed):
     """The gradients at the places where one is needed, None at the others."""
     grads = iter(grads)
     return tuple([next(grads) if wanted else None for wanted in needed])
+
+
+def as_weight(grad, like):
+    """The incoming gradient as the weight of the terms. A gradient that came from a sum is one number for each sample,
+    or one for all samples: nobody writes out the copies."""
+    if not torch.compiler.is_compiling() and grad.numel():
+        if not any(grad.stride()):
+            grad = grad[(0,) * grad.dim()]
+        elif grad.dim() > 1 and not any(grad.stride()[1:]):
+            grad = grad[(slice(None), *[slice(1)] * (grad.dim() - 1))]
+    return layout.term_weight(grad, like)

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from ...core.layout import empty_in_order, empty_packed
+from ...core.layout import empty_in_order, empty_packed, terms_like
 from ...core.objective import Layout, Reduction, layout_against, wanted_gradients
 from ...core.terms import places
 from .. import reference
@@ -86,6 +86,25 @@ def _(likelihood, x, logits, weight):
 @torch.library.register_fake("vae_kernels::triton_position_backward", lib=library)
 def _(grad, likelihood, x, logits, weight, top_and_total):
     return empty_in_order(logits)
+
+
+@torch.library.register_fake("vae_kernels::pixel", lib=library)
+@torch.library.register_fake("vae_kernels::triton_pixel", lib=library)
+def _(likelihood, x, packed, weight, options, ahead, expected):
+    nll = packed.new_empty(packed.shape[:1], dtype=reference.compute_dtype(packed))
+    return [nll, empty_in_order(packed)] if ahead else [nll]
+
+
+@torch.library.register_fake("vae_kernels::pixel_backward", lib=library)
+@torch.library.register_fake("vae_kernels::triton_pixel_backward", lib=library)
+def _(grad, likelihood, x, packed, weight, options):
+    return empty_in_order(packed)
+
+
+@torch.library.register_fake("vae_kernels::pixel_log_prob", lib=library)
+@torch.library.register_fake("vae_kernels::triton_pixel_log_prob", lib=library)
+def _(likelihood, x, packed, options):
+    return empty_in_order(terms_like(x, (packed,)), reference.compute_dtype(packed))
 
 
 def _fake_mixture_gradients(inputs, need):

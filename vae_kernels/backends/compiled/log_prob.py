@@ -10,38 +10,42 @@ import torch
 
 from ...core import layout
 from ...core.objective import Objective, Reduction, Settings
-from ...formulas import POSITION
+from ...formulas import PIXEL, POSITION
 from .. import reference
-from .autograd import Function, apply, by_reference, in_place, mask, mode_of
+from .autograd import Function, apply, as_weight, by_reference, in_place, mask, mode_of
 from .objective import with_defaults
+from .pixel import log_prob_of_pixels
 from .schemas import KERNELS, flat
 
 
-def log_prob(likelihood, x, params, kernels="compiled"):
-    """log p of each term, of the shape of x. Shapes and layouts are those of the schema."""
+def log_prob(likelihood, x, params, options=(), kernels="compiled"):
+    """log p of each term. Shapes and layouts are those of the schema."""
+    if likelihood in PIXEL:
+        return log_prob_of_pixels(likelihood, x, *params, options, kernels)
     function = _OfPositions if likelihood in POSITION else _LogProb
-    return apply(function, mode_of(kernels), likelihood, x, *with_defaults(likelihood, params))
+    arguments = likelihood, options, x, *with_defaults(likelihood, params, options)
+    return apply(function, mode_of(kernels), *arguments)
 
 
 class _LogProb(Function):
     @staticmethod
     def forward(ctx, *arguments):
-        mode, likelihood, x, *params = arguments
-        ctx.mode, ctx.likelihood = mode, likelihood
+        mode, likelihood, options, x, *params = arguments
+        ctx.mode, ctx.likelihood, ctx.options = mode, likelihood, options
         ctx.save_for_backward(x, *params)
         return KERNELS[mode.kernels]["log_prob"](likelihood, x, params)
 
     @staticmethod
     def backward(ctx, grad):
         x, *params = ctx.saved_tensors
-        _, _, of_x, *needed = ctx.needs_input_grad
+        _, _, _, of_x, *needed = ctx.needs_input_grad
         if of_x or torch.is_grad_enabled():  # is_grad_enabled: a second derivative may be wanted
-            return None, None, *_by_reference(ctx, grad, (x, *params))
+            return None, None, None, *_by_reference(ctx, grad, (x, *params))
         settings = Settings(ctx.likelihood, len(params), -1.0, 1.0, 0.0, 0, Reduction.SUM, False)
-        request = Objective(settings, x, None, None, _as_weight(grad, x), None, None, tuple(params), ())
+        request = Objective(settings, x, None, None, as_weight(grad, x), None, None, tuple(params), ())
         arguments = *flat(settings, request.tensors()), mask(needed)
         grads = KERNELS[ctx.mode.kernels]["elbo_backward"](_one(grad), *arguments)
-        return None, None, None, *in_place(grads, needed)
+        return None, None, None, None, *in_place(grads, needed)
 
 
 class _OfPositions(Function):
@@ -49,9 +53,9 @@ class _OfPositions(Function):
 
     @staticmethod
     def forward(ctx, *arguments):
-        mode, likelihood, x, logits = arguments
+        mode, likelihood, options, x, logits = arguments
         _, top_and_total = KERNELS[mode.kernels]["position"](likelihood, x, logits, None)
-        ctx.mode, ctx.likelihood = mode, likelihood
+        ctx.mode, ctx.likelihood, ctx.options = mode, likelihood, options
         ctx.save_for_backward(x, logits, top_and_total)
         top, total = (_in_order_of(x, t) for t in top_and_total)
         level = x.long().clamp(0, logits.shape[1] - 1)  # where x is no level, the total is NaN
@@ -62,35 +66,24 @@ class _OfPositions(Function):
     def backward(ctx, grad):
         x, logits, top_and_total = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return None, None, *_by_reference(ctx, grad, (x, logits))
+            return None, None, None, *_by_reference(ctx, grad, (x, logits))
         minus = -_one(grad).expand(x.shape[:1])
         position_backward = KERNELS[ctx.mode.kernels]["position_backward"]
-        of_logits = position_backward(minus, ctx.likelihood, x, logits, _as_weight(grad, x), top_and_total)
-        return None, None, None, of_logits
+        of_logits = position_backward(minus, ctx.likelihood, x, logits, as_weight(grad, x), top_and_total)
+        return None, None, None, None, of_logits
 
 
 def _by_reference(ctx, grad, tensors):
-    terms = functools.partial(_terms, ctx.likelihood)
-    return by_reference(terms, tensors, ctx.needs_input_grad[2:], (grad,))
+    terms = functools.partial(_terms, ctx.likelihood, ctx.options)
+    return by_reference(terms, tensors, ctx.needs_input_grad[3:], (grad,))
 
 
-def _terms(likelihood, tensors):
-    return (reference.log_prob(likelihood, tensors[0], tuple(tensors[1:])),)
+def _terms(likelihood, options, tensors):
+    return (reference.log_prob(likelihood, tensors[0], tuple(tensors[1:]), options),)
 
 
 def _one(grad):
     return torch.ones((), dtype=grad.dtype, device=grad.device)
-
-
-def _as_weight(grad, x):
-    """The incoming gradient as the weight of the terms. A gradient that came from a sum is one number for each sample,
-    or one for all samples: nobody writes out the copies."""
-    if not torch.compiler.is_compiling() and grad.numel():
-        if not any(grad.stride()):
-            grad = grad[(0,) * grad.dim()]
-        elif grad.dim() > 1 and not any(grad.stride()[1:]):
-            grad = grad[(slice(None), *[slice(1)] * (grad.dim() - 1))]
-    return layout.term_weight(grad, x)
 
 
 def _in_order_of(x, t):

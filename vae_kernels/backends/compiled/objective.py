@@ -6,10 +6,11 @@ import torch
 
 from ...core.objective import WITHOUT_KERNEL, Objective, Reduction, factor_of, restored
 from ...core.terms import ElboTerms
-from ...formulas import ALL, POSITION, is_row
+from ...formulas import ALL, PIXEL, POSITION, is_row
 from .. import reference
 from . import expected
 from .autograd import Function, apply, by_reference, gradients_of, in_place, mask, mode_of
+from .pixel import pixel
 from .position import position
 from .schemas import KERNELS, flat
 
@@ -18,11 +19,11 @@ def elbo(objective, kernels="compiled"):
     """The loss that the request asks for, or ElboTerms, by the ops. Shapes and layouts are those of the schema."""
     # Unpacked once, and named one by one: this function and _Elbo.forward take most of a small call's time.
     settings, x, rec_weight, beta, weight, latent_weight, nats, params, latent, log_total = objective
-    if settings.likelihood in POSITION:
-        return _elbo_of_positions(objective, kernels)
+    if settings.likelihood in POSITION or settings.likelihood in PIXEL:
+        return _elbo_of_two(objective, kernels)
     row = is_row(settings.likelihood, log_total)
     if params:
-        params = with_defaults(settings.likelihood, params)
+        params = with_defaults(settings.likelihood, params, settings.options)
         if len(params) > settings.parameters:
             settings = settings._replace(parameters=len(params))
     mode = mode_of(kernels)
@@ -44,12 +45,14 @@ def elbo(objective, kernels="compiled"):
     return ElboTerms.of_packed(loss, packed, (len(params) > 0, len(latent) > 0, shape))
 
 
-def with_defaults(likelihood, params):
-    """The kernels read 0 for a parameter that is left out. Another default of the formula is given as a tensor."""
+def with_defaults(likelihood, params, options):
+    """The kernels read 0 for a parameter that is left out. Another default of the formula is given as a tensor, and so
+    are the options, as further parameters."""
     formula = ALL[likelihood]
-    if len(params) == len(formula.PARAMETERS):
+    numbers = formula.numbers(*options) if options else ()
+    if len(params) == len(formula.PARAMETERS) and not numbers:
         return params
-    defaults = [formula.DEFAULTS[name] for name in formula.PARAMETERS[len(params) :]]
+    defaults = [*(formula.DEFAULTS[name] for name in formula.PARAMETERS[len(params) :]), *numbers]
     if not any(defaults):
         return params
     dtype, device = reference.compute_dtype(*params), params[0].device
@@ -159,13 +162,17 @@ def _rescaled(ctx, grad):
     return grads if scale == 1 else [g.mul_(scale) for g in grads]
 
 
-def _elbo_of_positions(objective, kernels):
-    """The loss from two ops: one for the likelihood of positions, and one for the latent term."""
+def _elbo_of_two(objective, kernels):
+    """The loss from two ops: one for the likelihood of positions or of pixels, and one for the latent term."""
     settings, x, rec_weight, beta, weight, latent_weight, nats, (logits,), latent, _ = objective
-    nll, kl, kl_per_dim = position(x, logits, weight, settings.likelihood, kernels), None, None
+    kl = kl_per_dim = None
+    if settings.likelihood in PIXEL:
+        nll = pixel(x, logits, weight, settings, kernels)
+    else:
+        nll = position(x, logits, weight, settings.likelihood, kernels)
     loss = factor_of(settings.rec_weight, rec_weight) * nll
     if latent:
-        alone = settings._replace(likelihood="", parameters=0, reduction=Reduction.NONE)
+        alone = settings._replace(likelihood="", parameters=0, reduction=Reduction.NONE, options=())
         of_latent = elbo(Objective(alone, None, None, beta, None, latent_weight, nats, (), latent), kernels)
         if settings.terms:
             _, kl, kl_per_dim = of_latent.parts()

@@ -14,6 +14,9 @@ they mutate nothing, draw nothing, and read weights on the device. Their argumen
     sample_backward  the gradients that `need` asks for
     position         [nll, top_and_total] of a likelihood of the position kind
     position_backward  the gradient of the logits
+    pixel            not in CUDA C++: [nll, the gradient of packed if `ahead`], of a likelihood of the pixel kind
+    pixel_backward   the gradient of packed, for an incoming gradient [B], or 0-d for all samples
+    pixel_log_prob   log p of each pixel, [B, 1, ...], in the order of packed
     mixture          [log_p, peak, log_sum, *gradients of log_p.sum() that `need` asks for]: log p(z) of a mixture, and
                      in float64 the two numbers whose sum it is; on the CPU, gradients of few components alone
     mixture_backward the gradients that `need` asks for
@@ -43,6 +46,8 @@ z, loc, logvar, log_weight
 rng         int64 [2]: seed and offset of the noise; or [4], for the samples of a shard (core/noise.py)
 logits      [B, K, ...], x [B, ...] integers, levels 0..K-1: each sample dense, the levels outermost or innermost, and x
             in the order of the other dimensions.
+packed      [B, P, ...], x [B, C, ...] floating or uint8: each sample dense, the numbers of a pixel outermost or
+            innermost in both, and the pixels of both in one order. `options`: the numbers() of the formula
 top_and_total  [2, B, positions], in the order of x: each position's largest logit, and the sum of e^{logit - top},
             which is NaN where x is no level: so are the value then, and the gradient.
 """
@@ -59,6 +64,7 @@ _OBJECTIVE = (
 )
 _SAMPLE = "Tensor mu, Tensor logvar, Tensor[] prior, Tensor? latent_weight, Tensor rng, int n_samples"
 _POSITION = "str likelihood, Tensor x, Tensor logits, Tensor? weight"
+_PIXEL = "str likelihood, Tensor x, Tensor packed"
 _MIXTURE = "Tensor z, Tensor loc, Tensor logvar, Tensor log_weight"
 _SCHEMAS = {
     "elbo": f"({_OBJECTIVE}, bool terms, float expected) -> Tensor[]",
@@ -67,6 +73,9 @@ _SCHEMAS = {
     "sample": f"({_SAMPLE}, bool with_kl) -> Tensor[]",
     "position": f"({_POSITION}) -> Tensor[]",
     "position_backward": f"(Tensor grad, {_POSITION}, Tensor top_and_total) -> Tensor",
+    "pixel": f"({_PIXEL}, Tensor? weight, float[] options, bool ahead, float expected) -> Tensor[]",
+    "pixel_backward": f"(Tensor grad, {_PIXEL}, Tensor? weight, float[] options) -> Tensor",
+    "pixel_log_prob": f"({_PIXEL}, float[] options) -> Tensor",
     "sample_backward": f"(Tensor? grad_z, Tensor? grad_kl, {_SAMPLE}, int need, bool packed) -> Tensor[]",
     "mixture": f"({_MIXTURE}, int need) -> Tensor[]",
     "mixture_backward": f"(Tensor grad, {_MIXTURE}, Tensor peak, Tensor log_sum, int need) -> Tensor[]",

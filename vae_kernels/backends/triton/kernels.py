@@ -3,11 +3,12 @@
 from .log_prob import log_prob
 from .mixture_forward import mixture, mixture_backward
 from .objective import correct_, elbo, elbo_backward
+from .pixel import pixel, pixel_backward, pixel_log_prob
 from .position import position, position_backward
 from .rescale import rescale_
 from .sample import sample, sample_backward
 
 __all__ = [
-    "correct_", "elbo", "elbo_backward", "log_prob", "mixture", "mixture_backward", "position", "position_backward",
-    "rescale_", "sample", "sample_backward",
+    "correct_", "elbo", "elbo_backward", "log_prob", "mixture", "mixture_backward", "pixel", "pixel_backward",
+    "pixel_log_prob", "position", "position_backward", "rescale_", "sample", "sample_backward",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from ...core.objective import Layout
-from ...formulas import ALL
+from ...formulas import ALL, of_kernels
 from .constants import FULL, PER_FEATURE, PER_SAMPLE, SCALAR
 from .grid import Tiles
 from .row import log_means, of_log_total, present
@@ -154,7 +154,7 @@ class LikelihoodTerm:
         if not params:
             return
         formula = ALL[likelihood]
-        n = len(formula.PARAMETERS)
+        n = of_kernels(formula)
         left_out = [None] * (n - len(params))
         params = [*params, *left_out]
         places = [p.against(x.shape) if p else (Layout.SCALAR, 0) for p in params]
