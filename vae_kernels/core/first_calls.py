@@ -58,7 +58,7 @@ def _found(likelihood, x, weight):
     if least < low - slack or most > high + slack:
         return f"got values from {least:g} to {most:g}, expected {expected}"
     if levels and (off := x[support.off_levels(x, likelihood)]).numel():
-        return f"got values such as {off[0]:g} that are no level, expected {expected}"
+        return f"got values such as {off[0]:g} that are none of the {support.steps_of(likelihood) + 1} levels"
     fractions = x[(x != x.floor()) & x.isfinite()]
     return f"got fractions such as {fractions[0]:g}, expected {expected}" if counts and len(fractions) else None
 

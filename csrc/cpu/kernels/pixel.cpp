@@ -15,14 +15,18 @@ namespace {  // as in likelihood.cpp: nothing here is for the linker to share
 using Formula = VK_PIXEL;
 
 constexpr int kPixels = 512;  // side by side, worked on together: long runs of memory, and rows that stay in the cache
+constexpr int kInner = 128;   // the same where the numbers of a pixel lie side by side: one run of memory in any case
 constexpr int kTurned = 16;   // pixels whose numbers are turned into rows together
+// How far rows lie apart: a line of the cache more, else the same pixel of all rows would have one place in the cache
+template <class T>
+constexpr int kPitch = kPixels + 64 / sizeof(T);
 
-// What a task holds of a block of pixels. Row i of each array is `kPixels` numbers, one for each pixel.
+// What a task holds of a block of pixels. A row has a number for each pixel.
 template <int C, class T>
 struct Pixels {
   static constexpr int N = Formula::parameters<C>;
   static constexpr std::align_val_t kAligned{64};
-  using Row = T[kPixels];
+  using Row = T[kPitch<T>];
 
   int64_t components;
   bool inner;
@@ -87,14 +91,14 @@ struct Pixels {
   // the numbers of component k, `pitch` apart
   const T* numbers(const PixelJob& job, int64_t row, int64_t col, int n, int64_t k, int64_t& pitch) {
     if (inner) {
-      pitch = components * kPixels;
+      pitch = components * kPitch<T>;
       return all[place(0, k)];
     }
     if (job.packed.dtype == dtype_of<T>) {
       pitch = components * job.grid.cols;
       return load(job.packed, row, place(0, k) * job.grid.cols + col, n, line);
     }
-    pitch = kPixels;
+    pitch = kPitch<T>;
     for (int j = 0; j < N; ++j) load_into(job.packed, row, place(j, k) * job.grid.cols + col, n, in[j]);
     return in[0];
   }
@@ -143,13 +147,13 @@ struct Component {
 
   template <int I, size_t... X, size_t... J>
   VK_INLINE void pixel(int i, std::index_sequence<X...>, std::index_sequence<J...>) const {  // as Block::element
-    const T at[C] = {x[X * kPixels + i]...}, q[N] = {p[J * pitch + i]...};
+    const T at[C] = {x[X * kPitch<T> + i]...}, q[N] = {p[J * pitch + i]...};
     T d[N];
     const PlusLog1p<T> nll = Formula::template nll<C, I>(at, q, options, d);
     const T before = I == 0 ? score[i] - top[i] : score[i], joint = I == 0 ? nll.e : join_log1p(e[i], nll.e);
     score[i] = (before - nll.value) - (I == C - 1 ? log1p(joint) : T(0));
     if constexpr (I < C - 1) e[i] = joint;
-    ((Formula::template channel_of<C>(J) == I ? void(slopes[J * kPixels + i] = d[J]) : void()), ...);
+    ((Formula::template channel_of<C>(J) == I ? void(slopes[J * kPitch<T> + i] = d[J]) : void()), ...);
   }
   template <int I>
   void channel(int n) const {
@@ -258,9 +262,10 @@ static void run_channels(const PixelJob& job, const Task& task) {
   for (int64_t row = task.row; row < task.row + task.rows; ++row) {
     double* const nll = job.nll ? job.nll + row * partials + partial : nullptr;
     if (nll) *nll = 0;
-    for (int64_t col = task.col; col < task.col + task.cols; col += kPixels) {
+    const int64_t most = job.inner ? kInner : kPixels;
+    for (int64_t col = task.col; col < task.col + task.cols; col += most) {
       const int64_t left = task.col + task.cols - col;
-      block(job, row, col, int(left < kPixels ? left : kPixels), p, options, nll);
+      block(job, row, col, int(left < most ? left : most), p, options, nll);
     }
   }
 }
