@@ -119,9 +119,9 @@ def options_by_name(likelihood: LikelihoodLike) -> dict[str, Any]:
     return {} if isinstance(likelihood, str) else {name: getattr(likelihood, name) for name in likelihood.options}
 
 
-def with_options(name: str, options: tuple[Any, ...]) -> LikelihoodLike:
+def with_options(name: Any, options: tuple[Any, ...]) -> LikelihoodLike:
     """The object of the likelihood with this name and these options_of(), or the name if there are no options."""
-    return next(made for made in _CLASSES if made.name == name)(*options) if options else name  # type: ignore
+    return next(made for made in _CLASSES if made.name == name)(*options) if options else name
 
 
 def formula_of(likelihood: LikelihoodLike) -> Formula:

@@ -18,6 +18,9 @@ VK_LIKELIHOODS(VK_DECLARE)
 #define VK_DECLARE_POSITION(name) PositionLaunch position_kernel_##name;
 #define VK_POSITION_ROW(name) {#name, position_kernel_##name},
 VK_POSITIONS(VK_DECLARE_POSITION)
+#define VK_DECLARE_PIXEL(name) PixelLaunch pixel_kernel_##name;
+#define VK_PIXEL_ROW(name) {#name, pixel_kernel_##name},
+VK_PIXELS(VK_DECLARE_PIXEL)
 
 LikelihoodLaunch* likelihood_launch(const std::string& name) {
   static constexpr Named<LikelihoodLaunch*> table[] = {VK_LIKELIHOODS(VK_ELBO) VK_ROWS(VK_ELBO_OF_ROW)};
@@ -38,6 +41,11 @@ RowFormula row_formula(const std::string& name) {
 
 PositionLaunch* position_launch(const char* name) {
   static constexpr Named<PositionLaunch*> table[] = {VK_POSITIONS(VK_POSITION_ROW)};
+  return of_likelihood(table, name);
+}
+
+PixelLaunch* pixel_launch(const char* name) {
+  static constexpr Named<PixelLaunch*> table[] = {VK_PIXELS(VK_PIXEL_ROW)};
   return of_likelihood(table, name);
 }
 

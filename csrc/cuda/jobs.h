@@ -193,6 +193,19 @@ struct PositionJob {
   Weight incoming;    // by row
   Sink grad;
 };
+// [rows, cols] pixels of `channels` channels. The `numbers` of a pixel, and its channels, lie side by side where they are
+// inner, else `cols` apart.
+struct PixelJob {
+  int64_t rows, cols, channels, numbers;
+  bool inner;
+  double options[4];  // of the formula
+  Source x, packed;
+  ElementWeights weights;
+  double* values;   // [rows, cols]; or null
+  void* terms;      // [rows, cols] of the compute type: log p; or null
+  Weight incoming;  // by row
+  Sink grad;        // or null
+};
 // out[row] = the sum of values [rows, cols]
 struct RowsJob {
   Weight values;
@@ -244,6 +257,7 @@ using Launched = const char*;
 // each variant takes seconds to compile.)
 enum class Variant { float32, any, columns };
 using PositionLaunch = Launched(const PositionJob&, bool backward, bool float64, int64_t blocks, void* stream);
+using PixelLaunch = Launched(const PixelJob&, bool float64, int64_t blocks, void* stream);
 using LogProbLaunch = Launched(const LogProbJob&, bool float64, int64_t blocks, void* stream);
 using LikelihoodLaunch = Launched(const ElboJob<LikelihoodJob>&, Variant, bool float64, int64_t blocks, void* stream);
 

@@ -73,6 +73,7 @@ inline Tensor allocate(const int64_t* sizes, const int64_t* strides, int64_t dim
 LikelihoodLaunch* likelihood_launch(const std::string& name);
 LogProbLaunch* log_prob_launch(const std::string& name);
 PositionLaunch* position_launch(const char* name);
+PixelLaunch* pixel_launch(const char* name);
 RowFormula row_formula(const std::string& name);
 
 inline void check(Launched error) { VK_CHECK(!error, "a CUDA kernel could not be launched: ", error); }

@@ -5,11 +5,11 @@
 namespace vk {
 
 struct discretized_logistic {
-  static constexpr int parameters = 3;  // loc, logscale, and the number of levels: 0 stands for 256
+  static constexpr int parameters = 3;  // loc, logscale, and the number of levels: less than 2 stands for 256
 
   template <class T>
   VK_FN T nll(T x, const T (&p)[3], T (&grad)[3]) {
-    const T steps = p[2] > 0 ? p[2] - 1 : T(255), half = T(0.5) / steps;
+    const T steps = p[2] >= 2 ? p[2] - 1 : T(255), half = T(0.5) / steps;
     const bool open = absolute(x - T(0.5)) > T(0.5) - half;
     const T side = x < T(0.5) ? T(1) : T(-1);
     const LogisticBin<T> bin = logistic_bin(x - p[0], p[1], {half, log(steps)}, open, side);

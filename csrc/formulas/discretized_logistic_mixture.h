@@ -17,10 +17,10 @@ struct discretized_logistic_mixture {
     T low, range, steps, first, last, least;  // x < first is in the first bin, x > last in the last one
   };
   template <class T>
-  static Options<T> options(const double* numbers) {
-    const double steps = numbers[0] - 1, low = numbers[1], range = numbers[2] - low, half = 0.5 * range / steps;
-    return {{T(half), T(std::log(steps / range))}, T(low), T(range), T(steps),
-            T(low + half), T(numbers[2] - half), T(numbers[3])};
+  VK_FN Options<T> options(const double* numbers) {
+    const T steps = T(numbers[0] - 1), low = T(numbers[1]), range = T(numbers[2] - numbers[1]);
+    const T half = T(0.5) * range / steps, high = T(numbers[2]);
+    return {{half, log(steps / range)}, low, range, steps, low + half, high - half, T(numbers[3])};
   }
   // x of a level
   template <class T>

@@ -317,10 +317,13 @@ def test_one_output_in_a_tuple_is_diagnosed_as_the_output_itself():
 @pytest.mark.parametrize("name", CLASSES)
 def test_formulas_take_their_parameters_by_the_names_that_they_say(name):
     formula = formulas.ALL[name]
-    assert tuple(inspect.signature(formula.nll).parameters) == ("x", *formula.PARAMETERS)
+    options = tuple(getattr(formula, "OPTIONS", ()))
+    assert tuple(inspect.signature(formula.nll).parameters) == ("x", *formula.PARAMETERS, *options)
     mean = inspect.signature(formula.mean).parameters
-    assert tuple(mean) == formula.PARAMETERS
-    assert {p for p in mean if mean[p].default is not inspect.Parameter.empty} >= set(formula.DEFAULTS)
+    assert tuple(mean) == (*formula.PARAMETERS, *options)
+    assert {p for p in mean if mean[p].default is not inspect.Parameter.empty} >= {*formula.DEFAULTS, *options}
+    for option in options:
+        assert mean[option].default == formula.OPTIONS[option]
 
 
 def test_one_graph_for_a_mapping():

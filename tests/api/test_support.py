@@ -12,7 +12,7 @@ import vae_kernels as vk
 from vae_kernels.core import first_calls
 from vae_kernels.formulas import ALL
 
-INTERVALS = [name for name, formula in ALL.items() if isinstance(formula.SUPPORT, tuple)]
+INTERVALS = [name for name, formula in ALL.items() if isinstance(formula.SUPPORT, tuple) and formula.KIND == "element"]
 COUNTS = [name for name, formula in ALL.items() if formula.SUPPORT == "counts"]
 
 

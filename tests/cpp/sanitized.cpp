@@ -42,6 +42,8 @@ namespace ops = vk;
 namespace vk {
 #define VK_DECLARE(name) extern const LikelihoodLoops likelihood_##name[2];
 #define VK_DECLARE_POSITION(name) extern const PositionLoops position_##name[2];
+#define VK_DECLARE_PIXEL(name) extern const PixelLoop pixel_##name[2];
+#define VK_PIXEL_ROW(name) {#name, base::pixel_##name},
 #define VK_ROW(name) {#name, base::likelihood_##name},
 #define VK_ROW_OF_ROWS(name, element) {#name, base::likelihood_##element},
 #define VK_POSITION_ROW(name) {#name, base::position_##name},
@@ -50,15 +52,18 @@ VK_LIKELIHOODS(VK_DECLARE)
 extern const LatentLoops latent_loops[2];
 extern const RowLoop row_loops[2];
 VK_POSITIONS(VK_DECLARE_POSITION)
+VK_PIXELS(VK_DECLARE_PIXEL)
 extern const MixtureLoops mixture_loops[2];
 extern const DecompositionLoops decomposition_loops[2];
 }  // namespace base
 const Kernels& kernels() {  // replaces dispatch.cpp, with one instruction set
   static constexpr Named<const LikelihoodLoops*> table[] = {VK_LIKELIHOODS(VK_ROW) VK_ROWS(VK_ROW_OF_ROWS)};
   static constexpr Named<const PositionLoops*> positions[] = {VK_POSITIONS(VK_POSITION_ROW)};
+  static constexpr Named<const PixelLoop*> pixels[] = {VK_PIXELS(VK_PIXEL_ROW)};
   static constexpr Kernels one = {"base",
                                   [](const char* name) { return of_likelihood(table, name); },
                                   [](const char* name) { return of_likelihood(positions, name); },
+                                  [](const char* name) { return of_likelihood(pixels, name); },
                                   base::row_loops,
                                   base::latent_loops,
                                   base::mixture_loops,
@@ -318,6 +323,33 @@ static void positions() {
 }
 
 #ifndef VK_CUDA_ON_HOST
+static void pixels() {
+  const std::vector<double> options{256, 0, 1, -7};
+  int turn = 0;
+  for (const int64_t channels : {1, 3})
+    for (const Sizes& shape : {Sizes{1, 1}, {3, 0}, {2, 5, 7}, {3, 700}, {2, 1100}})
+      for (const int64_t components : {1, 2, 9})
+        for (const DType type : {F32, F64, BF16, F16})
+          for (const DType of_x : {DType::uint8, F32}) {
+            if (few && (product(shape) < 1400 || type != F32)) continue;
+            const auto with = [&](int64_t n) {
+              Sizes sizes = shape;
+              sizes.insert(sizes.begin() + 1, n);
+              return sizes;
+            };
+            const Tensor packed = fill(with(components * (channels == 1 ? 3 : 10)), type, -9, 2, 2);
+            const Tensor x = fill(with(channels), of_x, 0, of_x == DType::uint8 ? 255 : 1, 1);
+            const WeightsOf weights{kLayouts[turn % 4], turn % 3 ? type : DType::boolean};
+            const OptionalTensor weight = ++turn % 2 ? weights(with(1)) : OptionalTensor();
+            const PixelRequest asked{"discretized_logistic_mixture", x, packed, weight, options};
+            const Tensors out = pixel(asked, true, 0.5);
+            finite(out, "pixel");
+            finite(pixel_backward(incoming(out[0]), asked), "pixel");
+            finite(pixel_log_prob({"discretized_logistic_mixture", x, packed, {}, options}), "pixel");
+            ++cases;
+          }
+}
+
 static void mixtures() {
   const int64_t sizes[][3] = {{1, 1, 1}, {5, 3, 2}, {17, 40, 33}, {300, 700, 5}, {2, 1, 4000}, {9, 600, 70}};
   for (const auto& [rows, components, dims] : sizes)
@@ -390,6 +422,7 @@ int main(int, char** arguments) {
     samples();
     positions();
 #ifndef VK_CUDA_ON_HOST
+    pixels();
     mixtures();
     decompositions();
     if (threads == 2) pool();

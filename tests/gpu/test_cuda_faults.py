@@ -42,6 +42,14 @@ FAULTS = {
         "if constexpr (P == 0) respond(job, role, at, shared);\n    if constexpr (P == 0)", "test_mixture"),
     "a missing element counts": ("likelihood_columns.h", "return weight != 0;", "return true;", "poison"),
     "a missing position counts": ("position.h", "if (own != 0) {", "{", "padded"),
+    "a missing pixel counts": ("pixel.h", "own != 0 ? own * value(s) : T(0)", "own * value(s)", "of_pixels"),
+    "the first channel is every channel": ("pixel.h", "job.x.stride, C, c);", "job.x.stride, C, 0);", "pixels"),
+    "a component has the numbers of the next": (
+        "pixel.h", "p[j] = number(job, s, components + j * components + k)",
+        "p[j] = number(job, s, components + j * components + (k + 1) % components)", "pixels"),
+    "a component without a probability counts": ("pixel.h", "share == 0 ? T(0) : share * d[j]", "share * d[j]",
+        "extreme_pixels"),
+    "a pixel of the next sample": ("pixel.h", "s.row = pixel / job.cols;", "s.row = (pixel + 1) / job.cols;", "pixels"),
     "a missing latent counts": ("latent.h", "value = own != 0 ? own * value : T(0);", "value = own * value;", "poison"),
     "a sample's sum is another one": (
         "finish.h", "row_sum(job.samples[k], row)", "row_sum(job.nll, row)", "weights_beside"),
@@ -74,6 +82,7 @@ NO_FAULT, NO_FAULT_OF_ROWS = "nothing is wrong", "nothing is wrong with rows"
 # a file -> the object that its faults are in
 ONE_UNIT = {
     "mixture.h": "mixture.cu", "mixture_backward.h": "mixture.cu", "position.h": "position.categorical",
+    "pixel.h": "pixel.discretized_logistic_mixture",
     "floor.h": "latent.cu", "elbo.cpp": "elbo.cpp", "log_prob.cpp": "log_prob.cpp",
 }  # fmt: skip
 ONE_UNIT_OF_ROWS = {

@@ -10,6 +10,7 @@ import cases
 import corrected
 import cuda_host
 import levels
+import pixels
 import pytest
 import rows
 import test_floor as floors
@@ -17,6 +18,7 @@ import test_log_prob as log_probs
 import test_mixture as mixtures
 import test_narrow as narrow
 import test_objective as table
+import test_pixels as of_pixels
 import test_rows as table_of_rows
 import test_weights as weighted
 import torch
@@ -625,6 +627,51 @@ def test_layouts_of_levels(layout):
     logits, x = levels.draw(4, 11, (6, 7))
     levels.compare("cpu", levels.LAYOUTS[layout](logits), x)
     levels.compare("cpu", logits, levels.LAYOUTS[layout](x.unsqueeze(1)).squeeze(1))
+
+
+@pytest.mark.parametrize("positions", pixels.POSITIONS, ids=str)
+@pytest.mark.parametrize("name", pixels.OPTIONS)
+def test_pixels(name, positions):
+    likelihood = pixels.OPTIONS[name]
+    packed, x = pixels.draw(likelihood, 4, positions)
+    pixels.compare("cpu", packed, x, likelihood)
+    if positions:
+        last = lambda t: t.movedim(1, -1).contiguous().movedim(-1, 1)  # noqa: E731
+        pixels.compare("cpu", last(packed), last(x), likelihood)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("of_x", [torch.uint8, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("inner", [False, True])
+def test_dtypes_of_pixels(dtype, of_x, inner):
+    of_pixels.test_dtypes("cpu", dtype, of_x, inner)
+
+
+@pytest.mark.parametrize("layout", pixels.LAYOUTS)
+@pytest.mark.parametrize("of", ["packed", "x", "both"])
+def test_layouts_of_pixels(layout, of):
+    of_pixels.test_layouts("cpu", layout, of, of_pixels.RGB)
+
+
+@pytest.mark.parametrize("form", of_pixels.WEIGHTS)
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32], ids=str)
+@pytest.mark.parametrize("inner", [False, True])
+def test_weights_of_pixels(form, dtype, inner):
+    of_pixels.test_a_weight_of_0_hides_a_nan("cpu", form, dtype, inner)
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_terms_of_pixels(inner):
+    of_pixels.test_log_prob("cpu", inner)
+
+
+@pytest.mark.parametrize("of", ["x", "packed"])
+def test_a_nan_among_pixels(of):
+    of_pixels.test_a_nan_stays_in_its_own_sample("cpu", of)
+
+
+def test_extreme_pixels():
+    of_pixels.test_extremes_are_finite("cpu")
 
 
 # a tile of each, and one more; more dims than one chain of sums

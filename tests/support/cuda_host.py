@@ -10,22 +10,22 @@ from pathlib import Path
 import torch
 from places import CPP, CSRC  # noqa: F401 - other modules import CSRC from here
 
-from vae_kernels.formulas import LEVELS, LIKELIHOODS, ROW
+from vae_kernels.formulas import LEVELS, LIKELIHOODS, PIXEL, ROW
 
 LIBRARY = "VAE_KERNELS_TEST_CUDA_HOST"  # this variable may name a built library, for example one with a planted fault
 CXX = shlex.split(os.environ.get("CXX", "g++"))
 OPS = (
     "elbo", "elbo_backward", "log_prob", "sample", "sample_backward", "position", "position_backward",
-    "mixture", "mixture_backward", "correct_", "rescale_",
+    "pixel", "pixel_backward", "pixel_log_prob", "mixture", "mixture_backward", "correct_", "rescale_",
 )  # fmt: skip
-HOST_CODE = ("dispatch", "elbo", "log_prob", "sample", "position", "mixture")
+HOST_CODE = ("dispatch", "elbo", "log_prob", "sample", "position", "pixel", "mixture")
 
 
 def write_list(csrc, likelihoods):
     """Shortens the lists in this copy of csrc to these likelihoods."""
     elements = {name: formula.ELEMENT.__name__.rpartition(".")[2] for name, formula in ROW.items()}
     rows = [f"{name}, {element}" for name, element in elements.items() if element in likelihoods]
-    lists = {"VK_LIKELIHOODS": likelihoods, "VK_ROWS": rows, "VK_POSITIONS": LEVELS}
+    lists = {"VK_LIKELIHOODS": likelihoods, "VK_ROWS": rows, "VK_POSITIONS": LEVELS, "VK_PIXELS": PIXEL}
     text = "".join(f"#define {name}(X) {' '.join(f'X({n})' for n in names)}\n" for name, names in lists.items())
     (csrc / "formulas/all.h").write_text(text)
 
@@ -40,6 +40,7 @@ def compile_commands(csrc, folder, likelihoods, optimize, flags=()):
         flags.append("-mfma")  # a GPU has fma too
     sources = {f"likelihood.{name}": (csrc / "cuda/likelihood.cu", [f"-DVK_LIKELIHOOD={name}"]) for name in likelihoods}
     sources |= {f"position.{name}": (csrc / "cuda/position.cu", [f"-DVK_POSITION={name}"]) for name in LEVELS}
+    sources |= {f"pixel.{name}": (csrc / "cuda/pixel.cu", [f"-DVK_PIXEL={name}"]) for name in PIXEL}
     others = ("latent.cu", "mixture.cu", "row.cu", *(f"{name}.cpp" for name in HOST_CODE))
     sources |= {name: (csrc / f"cuda/{name}", []) for name in others}
     sources["host"] = CPP / "cuda_host.cpp", []

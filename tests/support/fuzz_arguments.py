@@ -58,6 +58,8 @@ def right(rng, function):
         if likelihood in vk.formulas.LEVELS:
             levels = rng.choice((1, 2, 9))
             call |= {"x": torch.randint(levels, shape), "recon": tensor(rng, (batch, levels, *event))}
+        elif likelihood in vk.formulas.PIXEL:
+            call |= {"x": tensor(rng, (batch, 3, *event), 0, 1).detach(), "recon": tensor(rng, (batch, 100, *event))}
         else:
             x = tensor(rng, shape, 0, 1)
             x = x.detach().mul(3).round() if formula.SUPPORT == "counts" else x

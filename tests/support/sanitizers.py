@@ -17,7 +17,7 @@ from pathlib import Path
 from cuda_host import compile_commands, write_list
 from places import CPP, CSRC
 
-from vae_kernels.formulas import LEVELS, LIKELIHOODS
+from vae_kernels.formulas import LEVELS, LIKELIHOODS, PIXEL
 
 CXX = shlex.split(os.environ.get("CXX", "g++"))
 UNDEFINED = "undefined,float-cast-overflow"
@@ -26,7 +26,7 @@ FLAGS = {
     "thread": ["-fsanitize=thread"],
     "valgrind": [],
 }
-OPS = "elbo", "evaluation", "row", "log_prob", "sample", "position", "mixture", "decomposition"
+OPS = "elbo", "evaluation", "row", "log_prob", "sample", "position", "pixel", "mixture", "decomposition"
 BEST = ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512"]
 
 
@@ -45,6 +45,7 @@ def commands(csrc, folder, flags, likelihoods, cuda):
             (kernels / f"{name}.cpp", f"k.{name}", isa) for name in ("latent", "row", "mixture", "decomposition")
         ]
         sources += [(kernels / "position.cpp", f"k.{n}", [*isa, f"-DVK_POSITION={n}"]) for n in LEVELS]
+        sources += [(kernels / "pixel.cpp", f"k.{n}", [*isa, f"-DVK_PIXEL={n}"]) for n in PIXEL]
         sources += [(kernels / "likelihood.cpp", f"k.{n}", [*isa, f"-DVK_LIKELIHOOD={n}"]) for n in likelihoods]
     made = [[*CXX, *shared, *more, "-c", str(s), "-o", str(folder / f"{name}.o")] for s, name, more in sources]
     if cuda:

@@ -86,7 +86,7 @@ class FusedDistribution(Distribution):
     reads it as x / 255. Samples are drawn as torch draws them: one seed gives the samples of torch.distributions.
     """
 
-    likelihood: ClassVar[LikelihoodLike]
+    likelihood: LikelihoodLike  # of the class; an instance with options of its own has another one
     arg_constraints: ClassVar[dict[str, Any]]  # type: ignore[assignment, misc]  # torch declares two properties here,
     support: ClassVar[Any]  # type: ignore[assignment, misc]  # and its own classes have plain attributes
     forms: ClassVar[tuple[tuple[Form, ...], ...]]

@@ -48,7 +48,7 @@ class DiscretizedLogistic(OfScale):
     ) -> None:
         self._steps = count("levels", levels, 2) - 1
         if levels != 256:
-            self.likelihood = getattr(likelihoods, type(self).__name__)(levels)
+            self.likelihood = likelihoods.with_options(self.likelihood, (levels,))
         super().__init__(loc, scale, validate_args, logscale=logscale, backend=backend)
 
     @constraints.dependent_property(is_discrete=True, event_dim=0)

@@ -104,8 +104,8 @@ def _softplus(t):
 
 
 def triton_nll(x, loc, logscale, levels):
-    """The value, and its derivatives by loc and logscale; 0 levels stand for 256."""
-    steps = tl.where(levels > 0.0, levels - 1.0, 255.0)
+    """The value, and its derivatives by loc and logscale; less than 2 levels stand for 256."""
+    steps = tl.where(levels >= 2.0, levels - 1.0, 255.0)
     half = 0.5 * maths.reciprocal(steps)
     edge = tl.abs(x - 0.5) > 0.5 - half
     side = tl.where(x < 0.5, 1.0, -1.0)

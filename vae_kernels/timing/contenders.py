@@ -92,7 +92,7 @@ def ours(case, backend):
     def in_distributions(params, x, mu, logvar):
         named = dict(zip(ALL[case.likelihood].PARAMETERS, params, strict=False))
         made = distributions.BY_LIKELIHOOD[case.likelihood].from_recon(named, backend=backend, validate_args=False)
-        return -made.log_prob(x).sum() / len(x), None
+        return -made.log_prob(x.movedim(1, -1) if case.likelihood in PIXEL else x).sum() / len(x), None
 
     def nll_of_each(params, x, mu, logvar):
         return functional.nll(packed(params), x, **settings).mean(), None
