@@ -46,9 +46,12 @@ def test_samples_are_in_the_support():
     assert made.log_prob(drawn).shape == (7, 3, 2, 5)
     with pytest.raises(ValueError, match="support"):
         made.log_prob(drawn + 0.1)
-    close(made.mean.movedim(-1, 1), vk.likelihoods.formula_of(made.likelihood).mean(
-        made.packed.movedim(-1, 1), *vk.likelihoods.options_of(made.likelihood)
-    ))
+    close(
+        made.mean.movedim(-1, 1),
+        vk.likelihoods.formula_of(made.likelihood).mean(
+            made.packed.movedim(-1, 1), *vk.likelihoods.options_of(made.likelihood)
+        ),
+    )
 
 
 def test_the_mean_is_near_that_of_samples():
@@ -63,5 +66,5 @@ def test_errors():
         vk.distributions.DiscretizedLogisticMixture(torch.zeros(3, 7), components=2)
     with pytest.raises(ValueError, match="channels: got 2, expected 1 or 3"):
         vk.distributions.DiscretizedLogisticMixture(torch.zeros(3, 20), components=2, channels=2)
-    with pytest.raises(NotImplementedError, match="torch.distributions has no such class"):
+    with pytest.raises(NotImplementedError, match="has no such class"):
         of_decoder()[0].variance  # noqa: B018

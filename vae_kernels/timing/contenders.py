@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from .. import densities, distributions, functional
-from ..formulas import ALL
+from ..formulas import ALL, PIXEL
 from . import helpers, masks, rivals
 
 EAGER, COMPILE, OURS, COPY = "eager", "torch.compile", "vae_kernels", "copy"
