@@ -8,8 +8,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ..doctor import diagnose
+from ..doctor import diagnose, words
+from ..doctor.report import page
 from . import UserError, checkpoint
+from .facts import facts_of
 from .restore import data_of, model_of, options_of
 
 REPORT, SAMPLES = "report.html", 1000
@@ -42,7 +44,7 @@ def doctor(
 
 def write(html, diagnosis, run):
     """Write the report of a run."""
-    checkpoint.write(html, diagnosis.html(f"Run {run.resolve().name}"))
+    checkpoint.write(html, page(diagnosis, f"Run {run.resolve().name}", facts_of(run, diagnosis)))
 
 
 def sentence(diagnosis):
@@ -76,12 +78,23 @@ def examine(run, samples, place=None, data=None):
 
 
 def show(diagnosis, run):
+    """Print the cause, and a table of the symptoms, the worst first."""
     console = Console(highlight=False, emoji=False)
-    m = diagnosis.measures
+    m, cause = diagnosis.measures, diagnosis.cause
+    console.print(f"[{COLOURS[cause.level]}]{diagnosis.level}[/]: {_plain(cause.title)}. {_plain(cause.sentence)}")
+    if cause.symptom:
+        tried = facts_of(run, diagnosis).try_ or cause.code or cause.advice
+        console.print(f"try first: [bold]{_plain(tried)}[/]\n", soft_wrap=True)
     table = Table(title=f"{run}: {m.samples} held-out samples, {m.latents} latents", title_justify="left")
-    for column in ("symptom", "verdict", "evidence, cause, and what to try"):
+    for column in ("symptom", "verdict", "what it means; evidence, cause, and what to try"):
         table.add_column(column)
-    for v in diagnosis.verdicts:
-        text = v.evidence + (f"\ncause: {v.cause}\ntry: {v.advice}" if v.cause else "")
-        table.add_row(v.symptom, f"[{COLOURS[v.level]}]{v.level}[/]", text.replace("[", r"\["), end_section=True)
+    for v in words.by_level(diagnosis.verdicts):
+        text = f"{words.sentence(v)}\n{v.evidence}" + (f"\ncause: {v.cause}\ntry: {v.advice}" if v.cause else "")
+        found = f"[{COLOURS[v.level]}]{words.found(v)}[/]"
+        table.add_row(words.name(v.symptom), found, _plain(text), end_section=True)
     console.print(table)
+
+
+def _plain(text):
+    """The text, in which rich reads no markup."""
+    return text.replace("[", r"\[")
