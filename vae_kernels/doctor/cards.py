@@ -18,12 +18,18 @@ def banner(cause: Cause, try_: str = "") -> str:
     title = cause.title if word else f"{cause.title[:1].upper()}{cause.title[1:]}"
     lines.append(f'<h2><span class="level">{word}</span>{text(title)}</h2><p>{text(cause.sentence)}</p>')
     if explained:
-        lines.append(f"<p>This explains: {text(', '.join(explained))}.</p>")
+        verb = "explains" if cause.level == "ill" else "may explain"
+        lines.append(f"<p>This {verb}: {text(', '.join(explained))}.</p>")
     if try_ or cause.code:
-        lines.append(f"<p><strong>Try first</strong></p><pre><code>{text(try_ or cause.code)}</code></pre>")
+        lines.append(f"<p><strong>Try first</strong></p><pre><code>{_words(try_ or cause.code)}</code></pre>")
     elif cause.advice:
         lines.append(f"<p><strong>Try first:</strong> {text(cause.advice)}.</p>")
     return "\n".join([*lines, "</section>"])
+
+
+def _words(code):
+    """The code, whose lines break at spaces only."""
+    return " ".join(f'<span class="w">{text(word)}</span>' for word in code.split(" "))
 
 
 def card(verdict: Verdict, cause: Cause) -> str:
@@ -56,7 +62,7 @@ def gauge(found: Gauge) -> str:
         place = f'x="{i * wide + 1:.1f}" y="{34 - high}" width="{wide - 2:.1f}" height="{high}"'
         lines.append(f'<rect class="{level}" {place} rx="1.5"><title>{words.FOUND[level]}</title></rect>')
     for i, stop in enumerate(found.stops[1:-1], 1):
-        lines.append(f'<text x="{i * wide:.1f}" y="48" text-anchor="middle">{stop:.3g}</text>')
+        lines.append(f'<text x="{i * wide:.1f}" y="48" text-anchor="middle">{_stop(found, stop)}</text>')
     x = min(max(found.place * WIDTH, 5), WIDTH - 5)
     lines.append(f'<path class="needle" d="M{x:.1f} 36 l-5 -19 h10 z"/>')
     anchor = "start" if x < 0.25 * WIDTH else "end" if x > 0.75 * WIDTH else "middle"
@@ -67,7 +73,12 @@ def gauge(found: Gauge) -> str:
 def _zones(found):
     """What each zone means, in words: "found below 0.69"."""
     for low, high, level in zip(found.stops, found.stops[1:], found.levels, strict=False):
-        yield f"{words.FOUND[level]} from {low:.3g} to {high:.3g}"
+        yield f"{words.FOUND[level]} from {_stop(found, low)} to {_stop(found, high)}"
+
+
+def _stop(found, stop):
+    """A threshold as the number is shown: as a share of 100 %, or with three digits."""
+    return f"{100 * stop:.3g}%" if found.text.endswith("%") else f"{stop:.3g}"
 
 
 def cells(verdicts: list[Verdict], cause: Cause) -> str:
@@ -83,6 +94,7 @@ def cells(verdicts: list[Verdict], cause: Cause) -> str:
 
 
 GAUGES = """
+.vk .w { display: inline-block; max-width: 100%; }
 .vk .cards { display: grid; gap: .75rem; align-items: start;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
 .vk .well { margin-top: .75rem; } .vk .well > summary { margin-bottom: .75rem; }

@@ -15,7 +15,7 @@ from .verdicts import BIT
 __all__ = ["axes", "latent", "project", "reconstructions", "svg", "tiles", "traversals"]
 
 MOST_BARS = 200
-MOST_LABELS = 30
+MOST_LABELS = 16
 SMALL = 9.5  # the smallest text, in points
 LEAST = 1.0  # nats: no axis of a KL ends below this, so that a KL of nothing looks like nothing
 
@@ -39,7 +39,7 @@ def spectrum(axes, measures, top=None):
         tip(bar, f"latent {dim}: {height:.4g}{'' if kl is None else ' nats'}, {state}")
         if not is_active:
             axes.plot(i, 0, marker="x", color=ORANGE, markersize=6, markeredgewidth=1.8, clip_on=False, zorder=5)
-    said = f"{measures.active_units} of {measures.latents} latents active"
+    said = f"{measures.active_units} of {measures.latents} active"
     if kl is not None:
         said = f"total {values.sum().item():.2f} nats, {said}"
         if top < 12 * BIT:  # else the line is at the edge
@@ -81,7 +81,7 @@ def rate_distortion(axes, measures, path=()):
         _line(axes, ends, nll + kl - measures.log_p.gap - ends, (low, high), name, "left", color=GREEN, linestyle="--")
     if measures.beta is not None and abs(measures.beta - 1) > 1e-3 and measures.beta > 0:
         name = f"same loss, beta {measures.beta:.3g}"
-        _line(axes, ends, nll + measures.beta * (kl - ends), (low, high), name, "right", color=ORANGE, linestyle="-.")
+        _line(axes, ends, nll + measures.beta * (kl - ends), (low, high), name, "left", color=ORANGE, linestyle="-.")
     if not at_limit(measures):
         axes.axvline(measures.information, color=GREY, linestyle=":")
         axes.text(measures.information, high, " I(x; z)", ha="left", va="top", color=GREY, fontsize=SMALL)
@@ -90,7 +90,7 @@ def rate_distortion(axes, measures, path=()):
         for epoch, (rate, distortion) in enumerate(path, 1):
             (dot,) = axes.plot(rate, distortion, marker=".", color=BLUE, markersize=5)
             tip(dot, f"epoch {epoch}: rate {rate:.2f}, distortion {distortion:.2f} nats")
-        axes.annotate("epoch 1", path[0], xytext=(6, 4), textcoords="offset points", color=BLUE, fontsize=SMALL)
+        axes.annotate("epoch 1", path[0], xytext=(7, 0), textcoords="offset points", color=BLUE, fontsize=SMALL)
     (dot,) = axes.plot([kl], [nll], "o", color=BLUE, markersize=10, markeredgecolor=INK)
     tip(dot, f"this model: rate {kl:.2f}, distortion {nll:.2f} nats")
     axes.annotate("this model", (kl, nll), xytext=(4, 9), textcoords="offset points", weight="bold", fontsize=10)

@@ -39,9 +39,11 @@ def _judged(diagnosis, facts):
     yield "Rate and distortion", 3.8, figures.rate_distortion, (m, path), caption
     caption = f"A draw of the posterior for each of {len(views.codes)} data. The rings hold half and 90% of "
     caption += (
-        f"{len(views.draws)} draws of the prior. Where a ring has no dots, the prior draws samples but there are "
+        f"{len(views.draws)} draws of the prior. A ring without dots: the prior draws samples there, but no data "
     )
-    caption += "no data, as far as a plane can show."
+    caption += "are there, as far as a plane can show."
+    if views.codes.shape[1] > 2:
+        caption += " The axes are principal components, with their share of the variance."
     on_map = views.codes, views.labels, views.classes, views.draws
     yield "Map of the latents", 4.6, figures.latent, on_map, caption
 

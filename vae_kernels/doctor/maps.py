@@ -36,8 +36,8 @@ def latent(axes, codes, labels, classes, draws):
         else:
             axes.figure.colorbar(dots, ax=axes, label="number of the class")
     handles += rings(axes, prior)
-    columns = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 4, "columnspacing": 1.0}
-    axes.legend(handles=handles, frameon=False, borderaxespad=0.2, handletextpad=0.4, fontsize=9.5, **columns)
+    place = {"loc": "outside lower center", "ncols": 4, "columnspacing": 1.0, "handletextpad": 0.4}
+    axes.figure.legend(handles=handles, frameon=False, fontsize=9.5, **place)
     axes.set(xlabel=names[0], ylabel=names[1])
     axes.grid(alpha=0.25)
 
@@ -89,7 +89,7 @@ def project(codes, draws):
     narrow = (0, 2 - min(2, len(directions)))
     points, prior = (torch.nn.functional.pad(t @ directions[:2].T, narrow) for t in (centred, draws - codes.mean(0)))
     share = (spread.square() / spread.square().sum().clamp_min(1e-300)).tolist()
-    names = [f"principal component {i + 1} ({s:.0%} of variance)" for i, s in enumerate((*share, 0.0)[:2])]
+    names = [f"component {i + 1} ({s:.0%})" for i, s in enumerate((*share, 0.0)[:2])]
     return points, prior, names
 
 
