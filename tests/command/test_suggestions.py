@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 import shlex
+import shutil
 
 import pytest
 import torch
@@ -97,3 +98,15 @@ def test_what_was_trained_is_in_the_report(finished):
     assert found.options["version"] == f"vae_kernels {vk.__version__}, torch {torch.__version__}"
     assert str(config["found"]["crc32"]) in found.options["data"] and "1 epochs" in found.options["trained"]
     assert len(found.curves["test_kl_nats"]) == 1
+    assert sum(found.dims[1]) == pytest.approx(found.curves["test_kl_nats"][0], rel=1e-4)
+
+
+def test_the_kl_of_each_latent_is_drawn_or_its_file_is_named(finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "run")
+    doctor(run, "--samples", 20)
+    assert "<h3>KL of each latent and epoch</h3>" in (run / "report.html").read_text()
+    (run / checkpoint.DIMS).write_text("epoch,kl_0_nats,kl_1_nats\n1,0.5\n")
+    assert "kl_per_dim.csv cannot be read as the KL of each latent" in doctor(run, "--samples", 20).stderr
+    (run / checkpoint.DIMS).unlink()  # a run of an older version
+    doctor(run, "--samples", 20)
+    assert "<h3>KL of each latent and epoch</h3>" not in (run / "report.html").read_text()

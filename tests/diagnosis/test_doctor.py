@@ -29,7 +29,7 @@ def test_the_doctor_leaves_a_report(finished, tmp_path):
     assert f"report with figures: {finished / 'report.html'}" in said
     page = (finished / "report.html").read_text()
     assert page.startswith("<!doctype html>") and ">top<" in page
-    assert page.count("<figure>") == 5 + 3 + 3  # pictures, curves, the others
+    assert page.count("<figure>") == 5 + 4 + 3  # pictures, curves, the others
     assert "<h3>Loss of each epoch</h3>" in page and '<th scope="row">--latent-dim</th><td>2</td>' in page
     assert '<th scope="row">seed</th><td>0</td>' in page and "300x1x8x8 uint8, crc32" in page
     result = doctor(finished, "--samples", 20, "--html", tmp_path / "mine.html")

@@ -9,7 +9,7 @@ from . import checkpoint
 from .options import OPTIONS
 
 FLAGS = {"compiled": "--compile", "standardise": "--standardise"}
-NOT_SHOWN = {"found", "scaling", "report", "tensorboard", "data", "seed"}
+NOT_SHOWN = {"found", "scaling", "report", "tensorboard", "samples_every", "data", "seed"}
 NOT_REPEATED = {"device", "threads", "backend", "report", "tensorboard"}
 STANDARDISE = "standardise each column"  # how the advice on columns of different scales begins
 
@@ -28,7 +28,8 @@ def facts_of(run, diagnosis):
     }
     options |= {"version": ", ".join(f"{name} {config[name]}" for name in ("vae_kernels", "torch") if name in config)}
     options |= {_flag(key): str(value) for key, value in config.items() if key in OPTIONS.keys() - NOT_SHOWN}
-    return Facts(command(run, config, diagnosis.cause, epochs), options, curves if epochs else {})
+    dims = checkpoint.load_dims(run)
+    return Facts(command(run, config, diagnosis.cause, epochs), options, curves if epochs else {}, dims)
 
 
 def command(run, config, cause, epochs):

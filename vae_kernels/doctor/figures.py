@@ -178,18 +178,20 @@ def _of_epochs(axes, name):
     axes.grid(alpha=0.25)
 
 
-def dims(axes, rows, first=1):
-    """The KL of each latent after each epoch: a line of cells for each latent. rows: [epochs][latents]."""
-    values = torch.tensor(rows).T
+def dims(axes, rows):
+    """The KL of each latent after each epoch: a line of cells for each latent. rows: {epoch: the KL of each [L]}; an
+    epoch that is not there stays empty."""
+    first, last = min(rows), max(rows)
+    nothing = [math.nan] * len(rows[first])
+    values = torch.tensor([rows.get(epoch, nothing) for epoch in range(first, last + 1)]).T
     order = values[:, -1].argsort(descending=True)[:MOST_BARS]
-    box = (first - 0.5, first - 0.5 + values.shape[1], len(order) - 0.5, -0.5)
-    top = max(LEAST, values.max().item())
-    cells = axes.imshow(
-        values[order].numpy(), aspect="auto", cmap="cividis", vmin=0, vmax=top, extent=box, interpolation="nearest"
-    )
+    box = (first - 0.5, last + 0.5, len(order) - 0.5, -0.5)
+    top = max(LEAST, values.nan_to_num(0.0).max().item())
+    style = {"aspect": "auto", "cmap": "cividis", "vmin": 0, "vmax": top, "interpolation": "nearest"}
+    cells = axes.imshow(values[order].numpy(), extent=box, **style)
     axes.figure.colorbar(cells, ax=axes, label="KL, nats")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="epoch", ylabel="latent, the largest at the end first")
+    axes.set(xlabel="epoch", ylabel="latent")
     if len(order) <= MOST_LABELS:
         axes.set_yticks(range(len(order)), [str(i) for i in order.tolist()], fontsize=SMALL)
     else:

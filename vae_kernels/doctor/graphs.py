@@ -63,4 +63,4 @@ def _trained(diagnosis, facts):
     yield "Active latents of each epoch", 2.9, figures.active, (facts.curves, latents), caption
     if facts.dims:
         caption = "Each line is a latent. A latent that stays dark carries nothing."
-        yield "KL of each latent and epoch", 3.2, figures.dims, (facts.dims, facts.first), caption
+        yield "KL of each latent and epoch", 3.2, figures.dims, (facts.dims,), caption
