@@ -24,7 +24,7 @@ def cause_of(*given):
 
 COLLAPSE, RATE, BLUR, MEAN = "posterior collapse", "rate and distortion", "blur", "no better than the mean"
 HOLES, FALLS, OVERFIT, BETA = "holes in the latent space", "not converged", "overfit", "effective beta"
-HELP = "vae-kernels --help"
+COMMAND = "vae-kernels train --beta 1 --rgb"
 VARIANCE = "variance of the likelihood"
 LOST = (COLLAPSE, "ill"), (RATE, "ill"), (BLUR, "ill"), (MEAN, "watch")
 
@@ -82,7 +82,7 @@ def test_the_cause(name):
         own = next(of for of in given if of[0] == symptom)
         expected = "vk.VAE(encoder,</span>" if len(own) > 3 else f"advice on {symptom}"
         assert expected in banner
-        assert '<span class="w">vae-kernels</span> <span class="w">--help</span></code>' in cards.banner(cause, HELP)
+        assert '<span class="w">--beta 1</span> <span class="w">--rgb</span></code>' in cards.banner(cause, COMMAND)
 
 
 def test_a_cause_is_found_for_every_sick_symptom():

@@ -1,5 +1,7 @@
 """The banner and the cards of a report, as HTML: one cause, one sentence for each symptom, and its gauge."""
 
+import re
+
 from ..core.page import fragment, text
 from . import words
 from .cause import Cause
@@ -28,8 +30,9 @@ def banner(cause: Cause, try_: str = "") -> str:
 
 
 def _words(code):
-    """The code, whose lines break at spaces only."""
-    return " ".join(f'<span class="w">{text(word)}</span>' for word in code.split(" "))
+    """The code, whose lines break at spaces only, and not between an option and its value."""
+    words_ = re.findall(r"--\S+ (?!--)\S+|\S+", code)
+    return " ".join(f'<span class="w">{text(word)}</span>' for word in words_)
 
 
 def card(verdict: Verdict, cause: Cause) -> str:

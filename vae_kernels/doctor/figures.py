@@ -84,7 +84,8 @@ def rate_distortion(axes, measures, path=()):
         _line(axes, ends, nll + measures.beta * (kl - ends), (low, high), name, "left", color=ORANGE, linestyle="-.")
     if not at_limit(measures):
         axes.axvline(measures.information, color=GREY, linestyle=":")
-        axes.text(measures.information, high, " I(x; z)", ha="left", va="top", color=GREY, fontsize=SMALL)
+        middle = (low + high) / 2
+        axes.text(measures.information, middle, " I(x; z)", ha="left", va="center", color=GREY, fontsize=SMALL)
     if len(path) > 1:
         axes.plot(rates[1:], nlls[1:], color=BLUE, linewidth=1.2, alpha=0.7)
         for epoch, (rate, distortion) in enumerate(path, 1):
@@ -108,14 +109,16 @@ def better(axes):
 
 
 def _line(axes, x, y, limits, name, side, **style):
-    """A falling line. Its name is above the line at the right, or below the line at the left, where it is inside the
-    limits of y."""
+    """A falling line, with its name above the line, or below the line (side "left")."""
     low, high = limits
     (a, b), (top, bottom) = x.tolist(), y.tolist()
-    slope, room = (bottom - top) / (b - a), 0.06 * (high - low)
+    slope = (bottom - top) / (b - a)
     axes.plot([a, b], [top, bottom], label=name, **style)
-    at = min(b, a + (low + room - top) / slope) if side == "right" else max(a, a + (high - room - top) / slope)
-    place = {"ha": "right", "va": "bottom"} if side == "right" else {"ha": "left", "va": "top"}
+    first, last = max(a, a + (high - top) / slope), min(b, a + (low - top) / slope)  # where the line is to be seen
+    flat = last - first > 0.9 * (b - a)
+    below = side == "left" and (flat or first + 0.3 * (last - first) > a + 0.35 * (b - a))
+    at = first + (0.12 if flat else 0.3 if below else 0.6) * (last - first)
+    place = {"ha": "right" if below and not flat else "left", "va": "top" if below else "bottom"}
     said = axes.text(at, top + slope * (at - a), f" {name} ", color=style["color"], fontsize=SMALL, **place)
     said.set_in_layout(False)  # a name that is outside must not make the axes small
 

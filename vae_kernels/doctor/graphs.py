@@ -5,10 +5,10 @@ from . import figures, quantities
 PATH = "test_kl_nats", "test_reconstruction_nats"  # of each epoch
 
 
-def graphs(diagnosis, facts):
-    """[{name, caption, body, wide}]"""
+def graphs(diagnosis, facts, top=None):
+    """[{name, caption, body, wide}]. top: the end of the axis of the KL of each latent, see figures.spectrum()."""
     found = []
-    for name, height, function, arguments, caption in [*_trained(diagnosis, facts), *_judged(diagnosis, facts)]:
+    for name, height, function, arguments, caption in [*_trained(diagnosis, facts), *_judged(diagnosis, facts, top)]:
         axes, caption = figures.axes(height), quantities.plain(caption)
         function(axes, *arguments)
         body = figures.svg(axes.figure, f"{name}. {caption}")
@@ -16,7 +16,7 @@ def graphs(diagnosis, facts):
     return found
 
 
-def _judged(diagnosis, facts):
+def _judged(diagnosis, facts, top):
     """(name, height, function, arguments, caption) of each figure of the diagnosis."""
     m, views = diagnosis.measures, diagnosis.views
     name = "KL of each latent" if m.kl_per_dim is not None else "Spread of each latent"
@@ -25,7 +25,7 @@ def _judged(diagnosis, facts):
         caption = f"{caption[:-1]} (blue). The posterior means of the others (orange, hatched) hardly vary with x."
     if m.kl_per_dim is None:
         caption += " This prior has no KL by dimension: the bars show the variance of the mean, over the prior's."
-    yield name, 3.2, figures.spectrum, (m,), caption
+    yield name, 3.2, figures.spectrum, (m, top), caption
     path = tuple(zip(*(facts.curves[name] for name in PATH), strict=True)) if facts.curves else ()
     caption = f"Rate {quantities.rate(m)}, distortion {quantities.distortion(m)}. The grey line has its ELBO."
     if path:

@@ -3,6 +3,7 @@
 from . import quantities, words
 from .cards import banner, cells
 from .facts import Facts
+from .template import HEAD, STYLE, TAIL, TEMPLATE
 from .verdicts import of_observed
 
 NEEDS = 'the HTML report needs matplotlib and jinja2: pip install "vae-kernels[demo]"'
@@ -10,32 +11,33 @@ NEEDS = 'the HTML report needs matplotlib and jinja2: pip install "vae-kernels[d
 
 def page(diagnosis, title, facts=None):
     """The text of the page. facts: what is known of the training, or None."""
+    template, graphs, strips = environment(TEMPLATE)
+    facts, cause = facts or Facts(), diagnosis.cause
+    pictures = diagnosis.views.pictures is not None
+    return template.render(
+        title=title,
+        word={"healthy": "nothing found", "watch": "suspected", "ill": "found"}[diagnosis.level],
+        summary=summary(diagnosis),
+        banner=banner(cause, facts.try_),
+        cards=cells(diagnosis.verdicts, cause),
+        figures=[*strips.strips(diagnosis), *graphs.graphs(diagnosis, facts)],
+        missing="" if pictures else f"No reconstructions and no traversals: {diagnosis.views.why_not}.",
+        numbers=[(name, quantities.plain(value), what) for name, value, what in quantities.table(diagnosis.measures)],
+        options=facts.options,
+    )
+
+
+def environment(body):
+    """(the jinja2 template of a page with this body, the module graphs, the module strips). ImportError if a package is
+    missing."""
     try:
         from jinja2 import Environment, StrictUndefined
 
         from . import graphs, strips
     except ImportError as error:
         raise ImportError(f"{error}; {NEEDS}") from error
-    from .template import STYLE, TEMPLATE
-
-    facts = facts or Facts()
-    template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    cause = diagnosis.cause
-    drawn = [*strips.strips(diagnosis), *graphs.graphs(diagnosis, facts)]
-    numbers = [(name, quantities.plain(value), what) for name, value, what in quantities.table(diagnosis.measures)]
-    pictures = diagnosis.views.pictures is not None
-    return template.from_string(TEMPLATE).render(
-        title=title,
-        word={"healthy": "nothing found", "watch": "suspected", "ill": "found"}[diagnosis.level],
-        style=STYLE,
-        summary=summary(diagnosis),
-        banner=banner(cause, facts.try_),
-        cards=cells(diagnosis.verdicts, cause),
-        figures=drawn,
-        missing="" if pictures else f"No reconstructions and no traversals: {diagnosis.views.why_not}.",
-        numbers=numbers,
-        options=facts.options,
-    )
+    jinja = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return jinja.from_string(HEAD + body + TAIL, globals={"style": STYLE}), graphs, strips
 
 
 def summary(diagnosis):

@@ -14,6 +14,9 @@ body {{ margin: 0; }}
 .vk .figures.wide {{ grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); margin-bottom: 1rem; }}
 .vk figure > svg {{ display: block; width: 100%; max-width: 34rem; height: auto; margin: .5rem auto; }}
 .vk figure > svg text {{ fill: currentColor; }}
+.vk .two {{ display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr));
+  align-items: start; margin: .5rem 0 1.25rem; }}
+.vk table.beside th:first-child {{ width: 16rem; max-width: 30vw; }}
 .vk figcaption {{ font-size: .9rem; }}
 .vk img {{ display: block; width: 100%; height: auto; image-rendering: pixelated; }}
 .vk .numbers {{ display: grid; font-size: .8rem; text-align: center; font-variant-numeric: tabular-nums; }}
@@ -22,8 +25,10 @@ body {{ margin: 0; }}
   border-bottom: 1px solid var(--line); }}
 .vk th {{ font-weight: 600; }} .vk td:nth-child(2) {{ font-variant-numeric: tabular-nums; }}
 @media (max-width: 36rem) {{ .vk tr {{ display: grid; grid-template-columns: 1fr 1fr;
-  border-bottom: 1px solid var(--line); padding: .3rem 0; }} .vk th, .vk td {{ border: 0; padding: 0 .5rem 0 0; }}
-  .vk td:nth-child(3) {{ grid-column: 1 / -1; }} .vk figure {{ padding: .6rem .5rem; }}
+  border-bottom: 1px solid var(--line); padding: .3rem 0; }}
+  .vk table.beside th:first-child {{ grid-column: 1 / -1; width: auto; max-width: none; }}
+  .vk th, .vk td {{ border: 0; padding: 0 .5rem 0 0; }} .vk td:nth-child(3) {{ grid-column: 1 / -1; }}
+  .vk table.beside td:nth-child(3) {{ grid-column: auto; }} .vk figure {{ padding: .6rem .5rem; }}
   .vk .numbers {{ font-size: .7rem; }} }}
 """
 
@@ -40,9 +45,7 @@ HEAD = """<!doctype html>
 <div class="vk page">
 """
 
-TEMPLATE = (
-    HEAD
-    + """<header>
+TEMPLATE = """<header>
 <h1>{{ title }}</h1>
 <p class="faint">{{ summary }}</p>
 </header>
@@ -87,8 +90,9 @@ TEMPLATE = (
 {% endif %}
 </section>
 </main>
-</div>
+"""
+
+TAIL = """</div>
 </body>
 </html>
 """
-)
