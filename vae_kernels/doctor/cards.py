@@ -98,7 +98,7 @@ def cells(verdicts: list[Verdict], cause: Cause) -> str:
 
 GAUGES = """
 .vk .w { display: inline-block; max-width: 100%; }
-.vk .cards { display: grid; gap: .75rem; align-items: start;
+.vk .cards { display: grid; gap: .75rem; align-items: start; margin-top: .75rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
 .vk .well { margin-top: .75rem; } .vk .well > summary { margin-bottom: .75rem; }
 .vk svg.gauge { display: block; width: 100%; max-width: 24rem; height: auto; margin: .4rem 0 0; }

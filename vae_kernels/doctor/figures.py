@@ -104,8 +104,8 @@ def rate_distortion(axes, measures, path=()):
 def better(axes):
     """An arrow to the lower left: at a lower rate and a lower distortion."""
     arrow = {"arrowstyle": "-|>", "color": INK}
-    axes.annotate("", (0.03, 0.03), xytext=(0.15, 0.15), xycoords="axes fraction", arrowprops=arrow)
-    axes.text(0.16, 0.15, "better", transform=axes.transAxes, fontsize=SMALL)
+    axes.annotate("", (0.86, 0.86), xytext=(0.97, 0.97), xycoords="axes fraction", arrowprops=arrow)
+    axes.text(0.85, 0.85, "better", transform=axes.transAxes, fontsize=SMALL, ha="right", va="top")
 
 
 def _line(axes, x, y, limits, name, side, **style):
@@ -115,11 +115,13 @@ def _line(axes, x, y, limits, name, side, **style):
     slope = (bottom - top) / (b - a)
     axes.plot([a, b], [top, bottom], label=name, **style)
     first, last = max(a, a + (high - top) / slope), min(b, a + (low - top) / slope)  # where the line is to be seen
-    flat = last - first > 0.9 * (b - a)
-    below = side == "left" and (flat or first + 0.3 * (last - first) > a + 0.35 * (b - a))
-    at = first + (0.12 if flat else 0.3 if below else 0.6) * (last - first)
-    place = {"ha": "right" if below and not flat else "left", "va": "top" if below else "bottom"}
-    said = axes.text(at, top + slope * (at - a), f" {name} ", color=style["color"], fontsize=SMALL, **place)
+    flat = abs(slope) * (last - first) < 0.3 * (high - low)
+    below = side == "left" and (flat or first + 0.3 * (last - first) > a + 0.3 * (b - a))
+    at = first + (0.3 if flat or below else 0.6) * (last - first)
+    away = {"ha": "right" if below and not flat else "left", "va": "top" if below else "bottom"}
+    away["xytext"] = (-4, -3) if below and not flat else (4, -7) if below else (4, 3)
+    place, color = (at, top + slope * (at - a)), style["color"]
+    said = axes.annotate(name, place, textcoords="offset points", color=color, fontsize=SMALL, **away)
     said.set_in_layout(False)  # a name that is outside must not make the axes small
 
 
