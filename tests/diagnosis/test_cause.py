@@ -42,7 +42,7 @@ CASES = {
     ),
     "beta, and a training too short": (
         [(FALLS, "ill"), (HOLES, "watch"), (BETA, "watch", 3.0, EVEN)],
-        *(FALLS, "ill", "ended too early", (HOLES, BETA)),
+        *(FALLS, "ill", "ended too early", (HOLES,)),
     ),
     "blurred": (
         [(FALLS, "watch"), (BLUR, "watch"), (VARIANCE, "ill", 0.05, {"obs_logvar": -3.0})],
@@ -62,7 +62,7 @@ CASES = {
     ),
     "data": (
         [("data", "ill"), (COLLAPSE, "watch"), (BETA, "ill", 30.0, EVEN)],
-        *("data", "ill", "do not suit the likelihood", (COLLAPSE, BETA)),
+        *("data", "ill", "do not suit the likelihood", (COLLAPSE,)),
     ),
     "data of another scale": ([("data", "watch")], "data", "watch", "do not suit", ()),
     "overfit": ([(OVERFIT, "ill"), (HOLES, "watch")], OVERFIT, "ill", "by heart", (HOLES,)),

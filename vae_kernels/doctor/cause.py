@@ -1,54 +1,70 @@
 """The one cause that explains most of what was found, and what to try first.
 
 A model with beta = 30 has a collapsed posterior, a rate of nothing, blurred pictures and a loss no better than that of
-the mean: four symptoms of one cause. causes() of this file says which verdict names the cause, and which it explains.
+the mean: four symptoms of one cause. The tables of this file say which symptom explains which others.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 
 from . import gauges
 from .verdicts import Verdict
 
-FIRST = ("not finite", "data", "decoder output", "impossible values")
-NOTHING_SENT = {"posterior collapse", "rate and distortion", "blur", "no better than the mean"}
-# symptom: (title, what follows from it, the symptoms that it explains). An earlier symptom explains a later one.
-OF_DATA = {
-    "not finite": "a number of the model is not finite",
-    "data": "the data do not suit the likelihood",
-    "decoder output": "the output of the decoder is bounded",
-    "impossible values": "the loss has values that no likelihood can have",
+NOTHING_SENT = frozenset({"posterior collapse", "rate and distortion", "blur", "no better than the mean"})
+
+
+class Story(NamedTuple):
+    """title: what it is. sentence: what follows; "" for the cause that the verdict names. explains: the symptoms that
+    follow, or None for all but those of settings."""
+
+    title: str
+    sentence: str = ""
+    explains: frozenset[str] | None = frozenset()
+
+
+FIRST = {
+    "not finite": Story("a number of the model is not finite", explains=None),
+    "data": Story("the data do not suit the likelihood", explains=None),
+    "decoder output": Story("the output of the decoder is bounded", explains=None),
+    "impossible values": Story("the loss has values that no likelihood can have", explains=None),
 }
+WIDE = Story(
+    "the variance of the likelihood is too large",
+    "The likelihood takes structure for noise, so the latents and the pictures lose detail.",
+    NOTHING_SENT,
+)
 LEARNED = {
-    "not converged": (
+    "not converged": Story(
         "the training has ended too early",
         "The loss of held-out data still falls, so the other findings are on half a training.",
-        None,  # all others
+        None,
     ),
-    "posterior collapse": (
+    "posterior collapse": Story(
         "the decoder does without the latents",
         "The latents carry little or nothing about x, so reconstructions are alike.",
         NOTHING_SENT,
     ),
-    "overfit": (
+    "overfit": Story(
         "the model knows the train data by heart",
         "Held-out data have a higher loss than train data.",
-        {"no better than the mean", "holes in the latent space"},
+        frozenset({"no better than the mean", "holes in the latent space"}),
     ),
-    "variance of the likelihood": ("the variance of the likelihood does not fit the residuals", "", {"blur"}),
-    "holes in the latent space": (
+    "variance of the likelihood": Story(
+        "the variance of the likelihood does not fit the residuals", explains=frozenset({"blur"})
+    ),
+    "holes in the latent space": Story(
         "the draws of the prior and the codes of the data lie apart",
         "Samples are decoded from codes that were never trained.",
-        set(),
     ),
-    "no better than the mean": (
+    "no better than the mean": Story(
         "the model knows no more than the mean of the data",
         "A model that gives each x the same distribution has no higher loss.",
-        set(),
     ),
-    "rate and distortion": ("the latents carry less than one bit", "", set()),
-    "blur": ("the reconstructions lack the detail of the data", "", set()),
+    "rate and distortion": Story("the latents carry less than one bit"),
+    "blur": Story("the reconstructions lack the detail of the data"),
+    "data": Story("the data do not suit the likelihood"),
 }
 
 
@@ -80,39 +96,38 @@ class Cause:
 def common(verdicts: list[Verdict]) -> Cause:
     """The Cause of a list of verdicts."""
     sick = {v.symptom: v for v in verdicts if v.level != "healthy"}
-    found = [_cause(verdict, text, sick) for verdict, text in _candidates(sick)]
-    at = max((v.level for v in sick.values()), key=gauges.LEVELS.index, default="healthy")
-    for cause in found:
-        if at in (cause.level, *(sick[symptom].level for symptom in cause.explains)):
+    worst = max((v.level for v in sick.values()), key=gauges.LEVELS.index, default="healthy")
+    for verdict, story in _candidates(sick):
+        cause = _cause(verdict, story, sick)
+        if cause.level == worst:
             return cause
     sentence = "The doctor has found no symptom. Look at the samples too: some faults have no number."
     return Cause("healthy", "no symptom was found", sentence)
 
 
-def _cause(verdict, text, sick):
-    title, sentence, explained = text
-    explains = tuple(s for s in sick if s != verdict.symptom and (explained is None or s in explained))
+def _cause(verdict, story, sick):
+    """The Cause of a verdict. Its level is the worst of the verdict and of all that it explains."""
+    settings = {s for s, v in sick.items() if s == "effective beta" or is_setting(v)}
+    explained = sick.keys() - settings if story.explains is None else story.explains
+    explains = tuple(s for s in sick if s in explained and s != verdict.symptom)
     level = max((sick[s].level for s in (verdict.symptom, *explains)), key=gauges.LEVELS.index)
-    advice, change = verdict.advice, verdict.change
-    return Cause(level, title, sentence or _sentence(verdict.cause), verdict.symptom, explains, advice, change)
+    sentence = story.sentence or f"{verdict.cause[:1].upper()}{verdict.cause[1:]}."
+    return Cause(level, story.title, sentence, verdict.symptom, explains, verdict.advice, verdict.change)
 
 
 def _candidates(sick):
-    """(verdict, (title, sentence, the symptoms that it explains or None for all)), what comes first first."""
-    for symptom in FIRST:
+    """(verdict, Story) of everything that was found; what comes first is mended first."""
+    for symptom, story in FIRST.items():
         if symptom in sick and sick[symptom].level == "ill":
-            yield sick[symptom], (OF_DATA[symptom], _sentence(sick[symptom].cause), None)
+            yield sick[symptom], story
     if "effective beta" in sick:
         yield sick["effective beta"], _of_beta(sick["effective beta"])
     variance = sick.get("variance of the likelihood")
     if variance is not None and is_setting(variance):
-        sentence = "The likelihood takes structure for noise, so the latents and the pictures lose detail."
-        yield variance, ("the variance of the likelihood is too large", sentence, NOTHING_SENT)
-    for symptom, text in LEARNED.items():
+        yield variance, WIDE
+    for symptom, story in LEARNED.items():
         if symptom in sick:
-            yield sick[symptom], text
-    if "data" in sick:
-        yield sick["data"], (OF_DATA["data"], _sentence(sick["data"].cause), set())
+            yield sick[symptom], story
 
 
 def is_setting(verdict: Verdict) -> bool:
@@ -121,19 +136,16 @@ def is_setting(verdict: Verdict) -> bool:
 
 
 def _of_beta(verdict):
+    """The Story of a beta that is not 1. If beta is far from 1, -ELBO is not what the training makes small."""
     beta = float(f"{verdict.gauge.value:.3g}")
-    also = {"not converged", "overfit"} if verdict.level == "ill" else set()  # -ELBO is not what is trained
+    also = {"not converged", "overfit"} if verdict.level == "ill" else set()
     costs = f"A nat of the KL costs as much as {beta:g} nats of the likelihood, so"
     if beta > 1:
         sentence = f"{costs} the encoder sends little or nothing to the decoder."
-        return f"beta is {beta:g}: the KL outweighs the likelihood", sentence, NOTHING_SENT | also
+        return Story(f"beta is {beta:g}: the KL outweighs the likelihood", sentence, NOTHING_SENT | also)
     sentence = f"{costs} the codes of the data leave the region of the prior, and samples are unlike data."
-    of_low = {"holes in the latent space", "no better than the mean"}
-    return f"beta is {beta:g}: the KL hardly counts", sentence, of_low | also
-
-
-def _sentence(text):
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
+    of_low = frozenset({"holes in the latent space", "no better than the mean"})
+    return Story(f"beta is {beta:g}: the KL hardly counts", sentence, of_low | also)
 
 
 def _python(value):
