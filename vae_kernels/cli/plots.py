@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 from ..doctor import figures, tiles
 from ..doctor.ink import BLUE, GREY
 
-SIZE = (8, 6.4)  # inches: at a width of 400 pixels the text has 8 pixels or more
+SIZE = (6.4, 5.8)  # inches: at a width of 400 pixels the text has 8 pixels or more
 COLUMNS = 8
 
 
 def _png(figure):
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
+    figure.savefig(buffer, format="png", dpi=180)
     return buffer.getvalue()
 
 
@@ -30,10 +30,10 @@ def curves(rows, latent_dim):
     figures.distortions(distortion, by_name)
     figures.rates(rate, by_name)
     figures.active(units, by_name, latent_dim)
-    loss.set_title(f"-ELBO (held out, last: {rows[-1]['test_neg_elbo_nats']:.1f})")
-    distortion.set_title("reconstruction, of the held-out -ELBO")
-    rate.set_title(f"KL (last: {rows[-1]['test_kl_nats']:.2f})")
-    units.set_title(f"active units (last: {rows[-1]['active_units']} of {latent_dim})")
+    loss.set_title(f"-ELBO (held out: {rows[-1]['test_neg_elbo_nats']:.1f})", fontsize=11)
+    distortion.set_title(f"reconstruction (last: {rows[-1]['test_reconstruction_nats']:.1f})", fontsize=11)
+    rate.set_title(f"KL (last: {rows[-1]['test_kl_nats']:.2f})", fontsize=11)
+    units.set_title(f"active units (last: {rows[-1]['active_units']:g} of {latent_dim})", fontsize=11)
     return _png(figure)
 
 
@@ -80,10 +80,10 @@ def samples(images, low, high):
 
 def latent(means, labels, classes, drawn):
     """The posterior means [N, L] below rings around draws [S, L] of the prior, as in the doctor's report."""
-    figure = Figure(figsize=(7, 7), layout="constrained")
+    figure = Figure(figsize=(5.6, 6), layout="constrained")
     figures.latent(figure.subplots(), means, labels, classes, drawn)
-    title = "Posterior means" if means.shape[1] <= 2 else f"Posterior means, {means.shape[1]} latents projected on two"
-    figure.suptitle(f"{title} ({len(means)} held-out images)")
+    title = "Posterior means" if means.shape[1] <= 2 else f"Posterior means, {means.shape[1]} latents on a plane"
+    figure.suptitle(f"{title}: {len(means)} held-out images", fontsize=11)
     return _png(figure)
 
 
@@ -92,7 +92,7 @@ def rate_distortion(points):
 
     The dashed line has the smallest -ELBO of all: every run on the line would have the same.
     """
-    figure = Figure(figsize=(7, 5.5), layout="constrained")
+    figure = Figure(figsize=(5.6, 4.8), layout="constrained")
     axes = figure.subplots()
     points = sorted(points, key=lambda point: point[1])
     rates, distortions = [point[1] for point in points], [point[2] for point in points]
@@ -108,5 +108,5 @@ def rate_distortion(points):
     axes.set(xlabel="rate: KL, nats", ylabel="distortion: reconstruction, nats")
     axes.set_title("A run for each beta")
     axes.grid(alpha=0.25)
-    axes.margins(0.12)
+    axes.margins(0.18, 0.12)
     return _png(figure)
