@@ -6,13 +6,14 @@ import torch
 from matplotlib.ticker import MaxNLocator
 
 from ..monitor import ACTIVE
-from .ink import BLUE, GREEN, GREY, INK, ORANGE, axes, svg, tip
+from .ink import BLUE, GREEN, GREY, INK, ORANGE, SVG, WIDTH, axes, svg, tip
 from .maps import latent, project
 from .quantities import at_limit
-from .tiles import reconstructions, tiles, traversals
+from .tiles import pictures, reconstructions, tiles, traversals
 from .verdicts import BIT
 
-__all__ = ["axes", "latent", "project", "reconstructions", "svg", "tiles", "traversals"]
+# The names of other files of this folder that a user of the figures needs
+__all__ = ["SVG", "WIDTH", "axes", "latent", "pictures", "project", "reconstructions", "svg", "tiles", "traversals"]
 
 MOST_BARS = 200
 MOST_LABELS = 16
@@ -116,7 +117,7 @@ def _line(axes, x, y, limits, name, side, **style):
     axes.plot([a, b], [top, bottom], label=name, **style)
     first, last = max(a, a + (high - top) / slope), min(b, a + (low - top) / slope)  # where the line is to be seen
     flat = abs(slope) * (last - first) < 0.3 * (high - low)
-    below = side == "left" and (flat or first + 0.3 * (last - first) > a + 0.3 * (b - a))
+    below = side == "left" and (flat or first + 0.3 * (last - first) > a + 0.25 * (b - a))
     at = first + (0.3 if flat or below else 0.6) * (last - first)
     away = {"ha": "right" if below and not flat else "left", "va": "top" if below else "bottom"}
     away["xytext"] = (-4, -3) if below and not flat else (4, -7) if below else (4, 3)
