@@ -120,9 +120,9 @@ def _line(axes, x, y, limits, name, side, **style):
     below = side == "left" and (flat or first + 0.3 * (last - first) > a + 0.25 * (b - a))
     at = first + (0.3 if flat or below else 0.6) * (last - first)
     away = {"ha": "right" if below and not flat else "left", "va": "top" if below else "bottom"}
-    away["xytext"] = (-4, -3) if below and not flat else (4, -7) if below else (4, 3)
+    offset = (-4, -3) if below and not flat else (4, -7) if below else (4, 3)
     place, color = (at, top + slope * (at - a)), style["color"]
-    said = axes.annotate(name, place, textcoords="offset points", color=color, fontsize=SMALL, **away)
+    said = axes.annotate(name, place, offset, textcoords="offset points", color=color, fontsize=SMALL, **away)
     said.set_in_layout(False)  # a name that is outside must not make the axes small
 
 

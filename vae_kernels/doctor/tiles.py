@@ -6,7 +6,7 @@ import math
 
 import torch
 from matplotlib import colormaps
-from matplotlib.image import imsave
+from PIL import Image
 
 from .views import STEPS
 
@@ -57,7 +57,7 @@ def errors(data, recon, low, high):
 def png(picture):
     """A picture [h, w, 3] as a data: address for a page."""
     buffer = io.BytesIO()
-    imsave(buffer, picture.numpy(), format="png", metadata={"Software": None})
+    Image.fromarray((255 * picture).round().byte().numpy()).save(buffer, "PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
