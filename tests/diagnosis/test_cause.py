@@ -8,7 +8,7 @@ import torch
 
 import vae_kernels as vk
 from vae_kernels.doctor import cards, gauges, words
-from vae_kernels.doctor.cause import LEARNED, common
+from vae_kernels.doctor.cause import LEARNED, common, is_setting
 from vae_kernels.doctor.gauges import LEVELS, Gauge
 from vae_kernels.doctor.verdicts import EVEN, Verdict
 
@@ -95,6 +95,16 @@ def test_a_cause_is_found_for_every_sick_symptom():
             cause = cause_of(*given)
             assert cause.symptom in (one, other)
             assert LEVELS.index(cause.level) == max(LEVELS.index(of[1]) for of in given), given
+
+
+def test_only_a_constant_variance_that_is_too_large_is_a_setting():
+    """The gauge of a collapse has a number below 1 too, and its advice is a setting; but a training may mend it."""
+    assert is_setting(verdict(VARIANCE, "ill", 0.05, {"obs_logvar": -3.0}))
+    assert not is_setting(verdict(COLLAPSE, "ill", 0.05, {"free_bits": (0.25, "per_dim")}))
+    assert not is_setting(verdict(VARIANCE, "ill", 30.0, {"obs_logvar": 1.0}))
+    assert not is_setting(verdict(VARIANCE, "ill", 0.05))  # the variance is trained already
+    falls = cause_of((FALLS, "ill"), (COLLAPSE, "ill", 0.05, {"free_bits": (0.25, "per_dim")}))
+    assert falls.symptom == FALLS and falls.explains == (COLLAPSE,)
 
 
 def test_the_code_can_be_pasted():

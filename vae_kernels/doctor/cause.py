@@ -132,7 +132,8 @@ def _candidates(sick):
 
 def is_setting(verdict: Verdict) -> bool:
     """Whether the verdict is on a variance that was set too large: no training mends this."""
-    return bool(verdict.change) and verdict.gauge is not None and verdict.gauge.value < 1
+    of_variance = verdict.symptom == "variance of the likelihood" and bool(verdict.change)
+    return of_variance and verdict.gauge is not None and verdict.gauge.value < 1
 
 
 def _of_beta(verdict):
