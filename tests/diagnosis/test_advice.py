@@ -77,7 +77,7 @@ def test_no_epoch_mends_a_setting():
     assert found["not converged"].advice == "set beta first; then judge again"
     assert "lower beta" in found["posterior collapse"].advice
     assert found.change == found["effective beta"].change == {"beta": 1.0, "rec_weight": 1.0}
-    found = diagnose(ppca(40.0 * NOISE, 40.0 * NOISE), data(), history=history)
+    found = diagnose(ppca(400.0 * NOISE, 400.0 * NOISE), data(), history=history)
     assert "fit the variance" in found["variance of the likelihood"].advice and "obs_logvar" in found.change
     assert found.cause.symptom == "variance of the likelihood"
 
