@@ -76,7 +76,7 @@ def test_fused_and_eager_measure_alike(blobs):
 def test_what_a_run_leaves(blobs, tmp_path, model):
     output = train(*small(blobs, tmp_path, "--epochs", 2, "--batch-size", 7, "--model", model))
     run = tmp_path / "blobs-bernoulli-fused"
-    files = ["checkpoint.safetensors", "config.json", "metrics.csv", "model.safetensors"]
+    files = ["checkpoint.safetensors", "config.json", "kl_per_dim.csv", "metrics.csv", "model.safetensors"]
     assert sorted(file.name for file in run.iterdir()) == sorted(files + PICTURES)
     assert all(name in output for name in files + PICTURES) and str(run) in output
     for name in PICTURES:
@@ -86,7 +86,11 @@ def test_what_a_run_leaves(blobs, tmp_path, model):
     assert header == (
         "epoch,train_loss_nats,train_neg_elbo_nats,test_neg_elbo_nats,test_reconstruction_nats,test_kl_nats,active_units,seconds"
     )
+    dims = (run / "kl_per_dim.csv").read_text().splitlines()
+    assert dims[0] == "epoch,kl_0_nats,kl_1_nats" and [line.split(",")[0] for line in dims[1:]] == ["1", "2"]
     first, last = rows(run)
+    total = sum(map(float, dims[-1].split(",")[1:]))
+    assert total == pytest.approx(last["test_kl_nats"], rel=1e-4)
     assert last["test_neg_elbo_nats"] < first["test_neg_elbo_nats"]
     assert last["test_neg_elbo_nats"] == last["test_reconstruction_nats"] + last["test_kl_nats"]
     assert f"test -ELBO {last['test_neg_elbo_nats']:.2f} nats" in output

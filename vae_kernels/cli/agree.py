@@ -8,7 +8,7 @@ from .prior import check_prior
 
 EAGER = ("bernoulli", "gaussian")  # the likelihoods that eager_loss.py has
 # On --resume: these options do not change what a step computes. The checksum says whether the data are the same.
-MAY_CHANGE = {"data", "epochs", "patience", "device", "threads", "compiled", "report", "tensorboard"}
+MAY_CHANGE = {"data", "epochs", "patience", "device", "threads", "compiled", "report", "tensorboard", "samples_every"}
 
 
 def check(config):

@@ -21,6 +21,7 @@ from .fit import ROW
 from .options import BEFORE
 
 CONFIG, CHECKPOINT, METRICS = "config.json", "checkpoint.safetensors", "metrics.csv"
+DIMS = "kl_per_dim.csv"  # the KL of each latent after each epoch
 MODEL, BEST = "model.safetensors", "best.safetensors"  # the weights of the last epoch, and of the best with --patience
 
 
@@ -85,8 +86,11 @@ def load_config(run):
 def save_state(run, vae, optimizer, progress):
     """Write the checkpoint, the weights and the metrics.
 
-    progress: a dict for JSON. Its `rows` has one dict for each finished epoch, all with the same keys.
+    progress: a dict for JSON. Its `rows` has one dict for each finished epoch, all with the same keys. Its `dims`, if
+    there, has the KL of each latent after each epoch; it has a file of its own.
     """
+    dims = progress.get("dims")
+    progress = {key: value for key, value in progress.items() if key != "dims"}
     model = {name: tensor.detach().cpu().contiguous() for name, tensor in vae.state_dict().items()}
     tensors = {f"model.{name}": tensor for name, tensor in model.items()}
     for index, state in optimizer.state_dict()["state"].items():
@@ -102,6 +106,26 @@ def save_state(run, vae, optimizer, progress):
         writer.writeheader()
         writer.writerows(progress["rows"])
     write(run / METRICS, table.getvalue())
+    if dims:
+        head = ",".join(["epoch", *(f"kl_{i}_nats" for i in range(len(next(iter(dims.values())))))])
+        lines = [f"{epoch}," + ",".join(f"{kl:.6g}" for kl in row) for epoch, row in dims.items()]
+        write(run / DIMS, "\n".join([head, *lines, ""]))
+
+
+def load_dims(run):
+    """{epoch: the KL of each latent [L]} of kl_per_dim.csv; {} if the run has none. UserError if the file is no table
+    of numbers."""
+    path = Path(run) / DIMS
+    if not path.exists():
+        return {}
+    try:
+        with open(path, newline="") as file:
+            head, *rows = csv.reader(file)
+        if any(len(row) != len(head) for row in rows):
+            raise ValueError("its rows have different lengths")
+        return {int(epoch): [float(kl) for kl in row] for epoch, *row in rows}
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as the KL of each latent ({error})") from error
 
 
 def save_best(run, vae):
@@ -142,7 +166,9 @@ def load_state(run, vae, optimizer):
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"--resume: {path} cannot be read, or does not fit its {CONFIG} ({detail})") from error
-    return progress
+    epochs = len(progress["rows"])
+    dims = {epoch: row for epoch, row in load_dims(run).items() if epoch <= epochs}
+    return progress | ({"dims": dims} if dims else {})
 
 
 def _check_progress(progress):

@@ -21,6 +21,7 @@ from .build import build
 from .data import load
 from .fit import measure
 from .options import COLOURS, LIKELIHOODS, LOSSES, MODELS, PRECISIONS, SCHEDULES
+from .pictures import after_epoch
 from .prior import PriorName
 from .restore import data_of, how_of
 from .sweep import betas_of, sweep
@@ -107,6 +108,10 @@ def train(
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write the doctor's report when the training ends.", **_RUN)
     ] = True,
+    samples_every: Annotated[
+        int | None,
+        typer.Option(min=1, help="Also draw samples after every so many epochs, into the folder samples.", **_RUN),
+    ] = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write the metrics for TensorBoard into the run.", **_RUN)
     ] = False,
@@ -138,6 +143,7 @@ def train(
         "threads": threads,
         "seed": seed,
         "report": report,
+        "samples_every": samples_every,
         "tensorboard": tensorboard,
     }
     typed = {key for key in context.params if context.get_parameter_source(key).name == "COMMANDLINE"}
@@ -204,7 +210,10 @@ def run_training(config, typed, out, name, resume):
     if ranks.first():
         versions = {"vae_kernels": __version__, "torch": torch.__version__, "torchrun": ranks.job()}
         checkpoint.save_config(run, config | versions)
-    return go(run, vae, optimizer, data, config | {"device": device}, progress), progress["rows"]
+    config |= {"device": device}
+    if config["samples_every"] is not None:
+        config |= {"after_epoch": after_epoch(run, vae, data, config)}
+    return go(run, vae, optimizer, data, config, progress), progress["rows"]
 
 
 def pick_device(device):
