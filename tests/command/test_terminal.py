@@ -41,17 +41,17 @@ def test_the_screen_of_a_terminal():
     assert screen("\x1b]8;id=1;file:///a\x1b\\name\x1b]8;;\x1b\\", 9) == ["name"]
 
 
-@pytest.mark.full(100)
-@pytest.mark.parametrize("columns", [80, 100])  # 1.5 s each: 34 epochs, drawn after each step
+@pytest.mark.full("100")
+@pytest.mark.parametrize("columns", ["80", "100"])  # 1.5 s each: 34 epochs, drawn after each step
 def test_a_long_training_shows_every_tenth_row(blobs, tmp_path, no_pictures, shown, columns, monkeypatch):
     monkeypatch.setattr(epochs, "PAUSE", 0.0)
-    lines, sent = shown(columns, *small(blobs, tmp_path, "--epochs", 34, "--lr", 0.005))
+    lines, sent = shown(int(columns), *small(blobs, tmp_path, "--epochs", 34, "--lr", 0.005))
     plain = [found for line in lines if (found := ROW.match(line))]
     numbers = [int(found[1]) for found in plain]
     assert {1, 10, 20, 30, 34} <= {*numbers} and len(numbers) < 12 and numbers == sorted({*numbers})
     assert not any("gone" in line or "in training" in line for line in lines)  # the live row and the bar are gone
     assert "in training" in sent and re.search(r"\d+ s gone, \d+ s left", sent)
-    assert all(len(line) <= columns for line in lines)
+    assert all(len(line) <= int(columns) for line in lines)
 
 
 def test_an_alarm_is_written_once_and_marks_its_rows(blobs, tmp_path, no_pictures, shown):
@@ -139,8 +139,8 @@ def test_a_name_that_exists_is_numbered(blobs, tmp_path, no_pictures):
 def test_a_folder_that_is_no_run_is_called_by_its_argument(tmp_path):
     nope = tmp_path / "nope"
     said = f"error: {{}}: {nope} is not a folder that vae-kernels train has made"
-    assert doctor(nope).stderr.startswith(said.format("RUN"))
+    assert doctor(nope).stderr.startswith(said.format("run"))
     for command in ("encode", "sample", "reconstruct"):
         found = CliRunner().invoke(cli.app(), [command, str(nope)])
-        assert found.exit_code == 2 and found.stderr.startswith(said.format("RUN"))
+        assert found.exit_code == 2 and found.stderr.startswith(said.format("run"))
     assert refusal("--resume", nope).startswith(said.format("--resume"))

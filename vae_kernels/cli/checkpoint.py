@@ -66,7 +66,7 @@ def save_config(run, config):
     write(run / CONFIG, json.dumps(config, indent=2) + "\n")
 
 
-def load_config(run, argument="RUN"):
+def load_config(run, argument="run"):
     """config.json of a run folder. UserError if `run` is no run folder. argument: the name of `run` in the message."""
     path = Path(run) / CONFIG
     try:

@@ -31,7 +31,7 @@ def data_of(run, config):
     return data
 
 
-def options_of(run, argument="RUN"):
+def options_of(run, argument="run"):
     """The options of a run, checked. argument: the name of `run` in messages."""
     config = checkpoint.load_config(run, argument)
     check_options(config, run / checkpoint.CONFIG)

@@ -83,7 +83,7 @@ def _guarded(work):
             work()
     except (UserError, ValueError) as error:
         text = " ".join(str(error).split()).replace("place says", "--data says")
-        print(f"error: {text.replace('path: ', 'RUN: ', 1) if text.startswith('path: ') else text}", file=sys.stderr)
+        print(f"error: {text.replace('path: ', 'run: ', 1) if text.startswith('path: ') else text}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
