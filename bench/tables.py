@@ -4,6 +4,7 @@ import math
 import statistics
 
 from vae_kernels.timing.contenders import ADDED, BY_SAMPLE, EAGER, OURS
+from vae_kernels.timing.table import duration, factor
 
 FUSED = "sample_kl + fused_elbo"  # a way to write a step; ADDED is another
 NOISE = "noise"  # stands in place of a ratio that cannot be told from noise
@@ -13,25 +14,12 @@ def markdown(head, lines):
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *lines))
 
 
-def duration(us):
-    """A time with three digits, in us, ms or s."""
-    for unit, size in (("us", 1), ("ms", 1e3), ("s", 1e6)):
-        if us < 999.5 * size or unit == "s":
-            value = us / size
-            return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {unit}"
-
-
 def time(row):
     return duration(row["median_us"]) if row else "-"
 
 
 def mib(row):
     return "-" if row is None or row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**20:.1f}"
-
-
-def factor(ratio):
-    """A ratio as text. A ratio below 1 gets one more decimal, because 0.04 must not read as 0.0."""
-    return f"{ratio:.{2 if ratio < 1 else 1}f}x"
 
 
 def times(c, row, other):
