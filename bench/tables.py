@@ -46,20 +46,31 @@ def alone(comparison):
     return {r["kind"]: r["median_us"] for r in comparison.rows if r["part"] == "loss of the step"}
 
 
-def speeds(comparisons):
-    """One line for each case: the best eager form, the best compiled form, ours, and our way by samples."""
+def speeds(comparisons, kept=None):
+    """One line for each case: the best eager form, the best compiled form, ours, and our way by samples.
+
+    kept: {key of a case: the same case with an allocator that keeps its memory}. Its ratio stands beside the other.
+    """
     head = ["batch x dims / latents", "best eager", "torch.compile", "vae_kernels", "x eager", "x compile"]
     head += ["by samples", "x eager"]
     lines = []
     for c in comparisons:
         eager, compiled, ours = best(c)
-        cells = [c.what, time(eager), time(compiled), time(ours)]
-        cells += [f"**{times(c, ours, eager)}**", times(c, ours, compiled)]
+        cells = [f"{c.name}: {c.what}" if c.name else c.what, time(eager), time(compiled), time(ours)]
+        other = (kept or {}).get(c.key)
+        star = f" ({times(other, other.ours, other.eager[0])}\\*)" if other else ""
+        cells += [f"**{times(c, ours, eager)}**{star}", times(c, ours, compiled)]
         by_sample = next((r for r in c.others if r["name"] in BY_SAMPLE), None)
         cells += [time(by_sample), times(c, by_sample, eager) if by_sample else "-"]
         limit = c.limit_us()
         lines.append([*cells, f"{limit / ours['median_us']:.0%}" if limit else "-"])
     return markdown([*head, "of the limit"], lines)
+
+
+KEPT = (
+    "with an allocator that keeps its memory, for all contenders. glibc gives large blocks back to the system, which "
+    "clears them page by page when they are asked for again: that is much of the time of eager code at large sizes."
+)
 
 
 def ways(comparisons):
