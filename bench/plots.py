@@ -17,9 +17,9 @@ def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def save(figure, target, source):
+def save(figure, target, source, made_by="bench.readme"):
     target.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"Date": None, "Description": f"made by python -m bench.readme from {source.name} {digest(source)}"}
+    metadata = {"Date": None, "Description": f"made by python -m {made_by} from {source.name} {digest(source)}"}
     figure.savefig(target, format="svg", metadata=metadata)
     lines = target.read_text().splitlines()
     target.write_text("\n".join(line.rstrip() for line in lines) + "\n")
