@@ -2,11 +2,12 @@
 
 import re
 
-from . import tables
+from . import first, tables
 from .losses import losses
 from .rows import ROOT, comparisons, devices, missing
 
 BEGIN, END = "<!-- python -m bench.readme -->\n", "<!-- end -->"
+TRAININGS, BUILD = (f"<!-- python -m bench.readme: {part} -->\n" for part in ("trainings", "build"))
 FIGURES = ROOT / "docs" / "bench"
 PAGE = ROOT / "docs" / "bench.md"
 SHAPES = ("shapes", "narrow", "gpu")
@@ -106,11 +107,12 @@ def speeds(rows):
 
 
 def rendered(readme):
-    """The README's text with its section made anew."""
-    before, rest = readme.split(BEGIN)
-    after = rest[rest.index(END) :]
+    """The README's text with its generated parts made anew: the trainings, the build, the section of times."""
     sections = "\n\n".join(section(path, rows) for path, rows in devices().items() if comparisons(rows, *SHAPES))
-    return f"{before}{BEGIN}{sections}\n{after}"
+    for begin, text in ((TRAININGS, first.trainings()), (BUILD, first.build()), (BEGIN, sections)):
+        before, rest = readme.split(begin)
+        readme = f"{before}{begin}{text}\n{rest[rest.index(END) :]}"
+    return readme
 
 
 INTRODUCTION = """\

@@ -55,9 +55,9 @@ def bench(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     for name in [name for name in sys.modules if name.partition(".")[0] == "bench"]:
         monkeypatch.delitem(sys.modules, name)
-    from bench import losses, plots, readme, rows, tables
+    from bench import first, losses, plots, readme, rows, tables
 
-    return SimpleNamespace(losses=losses, plots=plots, readme=readme, rows=rows, tables=tables)
+    return SimpleNamespace(first=first, losses=losses, plots=plots, readme=readme, rows=rows, tables=tables)
 
 
 def test_the_numbers_are_those_of_the_results(bench):
@@ -72,6 +72,36 @@ def test_the_figures_are_those_of_the_results(bench):
     sums = [bench.plots.digest(path) for path in bench.rows.devices()]
     for name in shown:
         assert any(found in (bench.readme.FIGURES / name).read_text() for found in sums), "python -m bench.readme"
+
+
+def test_the_first_screen_has_a_training_and_two_pictures(bench):
+    """For whom, a training that gains, one that does not, an audit, a report: all in the first third of the page."""
+    third = README.read_text()[: len(README.read_text()) // 3]
+    assert "**For whom:**" in third and "times faster** (" in bench.first.epoch() in third
+    assert "MLP on MNIST" in bench.first.mlp() and bench.first.mlp() in third
+    pictures = re.findall(r'<img src="([^"]+)" alt="([^"]+)"', third)
+    assert [place for place, _ in pictures] == ["docs/pictures/audit.svg", "docs/doctor/report.png"]
+    assert all((ROOT / place).exists() and len(alt) > 20 for place, alt in pictures)
+
+
+def test_a_step_that_gains_nothing_is_said(bench, monkeypatch):
+    steps = comparison(bench, (100,), 100, 140, other=100, compiled=100)
+    for row in steps.rows:
+        row["model"] = bench.first.MLP
+    monkeypatch.setattr(bench.first, "devices", lambda: {"a.csv": []})
+    monkeypatch.setattr(bench.first, "comparisons", lambda *_: [steps])
+    nothing = "nothing that can be told from noise"
+    assert f"saves {nothing} beside eager PyTorch, and {nothing} beside `torch.compile`." in bench.first.mlp()
+    monkeypatch.setattr(bench.first, "comparisons", lambda *_: [])
+    assert bench.first.mlp() == ""
+
+
+def test_the_build_is_said_if_it_was_measured(bench, monkeypatch, tmp_path):
+    monkeypatch.setattr(bench.first, "BUILD", tmp_path / "cpu.csv")
+    assert bench.first.build() == ""
+    head = "seconds,library_bytes,cores,device\n"
+    (tmp_path / "cpu.csv").write_text(head + "".join(f"{seconds},4321000,2,A CPU\n" for seconds in (50, 40.4, 39)))
+    assert bench.first.build().startswith("The build takes 40 s on 2 cores (A CPU), and makes a library of 4.3 MB (")
 
 
 def words(path):
