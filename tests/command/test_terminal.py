@@ -68,7 +68,8 @@ def test_an_alarm_is_written_once_and_marks_its_rows(blobs, tmp_path, no_picture
 
 
 def test_another_alarm_is_written_too(shown):
-    """Two kinds of alarm, one after the other: each is written. The same kind with other numbers is not."""
+    """Two kinds of alarm, one after the other: each is written, and so is its end. The same kind with other
+    numbers is not written."""
     file = io.StringIO()
     console = Console(file=file, width=80, force_terminal=True, color_system="truecolor")
     table = epochs.Epochs(console, {"epochs": 50, "latent_dim": 4, "beta": 1.0}, None, 0, known=100.0)
@@ -80,9 +81,9 @@ def test_another_alarm_is_written_too(shown):
         table.on_epoch(row | {"epoch": epoch, "test_neg_elbo_nats": loss, "test_kl_nats": kl, "active_units": active})
     table.close()
     lines = screen(file.getvalue().replace("\n", "\r\n"), 80)
-    short = [line[:20] if "ILL  " in line else line.split()[0] for line in lines if line]
-    collapse, no_better = "ILL  posterior colla", "ILL  no better than "
-    assert short == [collapse, "1", no_better, "3", "5", collapse, "7"]
+    short = [line.split()[0] if line.startswith(" ") else line[:20].rstrip() for line in lines if line]
+    collapse, no_better, over = "ILL  posterior colla", "ILL  no better than", "well  the alarm is o"
+    assert short == [collapse, "1", no_better, "3", over, "5", collapse, "7"]
 
 
 def test_a_resumed_training_goes_on_at_its_place(blobs, tmp_path, no_pictures, shown):

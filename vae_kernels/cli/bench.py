@@ -128,7 +128,8 @@ def show(cases, out, device):
     console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
     name = torch.cuda.get_device_name() if device == "cuda" else None
     shared = results.where(" ".join(["vae-kernels", *sys.argv[1:]]), name)
-    console.print(f"{shared['device']}, PyTorch {shared['torch']}, malloc: {shared['allocator']}, {shared['commit']}")
+    where = f"{shared['device']}, PyTorch {shared['torch']}, malloc: {shared['allocator']}, {shared['commit']}"
+    console.print(where, soft_wrap=not console.is_terminal)
     rows = []
     for case in cases:
         rows += [row | shared for row in case]

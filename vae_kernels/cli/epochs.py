@@ -90,6 +90,8 @@ class Epochs:
         kind = ill.split(":")[0].split(",")[0]  # the sentence without its numbers
         if ill and kind != self.kind:
             self.console.print(Text(f"ILL  {ill}", ALARM))
+        if self.kind and not ill:
+            self.console.print(Text("well  the alarm is over", "green"))
         changed, self.kind = kind != self.kind, kind
         self.hidden = Text.assemble(text, (MARK if ill else "", ALARM))
         if changed or row["epoch"] == self.first or row["epoch"] % self.every == 0:
