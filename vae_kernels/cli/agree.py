@@ -31,7 +31,7 @@ def check(config):
 def resumed_config(run, config, typed):
     """The options of the run. Options in MAY_CHANGE come from the command line if they are there. Any other difference
     is a UserError."""
-    old = checkpoint.load_config(run)
+    old = checkpoint.load_config(run, "--resume")
     check_options(old, run / checkpoint.CONFIG)
     check(old)
     if old["schedule"] == "cosine" and "epochs" in typed and config["epochs"] != old["epochs"]:

@@ -26,22 +26,20 @@ MODEL, BEST = "model.safetensors", "best.safetensors"  # the weights of the last
 
 
 def new_run(out, name, default):
-    """Make and return the folder out/name. Without a name it is `default`, or the first free one of `default`-2, -3,
-    ..."""
+    """Make and return the folder out/name. name: None for `default`. If there is such a folder already, the new one is
+    the first free one of name-2, name-3, ..."""
     if name is not None and (name in ("", ".", "..") or Path(name).name != name):
         raise UserError(f"--name: got {name!r}, expected a plain folder name; --out says where it goes")
+    first = Path(out) / (name or default)
     number = 1
     while True:
-        run = Path(out) / (name or (default if number == 1 else f"{default}-{number}"))
+        run = first if number == 1 else first.with_name(f"{first.name}-{number}")
         try:
             run.mkdir(parents=True)
             return run
-        except FileExistsError as error:
-            if name is not None or not run.exists():  # if run does not exist, a part of the path --out is a file
-                hint = f"--resume {run} goes on with it" if (run / CONFIG).exists() else "give another --name or --out"
-                raise UserError(f"{run} exists already; {hint}") from error
         except OSError as error:
-            raise UserError(f"cannot make the folder {run}: {error.strerror}") from error
+            if not (isinstance(error, FileExistsError) and run.exists()):  # else a part of the path --out is a file
+                raise UserError(f"cannot make the folder {run}: {error.strerror}") from error
         number += 1
 
 
@@ -69,17 +67,17 @@ def save_config(run, config):
     write(run / CONFIG, json.dumps(config, indent=2) + "\n")
 
 
-def load_config(run):
-    """config.json of a run folder. UserError if `run` is no run folder."""
+def load_config(run, argument="run"):
+    """config.json of a run folder. UserError if `run` is no run folder. argument: the name of `run` in the message."""
     path = Path(run) / CONFIG
     try:
         config = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
-            f"--resume: {run} is not a folder that vae-kernels train has made: {path} is unreadable"
+            f"{argument}: {run} is not a folder that vae-kernels train has made: {path} is unreadable"
         ) from error
     if not isinstance(config, dict):
-        raise UserError(f"--resume: {path} holds a {type(config).__name__}, expected the options of a run")
+        raise UserError(f"{argument}: {path} holds a {type(config).__name__}, expected the options of a run")
     return BEFORE | config
 
 

@@ -206,6 +206,9 @@ def run_training(config, typed, out, name, resume):
         default = "-".join([data.name, config["likelihood"], config["loss"], config["prior"]]).removesuffix("-normal")
         default += "" if config["beta"] == 1 else f"-beta-{config['beta']:g}"
         run = ranks.from_first(lambda: checkpoint.new_run(out, name, default))
+        if name is not None and run.name != name:
+            hint = f"; --resume {out / name} goes on with it" if (out / name / checkpoint.CONFIG).exists() else ""
+            data.notes += (f"{out / name} exists already, so the run is {run.name}{hint}",)
         save(run, vae, optimizer, progress)  # from here on --resume can continue the run
     if ranks.first():
         versions = {"vae_kernels": __version__, "torch": torch.__version__, "torchrun": ranks.job()}
