@@ -34,8 +34,7 @@ def _judged(diagnosis, facts, top):
         caption += f" log p(x) lies {quantities.gap(m.log_p)} above the ELBO."
     if quantities.at_limit(m):
         caption += " I(x; z) is known as a bound only, and a bound is no line."
-    if m.grey:
-        caption += " The pixels are grey, so the distortion is a cross entropy."
+    caption = f"{caption} {quantities.grey(m.grey)}".strip()
     yield "Rate and distortion", 3.8, figures.rate_distortion, (m, path), caption
     caption = f"A draw of the posterior for each of {len(views.codes)} data. The rings hold half and 90% of "
     caption += (
