@@ -28,7 +28,7 @@ COMMAND = "vae-kernels train --beta 1 --rgb"
 VARIANCE = "variance of the likelihood"
 LOST = (COLLAPSE, "ill"), (RATE, "ill"), (BLUR, "ill"), (MEAN, "watch")
 
-# name: (the verdicts, the symptom of the cause, its level, a part of its title, the symptoms that it explains)
+# name: (verdicts, symptom of the cause, level of the cause, a part of the title, explained symptoms)
 CASES = {
     "healthy": ([(COLLAPSE, "healthy"), (BLUR, "healthy")], "", "healthy", "no symptom", ()),
     "beta too high": (

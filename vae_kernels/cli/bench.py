@@ -25,9 +25,9 @@ from ..timing.contenders import OURS
 from ..timing.measure import Options, measure
 from ..timing.table import LOSS, best_eager, cells, head, table
 from . import UserError
+from .audit import Likelihood
 
 Suite = Enum("Suite", {name: name for name in (*suites.SUITES, "all")}, type=str)
-Likelihood = Enum("Likelihood", {name: name for name in ALL}, type=str)
 Part = Enum("Part", {name: name for name in PARTS[:3]}, type=str)
 Direction = Enum("Direction", {name: name for name in WAYS}, type=str)
 Storage = Enum("Storage", {name: name for name in DTYPES if name != "uint8"}, type=str)

@@ -34,9 +34,10 @@ def facts_of(run, diagnosis):
 
 def command(run, config, cause, epochs):
     """The command to try first; "" if no option of the command is the advice."""
-    longer = max(2 * epochs, 1)
-    resumed = f"vae-kernels train --resume {shlex.quote(str(run))} --epochs {longer}"
-    longer = resumed if config["schedule"] == "constant" else again(config, {"epochs": longer})
+    more = max(2 * epochs, 1)
+    longer = f"vae-kernels train --resume {shlex.quote(str(run))} --epochs {more}"
+    if config["schedule"] != "constant":  # a schedule has ended with its epochs, so the training begins anew
+        longer = again(config, {"epochs": more})
     if cause.symptom == "effective beta":
         return again(config, {"beta": 1.0})
     if cause.symptom == "not converged":

@@ -130,8 +130,7 @@ def fit(vae, optimizer, data, config, progress, *, interrupt, on_step, on_epoch)
               each epoch, {epoch: [L]}, as far as it is known. The state is consistent when fit()
               returns and when fit() calls `on_epoch`.
     on_step:  called with the epoch (from 1), the steps done in it, its number of steps, the loss [0-d tensor], and x.
-    on_epoch: called at the end of an epoch with its row of metrics; and then config["after_epoch"], if it is there,
-              with the epoch (from 1).
+    on_epoch: called at the end of an epoch with its row of metrics.
 
     Returns False if the loss or a measure became nan or inf. Then do not save `progress` and the weights.
     """
@@ -182,8 +181,6 @@ def fit(vae, optimizer, data, config, progress, *, interrupt, on_step, on_epoch)
             progress.setdefault("dims", {})[epoch + 1] = dims
         progress |= {"step": 0, "loss_sum": 0.0, "seconds": 0.0}
         on_epoch(row)
-        if "after_epoch" in config:
-            config["after_epoch"](epoch + 1)
         if ranks.any_says(interrupt):
             break
     return True

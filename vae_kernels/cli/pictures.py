@@ -10,21 +10,17 @@ from .fit import measure
 SAMPLES = "samples"  # the folder for the samples of --samples-every
 
 
-def after_epoch(run, vae, data, config):
-    """The function that draws samples after every so many epochs: samples/0010.png. Each picture has the samples of the
-    same draws of the prior's noise, so that pictures differ by the weights only."""
-
-    @torch.no_grad()
-    def work(epoch):
-        if epoch % config["samples_every"] or not ranks.first():
-            return
-        low, high = range_of(data, config)
-        with evaluating(vae):
-            drawn = vae.sample(64, generator=torch.Generator(config["device"]).manual_seed(0))
-        (run / SAMPLES).mkdir(exist_ok=True)
-        checkpoint.write(run / SAMPLES / f"{epoch:04d}.png", plots.samples(drawn, low, high))
-
-    return work
+@torch.no_grad()
+def samples_of(epoch, run, vae, data, config):
+    """Draw samples, if this epoch is one of --samples-every: samples/0010.png. Each picture has the samples of the same
+    draws of the prior's noise, so that pictures differ by the weights only."""
+    if config["samples_every"] is None or epoch % config["samples_every"] or not ranks.first():
+        return
+    low, high = range_of(data, config)
+    with evaluating(vae):
+        drawn = vae.sample(64, generator=torch.Generator(config["device"]).manual_seed(0))
+    (run / SAMPLES).mkdir(exist_ok=True)
+    checkpoint.write(run / SAMPLES / f"{epoch:04d}.png", plots.samples(drawn, low, high))
 
 
 def range_of(data, config):

@@ -14,7 +14,7 @@ from .build import learned_scale
 from .epochs import Epochs, duration
 from .fit import Interrupt, best, fit, out_of_patience
 from .listing import listing
-from .pictures import draw
+from .pictures import draw, samples_of
 
 
 def save(run, vae, optimizer, progress):
@@ -42,6 +42,7 @@ def go(run, vae, optimizer, data, config, progress):
                 board.add_scalar(key, row[key], row["epoch"])
             board.flush()
         epochs.on_epoch(row)
+        samples_of(row["epoch"], run, vae, data, config)
 
     with Interrupt().listen() as interrupt, epochs.shown():
         calls = {"on_step": epochs.on_step, "on_epoch": on_epoch}

@@ -21,7 +21,6 @@ from .build import build
 from .data import load
 from .fit import measure
 from .options import COLOURS, LIKELIHOODS, LOSSES, MODELS, PRECISIONS, SCHEDULES
-from .pictures import after_epoch
 from .prior import PriorName
 from .restore import data_of, how_of
 from .sweep import betas_of, sweep
@@ -214,8 +213,6 @@ def run_training(config, typed, out, name, resume):
         versions = {"vae_kernels": __version__, "torch": torch.__version__, "torchrun": ranks.job()}
         checkpoint.save_config(run, config | versions)
     config |= {"device": device}
-    if config["samples_every"] is not None:
-        config |= {"after_epoch": after_epoch(run, vae, data, config)}
     return go(run, vae, optimizer, data, config, progress), progress["rows"]
 
 

@@ -166,10 +166,7 @@ def active(axes, curves, latents):
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.axhline(latents, color=GREY, linewidth=0.8, linestyle=":")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    for tick in axes.get_yticks():
-        if tick < 0 or tick > latents:
-            axes.set_yticks([t for t in axes.get_yticks() if 0 <= t <= latents])
-            break
+    axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= latents])
 
 
 def _curve(axes, epochs, values, name, **style):
