@@ -4,17 +4,19 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from . import checkpoint
+from .doctor import BESIDE, REPORT
+from .pictures import SAMPLES
 
-REPORT = "report.html"
 WHAT = {
     REPORT: "the doctor's report: what is well, what is ill",
+    BESIDE: "two runs beside each other",
     "curves.png": "-ELBO, reconstruction and KL of each epoch",
     "reconstructions.png": "held-out data, and what comes back",
     "samples.png": "samples from the prior, decoded",
     "latent.png": "the latent space: posterior means, prior draws",
-    "samples": "samples after every so many epochs",
+    SAMPLES: "samples after every so many epochs",
     checkpoint.METRICS: "the numbers of each epoch",
-    "kl_per_dim.csv": "the KL of each latent after each epoch",
+    checkpoint.DIMS: "the KL of each latent after each epoch",
     checkpoint.MODEL: "the weights of the last epoch, for vk.load_run",
     checkpoint.BEST: "the weights of the best epoch, by held-out -ELBO",
     checkpoint.CHECKPOINT: "weights, optimizer and random state, for --resume",
