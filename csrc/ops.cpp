@@ -18,6 +18,8 @@ const vk::Library cpu =
         .impl<&vk::sample_backward_op<&vk::sample_backward>>("sample_backward")
         .impl<&vk::position_op<&vk::position>>("position")
         .impl<&vk::position_backward_op<&vk::position_backward>>("position_backward")
+        .impl<&vk::segments_op<&vk::segments>>("segments")
+        .impl<&vk::segments_backward_op<&vk::segments_backward>>("segments_backward")
         .impl<&vk::mixture_op<&vk::mixture>>("mixture")
         .impl<&vk::mixture_backward_op<&vk::mixture_backward>>("mixture_backward")
         .impl<&vk::decomposition_op<&vk::decomposition>>("decomposition")

@@ -1,7 +1,7 @@
 // The ops as backends/compiled/schemas.py defines them. A schema has flat arguments: here they become a request. F is
 // the same op of a device, which takes the request (cpu/ops.h, cuda/ops.h).
 #pragma once
-#include "request.h"
+#include "segments_request.h"
 #include "torch_library.h"
 
 namespace vk {
@@ -69,6 +69,18 @@ template <auto F>
 Tensor position_backward_op(const Tensor& grad, const std::string& likelihood, const Tensor& x, const Tensor& logits,
                             const OptionalTensor& weight, const Tensor& top_and_total) {
   return F(grad, {likelihood.c_str(), x, logits, weight}, top_and_total);
+}
+
+template <auto F>
+Tensors segments_op(const Tensor& x, const Tensor& packed, const Tensor& logscale, const OptionalTensor& weight,
+                    const Tensor& table, int64_t need, double expected) {
+  return F({x, packed, logscale, table, weight}, Need{need}, expected);
+}
+
+template <auto F>
+Tensors segments_backward_op(const Tensor& grad, const Tensor& x, const Tensor& packed, const Tensor& logscale,
+                             const OptionalTensor& weight, const Tensor& table, int64_t need) {
+  return F(grad, {x, packed, logscale, table, weight}, Need{need});
 }
 
 template <auto F>

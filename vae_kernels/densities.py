@@ -8,9 +8,9 @@ import torch
 from . import backends
 from .backends.compute import computed
 from .backends.reference import compute_dtype
-from .core import checks, dtensor, layout, rows
+from .core import checks, dtensor, layout, rows, segments
 from .core.objective import objective
-from .formulas import ROW, shares
+from .formulas import ROW, SEGMENTS, shares
 from .typing import Backend, LikelihoodLike, Number, Recon
 
 
@@ -25,7 +25,7 @@ def log_prob(
 ) -> torch.Tensor:
     """log p(x_bi | recon_bi) in nats, term by term: what torch.distributions calls log_prob.
 
-    The terms have the shape of x. "multinomial" has one term for each sample, [B]. nll(recon, x) is minus the sum of
+    The terms have the shape of x. "multinomial" has one term for each sample, [B], and a table one for each column. nll(recon, x) is minus the sum of
     the terms over all dimensions but dimension 0. The constants of the density are in the terms. Values and gradients
     have kernels of their own. A second derivative, torch.func, forward mode and the gradient of x are plain PyTorch.
 
@@ -52,6 +52,9 @@ def log_prob(
         TypeError, ValueError: naming the argument, what came, and what is expected.
     """
     name = checks.likelihood(likelihood)
+    if name in SEGMENTS:
+        x, params, columns = segments.laid_out(recon, x, likelihood, obs_logvar, log_total)
+        return _log_prob_of_columns(x, params, columns, backend)
     params = checks.parameters(recon, x, name, obs_logvar)
     if log_total is not None:
         log_total = rows.log_total(log_total, x, name)
@@ -63,6 +66,16 @@ def log_prob(
         x, params = layout.likelihood(x, params)
         return -computed(objective(x, params, name, (), reduction="none"), backend)
     return _log_prob(name, params[1:], backend, x, params[0])
+
+
+def _log_prob_of_columns(x, params, columns, backend):
+    """log p of each column, [B, columns], by the backend."""
+    if dtensor.any_of((x, *params)):
+        x, params, whole = dtensor.own_terms(x, params, (len(x), columns.count))
+    else:
+        whole = None
+    terms = backends.choose(backend, params, columns).log_prob(columns.likelihood, x, params, columns)
+    return terms if whole is None else whole(terms)
 
 
 def _log_prob(name, others, backend, x, first):

@@ -11,10 +11,11 @@ import torch
 from typing_extensions import Unpack
 
 from .backends.compute import computed, kl_per_dim, of_latent
-from .core import checks, layout, penalty, rows, weights
+from .core import checks, layout, penalty, rows, segments, weights
 from .core.control import current
 from .core.objective import REDUCTIONS, KlFloor, objective
 from .core.terms import ElboTerms
+from .formulas import SEGMENTS
 from .priors import pair_of
 from .sampling import reparameterize, sample_and_noise, sample_kl
 from .typing import Backend, ElboSettings, FreeBitsLike, LikelihoodLike, Number, PriorLike, Recon, Reduction
@@ -149,13 +150,12 @@ def fused_elbo(
     alone = kl is None or (mu is None and logvar is None)
     if obs_logvar is None and prior is None and alone and checks.plain_objective(name, recon, x, latent):
         params: Any = (recon,)
+        columns = None
     else:
-        params = checks.parameters(recon, x, name, obs_logvar)
-        latent = checks.latent(mu, logvar, kl, pair_of(prior) if kl is None else prior, x)
-        x, params = layout.likelihood(x, params)
-        latent = layout.latent(latent)
+        x, params, columns = _likelihood(recon, x, likelihood, name, obs_logvar, log_total)
+        latent = layout.latent(checks.latent(mu, logvar, kl, pair_of(prior) if kl is None else prior, x))
     if weight is not None:
-        weight = _weight(weight, x, params, name)
+        weight = _weight(weight, x, params, name, columns)
     if log_total is not None:
         log_total = rows.log_total(log_total, x, name)
     if latent_weight is not None:
@@ -172,6 +172,7 @@ def fused_elbo(
         checks.weight("beta", beta, x, dims)
         rec_weight, beta = layout.weight(rec_weight), layout.weight(beta, dims)
     rest: Any = {"weight": weight, "latent_weight": latent_weight, "nats": nats, "floor": floor, "log_total": log_total}
+    rest["columns"] = columns
     return computed(objective(x, params, name, latent, rec_weight, beta, reduction, return_terms, **rest), backend)
 
 
@@ -205,13 +206,12 @@ def nll_of_draws(recon: Recon, x, likelihood, obs_logvar, weight, backend, log_t
 def _nll(recon, x, likelihood, obs_logvar, weight, reduction, backend, log_total, ahead=True):
     name = likelihood if type(likelihood) is str else checks.likelihood(likelihood)
     checks.choice("reduction", reduction, REDUCTIONS)
-    params = checks.parameters(recon, x, name, obs_logvar)
-    x, params = layout.likelihood(x, params)
+    x, params, columns = _likelihood(recon, x, likelihood, name, obs_logvar, log_total)
     if weight is not None:
-        weight = _weight(weight, x, params, name)
+        weight = _weight(weight, x, params, name, columns)
     if log_total is not None:
         log_total = rows.log_total(log_total, x, name)
-    rest: Any = {"weight": weight, "ahead": ahead, "log_total": log_total}
+    rest: Any = {"weight": weight, "ahead": ahead, "log_total": log_total, "columns": columns}
     return computed(objective(x, params, name, (), reduction=reduction, **rest), backend)
 
 
@@ -252,8 +252,18 @@ def balanced_kl(mu, logvar, prior, balance, backend) -> torch.Tensor:
     return computed(objective(None, (), "", latent, reduction="none", balance=balance), backend)
 
 
-def _weight(weight, x, params, name):
-    """The weight of the terms, checked and laid out against x."""
+def _likelihood(recon, x, likelihood, name, obs_logvar, log_total):
+    """x and the parameters, checked and laid out; and the columns, if the likelihood has columns."""
+    if name in SEGMENTS:
+        return segments.laid_out(recon, x, likelihood, obs_logvar, log_total)
+    x, params = layout.likelihood(x, checks.parameters(recon, x, name, obs_logvar))
+    return x, params, None
+
+
+def _weight(weight, x, params, name, columns):
+    """The weight of the terms, checked and laid out against the terms."""
+    if columns is not None:
+        return segments.weight(weight, x, columns)
     if params[0].dim() > x.dim():
         weights.check_positions(weight, params[0].shape[1])
     weights.check("weight", weight, x, "x", "rec_weight")

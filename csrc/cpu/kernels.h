@@ -154,6 +154,7 @@ struct PositionLoops {
 };
 struct MixtureLoops;        // mixture.h
 struct DecompositionLoops;  // decomposition.h
+struct SegmentsLoops;       // segments.h
 
 // The loops of one instruction set; index 0: computed in float32, 1: in float64.
 struct Kernels {
@@ -164,6 +165,7 @@ struct Kernels {
   const LatentLoops* latents;
   const MixtureLoops* mixtures;
   const DecompositionLoops* decompositions;
+  const SegmentsLoops* segments;
 };
 const Kernels& kernels();  // the best that this processor runs; VAE_KERNELS_ISA=base|avx2|avx512 asks for another
 

@@ -125,18 +125,21 @@ def _asked_of(device):
     return None
 
 
-def choose(name, tensors):
+def choose(name, tensors, columns=None):
     """The module for `backend=name` and these tensors. ValueError if this backend cannot compute with the tensors.
+    columns: those of a table, or None.
 
     On the CPU "auto" takes the compiled kernels, on a GPU the first backend of _ON_GPU that works, else plain torch.
     An explicit choice is never replaced.
     """
     named = isinstance(name, str)
     if named and name == "auto":
-        return ops if _cpu_takes(tensors) else _on_gpu(tensors) or reference
+        return ops if _cpu_takes(tensors) else (columns is None and _on_gpu(tensors)) or reference
     if not named or name not in _MISSING:
         raise ValueError(f'backend: got {name!r}, expected "auto" or one of {sorted(_MISSING)}')
     reason = _missing(name) or _refusal(name, tensors)
+    if columns is not None and name in _ON_GPU:
+        reason = f"it has no kernel for likelihood={columns.likelihood!r}; expected 'auto', 'cpu' or 'torch'"
     if reason is not None:
         raise ValueError(f"backend={name!r} cannot be used: {reason}")
     return reference if name == "torch" else _triton() if name == "triton" else ops

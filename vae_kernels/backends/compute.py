@@ -14,7 +14,7 @@ from .choice import choose
 def _with_kl(terms: ElboTerms, kl: torch.Tensor) -> ElboTerms:
     """The terms, with this KL in place of the KL that free bits have raised to their floor."""
     per_sample, per_dim = (kl.flatten(1).sum(1), kl.mean(0)) if kl.dim() > 1 else (kl, None)
-    return ElboTerms(terms.loss, terms.nll, per_sample, per_dim)
+    return ElboTerms(terms.loss, terms.nll, per_sample, per_dim, terms.nll_per_column)
 
 
 def computed(request, backend) -> Any:
@@ -22,12 +22,12 @@ def computed(request, backend) -> Any:
     tensors = *request.params, *request.latent
     if not dtensor.any_of((request.x, request.log_total, *tensors)):
         first_calls.look(request)
-        return choose(backend, tensors).elbo(request)
+        return choose(backend, tensors, request.settings.columns).elbo(request)
     kl = None
     if request.settings.floor:
         request, kl = _floored_over_ranks(request, backend)
     own, whole = dtensor.own_part(request)
-    out = whole(choose(backend, (*own.params, *own.latent)).elbo(own))
+    out = whole(choose(backend, (*own.params, *own.latent), own.settings.columns).elbo(own))
     return out if kl is None or not request.settings.terms else _with_kl(out, kl)
 
 

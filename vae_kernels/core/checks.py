@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..formulas import ALL, POSITION
+from ..formulas import ALL, POSITION, SEGMENTS
 from ..likelihoods import Likelihood, by_name, labels_of
 from .control import current
 from .pairs import FreeBits, Shard
@@ -45,9 +45,12 @@ def likelihood(value: Any) -> Any:
     """The name of a likelihood, which is given as its name or as an object of vae_kernels.likelihoods."""
     if isinstance(value, type) and issubclass(value, Likelihood):
         raise TypeError(f"likelihood: got the class {value.__name__}, expected an object, {value.__name__}()")
-    name = value.name if isinstance(value, Likelihood) else value
-    choice("likelihood", name, ALL)
-    return name
+    if isinstance(value, Likelihood):
+        return value.name
+    if isinstance(value, str) and value in SEGMENTS:
+        raise ValueError(f"likelihood: got {value!r}, expected an object with the columns, vk.likelihoods.Mixed([...])")
+    choice("likelihood", value, ALL)
+    return value
 
 
 # Likelihoods for which one tensor, the first parameter, is enough

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import torch
 
+from ..formulas.columns import Columns
 from .terms import ElboTerms
 
 
@@ -74,6 +75,7 @@ class Settings(NamedTuple):
     ahead       whether the pass of a loss per sample may compute gradients for the incoming gradient that it expects
     balance     None, or of a latent term alone, with a prior: the prior's gradients are multiplied by this number, and
                 the posterior's by 1 minus this number (controls/balance.py)
+    columns     None, or of a likelihood of the segments kind what its columns are
     """
 
     likelihood: str
@@ -86,6 +88,7 @@ class Settings(NamedTuple):
     terms: bool
     ahead: bool = True
     balance: float | None = None
+    columns: Columns | None = None
 
 
 class Objective(NamedTuple):
@@ -99,7 +102,8 @@ class Objective(NamedTuple):
     nats           0-d or None: what a unit of the KL costs at least. beta is then 0-d or None
     params         the likelihood's parameters. An element-wise likelihood has the first of the shape of x, and each
                    other one in one of the Layouts against x. What is left out has the likelihood's default.
-                   "categorical" has logits [B, K, ...].
+                   "categorical" has logits [B, K, ...]. The segments kind has packed [B, W] and logscale [C] or [B, C],
+                each row in one run of memory, and a weight against [B, C]: formulas/mixed.py.
     latent         () | (kl,) | (mu, logvar) | (mu, logvar, prior_mu, prior_logvar); kl is [B] or [B, latent dims]
     log_total      [B, 1, ...] or None. With log_total, params[0] has the logits of shares over all event dims: the
                    log-mean is log_total + log_softmax(logits). A likelihood of the row kind has such logits without
@@ -146,13 +150,14 @@ def objective(
     ahead: bool = True,
     balance: float | None = None,
     log_total: torch.Tensor | None = None,
+    columns: Columns | None = None,
 ) -> Objective:
     """The request, from weights that are floats or tensors and the name of a reduction."""
     factor, rec_weight = (rec_weight, None) if type(rec_weight) is float else (1.0, rec_weight)
     beta_factor, beta = (beta, None) if type(beta) is float else (1.0, beta)
     least, nats = (nats, None) if type(nats) is float else (1.0, nats)
     numbers = factor, beta_factor, least
-    settings = Settings(likelihood, len(params), *numbers, floor, REDUCTIONS[reduction], terms, ahead, balance)
+    settings = Settings(likelihood, len(params), *numbers, floor, REDUCTIONS[reduction], terms, ahead, balance, columns)
     return Objective(settings, x, rec_weight, beta, weight, latent_weight, nats, params, latent, log_total)
 
 
@@ -197,8 +202,10 @@ class Backend(Protocol):
         """The loss, 0-d or [B], or the loss with its terms."""
         ...
 
-    def log_prob(self, likelihood: str, x: torch.Tensor, params: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """log p of each term, of the shape of x. The layouts are those of an Objective."""
+    def log_prob(
+        self, likelihood: str, x: torch.Tensor, params: tuple[torch.Tensor, ...], columns: Columns | None = None
+    ) -> torch.Tensor:
+        """log p of each term, of the shape of x, or [B, columns]. The layouts are those of an Objective."""
         ...
 
     def sample_kl(self, draw: Draw) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -34,7 +34,8 @@ def expected(likelihood: LikelihoodLike) -> str:
 
 def scaled(likelihood: LikelihoodLike, dtype: torch.dtype) -> bool:
     """Whether x of this dtype is read as x/255."""
-    return dtype == torch.uint8 and of(likelihood) not in ("counts", "levels")
+    table = formula_of(likelihood).KIND == "segments"
+    return dtype == torch.uint8 and not table and of(likelihood) not in ("counts", "levels")
 
 
 def whole(likelihood: LikelihoodLike) -> bool:

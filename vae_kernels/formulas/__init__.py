@@ -10,8 +10,9 @@ from typing import Any, Literal, Protocol, cast, get_args
 import torch
 
 from ..typing import LikelihoodName
+from . import mixed
 
-Kind = Literal["element", "position", "row"]
+Kind = Literal["element", "position", "row", "segments"]
 """How a formula makes terms of its parameters. A term is -log p of one part of x.
 
     "element"   One term for each element, of the shape of x. Each parameter has the shape of x or broadcasts to x; the
@@ -20,6 +21,9 @@ Kind = Literal["element", "position", "row"]
                 the shape of x. Its ops: backends/compiled/position.py.
     "row"       All elements of a sample become one term, [B], by a soft-max over the elements. The one parameter is
                 logits of the shape of x. An element formula with log_total is computed as a row too (shares.py).
+    "segments"  x is a table, and each column becomes one term, [B, columns], by a formula of its own. The columns are
+                an argument of the formula: these likelihoods have no name that stands alone. SEGMENTS has them, and
+                ALL does not.
 """
 
 
@@ -57,6 +61,7 @@ ELEMENT = {name: formula for name, formula in ALL.items() if formula.KIND == "el
 POSITION = {name: formula for name, formula in ALL.items() if formula.KIND == "position"}
 ROW = {name: formula for name, formula in ALL.items() if formula.KIND == "row"}
 LOG_TOTAL = {name: formula for name, formula in ALL.items() if getattr(formula, "LOG_TOTAL", False)}
+SEGMENTS = {"mixed": mixed}
 LIKELIHOODS, LEVELS = ELEMENT, POSITION  # the names of version 0.1
 
 

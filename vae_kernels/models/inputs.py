@@ -11,7 +11,7 @@ def read(x, likelihood, integers, dtype):
     """x as the encoder and an autoregressive decoder take it; `dtype` is that of the networks.
 
     With integers: int64, for an nn.Embedding. Otherwise floating point: x itself, or integers and bool as `dtype`.
-    uint8 is then read as x/255, unless x has counts.
+    uint8 is then read as x/255, unless x has counts or is a table.
     """
     if integers:
         if x.is_floating_point():
@@ -19,7 +19,8 @@ def read(x, likelihood, integers, dtype):
         return x.long()
     if x.is_floating_point():
         return x
-    unit = x.dtype == torch.uint8 and formula_of(likelihood).SUPPORT != "counts"
+    formula = formula_of(likelihood)
+    unit = x.dtype == torch.uint8 and formula.SUPPORT != "counts" and formula.KIND != "segments"
     return x.to(dtype) / (255 if unit else 1)
 
 

@@ -7,6 +7,7 @@ objective.py    elbo, with autograd
 expected.py     the incoming gradient of a loss per sample: what is expected, and what came
 sample.py       sample_kl, with autograd
 position.py     position, with autograd
+segments.py     a table of columns, with autograd
 log_prob.py     log_prob, with autograd
 mixture.py      mixture, with autograd
 decomposition.py    decomposition, with autograd

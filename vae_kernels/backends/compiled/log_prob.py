@@ -12,13 +12,16 @@ from ...core import layout
 from ...core.objective import Objective, Reduction, Settings
 from ...formulas import POSITION
 from .. import reference
+from . import segments
 from .autograd import Function, apply, by_reference, in_place, mask, mode_of
 from .objective import with_defaults
 from .schemas import KERNELS, flat
 
 
-def log_prob(likelihood, x, params, kernels="compiled"):
-    """log p of each term, of the shape of x. Shapes and layouts are those of the schema."""
+def log_prob(likelihood, x, params, columns=None, kernels="compiled"):
+    """log p of each term, of the shape of x or [B, columns]. Shapes and layouts are those of the schema."""
+    if columns is not None:
+        return segments.log_prob(x, params, columns, kernels)
     function = _OfPositions if likelihood in POSITION else _LogProb
     return apply(function, mode_of(kernels), likelihood, x, *with_defaults(likelihood, params))
 

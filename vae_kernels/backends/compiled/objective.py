@@ -12,14 +12,15 @@ from . import expected
 from .autograd import Function, apply, by_reference, gradients_of, in_place, mask, mode_of
 from .position import position
 from .schemas import KERNELS, flat
+from .segments import segments
 
 
 def elbo(objective, kernels="compiled"):
     """The loss that the request asks for, or ElboTerms, by the ops. Shapes and layouts are those of the schema."""
     # Unpacked once, and named one by one: this function and _Elbo.forward take most of a small call's time.
     settings, x, rec_weight, beta, weight, latent_weight, nats, params, latent, log_total = objective
-    if settings.likelihood in POSITION:
-        return _elbo_of_positions(objective, kernels)
+    if settings.likelihood in POSITION or settings.columns is not None:
+        return _elbo_of_two_ops(objective, kernels)
     row = is_row(settings.likelihood, log_total)
     if params:
         params = with_defaults(settings.likelihood, params)
@@ -159,13 +160,18 @@ def _rescaled(ctx, grad):
     return grads if scale == 1 else [g.mul_(scale) for g in grads]
 
 
-def _elbo_of_positions(objective, kernels):
-    """The loss from two ops: one for the likelihood of positions, and one for the latent term."""
-    settings, x, rec_weight, beta, weight, latent_weight, nats, (logits,), latent, _ = objective
-    nll, kl, kl_per_dim = position(x, logits, weight, settings.likelihood, kernels), None, None
+def _elbo_of_two_ops(objective, kernels):
+    """The loss from two ops: one for the likelihood of positions or of columns, and one for the latent term."""
+    settings, x, rec_weight, beta, weight, latent_weight, nats, params, latent, _ = objective
+    kl = kl_per_dim = per_column = None
+    if settings.columns is None:
+        nll = position(x, params[0], weight, settings.likelihood, kernels)
+    else:
+        nll, each = segments(objective, kernels)
+        per_column = each.mean(0) if settings.terms else None
     loss = factor_of(settings.rec_weight, rec_weight) * nll
     if latent:
-        alone = settings._replace(likelihood="", parameters=0, reduction=Reduction.NONE)
+        alone = settings._replace(likelihood="", parameters=0, reduction=Reduction.NONE, columns=None)
         of_latent = elbo(Objective(alone, None, None, beta, None, latent_weight, nats, (), latent), kernels)
         if settings.terms:
             _, kl, kl_per_dim = of_latent.parts()
@@ -174,4 +180,4 @@ def _elbo_of_positions(objective, kernels):
     nll = nll.to(loss.dtype)
     if settings.reduction != Reduction.NONE:
         loss = loss.mean() if settings.reduction == Reduction.MEAN else loss.sum()
-    return ElboTerms(loss, nll, kl, kl_per_dim) if settings.terms else loss
+    return ElboTerms(loss, nll, kl, kl_per_dim, per_column) if settings.terms else loss

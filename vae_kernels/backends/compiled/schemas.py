@@ -14,6 +14,8 @@ they mutate nothing, draw nothing, and read weights on the device. Their argumen
     sample_backward  the gradients that `need` asks for
     position         [nll, top_and_total] of a likelihood of the position kind
     position_backward  the gradient of the logits
+    segments         [nll, terms, *gradients that `need` asks for] of a table, in one pass
+    segments_backward  those gradients alone, for an incoming gradient of each sample
     mixture          [log_p, peak, log_sum, *gradients of log_p.sum() that `need` asks for]: log p(z) of a mixture, and
                      in float64 the two numbers whose sum it is; on the CPU, gradients of few components alone
     mixture_backward the gradients that `need` asks for
@@ -34,6 +36,9 @@ nats        0-d, or None: nats * nats_factor is what a unit of the KL costs at l
             KlFloor, 0 for none. beta is then no tensor of dimensions
 log_total   [B, 1, ...], of any floating type, or None. With log_total, and with a likelihood of the row kind, params[0]
             has the logits of shares (core/objective.py)
+table       int64 [C, 3], of each column its kind, its width, and the place of its first number in packed
+            (formulas/columns.py). packed [B, W], x [B, W] one-hot or [B, C], logscale [C] or [B, C], weight 0-d, [C],
+            [B, 1], [B, C] or None, terms [B, C]: each row in one run of memory. need: of (packed, logscale)
 expected    the incoming gradient, of each loss, that the gradients of elbo are for
 need        bit i: the gradient of input i of (*params, *latent, log_total); in sample: of (mu, logvar, *prior); in
             mixture: of (z, loc, logvar, log_weight). The gradient of log_total has the compute dtype
@@ -59,6 +64,7 @@ _OBJECTIVE = (
 )
 _SAMPLE = "Tensor mu, Tensor logvar, Tensor[] prior, Tensor? latent_weight, Tensor rng, int n_samples"
 _POSITION = "str likelihood, Tensor x, Tensor logits, Tensor? weight"
+_SEGMENTS = "Tensor x, Tensor packed, Tensor logscale, Tensor? weight, Tensor table"
 _MIXTURE = "Tensor z, Tensor loc, Tensor logvar, Tensor log_weight"
 _SCHEMAS = {
     "elbo": f"({_OBJECTIVE}, bool terms, float expected) -> Tensor[]",
@@ -73,6 +79,8 @@ _SCHEMAS = {
 }
 _DECOMPOSITION = "Tensor z, Tensor mu, Tensor logvar, float log_own, float log_other"
 _OF_THE_CPU = {
+    "segments": f"({_SEGMENTS}, int need, float expected) -> Tensor[]",
+    "segments_backward": f"(Tensor grad, {_SEGMENTS}, int need) -> Tensor[]",
     "decomposition": f"({_DECOMPOSITION}) -> Tensor[]",
     "decomposition_backward": (
         f"(Tensor information, Tensor correlation, Tensor each, {_DECOMPOSITION}, Tensor kept) -> Tensor[]"
