@@ -25,9 +25,10 @@ def log_prob(
 ) -> torch.Tensor:
     """log p(x_bi | recon_bi) in nats, term by term: what torch.distributions calls log_prob.
 
-    The terms have the shape of x. "multinomial" has one term for each sample, [B], and a table one for each column. nll(recon, x) is minus the sum of
-    the terms over all dimensions but dimension 0. The constants of the density are in the terms. Values and gradients
-    have kernels of their own. A second derivative, torch.func, forward mode and the gradient of x are plain PyTorch.
+    The terms have the shape of x. "multinomial" has one term for each sample, [B], and a table one for each column.
+    nll(recon, x) is minus the sum of the terms over all dimensions but dimension 0. The constants of the density are in
+    the terms. Values and gradients have kernels of their own. A second derivative, torch.func, forward mode and the
+    gradient of x are plain PyTorch.
 
         importance = log_prob(decoder(z), x, likelihood="gaussian") - log_prob(other, x, likelihood="gaussian")
 

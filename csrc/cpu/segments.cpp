@@ -47,7 +47,7 @@ struct Run {
       partial = add_up(std::move(partial), r.rows, job.grid.col_tasks());
       std::copy(partial.begin(), partial.end(), nll);
     }
-    if (job.logscale_sums) grads.push_back(tensor(sums_of_columns(sums, r.columns), 1, r.float64, r.packed));
+    if (need[1] && !r.logscale_by_row) grads.push_back(tensor(sums_of_columns(sums, r.columns), 1, r.float64, r.packed));
   }
 
  private:

@@ -19,6 +19,7 @@ _HOLDS = {
 
 def laid_out(recon, x, likelihood, obs_logvar, log_total):
     """x and (packed, logscale), checked, as the kernels read them; and the columns."""
+    checks.likelihood(likelihood)  # the name alone has no columns
     if obs_logvar is not None:
         raise ValueError(
             f"obs_logvar: has no effect with likelihood={likelihood.name!r}; give recon=(packed, logscale)"
@@ -40,7 +41,7 @@ def check_target(x, likelihood):
         if x.dim() == 2 and x.shape[1] == (plan.width if plan.codes else plan.count):
             hint = f"; Mixed(..., codes={not plan.codes}) takes this x"
         raise ValueError(f"x: got shape {tuple(x.shape)}, expected (B, {plan.x_width}): {form}{hint}")
-    most = plan.most_categories()
+    most = plan.most_categories
     if plan.codes and most > 1 + _HOLDS.get(x.dtype, most):
         raise TypeError(f"x: got dtype {x.dtype}, which does not hold all codes of {most} categories")
 

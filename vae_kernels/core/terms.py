@@ -42,7 +42,7 @@ class ElboTerms:
     nll         [B]: -log p(x|z), with weight and without rec_weight
     kl          [B]: KL(q(z|x) || p(z)), with latent_weight and without beta
     kl_per_dim  [latent dims]: the KL of each dimension, the mean over the batch; None if `kl=` gave only sums
-    nll_per_column  [columns]: of a table (likelihoods.Mixed), the nll of each column, the mean over the batch; else None
+    nll_per_column  [columns]: of a table (likelihoods.Mixed), the nll of each column, the mean over the batch; or None
 
     ElboTerms is a dataclass and a node of torch's pytrees. The tensors are its leaves, so DDP, FSDP2, torch.func and
     torch.export find them.

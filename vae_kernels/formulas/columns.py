@@ -100,6 +100,9 @@ class Columns:
     width    how many numbers the decoder gives: W
     x_width  how many numbers x has: C with codes, else W
     groups   the columns by kind and width
+    most_categories  the largest number of categories of a column, or 0
+    column_of_x      for each number of a row of x the column that it belongs to
+    order_of_x       for each number of a row of x its place in the order of the groups
     """
 
     likelihood = "mixed"
@@ -116,6 +119,12 @@ class Columns:
         self.width = at
         self.x_width = self.count if codes else at
         self.groups = self._grouped()
+        self.most_categories = max((group.width for group in self.groups if group.is_categorical), default=0)
+        self.column_of_x = [c for c, (_, width, _) in enumerate(self.rows) for _ in range(1 if codes else width)]
+        places = [place for group in self.groups for place in group.columns]
+        self._order = sorted(range(self.count), key=places.__getitem__)
+        places = [place for group in self.groups for place in (group.columns if codes else group.numbers)]
+        self.order_of_x = sorted(range(self.x_width), key=places.__getitem__)
         self._tensors: dict[Any, torch.Tensor] = {}
 
     def _grouped(self):
@@ -125,23 +134,13 @@ class Columns:
         numbers = {of: tuple(self.rows[c][2] + k for c in cs for k in range(of[1])) for of, cs in found.items()}
         return tuple(Group(*of, tuple(places), numbers[of]) for of, places in found.items())
 
-    def most_categories(self) -> int:
-        """The largest number of categories of a column, or 0."""
-        return max((g.width for g in self.groups if g.is_categorical), default=0)
-
-    @property
-    def column_of_x(self) -> list[int]:
-        """For each number of a row of x the column that it belongs to."""
-        return [c for c, (_, width, _) in enumerate(self.rows) for _ in range(1 if self.codes else width)]
-
     def table(self, device: torch.device) -> torch.Tensor:
         """int64 [C, 3], what the kernels read of each column: kind, width, and the place of its first number."""
         return self._kept("table", self.rows, device)
 
     def order(self, device: torch.device) -> torch.Tensor:
         """For each column its place in the order of the groups: int64 [C]."""
-        places = [place for group in self.groups for place in group.columns]
-        return self._kept("order", sorted(range(self.count), key=places.__getitem__), device)
+        return self._kept("order", self._order, device)
 
     def places(self, of: tuple[int, ...], device: torch.device) -> torch.Tensor:
         """The places `columns` or `numbers` of a group, as a tensor."""

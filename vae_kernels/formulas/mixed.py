@@ -40,6 +40,7 @@ _NLL = {
     "negative_binomial": negative_binomial.nll,
     "bernoulli": lambda x, p, s: bernoulli.nll(x, p),
 }
+_WITH_SCALE = "gaussian", "laplace", "negative_binomial"
 _MEAN = {
     "gaussian": gaussian.mean,
     "laplace": laplace.mean,
@@ -54,6 +55,8 @@ def nll(x, packed, logscale, columns: Columns, keep=None):
     floating dtype. keep [B, C] or None: False is a missing cell, whose value is that of x = 0 and parameters of 0: it
     may be a NaN times 0 for nobody."""
     each = [_nll_of(group, x, packed, logscale, columns, keep) for group in columns.groups]
+    if not any(group.name in _WITH_SCALE for group in columns.groups):  # nobody reads logscale; its gradient is 0
+        each[0] = each[0] + torch.where(torch.zeros_like(logscale, dtype=torch.bool), logscale, 0).sum(-1, keepdim=True)
     return torch.cat(each, 1)[:, columns.order(packed.device)]
 
 
@@ -131,6 +134,4 @@ def _sample_of(group, packed, logscale, columns, generator):
 
 def _joined(parts, columns):
     """The parts of all groups, each [B, numbers of this group], in the order of x."""
-    places = [place for g in columns.groups for place in (g.columns if columns.codes else g.numbers)]
-    order = sorted(range(len(places)), key=places.__getitem__)
-    return torch.cat(parts, 1)[:, order]
+    return torch.cat(parts, 1)[:, columns.order_of_x]

@@ -17,28 +17,62 @@ using Category = VK_CATEGORIES;
 constexpr int kRows = 32;     // of a block
 constexpr int kNarrow = 128;  // categories whose logits lie side by side: sixteen kilobytes
 
-// Rows of one matrix, in the compute type: read where they lie, or converted.
+// Rows of one matrix that is read, in the compute type: where they lie, or copied.
 template <class T>
-class RowsOf {
+class RowsIn {
   std::vector<T> buffer_;
-  const T* at_[kRows];
+  const T* data_;
+  int64_t stride_;
 
  public:
   // the numbers from `from` on of n rows; the last row stands in for the rows that a block lacks
   void read(const Source& s, int64_t row, int n, int64_t from, int64_t numbers) {
-    const bool here = s.dtype == dtype_of<T>;
-    if (!here) buffer_.resize(kRows * numbers);
-    for (int r = 0; r < kRows; ++r) {
-      const int64_t own = row + (r < n ? r : n - 1);
-      T* const to = buffer_.data() + r * numbers;
-      at_[r] = here ? static_cast<const T*>(s.data) + own * s.stride + from : to;
-      if (!here) load_into<T, true>(s, own, from, int(numbers), to);
+    if (s.dtype == dtype_of<T> && n == kRows) {
+      stride_ = s.stride;
+      data_ = static_cast<const T*>(s.data) + row * stride_ + from;
+      return;
     }
+    buffer_.resize(kRows * numbers);
+    data_ = buffer_.data();
+    stride_ = numbers;
+    for (int r = 0; r < kRows; ++r)
+      load_into<T, true>(s, row + (r < n ? r : n - 1), from, int(numbers), buffer_.data() + r * numbers);
   }
-  const T* operator[](int r) const { return at_[r]; }
+  const T* operator[](int r) const { return data_ + r * stride_; }
   // number i of each row
   void gather(int64_t i, T* to) const {
-    for (int r = 0; r < kRows; ++r) to[r] = at_[r][i];
+    for (int r = 0; r < kRows; ++r) to[r] = data_[r * stride_ + i];
+  }
+};
+
+// Rows of one matrix that is written: where they lie, or in a buffer, which finish() then converts.
+template <class T>
+class RowsOut {
+  std::vector<T> buffer_;
+  Sink sink_;
+  int64_t from_, numbers_;
+  T* data_ = nullptr;
+  int64_t stride_ = 0;
+
+ public:
+  RowsOut(const Sink& s, int64_t from, int64_t numbers) : sink_(s), from_(from), numbers_(numbers) {}
+  explicit operator bool() const { return sink_.data; }
+
+  void begin(int64_t row) {
+    const bool here = !sink_.data || sink_.dtype == dtype_of<T>;
+    if (!here) buffer_.resize(kRows * numbers_);
+    stride_ = here ? sink_.stride : numbers_;
+    data_ = here ? static_cast<T*>(sink_.data) + row * stride_ + from_ : buffer_.data();
+  }
+  T* operator[](int r) const { return data_ + r * stride_; }
+  void scatter(const T* values, int64_t i, int n) const {
+    for (int r = 0; r < n; ++r) data_[r * stride_ + i] = values[r];
+  }
+  void finish(int64_t row, int n) const {
+    if (data_ != buffer_.data() || buffer_.empty()) return;
+    for (int r = 0; r < n; ++r)
+      for (int64_t i = 0; i < numbers_; i += kBlock)
+        store(data_ + r * numbers_ + i, sink_, row + r, from_ + i, int(numbers_ - i < kBlock ? numbers_ - i : kBlock));
   }
 };
 
@@ -84,15 +118,31 @@ static int32_t code_of_number(T x, int64_t width) {
 }
 template <class T>
 static int32_t code_of_one_hot(const T* x, int64_t width) {
-  int32_t code = -1;
-  int64_t others = 0, ones = 0;
-#pragma omp simd reduction(max : code) reduction(+ : others, ones)
+  int32_t code = 0, others = 0, ones = 0;  // the sum of the codes of all that is hot, in integers modulo 2^32
+#pragma omp simd reduction(+ : code, others, ones)
   for (int32_t k = 0; k < int32_t(width); ++k) {
-    code = x[k] == 1 && k > code ? k : code;
+    code += x[k] == 1 ? k : 0;
     ones += x[k] == 1;
     others += x[k] != 0;
   }
   return ones == 1 && others == 1 ? code : -1;
+}
+// The same of all rows of a block: width is small
+template <class T>
+static void codes_of_one_hot(const RowsIn<T>& x, int64_t at, int width, Block<T>& b) {
+  int32_t others[kRows] = {}, ones[kRows] = {};
+  for (int r = 0; r < kRows; ++r) b.code[r] = 0;
+  for (int k = 0; k < width; ++k) {
+    T hot[kRows];
+    x.gather(at + k, hot);
+#pragma omp simd
+    for (int r = 0; r < kRows; ++r) {
+      b.code[r] += hot[r] == 1 ? k : 0;
+      ones[r] += hot[r] == 1;
+      others[r] += hot[r] != 0;
+    }
+  }
+  for (int r = 0; r < kRows; ++r) b.code[r] = ones[r] == 1 && others[r] == 1 ? b.code[r] : -1;
 }
 
 // The values of the column, from what top, total and logit say
@@ -106,7 +156,7 @@ static void category_values(Block<T>& b) {
 }
 
 template <class T>
-static void narrow_column(const RowsOf<T>& packed, int64_t at, int width, bool wanted, Block<T>& b) {
+static void narrow_column(const RowsIn<T>& packed, int64_t at, int width, bool wanted, Block<T>& b) {
   for (int r = 0; r < kRows; ++r)
     for (int k = 0; k < width; ++k) b.logits[k * kRows + r] = packed[r][at + k];
   for (int r = 0; r < kRows; ++r) {
@@ -172,14 +222,13 @@ class Table {
   const Task& task_;
   const int64_t first_, last_;  // the numbers of packed that the columns of this task have
   const int64_t first_x_, last_x_;
-  RowsOf<T> x_, packed_, logscale_, weight_;
-  std::vector<T> grad_buffer_, wide_;
+  RowsIn<T> x_, packed_, logscale_, weight_;
+  RowsOut<T> grad_, of_logscale_, terms_;
+  std::vector<T> wide_;
   std::vector<double> sums_;
-  T* grad_[kRows];
   Block<T> b_;
 
   const TableRow& column(int64_t c) const { return job_.table[c]; }
-  bool wanted() const { return job_.grad.data; }
 
  public:
   Table(const SegmentsJob& job, const Task& task)
@@ -189,29 +238,26 @@ class Table {
         last_(column(task.col + task.cols - 1).at + column(task.col + task.cols - 1).width),
         first_x_(job.codes ? task.col : first_),
         last_x_(job.codes ? task.col + task.cols : last_),
-        sums_(job.logscale_sums ? task.cols : 0) {
-    if (wanted() && job.grad.dtype != dtype_of<T>) grad_buffer_.resize(kRows * (last_ - first_));
-  }
+        grad_(job.grad, first_, last_ - first_),
+        of_logscale_(job.of_logscale, task.col, task.cols),
+        terms_(job.terms, task.col, task.cols),
+        sums_(job.logscale_sums ? task.cols : 0) {}
 
   void rows(int64_t row, int n) {
     read(row, n);
     double nll[kRows] = {};
-    for (int64_t c = task_.col; c < task_.col + task_.cols; ++c) {
-      one_column(c, n);
-      if (job_.nll)
-        for (int r = 0; r < n; ++r) nll[r] += b_.value[r];
-      each_row(job_.terms, c, row, n, b_.value);
-      each_row(job_.of_logscale, c, row, n, b_.by_logscale);
+    for (int64_t i = 0; i < task_.cols; ++i) {
+      one_column(i, n);
+      for (int r = 0; r < kRows; ++r) nll[r] += b_.value[r];
+      if (terms_) terms_.scatter(b_.value, i, n);
+      if (of_logscale_) of_logscale_.scatter(b_.by_logscale, i, n);
       if (job_.logscale_sums)
-        for (int r = 0; r < n; ++r) sums_[c - task_.col] += b_.by_logscale[r];
+        for (int r = 0; r < n; ++r) sums_[i] += b_.by_logscale[r];
     }
     const int64_t partials = job_.grid.col_tasks(), partial = task_.col / job_.grid.task_cols;
     if (job_.nll)
       for (int r = 0; r < n; ++r) job_.nll[(row + r) * partials + partial] = nll[r];
-    if (wanted())
-      for (int r = 0; r < n; ++r)
-        for (int64_t k = first_; k < last_; k += kBlock)
-          store(grad_[r] + (k - first_), job_.grad, row + r, k, int(last_ - k < kBlock ? last_ - k : kBlock));
+    for (const RowsOut<T>* out : {&grad_, &of_logscale_}) out->finish(row, n);
   }
 
   void finish() {
@@ -229,54 +275,51 @@ class Table {
     for (int r = 0; r < kRows; ++r) {
       b_.weight[r] = 1;
       b_.incoming[r] = b_.own[r] = T(job_.weight[row + (r < n ? r : n - 1)]);
-      if (wanted()) grad_[r] = target(job_.grad, row + r, first_, grad_buffer_.data() + r * (last_ - first_));
     }
+    for (RowsOut<T>* out : {&grad_, &of_logscale_, &terms_}) out->begin(row);
   }
 
-  void one_column(int64_t c, int n) {
-    const auto [kind, width, start] = column(c);
-    const int64_t at = start - first_, at_x = job_.codes ? c - task_.col : at;
+  // column i of this task
+  void one_column(int64_t i, int n) {
+    const auto [kind, width, start] = column(task_.col + i);
+    const int64_t at = start - first_, at_x = job_.codes ? i : at;
     if (job_.element_weights.data) {
-      weight_.gather(job_.element_weights.col_stride ? c - task_.col : 0, b_.weight);
+      weight_.gather(job_.element_weights.col_stride ? i : 0, b_.weight);
       for (int r = 0; r < kRows; ++r) b_.own[r] = weighted(b_.weight[r], b_.incoming[r]);
     }
     if (kind < kCategorical) {
       x_.gather(at_x, b_.x);
       packed_.gather(at, b_.number);
-      logscale_.gather(c - task_.col, b_.logscale);
+      logscale_.gather(i, b_.logscale);
       kNumberColumns<T>[kind](b_);
-      if (wanted())
-        for (int r = 0; r < n; ++r) grad_[r][at] = b_.by_number[r];
+      if (grad_) grad_.scatter(b_.by_number, at, n);
       return;
     }
-    for (int r = 0; r < kRows; ++r) {
-      b_.code[r] = job_.codes ? code_of_number(x_[r][at_x], width) : code_of_one_hot(x_[r] + at_x, width);
-      b_.by_logscale[r] = 0;
-    }
+    for (int r = 0; r < kRows; ++r) b_.by_logscale[r] = 0;
+    if (job_.codes)
+      for (int r = 0; r < kRows; ++r) b_.code[r] = code_of_number(x_[r][at_x], width);
+    else if (width > kNarrow)
+      for (int r = 0; r < kRows; ++r) b_.code[r] = code_of_one_hot(x_[r] + at_x, width);
+    else
+      codes_of_one_hot(x_, at_x, int(width), b_);
     if (width > kNarrow) return wide_column(at, width, n);
-    narrow_column(packed_, at, int(width), wanted(), b_);
-    if (!wanted()) return;
+    narrow_column(packed_, at, int(width), bool(grad_), b_);
+    if (!grad_) return;
     for (int r = 0; r < n; ++r)
       for (int k = 0; k < width; ++k) grad_[r][at + k] = b_.logits[k * kRows + r];
   }
 
   void wide_column(int64_t at, int64_t width, int n) {
-    if (!wanted()) wide_.resize(width);
+    if (!grad_) wide_.resize(width);
     for (int r = 0; r < n; ++r) {
-      const LogSumExp<T> s = wide_row(packed_[r] + at, width, wanted() ? grad_[r] + at : wide_.data());
+      const LogSumExp<T> s = wide_row(packed_[r] + at, width, grad_ ? grad_[r] + at : wide_.data());
       b_.top[r] = s.top;
       b_.total[r] = s.total;
       b_.logit[r] = packed_[r][at + (b_.code[r] < 0 ? 0 : b_.code[r])];
     }
     category_values(b_);
-    if (!wanted()) return;
+    if (!grad_) return;
     for (int r = 0; r < n; ++r) wide_gradient(b_.own[r], b_.total[r], b_.code[r], width, grad_[r] + at);
-  }
-
-  // value r of the cell (row + r, c)
-  static void each_row(const Sink& to, int64_t c, int64_t row, int n, const T* values) {
-    if (!to.data) return;
-    for (int r = 0; r < n; ++r) store(values + r, to, row + r, c, 1);
   }
 };
 
