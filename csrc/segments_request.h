@@ -1,5 +1,5 @@
-// The request of the segments kind: a table, whose columns have formulas of their own. backends/compiled/schemas.py says
-// what each field is.
+// The request of the segments kind: a table, whose columns have formulas of their own. backends/compiled/schemas.py
+// says what each field is.
 #pragma once
 #include "request.h"
 
@@ -32,9 +32,9 @@ struct SegmentsRequest {
   void check_rows(int64_t kinds) const {
     const TableRow* row = table.data<TableRow>();
     for (int64_t c = 0, at = 0; c < columns; at += row[c++].width)
-      VK_CHECK(row[c].kind >= 0 && row[c].kind < kinds && row[c].at == at && row[c].width >= 1 &&
-                   row[c].width <= width - at,
-               "column ", c, " of the table is none");
+      VK_CHECK(
+          row[c].kind >= 0 && row[c].kind < kinds && row[c].at == at && row[c].width >= 1 && row[c].width <= width - at,
+          "column ", c, " of the table is none");
   }
   // logscale as a matrix [rows, columns], whose one row stands for all where the stride is 0
   Source logscales() const {
@@ -48,8 +48,9 @@ struct SegmentsRequest {
     const int64_t dims = w.dim(), cols = dims ? w.size(dims - 1) : 1;
     const DType dtype = dtype_of(w);
     VK_CHECK(dtype == DType::boolean || dtype <= DType::float16, "a weight is neither bool nor floating");
-    VK_CHECK(dims <= 2 && (cols == 1 || (cols == columns && w.stride(dims - 1) == 1)) && (dims < 2 || w.size(0) == rows),
-             "the weight does not fit the table");
+    VK_CHECK(
+        dims <= 2 && (cols == 1 || (cols == columns && w.stride(dims - 1) == 1)) && (dims < 2 || w.size(0) == rows),
+        "the weight does not fit the table");
     return {w.data<void>(), dims == 2 ? w.stride(0) : 0, cols > 1, dtype};
   }
 };

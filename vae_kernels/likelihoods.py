@@ -133,12 +133,14 @@ class Mixed(Likelihood):
     def mean(self, recon: Recon) -> torch.Tensor:
         """E[x], of the shape of x. A categorical column has the probabilities of its categories; with codes, the code
         of the most probable one."""
-        return mixed.mean(*self._parts(recon), self.plan)
+        packed, _ = self._parts(recon)
+        return mixed.mean(packed, self.plan)
 
     def sample(self, recon: Recon, generator: torch.Generator | None = None) -> torch.Tensor:
         """One draw of x for each row of recon, of the shape of x. The draw has no gradient."""
+        packed, logscale = self._parts(recon)
         with torch.no_grad():
-            return mixed.sample(*self._parts(recon), self.plan, generator)
+            return mixed.sample(packed, logscale, self.plan, generator)
 
     def _parts(self, recon):
         """packed, and logscale [C] or [B, C], in the type that they are computed in."""
@@ -181,7 +183,7 @@ def by_name(recon: Recon, likelihood: LikelihoodLike) -> dict[str, Any]:
     parameters, and for a missing parameter.
     """
     name = name_of(likelihood)
-    formula = formula_of(name)
+    formula = formula_of(likelihood)
     names = formula.PARAMETERS
     if isinstance(recon, (tuple, list)):
         if not 1 <= len(recon) <= len(names):

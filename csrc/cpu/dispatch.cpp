@@ -36,9 +36,8 @@ namespace vk {
     static constexpr Named<const PositionLoops*> table[] = {VK_POSITIONS(VK_POSITION_ENTRY)};                      \
     return of_likelihood(table, name);                                                                             \
   }                                                                                                                \
-  constexpr Kernels kernels = {#isa,         likelihood,    position,                                              \
-                               row_loops,    latent_loops,  mixture_loops,                                         \
-                               decomposition_loops, segments_loops};                                               \
+  constexpr Kernels kernels = {#isa,          likelihood,          position,      row_loops, latent_loops,         \
+                               mixture_loops, decomposition_loops, segments_loops};                                \
   }
 VK_NAMESPACE(base)
 #if defined(__x86_64__)

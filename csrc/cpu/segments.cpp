@@ -47,7 +47,8 @@ struct Run {
       partial = add_up(std::move(partial), r.rows, job.grid.col_tasks());
       std::copy(partial.begin(), partial.end(), nll);
     }
-    if (need[1] && !r.logscale_by_row) grads.push_back(tensor(sums_of_columns(sums, r.columns), 1, r.float64, r.packed));
+    if (need[1] && !r.logscale_by_row)
+      grads.push_back(tensor(sums_of_columns(sums, r.columns), 1, r.float64, r.packed));
   }
 
  private:
@@ -66,7 +67,8 @@ struct Run {
 }  // namespace
 
 Tensors segments(const SegmentsRequest& r, Need need, double expected) {
-  const double scale = r.float64 ? expected : double(float(expected));  // the incoming gradient has the type of the loss
+  const double scale =
+      r.float64 ? expected : double(float(expected));  // the incoming gradient has the type of the loss
   Tensors out(2);
   out[1] = empty({r.rows, r.columns}, torch_dtype(r.float64), r.packed);
   std::vector<double> nll(r.rows);

@@ -42,7 +42,7 @@ def check_target(x, likelihood):
             hint = f"; Mixed(..., codes={not plan.codes}) takes this x"
         raise ValueError(f"x: got shape {tuple(x.shape)}, expected (B, {plan.x_width}): {form}{hint}")
     most = plan.most_categories
-    if plan.codes and most > 1 + _HOLDS.get(x.dtype, most):
+    if plan.codes and x.dtype in _HOLDS and most - 1 > _HOLDS[x.dtype]:
         raise TypeError(f"x: got dtype {x.dtype}, which does not hold all codes of {most} categories")
 
 

@@ -15,7 +15,7 @@ import torch
 Column: TypeAlias = str | tuple[str, str | int]
 """One column, as the user writes it."""
 
-# The number of a kind is its place here. The kernels read these numbers (csrc/formulas/columns.h).
+# The number of a kind is its place here. The kernels read these numbers (csrc/formulas/mixed.h).
 KINDS: tuple[Column, ...] = (
     "gaussian",
     "laplace",

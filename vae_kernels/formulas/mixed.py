@@ -89,7 +89,7 @@ def _codes(group: Group, x, columns):
     return torch.where(possible, (given == 1).long().argmax(2), -1)
 
 
-def mean(packed, logscale, columns: Columns):
+def mean(packed, columns: Columns):
     """E[x], of the shape of x. Of a categorical column: the probabilities, which are the mean of a one-hot x; with
     codes the code of the most probable category, because a mean of codes means nothing."""
     return _joined([_mean_of(group, packed, columns) for group in columns.groups], columns)
@@ -122,9 +122,8 @@ def _sample_of(group, packed, logscale, columns, generator):
     if group.name == "poisson":
         return torch.poisson(torch.exp(p), generator=generator)
     if group.name == "negative_binomial":  # a Poisson rate that has a gamma distribution
-        return torch.poisson(
-            torch._standard_gamma(s.exp(), generator=generator) * torch.exp(p - s), generator=generator
-        )
+        gamma = torch._standard_gamma(s.exp(), generator=generator)  # pyright: ignore
+        return torch.poisson(gamma * torch.exp(p - s), generator=generator)
     loc = torch.tanh(p) if group.is_tanh else p
     if group.name == "gaussian":
         return loc + s.exp() * torch.randn(p.shape, generator=generator, dtype=p.dtype, device=p.device)

@@ -11,8 +11,8 @@
 namespace vk {
 
 // The kinds of columns with one number, in the order of KINDS in vae_kernels/formulas/columns.py: the formula; by what
-// logscale is multiplied to be the formula's second parameter, or 0 if the formula has only one; whether the location is
-// a tanh. One more kind follows: VK_CATEGORIES.
+// logscale is multiplied to be the formula's second parameter, or 0 if the formula has only one; whether the location
+// is a tanh. One more kind follows: VK_CATEGORIES.
 #define VK_COLUMNS(X)            \
   X(gaussian, 2, false)          \
   X(laplace, 1, false)           \
