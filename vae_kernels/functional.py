@@ -86,7 +86,8 @@ def fused_elbo(
             log_inverse_dispersion, mixture_logits). "bernoulli_product": (logits, sample_logits, feature_logits).
             "multinomial": logits, whose softmax over all dimensions but dimension 0 is the shares. Logarithms are
             natural. The first parameter has the shape of x; the others broadcast to x (per gene, per cell, 0-d).
-            "categorical": logits [B, K, ...] for x [B, ...]. float32, float64, bfloat16 or float16.
+            "categorical": logits [B, K, ...] for x [B, ...]. Mixed: packed or (packed, logscale). float32, float64,
+            bfloat16 or float16.
         x: [B, ...] the target: of any floating point type, any integer type, or bool. uint8 is read as x / 255, unless
             x has counts or levels. All other types are read as they are. "bernoulli" is a likelihood for x in [0, 1].
             The first calls on the CPU warn of other values; later calls, and GPUs, do not look. "categorical" takes the
@@ -96,7 +97,8 @@ def fused_elbo(
         kl: in place of mu and logvar, the [B] or [B, latent dims] that sample_kl gave.
         moments: in place of mu and logvar, both in one tensor [B, 2L, ...]: mu, then logvar, along dimension 1. The
             halves are not copied. The tensor gets its gradient in one piece.
-        likelihood: a name in vae_kernels.LIKELIHOODS, or an object of vae_kernels.likelihoods.
+        likelihood: a name in vae_kernels.LIKELIHOODS, or an object of vae_kernels.likelihoods. A table with columns of
+            different kinds has an object alone, likelihoods.Mixed(columns).
         log_total: None, or [B] or [B, 1], the logarithm of the total of each sample, for "poisson", "negative_binomial"
             and "zinb". The first parameter then has logits of shares, not a logarithm of means: log_mean = log_total +
             log_softmax(logits), the softmax over all dimensions but dimension 0. Softmax, likelihood and all gradients
@@ -111,11 +113,11 @@ def fused_elbo(
             -100. That holds for the gradient of the weight too. The weight changes no denominator: "mean" is the sum of
             the losses divided by B. The mean of a likelihood over the observed elements is nll(recon, x, weight=mask,
             reduction="sum") / mask.expand_as(x).sum(). torch.nn.functional.cross_entropy(ignore_index=) has this other
-            denominator. The KL has no weight here: for weights w [B] of whole samples, take reduction="none" and
-            (loss * w).sum() / w.sum(). "categorical" has a weight for each position, not for each level. "multinomial"
-            has a weight for each sample. With log_total, and with "multinomial", the softmax runs over all elements: a
-            weight of 0 removes no logit, and a NaN among the logits of a sample reaches the whole sample. A logit of
-            -inf removes its element.
+            denominator. The KL has no weight here: for weights w [B] of whole samples, take reduction="none" and (loss
+            * w).sum() / w.sum(). "categorical" has a weight for each position, not for each level. "multinomial" has a
+            weight for each sample, and a table for each cell, [B, columns]. With log_total, and with "multinomial", the
+            softmax runs over all elements: a weight of 0 removes no logit, and a NaN among the logits of a sample
+            reaches the whole sample. A logit of -inf removes its element.
         latent_weight: None, or a tensor that broadcasts to mu: the same for the KL of each latent dimension, such as
             padded frames. Give the weight to sample_kl if the KL comes as kl=.
         prior: None for N(0, I), a pair (mu, logvar) that broadcasts to mu, or a module of vae_kernels.priors whose KL
