@@ -24,6 +24,7 @@ TABLES = {
     "one": ("gaussian",),
     "all": (*NUMBERS, ("categorical", 3), *NUMBERS[::-1], ("categorical", 17), ("categorical", 3)),
     "wide": (("categorical", 128), "gaussian", ("categorical", 129), ("categorical", 1500), "poisson"),
+    "long": (("categorical", 40), "gaussian"),
     "many": (*NUMBERS, ("categorical", 9)) * 310,
 }
 # One row and none, around the 32 rows of a block, several blocks and tasks

@@ -127,7 +127,7 @@ def _asked_of(device):
 
 def choose(name, tensors, columns=None):
     """The module for `backend=name` and these tensors. ValueError if this backend cannot compute with the tensors.
-    columns: those of a table, or None.
+    columns: those of a table, or None. "auto" takes plain torch for a table on a GPU: no kernel has run there.
 
     On the CPU "auto" takes the compiled kernels, on a GPU the first backend of _ON_GPU that works, else plain torch.
     An explicit choice is never replaced.
@@ -138,7 +138,7 @@ def choose(name, tensors, columns=None):
     if not named or name not in _MISSING:
         raise ValueError(f'backend: got {name!r}, expected "auto" or one of {sorted(_MISSING)}')
     reason = _missing(name) or _refusal(name, tensors)
-    if columns is not None and name in _ON_GPU:
+    if columns is not None and name in _NO_TABLES:
         reason = f"it has no kernel for likelihood={columns.likelihood!r}; expected 'auto', 'cpu' or 'torch'"
     if reason is not None:
         raise ValueError(f"backend={name!r} cannot be used: {reason}")
@@ -163,6 +163,7 @@ def _cpu_takes(tensors):
 # bench.gpu` times both at every size. If it shows another order, write that order here. Neither has run on a GPU yet.
 # So each must show once, on the device itself, that it agrees with the formulas.
 _ON_GPU = ("cuda", "triton")
+_NO_TABLES = ("cuda",)  # those without a kernel for a table
 _proofs: dict[tuple[str, int], bool] = {}  # (name, device): whether this backend agrees there
 
 

@@ -22,10 +22,19 @@ of which one is 1 and the others are 0. Where a code is no category, or no numbe
 of this column and the gradient of its logits are NaN.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from . import bernoulli, categorical, gaussian, laplace, negative_binomial, poisson
 from .columns import Columns, Group
+
+if TYPE_CHECKING:
+    import triton.language as tl
+
+    from ..backends.triton import maths
+else:
+    tl = maths = None  # backends/triton/twins.py sets these names: triton_* run nowhere else
 
 KIND = "segments"
 PARAMETERS = ("packed", "logscale")
@@ -134,3 +143,43 @@ def _sample_of(group, packed, logscale, columns, generator):
 def _joined(parts, columns):
     """The parts of all groups, each [B, numbers of this group], in the order of x."""
     return torch.cat(parts, 1)[:, columns.order_of_x]
+
+
+def triton_column(kind, x, number, logscale):
+    """The value of a column of one number, and its derivatives by the number and by logscale. kind: its place in
+    columns.KINDS, a scalar."""
+    location, slope = number, number * 0.0 + 1.0
+    if kind >= 5:
+        location, slope = triton_tanh(number)
+    value, by_number, by_logscale = location, location, number * 0.0
+    if kind == 0 or kind == 5:
+        value, by_number, by_logvar = gaussian.triton_nll(x, location, 2.0 * logscale)
+        by_logscale = 2.0 * by_logvar
+    if kind == 1 or kind == 6:
+        value, by_number, by_logscale = laplace.triton_nll(x, location, logscale)
+    if kind == 2:
+        value, by_number = poisson.triton_nll(x, number)
+    if kind == 3:
+        value, by_number, by_logscale = negative_binomial.triton_nll(x, number, logscale)
+    if kind == 4:
+        value, by_number = bernoulli.triton_nll(x, number)
+    return value, by_number * slope, by_logscale
+
+
+def triton_tanh(x):
+    """tanh(x) and its derivative, each to full relative accuracy."""
+    twice = -2.0 * tl.abs(x)
+    e = maths.exp_or_zero(twice)
+    inverse = maths.reciprocal(1.0 + e)
+    size = -maths.expm1_nonpositive(twice) * inverse
+    return tl.where(x < 0.0, -size, size), 4.0 * e * inverse * inverse
+
+
+def triton_category(top, total, logit):
+    """The value of a categorical column, from the logit of x."""
+    return categorical.triton_value(top, total, logit)
+
+
+def triton_softmax(logits, top, scale):
+    """The softmax of a categorical column, times a number; scale is this number divided by total."""
+    return categorical.triton_softmax(logits, top, scale)

@@ -98,6 +98,7 @@ def _fake_segments_gradients(packed, logscale, need):
 
 
 @torch.library.register_fake("vae_kernels::segments", lib=library)
+@torch.library.register_fake("vae_kernels::triton_segments", lib=library)
 def _(x, packed, logscale, weight, table, need, expected):
     nll = packed.new_empty(packed.shape[:1], dtype=reference.compute_dtype(packed, logscale))
     terms = nll.new_empty((packed.shape[0], table.shape[0]))
@@ -105,6 +106,7 @@ def _(x, packed, logscale, weight, table, need, expected):
 
 
 @torch.library.register_fake("vae_kernels::segments_backward", lib=library)
+@torch.library.register_fake("vae_kernels::triton_segments_backward", lib=library)
 def _(grad, x, packed, logscale, weight, table, need):
     return _fake_segments_gradients(packed, logscale, need)
 

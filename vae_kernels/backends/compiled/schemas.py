@@ -74,13 +74,13 @@ _SCHEMAS = {
     "position": f"({_POSITION}) -> Tensor[]",
     "position_backward": f"(Tensor grad, {_POSITION}, Tensor top_and_total) -> Tensor",
     "sample_backward": f"(Tensor? grad_z, Tensor? grad_kl, {_SAMPLE}, int need, bool packed) -> Tensor[]",
+    "segments": f"({_SEGMENTS}, int need, float expected) -> Tensor[]",
+    "segments_backward": f"(Tensor grad, {_SEGMENTS}, int need) -> Tensor[]",
     "mixture": f"({_MIXTURE}, int need) -> Tensor[]",
     "mixture_backward": f"(Tensor grad, {_MIXTURE}, Tensor peak, Tensor log_sum, int need) -> Tensor[]",
 }
 _DECOMPOSITION = "Tensor z, Tensor mu, Tensor logvar, float log_own, float log_other"
 _OF_THE_CPU = {
-    "segments": f"({_SEGMENTS}, int need, float expected) -> Tensor[]",
-    "segments_backward": f"(Tensor grad, {_SEGMENTS}, int need) -> Tensor[]",
     "decomposition": f"({_DECOMPOSITION}) -> Tensor[]",
     "decomposition_backward": (
         f"(Tensor information, Tensor correlation, Tensor each, {_DECOMPOSITION}, Tensor kept) -> Tensor[]"

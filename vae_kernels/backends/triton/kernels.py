@@ -6,8 +6,9 @@ from .objective import correct_, elbo, elbo_backward
 from .position import position, position_backward
 from .rescale import rescale_
 from .sample import sample, sample_backward
+from .segments import segments, segments_backward
 
 __all__ = [
     "correct_", "elbo", "elbo_backward", "log_prob", "mixture", "mixture_backward", "position", "position_backward",
-    "rescale_", "sample", "sample_backward",
+    "rescale_", "sample", "sample_backward", "segments", "segments_backward",
 ]  # fmt: skip
