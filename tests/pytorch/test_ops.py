@@ -187,17 +187,18 @@ def calls(prefix):
     for name, settings in {"plain": {}, "double": {"dtype": torch.float64}, "empty batch": {"n": 0}}.items():
         yield f"mixture {name}", mixture, lambda s=settings: (*mixture_arguments(**s), 6)
         yield f"mixture_backward {name}", mixture_backward, lambda s=settings: mixture_backward_arguments(15, **s)
+    segments, segments_backward = (getattr(OPS, f"{prefix}segments{part}") for part in ("", "_backward"))
+    for name, settings in TABLES.items():
+        yield f"segments {name}", segments, lambda s=settings: (*table_arguments(**s), 3, 0.5)
+        for need in (1, 2, 3):
+            arguments = lambda s=settings, n=need: (torch.randn(4), *table_arguments(**s), n)  # noqa: E731
+            yield f"segments_backward {name} {need}", segments_backward, arguments
     if not prefix:  # the ops of the CPU alone
         for name, settings in {"plain": {}, "double": {"dtype": torch.float64}, "one sample": {"batch": 1}}.items():
             arguments = lambda s=settings: decomposition_arguments(**s)  # noqa: E731
             yield f"decomposition {name}", OPS.decomposition, arguments
             arguments = lambda s=settings: decomposition_backward_arguments(**s)  # noqa: E731
             yield f"decomposition_backward {name}", OPS.decomposition_backward, arguments
-        for name, settings in TABLES.items():
-            yield f"segments {name}", OPS.segments, lambda s=settings: (*table_arguments(**s), 3, 0.5)
-            for need in (1, 2, 3):
-                arguments = lambda s=settings, n=need: (torch.randn(4), *table_arguments(**s), n)  # noqa: E731
-                yield f"segments_backward {name} {need}", OPS.segments_backward, arguments
     yield "sample without kl", sample, lambda: (*sample_arguments(), False)
 
 
