@@ -70,7 +70,7 @@ def test_what_is_no_flag():
 
 def test_the_name_alone_has_no_columns():
     _, packed, logscale, x = parts()
-    words = r"likelihood: got 'mixed', expected an object with the columns, vk.likelihoods.Mixed\(\[...\]\)"
+    words = r"likelihood: got 'mixed', expected an object with columns, vk.likelihoods.Mixed\(\[...\]\)"
     with pytest.raises(ValueError, match=words):
         vk.nll((packed, logscale), x, likelihood="mixed")
     with pytest.raises(TypeError, match=r"likelihood: got the class Mixed, expected an object, Mixed\(\)"):

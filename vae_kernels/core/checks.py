@@ -45,12 +45,13 @@ def likelihood(value: Any) -> Any:
     """The name of a likelihood, which is given as its name or as an object of vae_kernels.likelihoods."""
     if isinstance(value, type) and issubclass(value, Likelihood):
         raise TypeError(f"likelihood: got the class {value.__name__}, expected an object, {value.__name__}()")
-    if isinstance(value, Likelihood):
-        return value.name
-    if isinstance(value, str) and value in SEGMENTS:
-        raise ValueError(f"likelihood: got {value!r}, expected an object with the columns, vk.likelihoods.Mixed([...])")
-    choice("likelihood", value, ALL)
-    return value
+    name = value.name if isinstance(value, Likelihood) else value
+    if isinstance(name, str) and name in SEGMENTS:
+        if name == value:
+            raise ValueError(f"likelihood: got {name!r}, expected an object with columns, vk.likelihoods.Mixed([...])")
+        return name
+    choice("likelihood", name, ALL)
+    return name
 
 
 # Likelihoods for which one tensor, the first parameter, is enough
