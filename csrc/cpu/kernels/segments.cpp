@@ -58,14 +58,14 @@ static int32_t code_of_number(T x, int64_t width) {
 }
 template <class T>
 static int32_t code_of_one_hot(const T* x, int64_t width) {
-  int32_t code = 0, others = 0, ones = 0;  // the sum of the codes of all that is hot, in integers modulo 2^32
+  uint32_t code = 0, others = 0, ones = 0;  // code: the sum of the codes of all that is hot, modulo 2^32
 #pragma omp simd reduction(+ : code, others, ones)
-  for (int32_t k = 0; k < int32_t(width); ++k) {
-    code += x[k] == 1 ? k : 0;
+  for (uint32_t k = 0; k < uint32_t(width); ++k) {
+    code += x[k] == 1 ? k : 0u;
     ones += x[k] == 1;
     others += x[k] != 0;
   }
-  return ones == 1 && others == 1 ? code : -1;
+  return ones == 1 && others == 1 ? int32_t(code) : -1;
 }
 // The same of all rows of a block: width is small
 template <class T>
@@ -251,6 +251,7 @@ class Table {
 
   void wide_column(int64_t at, int64_t width, int n) {
     if (!grad_) wide_.resize(width);
+    for (int r = n; r < kRows; ++r) b_.top[r] = b_.total[r] = b_.logit[r] = 1;  // rows that the block lacks
     for (int r = 0; r < n; ++r) {
       const LogSumExp<T> s = wide_row(packed_[r] + at, width, grad_ ? grad_[r] + at : wide_.data());
       b_.top[r] = s.top;
