@@ -1,6 +1,6 @@
-"""python -m bench.mixed: times -log p(x) of a table with mixed columns, forward and backward, on this CPU. The contenders
-are a loop over the columns, as in most code for tables, the same under torch.compile, the formulas of this package in
-plain PyTorch, grouped by kind, and the fused op."""
+"""python -m bench.mixed: times -log p(x) of a table with mixed columns, forward and backward, on this CPU. The
+contenders are a loop over the columns, as in most code for tables, the same under torch.compile, the formulas of this
+package in plain PyTorch, grouped by kind, and the fused op."""
 
 import argparse
 import math
