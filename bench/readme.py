@@ -2,11 +2,12 @@
 
 import re
 
-from . import tables
+from . import first, tables
 from .losses import losses
 from .rows import ROOT, comparisons, devices, missing
 
 BEGIN, END = "<!-- python -m bench.readme -->\n", "<!-- end -->"
+TRAININGS, BUILD = (f"<!-- python -m bench.readme: {part} -->\n" for part in ("trainings", "build"))
 FIGURES = ROOT / "docs" / "bench"
 PAGE = ROOT / "docs" / "bench.md"
 SHAPES = ("shapes", "narrow", "gpu")
@@ -85,19 +86,33 @@ def section(path, rows):
         f"{where(rows)}; {source(path, rows)}.{disturbed(rows)}",
         f"![times faster](docs/bench/{path.stem}.svg)",
     ]
-    text.append(tables.speeds(comparisons(rows, *SHAPES)))
+    text += speeds(rows)
     if steps := comparisons(rows, "steps"):
         text += ["Whole training steps, Adam included:", tables.steps(steps)]
     text += ["**Where we lose.** " + losses(comparisons(rows, *CASES, "steps"), missing(rows))]
     return "\n\n".join(text)
 
 
+def kept_memory(rows):
+    """{key of a case: its comparison with an allocator that keeps its memory}"""
+    return {c.key: c for c in comparisons(rows, "malloc") if c.first["allocator"] != "default"}
+
+
+def speeds(rows):
+    """The table of sizes, and the footnote on the allocator if a size was measured with another."""
+    kept = kept_memory(rows)
+    shapes = comparisons(rows, *SHAPES)
+    note = [f"\\* {tables.KEPT}"] if any(c.key in kept for c in shapes) else []
+    return [tables.speeds(shapes, kept), *note]
+
+
 def rendered(readme):
-    """The README's text with its section made anew."""
-    before, rest = readme.split(BEGIN)
-    after = rest[rest.index(END) :]
+    """The README's text with its generated parts made anew: the trainings, the build, the section of times."""
     sections = "\n\n".join(section(path, rows) for path, rows in devices().items() if comparisons(rows, *SHAPES))
-    return f"{before}{BEGIN}{sections}\n{after}"
+    for begin, text in ((TRAININGS, first.trainings()), (BUILD, first.build()), (BEGIN, sections)):
+        before, rest = readme.split(begin)
+        readme = f"{before}{begin}{text}\n{rest[rest.index(END) :]}"
+    return readme
 
 
 INTRODUCTION = """\
@@ -144,7 +159,7 @@ def device_page(path, rows):
     shapes = comparisons(rows, *SHAPES)
     text = [f"## {where(rows)}", f"{source(path, rows)}.{disturbed(rows)}"]
     if shapes:
-        text += ["### Sizes", f"![times faster](bench/{path.stem}.svg)", tables.speeds(shapes), tables.costs(shapes)]
+        text += ["### Sizes", f"![times faster](bench/{path.stem}.svg)", *speeds(rows), tables.costs(shapes)]
     if steps := comparisons(rows, "steps"):
         text += ["### Training steps", "Amdahl's law: a faster loss saves at most the loss.", tables.steps(steps)]
         text += [tables.amdahl(steps)]
@@ -181,7 +196,7 @@ def figures():
 
     for path, rows in devices().items():
         if shapes := comparisons(rows, *SHAPES):
-            plots.bars(shapes, FIGURES / f"{path.stem}.svg", path)
+            plots.bars(shapes, kept_memory(rows), FIGURES / f"{path.stem}.svg", path)
         batch, dims = comparisons(rows, "batch"), comparisons(rows, "dims")
         if batch and dims:
             panels = {("batch", "784 dims, 20 latents"): batch, ("dims", "batch 64, 64 latents"): dims}

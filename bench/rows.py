@@ -27,6 +27,25 @@ PARTS = {
 }
 
 
+# What the sizes of the published cases are: (batch, dims, latents) -> words
+NAMES = {
+    (8, 64, 4): "tiny model",
+    (16, 100, 8): "tiny model",
+    (128, 784, 20): "MNIST MLP",
+    (256, 3072, 128): "3x32x32 images",
+    (256, 12288, 128): "3x64x64 images",
+    (64, 196608, 256): "3x256x256 images",
+    (1024, 20000, 30): "single cells, 20,000 genes",
+    (8, 0, 16384): "diffusion latents 4x64x64",
+    (8192, 5, 2): "table of 5 columns",
+    (8192, 10, 2): "table of 10 columns",
+    (65536, 1, 1): "one column",
+    (65536, 1, 0): "one column",
+    (256, 30, 0): "table of 30 columns",
+    (2048, 30, 0): "table of 30 columns",
+}
+
+
 class Comparison:
     """The rows of one case. eager and compiled are lists, the fastest first. others are our ways to write the case;
     ours is the first of these ways, which the README shows."""
@@ -53,6 +72,16 @@ class Comparison:
     def what(self):
         """The case in words."""
         return in_words(self.first)
+
+    @property
+    def name(self):
+        """What the sizes of the case are, such as "MNIST MLP", or ""."""
+        return NAMES.get(tuple(self.first[key] for key in ("batch", "dims", "latents")), "")
+
+    @property
+    def key(self):
+        """The case, without the allocator."""
+        return tuple(self.first[name] for name in results.CASE)
 
     def faster(self, row, other):
         """(how many times faster the row is than the other, whether this ratio can be told from noise). A ratio can be

@@ -4,6 +4,7 @@ import math
 import statistics
 
 from vae_kernels.timing.contenders import ADDED, BY_SAMPLE, EAGER, OURS
+from vae_kernels.timing.table import duration, factor
 
 FUSED = "sample_kl + fused_elbo"  # a way to write a step; ADDED is another
 NOISE = "noise"  # stands in place of a ratio that cannot be told from noise
@@ -13,25 +14,12 @@ def markdown(head, lines):
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *lines))
 
 
-def duration(us):
-    """A time with three digits, in us, ms or s."""
-    for unit, size in (("us", 1), ("ms", 1e3), ("s", 1e6)):
-        if us < 999.5 * size or unit == "s":
-            value = us / size
-            return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {unit}"
-
-
 def time(row):
     return duration(row["median_us"]) if row else "-"
 
 
 def mib(row):
     return "-" if row is None or row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**20:.1f}"
-
-
-def factor(ratio):
-    """A ratio as text. A ratio below 1 gets one more decimal, because 0.04 must not read as 0.0."""
-    return f"{ratio:.{2 if ratio < 1 else 1}f}x"
 
 
 def times(c, row, other):
@@ -58,20 +46,31 @@ def alone(comparison):
     return {r["kind"]: r["median_us"] for r in comparison.rows if r["part"] == "loss of the step"}
 
 
-def speeds(comparisons):
-    """One line for each case: the best eager form, the best compiled form, ours, and our way by samples."""
+def speeds(comparisons, kept=None):
+    """One line for each case: the best eager form, the best compiled form, ours, and our way by samples.
+
+    kept: {key of a case: the same case with an allocator that keeps its memory}. Its ratio stands beside the other.
+    """
     head = ["batch x dims / latents", "best eager", "torch.compile", "vae_kernels", "x eager", "x compile"]
     head += ["by samples", "x eager"]
     lines = []
     for c in comparisons:
         eager, compiled, ours = best(c)
-        cells = [c.what, time(eager), time(compiled), time(ours)]
-        cells += [f"**{times(c, ours, eager)}**", times(c, ours, compiled)]
+        cells = [f"{c.name}: {c.what}" if c.name else c.what, time(eager), time(compiled), time(ours)]
+        other = (kept or {}).get(c.key)
+        star = f" ({times(other, other.ours, other.eager[0])}\\*)" if other else ""
+        cells += [f"**{times(c, ours, eager)}**{star}", times(c, ours, compiled)]
         by_sample = next((r for r in c.others if r["name"] in BY_SAMPLE), None)
         cells += [time(by_sample), times(c, by_sample, eager) if by_sample else "-"]
         limit = c.limit_us()
         lines.append([*cells, f"{limit / ours['median_us']:.0%}" if limit else "-"])
     return markdown([*head, "of the limit"], lines)
+
+
+KEPT = (
+    "with an allocator that keeps its memory, for all contenders. glibc gives large blocks back to the system, which "
+    "clears them page by page when they are asked for again: that is much of the time of eager code at large sizes."
+)
 
 
 def ways(comparisons):

@@ -2,10 +2,10 @@
 judges each model. An ill model is then trained again with the change that the doctor advises first, `Diagnosis.change`,
 and judged again.
 
-    python examples/doctor_cases.py --csv bench/results/doctor/cases.csv --figures docs/doctor
+    python examples/doctor_cases.py --csv bench/results/doctor/cases.csv
 
-The results have one row for each model, seed and stage: the verdict on each symptom, and whether the verdict is right.
-This example needs the extra "demo".
+docs_pictures.py draws the ill models and their cures. The results have one row for each model, seed and stage: the
+verdict on each symptom, and whether the verdict is right. This example needs the extra "demo".
 """
 
 import argparse
@@ -154,25 +154,31 @@ def numbers(found):
 
 
 def draw(stages, path):
-    """One row of figures for each stage: the KL of each latent, the map of the latent space, and pictures. A model
-    without pictures has rate and distortion in their place."""
+    """For each stage: the KL of each latent, the map of the latent space, and pictures. The axis of the KL is the same
+    in all stages. A model without pictures has rate and distortion in their place."""
+    import matplotlib
     from matplotlib.figure import Figure
 
-    from vae_kernels.doctor import figures
+    from vae_kernels.doctor import figures, words
 
-    figure = Figure(figsize=(13, 3.6 * len(stages)), layout="constrained")
-    for (row, found), page in zip(stages, figure.subfigures(len(stages), 1, squeeze=False)[:, 0], strict=True):
-        what = f"{row['stage']}: {row['change']}" if row["change"] else row["stage"]
-        page.suptitle(f"{row['model']}, {what}: {found.level}", x=0.01, ha="left", weight="bold")
-        left, middle, right = page.subplots(1, 3, width_ratios=(1, 1.25, 1.25))
-        views = found.views
-        figures.spectrum(left, found.measures)
-        figures.latent(middle, views.codes, views.labels, views.classes, views.draws)
-        if views.pictures is None:
-            figures.rate_distortion(right, found.measures)
-        else:
-            figures.reconstructions(right, views.pictures)
-    figure.savefig(path, dpi=80)
+    kls = [found.measures.kl_per_dim for _, found in stages]
+    top = None if None in kls else max(1.0, *(1.1 * kl.max().item() for kl in kls))
+    with matplotlib.rc_context({"font.size": 10}):
+        figure = Figure(figsize=(7, 6.6 * len(stages)), layout="constrained")
+        for (row, found), page in zip(stages, figure.subfigures(len(stages), 1, squeeze=False)[:, 0], strict=True):
+            what = f"{row['stage']}: {row['change']}" if row["change"] else row["stage"]
+            title = f"{row['model']}, {what}\n{words.FOUND[found.level]}: {found.cause.title}"
+            page.suptitle(title, x=0.01, ha="left", weight="bold")
+            upper, lower = page.subfigures(2, 1, height_ratios=(1, 1.05))
+            left, right = upper.subplots(1, 2)
+            views = found.views
+            figures.spectrum(left, found.measures, top)
+            figures.latent(right, views.codes, views.labels, views.classes, views.draws)
+            if views.pictures is None:
+                figures.rate_distortion(lower.subplots(), found.measures)
+            else:
+                figures.reconstructions(lower.subplots(), views.pictures)
+        figure.savefig(path, dpi=100)
 
 
 def main():

@@ -2,7 +2,9 @@
 bytes are right. The tests also cover its options, its files and its refusals."""
 
 import dataclasses
+import functools
 import importlib.util
+import io
 import itertools
 import sys
 import time
@@ -11,10 +13,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from rich.console import Console
+from screen import screen
 from typer.testing import CliRunner
 
 import vae_kernels as vk
 from vae_kernels import cli
+from vae_kernels.cli import bench as command
 from vae_kernels.formulas import ALL
 from vae_kernels.timing import check, clock, contenders, counts, measure, results, rivals, steps, suites
 from vae_kernels.timing.case import Case, draw, least_bytes, needed, parse_shape
@@ -297,6 +302,42 @@ def test_the_command(tmp_path):
     (path,) = Path(tmp_path).glob("*.csv")
     rows = results.read(path)
     assert {row["suite"] for row in rows} == {"own"} and {row["batch"] for row in rows} == {"16"}
+
+
+def timed(kind, name, us, **others):
+    """A row of a case that took so many us."""
+    row = {"part": "objective", "likelihood": "bernoulli", "dtype": "float32", "x": "float32", "direction": "both"}
+    row |= {"batch": 128, "dims": 784, "latents": 20, "incoming": 1.0, "threads": 2, "kind": kind, "name": name}
+    times = {"median_us": us, "p20_us": us, "p80_us": us} if us else {"median_us": None, "error": 0.004}
+    return row | times | {"disturbed": 0.0} | others
+
+
+CASE = [
+    timed("eager", "bce_with_logits", 1000.0, least_bytes=1e6, copy_bytes_per_s=1e10, kernels=32, peak_bytes=1 << 20),
+    timed("eager", "torch.distributions", 2500.0, kernels=47, first_us=9e6),
+    timed("eager", "sigmoid_bce", None),
+    timed("vae_kernels", "sample_kl + fused_elbo", 400.0, kernels=6, disturbed=0.25),
+    timed("vae_kernels", "again", 1050.0),
+    timed("copy", "", 10.0),
+]
+
+
+@pytest.mark.parametrize("columns", [80, 100, 150])
+def test_a_terminal_gets_a_table(columns, monkeypatch, tmp_path):
+    """Names and times are whole at every width. A narrow terminal lacks the last columns, and no table is too wide."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    out = io.StringIO()
+    made = functools.partial(Console, file=out, width=columns, force_terminal=True, color_system="truecolor")
+    monkeypatch.setattr(command, "Console", made)
+    command.show([CASE], None, "cpu")
+    lines = screen(out.getvalue().replace("\n", "\r\n"), columns)
+    said = [" ".join(line.split()) for line in lines]
+    whole = "eager bce_with_logits 1.00 ms 1.0x 1.00 ms to 1.00 ms", "vae_kernels sample_kl + fused_elbo 400 us 2.5x"
+    for expected in (*whole, "torch.distributions 2.50 ms 0.40x", "again 1.05 ms 0.95x", "sigmoid_bce wrong by 4e-03"):
+        assert any(line.startswith(expected) for line in said), expected
+    assert ("first run" in "\n".join(lines)) == (columns == 150) and "x eager" in "\n".join(lines)
+    assert any(line.startswith("other programs took a processor away in up to 25% of the runs") for line in lines)
+    assert "bernoulli objective  128x784/20" in "\n".join(lines)
 
 
 @pytest.mark.full

@@ -31,6 +31,8 @@ def test_resume_equals_an_undisturbed_run(blobs, tmp_path, no_pictures):
         before["encoder.1.weight"], load_file(tmp_path / "parts/model.safetensors")["encoder.1.weight"]
     )
     assert len(rows(tmp_path / "parts")) == 4
+    dims = [checkpoint.load_dims(tmp_path / name) for name in ("whole", "parts")]
+    assert dims[0] == dims[1] and list(dims[0]) == [1, 2, 3, 4]
     same_run(tmp_path / "whole", tmp_path / "parts")
     assert json.loads((tmp_path / "parts" / "config.json").read_text())["epochs"] == 4
 

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 
 import pytest
 import torch
@@ -136,3 +137,19 @@ def test_version_and_help():
     assert said.exit_code == 0 and said.output == f"vae-kernels {vk.__version__}\n"
     text = CliRunner().invoke(cli.app(), ["train", "--help"], env={"COLUMNS": "100"}).output
     assert all(f" {group} " in text for group in ("Data", "Model", "Training", "Run"))
+
+
+def test_samples_every_so_many_epochs(blobs, tmp_path, no_pictures):
+    """The samples change nothing in the training, and each picture has the same noise."""
+    train(*small(blobs, tmp_path, "--name", "plain", "--epochs", 4))
+    train(*small(blobs, tmp_path, "--name", "drawn", "--epochs", 3, "--samples-every", 2))
+    train("--resume", tmp_path / "drawn", "--epochs", 4)
+    same_run(tmp_path / "plain", tmp_path / "drawn")
+    pictures = sorted((tmp_path / "drawn" / "samples").iterdir())
+    assert [picture.name for picture in pictures] == ["0002.png", "0004.png"]
+    assert not (tmp_path / "plain" / "samples").exists()
+    again = tmp_path / "again"
+    shutil.copytree(tmp_path / "drawn", again)
+    (again / "samples" / "0004.png").unlink()
+    train("--resume", again, "--samples-every", 5, "--epochs", 5)
+    assert (again / "samples" / "0005.png").exists() and not (again / "samples" / "0004.png").exists()

@@ -58,14 +58,28 @@ def test_a_loss_that_still_falls():
 
 
 def test_while_the_loss_falls_nothing_else_is_advised():
-    model, x = ppca(40.0 * NOISE, NOISE, beta=40.0), data()
-    before, falls = diagnose(model, x), diagnose(model, x, history=decay(6, 0, 50, 0.2))
+    model, x = ppca(NOISE, NOISE / 40), data()  # the variance is too small: a training may still mend this
+    before, falls = diagnose(model, x), diagnose(model, x, history=decay(6, 0, 5000, 0.2))
     assert falls["not converged"].advice == "train longer, before anything else"
     for verdict in falls.verdicts:
         settled = verdict.level == "healthy" or verdict.symptom in ("not converged", "effective beta", "data")
         assert settled or verdict.advice.startswith("train longer first"), verdict
-    assert falls["posterior collapse"].level == before["posterior collapse"].level == "ill"
-    assert falls.change == falls["effective beta"].change != {}  # beta was set, and no epoch changes it
+    assert falls["variance of the likelihood"].level == before["variance of the likelihood"].level == "ill"
+    assert before.change and falls.change == {}
+    assert falls.cause.symptom == "not converged" and "variance of the likelihood" in falls.cause.explains
+
+
+def test_no_epoch_mends_a_setting():
+    """With beta = 40 the training makes another loss small than the -ELBO of the history. A variance that is set too
+    large stays too large."""
+    history = decay(6, 0, 50, 0.2)
+    found = diagnose(ppca(40.0 * NOISE, NOISE, beta=40.0), data(), history=history)
+    assert found["not converged"].advice == "set beta first; then judge again"
+    assert "lower beta" in found["posterior collapse"].advice
+    assert found.change == found["effective beta"].change == {"beta": 1.0, "rec_weight": 1.0}
+    found = diagnose(ppca(400.0 * NOISE, 400.0 * NOISE), data(), history=history)
+    assert "fit the variance" in found["variance of the likelihood"].advice and "obs_logvar" in found.change
+    assert found.cause.symptom == "variance of the likelihood"
 
 
 def overfit(held_out, train=None, history=(), base=200.0, spread=1.0):

@@ -157,8 +157,11 @@ def test_the_doctor_draws_a_conditional_model():
     vae = vk.mlp_vae((1, 6, 6), 2, hidden=(8,), condition_dim=3)
     x, c = torch.rand(20, 1, 6, 6), torch.eye(3)[torch.arange(20) % 3]
     pictures = vk.diagnose(vae, x, condition=c, log_p=None).views.pictures
-    assert pictures.samples.shape == pictures.reconstructions.shape == (8, 1, 6, 6)
+    assert pictures.samples.shape == (20, 1, 6, 6) and pictures.reconstructions.shape == (8, 1, 6, 6)
     close(pictures.reconstructions, vae.reconstruct(x[:8], condition=c[:8]), rtol=1e-4, atol=1e-5)
+    assert pictures.worst_losses[0] == pictures.worst_losses.max() >= pictures.losses.max()
+    rows = [int((x == worst).flatten(1).all(1).nonzero()) for worst in pictures.worst]  # each with its own condition
+    close(pictures.worst_reconstructions, vae.reconstruct(x[rows], condition=c[rows]), rtol=1e-4, atol=1e-5)
 
 
 def gaussian_prior(scale):

@@ -2,6 +2,8 @@
 
 import importlib
 import math
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,6 +94,29 @@ def test_doctor_cases(example):
     assert after["change"] == "beta=1.0, rec_weight=1.0" and found["effective beta"].level == "healthy"
     cases.draw(stages, "figure.png")
     assert Path("figure.png").stat().st_size > 1000
+
+
+def test_one_script_makes_every_picture_of_the_doctors_page(example):
+    """In full colour, and wide enough to be read."""
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    script = example("docs_pictures")
+    made = {name.replace(" ", "-") for name, case in script.doctor_cases.CASES.items() if case.ill} | {"report"}
+    there = {path.stem: image.open(path) for path in (EXAMPLES.parent / "docs/doctor").glob("*.png")}
+    shown = set(re.findall(r"\]\(doctor/(.*?)\.png\)", (EXAMPLES.parent / "docs/doctor.md").read_text()))
+    assert made == set(there) == shown
+    for name, picture in there.items():
+        assert picture.mode in ("RGB", "RGBA") and picture.width >= 600, name
+
+
+@pytest.mark.full
+def test_the_picture_of_the_report(example):
+    """A run of one epoch. The second run has the options that the report of the first run suggests."""
+    script = example("docs_pictures")
+    browser = next((found for found in map(shutil.which, script.BROWSERS) if found), None)
+    if browser is None:
+        pytest.skip("no browser is installed that takes the picture")
+    script.report(Path("report.png"), browser, ("--beta", "30", "--epochs", "1", "--latent-dim", "2"))
+    assert Path("report.png").stat().st_size > 10_000
 
 
 @pytest.mark.full

@@ -6,6 +6,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from places import ROOT
 
 import vae_kernels as vk
@@ -54,9 +55,9 @@ def bench(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     for name in [name for name in sys.modules if name.partition(".")[0] == "bench"]:
         monkeypatch.delitem(sys.modules, name)
-    from bench import losses, plots, readme, rows, tables
+    from bench import first, losses, plots, readme, rows, tables
 
-    return SimpleNamespace(losses=losses, plots=plots, readme=readme, rows=rows, tables=tables)
+    return SimpleNamespace(first=first, losses=losses, plots=plots, readme=readme, rows=rows, tables=tables)
 
 
 def test_the_numbers_are_those_of_the_results(bench):
@@ -71,6 +72,86 @@ def test_the_figures_are_those_of_the_results(bench):
     sums = [bench.plots.digest(path) for path in bench.rows.devices()]
     for name in shown:
         assert any(found in (bench.readme.FIGURES / name).read_text() for found in sums), "python -m bench.readme"
+
+
+def test_the_first_screen_has_a_training_and_two_pictures(bench):
+    """For whom, a training that gains, one that does not, an audit, a report: all in the first third of the page."""
+    third = README.read_text()[: len(README.read_text()) // 3]
+    assert "**For whom:**" in third and "times faster** (" in bench.first.epoch() in third
+    assert "MLP on MNIST" in bench.first.mlp() and bench.first.mlp() in third
+    pictures = re.findall(r'<img src="([^"]+)" alt="([^"]+)"', third)
+    assert [place for place, _ in pictures] == ["docs/pictures/audit.svg", "docs/doctor/report.png"]
+    assert all((ROOT / place).exists() and len(alt) > 20 for place, alt in pictures)
+
+
+def test_a_step_that_gains_nothing_is_said(bench, monkeypatch):
+    steps = comparison(bench, (100,), 100, 140, other=100, compiled=100)
+    for row in steps.rows:
+        row["model"] = bench.first.MLP
+    monkeypatch.setattr(bench.first, "devices", lambda: {"a.csv": []})
+    monkeypatch.setattr(bench.first, "comparisons", lambda *_: [steps])
+    nothing = "nothing that can be told from noise"
+    assert f"saves {nothing} beside eager PyTorch, and {nothing} beside `torch.compile`." in bench.first.mlp()
+    monkeypatch.setattr(bench.first, "comparisons", lambda *_: [])
+    assert bench.first.mlp() == ""
+
+
+def test_the_build_is_said_if_it_was_measured(bench, monkeypatch, tmp_path):
+    monkeypatch.setattr(bench.first, "BUILD", tmp_path / "cpu.csv")
+    assert bench.first.build() == ""
+    head = "seconds,library_bytes,cores,device\n"
+    (tmp_path / "cpu.csv").write_text(head + "".join(f"{seconds},4321000,2,A CPU\n" for seconds in (50, 40.4, 39)))
+    assert bench.first.build().startswith("The build takes 40 s on 2 cores (A CPU), and makes a library of 4.3 MB (")
+
+
+def words(path):
+    """The texts of an SVG."""
+    return [text.strip() for text in re.findall(r"<text[^>]*>([^<]*)</text>", path.read_text())]
+
+
+def test_the_bars_say_what_they_are(bench):
+    """The device and the threads in the title, a name and the ratios for each row, and ticks from 1x."""
+    for path, rows in bench.rows.devices().items():
+        found = [c for c in bench.rows.comparisons(rows, *bench.readme.SHAPES) if c.limit_us()]
+        if not found:
+            continue
+        said = words(bench.readme.FIGURES / f"{path.stem}.svg")
+        assert found[0].first["device"] in said and f"2 threads, PyTorch {found[0].first['torch']}" in said
+        assert [text for text in said if re.fullmatch(r"\d+x", text)][:4] == ["1x", "2x", "5x", "10x"]
+        kept = bench.readme.kept_memory(rows)
+        for c in found:
+            assert c.name in said, f"{c.what} has no name in bench/rows.py"
+            ours = bench.tables.times(c, c.ours, c.eager[0])
+            if c.key in kept:
+                other = kept[c.key]
+                ours += f" ({bench.tables.times(other, other.ours, other.eager[0])}*)"
+            assert ours in said
+        assert len(kept) == 1 and any(text.startswith("* with an allocator that keeps its memory") for text in said)
+
+
+def test_nothing_strikes_through_a_ratio(bench, tmp_path, monkeypatch):
+    """The ratios are beside the axes, and no two of their texts overlap."""
+    drawn = []
+    monkeypatch.setattr(bench.plots, "save", lambda figure, *_: drawn.append(figure))
+    for rows in bench.rows.devices().values():
+        if found := bench.rows.comparisons(rows, *bench.readme.SHAPES):
+            bench.plots.bars(found, bench.readme.kept_memory(rows), tmp_path, tmp_path)
+    for figure in drawn:
+        (axes,) = figure.axes
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        boxes = [text.get_window_extent(renderer) for text in axes.texts]
+        assert len(boxes) > 20 and all(box.x0 > axes.bbox.x1 and box.x1 < figure.bbox.x1 for box in boxes)
+        names = [label.get_window_extent(renderer) for label in axes.get_yticklabels()]
+        assert all(box.x0 > 0 and box.x1 < axes.bbox.x0 for box in names)
+        for row in (boxes, names):
+            assert not any(a.overlaps(b) for i, a in enumerate(row) for b in row[:i])
+
+
+def test_a_ratio_of_another_allocator_stands_beside_it(bench):
+    default, kept = comparison(bench, (200,), 100, 100), comparison(bench, (120,), 100, 100)
+    cell = "**2.0x** (1.2x\\*)"
+    assert cell in bench.tables.speeds([default], {default.key: kept}) and cell not in bench.tables.speeds([default])
+    assert "MNIST MLP: 128 x 784 / 20, bernoulli" in bench.tables.speeds([default])
 
 
 def test_what_is_not_measured_is_said(bench):
@@ -110,6 +191,7 @@ def comparison(bench, eager, ours, again, other=None, compiled=None):
         "x": "float32",
         "direction": "both",
         "incoming": 1,
+        "threads": 2,
     }
     rows = [("eager", f"rival {us}", us) for us in eager]
     rows += [("vae_kernels", "ours", ours), ("vae_kernels", "again", again)]

@@ -1,5 +1,5 @@
-"""The three tiers of the tests: plain `pytest` runs the quick tier, `pytest --pairs` runs what `.ci/run` needs, and
-`pytest --full` runs everything.
+"""The three tiers of the tests: plain `pytest` runs the quick tier, `pytest --pairs` runs every test with some of its
+cases, and `pytest --full` runs everything. `pytest --rest` runs what `--pairs` has beside the quick tier.
 
 The quick tier leaves out a test that is marked `full`. If a test is marked `full("triton")`, the quick tier leaves out
 its cases with "triton". If a test has many cases, the quick tier takes few of them: every value of every argument is in
@@ -16,7 +16,7 @@ import itertools
 
 import pytest
 
-FULL, PAIRS = "--full", "--pairs"
+FULL, PAIRS, REST = "--full", "--pairs", "--rest"
 
 
 def every(step, values):
@@ -27,14 +27,19 @@ def every(step, values):
 def add_option(parser):
     parser.addoption(FULL, action="store_true", help="every test and every case, not the quick tier alone")
     parser.addoption(PAIRS, action="store_true", help="every test, and every pair of values of its arguments")
+    parser.addoption(REST, action="store_true", help="what --pairs has beside the quick tier")
 
 
 def choose(config, items):
     """Removes the tests from `items` that do not belong to the chosen tier."""
     if config.getoption(FULL):
         return
-    pairs = config.getoption(PAIRS)
-    kept = set(few([item for item in items if pairs or not is_full(item)], pairs_of if pairs else values_of))
+    kept = set()
+    if config.getoption(PAIRS) or config.getoption(REST):
+        kept = set(few(items, pairs_of))
+    if not config.getoption(PAIRS):
+        quick = few([item for item in items if not is_full(item)], values_of)
+        kept = kept.difference(quick) if config.getoption(REST) else set(quick)
     kept |= {item for item in items if is_named(config, item)}
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ..core.page import fragment, text
+
 
 @dataclass(frozen=True)
 class Audit:
@@ -40,6 +42,19 @@ class Audit:
         if self.meant is not None and self.meant != self.equal:
             lines += ["", self._meaning(), "", f"    {self.meant}"]
         return "\n".join(lines)
+
+    def _repr_html_(self):
+        """The report for a notebook: the headline, a line for each finding, and the calls."""
+        level = max((level for level, _ in self.findings), key=("fine", "note", "wrong").index, default="fine")
+        lines = [f'<section class="banner {level}"><h2>{text(self._headline())}</h2></section>']
+        for level, sentence in self.findings:
+            lines.append(f'<p class="{level}"><span class="level">{level}</span> {text(sentence)}</p>')
+        if self.equal is not None:
+            error = f"largest relative difference, gradients included: {self.equal_error:.1g}"
+            lines.append(f"<p>The same as ({text(error)})</p><pre><code>{text(self.equal)}</code></pre>")
+        if self.meant is not None and self.meant != self.equal:
+            lines.append(f"<p>{text(self._meaning())}</p><pre><code>{text(self.meant)}</code></pre>")
+        return fragment("\n".join(lines))
 
     def _meaning(self):
         """The heading of the call that is meant. A call with another effective beta is never shown as the same loss."""

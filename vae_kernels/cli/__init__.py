@@ -8,10 +8,43 @@ from typing import Annotated
 NEEDS = ("matplotlib", "mlxtend", "numpy", "PIL", "rich", "safetensors", "typer")
 
 
-EPILOG = (
-    "A first look: vae-kernels train --epochs 20, then vae-kernels doctor runs/digits-bernoulli-fused. "
-    "--install-completion makes the shell complete options."
-)
+# Each is a line at the end of a command's --help. The key "" is for vae-kernels itself.
+EXAMPLES = {
+    "": (
+        "A first look:",
+        "vae-kernels train --epochs 20",
+        "vae-kernels doctor runs/digits-bernoulli-fused",
+        "--install-completion makes the shell complete commands and options.",
+    ),
+    "train": (
+        "vae-kernels train --epochs 20",
+        "vae-kernels train --data photos/ --size 64 --rgb --model conv --name photos",
+        "vae-kernels train --data cells.h5ad --likelihood zinb --patience 10",
+        "vae-kernels train --beta 0.5,1,4",
+        "vae-kernels train --resume runs/photos --epochs 200",
+        "torchrun --nproc-per-node 2 -m vae_kernels train",
+    ),
+    "doctor": ("vae-kernels doctor runs/photos", "vae-kernels doctor runs/photos --data /mnt/photos"),
+    "audit": (
+        "vae-kernels audit losses.py:my_loss",
+        "vae-kernels audit losses.py:my_loss --shape 16x1x28x28/20 --probabilities",
+        "vae-kernels audit models.losses:my_loss --likelihood zinb --shape 16x2000/10",
+    ),
+    "encode": ("vae-kernels encode runs/photos --data more-photos/ --out z.csv",),
+    "sample": ("vae-kernels sample runs/photos -n 64 --out samples.png",),
+    "reconstruct": ("vae-kernels reconstruct runs/photos --out reconstructions.png",),
+    "bench": (
+        "vae-kernels bench",
+        "vae-kernels bench --shape 128x784/20 --compile none",
+        "vae-kernels bench --shape 64x2000/10 --likelihood zinb --outputs 3",
+        "vae-kernels bench all --out bench/results",
+    ),
+}
+GROUPS = {
+    "Train and judge": ("train", "doctor", "audit"),
+    "Use a run": ("encode", "sample", "reconstruct"),
+    "Measure": ("bench",),
+}
 
 
 class UserError(Exception):
@@ -36,6 +69,7 @@ def app():
     """The typer application. It is built here and not at import, because typer may not be installed."""
     import typer
 
+    from .audit import audit
     from .bench import bench
     from .doctor import doctor
     from .train import train
@@ -55,7 +89,15 @@ def app():
     ):
         """Train variational autoencoders, judge the trained models, and use them."""
 
-    application = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, callback=options, epilog=EPILOG)
-    for command in (train, doctor, encode, sample, reconstruct, bench):
-        application.command()(command)
+    settings = {"no_args_is_help": True, "pretty_exceptions_enable": False, "callback": options}
+    application = typer.Typer(**settings, epilog=_lines(""))
+    commands = {f.__name__: f for f in (train, doctor, audit, encode, sample, reconstruct, bench)}
+    for group, names in GROUPS.items():
+        for name in names:
+            application.command(rich_help_panel=group, epilog=_lines(name))(commands[name])
     return application
+
+
+def _lines(name):
+    """The examples of a command as the end of its --help: an empty line keeps two lines apart there."""
+    return "\n\n".join(EXAMPLES[name] if not name else ("Examples:", *EXAMPLES[name]))

@@ -8,7 +8,7 @@ from .prior import check_prior
 
 EAGER = ("bernoulli", "gaussian")  # the likelihoods that eager_loss.py has
 # On --resume: these options do not change what a step computes. The checksum says whether the data are the same.
-MAY_CHANGE = {"data", "epochs", "patience", "device", "threads", "compiled", "report", "tensorboard"}
+MAY_CHANGE = {"data", "epochs", "patience", "device", "threads", "compiled", "report", "tensorboard", "samples_every"}
 
 
 def check(config):
@@ -31,7 +31,7 @@ def check(config):
 def resumed_config(run, config, typed):
     """The options of the run. Options in MAY_CHANGE come from the command line if they are there. Any other difference
     is a UserError."""
-    old = checkpoint.load_config(run)
+    old = checkpoint.load_config(run, "--resume")
     check_options(old, run / checkpoint.CONFIG)
     check(old)
     if old["schedule"] == "cosine" and "epochs" in typed and config["epochs"] != old["epochs"]:

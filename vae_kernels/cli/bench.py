@@ -10,7 +10,10 @@ from typing import Annotated
 
 import torch
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from ..formulas import ALL
 from ..timing import results, suites
@@ -18,12 +21,13 @@ from ..timing.case import DIRECTIONS as WAYS
 from ..timing.case import DTYPES, PARTS, Case, needed, parse_shape
 from ..timing.check import WrongResult
 from ..timing.clock import CPU, Gpu
+from ..timing.contenders import OURS
 from ..timing.measure import Options, measure
-from ..timing.table import table
+from ..timing.table import LOSS, best_eager, cells, head, table
 from . import UserError
+from .audit import Likelihood
 
 Suite = Enum("Suite", {name: name for name in (*suites.SUITES, "all")}, type=str)
-Likelihood = Enum("Likelihood", {name: name for name in ALL}, type=str)
 Part = Enum("Part", {name: name for name in PARTS[:3]}, type=str)
 Direction = Enum("Direction", {name: name for name in WAYS}, type=str)
 Storage = Enum("Storage", {name: name for name in DTYPES if name != "uint8"}, type=str)
@@ -31,32 +35,35 @@ Target = Enum("Target", {name: name for name in DTYPES}, type=str)
 Device = Enum("Device", {"cpu": "cpu", "cuda": "cuda"}, type=str)
 
 
+_OWN, _HOW = {"rich_help_panel": "Your own case"}, {"rich_help_panel": "How to measure"}
+
+
 def bench(
     context: typer.Context,
     suite: Annotated[Suite, typer.Argument(help="The suite to measure; all: every published result.")] = "shapes",
     shape: Annotated[
         list[str] | None,
-        typer.Option(help="Your own case in place of a suite, batch x dims / latents: 128x784/20. Repeatable."),
+        typer.Option(help="In place of a suite, batch x dims / latents: 128x784/20. Repeatable.", **_OWN),
     ] = None,
-    likelihood: Annotated[Likelihood, typer.Option(help="Of --shape.")] = "bernoulli",
+    likelihood: Annotated[Likelihood, typer.Option(help="Its likelihood.", **_OWN)] = "bernoulli",
     outputs: Annotated[
-        int | None, typer.Option(min=1, help="Of --shape: how many of the likelihood's parameters the decoder gives.")
+        int | None, typer.Option(min=1, help="How many of the likelihood's parameters the decoder gives.", **_OWN)
     ] = None,
     part: Annotated[
-        Part, typer.Option(help="Of --shape. loss: without the sampling; nll: batch x dims alone.")
+        Part, typer.Option(help="loss: without the sampling; nll: batch x dims alone.", **_OWN)
     ] = "objective",
-    direction: Annotated[Direction, typer.Option(help="Of --shape.")] = "both",
-    incoming: Annotated[float, typer.Option(help="Of --shape: the gradient that reaches the loss.")] = 1.0,
-    dtype: Annotated[Storage, typer.Option(help="Of --shape: dtype of the reconstruction and latents.")] = "float32",
-    x: Annotated[Target, typer.Option(help="Of --shape: dtype of the target.")] = "float32",
-    seconds: Annotated[float, typer.Option(min=0.0, help="Seconds to measure each case.")] = 1.5,
+    direction: Annotated[Direction, typer.Option(help="forward, backward, or both.", **_OWN)] = "both",
+    incoming: Annotated[float, typer.Option(help="The gradient that reaches the loss.", **_OWN)] = 1.0,
+    dtype: Annotated[Storage, typer.Option(help="Of the reconstruction and latents.", **_OWN)] = "float32",
+    x: Annotated[Target, typer.Option(help="The dtype of the target.", **_OWN)] = "float32",
+    seconds: Annotated[float, typer.Option(min=0.0, help="Seconds to measure each case.", **_HOW)] = 1.5,
     compile: Annotated[
-        str | None, typer.Option(help="Modes of torch.compile, separated by commas, or none. Default: default.")
+        str | None, typer.Option(help="Modes of torch.compile, with commas, or none. Default: default.", **_HOW)
     ] = None,
-    device: Annotated[Device, typer.Option()] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: torch's number.")] = None,
+    device: Annotated[Device, typer.Option(help="cpu or cuda.", **_HOW)] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: torch's number.", **_HOW)] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the results; the file of this device gets the rows.")
+        Path | None, typer.Option(help="Folder of the results; the file of this device gets the rows.", **_HOW)
     ] = None,
 ):
     """Time the objective beside eager PyTorch and torch.compile. Every result is checked before it is timed."""
@@ -83,6 +90,7 @@ def bench(
         raise SystemExit(2) from None
 
 
+WIDE = 1000  # columns: more than any table needs
 SHAPE_OPTIONS = {"likelihood", "outputs", "part", "direction", "incoming", "dtype", "x"}
 
 
@@ -120,10 +128,35 @@ def show(cases, out, device):
     console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
     name = torch.cuda.get_device_name() if device == "cuda" else None
     shared = results.where(" ".join(["vae-kernels", *sys.argv[1:]]), name)
-    console.print(f"{shared['device']}, PyTorch {shared['torch']}, malloc: {shared['allocator']}, {shared['commit']}")
+    where = f"{shared['device']}, PyTorch {shared['torch']}, malloc: {shared['allocator']}, {shared['commit']}"
+    console.print(where, soft_wrap=not console.is_terminal)
     rows = []
     for case in cases:
         rows += [row | shared for row in case]
-        console.print(table(case))
+        if console.is_terminal:
+            console.print("", Text(head(case), "bold"), as_table(case, console.width), sep="\n", soft_wrap=False)
+            if (most := max(row["disturbed"] or 0.0 for row in case)) > 0:
+                console.print(f"other programs took a processor away in up to {most:.0%} of the runs", style="yellow")
+        else:
+            console.print(table(case))
         if out:  # after each case, so that an interrupted run keeps the cases before
             results.merge(results.file_of(out, shared["device"]), rows)
+
+
+def as_table(case, width):
+    """The rows of a case as a table. The last columns are left out where `width` is too narrow for them."""
+    best = best_eager(case)
+    found = [cells(row, best) for row in case]
+    columns = list(dict.fromkeys(name for row in found for name in row))
+    for count in range(len(columns), 0, -1):
+        made = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for name, side in (("", "left"), ("written as", "left"), *((name, "right") for name in columns[:count])):
+            made.add_column(name, justify=side, no_wrap=True)
+        for i, (row, texts) in enumerate(zip(case, found, strict=True)):
+            kind = f"loss, {row['kind']}" if row["part"] == LOSS else row["kind"]
+            same = i and (row["kind"], row["part"]) == (case[i - 1]["kind"], case[i - 1]["part"])
+            style = "bold" if row["kind"] == OURS else "red" if row["median_us"] is None else ""
+            made.add_row("" if same else kind, row["name"], *[texts.get(n, "") for n in columns[:count]], style=style)
+        if Console(width=WIDE).measure(made).maximum <= width:
+            break
+    return made

@@ -21,26 +21,25 @@ from .fit import ROW
 from .options import BEFORE
 
 CONFIG, CHECKPOINT, METRICS = "config.json", "checkpoint.safetensors", "metrics.csv"
+DIMS = "kl_per_dim.csv"  # the KL of each latent after each epoch
 MODEL, BEST = "model.safetensors", "best.safetensors"  # the weights of the last epoch, and of the best with --patience
 
 
 def new_run(out, name, default):
-    """Make and return the folder out/name. Without a name it is `default`, or the first free one of `default`-2, -3,
-    ..."""
+    """Make and return the folder out/name. name: None for `default`. If there is such a folder already, the new one is
+    the first free one of name-2, name-3, ..."""
     if name is not None and (name in ("", ".", "..") or Path(name).name != name):
         raise UserError(f"--name: got {name!r}, expected a plain folder name; --out says where it goes")
+    first = Path(out) / (name or default)
     number = 1
     while True:
-        run = Path(out) / (name or (default if number == 1 else f"{default}-{number}"))
+        run = first if number == 1 else first.with_name(f"{first.name}-{number}")
         try:
             run.mkdir(parents=True)
             return run
-        except FileExistsError as error:
-            if name is not None or not run.exists():  # if run does not exist, a part of the path --out is a file
-                hint = f"--resume {run} goes on with it" if (run / CONFIG).exists() else "give another --name or --out"
-                raise UserError(f"{run} exists already; {hint}") from error
         except OSError as error:
-            raise UserError(f"cannot make the folder {run}: {error.strerror}") from error
+            if not (isinstance(error, FileExistsError) and run.exists()):  # else a part of the path --out is a file
+                raise UserError(f"cannot make the folder {run}: {error.strerror}") from error
         number += 1
 
 
@@ -68,25 +67,28 @@ def save_config(run, config):
     write(run / CONFIG, json.dumps(config, indent=2) + "\n")
 
 
-def load_config(run):
-    """config.json of a run folder. UserError if `run` is no run folder."""
+def load_config(run, argument="run"):
+    """config.json of a run folder. UserError if `run` is no run folder. argument: the name of `run` in the message."""
     path = Path(run) / CONFIG
     try:
         config = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
-            f"--resume: {run} is not a folder that vae-kernels train has made: {path} is unreadable"
+            f"{argument}: {run} is not a folder that vae-kernels train has made: {path} is unreadable"
         ) from error
     if not isinstance(config, dict):
-        raise UserError(f"--resume: {path} holds a {type(config).__name__}, expected the options of a run")
+        raise UserError(f"{argument}: {path} holds a {type(config).__name__}, expected the options of a run")
     return BEFORE | config
 
 
 def save_state(run, vae, optimizer, progress):
     """Write the checkpoint, the weights and the metrics.
 
-    progress: a dict for JSON. Its `rows` has one dict for each finished epoch, all with the same keys.
+    progress: a dict for JSON. Its `rows` has one dict for each finished epoch, all with the same keys. Its `dims`, if
+    there, has the KL of each latent after each epoch; it has a file of its own.
     """
+    dims = progress.get("dims")
+    progress = {key: value for key, value in progress.items() if key != "dims"}
     model = {name: tensor.detach().cpu().contiguous() for name, tensor in vae.state_dict().items()}
     tensors = {f"model.{name}": tensor for name, tensor in model.items()}
     for index, state in optimizer.state_dict()["state"].items():
@@ -102,6 +104,26 @@ def save_state(run, vae, optimizer, progress):
         writer.writeheader()
         writer.writerows(progress["rows"])
     write(run / METRICS, table.getvalue())
+    if dims:
+        head = ",".join(["epoch", *(f"kl_{i}_nats" for i in range(len(next(iter(dims.values())))))])
+        lines = [f"{epoch}," + ",".join(f"{kl:.6g}" for kl in row) for epoch, row in dims.items()]
+        write(run / DIMS, "\n".join([head, *lines, ""]))
+
+
+def load_dims(run):
+    """{epoch: the KL of each latent [L]} of kl_per_dim.csv; {} if the run has none. UserError if the file is no table
+    of numbers."""
+    path = Path(run) / DIMS
+    if not path.exists():
+        return {}
+    try:
+        with open(path, newline="") as file:
+            head, *rows = csv.reader(file)
+        if any(len(row) != len(head) for row in rows):
+            raise ValueError("its rows have different lengths")
+        return {int(epoch): [float(kl) for kl in row] for epoch, *row in rows}
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as the KL of each latent ({error})") from error
 
 
 def save_best(run, vae):
@@ -142,7 +164,9 @@ def load_state(run, vae, optimizer):
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"--resume: {path} cannot be read, or does not fit its {CONFIG} ({detail})") from error
-    return progress
+    epochs = len(progress["rows"])
+    dims = {epoch: row for epoch, row in load_dims(run).items() if epoch <= epochs}
+    return progress | ({"dims": dims} if dims else {})
 
 
 def _check_progress(progress):

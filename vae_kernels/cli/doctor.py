@@ -8,41 +8,68 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ..doctor import diagnose
+from ..doctor import beside, diagnose, words
+from ..doctor.report import page
 from . import UserError, checkpoint
+from .facts import facts_of
 from .restore import data_of, model_of, options_of
 
-REPORT, SAMPLES = "report.html", 1000
+REPORT, BESIDE, SAMPLES = "report.html", "beside.html", 1000
 COLOURS = {"healthy": "green", "watch": "yellow", "ill": "red"}
 
 
 def doctor(
-    run: Annotated[Path, typer.Argument(help="A folder that `vae-kernels train` has made.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN [RUN]", help="A folder that `vae-kernels train` has made; two are compared."),
+    ],
     data: Annotated[
         str | None, typer.Option(help="Where the data of the run lie now. Default: where the training found the data.")
     ] = None,
     samples: Annotated[int, typer.Option(min=2, help="How many held-out samples to look at.")] = SAMPLES,
-    html: Annotated[Path | None, typer.Option(help="Where the report goes. Default: report.html in the run.")] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Where the report goes. Default: report.html in the run; for two runs, beside.html."),
+    ] = None,
 ):
     """Judge a trained model: collapse, holes, blur, effective beta. The exit code is 1 if something is ill."""
-    html = run / REPORT if html is None else html
     try:
-        diagnosis, epochs = examine(run, samples, data)
-        if not diagnosis.finite:
-            print(f"ill: {run} holds no finite model{_since(epochs)}: {sentence(diagnosis)}")
-            raise SystemExit(1)
-        show(diagnosis, run)
-        write(html, diagnosis, run)
+        if len(runs) > 2:
+            raise UserError(f"RUN: got {len(runs)} folders, expected one, or two to compare")
+        judged = [_judged(run, samples, data) for run in runs]
+        if len(judged) == 2:
+            html = runs[0] / BESIDE if html is None else html
+            facts = [facts_of(run, diagnosis) for run, diagnosis in zip(runs, judged, strict=True)]
+            checkpoint.write(html, beside.page(judged, _names(runs), facts))
+        else:
+            html = runs[0] / REPORT if html is None else html
+            write(html, judged[0], runs[0])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     print(f"report with figures: {html}")
-    raise SystemExit(int(diagnosis.level == "ill"))
+    raise SystemExit(int(any(diagnosis.level == "ill" for diagnosis in judged)))
+
+
+def _judged(run, samples, data):
+    """The Diagnosis of a run, which is also printed. Exit code 1 if the model is not finite: it has no figures."""
+    diagnosis, epochs = examine(run, samples, data)
+    if not diagnosis.finite:
+        print(f"ill: {run} holds no finite model{_since(epochs)}: {sentence(diagnosis)}")
+        raise SystemExit(1)
+    show(diagnosis, run)
+    return diagnosis
+
+
+def _names(runs):
+    """The names of two runs; their paths, if the names are alike."""
+    names = [run.resolve().name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run) for run in runs]
 
 
 def write(html, diagnosis, run):
     """Write the report of a run."""
-    checkpoint.write(html, diagnosis.html(f"Run {run.resolve().name}"))
+    checkpoint.write(html, page(diagnosis, f"Run {run.resolve().name}", facts_of(run, diagnosis)))
 
 
 def sentence(diagnosis):
@@ -76,12 +103,23 @@ def examine(run, samples, place=None, data=None):
 
 
 def show(diagnosis, run):
+    """Print the cause, and a table of the symptoms, the worst first."""
     console = Console(highlight=False, emoji=False)
-    m = diagnosis.measures
+    m, cause = diagnosis.measures, diagnosis.cause
+    console.print(f"[{COLOURS[cause.level]}]{diagnosis.level}[/]: {_plain(cause.title)}. {_plain(cause.sentence)}")
+    if cause.symptom:
+        tried = facts_of(run, diagnosis).try_ or cause.code or cause.advice
+        console.print(f"try first: [bold]{_plain(tried)}[/]\n", soft_wrap=True)
     table = Table(title=f"{run}: {m.samples} held-out samples, {m.latents} latents", title_justify="left")
-    for column in ("symptom", "verdict", "evidence, cause, and what to try"):
+    for column in ("symptom", "verdict", "what it means; evidence, cause, and what to try"):
         table.add_column(column)
-    for v in diagnosis.verdicts:
-        text = v.evidence + (f"\ncause: {v.cause}\ntry: {v.advice}" if v.cause else "")
-        table.add_row(v.symptom, f"[{COLOURS[v.level]}]{v.level}[/]", text.replace("[", r"\["), end_section=True)
+    for v in words.by_level(diagnosis.verdicts):
+        text = f"{words.sentence(v)}\n{v.evidence}" + (f"\ncause: {v.cause}\ntry: {v.advice}" if v.cause else "")
+        found = f"[{COLOURS[v.level]}]{words.found(v)}[/]"
+        table.add_row(words.name(v.symptom), found, _plain(text), end_section=True)
     console.print(table)
+
+
+def _plain(text):
+    """The text, in which rich reads no markup."""
+    return text.replace("[", r"\[")

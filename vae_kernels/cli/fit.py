@@ -9,6 +9,8 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from ..core.modes import evaluating
+from ..doctor.measures import closed_form
+from ..functional import gaussian_kl
 from ..monitor import ACTIVE
 from . import ranks
 from .eager_loss import eager_loss
@@ -53,7 +55,8 @@ def batches(images, index, size, device):
 
 @torch.no_grad()
 def measure(kind, vae, images, index, size, device):
-    """(nll, kl) in nats per image, and the posterior means [len(index), L], of the rows `index` of `images`.
+    """(nll, kl) in nats per image, the posterior means [len(index), L], and the mean KL of each latent [L], of the rows
+    `index` of `images`. The last is None if the KL to the prior has no closed form.
 
     Each image gets one posterior sample, with the same noise at each call, so that epochs differ by their weights only.
     The random state of the training and the training flag of each module are not changed. The ranks share the work, and
@@ -61,15 +64,21 @@ def measure(kind, vae, images, index, size, device):
     """
     generator = torch.Generator(device).manual_seed(0)
     total, means = torch.zeros(2, dtype=torch.float64, device=device), []
+    dims = torch.zeros(math.prod(vae.latent_shape), dtype=torch.float64, device=device)
     with evaluating(vae):
         for x, shard in batches(images, index, size, device):
             total += torch.stack(nll_and_kl(kind, vae, x, generator, shard)).double()
-            own = vae.encode(x)[0].flatten(1)
+            mu, logvar = vae.encode(x)
+            if closed_form(vae.prior):
+                each = gaussian_kl(mu, logvar, prior=vae.prior, per_dim=True, backend=vae.backend)
+                dims += each.flatten(1).sum(0, dtype=torch.float64)
+            own = mu.flatten(1)
             first, rows = shard or (0, len(own))
             means.append(own.new_zeros(rows, own.shape[1]))  # 0 in the rows of the other ranks, for the sum below
             means[-1][first : first + len(own)] = own
     nll, kl = (ranks.add(total) / len(index)).tolist()
-    return nll, kl, ranks.add(torch.cat(means))
+    dims = ranks.add(dims) / len(index)
+    return nll, kl, ranks.add(torch.cat(means)), dims.tolist() if closed_form(vae.prior) else None
 
 
 class Interrupt:
@@ -117,7 +126,8 @@ def fit(vae, optimizer, data, config, progress, *, interrupt, on_step, on_epoch)
     finite.
 
     progress: the state to start from. It is changed in place. `rows` has a dict for each finished epoch; `step`,
-              `loss_sum` [nats] and `seconds` belong to the epoch in progress. The state is consistent when fit()
+              `loss_sum` [nats] and `seconds` belong to the epoch in progress. `dims` has the KL of each latent after
+              each epoch, {epoch: [L]}, as far as it is known. The state is consistent when fit()
               returns and when fit() calls `on_epoch`.
     on_step:  called with the epoch (from 1), the steps done in it, its number of steps, the loss [0-d tensor], and x.
     on_epoch: called at the end of an epoch with its row of metrics.
@@ -159,14 +169,16 @@ def fit(vae, optimizer, data, config, progress, *, interrupt, on_step, on_epoch)
         if stop and progress["step"] < steps:
             progress |= {"loss_sum": loss_sum.item(), "seconds": time.perf_counter() - started}
             return bool(loss_sum.isfinite())
-        train_nll, train_kl, _ = measure(kind, vae, images, sample, size, device)
-        test_nll, test_kl, means = measure(kind, vae, images, test, size, device)
+        train_nll, train_kl, *_ = measure(kind, vae, images, sample, size, device)
+        test_nll, test_kl, means, dims = measure(kind, vae, images, test, size, device)
         active = int((means.var(0, correction=0) > ACTIVE).sum())
         losses = loss_sum.item() / len(train), train_nll + train_kl, test_nll + test_kl, test_nll, test_kl
         row = dict(zip(ROW, (epoch + 1, *losses, active, time.perf_counter() - started), strict=True))
         if not all(abs(value) < float("inf") for value in row.values()):  # the comparison is false for nan too
             return False
         progress["rows"].append(row)
+        if dims is not None:
+            progress.setdefault("dims", {})[epoch + 1] = dims
         progress |= {"step": 0, "loss_sum": 0.0, "seconds": 0.0}
         on_epoch(row)
         if ranks.any_says(interrupt):

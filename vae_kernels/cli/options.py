@@ -15,6 +15,7 @@ SCHEDULES, PRECISIONS = ("constant", "cosine"), ("float32", "bf16")
 # What a run of version 0.1 did before the option existed
 BEFORE = {"size": None, "colour": None, "standardise": False, "scaling": None, "patience": None}
 BEFORE |= {"schedule": "constant", "precision": "float32", "compiled": False, "tensorboard": False, "report": True}
+BEFORE |= {"samples_every": None}
 LARGEST = 2**31 - 1
 
 
@@ -75,6 +76,7 @@ OPTIONS = {
     "compiled": YES_OR_NO,
     "tensorboard": YES_OR_NO,
     "report": YES_OR_NO,
+    "samples_every": or_none(whole(1)),
     "scaling": (is_scaling, "null, or the means and deviations of the columns"),
     "found": (lambda v: isinstance(v, dict), "what the data were like"),
 }

@@ -31,9 +31,9 @@ def data_of(run, config):
     return data
 
 
-def options_of(run):
-    """The options of a run, checked."""
-    config = checkpoint.load_config(run)
+def options_of(run, argument="run"):
+    """The options of a run, checked. argument: the name of `run` in messages."""
+    config = checkpoint.load_config(run, argument)
     check_options(config, run / checkpoint.CONFIG)
     return config
 

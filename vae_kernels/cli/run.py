@@ -86,7 +86,7 @@ def load_run(path: str | os.PathLike[str], weights: Literal["last", "best"] = "l
         raise ValueError(f"weights: got {weights!r}, expected one of 'last', 'best'")
 
     def read() -> Run:
-        config = options_of(run)
+        config = options_of(run, "path")
         return Run(run, model_of(run, config, files[weights]), config, checkpoint.load_metrics(run))
 
     return _plainly(read)
@@ -97,4 +97,4 @@ def _plainly(read):
     try:
         return read()
     except UserError as error:
-        raise ValueError(str(error).replace("--resume: ", "").replace("--data says", "place says")) from error
+        raise ValueError(str(error).replace("--data says", "place says")) from error

@@ -3,15 +3,18 @@
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
+from rich.text import Text
 
 from ..doctor import quantities
 from ..doctor.grey import grey_share
 from . import UserError, checkpoint, doctor, ranks
-from .alarm import glance, of_the_mean, unfit, warning
+from .alarm import of_the_mean, unfit
 from .build import learned_scale
+from .epochs import Epochs, duration
 from .fit import Interrupt, best, fit, out_of_patience
-from .pictures import draw
+from .listing import listing
+from .pictures import draw, samples_of
 
 
 def save(run, vae, optimizer, progress):
@@ -20,54 +23,14 @@ def save(run, vae, optimizer, progress):
 
 
 def go(run, vae, optimizer, data, config, progress):
-    """Train with a progress bar, save after each epoch, draw the pictures, and list the files. Returns the exit
+    """Train with a live row and a bar, save after each epoch, draw the pictures, and list the files. Returns the exit
     code."""
     console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False, quiet=not ranks.first())
-    shape = "x".join(map(str, data.images.shape[1:]))
-    n_train, n_test = map(len, data.split())
-    size = sum(p.numel() for p in vae.parameters())
-    dtype = str(data.images.dtype)[6:]
-    console.print(f"data   {data.source}: {n_train} to train on, {n_test} held out, each {shape} {dtype}")
-    for note in data.notes:
-        console.print(f"note   {note}")
-    if copies := data.copies():
-        console.print(f"note   {copies} of {n_test} held-out rows are copies of rows to train on: the test is too easy")
     grey = grey_share(data.images, config["likelihood"])
-    if grey:
-        console.print(f"note   {quantities.grey(grey)}")
-    console.print(
-        f"model  {config['model']}, {config['latent_dim']} latents, {config['likelihood']}, prior {config['prior']}, "
-        f"{size:,} parameters; {config['loss']} loss on {config['device']}"
-        + (f", {ranks.count()} ranks" if ranks.count() > 1 else "")
-    )
-    console.print(f"run    {run}" + (f", going on after epoch {len(progress['rows'])}" if progress["rows"] else ""))
-    if (text := unfit(data, config)) is not None:
-        console.print(f"note   {text}")
-    console.print(
-        "\nnats per image:\nepoch  train -ELBO  test -ELBO = reconstruction +    KL   active units", style="bold"
-    )
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:.0f}%"),
-        TimeRemainingColumn(),
-    )
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    task = bar.add_task("starting", total=config["epochs"])
-    shown = 0.0
+    for label, text in opening(run, vae, data, config, progress, grey):
+        say(console, label, text)
     before, started = len(progress["rows"]), time.perf_counter()
-    known = of_the_mean(vae, data)
-
-    def on_step(epoch, step, steps, loss, x):
-        nonlocal shown
-        # not at each step: to read the loss waits for the device
-        if time.monotonic() - shown > 0.2 and not bar.disable:
-            shown = time.monotonic()
-            kl, active = glance(vae, x)
-            text = f"epoch {epoch}/{config['epochs']}  loss {loss.item():.1f}  KL {kl:.1f}  active {active}"
-            text += warning(kl, active, config["beta"])
-            bar.update(task, completed=epoch - 1 + step / steps, description=text)
-
+    epochs = Epochs(console, config, vae, before, of_the_mean(vae, data))
     board = tensorboard(run) if config["tensorboard"] and ranks.first() else None
 
     def on_epoch(row):
@@ -78,15 +41,13 @@ def go(run, vae, optimizer, data, config, progress):
             for key in row.keys() - {"epoch"}:
                 board.add_scalar(key, row[key], row["epoch"])
             board.flush()
-        console.print(
-            f"{row['epoch']:5d}  {row['train_neg_elbo_nats']:11.2f}  {row['test_neg_elbo_nats']:10.2f}   "
-            f"{row['test_reconstruction_nats']:14.2f} {row['test_kl_nats']:7.2f}   "
-            f"{row['active_units']:4d}/{config['latent_dim']}"
-            + warning(row["test_kl_nats"], row["active_units"], config["beta"], row["test_neg_elbo_nats"], known)
-        )
+        epochs.on_epoch(row)
+        samples_of(row["epoch"], run, vae, data, config)
 
-    with Interrupt().listen() as interrupt, bar:
-        finite = fit(vae, optimizer, data, config, progress, interrupt=interrupt, on_step=on_step, on_epoch=on_epoch)
+    with Interrupt().listen() as interrupt, epochs.shown():
+        calls = {"on_step": epochs.on_step, "on_epoch": on_epoch}
+        finite = fit(vae, optimizer, data, config, progress, interrupt=interrupt, **calls)
+    epochs.close()
     done = len(progress["rows"])
     if not finite:
         raise UserError(
@@ -107,19 +68,55 @@ def go(run, vae, optimizer, data, config, progress):
     draw(run, vae, data, config, progress["rows"])
     last, top = progress["rows"][-1], best(progress["rows"])
     said = f"\ntest -ELBO {last['test_neg_elbo_nats']:.2f} nats per image after {done} epochs"
-    console.print(said + (" (a cross entropy of grey pixels, no log-likelihood)" if grey else ""), style="bold")
+    said += " (a cross entropy of grey pixels, no log-likelihood)" if grey else ""
+    console.print(said, style="bold", soft_wrap=not console.is_terminal)
     if top["test_neg_elbo_nats"] < last["test_neg_elbo_nats"] - 1:
         console.print(f"(it was {top['test_neg_elbo_nats']:.2f} after epoch {top['epoch']}: fewer epochs fit better)")
     if (text := learned_scale(vae)) is not None:
         console.print(text)
     if done == before:
         console.print("no epoch was left to train, the pictures are drawn again; a larger --epochs goes on")
-    names = ", ".join(sorted(file.name for file in run.iterdir() if not file.name.startswith(".")))
-    console.print(f"{time.perf_counter() - started:.0f} s; in {run}: {names}")
+    taken = time.perf_counter() - started
     if config["report"] and ranks.first():
         report(run, data, console)
+    console.print(f"{duration(taken)}; in {run}:")
+    listing(console, run)
     console.print(f"what is well with it, and what is ill, with figures: vae-kernels doctor {run}")
     return 0
+
+
+def opening(run, vae, data, config, progress, grey):
+    """(label, sentence) pairs: what is trained, on what, and what to know before."""
+    shape = "x".join(map(str, data.images.shape[1:]))
+    n_train, n_test = map(len, data.split())
+    dtype = str(data.images.dtype)[6:]
+    yield "data", f"{data.source}: {n_train} to train on, {n_test} held out, each {shape} {dtype}"
+    for note in data.notes:
+        yield "note", note
+    if copies := data.copies():
+        yield "note", f"{copies} of {n_test} held-out rows are copies of rows to train on: the test is too easy"
+    if grey:
+        yield "note", quantities.grey(grey)
+    size = sum(p.numel() for p in vae.parameters())
+    yield (
+        "model",
+        f"{config['model']}, {config['latent_dim']} latents, {config['likelihood']}, prior {config['prior']}, "
+        f"{size:,} parameters; {config['loss']} loss on {config['device']}"
+        + (f", {ranks.count()} ranks" if ranks.count() > 1 else ""),
+    )
+    yield "run", f"{run}" + (f", going on after epoch {len(progress['rows'])}" if progress["rows"] else "")
+    if (text := unfit(data, config)) is not None:
+        yield "note", text
+
+
+def say(console, label, text):
+    """A label and a sentence. On a terminal, a long sentence goes on under its first word."""
+    if not console.is_terminal:
+        console.print(f"{label:7}{text}")
+        return
+    grid = Table.grid(Column(width=7), Column(overflow="fold"))
+    grid.add_row(Text(label, "yellow" if label == "note" else "cyan"), text)
+    console.print(grid, soft_wrap=False)
 
 
 def report(run, data, console):

@@ -107,6 +107,10 @@ def train(
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write the doctor's report when the training ends.", **_RUN)
     ] = True,
+    samples_every: Annotated[
+        int | None,
+        typer.Option(min=1, help="Also draw samples after every so many epochs, into the folder samples.", **_RUN),
+    ] = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write the metrics for TensorBoard into the run.", **_RUN)
     ] = False,
@@ -138,6 +142,7 @@ def train(
         "threads": threads,
         "seed": seed,
         "report": report,
+        "samples_every": samples_every,
         "tensorboard": tensorboard,
     }
     typed = {key for key in context.params if context.get_parameter_source(key).name == "COMMANDLINE"}
@@ -200,11 +205,15 @@ def run_training(config, typed, out, name, resume):
         default = "-".join([data.name, config["likelihood"], config["loss"], config["prior"]]).removesuffix("-normal")
         default += "" if config["beta"] == 1 else f"-beta-{config['beta']:g}"
         run = ranks.from_first(lambda: checkpoint.new_run(out, name, default))
+        if name is not None and run.name != name:
+            hint = f"; --resume {out / name} goes on with it" if (out / name / checkpoint.CONFIG).exists() else ""
+            data.notes += (f"{out / name} exists already, so the run is {run.name}{hint}",)
         save(run, vae, optimizer, progress)  # from here on --resume can continue the run
     if ranks.first():
         versions = {"vae_kernels": __version__, "torch": torch.__version__, "torchrun": ranks.job()}
         checkpoint.save_config(run, config | versions)
-    return go(run, vae, optimizer, data, config | {"device": device}, progress), progress["rows"]
+    config |= {"device": device}
+    return go(run, vae, optimizer, data, config, progress), progress["rows"]
 
 
 def pick_device(device):

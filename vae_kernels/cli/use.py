@@ -82,7 +82,8 @@ def _guarded(work):
         with torch.no_grad():
             work()
     except (UserError, ValueError) as error:
-        print(f"error: {' '.join(str(error).split())}".replace("place says", "--data says"), file=sys.stderr)
+        text = " ".join(str(error).split()).replace("place says", "--data says")
+        print(f"error: {text.replace('path: ', 'run: ', 1) if text.startswith('path: ') else text}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -15,6 +15,8 @@ from ..likelihoods import name_of
 from ..models.vae import VAE
 from ..typing import Condition
 from .baseline import baseline
+from .cards import notebook
+from .cause import Cause, common
 from .first import Losses
 from .judge import judge, unjudged
 from .look import one_pass, place, values_of
@@ -23,8 +25,9 @@ from .measures import Measures, measure
 from .totals import WithTotal
 from .verdicts import Verdict, of_observed, worst
 from .views import Views, look
+from .words import by_level
 
-__all__ = ["Diagnosis", "LogP", "Measures", "Verdict", "Views", "diagnose"]
+__all__ = ["Cause", "Diagnosis", "LogP", "Measures", "Verdict", "Views", "diagnose"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,11 @@ class Diagnosis:
         return worst(*(verdict.level for verdict in self.verdicts))
 
     @property
+    def cause(self) -> Cause:
+        """The one cause that explains most of what was found, and what to try first."""
+        return common(self.verdicts)
+
+    @property
     def change(self) -> dict[str, Any]:
         """The settings that the advice on all "ill" symptoms suggests first: keyword arguments for a new VAE."""
         change: dict[str, Any] = {}
@@ -79,10 +87,17 @@ class Diagnosis:
         if self.found is not None:
             m = self.measures
             lines[0] += f", {m.latents} latents{of_observed(m, ', {} of x observed')}"
-        for verdict in self.verdicts:
+        cause = self.cause
+        if cause.symptom:
+            lines += [f"{cause.title}. {cause.sentence}", f"try: {cause.code or cause.advice}"]
+        for verdict in by_level(self.verdicts):
             lines += ["", f"{verdict.level:8} {verdict.symptom}", f"         {verdict.evidence}"]
             lines += [f"         cause: {verdict.cause}", f"         try: {verdict.advice}"] if verdict.cause else []
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """The cause and the symptoms, for a notebook. html() has the figures too."""
+        return notebook(self)
 
     def html(self, title: str = "Diagnosis of a VAE") -> str:
         """The report with its figures: the text of one HTML page, without other files, network or scripts.
@@ -274,6 +289,6 @@ def _diagnose(model, x, condition, weight, labels, classes, batch_size, log_p, t
     losses = Losses(seen.nll + seen.kl, of_train, known, history)
     one_variance = one_variance and "logvar" not in outputs.given
     measures, *codes = measure(model, x, batch_size, noise(), log_p, weight, outputs.given, condition)
-    views = look(model, x, labels, classes, measures, codes, weight, condition)
+    views = look(model, x, labels, classes, measures, codes, losses.held_out, weight, condition)
     found = judge(measures, values, seen, losses, model.likelihood, one_variance)
     return Diagnosis(found, len(x), (measures, views))

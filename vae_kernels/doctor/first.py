@@ -10,6 +10,7 @@ from itertools import pairwise
 import torch
 
 from ..core.support import MOST_RATE, ROUNDING, is_mass
+from . import gauges
 from .look import Outputs, Values
 from .verdicts import Verdict, above, worst
 
@@ -85,7 +86,8 @@ def _scales(v, evidence, one_variance):
         evidence += f"{v.narrow.range:.3g}"
         cause = "the loss is that of the wide columns, and the narrow columns are rounded away"
         level = above(ratio, SCALES) if one_variance else "watch"
-        return Verdict("data", level, evidence, cause, STANDARDISE)
+        gauge = gauges.rising("widest range / narrowest range", ratio, f"{ratio:.3g}", SCALES)
+        return Verdict("data", level, evidence, cause, STANDARDISE, gauge=gauge)
     if v.support is None and not SMALL <= v.spread <= LARGE:
         cause = f"all values together have a standard deviation of {v.spread:.3g}, and a network is made for about 1"
         advice = "divide x by 255" if v.low >= 0 and 2 < v.high <= 255 else "standardise x: (x - mean) / deviation"
@@ -190,11 +192,14 @@ def converged(losses: Losses):
     evidence += f"{len(h)} epochs"
     fall = before - after
     certain = fall > 2 * _noise(h[-third - few - 1 :]) * math.sqrt(2 / few)
-    level = above(fall / (losses.scale(after) or max(h) - min(h)), FALLS) if certain else "healthy"
+    part = fall / (losses.scale(after) or max(h) - min(h) or 1.0)
+    level, gauge = above(part, FALLS) if certain else "healthy", None
+    if certain or part <= FALLS[0]:
+        gauge = gauges.rising("last fall, of all that was gained", part, f"{part:.1%}", FALLS)
     if level == "healthy":
-        return Verdict("not converged", level, evidence)
+        return Verdict("not converged", level, evidence, gauge=gauge)
     cause = "the loss still falls, so the training has ended too early, and the other verdicts are on half a training"
-    return Verdict("not converged", level, evidence, cause, "train longer, before anything else")
+    return Verdict("not converged", level, evidence, cause, "train longer, before anything else", gauge=gauge)
 
 
 def _noise(losses):
@@ -212,12 +217,15 @@ def against_the_mean(losses: Losses):
     own, trivial = (nats(t.mean().item()) for t in (losses.held_out, losses.baseline))
     evidence = f"-ELBO {own} nats; a model that knows only the mean of each feature has {trivial}, which is "
     evidence += f"{nats(abs(gain))} +- {nats(error)} {'more' if gain >= 0 else 'less'}"
+    errors = gain / error if error > 0 else math.copysign(math.inf, gain)
+    stops, levels = (-6.0, -2.0, 2.0, 6.0), gauges.LEVELS[::-1]
+    gauge = gauges.Gauge("gain over the mean, in standard errors", errors, f"{errors:.1f}", stops, levels)
     if gain > 2 * error:
-        return Verdict("no better than the mean", "healthy", evidence)
+        return Verdict("no better than the mean", "healthy", evidence, gauge=gauge)
     level = "ill" if gain + 2 * error < 0 else "watch"
     cause = "the model is not trained, its loss is another one, or the data have no structure that it can use"
     advice = "first mend what else is ill here; then more epochs, or a larger learning rate"
-    return Verdict("no better than the mean", level, evidence, cause, advice)
+    return Verdict("no better than the mean", level, evidence, cause, advice, gauge=gauge)
 
 
 def overfit(losses: Losses):
@@ -225,26 +233,31 @@ def overfit(losses: Losses):
     held_out = losses.held_out
     if held_out is None or (losses.train is None and len(losses.history) < FEWEST):
         return None
-    last, evidence, levels = held_out.mean().item(), [], ["healthy"]
+    last, evidence, levels, found = held_out.mean().item(), [], ["healthy"], []
     if losses.train is not None:
         train = losses.train.mean().item()
         gap, error = last - train, math.hypot(standard_error(held_out), standard_error(losses.train))
         evidence.append(f"-ELBO is {nats(train)} nats on train data and {nats(last)} on held-out data")
         evidence[-1] += f": {gap:+.2f} +- {error:.2f}"
         if gap > 2 * error:
-            levels.append(above(gap / (losses.scale(train) or abs(train)), OVERFIT))
+            part = gap / (losses.scale(train) or abs(train))
+            found.append(gauges.rising("held-out loss above train loss, of the gain", part, f"{part:.1%}", OVERFIT))
+            levels.append(above(part, OVERFIT))
     rise, best, epoch = _rise(losses.history)
     if rise > 0:
         evidence.append(f"the held-out -ELBO was {nats(best)} after epoch {epoch} and has risen by {nats(rise)} since")
-        levels.append(above(rise / (losses.scale(best) or abs(best)), ROSE))
+        part = rise / (losses.scale(best) or abs(best))
+        found.append(gauges.rising("rise since the best epoch, of the gain", part, f"{part:.1%}", ROSE))
+        levels.append(above(part, ROSE))
     level = worst(*levels)
+    gauge = max(found, key=lambda g: g.place, default=None)
     if not evidence:
         return Verdict("overfit", "healthy", "the held-out -ELBO is lowest after the last epoch")
     if level == "healthy":
-        return Verdict("overfit", level, "; ".join(evidence))
+        return Verdict("overfit", level, "; ".join(evidence), gauge=gauge)
     cause = "the model knows the train data by heart"
     advice = "more data, a smaller model, or stop at the best epoch"
-    return Verdict("overfit", level, "; ".join(evidence), cause, advice)
+    return Verdict("overfit", level, "; ".join(evidence), cause, advice, gauge=gauge)
 
 
 def _rise(history):

@@ -1,12 +1,14 @@
 """The order of the verdicts, and what one verdict means for the others.
 
 What is seen first stands first. If x or the decoder does not belong to the likelihood, the other numbers mean nothing:
-no verdict on them is "healthy". While the loss still falls, no other change is advised.
+no verdict on them is "healthy". While the loss still falls, no other change is advised, except that of a setting which
+no training mends: a beta that is far from 1, or a constant variance that is far too large.
 """
 
 from dataclasses import replace
 
 from . import first
+from .cause import is_setting
 from .verdicts import Verdict, verdicts, weight
 
 SETTINGS = ("effective beta",)  # verdicts on what was set, not on what was learned
@@ -25,7 +27,10 @@ def judge(measures, values, seen, losses, likelihood, one_variance):
     if void:
         found = [_void(verdict, void[0]) for verdict in found]
     elif falls is not None and falls.level != "healthy":
-        found = [verdict if verdict is falls else _later(verdict) for verdict in found]
+        if weight(measures.beta).level == "ill":
+            found = [_of_another_loss(verdict) if verdict is falls else verdict for verdict in found]
+        else:
+            found = [verdict if verdict is falls else _later(verdict) for verdict in found]
     return at_first + found
 
 
@@ -43,6 +48,12 @@ def _void(verdict, reason: Verdict):
 
 def _later(verdict):
     """A symptom that may go away with more epochs."""
-    if verdict.level == "healthy" or verdict.symptom in SETTINGS:
+    if verdict.level == "healthy" or verdict.symptom in SETTINGS or is_setting(verdict):
         return verdict
     return replace(verdict, advice="train longer first; then judge again", change={})
+
+
+def _of_another_loss(falls):
+    """-ELBO still falls, but -ELBO is not what was trained."""
+    cause = "with this beta the training makes another loss small, not -ELBO"
+    return replace(falls, cause=cause, advice="set beta first; then judge again")

@@ -80,6 +80,11 @@ def grey(value):
     return f"{share(value)} of the values are grey, {GREY}" if value else ""
 
 
+def plain(text):
+    """The text of a page: the terminal has +-, a page has ±."""
+    return text.replace("+-", "±")
+
+
 def ratio(value):
     return f"{value:.3g}"
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from . import quantities
+from . import gauges, quantities
+from .gauges import Gauge
 
 BIT = math.log(2)
 # Each pair is (the threshold of "watch", the threshold of "ill").
@@ -33,6 +34,7 @@ class Verdict:
     """level: "healthy", "watch" or "ill". cause, advice: "" if there is nothing to do.
 
     change: the settings that the advice suggests first, as keyword arguments of a VAE; {} if the advice is no setting.
+    gauge: the number that decided, between its thresholds; None if no single number decided.
     """
 
     symptom: str
@@ -41,6 +43,7 @@ class Verdict:
     cause: str = ""
     advice: str = ""
     change: dict = field(default_factory=dict)
+    gauge: Gauge | None = None
 
 
 def verdicts(m):
@@ -70,8 +73,10 @@ def collapse(m):
     if m.kl_per_dim is not None:
         evidence += f"; largest KL of a dim {m.kl_per_dim.max():.2f} nats"
     evidence += of_observed(m, "; z was encoded from {} of x")
+    text = f"{'>= ' if quantities.at_limit(m) else ''}{m.information:.2f}"
+    gauge = gauges.least("I(x; z), nats", m.information, text, BIT)
     if m.active_units and m.information - 2 * m.error > BIT:
-        return Verdict(name, "healthy", evidence)
+        return Verdict(name, "healthy", evidence, gauge=gauge)
     change = {}
     if m.beta is not None and m.beta > FITS:
         cause = f"the KL outweighs the likelihood: beta / rec_weight is {m.beta:.3g}"
@@ -87,7 +92,7 @@ def collapse(m):
         if not m.free_bits:
             advice, change = f'free_bits=({FREE}, "per_dim"), {advice}', {"free_bits": (FREE, "per_dim")}
     level = "ill" if not m.active_units or m.information + 2 * m.error < BIT else "watch"
-    return Verdict(name, level, evidence, cause, advice, change)
+    return Verdict(name, level, evidence, cause, advice, change, gauge)
 
 
 def holes(m):
@@ -99,7 +104,11 @@ def holes(m):
         f"the aggregate posterior's moments are {m.aggregate_kl:.2f} nats from the prior's; "
         f"{quantities.share(m.hole_share)} of the prior's draws lie where data's codes are rare (5% without holes)"
     )
-    level = worst(above(m.aggregate_kl / m.latents, HOLE), above(m.hole_share, THIN))
+    each = m.aggregate_kl / m.latents
+    found = [
+        gauges.rising("KL of the moments, nats for each latent", each, f"{each:.2f}", HOLE),
+        gauges.rising("prior's draws where codes are rare", m.hole_share, quantities.share(m.hole_share), THIN),
+    ]
     if m.round_trip_prior is not None:
         prior, data = map(quantities.sigmas, (m.round_trip_prior, m.round_trip_data))
         evidence += (
@@ -107,15 +116,18 @@ def holes(m):
             f"more than 95% of the reconstructions do (5% without holes); this round trip puts the prior's z off by "
             f"{prior}, data's z by {data}"
         )
-        trips = above(m.round_trip_prior / max(m.round_trip_data, 1.0), TRIPS)
-        level = worst(level, trips, above(m.unlike, UNLIKE))
+        trips = m.round_trip_prior / max(m.round_trip_data, 1.0)
+        found.append(gauges.rising("round trip of the prior's z / of data's, squared", trips, f"{trips:.3g}", TRIPS))
+        found.append(gauges.rising("samples unlike data", m.unlike, quantities.share(m.unlike), UNLIKE))
+    gauge = max(found, key=lambda g: (gauges.LEVELS.index(g.level), g.place))
+    level = gauge.level
     if level == "healthy":
-        return Verdict(name, level, evidence)
+        return Verdict(name, level, evidence, gauge=gauge)
     cause = "the data's z fill another region than the prior's z, so samples are decoded from z that were never trained"
     low = m.beta is not None and m.beta < 1 / FITS
     advice = "a richer one of vk.priors" if m.trained_prior else "train the prior: prior=(mu, logvar), or vk.priors"
     advice = f"raise beta to 1, or {advice}" if low else advice
-    return Verdict(name, level, evidence, cause, advice, EVEN if low else {})
+    return Verdict(name, level, evidence, cause, advice, EVEN if low else {}, gauge)
 
 
 def rate(m):
@@ -131,9 +143,11 @@ def rate(m):
         evidence += f"; log p(x) {quantities.log_p(m.log_p)}{of}"
     if m.grey:
         evidence += f"; {quantities.grey(m.grey)}"
+    gauge = gauges.least("rate, nats", m.kl, f"{m.kl:.2f}", BIT)
     if m.kl < BIT:
-        return Verdict(name, "ill", evidence, "z carries less than one bit for each sample", "see posterior collapse")
-    return Verdict(name, "healthy", evidence)
+        cause = "z carries less than one bit for each sample"
+        return Verdict(name, "ill", evidence, cause, "see posterior collapse", gauge=gauge)
+    return Verdict(name, "healthy", evidence, gauge=gauge)
 
 
 def weight(beta):
@@ -142,11 +156,12 @@ def weight(beta):
     if beta is None:
         return Verdict(name, "healthy", "one for each dimension")
     evidence = f"beta / rec_weight = {beta:.3g}"
-    level = _off(beta)
+    level, gauge = _off(beta), gauges.ratio("beta / rec_weight", beta, (FITS, ILL))
     if level == "healthy":
-        return Verdict(name, level, evidence)
+        return Verdict(name, level, evidence, gauge=gauge)
     cause = f"this is no -ELBO: a nat of the KL counts {beta:.3g} times one of the likelihood"
-    return Verdict(name, level, evidence, cause, "beta = 1, unless it is meant; vk.audit says what a loss is", EVEN)
+    advice = "beta = 1, unless another beta is meant; vk.audit says what a loss is"
+    return Verdict(name, level, evidence, cause, advice, EVEN, gauge)
 
 
 def variance(m):
@@ -155,14 +170,14 @@ def variance(m):
         return None
     evidence = f"mean square of the residuals is {m.square_ratio:.3g} of the likelihood's variance"
     evidence += of_observed(m, ", over the observed {} of x")
-    level = _off(m.square_ratio)
+    level, gauge = _off(m.square_ratio), gauges.ratio("residuals, in variances", m.square_ratio, (FITS, ILL))
     if level == "healthy":
-        return Verdict(name, level, evidence)
+        return Verdict(name, level, evidence, gauge=gauge)
     cause = "the variance is too small: z is asked to explain noise"
     if m.square_ratio < 1:
         cause = "the variance is too large: the likelihood allows more noise than there is, so z explains less"
     advice, change = _fit(m)
-    return Verdict(name, level, evidence, cause, advice, change)
+    return Verdict(name, level, evidence, cause, advice, change, gauge)
 
 
 def blur(m):
@@ -177,14 +192,16 @@ def blur(m):
     if own:
         evidence += f"; all their detail has {quantities.share(m.sharpness)} of the data's energy"
     level = above(1 / m.detail if m.detail else math.inf, tuple(1 / d for d in DETAIL))
+    gauge = gauges.falling("detail that is left", m.detail, quantities.share(m.detail), DETAIL, 1.0)
     if level == "healthy":
-        return Verdict("blur", level, evidence)
+        return Verdict("blur", level, evidence, gauge=gauge)
     cause = "the model takes fine structure for noise: too few nats reach the decoder, or the variance is too large"
     if own:
         cause = "the reconstructions have detail, but it is not the data's: noise, or the texture of other samples"
     advice = ["lower beta to 1"] if m.beta is not None and m.beta > 1 else []
     advice += ["fit the variance"] if m.fixed_variance else []
-    return Verdict("blur", level, evidence, cause, ", or ".join([*advice, "more latents or a larger decoder"]))
+    advice = ", or ".join([*advice, "more latents or a larger decoder"])
+    return Verdict("blur", level, evidence, cause, advice, gauge=gauge)
 
 
 def of_observed(m, text):

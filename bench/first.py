@@ -1,0 +1,64 @@
+"""The numbers on the README's first screen: a training that gains, a training that does not, and the build."""
+
+import csv
+import statistics
+
+from . import tables
+from .rows import RESULTS, comparisons, devices
+
+EPOCHS, BUILD = RESULTS / "scvi" / "epochs.csv", RESULTS / "build" / "cpu.csv"
+MLP = "MLP 784-400-20"  # the model of a training step in vae_kernels/timing/steps.py
+
+
+def trainings():
+    """Two sentences: an epoch of SCVI, and a step of an MLP on MNIST."""
+    return "\n".join(filter(None, (epoch(), mlp())))
+
+
+def epoch():
+    rows = read(EPOCHS)
+    seconds = {loss: [float(row["seconds"]) for row in rows if row["loss"] == loss] for loss in ("scvi", "vae_kernels")}
+    theirs, ours = (statistics.median(found) for found in seconds.values())
+    row = rows[0]
+    what = f"{int(row['cells']):,} simulated cells, {int(row['genes']):,} genes, {row['threads']} CPU threads"
+    return (
+        f"- **An epoch of scvi-tools' `SCVI` takes {ours:.1f} s in place of {theirs:.1f} s: {theirs / ours:.1f} times "
+        f"faster** ({what}; [docs/scvi.md](docs/scvi.md#to-measure-scvi))."
+    )
+
+
+def mlp():
+    """What a step of an MLP on MNIST saves. "" if no results file has such a step."""
+    for rows in devices().values():
+        for c in comparisons(rows, "steps"):
+            if c.first["model"] == MLP:
+                eager = _saved(c, c.ours, c.eager[0])
+                compiled = _saved(c, c.others[1], c.compiled[0])
+                return (
+                    "- Where the loss is a small part of a step, little is gained: a step of an MLP on MNIST saves "
+                    f"{eager} beside eager PyTorch, and {compiled} beside `torch.compile`."
+                )
+    return ""
+
+
+def _saved(c, row, other):
+    text = tables.saved(c, row, other).strip("*")
+    return "nothing that can be told from noise" if text == tables.NOISE else text
+
+
+def build():
+    """A sentence: how long the build takes, and how large the library is. "" if this was not measured."""
+    if not BUILD.exists():
+        return ""
+    rows = read(BUILD)
+    seconds = statistics.median(float(row["seconds"]) for row in rows)
+    row = rows[0]
+    return (
+        f"The build takes {seconds:.0f} s on {row['cores']} cores ({row['device']}), and makes a library of "
+        f"{int(row['library_bytes']) / 1e6:.1f} MB (`python -m bench.build`, `bench/results/build/cpu.csv`)."
+    )
+
+
+def read(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
