@@ -21,6 +21,8 @@ const vk::Library cpu =
         .impl<&vk::pixel_op<&vk::pixel>>("pixel")
         .impl<&vk::pixel_backward_op<&vk::pixel_backward>>("pixel_backward")
         .impl<&vk::pixel_log_prob_op<&vk::pixel_log_prob>>("pixel_log_prob")
+        .impl<&vk::segments_op<&vk::segments>>("segments")
+        .impl<&vk::segments_backward_op<&vk::segments_backward>>("segments_backward")
         .impl<&vk::mixture_op<&vk::mixture>>("mixture")
         .impl<&vk::mixture_backward_op<&vk::mixture_backward>>("mixture_backward")
         .impl<&vk::decomposition_op<&vk::decomposition>>("decomposition")

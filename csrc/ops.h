@@ -3,6 +3,7 @@
 #pragma once
 #include "pixel_request.h"
 #include "request.h"
+#include "segments_request.h"
 #include "torch_library.h"
 
 namespace vk {
@@ -89,6 +90,18 @@ Tensor pixel_log_prob_op(const std::string& likelihood, const Tensor& x, const T
                          const std::vector<double>& options) {
   const OptionalTensor none;
   return F({likelihood.c_str(), x, packed, none, options});
+}
+
+template <auto F>
+Tensors segments_op(const Tensor& x, const Tensor& packed, const Tensor& logscale, const OptionalTensor& weight,
+                    const Tensor& table, int64_t need, double expected) {
+  return F({x, packed, logscale, table, weight}, Need{need}, expected);
+}
+
+template <auto F>
+Tensors segments_backward_op(const Tensor& grad, const Tensor& x, const Tensor& packed, const Tensor& logscale,
+                             const OptionalTensor& weight, const Tensor& table, int64_t need) {
+  return F(grad, {x, packed, logscale, table, weight}, Need{need});
 }
 
 template <auto F>

@@ -8,9 +8,9 @@ import torch
 from . import backends
 from .backends.compute import computed
 from .backends.reference import compute_dtype
-from .core import checks, dtensor, layout, levels, rows
+from .core import checks, dtensor, layout, levels, rows, segments
 from .core.objective import objective
-from .formulas import ROW, shares
+from .formulas import ROW, SEGMENTS, shares
 from .likelihoods import options_of
 from .typing import Backend, LikelihoodLike, Number, Recon
 
@@ -26,9 +26,10 @@ def log_prob(
 ) -> torch.Tensor:
     """log p(x_bi | recon_bi) in nats, term by term: what torch.distributions calls log_prob.
 
-    The terms have the shape of x. "multinomial" has one term for each sample, [B]. nll(recon, x) is minus the sum of
-    the terms over all dimensions but dimension 0. The constants of the density are in the terms. Values and gradients
-    have kernels of their own. A second derivative, torch.func, forward mode and the gradient of x are plain PyTorch.
+    The terms have the shape of x. "multinomial" has one term for each sample, [B], and a table one for each column.
+    nll(recon, x) is minus the sum of the terms over all dimensions but dimension 0. The constants of the density are in
+    the terms. Values and gradients have kernels of their own. A second derivative, torch.func, forward mode and the
+    gradient of x are plain PyTorch.
 
         importance = log_prob(decoder(z), x, likelihood="gaussian") - log_prob(other, x, likelihood="gaussian")
 
@@ -53,6 +54,9 @@ def log_prob(
         TypeError, ValueError: naming the argument, what came, and what is expected.
     """
     name = checks.likelihood(likelihood)
+    if name in SEGMENTS:
+        x, params = segments.laid_out(recon, x, likelihood, obs_logvar, log_total)
+        return _log_prob(name, options_of(likelihood), params[1:], backend, x, params[0])
     params = checks.parameters(recon, x, likelihood, obs_logvar)
     x, options = levels.read(x, params, likelihood), options_of(likelihood)
     if log_total is not None:
@@ -71,10 +75,12 @@ def _log_prob(name, options, others, backend, x, first):
     """The terms by the backend; first and others are the parameters."""
     params = (first, *others)
     if dtensor.any_of((x, *params)):
-        x, params, whole = dtensor.own_terms(x, params)
+        like = segments.terms(x, *options) if name in SEGMENTS else layout.terms_like(x, params)
+        x, params, whole = dtensor.own_terms(x, params, like.shape)
     else:
         whole = None
-    x, params = layout.likelihood(x, params)
+    if name not in SEGMENTS:  # a table is laid out
+        x, params = layout.likelihood(x, params)
     terms = backends.choose(backend, params, name).log_prob(name, x, params, options)
     return terms if whole is None else whole(terms)
 

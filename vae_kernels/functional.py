@@ -11,10 +11,11 @@ import torch
 from typing_extensions import Unpack
 
 from .backends.compute import computed, kl_per_dim, of_latent
-from .core import checks, layout, levels, penalty, rows, weights
+from .core import checks, layout, levels, penalty, rows, segments, weights
 from .core.control import current
 from .core.objective import REDUCTIONS, KlFloor, objective
 from .core.terms import ElboTerms
+from .formulas import SEGMENTS
 from .likelihoods import options_of
 from .priors import pair_of
 from .sampling import reparameterize, sample_and_noise, sample_kl
@@ -86,9 +87,10 @@ def fused_elbo(
             log_inverse_dispersion, mixture_logits). "bernoulli_product": (logits, sample_logits, feature_logits).
             "multinomial": logits, whose softmax over all dimensions but dimension 0 is the shares. Logarithms are
             natural. The first parameter has the shape of x; the others broadcast to x (per gene, per cell, 0-d).
-            "categorical": logits [B, K, ...] for x [B, ...]. "discretized_logistic_mixture": packed [B, P, ...] for x
-            [B, C, ...], with P = 10 K numbers of K components if C = 3, and P = 3 K if C = 1
-            (vae_kernels/formulas/discretized_logistic_mixture.py). float32, float64, bfloat16 or float16.
+            "categorical": logits [B, K, ...] for x [B, ...]. Mixed: packed or (packed, logscale).
+            "discretized_logistic_mixture": packed [B, P, ...] for x [B, C, ...], with P = 10 K numbers of K components
+            if C = 3, and P = 3 K if C = 1 (vae_kernels/formulas/discretized_logistic_mixture.py). float32, float64,
+            bfloat16 or float16.
         x: [B, ...] the target: of any floating point type, any integer type, or bool. uint8 is read as x / 255, unless
             x has counts or levels, or the likelihood has the option `levels`: uint8 then has these levels. All other
             types are read as they are. "bernoulli" is a likelihood for x in [0, 1]. The first calls on the CPU warn of
@@ -98,7 +100,8 @@ def fused_elbo(
         kl: in place of mu and logvar, the [B] or [B, latent dims] that sample_kl gave.
         moments: in place of mu and logvar, both in one tensor [B, 2L, ...]: mu, then logvar, along dimension 1. The
             halves are not copied. The tensor gets its gradient in one piece.
-        likelihood: a name in vae_kernels.LIKELIHOODS, or an object of vae_kernels.likelihoods.
+        likelihood: a name in vae_kernels.LIKELIHOODS, or an object of vae_kernels.likelihoods. A table with columns of
+            different kinds has an object alone, likelihoods.Mixed(columns).
         log_total: None, or [B] or [B, 1], the logarithm of the total of each sample, for "poisson", "negative_binomial"
             and "zinb". The first parameter then has logits of shares, not a logarithm of means: log_mean = log_total +
             log_softmax(logits), the softmax over all dimensions but dimension 0. Softmax, likelihood and all gradients
@@ -115,9 +118,10 @@ def fused_elbo(
             reduction="sum") / mask.expand_as(x).sum(). torch.nn.functional.cross_entropy(ignore_index=) has this other
             denominator. The KL has no weight here: for weights w [B] of whole samples, take reduction="none" and
             (loss * w).sum() / w.sum(). "categorical" has a weight for each position, not for each level. "multinomial"
-            has a weight for each sample, "discretized_logistic_mixture" for each pixel, [B, 1, ...]. With log_total,
-            and with "multinomial", the softmax runs over all elements: a weight of 0 removes no logit, and a NaN among
-            the logits of a sample reaches the whole sample. A logit of -inf removes its element.
+            has a weight for each sample, "discretized_logistic_mixture" for each pixel, [B, 1, ...], and a table for
+            each cell, [B, columns]. With log_total, and with "multinomial", the softmax runs over all elements: a
+            weight of 0 removes no logit, and a NaN among the logits of a sample reaches the whole sample. A logit of
+            -inf removes its element.
         latent_weight: None, or a tensor that broadcasts to mu: the same for the KL of each latent dimension, such as
             padded frames. Give the weight to sample_kl if the KL comes as kl=.
         prior: None for N(0, I), a pair (mu, logvar) that broadcasts to mu, or a module of vae_kernels.priors whose KL
@@ -153,12 +157,10 @@ def fused_elbo(
     if obs_logvar is None and prior is None and alone and checks.plain_objective(name, recon, x, latent):
         params: Any = (recon,)
     else:
-        params = checks.parameters(recon, x, likelihood, obs_logvar)
-        latent = checks.latent(mu, logvar, kl, pair_of(prior) if kl is None else prior, x)
-        x, params = layout.likelihood(levels.read(x, params, likelihood), params)
-        latent = layout.latent(latent)
+        x, params = _likelihood(recon, x, likelihood, name, obs_logvar, log_total)
+        latent = layout.latent(checks.latent(mu, logvar, kl, pair_of(prior) if kl is None else prior, x))
     if weight is not None:
-        weight = _weight(weight, x, params, name)
+        weight = _weight(weight, x, params, name, likelihood)
     if log_total is not None:
         log_total = rows.log_total(log_total, x, name)
     if latent_weight is not None:
@@ -210,10 +212,9 @@ def nll_of_draws(recon: Recon, x, likelihood, obs_logvar, weight, backend, log_t
 def _nll(recon, x, likelihood, obs_logvar, weight, reduction, backend, log_total, ahead=True):
     name = likelihood if type(likelihood) is str else checks.likelihood(likelihood)
     checks.choice("reduction", reduction, REDUCTIONS)
-    params = checks.parameters(recon, x, likelihood, obs_logvar)
-    x, params = layout.likelihood(levels.read(x, params, likelihood), params)
+    x, params = _likelihood(recon, x, likelihood, name, obs_logvar, log_total)
     if weight is not None:
-        weight = _weight(weight, x, params, name)
+        weight = _weight(weight, x, params, name, likelihood)
     if log_total is not None:
         log_total = rows.log_total(log_total, x, name)
     rest: Any = {"weight": weight, "ahead": ahead, "log_total": log_total, "options": options_of(likelihood)}
@@ -257,8 +258,18 @@ def balanced_kl(mu, logvar, prior, balance, backend) -> torch.Tensor:
     return computed(objective(None, (), "", latent, reduction="none", balance=balance), backend)
 
 
-def _weight(weight, x, params, name):
-    """The weight of the terms, checked and laid out against x."""
+def _likelihood(recon, x, likelihood, name, obs_logvar, log_total):
+    """x and the parameters, checked and laid out."""
+    if name in SEGMENTS:
+        return segments.laid_out(recon, x, likelihood, obs_logvar, log_total)
+    params = checks.parameters(recon, x, likelihood, obs_logvar)
+    return layout.likelihood(levels.read(x, params, likelihood), params)
+
+
+def _weight(weight, x, params, name, likelihood):
+    """The weight of the terms, checked and laid out against the terms."""
+    if name in SEGMENTS:
+        return segments.weight(weight, x, likelihood.plan)
     if params[0].dim() > x.dim():
         weights.check_positions(weight, params[0].shape[1])
     like = layout.terms_like(x, params)

@@ -11,11 +11,13 @@ The parameters that a decoder predicts are no options: they are `recon`, and by_
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+import torch
 from typing_extensions import Self
 
-from .formulas import ALL, Formula
+from .formulas import ALL, SEGMENTS, Formula, mixed
+from .formulas.columns import Column, Columns, parsed
 from .typing import LikelihoodLike, Recon
 
 if TYPE_CHECKING:
@@ -48,6 +50,11 @@ class Likelihood:
     def to_dict(self) -> dict[str, Any]:
         """The name and the options, {"name": "gaussian"}: a dict for json. from_dict() makes the object again."""
         return {"name": self.name, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_options(cls, *options: Any) -> Self:
+        """The object with the options that options_of() gave."""
+        return cls(*options)
 
     def distribution(self, recon: Recon, **settings: Any) -> "FusedDistribution":
         """The distribution of x as an object of vae_kernels.distributions: a torch.distributions.Distribution.
@@ -96,7 +103,76 @@ def _class_of(name, formula):
     return dataclasses.make_dataclass(title, fields, bases=(Likelihood,), namespace=space, frozen=True, repr=False)
 
 
-_CLASSES = tuple(_class_of(name, formula) for name, formula in ALL.items())
+@dataclasses.dataclass(frozen=True, repr=False)
+class Mixed(Likelihood):
+    """The likelihood of a table whose columns are of different kinds: formulas/mixed.py has the formula.
+
+        table = vk.likelihoods.Mixed(["gaussian", ("gaussian", "tanh"), ("categorical", 5), "bernoulli", "poisson"])
+        loss = vk.fused_elbo((packed, logscale), x, mu, logvar, likelihood=table)
+
+    columns: a sequence. Each column is "gaussian", "laplace", "poisson", "negative_binomial", "bernoulli",
+             ("categorical", K), or ("gaussian", "tanh") or ("laplace", "tanh"), whose location is the tanh of the
+             decoder's number.
+    codes:   False: x [B, width] is one-hot, K numbers for a categorical column, of which one is 1 and the others are 0.
+             True: x [B, columns] has the code 0..K-1 of the category. All other columns are one number in both forms.
+
+    recon is (packed, logscale): packed [B, width] has K logits for each categorical column and one number for each
+    other column; logscale is [columns], [B, columns], or broadcasts to [B, columns], and may be left out (0). The terms
+    are [B, columns], and so is the weight: False where a cell is missing. uint8 is not scaled.
+    """
+
+    columns: tuple[Column, ...]
+    codes: bool = False
+
+    name: ClassVar[str] = "mixed"
+    options: ClassVar[tuple[str, ...]] = ("plan",)  # what the formula takes
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.codes, bool):
+            raise TypeError(f"codes: got {self.codes!r}, expected True or False")
+        object.__setattr__(self, "columns", parsed(self.columns))
+        object.__setattr__(self, "plan", Columns(self.columns, self.codes))
+
+    plan: ClassVar[Columns]  # of the instance, and no field: two equal objects have two plans
+
+    @classmethod
+    def from_options(cls, plan: Columns) -> Self:
+        return cls(plan.given, plan.codes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.columns, self.codes)
+
+    @property
+    def width(self) -> int:
+        """How many numbers the decoder gives for a row: the second size of `packed`."""
+        return self.plan.width
+
+    def mean(self, recon: Recon) -> torch.Tensor:
+        """E[x], of the shape of x. A categorical column has the probabilities of its categories; with codes, the code
+        of the most probable one."""
+        packed, _ = self._parts(recon)
+        return mixed.mean(packed, self.plan)
+
+    def sample(self, recon: Recon, generator: torch.Generator | None = None) -> torch.Tensor:
+        """One draw of x for each row of recon, of the shape of x. The draw has no gradient."""
+        packed, logscale = self._parts(recon)
+        with torch.no_grad():
+            return mixed.sample(packed, logscale, self.plan, generator)
+
+    def _parts(self, recon):
+        """packed, and logscale [C] or [B, C], in the type that they are computed in."""
+        from .core import segments  # core needs this module
+
+        packed, logscale = segments.parameters(recon, self)
+        dtype = torch.promote_types(torch.promote_types(packed.dtype, logscale.dtype), torch.float32)
+        return packed.to(dtype), logscale.to(dtype)
+
+    def distribution(self, recon: Recon, **settings: Any) -> "FusedDistribution":
+        """ValueError: a table has no distribution. mean() and sample() give what a distribution would."""
+        raise ValueError("likelihood: 'mixed' has no distribution; its mean(recon) and sample(recon) give tables")
+
+
+_CLASSES = (*(_class_of(name, formula) for name, formula in ALL.items()), Mixed)
 globals().update({made.__name__: made for made in _CLASSES})
 
 if TYPE_CHECKING:
@@ -121,12 +197,13 @@ def options_by_name(likelihood: LikelihoodLike) -> dict[str, Any]:
 
 def with_options(name: Any, options: tuple[Any, ...]) -> LikelihoodLike:
     """The object of the likelihood with this name and these options_of(), or the name if there are no options."""
-    return next(made for made in _CLASSES if made.name == name)(*options) if options else name
+    return next(made for made in _CLASSES if made.name == name).from_options(*options) if options else name
 
 
 def formula_of(likelihood: LikelihoodLike) -> Formula:
     """The module in formulas/ of a likelihood that is a name or an object."""
-    return ALL[name_of(likelihood)]
+    name = name_of(likelihood)
+    return ALL[name] if name in ALL else cast(Formula, SEGMENTS[name])
 
 
 def by_name(recon: Recon, likelihood: LikelihoodLike) -> dict[str, Any]:
@@ -138,7 +215,7 @@ def by_name(recon: Recon, likelihood: LikelihoodLike) -> dict[str, Any]:
     parameters, and for a missing parameter.
     """
     name = name_of(likelihood)
-    formula = ALL[name]
+    formula = formula_of(likelihood)
     names = formula.PARAMETERS
     if isinstance(recon, (tuple, list)):
         if not 1 <= len(recon) <= len(names):

@@ -9,6 +9,7 @@
 #include "kernels.h"
 #include "mixture.h"
 #include "request.h"
+#include "segments.h"
 
 namespace vk {
 
@@ -29,6 +30,7 @@ namespace vk {
   extern const LatentLoops latent_loops[2];                                                                        \
   extern const MixtureLoops mixture_loops[2];                                                                      \
   extern const DecompositionLoops decomposition_loops[2];                                                          \
+  extern const SegmentsLoops segments_loops[2];                                                                    \
   static const LikelihoodLoops* likelihood(const char* name) {                                                     \
     static constexpr Named<const LikelihoodLoops*> table[] = {VK_LIKELIHOODS(VK_ENTRY) VK_ROWS(VK_ENTRY_OF_ROWS)}; \
     return of_likelihood(table, name);                                                                             \
@@ -41,8 +43,8 @@ namespace vk {
     static constexpr Named<const PixelLoop*> table[] = {VK_PIXELS(VK_PIXEL_ENTRY)};                                \
     return of_likelihood(table, name);                                                                             \
   }                                                                                                                \
-  constexpr Kernels kernels = {                                                                                    \
-      #isa, likelihood, position, pixel, row_loops, latent_loops, mixture_loops, decomposition_loops};             \
+  constexpr Kernels kernels = {#isa,          likelihood,          position,      pixel, row_loops, latent_loops,  \
+                               mixture_loops, decomposition_loops, segments_loops};                                \
   }
 VK_NAMESPACE(base)
 #if defined(__x86_64__)
@@ -80,5 +82,6 @@ bool is_row(const std::string& likelihood) {
 
 const MixtureLoops& mixture_loops(bool float64) { return kernels().mixtures[float64]; }
 const DecompositionLoops& decomposition_loops(bool float64) { return kernels().decompositions[float64]; }
+const SegmentsLoops& segments_loops(bool float64) { return kernels().segments[float64]; }
 
 }  // namespace vk

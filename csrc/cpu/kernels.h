@@ -170,6 +170,7 @@ struct PositionLoops {
 using PixelLoop = void (*)(const PixelJob&, const Task&);
 struct MixtureLoops;        // mixture.h
 struct DecompositionLoops;  // decomposition.h
+struct SegmentsLoops;       // segments.h
 
 // The loops of one instruction set; index 0: computed in float32, 1: in float64.
 struct Kernels {
@@ -181,6 +182,7 @@ struct Kernels {
   const LatentLoops* latents;
   const MixtureLoops* mixtures;
   const DecompositionLoops* decompositions;
+  const SegmentsLoops* segments;
 };
 const Kernels& kernels();  // the best that this processor runs; VAE_KERNELS_ISA=base|avx2|avx512 asks for another
 

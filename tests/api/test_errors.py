@@ -110,6 +110,7 @@ ERRORS = [
      "mu: got shape (3, 6), expected the batch of x, 4, as dimension 0"),
     # words
     (lambda: elbo(likelihood="normal"), V, "likelihood: got 'normal', expected one of 'bernoulli', 'gaussian'"),
+    (lambda: elbo(likelihood="mixed"), V, "likelihood: got 'mixed', expected an object with columns, vk.likelihoods."),
     (lambda: elbo(likelihood="bernouli"), V, "'multinomial'; did you mean 'bernoulli'?"),
     (lambda: gaussian(reduction="Mean"), V, "reduction: got 'Mean', expected one of 'none', 'mean', 'sum'; did you"),
     *((lambda f=f: f(vk.likelihoods.Gaussian), T, "likelihood: got the class Gaussian, expected an object, Gaussian()")

@@ -19,7 +19,8 @@ from vae_kernels import formulas, likelihoods
 from vae_kernels.core import checks
 from vae_kernels.likelihoods import Likelihood
 
-CLASSES = {made.name: made for made in likelihoods._CLASSES}
+# those whose name alone is a likelihood; test_table_arguments.py has the object of a table
+CLASSES = {made.name: made for made in likelihoods._CLASSES if made.name in formulas.ALL}
 B, L = 6, 3
 same = torch.testing.assert_close
 

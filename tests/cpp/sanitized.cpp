@@ -38,6 +38,7 @@ unsigned* ticket(int, void*) {
 #include "cpu/decomposition.h"
 #include "cpu/kernels.h"
 #include "cpu/mixture.h"
+#include "cpu/segments.h"
 namespace ops = vk;
 namespace vk {
 #define VK_DECLARE(name) extern const LikelihoodLoops likelihood_##name[2];
@@ -55,6 +56,7 @@ VK_POSITIONS(VK_DECLARE_POSITION)
 VK_PIXELS(VK_DECLARE_PIXEL)
 extern const MixtureLoops mixture_loops[2];
 extern const DecompositionLoops decomposition_loops[2];
+extern const SegmentsLoops segments_loops[2];
 }  // namespace base
 const Kernels& kernels() {  // replaces dispatch.cpp, with one instruction set
   static constexpr Named<const LikelihoodLoops*> table[] = {VK_LIKELIHOODS(VK_ROW) VK_ROWS(VK_ROW_OF_ROWS)};
@@ -67,12 +69,14 @@ const Kernels& kernels() {  // replaces dispatch.cpp, with one instruction set
                                   base::row_loops,
                                   base::latent_loops,
                                   base::mixture_loops,
-                                  base::decomposition_loops};
+                                  base::decomposition_loops,
+                                  base::segments_loops};
   return one;
 }
 #undef VK_ROW
 const MixtureLoops& mixture_loops(bool float64) { return base::mixture_loops[float64]; }
 const DecompositionLoops& decomposition_loops(bool float64) { return base::decomposition_loops[float64]; }
+const SegmentsLoops& segments_loops(bool float64) { return base::segments_loops[float64]; }
 }  // namespace vk
 #endif
 
@@ -383,6 +387,34 @@ static void decompositions() {
       }
 }
 
+// A table with a column of each kind, of `width` categories the last one.
+static void tables() {
+  int turn = 0;
+  for (const int64_t rows : {0, 1, 33, 70})
+    for (const int64_t width : {2, 128, 129, 1031})
+      for (const DType type : {F32, F64, BF16, F16})
+        for (const DType of_x : {type, DType::uint8, DType::int64}) {
+          if (few && (rows < 33 || type != F32)) continue;
+          const int64_t kinds = segments_loops(false).kinds, numbers = kinds - 1 + width;
+          const Tensor table = fill({kinds, 3}, DType::int64, 0, 0);
+          int64_t* of_columns = table.mut<int64_t>();
+          for (int64_t c = 0; c < kinds; ++c, of_columns += 3)
+            of_columns[0] = c, of_columns[1] = c + 1 < kinds ? 1 : width, of_columns[2] = c;
+          const Tensor packed = fill({rows, numbers}, type, -2, 2, 3);
+          const Tensor x = fill({rows, kinds}, of_x, 0, 1.9, 1, true);
+          const Tensor logscale = turn % 2 ? fill({kinds}, type, -1, 1) : fill({rows, kinds}, type, -1, 1, 2);
+          const Sizes weights[] = {{}, {kinds}, {rows, 1}, {rows, kinds}};
+          const DType of_weight = turn % 3 ? type : DType::boolean;
+          const OptionalTensor weight = turn % 5 ? fill(weights[turn % 4], of_weight, 0, 1.5) : OptionalTensor();
+          const SegmentsRequest asked{x, packed, logscale, table, weight};
+          const Need need{turn++ % 4};
+          const Tensors out = segments(asked, need, 0.5);
+          finite(out, "table");
+          finite(segments_backward(incoming(out[0]), asked, Need{3}), "table");
+          ++cases;
+        }
+}
+
 // Many threads use the pool while another thread changes its limit.
 static void pool() {
   std::atomic<int> working = 4;
@@ -425,6 +457,7 @@ int main(int, char** arguments) {
     pixels();
     mixtures();
     decompositions();
+    tables();
     if (threads == 2) pool();
 #endif
     hashes[threads - 1] = hash;

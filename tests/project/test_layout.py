@@ -15,6 +15,7 @@ from tiers import every
 from vae_kernels.core.objective import REDUCTIONS
 from vae_kernels.formulas import ELEMENT as LIKELIHOODS
 from vae_kernels.formulas import PIXEL, POSITION, ROW
+from vae_kernels.formulas.columns import KINDS as COLUMNS
 
 FORMULAS, HEADERS, ORACLES = "vae_kernels/formulas", "csrc/formulas", "tests/support/oracles.py"
 PYTHON_LIST, CPP_LIST = "vae_kernels/typing.py", f"{HEADERS}/all.h"
@@ -92,6 +93,8 @@ def lists(root, kind):
     modules = {f.stem for f in (root / FORMULAS).glob("*.py") if defined(f) & {"PARAMETERS", "nll"}}
     headers = {f.stem for f in (root / HEADERS).glob("*.h") if re.search(r"\bnll\(|using element =", f.read_text())}
     in_python = strings(assigned(root / PYTHON_LIST, "LikelihoodName"))
+    tables = {key.value for key in assigned(root / FORMULAS / "__init__.py", "SEGMENTS").keys}  # they are in no list
+    modules, headers = modules - tables, headers - tables
     of_all = {f"{FORMULAS}/<name>.py": modules, f"{HEADERS}/<name>.h": headers, PYTHON_LIST: in_python}
     places = {place: {name for name in names if kind_of(root, name) == kind} for place, names in of_all.items()}
     places[CPP_LIST] = cpp_list(root, cpp)
@@ -148,6 +151,16 @@ def test_the_tree_is_read_as_it_is_imported():
 def test_cpp_and_python_have_the_same_numbers_for_the_reductions():
     body = re.search(r"enum class Reduction : int64_t {(.*)};", (ROOT / "csrc/request.h").read_text())[1]
     assert {name: int(number) for name, number in re.findall(r"(\w+) = (\d)", body)} == REDUCTIONS
+
+
+def test_cpp_and_python_have_the_same_kinds_of_columns():
+    header = (ROOT / HEADERS / "mixed.h").read_text()
+    body = re.search(r"#define VK_COLUMNS\(X\)((?:.*\\\n)*.*)", header)[1]
+    found = re.findall(r"\bX\((\w+), (\d), (\w+)\)", body)
+    categories = re.search(r"#define VK_CATEGORIES (\w+)", header)[1]
+    assert (*((name, "tanh") if tanh == "true" else name for name, _, tanh in found), categories) == COLUMNS
+    scales = {"gaussian": "2", "laplace": "1", "negative_binomial": "1"}
+    assert all(scale == scales.get(name, "0") for name, scale, _ in found)
 
 
 def test_only_the_dispatch_of_each_device_includes_the_list_of_likelihoods():

@@ -8,6 +8,7 @@ import torch
 from known import BACKENDS, compiled
 from torch.library import opcheck
 
+import vae_kernels as vk
 from vae_kernels.core import layout
 from vae_kernels.core.objective import KlFloor
 
@@ -186,6 +187,12 @@ def calls(prefix):
     for name, settings in {"plain": {}, "double": {"dtype": torch.float64}, "empty batch": {"n": 0}}.items():
         yield f"mixture {name}", mixture, lambda s=settings: (*mixture_arguments(**s), 6)
         yield f"mixture_backward {name}", mixture_backward, lambda s=settings: mixture_backward_arguments(15, **s)
+    segments, segments_backward = (getattr(OPS, f"{prefix}segments{part}") for part in ("", "_backward"))
+    for name, settings in TABLES.items():
+        yield f"segments {name}", segments, lambda s=settings: (*table_arguments(**s), 3, 0.5)
+        for need in (1, 2, 3):
+            arguments = lambda s=settings, n=need: (torch.randn(4), *table_arguments(**s), n)  # noqa: E731
+            yield f"segments_backward {name} {need}", segments_backward, arguments
     if not prefix:  # the ops of the CPU alone
         for name, settings in {"plain": {}, "double": {"dtype": torch.float64}, "one sample": {"batch": 1}}.items():
             arguments = lambda s=settings: decomposition_arguments(**s)  # noqa: E731
@@ -252,6 +259,17 @@ def mixture_backward_arguments(need, **settings):
 
 def decomposition_arguments(batch=5, dtype=torch.float32):
     return *torch.randn(3, batch, 4, dtype=dtype), -6.0, -2.0
+
+
+TABLES = {"plain": {}, "by row": {"logscale": (4, 3), "weight": (4, 1)}, "codes": {"codes": True, "weight": (3,)},
+          "double": {"dtype": torch.float64}, "half": {"dtype": torch.float16, "weight": (4, 3)}}  # fmt: skip
+
+
+def table_arguments(logscale=(3,), weight=None, codes=False, dtype=torch.float32):
+    table = vk.likelihoods.Mixed(["gaussian", ("categorical", 4), "poisson"], codes=codes)
+    recon = torch.randn(4, table.width, dtype=dtype), torch.randn(logscale, dtype=dtype)
+    weight = None if weight is None else torch.rand(weight) > 0.5
+    return table.sample(recon), *recon, weight, table.plan.table(torch.device("cpu"))
 
 
 def decomposition_backward_arguments(**settings):

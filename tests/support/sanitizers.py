@@ -26,7 +26,7 @@ FLAGS = {
     "thread": ["-fsanitize=thread"],
     "valgrind": [],
 }
-OPS = "elbo", "evaluation", "row", "log_prob", "sample", "position", "pixel", "mixture", "decomposition"
+OPS = "elbo", "evaluation", "row", "log_prob", "sample", "position", "pixel", "mixture", "decomposition", "segments"
 BEST = ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512"]
 
 
@@ -41,9 +41,8 @@ def commands(csrc, folder, flags, likelihoods, cuda):
         sources += [(csrc / f"cpu/{name}.cpp", name, []) for name in OPS]
         kernels = csrc / "cpu/kernels"
         isa = ["-DVK_ISA=base"]
-        sources += [
-            (kernels / f"{name}.cpp", f"k.{name}", isa) for name in ("latent", "row", "mixture", "decomposition")
-        ]
+        loops = "latent", "row", "mixture", "decomposition", "segments"
+        sources += [(kernels / f"{name}.cpp", f"k.{name}", isa) for name in loops]
         sources += [(kernels / "position.cpp", f"k.{n}", [*isa, f"-DVK_POSITION={n}"]) for n in LEVELS]
         sources += [(kernels / "pixel.cpp", f"k.{n}", [*isa, f"-DVK_PIXEL={n}"]) for n in PIXEL]
         sources += [(kernels / "likelihood.cpp", f"k.{n}", [*isa, f"-DVK_LIKELIHOOD={n}"]) for n in likelihoods]

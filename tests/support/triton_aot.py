@@ -23,6 +23,8 @@ from triton.compiler import ASTSource
 from vae_kernels.backends.triton import kernels, launch, tickets
 from vae_kernels.core.objective import KlFloor
 from vae_kernels.formulas import ALL
+from vae_kernels.formulas.columns import KINDS as COLUMNS
+from vae_kernels.formulas.columns import Columns
 
 TYPES = {
     torch.float32: "fp32", torch.float64: "fp64", torch.bfloat16: "bf16", torch.float16: "fp16", torch.uint8: "u8",
@@ -212,6 +214,17 @@ def pixels(dtype=torch.float32, shape=(16, 64, 64), components=10, channels=3, o
     return lambda: kernels.pixel(name, x, packed, weight, options, what == "ahead", 0.1)
 
 
+def table(dtype=torch.float32, rows=512, codes=False, by_cell=False, weight=NONE, backward=False):
+    """A table with a column of each kind, and its gradients."""
+    columns = Columns((*COLUMNS[:-1], ("categorical", 10)), codes)
+    x, packed = torch.zeros(rows, columns.x_width), torch.zeros(rows, columns.width, dtype=dtype)
+    logscale = torch.zeros((rows, columns.count) if by_cell else columns.count, dtype=dtype)
+    arguments = x, packed, logscale, of_form((rows, columns.count), *weight), columns.table(x.device)
+    if not backward:
+        return lambda: kernels.segments(*arguments, 0, 1.0)
+    return lambda: kernels.segments_backward(torch.zeros(rows), *arguments, 3)
+
+
 def mixture(dtype=torch.float32, shape=(512, 500, 40), backward=False):
     n, k, d = shape
     inputs = [torch.zeros(s, dtype=dtype) for s in ((n, d), (k, d), (k, d), (k,))]
@@ -224,6 +237,14 @@ def mixture(dtype=torch.float32, shape=(512, 500, 40), backward=False):
 
 BF16, U8, F16, F32, F64 = torch.bfloat16, torch.uint8, torch.float16, torch.float32, torch.float64
 CASES = {
+    "table": table(),
+    "table codes bf16": table(BF16, codes=True),
+    "table fp64": table(F64),
+    "table mask": table(weight=MASK),
+    "table backward": table(backward=True),
+    "table backward codes bf16": table(BF16, codes=True, backward=True),
+    "table backward fp64": table(F64, backward=True),
+    "table backward by cell": table(by_cell=True, weight=WEIGHT, backward=True),
     "bernoulli": objective(),
     "bernoulli bf16": objective(BF16),
     "bernoulli bf16 x fp32": objective(BF16, torch.float32),

@@ -14,7 +14,7 @@ from .choice import choose
 def _with_kl(terms: ElboTerms, kl: torch.Tensor) -> ElboTerms:
     """The terms, with this KL in place of the KL that free bits have raised to their floor."""
     per_sample, per_dim = (kl.flatten(1).sum(1), kl.mean(0)) if kl.dim() > 1 else (kl, None)
-    return ElboTerms(terms.loss, terms.nll, per_sample, per_dim)
+    return ElboTerms(terms.loss, terms.nll, per_sample, per_dim, terms.nll_per_column)
 
 
 def computed(request, backend) -> Any:

@@ -24,7 +24,7 @@ from ..core import noise, rows
 from ..core.objective import Objective, Reduction, factor_of
 from ..core.penalty import floored
 from ..core.terms import ElboTerms
-from ..formulas import ALL, PIXEL, POSITION, multinomial, shares
+from ..formulas import ALL, PIXEL, POSITION, SEGMENTS, mixed, multinomial, shares
 from ..formulas.decomposition import decomposition
 from ..formulas.kl import gaussian_kl
 from ..formulas.mixture import mixture
@@ -37,8 +37,12 @@ def elbo(objective: Objective) -> Any:
     """The loss that `objective` asks for, or ElboTerms. The dtype is the compute dtype."""
     settings, x, rec_weight, beta, weight, latent_weight, nats, params, latent, log_total = objective
     dtype = compute_dtype(*params, *latent)
-    loss = nll_b = kl = kl_per_dim = None
-    if x is not None:
+    loss = nll_b = kl = kl_per_dim = nll_per_column = None
+    if settings.likelihood in SEGMENTS:
+        each = nll_of_columns(x, params, weight, dtype, *settings.options)
+        nll_b, nll_per_column = each.sum(1), each.mean(0) if settings.terms else None
+        loss = factor_of(settings.rec_weight, rec_weight) * nll_b
+    elif x is not None:
         nll_b = nll(x, params, settings.likelihood, weight, dtype, log_total, settings.options)
         loss = factor_of(settings.rec_weight, rec_weight) * nll_b
     if latent:
@@ -56,12 +60,15 @@ def elbo(objective: Objective) -> Any:
         loss = loss.mean()
     elif settings.reduction == Reduction.SUM:
         loss = loss.sum()
-    return ElboTerms(loss, nll_b, kl, kl_per_dim) if settings.terms else loss
+    return ElboTerms(loss, nll_b, kl, kl_per_dim, nll_per_column) if settings.terms else loss
 
 
 def log_prob(likelihood, x, params, options=()):
     """log p of each term, in the compute dtype."""
-    return -_terms(likelihood, options, compute_dtype(*params), x, *params)
+    dtype = compute_dtype(*params)
+    if likelihood in SEGMENTS:
+        return -nll_of_columns(x, params, None, dtype, *options)
+    return -_terms(likelihood, options, dtype, x, *params)
 
 
 def sample_kl(draw):
@@ -104,6 +111,17 @@ def _terms(likelihood, options, dtype, x, *params):
     x = x.to(dtype) / 255 if levels else x.to(dtype)
     missing = (x.new_full((), formula.DEFAULTS[name]) for name in formula.PARAMETERS[len(params) :])
     return formula.nll(x, *(p.to(dtype) for p in params), *missing, *options)
+
+
+def nll_of_columns(x, params, weight, dtype, columns):
+    """weight * -log p of each column of a table, [B, columns], and exactly 0 where the weight is 0."""
+    packed, logscale = (p.to(dtype) for p in params)
+    x = x.to(dtype)
+    if weight is None:
+        return mixed.nll(x, packed, logscale, columns)
+    keep = (weight != 0).expand(len(x), columns.count)
+    each = mixed.nll(x, packed, logscale, columns, keep)
+    return torch.where(keep, weight.to(dtype) * each, each.new_zeros(()))
 
 
 def _nll_of_rows(x, params, likelihood, weight, dtype, log_total):

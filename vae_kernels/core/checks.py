@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from ..formulas import ALL, PIXEL, POSITION
+from ..formulas import ALL, PIXEL, POSITION, SEGMENTS
 from ..likelihoods import Likelihood, by_name, labels_of
-from . import pixels
+from . import pixels, positions
 from .control import current
 from .pairs import FreeBits, Shard
 from .ranges import flag as flag
@@ -20,8 +20,8 @@ from .ranges import number
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
-_LEVELS = (torch.bool, *_INTEGERS)
-TARGETS = COUNTS = (*FLOATS, *_LEVELS)  # COUNTS is the name of version 0.1
+LEVELS = (torch.bool, *_INTEGERS)
+TARGETS = COUNTS = (*FLOATS, *LEVELS)  # COUNTS is the name of version 0.1
 
 
 def tensor(name, t, dtypes=FLOATS):
@@ -47,6 +47,10 @@ def likelihood(value: Any) -> Any:
     if isinstance(value, type) and issubclass(value, Likelihood):
         raise TypeError(f"likelihood: got the class {value.__name__}, expected an object, {value.__name__}()")
     name = value.name if isinstance(value, Likelihood) else value
+    if isinstance(name, str) and name in SEGMENTS:
+        if name == value:
+            raise ValueError(f"likelihood: got {name!r}, expected an object with columns, vk.likelihoods.Mixed([...])")
+        return name
     choice("likelihood", name, ALL)
     return name
 
@@ -98,7 +102,7 @@ def parameters(recon, x, likelihood, obs_logvar):
         return (recon,)
     choice("likelihood", name, ALL)
     if name in POSITION:
-        return (_levels(recon, x, name, obs_logvar),)
+        return (positions.parameter(recon, x, name, obs_logvar),)
     if name in PIXEL:
         return (pixels.parameter(recon, x, likelihood, obs_logvar),)
     likelihood, formula = name, ALL[name]
@@ -148,29 +152,6 @@ def _number(value, like):
 
 def _computed(like):
     return torch.float64 if like.dtype == torch.float64 else torch.float32
-
-
-def _levels(recon, x, likelihood, obs_logvar):
-    """The logits of a distribution over levels, [B, K, ...] for x [B, ...]."""
-    tensor("x", x, _LEVELS)
-    if x.dim() == 0:
-        raise ValueError("x: got a 0-d tensor, expected the batch as dimension 0")
-    given = by_name(recon, likelihood)
-    (label,), (logits,) = labels_of(recon, given).values(), given.values()
-    tensor(label, logits)
-    on_device_of("x", x, label, logits)
-    batch, *dims = x.shape
-    if logits.dim() != x.dim() + 1 or (logits.shape[0], *logits.shape[2:]) != (batch, *dims):
-        expected = ", ".join(map(str, (batch, "K", *dims)))
-        raise ValueError(
-            f"{label}: got shape {tuple(logits.shape)}, expected ({expected}): that of x, {tuple(x.shape)}, with the "
-            "logits of the K levels along dimension 1"
-        )
-    if logits.shape[1] == 0:
-        raise ValueError(f"{label}: got shape {tuple(logits.shape)}, expected at least one level along dimension 1")
-    if obs_logvar is not None:
-        raise ValueError(f"obs_logvar: has no effect with likelihood={likelihood!r}, which has no variance")
-    return logits
 
 
 def _observation(obs_logvar, loc, x, likelihood, label):

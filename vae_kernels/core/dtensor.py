@@ -12,6 +12,7 @@ import functools
 
 import torch
 
+from ..formulas import SEGMENTS
 from . import layout
 from .objective import Objective, Reduction
 from .terms import ElboTerms
@@ -109,7 +110,7 @@ def own_part(objective):
     params = tuple(batch.samples(p) if p.dim() == dims else batch.shared(p) for p in params)
     x = None if x is None else batch.samples(x)
     latent = layout.latent(tuple(batch.samples(t) for t in latent)) if latent else ()
-    if params:
+    if params and settings.likelihood not in SEGMENTS:
         x, params = layout.likelihood(x, params)
         weight = layout.term_weight(weight, layout.terms_like(x, params))
     if latent:
@@ -125,11 +126,11 @@ def own_part(objective):
     return own, functools.partial(_whole, batch, len((*params, *latent)[0]), settings)
 
 
-def own_terms(x, params):
+def own_terms(x, params, shape):
     """This rank's samples of the target and of the parameters, in plain tensors; and the function that makes a DTensor
-    of its terms."""
+    of its terms, which have this shape."""
     batch = _Batch(params[0])
-    dims, shape = params[0].dim(), x.shape if not layout.has_pixels(x, params[0]) else (len(x), 1, *x.shape[2:])
+    dims = params[0].dim()
     own = tuple(batch.samples(p) if p.dim() == dims else batch.shared(p) for p in params)
     return batch.samples(x), own, lambda terms: batch.per_sample(terms, shape)
 
@@ -142,10 +143,13 @@ def _whole(batch, own, settings, out):
     if not settings.terms:
         return loss
     nll, kl, per_dim = out.parts()
-    if per_dim is not None:  # the mean over this rank's samples, which is nan on a rank without samples
-        per_dim = batch.summed(per_dim * (own / batch.rows) if own else torch.zeros_like(per_dim))
+    # the means over this rank's samples, which are nan on a rank without samples
+    per_dim, per_column = (
+        t if t is None else batch.summed(t * (own / batch.rows) if own else torch.zeros_like(t))
+        for t in (per_dim, out.nll_per_column)
+    )
     nll, kl = (None if t is None else batch.per_sample(t, (batch.rows,)) for t in (nll, kl))
-    return ElboTerms(loss, nll, kl, per_dim)
+    return ElboTerms(loss, nll, kl, per_dim, per_column)
 
 
 def own_samples(mu, logvar, prior, latent_weight, n_samples):

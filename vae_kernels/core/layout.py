@@ -23,7 +23,7 @@ def likelihood(x, params):
     like = params[0]
     if x.dtype in _READ_AS:
         levels = x.dtype == torch.uint64 and like.dim() > x.dim()
-        x = x.to(torch.int64 if levels else _READ_AS[x.dtype])
+        x = x.to(torch.int64) if levels else readable(x)
     if len(params) == 1 and like.is_contiguous() and x.is_contiguous():  # nearly always
         return x, params
     if like.dim() > x.dim():
@@ -48,6 +48,16 @@ def terms_like(x, params):
     if not is_inner(params[0]):
         return of_terms
     return of_terms.as_strided(of_terms.shape, (x.stride(0), *_pixel_strides(params[0], 1)))
+
+
+def readable(x):
+    """x in a type that the kernels read."""
+    return x.to(_READ_AS[x.dtype]) if x.dtype in _READ_AS else x
+
+
+def row_major(t):
+    """t [B, N], of which a row lies in one run of memory. The rows may lie apart."""
+    return t if t.shape[1] <= 1 or t.stride(1) == 1 else t.contiguous()
 
 
 def term_weight(w, like):
@@ -170,8 +180,12 @@ def _expanded(t, shape):
     The gradient of t is a sum of terms. In 16 bits each term would be rounded, and large terms that cancel would leave
     nothing but rounding.
     """
-    wide = t.shape == shape or t.dtype in (torch.float32, torch.float64, torch.bool)
-    return (t if wide else t.float()).expand(shape)
+    return (t if t.shape == shape else wide(t)).expand(shape)
+
+
+def wide(t):
+    """A tensor of 16 bits as float32."""
+    return t if t.dtype in (torch.float32, torch.float64, torch.bool) else t.float()
 
 
 def _is_dense(t):

@@ -74,7 +74,8 @@ class Settings(NamedTuple):
     ahead       whether the pass of a loss per sample may compute gradients for the incoming gradient that it expects
     balance     None, or of a latent term alone, with a prior: the prior's gradients are multiplied by this number, and
                 the posterior's by 1 minus this number (controls/balance.py)
-    options     the options of the likelihood, in the order of its formula; () for the defaults
+    options     the options of the likelihood, in the order of its formula; () for the defaults. The segments kind has
+                one option, its Columns
     """
 
     likelihood: str
@@ -101,7 +102,9 @@ class Objective(NamedTuple):
     nats           0-d or None: what a unit of the KL costs at least. beta is then 0-d or None
     params         the likelihood's parameters. An element-wise likelihood has the first of the shape of x, and each
                    other one in one of the Layouts against x. What is left out has the likelihood's default.
-                   "categorical" has logits [B, K, ...]; a likelihood of the pixel kind has [B, P, ...].
+                   "categorical" has logits [B, K, ...]; a likelihood of the pixel kind has [B, P, ...]. The
+                   segments kind has packed [B, W] and logscale [C] or [B, C], each row in one run of memory, and a
+                   weight against [B, C]: formulas/mixed.py.
     latent         () | (kl,) | (mu, logvar) | (mu, logvar, prior_mu, prior_logvar); kl is [B] or [B, latent dims]
     log_total      [B, 1, ...] or None. With log_total, params[0] has the logits of shares over all event dims: the
                    log-mean is log_total + log_softmax(logits). A likelihood of the row kind has such logits without

@@ -38,7 +38,8 @@ def expected(likelihood: LikelihoodLike) -> str:
 
 def scaled(likelihood: LikelihoodLike, dtype: torch.dtype) -> bool:
     """Whether x of this dtype is read as a level of the support: as x/255, if the likelihood has 256 levels."""
-    return dtype == torch.uint8 and of(likelihood) not in ("counts", "levels")
+    table = formula_of(likelihood).KIND == "segments"
+    return dtype == torch.uint8 and not table and of(likelihood) not in ("counts", "levels")
 
 
 def read(x: torch.Tensor, likelihood: LikelihoodLike, dtype: torch.dtype) -> torch.Tensor:

@@ -42,6 +42,7 @@ class ElboTerms:
     nll         [B]: -log p(x|z), with weight and without rec_weight
     kl          [B]: KL(q(z|x) || p(z)), with latent_weight and without beta
     kl_per_dim  [latent dims]: the KL of each dimension, the mean over the batch; None if `kl=` gave only sums
+    nll_per_column  [columns]: of a table (likelihoods.Mixed), the nll of each column, the mean over the batch; or None
 
     ElboTerms is a dataclass and a node of torch's pytrees. The tensors are its leaves, so DDP, FSDP2, torch.func and
     torch.export find them.
@@ -51,6 +52,7 @@ class ElboTerms:
     nll: torch.Tensor
     kl: torch.Tensor
     kl_per_dim: torch.Tensor | None
+    nll_per_column: torch.Tensor | None = None
 
     # The kernels write all terms into one tensor. To cut three tensors out of this tensor takes more time than to
     # compute its values. So the terms are cut out when somebody first asks for a term.
@@ -58,10 +60,10 @@ class ElboTerms:
 
     if TYPE_CHECKING:  # a backend gives None for a term that the request lacks, and tree_map gives any object
 
-        def __init__(self, loss: Any, nll: Any, kl: Any, kl_per_dim: Any) -> None: ...
+        def __init__(self, loss: Any, nll: Any, kl: Any, kl_per_dim: Any, nll_per_column: Any = None) -> None: ...
 
     def __post_init__(self) -> None:
-        for name in _CUT:
+        for name in (*_CUT, "nll_per_column"):
             term = self.__dict__[name]
             if isinstance(term, torch.Tensor) and term.requires_grad:
                 object.__setattr__(self, name, term.detach())

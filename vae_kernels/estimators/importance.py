@@ -10,7 +10,7 @@ import torch
 from typing_extensions import Unpack
 
 from .. import conditions, functional
-from ..core import checks, layout, rows, targets, weights
+from ..core import checks, layout, missing, rows, targets
 from ..core.calls import call
 from ..core.control import current
 from ..core.modes import evaluating
@@ -196,11 +196,9 @@ def log_marginal_likelihood(
         needs = "encode, decode, likelihood, obs_logvar, prior and backend"
         raise TypeError(f"model: got {type(model).__name__}, expected a VAE, or an object with {needs}")
     chunk = min(n_samples, chunk or max(1, 4096 // max(1, len(x))))
-    if weight is not None:
-        weights.check_mask("weight", weight, x, "x")
     checks.noise(None, generator, x, "x")
     conditions.check(condition, x, "x")
-    x = weights.filled(x, weight)
+    x = missing.seen(x, weight, model.likelihood, mask=True)
     with evaluating(model) if isinstance(model, torch.nn.Module) else nullcontext():
         log_total = rows.total_of(model, x, log_total)
         return _log_p(model, x, n_samples, condition, log_total, weight, chunk, generator)

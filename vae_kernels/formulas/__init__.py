@@ -10,8 +10,9 @@ from typing import Any, Literal, Protocol, cast, get_args
 import torch
 
 from ..typing import LikelihoodName
+from . import mixed
 
-Kind = Literal["element", "position", "row", "pixel"]
+Kind = Literal["element", "position", "row", "pixel", "segments"]
 """How a formula makes terms of its parameters. A term is -log p of one part of x.
 
     "element"   One term for each element, of the shape of x. Each parameter has the shape of x or broadcasts to x; the
@@ -22,6 +23,9 @@ Kind = Literal["element", "position", "row", "pixel"]
                 logits of the shape of x. An element formula with log_total is computed as a row too (shares.py).
     "pixel"     All channels of a pixel become one term: x is [B, C, ...], and the terms are [B, 1, ...]. The one
                 parameter is [B, P, ...], P numbers for each pixel. Its ops: backends/compiled/pixel.py.
+    "segments"  x is a table, and each column becomes one term, [B, columns], by a formula of its own. The columns are
+                an option of the likelihood: these likelihoods have no name that stands alone. SEGMENTS has them, and
+                ALL does not. Its ops: backends/compiled/segments.py.
 """
 
 
@@ -64,6 +68,7 @@ POSITION = {name: formula for name, formula in ALL.items() if formula.KIND == "p
 ROW = {name: formula for name, formula in ALL.items() if formula.KIND == "row"}
 PIXEL = {name: formula for name, formula in ALL.items() if formula.KIND == "pixel"}
 LOG_TOTAL = {name: formula for name, formula in ALL.items() if getattr(formula, "LOG_TOTAL", False)}
+SEGMENTS = {"mixed": mixed}
 LIKELIHOODS, LEVELS = ELEMENT, POSITION  # the names of version 0.1
 
 

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from .. import conditions
-from ..core import checks, rows, targets, weights
+from ..core import checks, missing, rows, targets
 from ..core.calls import own_tensor
 from ..core.modes import evaluating
 from ..core.ranges import count
 from ..formulas import shares
-from ..likelihoods import by_name, formula_of, name_of, options_by_name
+from ..likelihoods import Mixed, by_name, formula_of, name_of, options_by_name
 from ..typing import Backend, Condition, Recon
 from .settings import Settings
 
@@ -39,15 +39,13 @@ class Draws(Settings):
         """x [B, ...] -> the mean of the likelihood, decoded from the posterior mean, in the shape of x. No gradient.
 
         With "categorical" the result is the mean level, between 0 and K-1. With "multinomial" it is the shares, which
-        are the mean of x divided by the sum of x. log_total: as in `fused_elbo`. weight: None, or a mask that
-        broadcasts to x. Where the mask is False, the encoder gets 0 in place of x, and the result fills x in. The
-        networks run in evaluation mode.
+        are the mean of x divided by the sum of x. A table has the means of likelihoods.Mixed.mean. log_total: as in
+        `fused_elbo`. weight: None, or a mask that broadcasts to the terms. Where the mask is False, the encoder gets 0
+        in place of x, and the result fills x in. The networks run in evaluation mode.
         """
         targets.check("x", x)
-        if weight is not None:
-            weights.check_mask("weight", weight, x, "x")
+        seen = missing.seen(x, weight, self.likelihood, mask=True)
         with evaluating(self):
-            seen = weights.filled(x, weight)
             mu, _ = self.encode(seen, condition=condition)
             return self._mean(self.decode(mu, condition=condition), rows.total_of(self, seen, log_total))
 
@@ -85,6 +83,8 @@ class Draws(Settings):
             return conditions.draws(self.prior, n, self.latent_shape, like, condition, generator, self.backend)
 
     def _mean(self, recon, log_total=None):
+        if isinstance(self.likelihood, Mixed):
+            return self.likelihood.mean(recon)
         given = by_name(recon, self.likelihood)
         if log_total is not None:
             first = next(iter(given))

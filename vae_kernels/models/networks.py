@@ -9,7 +9,7 @@ from typing_extensions import Unpack
 
 from ..core import checks
 from ..core.ranges import count, ints
-from ..formulas import ALL, PIXEL, POSITION
+from ..formulas import ALL, PIXEL, POSITION, SEGMENTS
 from ..typing import LikelihoodLike, ModelSettings
 from .layers import Decoder, Encoder, Split
 from .vae import VAE
@@ -20,6 +20,8 @@ _Split = Split  # the name in the models that version 0.1 pickled
 def _check(likelihood, outputs, kwargs):
     """Check the arguments that mlp_vae and conv_vae share. Whether x has counts."""
     likelihood = checks.likelihood(likelihood)
+    if likelihood in SEGMENTS:
+        raise ValueError(f"likelihood: {likelihood!r} needs a decoder of packed [B, width]; expected VAE(...)")
     if likelihood in POSITION:
         raise ValueError(f"likelihood: {likelihood!r} needs a decoder with levels along dimension 1; expected VAE(...)")
     if likelihood in PIXEL:

@@ -13,7 +13,7 @@ from torch import nn
 from typing_extensions import Unpack
 
 from .. import conditions, functional
-from ..core import checks, gaussians, rows, targets, weights
+from ..core import checks, gaussians, missing, rows, targets
 from ..core.calls import call
 from ..core.terms import ElboTerms
 from ..formulas.bounded import bounded
@@ -221,9 +221,7 @@ class VAE(Draws):
         targets.check("x", x)
         checks.flag("return_terms", return_terms)
         beta = self.beta if beta is None else beta
-        if weight is not None:
-            weights.check("weight", weight, x, "x", "rec_weight")
-        seen = weights.filled(x, weight)
+        seen = missing.seen(x, weight, self.likelihood)
         shared: dict[str, Any] = {
             "likelihood": self.likelihood,
             "obs_logvar": self.obs_logvar,

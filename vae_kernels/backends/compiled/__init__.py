@@ -8,6 +8,7 @@ expected.py     the incoming gradient of a loss per sample: what is expected, an
 sample.py       sample_kl, with autograd
 position.py     position, with autograd
 pixel.py        pixel, with autograd
+segments.py     a table of columns, with autograd
 log_prob.py     log_prob, with autograd
 mixture.py      mixture, with autograd
 decomposition.py    decomposition, with autograd

@@ -107,6 +107,29 @@ def _(likelihood, x, packed, options):
     return empty_in_order(terms_like(x, (packed,)), reference.compute_dtype(packed))
 
 
+def _fake_segments_gradients(packed, logscale, need):
+    of_packed, of_logscale = wanted_gradients(need, 2)
+    grads = [packed.new_empty(packed.shape)] if of_packed else []
+    if of_logscale:
+        dtype = logscale.dtype if logscale.dim() == 2 else reference.compute_dtype(packed, logscale)
+        grads.append(logscale.new_empty(logscale.shape, dtype=dtype))
+    return grads
+
+
+@torch.library.register_fake("vae_kernels::segments", lib=library)
+@torch.library.register_fake("vae_kernels::triton_segments", lib=library)
+def _(x, packed, logscale, weight, table, need, expected):
+    nll = packed.new_empty(packed.shape[:1], dtype=reference.compute_dtype(packed, logscale))
+    terms = nll.new_empty((packed.shape[0], table.shape[0]))
+    return [nll, terms, *_fake_segments_gradients(packed, logscale, need)]
+
+
+@torch.library.register_fake("vae_kernels::segments_backward", lib=library)
+@torch.library.register_fake("vae_kernels::triton_segments_backward", lib=library)
+def _(grad, x, packed, logscale, weight, table, need):
+    return _fake_segments_gradients(packed, logscale, need)
+
+
 def _fake_mixture_gradients(inputs, need):
     pairs = zip(inputs, wanted_gradients(need, len(inputs)), strict=True)
     return [torch.empty_like(t) for t, wanted in pairs if wanted]

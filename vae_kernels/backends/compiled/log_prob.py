@@ -10,8 +10,9 @@ import torch
 
 from ...core import layout
 from ...core.objective import Objective, Reduction, Settings
-from ...formulas import PIXEL, POSITION
+from ...formulas import PIXEL, POSITION, SEGMENTS
 from .. import reference
+from . import segments
 from .autograd import Function, apply, as_weight, by_reference, in_place, mask, mode_of
 from .objective import with_defaults
 from .pixel import log_prob_of_pixels
@@ -22,6 +23,8 @@ def log_prob(likelihood, x, params, options=(), kernels="compiled"):
     """log p of each term. Shapes and layouts are those of the schema."""
     if likelihood in PIXEL:
         return log_prob_of_pixels(likelihood, x, *params, options, kernels)
+    if likelihood in SEGMENTS:
+        return segments.log_prob(x, params, *options, kernels)
     function = _OfPositions if likelihood in POSITION else _LogProb
     arguments = likelihood, options, x, *with_defaults(likelihood, params, options)
     return apply(function, mode_of(kernels), *arguments)

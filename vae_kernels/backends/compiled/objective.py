@@ -6,21 +6,24 @@ import torch
 
 from ...core.objective import WITHOUT_KERNEL, Objective, Reduction, factor_of, restored
 from ...core.terms import ElboTerms
-from ...formulas import ALL, PIXEL, POSITION, is_row
+from ...formulas import ALL, PIXEL, POSITION, SEGMENTS, is_row
 from .. import reference
 from . import expected
 from .autograd import Function, apply, by_reference, gradients_of, in_place, mask, mode_of
 from .pixel import pixel
 from .position import position
 from .schemas import KERNELS, flat
+from .segments import segments
+
+_OF_TWO_OPS = {*POSITION, *PIXEL, *SEGMENTS}
 
 
 def elbo(objective, kernels="compiled"):
     """The loss that the request asks for, or ElboTerms, by the ops. Shapes and layouts are those of the schema."""
     # Unpacked once, and named one by one: this function and _Elbo.forward take most of a small call's time.
     settings, x, rec_weight, beta, weight, latent_weight, nats, params, latent, log_total = objective
-    if settings.likelihood in POSITION or settings.likelihood in PIXEL:
-        return _elbo_of_two(objective, kernels)
+    if settings.likelihood in _OF_TWO_OPS:
+        return _elbo_of_two_ops(objective, kernels)
     row = is_row(settings.likelihood, log_total)
     if params:
         params = with_defaults(settings.likelihood, params, settings.options)
@@ -162,14 +165,17 @@ def _rescaled(ctx, grad):
     return grads if scale == 1 else [g.mul_(scale) for g in grads]
 
 
-def _elbo_of_two(objective, kernels):
-    """The loss from two ops: one for the likelihood of positions or of pixels, and one for the latent term."""
-    settings, x, rec_weight, beta, weight, latent_weight, nats, (logits,), latent, _ = objective
-    kl = kl_per_dim = None
-    if settings.likelihood in PIXEL:
-        nll = pixel(x, logits, weight, settings, kernels)
+def _elbo_of_two_ops(objective, kernels):
+    """The loss from two ops: one for the likelihood of positions, pixels or columns, and one for the latent term."""
+    settings, x, rec_weight, beta, weight, latent_weight, nats, params, latent, _ = objective
+    kl = kl_per_dim = per_column = None
+    if settings.likelihood in SEGMENTS:
+        nll, each = segments(objective, kernels)
+        per_column = each.mean(0) if settings.terms else None
+    elif settings.likelihood in PIXEL:
+        nll = pixel(x, *params, weight, settings, kernels)
     else:
-        nll = position(x, logits, weight, settings.likelihood, kernels)
+        nll = position(x, *params, weight, settings.likelihood, kernels)
     loss = factor_of(settings.rec_weight, rec_weight) * nll
     if latent:
         alone = settings._replace(likelihood="", parameters=0, reduction=Reduction.NONE, options=())
@@ -181,4 +187,4 @@ def _elbo_of_two(objective, kernels):
     nll = nll.to(loss.dtype)
     if settings.reduction != Reduction.NONE:
         loss = loss.mean() if settings.reduction == Reduction.MEAN else loss.sum()
-    return ElboTerms(loss, nll, kl, kl_per_dim) if settings.terms else loss
+    return ElboTerms(loss, nll, kl, kl_per_dim, per_column) if settings.terms else loss

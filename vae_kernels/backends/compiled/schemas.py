@@ -17,6 +17,8 @@ they mutate nothing, draw nothing, and read weights on the device. Their argumen
     pixel            not in CUDA C++: [nll, the gradient of packed if `ahead`], of a likelihood of the pixel kind
     pixel_backward   the gradient of packed, for an incoming gradient [B], or 0-d for all samples
     pixel_log_prob   log p of each pixel, [B, 1, ...], in the order of packed
+    segments         [nll, terms, *gradients that `need` asks for] of a table, in one pass
+    segments_backward  those gradients alone, for an incoming gradient of each sample
     mixture          [log_p, peak, log_sum, *gradients of log_p.sum() that `need` asks for]: log p(z) of a mixture, and
                      in float64 the two numbers whose sum it is; on the CPU, gradients of few components alone
     mixture_backward the gradients that `need` asks for
@@ -37,6 +39,9 @@ nats        0-d, or None: nats * nats_factor is what a unit of the KL costs at l
             KlFloor, 0 for none. beta is then no tensor of dimensions
 log_total   [B, 1, ...], of any floating type, or None. With log_total, and with a likelihood of the row kind, params[0]
             has the logits of shares (core/objective.py)
+table       int64 [C, 3], of each column its kind, its width, and the place of its first number in packed
+            (formulas/columns.py). packed [B, W], x [B, W] one-hot or [B, C], logscale [C] or [B, C], weight 0-d, [C],
+            [B, 1], [B, C] or None, terms [B, C]: each row in one run of memory. need: of (packed, logscale)
 expected    the incoming gradient, of each loss, that the gradients of elbo are for
 need        bit i: the gradient of input i of (*params, *latent, log_total); in sample: of (mu, logvar, *prior); in
             mixture: of (z, loc, logvar, log_weight). The gradient of log_total has the compute dtype
@@ -65,6 +70,7 @@ _OBJECTIVE = (
 _SAMPLE = "Tensor mu, Tensor logvar, Tensor[] prior, Tensor? latent_weight, Tensor rng, int n_samples"
 _POSITION = "str likelihood, Tensor x, Tensor logits, Tensor? weight"
 _PIXEL = "str likelihood, Tensor x, Tensor packed"
+_SEGMENTS = "Tensor x, Tensor packed, Tensor logscale, Tensor? weight, Tensor table"
 _MIXTURE = "Tensor z, Tensor loc, Tensor logvar, Tensor log_weight"
 _SCHEMAS = {
     "elbo": f"({_OBJECTIVE}, bool terms, float expected) -> Tensor[]",
@@ -77,6 +83,8 @@ _SCHEMAS = {
     "pixel_backward": f"(Tensor grad, {_PIXEL}, Tensor? weight, float[] options) -> Tensor",
     "pixel_log_prob": f"({_PIXEL}, float[] options) -> Tensor",
     "sample_backward": f"(Tensor? grad_z, Tensor? grad_kl, {_SAMPLE}, int need, bool packed) -> Tensor[]",
+    "segments": f"({_SEGMENTS}, int need, float expected) -> Tensor[]",
+    "segments_backward": f"(Tensor grad, {_SEGMENTS}, int need) -> Tensor[]",
     "mixture": f"({_MIXTURE}, int need) -> Tensor[]",
     "mixture_backward": f"(Tensor grad, {_MIXTURE}, Tensor peak, Tensor log_sum, int need) -> Tensor[]",
 }

@@ -5,7 +5,7 @@
     objective.py     the ops of the objective, and what each of their launches needs
     free_bits.py     what follows that launch where the KL has a floor
     row.py           what is before and behind that launch where the logits have a soft-max over a sample
-    log_prob.py sample.py position.py pixel.py mixture_*.py rescale.py
+    log_prob.py sample.py position.py pixel.py segments.py mixture_*.py rescale.py
                                                      the kernels of the other ops, each with its launcher below it
     twins.py constants.py                            the formulas and the constants as the kernels see them
     maths.py counts.py noise.py tiles.py             functions of a tile

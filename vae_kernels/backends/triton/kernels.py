@@ -7,8 +7,10 @@ from .pixel import pixel, pixel_backward, pixel_log_prob
 from .position import position, position_backward
 from .rescale import rescale_
 from .sample import sample, sample_backward
+from .segments import segments, segments_backward
 
 __all__ = [
     "correct_", "elbo", "elbo_backward", "log_prob", "mixture", "mixture_backward", "pixel", "pixel_backward",
-    "pixel_log_prob", "position", "position_backward", "rescale_", "sample", "sample_backward",
+    "pixel_log_prob", "position", "position_backward", "rescale_", "sample", "sample_backward", "segments",
+    "segments_backward",
 ]  # fmt: skip

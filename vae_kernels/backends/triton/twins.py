@@ -4,10 +4,10 @@ import torch
 import triton
 import triton.language as tl
 
-from ...formulas import ALL, ELEMENT, ROW, kl, mixture, reparameterize
+from ...formulas import ALL, ELEMENT, ROW, SEGMENTS, kl, mixture, reparameterize
 from . import counts, maths
 
-for _module in (*ALL.values(), kl, mixture, reparameterize):
+for _module in (*ALL.values(), *SEGMENTS.values(), kl, mixture, reparameterize):
     _module.tl, _module.maths, _module.tile_counts = tl, maths, counts
     for _name in [name for name in vars(_module) if name.startswith("triton_")]:  # one twin may call another
         setattr(_module, _name, triton.jit(getattr(_module, _name)))
