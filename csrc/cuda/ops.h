@@ -1,7 +1,7 @@
 // The ops on the GPU: ../ops.h makes the requests.
 #pragma once
 #include "mixture_request.h"
-#include "request.h"
+#include "segments_request.h"
 
 namespace vk::cuda {
 
@@ -13,6 +13,8 @@ Tensors sample(const Draw&, bool with_kl);
 Tensors sample_backward(const OptionalTensor& grad_z, const OptionalTensor& grad_kl, const Draw&, Need, bool packed);
 Tensors position(const PositionRequest&);
 Tensor position_backward(const Tensor& grad, const PositionRequest&, const Tensor& top_and_total);
+Tensors segments(const SegmentsRequest&, Need, double expected);
+Tensors segments_backward(const Tensor& grad, const SegmentsRequest&, Need);
 Tensors mixture(const MixtureRequest&, Need);
 Tensors mixture_backward(const Tensor& grad, const MixtureRequest&, const Tensor& peak, const Tensor& log_sum, Need);
 void rescale_(const Tensors& tensors, const Tensor& factor);

@@ -49,6 +49,8 @@ const vk::Library library = vk::Library("vae_kernels_cuda_host", "CPU", __FILE__
                                 .impl<&vk::sample_backward_op<&vk::cuda::sample_backward>>("sample_backward")
                                 .impl<&vk::position_op<&vk::cuda::position>>("position")
                                 .impl<&vk::position_backward_op<&vk::cuda::position_backward>>("position_backward")
+                                .impl<&vk::segments_op<&vk::cuda::segments>>("segments")
+                                .impl<&vk::segments_backward_op<&vk::cuda::segments_backward>>("segments_backward")
                                 .impl<&vk::mixture_op<&vk::cuda::mixture>>("mixture")
                                 .impl<&vk::mixture_backward_op<&vk::cuda::mixture_backward>>("mixture_backward")
                                 .impl<&vk::correct_op<&vk::cuda::correct_>>("correct_")

@@ -15,10 +15,11 @@ from vae_kernels.formulas import LEVELS, LIKELIHOODS, ROW
 LIBRARY = "VAE_KERNELS_TEST_CUDA_HOST"  # this variable may name a built library, for example one with a planted fault
 CXX = shlex.split(os.environ.get("CXX", "g++"))
 OPS = (
-    "elbo", "elbo_backward", "log_prob", "sample", "sample_backward", "position", "position_backward",
+    "elbo", "elbo_backward", "log_prob", "sample", "sample_backward", "position", "position_backward", "segments",
+    "segments_backward",
     "mixture", "mixture_backward", "correct_", "rescale_",
 )  # fmt: skip
-HOST_CODE = ("dispatch", "elbo", "log_prob", "sample", "position", "mixture")
+HOST_CODE = ("dispatch", "elbo", "log_prob", "sample", "position", "segments", "mixture")
 
 
 def write_list(csrc, likelihoods):
@@ -40,7 +41,7 @@ def compile_commands(csrc, folder, likelihoods, optimize, flags=()):
         flags.append("-mfma")  # a GPU has fma too
     sources = {f"likelihood.{name}": (csrc / "cuda/likelihood.cu", [f"-DVK_LIKELIHOOD={name}"]) for name in likelihoods}
     sources |= {f"position.{name}": (csrc / "cuda/position.cu", [f"-DVK_POSITION={name}"]) for name in LEVELS}
-    others = ("latent.cu", "mixture.cu", "row.cu", *(f"{name}.cpp" for name in HOST_CODE))
+    others = ("latent.cu", "mixture.cu", "row.cu", "segments.cu", *(f"{name}.cpp" for name in HOST_CODE))
     sources |= {name: (csrc / f"cuda/{name}", []) for name in others}
     sources["host"] = CPP / "cuda_host.cpp", []
     return [
