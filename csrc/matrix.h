@@ -18,6 +18,11 @@ struct Sink {
   DType dtype = DType::float32;
 };
 
+// What a column of a table is, and where the first of its numbers lies: vae_kernels/formulas/columns.py
+struct TableRow {
+  int64_t kind, width, at;
+};
+
 constexpr int kMaxParameters = 4;  // of a likelihood
 
 // How a parameter or a weight lies against a matrix [rows, cols]: the numbers of `Layout` in

@@ -5,11 +5,6 @@
 
 namespace vk {
 
-// A row of `table`: vae_kernels/formulas/columns.py
-struct TableRow {
-  int64_t kind, width, at;
-};
-
 struct SegmentsRequest {
   const Tensor &x, &packed, &logscale, &table;
   const OptionalTensor& weight;

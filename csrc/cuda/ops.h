@@ -3,6 +3,7 @@
 #include "mixture_request.h"
 #include "pixel_request.h"
 #include "request.h"
+#include "segments_request.h"
 
 namespace vk::cuda {
 
@@ -17,6 +18,8 @@ Tensor position_backward(const Tensor& grad, const PositionRequest&, const Tenso
 Tensors pixel(const PixelRequest&, bool ahead, double expected);
 Tensor pixel_backward(const Tensor& grad, const PixelRequest&);
 Tensor pixel_log_prob(const PixelRequest&);
+Tensors segments(const SegmentsRequest&, Need, double expected);
+Tensors segments_backward(const Tensor& grad, const SegmentsRequest&, Need);
 Tensors mixture(const MixtureRequest&, Need);
 Tensors mixture_backward(const Tensor& grad, const MixtureRequest&, const Tensor& peak, const Tensor& log_sum, Need);
 void rescale_(const Tensors& tensors, const Tensor& factor);

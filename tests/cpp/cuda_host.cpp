@@ -52,6 +52,8 @@ const vk::Library library = vk::Library("vae_kernels_cuda_host", "CPU", __FILE__
                                 .impl<&vk::pixel_op<&vk::cuda::pixel>>("pixel")
                                 .impl<&vk::pixel_backward_op<&vk::cuda::pixel_backward>>("pixel_backward")
                                 .impl<&vk::pixel_log_prob_op<&vk::cuda::pixel_log_prob>>("pixel_log_prob")
+                                .impl<&vk::segments_op<&vk::cuda::segments>>("segments")
+                                .impl<&vk::segments_backward_op<&vk::cuda::segments_backward>>("segments_backward")
                                 .impl<&vk::mixture_op<&vk::cuda::mixture>>("mixture")
                                 .impl<&vk::mixture_backward_op<&vk::cuda::mixture_backward>>("mixture_backward")
                                 .impl<&vk::correct_op<&vk::cuda::correct_>>("correct_")

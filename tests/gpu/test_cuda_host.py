@@ -13,6 +13,7 @@ import levels
 import pixels
 import pytest
 import rows
+import tables
 import test_floor as floors
 import test_log_prob as log_probs
 import test_mixture as mixtures
@@ -608,6 +609,36 @@ def test_dtypes_of_levels(dtype, of_x):
 @pytest.mark.parametrize("likelihood", WITH_DEFAULTS)
 def test_a_default_belongs_to_the_formula(monkeypatch, likelihood, dtype):
     compare_defaults(monkeypatch, "cpu", likelihood, dtype)
+
+
+@pytest.mark.parametrize("n", [1, 0, 255, 257, 600])
+@pytest.mark.parametrize("codes", [False, True])
+@pytest.mark.parametrize("name", [name for name in tables.TABLES if name != "many"])  # more columns than blocks here
+def test_tables(name, codes, n):
+    tables.compare("cpu", *tables.draw(tables.TABLES[name], n, codes))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("form", tables.FORMS)
+@pytest.mark.parametrize("weight", [None, *tables.WEIGHTS])
+def test_types_and_weights_of_tables(dtype, form, weight):
+    columns = tables.TABLES["all"]
+    likelihood, x, params = tables.draw(columns, 37, form == "cell", dtype, form)
+    of_weight = torch.bool if form == "column" else dtype
+    weight = None if weight is None else cases.weight(tables.WEIGHTS[weight](37, len(columns)), of_weight)
+    tables.compare("cpu", likelihood, x.to(dtype), params, weight)
+
+
+@pytest.mark.parametrize("of_x", [torch.bool, torch.uint8, torch.int16, torch.int32, torch.int64], ids=str)
+def test_integers_of_tables(of_x):
+    likelihood, x, params = tables.draw((("categorical", 2), "bernoulli"), 300, codes=True)
+    ours, expected = (vk.nll(params, v, likelihood=likelihood, backend="cpu") for v in (x.to(of_x), x.float()))
+    assert torch.equal(ours, expected)
+
+
+def test_more_rows_of_a_table_than_a_grid_has_blocks():
+    tables.compare("cpu", *tables.draw(("gaussian", ("categorical", 3)), 2051))
+    tables.compare("cpu", *tables.draw(("gaussian",), 40_000))  # more blocks of rows than a thread adds up
 
 
 @pytest.mark.parametrize("positions", [(), (3,)], ids=str)

@@ -16,9 +16,10 @@ LIBRARY = "VAE_KERNELS_TEST_CUDA_HOST"  # this variable may name a built library
 CXX = shlex.split(os.environ.get("CXX", "g++"))
 OPS = (
     "elbo", "elbo_backward", "log_prob", "sample", "sample_backward", "position", "position_backward",
-    "pixel", "pixel_backward", "pixel_log_prob", "mixture", "mixture_backward", "correct_", "rescale_",
+    "pixel", "pixel_backward", "pixel_log_prob", "segments", "segments_backward", "mixture", "mixture_backward",
+    "correct_", "rescale_",
 )  # fmt: skip
-HOST_CODE = ("dispatch", "elbo", "log_prob", "sample", "position", "pixel", "mixture")
+HOST_CODE = ("dispatch", "elbo", "log_prob", "sample", "position", "pixel", "segments", "mixture")
 
 
 def write_list(csrc, likelihoods):
@@ -41,7 +42,7 @@ def compile_commands(csrc, folder, likelihoods, optimize, flags=()):
     sources = {f"likelihood.{name}": (csrc / "cuda/likelihood.cu", [f"-DVK_LIKELIHOOD={name}"]) for name in likelihoods}
     sources |= {f"position.{name}": (csrc / "cuda/position.cu", [f"-DVK_POSITION={name}"]) for name in LEVELS}
     sources |= {f"pixel.{name}": (csrc / "cuda/pixel.cu", [f"-DVK_PIXEL={name}"]) for name in PIXEL}
-    others = ("latent.cu", "mixture.cu", "row.cu", *(f"{name}.cpp" for name in HOST_CODE))
+    others = ("latent.cu", "mixture.cu", "row.cu", "segments.cu", *(f"{name}.cpp" for name in HOST_CODE))
     sources |= {name: (csrc / f"cuda/{name}", []) for name in others}
     sources["host"] = CPP / "cuda_host.cpp", []
     return [
