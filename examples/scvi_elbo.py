@@ -5,7 +5,8 @@ cells over several seeds.
 
 scvi-tools' own get_elbo measures both trainings. Two trainings with the same loss differ by noise: the first weights,
 the order of the cells, the samples of z. The two losses agree if their means differ by no more than this noise (Welch's
-t).
+t). The latents of two trainings are compared by the share of the variance of one that a linear function of the other
+explains: 1 if they are the same up to such a function.
 """
 
 import csv
@@ -20,6 +21,7 @@ import torch
 import typer
 from pbmc68k import pbmc68k
 from scipy import stats
+from sklearn.linear_model import LinearRegression
 from splatter import simulate
 
 from vae_kernels.integrations.scvi import attach
@@ -31,7 +33,8 @@ DATA = {
 
 
 def elbo(x, seed, ours, *, epochs, hidden=64, latent=8, likelihood="zinb"):
-    """The mean ELBO of every fourth cell in nats, before and after a training on the other cells."""
+    """The mean ELBO of every fourth cell in nats, before and after a training on the other cells; the latents of all
+    cells."""
     scvi.settings.seed = seed
     held_out = np.arange(x.shape[0]) % 4 == 0
     training, held_out = anndata.AnnData(x[~held_out]), anndata.AnnData(x[held_out])
@@ -50,15 +53,25 @@ def elbo(x, seed, ours, *, epochs, hidden=64, latent=8, likelihood="zinb"):
         enable_model_summary=False,
         logger=False,
     )
-    return before, float(model.get_elbo(held_out))
+    return before, float(model.get_elbo(held_out)), model.get_latent_representation(anndata.AnnData(x))
+
+
+def explained(latents, by):
+    """The share of the variance of `latents` that a linear function of `by` explains."""
+    return LinearRegression().fit(by, latents).score(by, latents)
 
 
 def compare(x, seeds, **settings):
     """(the ELBOs of scvi-tools, those of vae_kernels, with one number for each seed; the mean gain of scvi-tools'
-    training; p of Welch's t)."""
-    own, ours = (np.array([elbo(x, seed, lot, **settings) for seed in range(seeds)]) for lot in (False, True))
+    training; p of Welch's t; the shares of explained variance for the two losses with the same seed, and for
+    scvi-tools' loss with the next seed)."""
+    runs = [[elbo(x, seed, lot, **settings) for seed in range(seeds)] for lot in (False, True)]
+    own, ours = (np.array([run[:2] for run in of_loss]) for of_loss in runs)
+    latents = [[run[2] for run in of_loss] for of_loss in runs]
+    same = [explained(a, b) for a, b in zip(*latents, strict=True)]
+    other = [explained(a, b) for a, b in zip(latents[0], latents[0][1:] + latents[0][:1], strict=True)]
     p = stats.ttest_ind(own[:, 1], ours[:, 1], equal_var=False).pvalue
-    return own[:, 1], ours[:, 1], (own[:, 1] - own[:, 0]).mean(), p
+    return own[:, 1], ours[:, 1], (own[:, 1] - own[:, 0]).mean(), p, same, other
 
 
 def main(data: str = "simulated", seeds: int = 6, epochs: int = 30, likelihood: str = "zinb", out: Path | None = None):
@@ -67,15 +80,20 @@ def main(data: str = "simulated", seeds: int = 6, epochs: int = 30, likelihood: 
     for name in ("lightning.pytorch", "lightning.fabric", "scvi"):
         logging.getLogger(name).setLevel(logging.ERROR)
     torch.set_num_threads(1)  # small matrices
-    own, ours, gain, p = compare(DATA[data](), seeds, epochs=epochs, likelihood=likelihood)
+    own, ours, gain, p, same, other = compare(DATA[data](), seeds, epochs=epochs, likelihood=likelihood)
     for name, values in {"scvi": own, "vae_kernels": ours}.items():
         print(f"{name}: held-out ELBO {values.mean():.2f} nats a cell, standard deviation {values.std(ddof=1):.2f}")
     print(f"the training has gained {gain:.1f} nats; that the means are the same has p = {p:.2f} (Welch's t)")
+    print(f"latents explained by those of the other loss, same seed: {np.mean(same):.3f}")
+    print(f"latents explained by those of the same loss, other seed: {np.mean(other):.3f}")
     if out is not None:
         with out.open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["data", "likelihood", "epochs", "seed", "scvi", "vae_kernels"])
-            writer.writerows([data, likelihood, epochs, i, *pair] for i, pair in enumerate(zip(own, ours, strict=True)))
+            writer.writerow(
+                ["data", "likelihood", "epochs", "seed", "scvi", "vae_kernels", "explained", "explained_by_next"]
+            )
+            rows = zip(own, ours, same, other, strict=True)
+            writer.writerows([data, likelihood, epochs, i, *(round(v, 4) for v in row)] for i, row in enumerate(rows))
 
 
 if __name__ == "__main__":

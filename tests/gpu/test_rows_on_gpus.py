@@ -11,7 +11,7 @@ from known import BACKENDS
 triton = pytest.importorskip("triton")
 
 import vae_kernels as vk  # noqa: E402
-from vae_kernels.backends.triton import launch  # noqa: E402
+from vae_kernels.backends.triton import grid, launch  # noqa: E402
 from vae_kernels.formulas import LOG_TOTAL  # noqa: E402
 
 pytestmark = pytest.mark.skipif("triton" not in BACKENDS, reason="triton cannot be run here")
@@ -82,11 +82,24 @@ def test_the_other_likelihoods(likelihood, weight):
     rows.compare(BACKEND, likelihood, x, params, log_total, weight=weight)
 
 
-@pytest.mark.full
+@pytest.mark.soak
 @pytest.mark.parametrize("likelihood", ["poisson", "multinomial"])
 @pytest.mark.parametrize("shape", [(260, 4100), (70_001, 3)], ids=str)
 def test_large_batches(likelihood, shape):
-    """From 2^20 elements on a program of elbo_kernel has four tiles; many samples are added up by a further launch."""
+    """Many samples are added up by a further launch. The interpreter takes minutes."""
+    large_batch(likelihood, shape)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("likelihood", ["poisson", "multinomial"])
+def test_several_tiles_a_program(likelihood, monkeypatch):
+    """A program of elbo_kernel has four tiles where the batch is large, and so many elements count as large here."""
+    monkeypatch.setattr(grid, "FOUR_TILES", 1 << 13)
+    assert grid.Tiles(3, 4100).steps == 4
+    large_batch(likelihood, (3, 4100))
+
+
+def large_batch(likelihood, shape):
     x, params, log_total = rows.draw(likelihood, shape)
     weight = None if log_total is None else cases.weight(shape[1:], torch.float32)
     for reduction in ("mean", "none"):

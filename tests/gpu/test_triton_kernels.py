@@ -49,7 +49,7 @@ def test_the_formula_of_any_other_likelihood(likelihood, dtypes):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("reduction", ["mean", pytest.param("none", marks=pytest.mark.soak)])
 def test_many_rows_are_added_up_by_several_programs(reduction):
     x, params = cases.draw("bernoulli", (70_001, 3))
     compare(BACKEND, "bernoulli", x, params, posterior(70_001, (2,), torch.float32), reduction)
@@ -62,7 +62,7 @@ def test_gradients_of_a_row_from_many_partial_sums():
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("shape", [(5, 5000), (70_001, 3)], ids=str)
+@pytest.mark.parametrize("shape", [(5, 5000), pytest.param((70_001, 3), marks=pytest.mark.soak)], ids=str)
 def test_gradients_of_samples(shape):
     """From several partial sums each, and by several programs."""
     x, (loc, logvar) = cases.draw("gaussian", shape)
@@ -71,11 +71,16 @@ def test_gradients_of_samples(shape):
 
 
 @pytest.mark.full
-def test_several_tiles_a_program():
-    """From 2^20 elements on a program has four tiles, side by side; the last one is not full."""
+@pytest.mark.parametrize("rows", [3, pytest.param(259, marks=pytest.mark.soak)])
+def test_several_tiles_a_program(rows, monkeypatch):
+    """In a large batch a program has four tiles, side by side; the last one is not full."""
     from vae_kernels import fused_elbo
+    from vae_kernels.backends.triton import grid
 
-    rows, likelihood = 259, "gaussian"
+    likelihood = "gaussian"
+    if rows < 259:
+        monkeypatch.setattr(grid, "FOUR_TILES", 1 << 13)
+    assert grid.Tiles(rows, 4097).steps == 4
     x, params = cases.draw(likelihood, (rows, 4097))
     compare(BACKEND, likelihood, x, params, posterior(rows, (3,), torch.float32))  # by rows, for the terms
     latent = posterior(rows, (3,), torch.float32)

@@ -3,6 +3,8 @@ with the same seed is the same."""
 
 import copy
 import importlib
+import json
+import re
 
 import numpy as np
 import pytest
@@ -120,6 +122,23 @@ def test_the_example_of_real_cells(monkeypatch):
     assert diagnosis["decoder output"].level != "ill" and diagnosis["data"].level == "healthy"
     elbo = -model.get_elbo(adata[np.arange(700) % 5 == 0])
     assert float(elbo) == pytest.approx(diagnosis.measures.nll + diagnosis.measures.kl, rel=0.02)
+
+
+@pytest.mark.soak
+def test_the_notebook_of_real_cells(monkeypatch, capsys):
+    """Its cells of code run one after the other, and print what the notebook shows, but for the last digits."""
+    if not EXAMPLES.is_dir():
+        pytest.skip("the tests run without the source tree beside them: there is no examples/")
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    names = {}
+    for cell in json.loads((EXAMPLES / "scvi_cells.ipynb").read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+            shown = "".join(line for out in cell["outputs"] for line in out.get("text", ()))
+            printed = capsys.readouterr().out
+            assert re.findall(r"^\w+  +[\w ]+$", printed, re.M) == re.findall(r"^\w+  +[\w ]+$", shown, re.M)
+    assert names["agreement"](names["adata"]) > 0.2  # of clusters by chance: 0
 
 
 @pytest.mark.full

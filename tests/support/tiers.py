@@ -9,7 +9,7 @@ pairs of backend and likelihood has 330 cases, and the quick tier takes about 12
 `--pairs` also takes the tests marked `full`. If a test has many cases, every pair of values of two arguments is
 in one of the cases that `--pairs` takes: most faults need one value or two together, and few faults need three (Kuhn,
 Wallace and Gallo 2004, doi:10.1109/TSE.2004.24). Both choices depend only on the list of cases, so all machines choose
-the same.
+the same. A test that is marked `soak` takes minutes: only `--full` runs this test.
 """
 
 import itertools
@@ -35,10 +35,11 @@ def choose(config, items):
     if config.getoption(FULL):
         return
     kept = set()
+    short = [item for item in items if not item.get_closest_marker("soak")]
     if config.getoption(PAIRS) or config.getoption(REST):
-        kept = set(few(items, pairs_of))
+        kept = set(few(short, pairs_of))
     if not config.getoption(PAIRS):
-        quick = few([item for item in items if not is_full(item)], values_of)
+        quick = few([item for item in short if not is_full(item)], values_of)
         kept = kept.difference(quick) if config.getoption(REST) else set(quick)
     kept |= {item for item in items if is_named(config, item)}
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])

@@ -149,6 +149,14 @@ def draw_counts(case, g):
     return x, (log_mean, log_inverse_dispersion, logits)[: case.outputs]
 
 
+def draw_regions(case, g):
+    """Open regions of single cells, one of five. PeakVI has a logit for each cell, and one for each region."""
+    random = lambda *size: torch.randn(size, generator=g)  # noqa: E731
+    size = (case.batch, case.dims)
+    x = (torch.rand(size, generator=g) < 0.2).float()
+    return x, (random(*size) - 1, random(case.batch, 1), random(case.dims) + 1)
+
+
 def draw_categories(case, g):
     """Levels of 8 bits, and a logit for each level."""
     x = torch.randint(256, (case.batch, case.dims), generator=g, dtype=torch.uint8)
@@ -156,6 +164,7 @@ def draw_categories(case, g):
 
 
 DRAW = {name: draw_counts for name, formula in ALL.items() if formula.SUPPORT == "counts"}
+DRAW["bernoulli_product"] = draw_regions
 DRAW |= {"discretized_logistic": draw_levels, "categorical": draw_categories}
 DRAW |= {"discretized_logistic_mixture": pixels.draw}
 """likelihood -> a function draw(case, generator) -> (x, params), for a likelihood that draw_reals does not suit."""

@@ -26,6 +26,12 @@ def sigmoid_bce(x, logits):
     return F.binary_cross_entropy(torch.sigmoid(logits), x, reduction="sum")
 
 
+def product_bce(x, logits, sample_logits, feature_logits):
+    """The loss of PeakVI (Ashuach et al. 2022) in scvi-tools: three sigmoids, and the entropy of their product."""
+    p = torch.sigmoid(logits) * torch.sigmoid(sample_logits) * torch.sigmoid(feature_logits)
+    return F.binary_cross_entropy(p, x, reduction="sum")
+
+
 def mse_loss(x, loc):
     return 0.5 * F.mse_loss(loc, x, reduction="sum") + 0.5 * LOG_2PI * x.numel()
 
@@ -126,6 +132,7 @@ def multinomial(x, logits):
 
 RIVALS = {
     ("bernoulli", 1): [bce_with_logits, sigmoid_bce],
+    ("bernoulli_product", 3): [product_bce],
     ("gaussian", 1): [mse_loss, gaussian_nll_loss],
     ("gaussian", 2): [gaussian_formula, gaussian_nll_loss],
     ("laplace", 1): [l1_loss],

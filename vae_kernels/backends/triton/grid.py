@@ -1,5 +1,8 @@
 """How the programs of a launch share out a matrix."""
 
+FOUR_TILES, SIXTEEN_TILES = 1 << 20, 1 << 26
+"""From so many elements on, a program goes through four tiles, and through sixteen."""
+
 
 class Tiles:
     """How programs cover a matrix: r rows and c columns, and `steps` tiles side by side, or below one another (down).
@@ -14,7 +17,7 @@ class Tiles:
         self.rows, self.cols, self.flat, self.down = (1, n, True, False) if flat else (rows, cols, False, down)
         self.c = tile if flat else min(power_of_two(self.cols), tile)
         self.r = tile // self.c
-        self.steps = min(1 if n < 1 << 20 else 4 if n < 1 << 26 else 16, most_steps)
+        self.steps = min(1 if n < FOUR_TILES else 4 if n < SIXTEEN_TILES else 16, most_steps)
         if down:
             self.steps = 8  # in a small batch some tiles are empty; that costs less than a kernel for each size
         elif self.c * self.steps > self.cols:
