@@ -71,7 +71,7 @@ def compare(backend, likelihood, x, params, weight=None, reduction="none", given
     """Compares value and gradients of a backend with float64. The budget is twice the error of plain PyTorch in the
     same types. `given`: (x, params) for the backend in place of those, where missing cells hold anything."""
     g = torch.Generator().manual_seed(7)
-    incoming = torch.randn(len(x) if reduction == "none" else (), generator=g, dtype=torch.float64)
+    incoming = torch.randn(len(x) if reduction == "none" else (), generator=g, dtype=torch.float64).to(x.device)
     settings = {"reduction": reduction}
     true_weight = weight if weight is None or weight.dtype == torch.bool else weight.double()
     wide = [p.double() for p in params]
@@ -96,10 +96,7 @@ def sizes_of(likelihood, x, params, incoming):
     the count and its mean. 0 for other columns."""
     rows = len(x)
     columns = [c for c, column in enumerate(likelihood.columns) if column in COUNTS]
-    of_packed, of_cell = (
-        torch.zeros(rows, likelihood.width).double(),
-        torch.zeros(rows, len(likelihood.columns)).double(),
-    )
+    of_packed, of_cell = x.new_zeros(rows, likelihood.width), x.new_zeros(rows, len(likelihood.columns))
     for c in columns:
         at = likelihood.plan.rows[c][2]
         mean = params[0][:, at].exp()
