@@ -171,7 +171,8 @@ def triton_tanh(x):
     twice = -2.0 * tl.abs(x)
     e = maths.exp_or_zero(twice)
     inverse = maths.reciprocal(1.0 + e)
-    size = -maths.expm1_nonpositive(twice) * inverse
+    # far from 0 what 1 lacks is small, so nearly nothing is rounded but the difference
+    size = tl.where(e < 0.25, 1.0 - 2.0 * e * inverse, -maths.expm1_nonpositive(twice) * inverse)
     return tl.where(x < 0.0, -size, size), 4.0 * e * inverse * inverse
 
 
