@@ -93,6 +93,21 @@ def test_one_seed_gives_one_sample():
     assert torch.equal(one, two) and not one.requires_grad
 
 
+@pytest.mark.parametrize("backend", OURS)
+def test_an_empty_table_of_any_strides(backend):
+    likelihood = Mixed(["gaussian", ("categorical", 3)])
+    packed, x = (torch.zeros(4, 0).T.requires_grad_() for _ in "ab")
+    nll = vk.nll((packed, torch.zeros(2)), x.detach(), likelihood=likelihood, backend=backend)
+    assert nll.shape == (0,) and torch.autograd.grad(nll.sum(), packed)[0].shape == (0, 4)
+
+
+@pytest.mark.parametrize("codes", [False, True])
+def test_no_row_has_a_sample_and_means(codes):
+    likelihood = Mixed(TABLES["all"], codes=codes)
+    recon = torch.zeros(0, likelihood.width)
+    assert likelihood.sample(recon).shape == likelihood.mean(recon).shape == (0, likelihood.plan.x_width)
+
+
 # ---------------------------------------------------------------- the kernels
 
 

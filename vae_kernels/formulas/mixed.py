@@ -121,7 +121,7 @@ def _sample_of(group, packed, logscale, columns, generator):
     p = packed[:, columns.places(group.numbers, packed.device)]
     if group.is_categorical:
         probabilities = p.reshape(-1, group.width).softmax(1)
-        code = torch.multinomial(probabilities, 1, generator=generator).view(len(p), -1)
+        code = torch.multinomial(probabilities, 1, generator=generator).view(-1, p.shape[1] // group.width)
         if columns.codes:
             return code.to(p.dtype)
         return torch.nn.functional.one_hot(code, group.width).flatten(1).to(p.dtype)
