@@ -97,7 +97,8 @@ def test_one_seed_gives_one_sample():
 def test_an_empty_table_of_any_strides(backend):
     likelihood = Mixed(["gaussian", ("categorical", 3)])
     packed, x = (torch.zeros(4, 0).T.requires_grad_() for _ in "ab")
-    nll = vk.nll((packed, torch.zeros(2)), x.detach(), likelihood=likelihood, backend=backend)
+    weight = torch.ones(2, 0).T
+    nll = vk.nll((packed, torch.zeros(2)), x.detach(), likelihood=likelihood, weight=weight, backend=backend)
     assert nll.shape == (0,) and torch.autograd.grad(nll.sum(), packed)[0].shape == (0, 4)
 
 
