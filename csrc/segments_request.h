@@ -21,7 +21,8 @@ struct SegmentsRequest {
     VK_CHECK(logscale.size(logscale.dim() - 1) == columns && (!logscale_by_row || logscale.size(0) == rows),
              "logscale does not fit ", rows, " rows of ", columns, " columns");
     for (const Tensor* t : {&x, &packed, &logscale})
-      VK_CHECK(t->size(t->dim() - 1) <= 1 || t->stride(t->dim() - 1) == 1, "a row of the table has gaps");
+      VK_CHECK(t->size(t->dim() - 1) <= 1 || t->stride(t->dim() - 1) == 1 || t->numel() == 0,
+               "a row of the table has gaps");
   }
   // Only where the host can read the table. kinds: how many there are
   void check_rows(int64_t kinds) const {
@@ -43,9 +44,9 @@ struct SegmentsRequest {
     const int64_t dims = w.dim(), cols = dims ? w.size(dims - 1) : 1;
     const DType dtype = dtype_of(w);
     VK_CHECK(dtype == DType::boolean || dtype <= DType::float16, "a weight is neither bool nor floating");
-    VK_CHECK(
-        dims <= 2 && (cols == 1 || (cols == columns && w.stride(dims - 1) == 1)) && (dims < 2 || w.size(0) == rows),
-        "the weight does not fit the table");
+    VK_CHECK(dims <= 2 && (cols == 1 || (cols == columns && (w.stride(dims - 1) == 1 || w.numel() == 0))) &&
+                 (dims < 2 || w.size(0) == rows),
+             "the weight does not fit the table");
     return {w.data<void>(), dims == 2 ? w.stride(0) : 0, cols > 1, dtype};
   }
 };

@@ -31,7 +31,9 @@ struct Tanh {
 template <class T>
 VK_FN Tanh<T> tanh_pair(T x) {
   const ExpPair<T> e = exp_pair(2 * minus_absolute(x));
-  const T inverse = 1 / (1 + e.power), size = -e.minus_1 * inverse;
+  const T inverse = 1 / (1 + e.power);
+  // Far from 0 what 1 lacks is small, so nearly nothing is rounded but the difference.
+  const T size = e.power < T(0.25) ? fma(-2 * e.power, inverse, T(1)) : -e.minus_1 * inverse;
   return {x < 0 ? -size : size, 4 * e.power * inverse * inverse};
 }
 

@@ -14,6 +14,7 @@
 #include "fake_torch.h"
 #include "formula.h"
 #include "formulas/all.h"
+#include "formulas/mixed.h"
 #include "likelihoods.h"
 #include "ops.h"
 namespace vk {
@@ -326,6 +327,44 @@ static void positions() {
         }
 }
 
+// x with the codes or, one-hot, a hot number of the last column
+static Tensor of_table(bool codes, int64_t rows, int64_t kinds, int64_t width, DType type) {
+  if (codes) return fill({rows, kinds}, type, 0, 1.9, 1, true);
+  Tensor x = fill({rows, kinds - 1 + width}, type, 0, 0, 1);
+  for (int64_t r = 0; r < rows; ++r)
+    put(x.mut<char>() + (r * x.stride(0) + kinds - 1 + r % width) * bytes_of(type), type, 1);
+  return x;
+}
+// A table with a column of each kind, of `width` categories the last one.
+static void tables() {
+#define VK_ONE(formula, scale, tanh) +1
+  constexpr int64_t kinds = VK_COLUMNS(VK_ONE) + 1;
+  int turn = 0;
+  for (const int64_t rows : {0, 1, 33, 70})
+    for (const int64_t width : {2, 128, 129, 1031})
+      for (const DType type : {F32, F64, BF16, F16})
+        for (const DType of_x : {type, DType::uint8, DType::int64}) {
+          if (few && (rows < 33 || type != F32)) continue;
+          const int64_t numbers = kinds - 1 + width;
+          const Tensor table = fill({kinds, 3}, DType::int64, 0, 0);
+          int64_t* of_columns = table.mut<int64_t>();
+          for (int64_t c = 0; c < kinds; ++c, of_columns += 3)
+            of_columns[0] = c, of_columns[1] = c + 1 < kinds ? 1 : width, of_columns[2] = c;
+          const Tensor packed = fill({rows, numbers}, type, -2, 2, 3);
+          const Tensor x = of_table(turn % 7 < 4, rows, kinds, width, of_x);
+          const Tensor logscale = turn % 2 ? fill({kinds}, type, -1, 1) : fill({rows, kinds}, type, -1, 1, 2);
+          const Sizes weights[] = {{}, {kinds}, {rows, 1}, {rows, kinds}};
+          const DType of_weight = turn % 3 ? type : DType::boolean;
+          const OptionalTensor weight = turn % 5 ? fill(weights[turn % 4], of_weight, 0, 1.5) : OptionalTensor();
+          const SegmentsRequest asked{x, packed, logscale, table, weight};
+          const Need need{turn++ % 4};
+          const Tensors out = ops::segments(asked, need, 0.5);
+          finite(out, "table");
+          finite(ops::segments_backward(incoming(out[0]), asked, Need{3}), "table");
+          ++cases;
+        }
+}
+
 #ifndef VK_CUDA_ON_HOST
 static void pixels() {
   const std::vector<double> options{256, 0, 1, -7};
@@ -387,34 +426,6 @@ static void decompositions() {
       }
 }
 
-// A table with a column of each kind, of `width` categories the last one.
-static void tables() {
-  int turn = 0;
-  for (const int64_t rows : {0, 1, 33, 70})
-    for (const int64_t width : {2, 128, 129, 1031})
-      for (const DType type : {F32, F64, BF16, F16})
-        for (const DType of_x : {type, DType::uint8, DType::int64}) {
-          if (few && (rows < 33 || type != F32)) continue;
-          const int64_t kinds = segments_loops(false).kinds, numbers = kinds - 1 + width;
-          const Tensor table = fill({kinds, 3}, DType::int64, 0, 0);
-          int64_t* of_columns = table.mut<int64_t>();
-          for (int64_t c = 0; c < kinds; ++c, of_columns += 3)
-            of_columns[0] = c, of_columns[1] = c + 1 < kinds ? 1 : width, of_columns[2] = c;
-          const Tensor packed = fill({rows, numbers}, type, -2, 2, 3);
-          const Tensor x = fill({rows, kinds}, of_x, 0, 1.9, 1, true);
-          const Tensor logscale = turn % 2 ? fill({kinds}, type, -1, 1) : fill({rows, kinds}, type, -1, 1, 2);
-          const Sizes weights[] = {{}, {kinds}, {rows, 1}, {rows, kinds}};
-          const DType of_weight = turn % 3 ? type : DType::boolean;
-          const OptionalTensor weight = turn % 5 ? fill(weights[turn % 4], of_weight, 0, 1.5) : OptionalTensor();
-          const SegmentsRequest asked{x, packed, logscale, table, weight};
-          const Need need{turn++ % 4};
-          const Tensors out = segments(asked, need, 0.5);
-          finite(out, "table");
-          finite(segments_backward(incoming(out[0]), asked, Need{3}), "table");
-          ++cases;
-        }
-}
-
 // Many threads use the pool while another thread changes its limit.
 static void pool() {
   std::atomic<int> working = 4;
@@ -453,11 +464,11 @@ int main(int, char** arguments) {
     rows();
     samples();
     positions();
+    tables();
 #ifndef VK_CUDA_ON_HOST
     pixels();
     mixtures();
     decompositions();
-    tables();
     if (threads == 2) pool();
 #endif
     hashes[threads - 1] = hash;

@@ -53,6 +53,17 @@ FAULTS = {
     "a component without a probability counts": ("pixel.h", "share == 0 ? T(0) : share * d[j]", "share * d[j]",
         "extreme_pixels"),
     "a pixel of the next sample": ("pixel.h", "s.row = pixel / job.cols;", "s.row = (pixel + 1) / job.cols;", "pixels"),
+    "a table's last category is lost": ("segments.h", "k + j < c.width ?", "k + j + 1 < c.width ?", "test_tables"),
+    "a missing cell counts": ("segments.h", "own != 0 ? own * by[0] : T(0)", "own * by[0]", "missing_cells"),
+    "a cell has the weight of the row's first": ("segments.h", "(job.weights, row, column)", "(job.weights, row, 0)",
+        "missing_cells"),
+    "what is no category counts": ("segments.h", "if (chosen < 0) s.total = T(NAN);", "", "that_are_none"),
+    "two hot numbers are one": ("segments.h", "ones == 1 && others == 1", "ones >= 1", "that_are_none"),
+    "a table's last thread is not added up": (
+        "segments.h", "if (at.thread < half)", "if (at.thread < half - 1)", "test_tables"),
+    "a tanh without its slope": ("../formulas/mixed.h", "location.slope * d[0]", "d[0]", "test_tables"),
+    "a table's second launch writes to the first rows": (
+        "segments.cpp", "out[0].mut<char>() + first * bytes", "out[0].mut<char>()", "rows_of_a_table"),
     "a missing latent counts": ("latent.h", "value = own != 0 ? own * value : T(0);", "value = own * value;", "poison"),
     "a sample's sum is another one": (
         "finish.h", "row_sum(job.samples[k], row)", "row_sum(job.nll, row)", "weights_beside"),
@@ -91,6 +102,7 @@ ALL = NO_FAULT, NO_FAULT_OF_ROWS, *FAULTS
 ONE_UNIT = {
     "mixture.h": "mixture.cu", "mixture_backward.h": "mixture.cu", "position.h": "position.categorical",
     "pixel.h": "pixel.discretized_logistic_mixture",
+    "segments.h": "segments.cu", "../formulas/mixed.h": "segments.cu", "segments.cpp": "segments.cpp",
     "floor.h": "latent.cu", "elbo.cpp": "elbo.cpp", "log_prob.cpp": "log_prob.cpp",
 }  # fmt: skip
 ONE_UNIT_OF_ROWS = {
@@ -116,7 +128,7 @@ def planted(tmp_path_factory, request):
     def run(fault):
         folder = tmp_path_factory.mktemp("fault")
         csrc = Path(shutil.copytree(cuda_host.CSRC, folder / "csrc"))
-        tests = ROWS if fault == NO_FAULT_OF_ROWS else "shapes or layouts or noise or test_mixture"
+        tests = ROWS if fault == NO_FAULT_OF_ROWS else "shapes or layouts or noise or test_mixture or tables"
         if fault in FAULTS:
             name, there, wrong, tests = FAULTS[fault]
             source = csrc / "cuda" / name

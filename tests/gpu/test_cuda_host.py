@@ -16,6 +16,7 @@ import rows
 import tables
 import test_floor as floors
 import test_log_prob as log_probs
+import test_mixed as of_tables
 import test_mixture as mixtures
 import test_narrow as narrow
 import test_objective as table
@@ -634,6 +635,48 @@ def test_integers_of_tables(of_x):
     likelihood, x, params = tables.draw((("categorical", 2), "bernoulli"), 300, codes=True)
     ours, expected = (vk.nll(params, v, likelihood=likelihood, backend="cpu") for v in (x.to(of_x), x.float()))
     assert torch.equal(ours, expected)
+
+
+@pytest.mark.parametrize("codes", [False, True])
+@pytest.mark.parametrize("form", tables.WEIGHTS)
+def test_missing_cells_of_tables(form, codes):
+    for dtype in (torch.bool, torch.float32):
+        of_tables.test_weights("cpu", form, dtype, codes, "all")
+
+
+@pytest.mark.parametrize("of", ["x", "packed", "both"])
+@pytest.mark.parametrize("how", ["rows apart", "transposed", "expanded", "shifted"])
+def test_layouts_of_tables(how, of):
+    of_tables.test_layouts("cpu", how, of)
+
+
+@pytest.mark.parametrize("width", [3, 200])
+@pytest.mark.parametrize("wrong", ["none", "two", "half", math.nan, 3.0, -1.0, 0.5, 1e9])
+def test_categories_of_tables_that_are_none(wrong, width):
+    of_tables.test_what_is_no_category_is_nan_in_its_own_cell("cpu", width, wrong)
+
+
+@pytest.mark.parametrize("width", [3, 200])
+def test_extreme_tables(width):
+    of_tables.test_a_logit_of_minus_infinity_is_a_category_that_cannot_be("cpu", width)
+    of_tables.test_small_differences_of_large_logits("cpu", width)
+    for name in ("gaussian", "laplace"):
+        of_tables.test_tanh_keeps_its_digits("cpu", name)
+
+
+@pytest.mark.parametrize("incoming", ["each", "by row", "one", "some 0"])
+def test_terms_of_tables(incoming):
+    of_tables.test_log_prob_has_the_gradients_of_each_column("cpu", incoming)
+    of_tables.test_a_column_without_an_incoming_gradient_has_none("cpu")
+
+
+@pytest.mark.parametrize("mode", [(True, True), (False, False)], ids=str)
+def test_order_changes_no_bit_of_a_table(host, mode):
+    likelihood, x, params = tables.draw(tables.TABLES["all"], 600)
+    incoming = torch.linspace(1, 2, 600)
+    expected = tables.outcome(likelihood, x, params, incoming, backend="cpu")
+    host.set_mode(*mode)
+    assert all(map(cases.same, tables.outcome(likelihood, x, params, incoming, backend="cpu"), expected))
 
 
 def test_more_rows_of_a_table_than_a_grid_has_blocks():

@@ -5,6 +5,7 @@ import copy
 import cases
 import corrected
 import pytest
+import tables
 import test_aggregate_posterior as decompositions
 import test_floor as floors
 import test_mixture as mixtures
@@ -203,6 +204,23 @@ def test_shards_have_the_noise_of_the_whole(backend, latents, n_samples):
 def test_sample(backend, dtype, layout, with_kl):
     module = backends.choose(backend, (torch.zeros(1, device=DEVICE),))
     table.compare_samples(module, dtype, layout, with_kl, DEVICE)
+
+
+@pytest.mark.parametrize("rows", [1, 0, 129, 600])
+@pytest.mark.parametrize("codes", [False, True])
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_tables(backend, name, codes, rows):
+    likelihood, x, params = tables.draw(tables.TABLES[name], rows, codes)
+    weight = cases.weight((rows, len(likelihood.columns)), torch.bool).to(DEVICE)
+    for given in (None, weight):
+        tables.compare(backend, likelihood, x.to(DEVICE), to_device(params), given)
+
+
+@pytest.mark.parametrize("form", tables.FORMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_types_and_forms_of_tables(backend, dtype, form):
+    likelihood, x, params = tables.draw(tables.TABLES["all"], 300, form == "cell", dtype, form)
+    tables.compare(backend, likelihood, x.to(DEVICE, dtype), to_device(params), reduction="mean")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

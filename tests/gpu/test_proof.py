@@ -11,6 +11,7 @@ from vae_kernels import backends
 from vae_kernels.backends import reference
 from vae_kernels.backends.self_test import disagreement
 from vae_kernels.core.terms import ElboTerms
+from vae_kernels.formulas import SEGMENTS
 
 
 @pytest.mark.full("triton")
@@ -33,6 +34,21 @@ def without_gradient(t):
     return t.detach() + 0 * t
 
 
+def of_table(wrong):
+    """An elbo that is wrong for a table."""
+    return lambda r: wrong(r) if r.settings.likelihood in SEGMENTS else reference.elbo(r)
+
+
+def last_row_is_lost(terms):
+    columns = len(terms.nll_per_column)
+    return ElboTerms(terms.loss, terms.nll, None, None, terms.nll_per_column - terms.nll[-1] / columns / len(terms.nll))
+
+
+def without_gradient_of(i, request):
+    params = [without_gradient(p) if k == i else p for k, p in enumerate(request.params)]
+    return reference.elbo(request._replace(params=tuple(params)))
+
+
 WRONG = {
     "loss": {"elbo": lambda *a: times(1.001, 0, reference.elbo(*a))},
     "nll": {"elbo": lambda *a: times(float("nan"), 1, reference.elbo(*a))},
@@ -42,12 +58,16 @@ WRONG = {
     "KL of each dim": {"elbo": lambda *a: times(-1, 3, reference.elbo(*a))},
     "log p": {"log_prob": lambda *a: 1.001 * reference.log_prob(*a)},
     "KL of z": {"sample_kl": lambda *a: times(0.99, 1, reference.sample_kl(*a))},
-    "gradient of recon": {"elbo": lambda r: reference.elbo(r._replace(params=(without_gradient(*r.params),)))},
+    "gradient of recon": {"elbo": lambda r: reference.elbo(r._replace(params=tuple(map(without_gradient, r.params))))},
     "gradient of mu": {"sample_kl": lambda d: reference.sample_kl(d._replace(mu=without_gradient(d.mu)))},
     "log p of a mixture": {"mixture": lambda *a, ahead: reference.mixture(*a) * 1.001},
     "mixture's gradient of logvar": {
         "mixture": lambda z, m, v, w, ahead: reference.mixture(z, m, without_gradient(v), w)
     },
+    "table's nll is": {"elbo": of_table(lambda r: reference.elbo(r._replace(weight=None)))},
+    "table's nll of a column": {"elbo": of_table(lambda r: last_row_is_lost(reference.elbo(r)))},
+    "table's gradient of packed": {"elbo": of_table(lambda r: without_gradient_of(0, r))},
+    "table's gradient of logscale": {"elbo": of_table(lambda r: without_gradient_of(1, r))},
     "its noise is not that of the other backends": {
         "sample_kl": lambda draw: reference.sample_kl(draw._replace(rng=draw.rng + 1))
     },

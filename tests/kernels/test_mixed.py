@@ -12,7 +12,6 @@ from torch import distributions as D
 from torch.autograd import gradcheck, gradgradcheck
 
 import vae_kernels as vk
-from vae_kernels.backends import choice, reference
 
 close = torch.testing.assert_close
 NAN = float("nan")
@@ -92,6 +91,22 @@ def test_one_seed_gives_one_sample():
     likelihood, _, recon = tables.draw(TABLES["all"], 9)
     one, two = (likelihood.sample(recon, generator=torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(one, two) and not one.requires_grad
+
+
+@pytest.mark.parametrize("backend", OURS)
+def test_an_empty_table_of_any_strides(backend):
+    likelihood = Mixed(["gaussian", ("categorical", 3)])
+    packed, x = (torch.zeros(4, 0).T.requires_grad_() for _ in "ab")
+    weight = torch.ones(2, 0).T
+    nll = vk.nll((packed, torch.zeros(2)), x.detach(), likelihood=likelihood, weight=weight, backend=backend)
+    assert nll.shape == (0,) and torch.autograd.grad(nll.sum(), packed)[0].shape == (0, 4)
+
+
+@pytest.mark.parametrize("codes", [False, True])
+def test_no_row_has_a_sample_and_means(codes):
+    likelihood = Mixed(TABLES["all"], codes=codes)
+    recon = torch.zeros(0, likelihood.width)
+    assert likelihood.sample(recon).shape == likelihood.mean(recon).shape == (0, likelihood.plan.x_width)
 
 
 # ---------------------------------------------------------------- the kernels
@@ -434,19 +449,27 @@ def test_compiled_whole_for_any_batch(backend, what):
     assert len(graphs) <= 1
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("backend", OURS)
+def test_export(backend):
+    likelihood, x, params = tables.draw(TABLES["all"], 4)
+
+    class Loss(torch.nn.Module):
+        def forward(self, packed, logscale, x, weight):
+            settings = {"likelihood": likelihood, "weight": weight, "reduction": "mean", "backend": backend}
+            return vk.nll((packed, logscale), x, **settings)
+
+    weight, rows = torch.ones(4, len(likelihood.columns)), torch.export.Dim("rows", min=2)
+    shapes = {0: rows}, None, {0: rows}, {0: rows}
+    program = torch.export.export(Loss(), (*params, x, weight), dynamic_shapes=shapes)
+    assert ("vae_kernels.segments.default" in {str(node.target) for node in program.graph.nodes}) == (backend == "cpu")
+    for n in (4, 9):
+        _, x, params = tables.draw(TABLES["all"], n, seed=n)
+        weight = torch.rand(n, weight.shape[1])
+        close(program.module()(*params, x, weight), Loss()(*params, x, weight))
+
+
 # ---------------------------------------------------------------- backends and models
-
-
-def test_a_backend_without_a_kernel_refuses():
-    """ "cuda" has no kernel yet. "auto" takes plain PyTorch on a GPU, where no kernel for a table has run."""
-    likelihood, x, params = tables.draw(("gaussian",), 2)
-    with pytest.raises(ValueError, match="backend='cuda' cannot be used: it has no kernel for likelihood='mixed'"):
-        vk.nll(params, x, likelihood=likelihood, backend="cuda")
-
-    class OnGpu:
-        is_cpu, is_cuda = False, True
-
-    assert choice.choose("auto", (OnGpu(),), likelihood.plan) is reference
 
 
 def test_a_vae_of_a_table_trains_fills_in_and_samples():

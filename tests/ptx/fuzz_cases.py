@@ -4,7 +4,8 @@ AssertionError where it differs from float64 by more than its types can explain.
 import math
 
 import cases
-import levels as tables
+import levels as positions
+import tables
 import test_floor as floors
 import test_mixture
 import torch
@@ -82,7 +83,7 @@ def free_bits(r, latent, of_latent, shape):
 def elbo(name, r, g, seed):
     likelihood, shape, main = r.choice(list(ORACLES)), r.choice(SHAPES), r.choice(FLOATS)
     counts = LIKELIHOODS[likelihood].SUPPORT == "counts"
-    of_x = r.choice([*FLOATS, *tables.TARGETS, torch.bool])
+    of_x = r.choice([*FLOATS, *positions.TARGETS, torch.bool])
     forms = [None, *cases.FORMS] if len(shape) == 4 else [None, lambda s: (), lambda s: s[1:], lambda s: s]
     form = r.choice(forms)
     x, params = cases.draw(likelihood, shape, (main, of_x), form, seed=seed % 1000)
@@ -170,13 +171,13 @@ def sample(name, r, g, seed):
 
 def levels(name, r, g, seed):
     n, places = r.choice([1, 2, 7, 8, 40, 257, 1500]), r.choice([(), (1,), (3, 5), (70,), (2, 7, 3)])
-    dtype, of_x, rows = r.choice(FLOATS), r.choice(tables.TARGETS), r.choice([1, 3])
-    logits, x = tables.draw(rows, n, places, dtype, of_x, seed=seed % 97)
+    dtype, of_x, rows = r.choice(FLOATS), r.choice(positions.TARGETS), r.choice([1, 3])
+    logits, x = positions.draw(rows, n, places, dtype, of_x, seed=seed % 97)
     if len(places) > 1 and n > 1 and r.random() < 0.5:
-        logits = tables.LAYOUTS["levels innermost"](logits)
+        logits = positions.LAYOUTS["levels innermost"](logits)
     of_terms = weight(r, x.shape)
     if of_terms is None:
-        tables.compare(name, logits, x)
+        positions.compare(name, logits, x)
         return
     x = cases.poisoned(x, of_terms != 0)
 
@@ -187,6 +188,17 @@ def levels(name, r, g, seed):
 
     what = (n, places, dtype, of_x, rows, of_terms.shape, of_terms.dtype)
     check(run(name, same), run("torch", wide), 4 * EPS[dtype], what, lambda: run("torch", same))
+
+
+def table(name, r, g, seed):
+    kinds = (*tables.NUMBERS, ("categorical", 2), ("categorical", 9), ("categorical", 200))
+    columns = [r.choice(kinds) for _ in range(r.choice([1, 3, 8]))]
+    rows, dtype, form = r.choice([1, 33, 130, 260]), r.choice(FLOATS), r.choice(list(tables.FORMS))
+    likelihood, x, params = tables.draw(columns, rows, r.random() < 0.5, dtype, form, seed=seed % 97)
+    x = x.to(r.choice([dtype, torch.float32, torch.float64]))
+    shape = r.choice([None, *tables.WEIGHTS.values()])
+    of_terms = shape and cases.weight(shape(rows, len(columns)), r.choice(cases.WEIGHT_DTYPES), seed=seed % 89)
+    tables.compare(name, likelihood, x, params, of_terms, r.choice(["none", "mean", "sum"]))
 
 
 def mixture(name, r, g, seed):

@@ -1,5 +1,6 @@
 """Calls of the product that make a kernel do all that it can: for `mutate`."""
 
+import tables
 import torch
 
 import vae_kernels as vk
@@ -14,7 +15,7 @@ def cases(backend, name):
         "elbo element": _elbo(name, [(130, 1031)] * 2), "elbo row": _elbo(name, [(130, 1031), (1031,)]),
         "elbo number": _elbo(name, [(130, 1031), ()]), "levels": _levels(name, backward=True),
         "sample": _sample(name, 40, 300), "mixture": _mixture(name),
-        "many rows": _elbo(name, [(40000, 7)] * 2, (40000, 7), 3),
+        "many rows": _elbo(name, [(40000, 7)] * 2, (40000, 7), 3), "table": _table(name),
     }  # fmt: skip
 
 
@@ -28,7 +29,7 @@ def _triton(name):
 
     return {
         "elbo none": lambda: elbo("none"), "elbo mean": lambda: elbo("mean"),
-        "levels": _levels(name, backward=False), "sample": _sample(name, 20, 1200),
+        "levels": _levels(name, backward=False), "sample": _sample(name, 20, 1200), "table": _table(name),
     }  # fmt: skip
 
 
@@ -56,6 +57,15 @@ def _levels(name, backward):
 def _sample(name, rows, dims):
     moments = [torch.randn(rows, dims, requires_grad=True) for _ in range(2)]
     return lambda: list(vk.sample_kl(*moments, generator=torch.Generator().manual_seed(1), backend=name))
+
+
+def _table(name):
+    likelihood, x, params = tables.draw(tables.TABLES["all"], 300)
+
+    def run():
+        return tables.outcome(likelihood, x, params, torch.linspace(1, 2, 300), backend=name)
+
+    return run
 
 
 def _mixture(name):

@@ -17,6 +17,7 @@ NAMED = {
     **dict.fromkeys(("mixture_pack", "mixture_forward", "mixture_backward"), "mixture"),
     **dict.fromkeys(("tiles", "block", "vector", "gather"), "gaussian and dtypes"),
     **dict.fromkeys(("counts", "launch"), "negative_binomial"),
+    **dict.fromkeys(("segments", "segments_request", "table_rows", "mixed", "columns"), "(mixed or tables)"),
     "noise": "bits",
     "rescale": "test_rescale",
 }
@@ -55,8 +56,8 @@ GROUPS = {
         ("vae_kernels/formulas/[a-z]*.py", "vae_kernels/core/noise.py"),
         "",
         (
-            tests(REFERENCE, "formulas", "philox", "levels", "mixture"),
-            tests(REFERENCE, "counts", "reals", "api", "noise"),
+            tests(REFERENCE, "formulas", "philox", "levels", "mixture", "mixed"),
+            tests(REFERENCE, "counts", "reals", "api", "noise", "table_arguments"),
         ),
         PLAIN,
     ),
@@ -65,7 +66,7 @@ GROUPS = {
         ("csrc/formulas/[b-z]*.h", "csrc/formula.h", "csrc/scalar.h", "csrc/special.h"),
         "cpu",
         (
-            tests(f"cpu and {SLOW}", "objective", "levels"),
+            tests(f"cpu and {SLOW}", "objective", "levels", "mixed"),
             tests(f"{SLOW} and not triton", "elementwise", "scalar", "counts", "reals", "mixture"),
         ),
     ),
@@ -81,12 +82,13 @@ GROUPS = {
                 "csrc/cpu/mixture.cpp",
             ),
             *("csrc/cpu/decomposition.cpp", "csrc/cpu/sample.cpp", "csrc/cpu/pool.cpp", "csrc/cpu/*.h"),
-            *("csrc/layout.h", "csrc/request.h"),
+            *("csrc/layout.h", "csrc/request.h", "csrc/cpu/segments.cpp", "csrc/segments_request.h"),
         ),
         "cpu",
         (
             tests(
-                f"not triton and not [torch and {SLOW}", "noise", "levels", "pool", "objective", "log_prob", "mixture"
+                f"not triton and not [torch and {SLOW}",
+                *("noise", "levels", "pool", "objective", "log_prob", "mixture", "mixed"),
             ),
             tests(f"{SLOW} and not triton", "autograd", "counts", "ops", "aggregate_posterior"),
         ),
@@ -105,6 +107,7 @@ GROUPS = {
                 "objective",
                 "log_prob",
                 "mixture",
+                "mixed",
             ),
             tests(SLOW, "triton_launch", "autograd"),
         ),

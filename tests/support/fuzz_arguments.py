@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 import vae_kernels as vk
+from vae_kernels.formulas.columns import KINDS
 
 FUNCTIONS = ("fused_elbo", "nll", "gaussian_kl", "sample_kl", "reparameterize", "mixture_log_prob")
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -25,7 +26,7 @@ ODD = (
     lambda: torch.quantize_per_tensor(torch.ones(2, 3), 0.1, 0, torch.quint8),
 )
 WORDS = {
-    "likelihood": (*vk.LIKELIHOODS, "bernouli", "logits"),
+    "likelihood": (*vk.LIKELIHOODS, "bernouli", "logits", "mixed"),
     "reduction": ("none", "mean", "sum", "mean ", "avg"),
     "backend": ("auto", "torch", "cpu", "cuda", "triton", "gpu"),
 }
@@ -45,6 +46,20 @@ def tensor(rng, shape, low=-2.0, high=2.0):
     return t.requires_grad_(rng.random() < 0.5)
 
 
+def table(rng, batch):
+    """Correct arguments for a table with columns of different kinds."""
+    kinds = (*KINDS[:-1], ("categorical", 2), ("categorical", 40))
+    columns = [rng.choice(kinds) for _ in range(rng.choice((1, 2, 5)))]
+    likelihood, count = vk.likelihoods.Mixed(columns, codes=rng.random() < 0.5), len(columns)
+    packed, shapes = tensor(rng, (batch, likelihood.width)), ((batch, count), (count,), (batch, 1), (1, count), ())
+    logscale = tensor(rng, rng.choice(shapes), -1, 1)
+    call = {"likelihood": likelihood, "x": likelihood.sample((packed, logscale))}
+    call["recon"] = (packed, logscale) if rng.random() < 0.8 else packed
+    if rng.random() < 0.3:
+        call["weight"] = tensor(rng, rng.choice(shapes), 0, 2).detach()
+    return call
+
+
 def right(rng, function):
     """Correct arguments for this function."""
     batch = rng.choice((0, 1, 2, 3, 5, 17))
@@ -52,7 +67,9 @@ def right(rng, function):
     latent = tuple(rng.choice((1, 2, 5)) for _ in range(rng.randrange(3)))
     shape, mu = (batch, *event), (batch, *latent)
     call = {}
-    if function in ("fused_elbo", "nll"):
+    if function in ("fused_elbo", "nll") and rng.random() < 0.1:
+        call |= table(rng, batch)
+    elif function in ("fused_elbo", "nll"):
         likelihood = rng.choice(vk.LIKELIHOODS)
         formula = vk.formulas.ALL[likelihood]
         if likelihood in vk.formulas.LEVELS:
@@ -133,11 +150,17 @@ def defined(call):
     numbers = [v for k, v in call.items() if k in ("beta", "rec_weight", "obs_logvar") and isinstance(v, (int, float))]
     if any(abs(v) > 1e3 for v in numbers):
         return False
-    counts = "x" in call and vk.formulas.ALL[call.get("likelihood", "bernoulli")].SUPPORT == "counts"
-    if not counts:
-        return True
-    x = call["x"].double()
-    return bool(((x >= 0) & (x == x.round())).all())
+    x = counts_of(call)
+    return x is None or bool(((x >= 0) & (x == x.round())).all())
+
+
+def counts_of(call):
+    """The elements of x that are counts, in float64; or None."""
+    likelihood = call.get("likelihood", "bernoulli")
+    if isinstance(likelihood, vk.likelihoods.Mixed):
+        columns = [c for c, column in enumerate(likelihood.columns) if column in ("poisson", "negative_binomial")]
+        return call["x"][:, [c if likelihood.codes else likelihood.plan.rows[c][2] for c in columns]].double()
+    return call["x"].double() if "x" in call and vk.formulas.ALL[likelihood].SUPPORT == "counts" else None
 
 
 def double(value, known):

@@ -9,6 +9,7 @@ import sys
 import traceback
 from datetime import timedelta
 
+import tables
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
@@ -258,6 +259,29 @@ def check_dtensor_rows():
             *(distribute_tensor(t, mesh, [Shard(0)]) for t in (logits, x)), likelihood="poisson", log_total=total
         )
         close(plain.full_tensor(), vk.nll(logits, x, likelihood="poisson", log_total=total))
+
+
+def check_dtensor_tables():
+    """A table: its terms, its weight of each cell, and a logscale that all samples share or that each sample has."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    columns = ("gaussian", ("categorical", 3), "poisson", ("laplace", "tanh"))
+    for codes, form in itertools.product((False, True), ("column", "cell")):
+        likelihood, x, params = tables.draw(columns, 7, codes, torch.float64, form)
+        weight = torch.arange(28).view(7, 4) % 5 != 2
+        found = []
+        for place in (None, Shard(0), Replicate()):
+            lay = lambda t, p=place: t if p is None else distribute_tensor(t, mesh, [p])  # noqa: E731
+            own = [lay(t) if t.dim() == 2 else lay(t, place and Replicate()) for t in params]
+            own = [t.detach().requires_grad_() for t in own]
+            given = {"likelihood": likelihood, "kl": lay(torch.zeros(7)), "weight": lay(weight)}
+            terms = vk.fused_elbo(tuple(own), lay(x), **given, return_terms=True)
+            log_p = vk.log_prob(tuple(own), lay(x), likelihood=likelihood)
+            assert log_p.shape == (7, 4) and (place is None or log_p.placements == (place,))
+            grads = [*torch.autograd.grad(terms.loss, own), *torch.autograd.grad((log_p * log_p).sum(), own)]
+            results = (terms.loss, terms.nll, terms.nll_per_column, log_p, *grads)
+            found.append([t.full_tensor() if place else t for t in results])
+        close(found[1], found[0])
+        close(found[2], found[0])
 
 
 def check_dtensor_refusals():

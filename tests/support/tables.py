@@ -16,8 +16,8 @@ NUMBERS = (
     ("gaussian", "tanh"),
     ("laplace", "tanh"),
 )
-# Each kind alone; all kinds in no order; widths around those that the loop treats alike (128 categories), and over one
-# run of sums (1024); many columns, which are more numbers than a task has (4096).
+# Each kind alone; all kinds in no order; widths around those that the loop treats alike (64 numbers, 128 categories),
+# and over one run of sums (1024); many columns, which are more numbers than a task has (4096).
 TABLES = {
     **{str(column): (column, column) for column in NUMBERS},
     "categorical": (("categorical", 2), ("categorical", 5)),
@@ -25,6 +25,7 @@ TABLES = {
     "all": (*NUMBERS, ("categorical", 3), *NUMBERS[::-1], ("categorical", 17), ("categorical", 3)),
     "wide": (("categorical", 128), "gaussian", ("categorical", 129), ("categorical", 1500), "poisson"),
     "long": (("categorical", 40), "gaussian"),
+    "strips": (*["gaussian"] * 63, ("categorical", 2), ("categorical", 64), ("categorical", 65), "laplace"),
     "many": (*NUMBERS, ("categorical", 9)) * 310,
 }
 # One row and none, around the 32 rows of a block, several blocks and tasks
@@ -71,14 +72,14 @@ def compare(backend, likelihood, x, params, weight=None, reduction="none", given
     """Compares value and gradients of a backend with float64. The budget is twice the error of plain PyTorch in the
     same types. `given`: (x, params) for the backend in place of those, where missing cells hold anything."""
     g = torch.Generator().manual_seed(7)
-    incoming = torch.randn(len(x) if reduction == "none" else (), generator=g, dtype=torch.float64)
+    incoming = torch.randn(len(x) if reduction == "none" else (), generator=g, dtype=torch.float64).to(x.device)
     settings = {"reduction": reduction}
     true_weight = weight if weight is None or weight.dtype == torch.bool else weight.double()
     wide = [p.double() for p in params]
     true = outcome(likelihood, x.double(), wide, incoming, backend="torch", weight=true_weight, **settings)
     theirs = outcome(likelihood, x, params, incoming, backend="torch", weight=weight, **settings)
     ours = outcome(likelihood, *(given or (x, params)), incoming, backend=backend, weight=weight, **settings)
-    counts = any(column in COUNTS for column in likelihood.columns)
+    counts = any(column in COUNTS for column in likelihood.columns)  # more roundings than other formulas
     sizes = dict(
         zip(("nll", "packed", "logscale"), (0.0, *sizes_of(likelihood, x.double(), wide, incoming)), strict=True)
     )
@@ -92,17 +93,22 @@ def compare(backend, likelihood, x, params, weight=None, reduction="none", given
 
 
 def sizes_of(likelihood, x, params, incoming):
-    """For each number of packed, and each cell of logscale, what the gradient of a count is the small difference of:
-    the count and its mean. 0 for other columns."""
-    rows = len(x)
-    columns = [c for c, column in enumerate(likelihood.columns) if column in COUNTS]
-    of_packed, of_cell = (
-        torch.zeros(rows, likelihood.width).double(),
-        torch.zeros(rows, len(likelihood.columns)).double(),
-    )
-    for c in columns:
+    """For each number of packed, and each cell of logscale, the size of the terms whose difference the gradient is: a
+    count and its mean, or x and a tanh, which is rounded. 0 for other columns."""
+    rows, (packed, *given) = len(x), params
+    of_packed, of_cell = x.new_zeros(rows, likelihood.width), x.new_zeros(rows, len(likelihood.columns))
+    logscale = (given[0] if given else of_cell).expand(of_cell.shape)
+    for c, column in enumerate(likelihood.columns):
         at = likelihood.plan.rows[c][2]
-        mean = params[0][:, at].exp()
-        count = x[:, c if likelihood.codes else at]
-        of_packed[:, at] = of_cell[:, c] = (count + mean * (1 + params[0][:, at].abs())) * incoming.abs()
-    return of_packed, of_cell
+        p, value = packed[:, at], x[:, c if likelihood.codes else at]
+        if column in COUNTS:
+            of_packed[:, at] = of_cell[:, c] = value + p.exp() * (1 + p.abs())
+        elif isinstance(column, tuple) and column[1] == "tanh":
+            loc, precision = p.tanh(), (-logscale[:, c]).exp()
+            terms = (loc.abs() + value.abs()) * precision
+            if column[0] == "gaussian":
+                of_packed[:, at] = terms * precision * (1 - loc * loc)
+                terms = terms * 2 * (value - loc).abs() * precision
+            of_cell[:, c] = terms
+    incoming = incoming.abs().reshape(-1, 1)
+    return of_packed * incoming, of_cell * incoming

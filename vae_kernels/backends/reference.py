@@ -119,7 +119,7 @@ def nll_of_columns(x, params, weight, dtype, columns):
     x = x.to(dtype)
     if weight is None:
         return mixed.nll(x, packed, logscale, columns)
-    keep = (weight != 0).expand(len(x), columns.count)
+    keep = (weight != 0).expand(x.shape[0], columns.count)
     each = mixed.nll(x, packed, logscale, columns, keep)
     return torch.where(keep, weight.to(dtype) * each, each.new_zeros(()))
 

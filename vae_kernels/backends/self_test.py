@@ -6,6 +6,7 @@ import torch
 
 from ..core import noise
 from ..core.objective import Draw, KlFloor, objective
+from ..formulas.columns import KINDS, Columns
 from . import reference
 
 
@@ -13,7 +14,7 @@ def disagreement(module, device):
     """None if the backend agrees with the reference in float64, else a text that says what is wrong.
 
     Compared are a small objective, the same with NaN under a mask, with free bits and by samples, the terms, a sample,
-    a mixture, and the gradients of all.
+    a mixture, a table, and the gradients of all.
     The function waits for the device and takes the time of the first launches. It guards against kernels that are
     wrong on a machine. It does not measure rounding: the tests do, and allow far less than the 1e-4 of the largest
     value that is allowed here.
@@ -63,7 +64,9 @@ def _results(module, device, dtype):
     out |= dict(zip([f"gradient of {name}" for name in ("recon", "mu", "logvar")], grads, strict=True))
     log_p, *grads = _mixture(module, device, dtype, draw)
     names = [f"mixture's gradient of {name}" for name in ("z", "loc", "logvar", "log weight")]
-    return out | {"log p of a mixture": log_p} | dict(zip(names, grads, strict=True))
+    out |= {"log p of a mixture": log_p} | dict(zip(names, grads, strict=True))
+    names = [f"table's {name}" for name in ("nll", "nll of a column", "gradient of packed", "gradient of logscale")]
+    return out | dict(zip(names, _table(module, device, dtype, draw), strict=True))
 
 
 def _mixture(module, device, dtype, draw):
@@ -72,3 +75,21 @@ def _mixture(module, device, dtype, draw):
     tensors = [draw(*shape).to(device, dtype).requires_grad_() for shape in shapes]
     log_p = module.mixture(*tensors, ahead=False)
     return log_p, *torch.autograd.grad(log_p, tensors, draw(150).to(log_p))
+
+
+def _table(module, device, dtype, draw):
+    """The terms of a table with all kinds of columns, and their gradients: of a few blocks of rows, of categories that
+    take a few steps, with missing cells that hold NaN, and with another incoming gradient for each row."""
+    rows, columns = 300, Columns((*KINDS[:-1], ("categorical", 2), ("categorical", 19)), False)
+    x = draw(rows, columns.width).exp().round()  # counts are numbers too
+    for _, width, at in columns.rows[-2:]:
+        x[:, at : at + width] = torch.eye(width)[(draw(rows).abs() * width).long() % width]
+    weight = draw(rows, columns.count) > -1
+    x = torch.where(weight[:, columns.column_of_x], x, float("nan"))
+    x, weight = x.to(device, dtype), weight.to(device)
+    sizes = (rows, columns.width), (columns.count,)
+    params = tuple((0.5 * draw(*size)).to(device, dtype).requires_grad_() for size in sizes)
+    request = {"reduction": "none", "terms": True, "weight": weight, "options": (columns,)}
+    terms = module.elbo(objective(x, params, columns.likelihood, (), **request))
+    grads = torch.autograd.grad(terms.loss, params, draw(rows).to(terms.loss))
+    return terms.nll, terms.nll_per_column, *grads

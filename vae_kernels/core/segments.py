@@ -26,9 +26,19 @@ def laid_out(recon, x, likelihood, obs_logvar, log_total):
         )
     if log_total is not None:
         raise ValueError(f"log_total: has no effect with likelihood={likelihood.name!r}")
+    if _is_plain(recon, x, likelihood.plan):
+        return x, recon
     check_target(x, likelihood)
     packed, logscale = parameters(recon, likelihood, x)
     return layout.row_major(layout.readable(x)), (layout.row_major(packed), logscale)
+
+
+def _is_plain(recon, x, plan):
+    """Whether the checks would find no error, and the kernels read the tensors as they are. Written to be fast."""
+    if type(recon) is not tuple or len(recon) != 2 or not checks.plain((*recon, x)):
+        return False
+    rows, widths = recon[0].shape[0], (plan.x_width, plan.width)
+    return (x.shape, recon[0].shape, recon[1].shape) == ((rows, widths[0]), (rows, widths[1]), (plan.count,))
 
 
 def check_target(x, likelihood):
@@ -57,8 +67,8 @@ def parameters(recon, likelihood, x=None):
     packed, logscale = given["packed"], given.get("logscale")
     if x is not None:
         checks.on_device_of("x", x, labels["packed"], packed)
-    rows = "B" if x is None else len(x)
-    if packed.dim() != 2 or packed.shape[1] != plan.width or (x is not None and len(packed) != len(x)):
+    rows = "B" if x is None else x.shape[0]  # len() would make a constant of it in torch.export
+    if packed.dim() != 2 or packed.shape[1] != plan.width or (x is not None and packed.shape[0] != rows):
         raise ValueError(
             f"{labels['packed']}: got shape {tuple(packed.shape)}, expected ({rows}, {plan.width}): K logits for each "
             "categorical column, and one number for each other column"
@@ -67,13 +77,13 @@ def parameters(recon, likelihood, x=None):
         dtype = torch.float64 if packed.dtype == torch.float64 else torch.float32
         return packed, packed.new_zeros(plan.count, dtype=dtype)
     shape = logscale.shape
-    fits = len(shape) <= 2 and all(n in (1, m) for n, m in zip(reversed(shape), (plan.count, len(packed))))  # noqa: B905
+    fits = len(shape) <= 2 and all(n in (1, m) for n, m in zip(reversed(shape), (plan.count, packed.shape[0])))  # noqa: B905
     if not fits:
         raise ValueError(
             f"{labels['logscale']}: got shape {tuple(shape)}, expected ({plan.count},), one number for each column, or "
-            f"one that broadcasts to ({len(packed)}, {plan.count})"
+            f"one that broadcasts to ({packed.shape[0]}, {plan.count})"
         )
-    return packed, _against(logscale, (len(packed), plan.count))
+    return packed, _against(logscale, (packed.shape[0], plan.count))
 
 
 def _against(logscale, shape):
@@ -88,7 +98,7 @@ def _against(logscale, shape):
 
 def terms(x, columns):
     """A tensor of the shape of the terms, [B, columns], that takes no memory."""
-    return x.new_empty(()).expand(len(x), columns.count)
+    return x.new_empty(()).expand(x.shape[0], columns.count)
 
 
 def weight(weight, x, columns):

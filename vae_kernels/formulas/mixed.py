@@ -121,7 +121,7 @@ def _sample_of(group, packed, logscale, columns, generator):
     p = packed[:, columns.places(group.numbers, packed.device)]
     if group.is_categorical:
         probabilities = p.reshape(-1, group.width).softmax(1)
-        code = torch.multinomial(probabilities, 1, generator=generator).view(len(p), -1)
+        code = torch.multinomial(probabilities, 1, generator=generator).view(-1, p.shape[1] // group.width)
         if columns.codes:
             return code.to(p.dtype)
         return torch.nn.functional.one_hot(code, group.width).flatten(1).to(p.dtype)
@@ -171,7 +171,8 @@ def triton_tanh(x):
     twice = -2.0 * tl.abs(x)
     e = maths.exp_or_zero(twice)
     inverse = maths.reciprocal(1.0 + e)
-    size = -maths.expm1_nonpositive(twice) * inverse
+    # far from 0 what 1 lacks is small, so nearly nothing is rounded but the difference
+    size = tl.where(e < 0.25, 1.0 - 2.0 * e * inverse, -maths.expm1_nonpositive(twice) * inverse)
     return tl.where(x < 0.0, -size, size), 4.0 * e * inverse * inverse
 
 

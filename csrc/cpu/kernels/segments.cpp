@@ -1,12 +1,13 @@
-// The loop of the segments kind: a block of rows of a table, column by column. Each column is one loop over the rows of
-// the block, which lie side by side in a buffer, so that the vectors are full however narrow a column is. Only a
-// column with many categories is read row by row. Compiled once per instruction set; the maths is in
-// formulas/mixed.h.
+// The loop of the segments kind: a block of rows of a table, column by column. A few columns at a time are turned
+// (table_rows.h), so each column is one loop over the rows of the block. Only a column with many categories is read row
+// by row. Compiled once per instruction set; the maths is in formulas/mixed.h.
 #include "cpu/segments.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "formulas/mixed.h"
+#include "lanes.h"
 #include "table_rows.h"
 
 namespace vk::VK_ISA {
@@ -14,34 +15,36 @@ namespace {  // as in likelihood.cpp: nothing here is for the linker to share
 
 using Category = VK_CATEGORIES;
 
-constexpr int kNarrow = 128;  // categories whose logits lie side by side: sixteen kilobytes
+constexpr int kStrip = 64;  // numbers of the columns that are turned together, unless one column has more
 
-// What the columns of a block of rows share.
+// Some columns of a block of rows, turned. The formulas write the gradients over packed and logscale.
 template <class T>
 struct Block {
-  alignas(64) T x[kRows], number[kRows], logscale[kRows], weight[kRows], own[kRows];  // own: weight times incoming
-  alignas(64) T value[kRows], by_number[kRows], by_logscale[kRows], incoming[kRows];
+  alignas(64) T packed[kNumbers * kRows], x[kNumbers * kRows];
+  alignas(64) T logscale[kStrip * kRows], weight[kStrip * kRows], value[kStrip * kRows];
+  alignas(64) T incoming[kRows], own[kRows];  // own: weight times incoming. Both are 0 in the rows that a block lacks
   alignas(64) T top[kRows], total[kRows], logit[kRows];
-  alignas(64) T logits[kNarrow * kRows];
   int32_t code[kRows];
 };
 
 // ---------------------------------------------------------------- a column with one number
 
+// x, number, logscale, weight, own and value of each row; gradients are written over number and logscale
+template <class T>
+using NumberColumn = void (*)(const T*, T*, T*, const T*, const T*, T*);
+
 template <class C, class T>
-static void number_column(Block<T>& b) {
+static void number_column(const T* x, T* number, T* logscale, const T* weight, const T* own, T* value) {
 #pragma omp simd
   for (int r = 0; r < kRows; ++r) {
     T by[2];
-    const PlusLog1p<T> v = C::nll(b.x[r], b.number[r], b.logscale[r], by);
-    b.value[r] = weighted(b.weight[r], v.value + log1p_unit(v.e));
-    b.by_number[r] = weighted(b.own[r], by[0]);
-    b.by_logscale[r] = weighted(b.own[r], by[1]);
+    const PlusLog1p<T> v = C::nll(x[r], number[r], logscale[r], by);
+    value[r] = weighted(weight[r], v.value + log1p_unit(v.e));
+    number[r] = weighted(own[r], by[0]);
+    logscale[r] = weighted(own[r], by[1]);
   }
 }
 
-template <class T>
-using NumberColumn = void (*)(Block<T>&);
 #define VK_COLUMN_LOOP(formula, scale, tanh) number_column<Column<formula, scale, tanh>, T>,
 template <class T>
 constexpr NumberColumn<T> kNumberColumns[] = {VK_COLUMNS(VK_COLUMN_LOOP)};
@@ -49,84 +52,45 @@ constexpr int64_t kCategorical = sizeof kNumberColumns<float> / sizeof *kNumberC
 
 // ---------------------------------------------------------------- a column of categories
 
-// The code of a category, or -1 where x is none.
+// The values of the column, and the gradients of its logits, which are written over the logits
 template <class T>
-static int32_t code_of_number(T x, int64_t width) {
-  const bool possible = x >= 0 && x < T(width);
-  const int32_t code = possible ? int32_t(x) : -1;
-  return T(code) == x ? code : -1;
-}
-template <class T>
-static int32_t code_of_one_hot(const T* x, int64_t width) {
-  uint32_t code = 0, others = 0, ones = 0;  // code: the sum of the codes of all that is hot, modulo 2^32
-#pragma omp simd reduction(+ : code, others, ones)
-  for (uint32_t k = 0; k < uint32_t(width); ++k) {
-    code += x[k] == 1 ? k : 0u;
-    ones += x[k] == 1;
-    others += x[k] != 0;
+static void narrow_column(T* packed, int width, bool wanted, const T* weight, Block<T>& b, T* value) {
+  for (int r = 0; r < kRows; ++r) {
+    b.logit[r] = packed[(b.code[r] < 0 ? 0 : b.code[r]) * kRows + r];
   }
-  return ones == 1 && others == 1 ? int32_t(code) : -1;
-}
-// The same of all rows of a block: width is small
-template <class T>
-static void codes_of_one_hot(const RowsIn<T>& x, int64_t at, int width, Block<T>& b) {
-  int32_t others[kRows] = {}, ones[kRows] = {};
-  for (int r = 0; r < kRows; ++r) b.code[r] = 0;
-  for (int k = 0; k < width; ++k) {
-    T hot[kRows];
-    x.gather(at + k, hot);
-#pragma omp simd
-    for (int r = 0; r < kRows; ++r) {
-      b.code[r] += hot[r] == 1 ? k : 0;
-      ones[r] += hot[r] == 1;
-      others[r] += hot[r] != 0;
+  for (int r = 0; r < kRows; r += kLanes<T>) {
+    Vector<T> top = lse_none<T>().top - Vector<T>{};
+    for (int k = 0; k < width; ++k) {
+      const Vector<T> logits = load_lanes(packed + k * kRows + r);
+      top = logits > top ? logits : top;
     }
+    store_lanes(top, b.top + r);
   }
-  for (int r = 0; r < kRows; ++r) b.code[r] = ones[r] == 1 && others[r] == 1 ? b.code[r] : -1;
-}
-
-// The values of the column, from what top, total and logit say
-template <class T>
-static void category_values(Block<T>& b) {
+  for (int k = 0; k < width; ++k) {
+    T* const logits = packed + k * kRows;
+#pragma omp simd
+    for (int r = 0; r < kRows; ++r) logits[r] = Category::weight(logits[r], b.top[r]);
+  }
+  for (int r = 0; r < kRows; r += kLanes<T>) {
+    Vector<T> total = {};
+    for (int k = 0; k < width; ++k) total += load_lanes(packed + k * kRows + r);
+    store_lanes(total, b.total + r);
+  }
 #pragma omp simd
   for (int r = 0; r < kRows; ++r) {
     b.total[r] = b.code[r] < 0 ? T(NAN) : b.total[r];
-    b.value[r] = weighted(b.weight[r], Category::nll(LogSumExp<T>{b.top[r], b.total[r]}, b.logit[r]));
+    value[r] = weighted(weight[r], Category::nll(LogSumExp<T>{b.top[r], b.total[r]}, b.logit[r]));
   }
-}
-
-template <class T>
-static void narrow_column(const RowsIn<T>& packed, int64_t at, int width, bool wanted, Block<T>& b) {
-  for (int r = 0; r < kRows; ++r)
-    for (int k = 0; k < width; ++k) b.logits[k * kRows + r] = packed[r][at + k];
-  for (int r = 0; r < kRows; ++r) {
-    b.logit[r] = b.logits[(b.code[r] < 0 ? 0 : b.code[r]) * kRows + r];
-    b.top[r] = lse_none<T>().top;
-    b.total[r] = 0;
-  }
-  for (int k = 0; k < width; ++k) {
-    const T* const logits = b.logits + k * kRows;
-#pragma omp simd
-    for (int r = 0; r < kRows; ++r) b.top[r] = logits[r] > b.top[r] ? logits[r] : b.top[r];
-  }
-  for (int k = 0; k < width; ++k) {
-    T* const logits = b.logits + k * kRows;
-#pragma omp simd
-    for (int r = 0; r < kRows; ++r) {
-      logits[r] = Category::weight(logits[r], b.top[r]);
-      b.total[r] += logits[r];
-    }
-  }
-  category_values(b);
   if (!wanted) return;
   alignas(64) T scaled[kRows];
+#pragma omp simd
   for (int r = 0; r < kRows; ++r) scaled[r] = b.own[r] / b.total[r];
   for (int k = 0; k < width; ++k) {
-    T* const logits = b.logits + k * kRows;
+    T* const logits = packed + k * kRows;
 #pragma omp simd
     for (int r = 0; r < kRows; ++r) logits[r] = b.own[r] == 0 ? T(0) : logits[r] * scaled[r];
   }
-  for (int r = 0; r < kRows; ++r) b.logits[(b.code[r] < 0 ? 0 : b.code[r]) * kRows + r] -= b.own[r];
+  for (int r = 0; r < kRows; ++r) packed[(b.code[r] < 0 ? 0 : b.code[r]) * kRows + r] -= b.own[r];
 }
 
 // One row of many logits: their soft-max times its total, into `to`.
@@ -156,48 +120,48 @@ static void wide_gradient(T own, T total, int32_t code, int64_t width, T* grad) 
 
 // ---------------------------------------------------------------- a block of rows
 
+// Columns that are turned together, and the place of their first number
+struct Strip {
+  int64_t column, at;
+  int columns;
+  int64_t numbers;
+};
+
 template <class T>
 class Table {
   const SegmentsJob& job_;
   const Task& task_;
-  const int64_t first_, last_;  // the numbers of packed that the columns of this task have
-  const int64_t first_x_, last_x_;
-  RowsIn<T> x_, packed_, logscale_, weight_;
-  RowsOut<T> grad_, of_logscale_, terms_;
   std::vector<T> wide_;
   std::vector<double> sums_;
   Block<T> b_;
 
-  const TableRow& column(int64_t c) const { return job_.table[c]; }
-
  public:
-  Table(const SegmentsJob& job, const Task& task)
-      : job_(job),
-        task_(task),
-        first_(column(task.col).at),
-        last_(column(task.col + task.cols - 1).at + column(task.col + task.cols - 1).width),
-        first_x_(job.codes ? task.col : first_),
-        last_x_(job.codes ? task.col + task.cols : last_),
-        grad_(job.grad, first_, last_ - first_),
-        of_logscale_(job.of_logscale, task.col, task.cols),
-        terms_(job.terms, task.col, task.cols),
-        sums_(job.logscale_sums ? task.cols : 0) {}
+  Table(const SegmentsJob& job, const Task& task) : job_(job), task_(task), sums_(job.logscale_sums ? task.cols : 0) {}
 
   void rows(int64_t row, int n) {
-    read(row, n);
+    for (int r = 0; r < kRows; ++r) {
+      b_.incoming[r] = b_.own[r] = r < n ? T(job_.weight[row + r]) : T(0);
+      b_.weight[r] = 1;
+    }
+    const ElementWeights& w = job_.element_weights;
+    if (w.data && !w.col_stride) one_weight(read_weights(row, n, 0, 1));
     double nll[kRows] = {};
-    for (int64_t i = 0; i < task_.cols; ++i) {
-      one_column(i, n);
-      for (int r = 0; r < kRows; ++r) nll[r] += b_.value[r];
-      if (terms_) terms_.scatter(b_.value, i, n);
-      if (of_logscale_) of_logscale_.scatter(b_.by_logscale, i, n);
-      if (job_.logscale_sums)
-        for (int r = 0; r < n; ++r) sums_[i] += b_.by_logscale[r];
+    for (int64_t c = task_.col; c < task_.col + task_.cols;) {
+      const Strip s = strip(c);
+      if (w.col_stride) read_weights(row, n, c, s.columns);
+      if (s.numbers > kNumbers)
+        wide_column(s, row, n);
+      else
+        narrow_strip(s, row, n);
+      for (int i = 0; i < s.columns; ++i)
+        for (int r = 0; r < kRows; ++r) nll[r] += b_.value[i * kRows + r];
+      if (job_.terms.data) write_turned(b_.value, job_.terms, row, n, c, s.columns);
+      of_logscale(s, row, n);
+      c += s.columns;
     }
     const int64_t partials = job_.grid.col_tasks(), partial = task_.col / job_.grid.task_cols;
     if (job_.nll)
       for (int r = 0; r < n; ++r) job_.nll[(row + r) * partials + partial] = nll[r];
-    for (const RowsOut<T>* out : {&grad_, &of_logscale_}) out->finish(row, n);
   }
 
   void finish() {
@@ -206,61 +170,85 @@ class Table {
   }
 
  private:
-  void read(int64_t row, int n) {
-    x_.read(job_.x, row, n, first_x_, last_x_ - first_x_);
-    packed_.read(job_.packed, row, n, first_, last_ - first_);
-    logscale_.read(job_.logscale, row, n, task_.col, task_.cols);
-    const ElementWeights& w = job_.element_weights;
-    if (w.data) weight_.read(rows_of(w), row, n, w.col_stride ? task_.col : 0, w.col_stride ? task_.cols : 1);
-    for (int r = 0; r < kRows; ++r) {
-      b_.weight[r] = 1;
-      b_.incoming[r] = b_.own[r] = T(job_.weight[row + (r < n ? r : n - 1)]);
+  Strip strip(int64_t c) const {
+    Strip s{c, job_.table[c].at, 0, 0};
+    for (; c < task_.col + task_.cols; ++c, ++s.columns) {
+      if (s.columns && s.numbers + job_.table[c].width > kStrip) break;
+      s.numbers += job_.table[c].width;
     }
-    for (RowsOut<T>* out : {&grad_, &of_logscale_, &terms_}) out->begin(row);
+    return s;
   }
 
-  // column i of this task
-  void one_column(int64_t i, int n) {
-    const auto [kind, width, start] = column(task_.col + i);
-    const int64_t at = start - first_, at_x = job_.codes ? i : at;
-    if (job_.element_weights.data) {
-      weight_.gather(job_.element_weights.col_stride ? i : 0, b_.weight);
-      for (int r = 0; r < kRows; ++r) b_.own[r] = weighted(b_.weight[r], b_.incoming[r]);
-    }
-    if (kind < kCategorical) {
-      x_.gather(at_x, b_.x);
-      packed_.gather(at, b_.number);
-      logscale_.gather(i, b_.logscale);
-      kNumberColumns<T>[kind](b_);
-      if (grad_) grad_.scatter(b_.by_number, at, n);
-      return;
-    }
-    for (int r = 0; r < kRows; ++r) b_.by_logscale[r] = 0;
-    if (job_.codes)
-      for (int r = 0; r < kRows; ++r) b_.code[r] = code_of_number(x_[r][at_x], width);
-    else if (width > kNarrow)
-      for (int r = 0; r < kRows; ++r) b_.code[r] = code_of_one_hot(x_[r] + at_x, width);
-    else
-      codes_of_one_hot(x_, at_x, int(width), b_);
-    if (width > kNarrow) return wide_column(at, width, n);
-    narrow_column(packed_, at, int(width), bool(grad_), b_);
-    if (!grad_) return;
-    for (int r = 0; r < n; ++r)
-      for (int k = 0; k < width; ++k) grad_[r][at + k] = b_.logits[k * kRows + r];
+  const T* read_weights(int64_t row, int n, int64_t c, int columns) {
+    read_turned(rows_of(job_.element_weights), row, n, c, columns, b_.weight);
+    return b_.weight;
+  }
+  void one_weight(const T* weight) {
+    for (int r = 0; r < kRows; ++r) b_.own[r] = weighted(weight[r], b_.incoming[r]);
+  }
+  // The weights of column i of a strip
+  const T* weights(int i) {
+    if (!job_.element_weights.col_stride) return b_.weight;
+    one_weight(b_.weight + i * kRows);
+    return b_.weight + i * kRows;
   }
 
-  void wide_column(int64_t at, int64_t width, int n) {
-    if (!grad_) wide_.resize(width);
-    for (int r = n; r < kRows; ++r) b_.top[r] = b_.total[r] = b_.logit[r] = 1;  // rows that the block lacks
+  void narrow_strip(const Strip& s, int64_t row, int n) {
+    const int64_t at_x = job_.codes ? s.column : s.at;
+    read_turned(job_.x, row, n, at_x, job_.codes ? s.columns : int(s.numbers), b_.x);
+    read_turned(job_.packed, row, n, s.at, int(s.numbers), b_.packed);
+    read_turned(job_.logscale, row, n, s.column, s.columns, b_.logscale);
+    for (int i = 0; i < s.columns; ++i) {
+      const auto [kind, width, start] = job_.table[s.column + i];
+      T *const packed = b_.packed + (start - s.at) * kRows, *const logscale = b_.logscale + i * kRows;
+      const T* const x = b_.x + (job_.codes ? i : start - s.at) * kRows;
+      const T* const weight = weights(i);
+      T* const value = b_.value + i * kRows;
+      if (kind < kCategorical) {
+        kNumberColumns<T>[kind](x, packed, logscale, weight, b_.own, value);
+        continue;
+      }
+      if (job_.codes)
+        for (int r = 0; r < kRows; ++r) b_.code[r] = code_of_number(x[r], width);
+      else
+        codes_of_one_hot(x, int(width), b_.code);
+      narrow_column(packed, int(width), job_.grad.data, weight, b_, value);
+      std::fill(logscale, logscale + kRows, T(0));
+    }
+    if (job_.grad.data) write_turned(b_.packed, job_.grad, row, n, s.at, int(s.numbers));
+  }
+
+  void wide_column(const Strip& s, int64_t row, int n) {
+    const int64_t width = s.numbers;
+    const T* const weight = weights(0);
+    wide_.resize(3 * width);
+    std::fill(b_.value, b_.value + kRows, T(0));
+    std::fill(b_.logscale, b_.logscale + kRows, T(0));
     for (int r = 0; r < n; ++r) {
-      const LogSumExp<T> s = wide_row(packed_[r] + at, width, grad_ ? grad_[r] + at : wide_.data());
-      b_.top[r] = s.top;
-      b_.total[r] = s.total;
-      b_.logit[r] = packed_[r][at + (b_.code[r] < 0 ? 0 : b_.code[r])];
+      const int64_t at_x = job_.codes ? s.column : s.at, numbers_x = job_.codes ? 1 : width;
+      const T* const x = load<T, true>(job_.x, row + r, at_x, int(numbers_x), wide_.data());
+      const int32_t code = job_.codes ? code_of_number(*x, width) : code_of_one_hot(x, width);
+      const T* const logits = load(job_.packed, row + r, s.at, int(width), wide_.data() + width);
+      T* const to = target(job_.grad, row + r, s.at, wide_.data() + 2 * width);
+      LogSumExp<T> sum = wide_row(logits, width, to);
+      if (code < 0) sum.total = T(NAN);
+      b_.value[r] = weighted(weight[r], Category::nll(sum, logits[code < 0 ? 0 : code]));
+      if (!job_.grad.data) continue;
+      wide_gradient(b_.own[r], sum.total, code, width, to);
+      store(to, job_.grad, row + r, s.at, int(width));
     }
-    category_values(b_);
-    if (!grad_) return;
-    for (int r = 0; r < n; ++r) wide_gradient(b_.own[r], b_.total[r], b_.code[r], width, grad_[r] + at);
+  }
+
+  // The gradients of logscale, which are in its place
+  void of_logscale(const Strip& s, int64_t row, int n) {
+    if (job_.of_logscale.data) write_turned(b_.logscale, job_.of_logscale, row, n, s.column, s.columns);
+    if (!job_.logscale_sums) return;
+    for (int i = 0; i < s.columns; ++i) {
+      T sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (int r = 0; r < kRows; ++r) sum += b_.logscale[i * kRows + r];
+      sums_[s.column - task_.col + i] += sum;
+    }
   }
 };
 

@@ -176,7 +176,7 @@ def _elbo_of_two_ops(objective, kernels):
         nll = pixel(x, *params, weight, settings, kernels)
     else:
         nll = position(x, *params, weight, settings.likelihood, kernels)
-    loss = factor_of(settings.rec_weight, rec_weight) * nll
+    loss = nll if rec_weight is None and settings.rec_weight == 1 else factor_of(settings.rec_weight, rec_weight) * nll
     if latent:
         alone = settings._replace(likelihood="", parameters=0, reduction=Reduction.NONE, options=())
         of_latent = elbo(Objective(alone, None, None, beta, None, latent_weight, nats, (), latent), kernels)
@@ -184,7 +184,6 @@ def _elbo_of_two_ops(objective, kernels):
             _, kl, kl_per_dim = of_latent.parts()
             of_latent = of_latent.loss
         loss = loss + of_latent
-    nll = nll.to(loss.dtype)
     if settings.reduction != Reduction.NONE:
         loss = loss.mean() if settings.reduction == Reduction.MEAN else loss.sum()
-    return ElboTerms(loss, nll, kl, kl_per_dim, per_column) if settings.terms else loss
+    return ElboTerms(loss, nll.to(loss.dtype), kl, kl_per_dim, per_column) if settings.terms else loss

@@ -1,8 +1,8 @@
 """A table of columns: the value of each cell, and the gradients of its parameters, in one launch for all columns.
 
 A program has R rows of one column. The table says what kind of column this is, and where the column's numbers lie. So a
-program of a column with one number and a program of a categorical column have the same code. A categorical column is
-read L categories at a time, and read once more for its gradient.
+program of a column with one number and a program of a column of categories have the same code. A column of categories
+is read L categories at a time, and read once more for its gradient.
 """
 
 import functools
