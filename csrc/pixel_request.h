@@ -4,15 +4,15 @@
 
 namespace vk {
 
-// x [B, C, ...] and packed [B, P, ...], P numbers for each pixel: each sample is dense, the numbers of a pixel outermost
-// or innermost in both.
+// x [B, C, ...] and packed [B, P, ...], P numbers for each pixel: each sample is dense, the numbers of a pixel
+// outermost or innermost in both.
 struct PixelRequest {
   const char* likelihood;
   const Tensor &x, &packed;
   const std::vector<double>& options;
-  ElementWeights weights;                // of the pixels
+  ElementWeights weights;                 // of the pixels
   int64_t rows, channels, numbers, cols;  // numbers: P; cols: pixels of a sample
-  bool inner, float64;                   // inner: the numbers of a pixel lie side by side, else `cols` apart
+  bool inner, float64;                    // inner: the numbers of a pixel lie side by side, else `cols` apart
 
   PixelRequest(const char* likelihood, const Tensor& x, const Tensor& packed, const OptionalTensor& weight,
                const std::vector<double>& options)

@@ -337,6 +337,31 @@ def test_extremes_are_finite(backend):
     assert packed.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("backend", KERNELS)
+@pytest.mark.parametrize("likelihood", [RGB, GREY], ids=["rgb", "grey"])
+@pytest.mark.parametrize("logscale", [-80.0, -95.0, -200.0])
+def test_a_component_without_a_probability_has_no_gradient(backend, likelihood, logscale):
+    """Component 1 is a step, far from x: e^-logscale is infinite in float32 from -89 on, and the probability is 0. The
+    values and the gradients of the others are those of a mixture without component 1."""
+    packed, x = pixels.draw(likelihood, 2, (3,))
+    numbers = packed.unflatten(1, (-1, 3))  # of each kind of number those of the three components
+    kinds = 3 if likelihood.channels == 3 else 2
+    for c in range(likelihood.channels):
+        numbers[:, 1 + kinds * c, 1], numbers[:, 2 + kinds * c, 1] = -2.5, logscale
+    fewer = Mixture(components=2, channels=likelihood.channels)
+    rest = numbers[:, :, [0, 2]].flatten(1, 2).double().requires_grad_()
+    shares = torch.log_softmax(packed[:, :3].double(), 1)
+    expected = pixels.nll_of(rest, x, fewer) - shares[:, [0, 2]].logsumexp(1).sum(1)
+    packed.requires_grad_()
+    nll = vk.nll(packed, x, likelihood=likelihood, backend=backend)
+    close(nll, expected.float(), rtol=1e-5, atol=1e-5)
+    ours = torch.autograd.grad(nll.sum(), packed)[0].unflatten(1, (-1, 3))
+    (theirs,) = torch.autograd.grad(expected.sum(), rest)
+    close(ours[:, 1:, [0, 2]].flatten(1, 2), theirs[:, 2:].float(), rtol=1e-3, atol=1e-4)
+    assert not ours[:, 1:, 1].any()
+    close(ours[:, 0, 1], torch.softmax(packed[:, :3], 1)[:, 1], rtol=1e-4, atol=1e-6)
+
+
 @compiled
 def test_any_number_of_threads_gives_the_same_bits():
     before, results = torch.get_num_threads(), []

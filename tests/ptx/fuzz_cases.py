@@ -5,6 +5,7 @@ import math
 
 import cases
 import levels as tables
+import pixels as of_pixels
 import test_floor as floors
 import test_mixture
 import torch
@@ -187,6 +188,29 @@ def levels(name, r, g, seed):
 
     what = (n, places, dtype, of_x, rows, of_terms.shape, of_terms.dtype)
     check(run(name, same), run("torch", wide), 4 * EPS[dtype], what, lambda: run("torch", same))
+
+
+def pixels(name, r, g, seed):
+    likelihood = r.choice(list(of_pixels.OPTIONS.values()))
+    places, rows = r.choice([(), (1,), (3, 5), (70,), (2, 7, 3), (257,)]), r.choice([1, 3, 4])
+    dtype, of_x = r.choice(FLOATS), r.choice([torch.uint8, torch.float32, torch.float64])
+    packed, x = of_pixels.draw(likelihood, rows, places, dtype, of_x, seed=seed % 97)
+    if places and r.random() < 0.5:
+        packed, x = (of_pixels.LAYOUTS["channels last"](t) for t in (packed, x))
+    of_terms = weight(r, (rows, 1, *places))
+    if of_terms is None:
+        of_pixels.compare(name, packed, x, likelihood)
+        return
+    hidden = (of_terms == 0).expand(rows, 1, *places)
+    packed = torch.where(hidden, float("nan"), packed)
+
+    def run(backend, to):
+        given = to(packed).detach().requires_grad_()
+        nll = vk.nll(given, to(x), likelihood=likelihood, weight=to(of_terms), backend=backend)
+        return [nll, *torch.autograd.grad(nll, given, torch.full_like(nll, -1.7))]
+
+    what = (likelihood, places, dtype, of_x, rows, of_terms.shape, of_terms.dtype)
+    check(run(name, same), run("torch", wide), 40 * EPS[dtype], what, lambda: run("torch", same))
 
 
 def mixture(name, r, g, seed):
