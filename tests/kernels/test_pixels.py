@@ -13,7 +13,6 @@ from pixels import Mixture
 from torch.autograd import gradcheck, gradgradcheck
 
 import vae_kernels as vk
-from vae_kernels.backends import choice
 from vae_kernels.core import layout
 from vae_kernels.formulas import discretized_logistic_mixture as formula
 
@@ -501,15 +500,6 @@ def test_opcheck(inner, dtype):
         check(ops.pixel.default, (RGB.name, x, packed, of_weight, numbers, True, 0.5))
         check(ops.pixel_backward.default, (torch.rand(3), RGB.name, x, packed, of_weight, numbers))
     check(ops.pixel_log_prob.default, (RGB.name, x, packed, numbers))
-
-
-def test_a_backend_without_kernels_says_so(monkeypatch):
-    monkeypatch.setitem(choice._MISSING, "cuda", None)
-    monkeypatch.setattr(choice, "_missing", lambda name: None)
-    packed, x = pixels.draw(RGB)
-    expected = "backend='cuda' cannot be used: cuda has no kernel for likelihood='discretized_logistic_mixture'"
-    with pytest.raises(ValueError, match=expected):
-        vk.nll(packed, x, likelihood=RGB, backend="cuda")
 
 
 def test_a_vae_of_pixels_trains_and_reconstructs():

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch.autograd import forward_ad
 
-from ..formulas import PIXEL, SEGMENTS
+from ..formulas import SEGMENTS
 from . import compiled as ops
 from . import reference
 from .self_test import disagreement
@@ -145,7 +145,7 @@ def choose(name, tensors, likelihood=""):
 
 
 # Kinds of likelihoods that a backend has no kernels for
-_WITHOUT = {"cuda": {**PIXEL, **SEGMENTS}}
+_WITHOUT = {"cuda": SEGMENTS}
 
 
 def _lack(name, likelihood):
