@@ -37,7 +37,7 @@ SECTIONS = {
     "pixels": (
         "Pixels",
         "The head of VDVAE's decoder for 32 x 32 and 64 x 64 pictures, with ten logistics for each channel: "
-        "[pixels.md](pixels.md). \"peak\" is the memory beyond the inputs, of which our gradient is the most.",
+        '[pixels.md](pixels.md). "peak" is the memory beyond the inputs, of which our gradient is the most.',
     ),
     "dtypes": ("Storage types", "bfloat16 is what autocast leaves: rivals widen it to float32, as autocast does."),
     "likelihoods": (
