@@ -197,7 +197,8 @@ def levels(dtype=torch.float32, shape=(64, 256, 3072), inner=False, of_x=torch.u
 
 def pixels(dtype=torch.float32, shape=(16, 64, 64), components=10, channels=3, of_x=torch.uint8, inner=False,
            weight=NONE, what="ahead", options=(256.0, 0.0, 1.0, float("-inf"))):  # fmt: skip
-    """what: "ahead" (the loss and its gradient), "forward", "backward", "correct", "log_prob". shape: the batch and the pixels."""
+    """what: "ahead" (the loss and its gradient), "forward", "backward", "correct", "log_prob". shape: the batch and the
+    pixels."""
     batch, *sides = shape
 
     def made(n, of):

@@ -16,6 +16,8 @@ from .schemas import KERNELS
 def pixel(x, packed, weight, settings: Settings, kernels="compiled"):
     """-log p of each sample, [B]; x [B, C, ...], packed [B, P, ...]. The weight of each pixel is in one of the Layouts
     against the terms, [B, 1, ...], or None. The settings are those of the objective."""
+    if x.dim() == 2:
+        return _of_single_pixels(x, packed, weight, settings, kernels)
     mode, incoming = mode_of(kernels), None
     if torch.is_grad_enabled():
         if mode.compiling:  # the backward pass multiplies by what came, and rounds once
@@ -26,8 +28,20 @@ def pixel(x, packed, weight, settings: Settings, kernels="compiled"):
 
 
 def log_prob_of_pixels(likelihood, x, packed, options, kernels="compiled"):
-    """log p of each pixel, [B, 1, ...]."""
-    return apply(_LogProb, mode_of(kernels), likelihood, options, x, packed)
+    """log p of each pixel, [B, 1, ...]. Kernels work on many pixels of a sample together. So samples of one pixel,
+    [B, C] and [B, P], become the pixels of one sample."""
+    if x.dim() > 2:
+        return apply(_LogProb, mode_of(kernels), likelihood, options, x, packed)
+    x, (packed,) = layout.likelihood(x.T[None], (packed.T[None],))
+    return apply(_LogProb, mode_of(kernels), likelihood, options, x, packed)[0].T
+
+
+def _of_single_pixels(x, packed, weight, settings, kernels):
+    nll = -log_prob_of_pixels(settings.likelihood, x, packed, settings.options, kernels).squeeze(1)
+    if weight is None:
+        return nll
+    weight = weight.expand(len(x), 1).squeeze(1).to(nll.dtype)
+    return torch.where(weight != 0, weight * nll, 0.0)
 
 
 _HALF = torch.float16, torch.bfloat16
