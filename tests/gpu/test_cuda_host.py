@@ -726,7 +726,12 @@ def test_autograd_corrects_pixels(host, monkeypatch, reduce):
 
     def found():
         inputs = [t.clone().requires_grad_() for t in (packed, *latent)]
-        settings = {"likelihood": of_pixels.RGB, "reduction": "none", "free_bits": 0.5, "backend": "cpu"}
+        settings = {
+            "likelihood": of_pixels.RGB,
+            "reduction": "none",
+            "free_bits": (0.5, "per_sample"),
+            "backend": "cpu",
+        }
         loss = vk.fused_elbo(inputs[0], x, *inputs[1:], **settings)
         return torch.autograd.grad(reduce(loss), inputs)
 
