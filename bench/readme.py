@@ -11,9 +11,9 @@ TRAININGS, BUILD = (f"<!-- python -m bench.readme: {part} -->\n" for part in ("t
 FIGURES = ROOT / "docs" / "bench"
 PAGE = ROOT / "docs" / "bench.md"
 SHAPES = ("shapes", "narrow", "gpu")
-CASES = (*SHAPES, "ways", "helpers", "masks", "terms", "dtypes", "likelihoods", "directions")
+CASES = (*SHAPES, "ways", "helpers", "masks", "terms", "pixels", "dtypes", "likelihoods", "directions")
 CASES += ("batch", "dims", "threads", "modes", "malloc")
-IN_FULL = (*SHAPES, "ways", "helpers", "masks", "terms", "modes", "likelihoods")  # with every contender
+IN_FULL = (*SHAPES, "ways", "helpers", "masks", "terms", "pixels", "modes", "likelihoods")  # with every contender
 SECTIONS = {
     "ways": (
         "Ways to write the step",
@@ -33,6 +33,11 @@ SECTIONS = {
         "Element by element",
         "`log_prob` and its gradients, for a loss of one's own, beside `torch.distributions` without checks. Where "
         "torch.distributions has no such class, the rival is the formula in eager code.",
+    ),
+    "pixels": (
+        "Pixels",
+        "The head of VDVAE's decoder for 32 x 32 and 64 x 64 pictures, with ten logistics for each channel: "
+        '[pixels.md](pixels.md). "peak" is the memory beyond the inputs, of which our gradient is the most.',
     ),
     "dtypes": ("Storage types", "bfloat16 is what autocast leaves: rivals widen it to float32, as autocast does."),
     "likelihoods": (
@@ -187,7 +192,12 @@ def by_threads(found):
     return "\n".join([f"| threads {head}", f"| --- {rule}", *lines])
 
 
-TABLES = {"threads": by_threads, "ways": tables.ways}
+def with_memory(found):
+    """The table of speeds, and that of kernels and memory."""
+    return f"{tables.speeds(found)}\n\n{tables.costs(found)}"
+
+
+TABLES = {"threads": by_threads, "ways": tables.ways, "pixels": with_memory}
 
 
 def figures():

@@ -37,6 +37,8 @@ NAMES = {
     (64, 196608, 256): "3x256x256 images",
     (1024, 20000, 30): "single cells, 20,000 genes",
     (8, 0, 16384): "diffusion latents 4x64x64",
+    (16, 3072, 0): "3x32x32 images",
+    (16, 12288, 0): "3x64x64 images",
     (8192, 5, 2): "table of 5 columns",
     (8192, 10, 2): "table of 10 columns",
     (65536, 1, 1): "one column",

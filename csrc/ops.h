@@ -86,6 +86,12 @@ Tensor pixel_backward_op(const Tensor& grad, const std::string& likelihood, cons
 }
 
 template <auto F>
+void pixel_correct_op(Tensor out, const Tensor& grad, double expected, const std::string& likelihood, const Tensor& x,
+                      const Tensor& packed, const OptionalTensor& weight, const std::vector<double>& options) {
+  F(out, grad, expected, {likelihood.c_str(), x, packed, weight, options});
+}
+
+template <auto F>
 Tensor pixel_log_prob_op(const std::string& likelihood, const Tensor& x, const Tensor& packed,
                          const std::vector<double>& options) {
   const OptionalTensor none;

@@ -4,15 +4,15 @@
 
 namespace vk {
 
-// x [B, C, ...] and packed [B, P, ...], P numbers for each pixel: each sample is dense, the numbers of a pixel outermost
-// or innermost in both.
+// x [B, C, ...] and packed [B, P, ...], P numbers for each pixel: each sample is dense, the numbers of a pixel
+// outermost or innermost in both.
 struct PixelRequest {
   const char* likelihood;
   const Tensor &x, &packed;
   const std::vector<double>& options;
-  ElementWeights weights;                // of the pixels
+  ElementWeights weights;                 // of the pixels
   int64_t rows, channels, numbers, cols;  // numbers: P; cols: pixels of a sample
-  bool inner, float64;                   // inner: the numbers of a pixel lie side by side, else `cols` apart
+  bool inner, float64;                    // inner: the numbers of a pixel lie side by side, else `cols` apart
 
   PixelRequest(const char* likelihood, const Tensor& x, const Tensor& packed, const OptionalTensor& weight,
                const std::vector<double>& options)
@@ -47,7 +47,7 @@ struct PixelRequest {
   std::vector<int64_t> strides_of(int64_t n) const {
     std::vector<int64_t> out(packed.strides(), packed.strides() + packed.dim());
     out[0] = n * cols;
-    out[1] = inner ? 1 : cols;
+    out[1] = inner || cols == 0 ? 1 : cols;
     for (int64_t i = 2; inner && i < packed.dim(); ++i) out[i] = out[i] / numbers * n;
     return out;
   }
@@ -67,7 +67,7 @@ struct PixelRequest {
       VK_CHECK(w.size(i) == 1 || w.stride(i) == wanted[i + first], "a weight is not in the order of its pixels");
     const DType dtype = dtype_of(w);
     VK_CHECK(dtype == DType::boolean || dtype <= DType::float16, "a weight is neither bool nor floating");
-    VK_CHECK(by_col || n == 1, "a weight has ", n, " numbers for ", cols, " pixels");
+    VK_CHECK(by_col || n == 1 || cols == 0, "a weight has ", n, " numbers for ", cols, " pixels");
     return {w.data<void>(), by_row ? w.stride(0) : 0, by_col, dtype};
   }
 };

@@ -81,7 +81,7 @@ def _log_prob(name, options, others, backend, x, first):
         whole = None
     if name not in SEGMENTS:  # a table is laid out
         x, params = layout.likelihood(x, params)
-    terms = backends.choose(backend, params, name).log_prob(name, x, params, options)
+    terms = backends.choose(backend, params).log_prob(name, x, params, options)
     return terms if whole is None else whole(terms)
 
 

@@ -193,18 +193,18 @@ struct PositionJob {
   Weight incoming;    // by row
   Sink grad;
 };
-// [rows, cols] pixels of `channels` channels. The `numbers` of a pixel, and its channels, lie side by side where they are
-// inner, else `cols` apart.
+// [rows, cols] pixels of `channels` channels. The `numbers` of a pixel, and its channels, lie side by side where they
+// are inner, else `cols` apart.
 struct PixelJob {
   int64_t rows, cols, channels, numbers;
   bool inner;
   double options[4];  // of the formula
   Source x, packed;
   ElementWeights weights;
-  double* values;   // [rows, cols]; or null
-  void* terms;      // [rows, cols] of the compute type: log p; or null
-  Weight incoming;  // by row
-  Sink grad;        // or null
+  double* values;  // [rows, cols]; or null
+  void* terms;     // [rows, cols] of the compute type: log p; or null
+  Incoming incoming;
+  Sink grad;  // or null
 };
 // out[row] = the sum of values [rows, cols]
 struct RowsJob {

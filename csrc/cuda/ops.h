@@ -17,6 +17,7 @@ Tensors position(const PositionRequest&);
 Tensor position_backward(const Tensor& grad, const PositionRequest&, const Tensor& top_and_total);
 Tensors pixel(const PixelRequest&, bool ahead, double expected);
 Tensor pixel_backward(const Tensor& grad, const PixelRequest&);
+void pixel_correct_(const Tensor& out, const Tensor& grad, double expected, const PixelRequest&);
 Tensor pixel_log_prob(const PixelRequest&);
 Tensors segments(const SegmentsRequest&, Need, double expected);
 Tensors segments_backward(const Tensor& grad, const SegmentsRequest&, Need);

@@ -18,7 +18,7 @@ PixelJob job_of(const PixelRequest& r) {
   job.x = source(r.x);
   job.packed = source(r.packed);
   job.weights = r.weights;
-  job.incoming = kOne;
+  job.incoming = {kOne, false, 0};
   return job;
 }
 
@@ -49,10 +49,19 @@ Tensors pixel(const PixelRequest& r, bool ahead, double expected) {
 
 Tensor pixel_backward(const Tensor& grad, const PixelRequest& r) {
   PixelJob job = job_of(r);
-  job.incoming = weight(grad);
+  job.incoming = {weight(grad), false, 0};
   Tensor out = empty_in_order(r.packed, r.numbers * r.cols, allocate, job.grad);
   run(r, job, Stream(r.packed));
   return out;
+}
+
+void pixel_correct_(const Tensor& out, const Tensor& grad, double expected, const PixelRequest& r) {
+  PixelJob job = job_of(r);
+  VK_CHECK(out.dtype() == r.packed.dtype() && out.numel() == r.packed.numel(),
+           "the gradient is not of the type and size of packed");
+  job.incoming = {weight(grad), true, r.float64 ? expected : double(float(expected))};  // it has the type of the loss
+  job.grad = sink(out, r.numbers * r.cols);
+  run(r, job, Stream(r.packed));
 }
 
 Tensor pixel_log_prob(const PixelRequest& r) {

@@ -1,5 +1,5 @@
-// The kernel of the pixel kind: the value of each pixel, and the gradient of its numbers. A thread has one pixel and goes
-// through the components of the mixture twice: first for the log-sum-exp, then for the gradient, which needs the
+// The kernel of the pixel kind: the value of each pixel, and the gradient of its numbers. A thread has one pixel and
+// goes through the components of the mixture twice: first for the log-sum-exp, then for the gradient, which needs the
 // probability of each component. The second time the numbers come from the cache. The maths is in formulas/<name>.h.
 #pragma once
 #include "gather.h"
@@ -35,7 +35,7 @@ struct Pixel {
     Spot s;
     s.row = pixel / job.cols;
     s.col = pixel - s.row * job.cols;
-    if (s.row >= job.rows) return;
+    if (s.row >= job.rows || job.incoming.as_expected(s.row)) return;
     const T own = weight_at<T>(job.weights, s.row, s.col);
     const int64_t components = job.numbers / (1 + N);
     if (own != 0) read(job, components, s);

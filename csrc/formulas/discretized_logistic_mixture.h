@@ -6,7 +6,8 @@
 namespace vk {
 
 struct discretized_logistic_mixture {
-  // C: the channels of a pixel. A component has a location, a log-scale and, with three channels, a coefficient for each
+  // C: the channels of a pixel. A component has a location, a log-scale and, with three channels, a coefficient for
+  // each
   template <int C>
   static constexpr int parameters = C * (C == 1 ? 2 : 3);
 
@@ -28,17 +29,17 @@ struct discretized_logistic_mixture {
     return fma(level / o.steps, o.range, o.low);
   }
 
-  // The channel that the derivative by number j belongs to: a coefficient belongs to the channel whose location it moves
+  // The channel that the derivative by number j belongs to: a coefficient belongs to the channel whose location it
+  // moves
   template <int C>
   static constexpr int channel_of(int j) {
     return C == 1 ? 0 : j % 3 < 2 ? j / 3 : j == 2 ? 1 : 2;
   }
 
-  // -log p of channel I of a pixel under a component with the numbers p = {location, log-scale, coefficient, ...}, given
-  // the channels before it: linear + log(1 + e), e < 16; and the derivatives by the numbers that belong to it
+  // -log p of channel I of a pixel under a component with the numbers p = {location, log-scale, coefficient, ...},
+  // given the channels before it: linear + log(1 + e), e < 16; and the derivatives by the numbers that belong to it
   template <int C, int I, class T>
-  VK_FN PlusLog1p<T> nll(const T (&x)[C], const T (&p)[parameters<C>], const Options<T>& o,
-                         T (&grad)[parameters<C>]) {
+  VK_FN PlusLog1p<T> nll(const T (&x)[C], const T (&p)[parameters<C>], const Options<T>& o, T (&grad)[parameters<C>]) {
     constexpr int own = I * parameters<C> / C;
     T loc = p[own];
     Tanh<T> a, b;
@@ -51,7 +52,7 @@ struct discretized_logistic_mixture {
       b = tanh_of(p[8]);
       loc = fma(b.value, x[1], fma(a.value, x[0], loc));
     }
-    const bool first = x[I] < o.first, last = x[I] > o.last, below = p[own + 1] < o.least;
+    const bool first = x[I]<o.first, last = x[I]> o.last, below = p[own + 1] < o.least;
     const T logscale = below ? o.least : p[own + 1];
     const LogisticBin<T> bin = logistic_bin(x[I] - loc, logscale, o.width, first || last, first ? T(1) : T(-1));
     grad[own] = bin.by_loc;

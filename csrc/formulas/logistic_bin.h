@@ -48,7 +48,8 @@ VK_FN LogisticBin<T> logistic_bin(T residual, T logscale, BinWidth<T> width_of, 
   const T steep = open ? (towards + half) * sigmoid : (narrow ? T(0) : 2 * half * spread) - size * slope;
   bin.by_logscale = (!open && narrow ? spread : T(0)) + steep * first * second;
   bin.logs = open ? (inward ? outer : inner) : join_log1p(join_log1p(outer, inner), rest);
-  bin.linear = (open && inward ? T(0) : at_least(beyond, T(0))) + (!open && narrow ? logscale + width_of.log_count : T(0));
+  bin.linear =
+      (open && inward ? T(0) : at_least(beyond, T(0))) + (!open && narrow ? logscale + width_of.log_count : T(0));
   return bin;
 }
 

@@ -111,7 +111,7 @@ ERRORS = [
     # words
     (lambda: elbo(likelihood="normal"), V, "likelihood: got 'normal', expected one of 'bernoulli', 'gaussian'"),
     (lambda: elbo(likelihood="mixed"), V, "likelihood: got 'mixed', expected an object with columns, vk.likelihoods."),
-    (lambda: elbo(likelihood="bernouli"), V, "'multinomial'; did you mean 'bernoulli'?"),
+    (lambda: elbo(likelihood="bernouli"), V, "'discretized_logistic_mixture'; did you mean 'bernoulli'?"),
     (lambda: gaussian(reduction="Mean"), V, "reduction: got 'Mean', expected one of 'none', 'mean', 'sum'; did you"),
     *((lambda f=f: f(vk.likelihoods.Gaussian), T, "likelihood: got the class Gaussian, expected an object, Gaussian()")
       for f in (lambda name: elbo(likelihood=name), lambda name: vk.nll(X, X, likelihood=name))),

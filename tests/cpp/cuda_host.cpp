@@ -51,6 +51,7 @@ const vk::Library library = vk::Library("vae_kernels_cuda_host", "CPU", __FILE__
                                 .impl<&vk::position_backward_op<&vk::cuda::position_backward>>("position_backward")
                                 .impl<&vk::pixel_op<&vk::cuda::pixel>>("pixel")
                                 .impl<&vk::pixel_backward_op<&vk::cuda::pixel_backward>>("pixel_backward")
+                                .impl<&vk::pixel_correct_op<&vk::cuda::pixel_correct_>>("pixel_correct_")
                                 .impl<&vk::pixel_log_prob_op<&vk::cuda::pixel_log_prob>>("pixel_log_prob")
                                 .impl<&vk::segments_op<&vk::cuda::segments>>("segments")
                                 .impl<&vk::segments_backward_op<&vk::cuda::segments_backward>>("segments_backward")

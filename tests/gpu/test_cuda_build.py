@@ -15,13 +15,14 @@ pytestmark = pytest.mark.full  # nvcc needs two minutes for what no build has le
 ARCHS = ("80", "90", "100")
 # The kernel where all is stored as float32, the one that most users meet: 4 blocks of 256 threads have room on an SM.
 # So it is with the position kind in float32. All others: 2 blocks. (Mangled names: struct Likelihood<formula, float, 4,
-# true> and struct Position<formula, float>.)
-FLOAT32 = re.compile(r"10LikelihoodIN?S?.*?fLi4ELb1E|(8Position|16PositionBackward)I\w*?EfE")
+# true>, struct Position<formula, float> and struct Pixel<formula, float, channels, ...>.)
+FLOAT32 = re.compile(r"10LikelihoodIN?S?.*?fLi4ELb1E|(8Position|16PositionBackward)I\w*?EfE|5PixelI\w*?EfL")
 MOST_REGISTERS = {True: 64, False: 128}
-# Two deviances and Stirling's formula three times hold more numbers than that in float64: 1 block.
-LONG = re.compile("(negative_binomial|zinb|negative_binomial_mixture)Ed")
-# Three parameters, and the gradient of each: 3 blocks.
-THREE = re.compile("10LikelihoodIN?S?.*?bernoulli_productE")
+# Two deviances and Stirling's formula three times hold more numbers than that in float64, and so does a component of
+# three channels: 1 block.
+LONG = re.compile("(negative_binomial|zinb|negative_binomial_mixture|discretized_logistic_mixture)Ed")
+# Three parameters, and the gradient of each; or the nine numbers of a component: 3 blocks.
+THREE = re.compile("10LikelihoodIN?S?.*?bernoulli_productE|5PixelI")
 
 
 @pytest.fixture(scope="module")

@@ -744,6 +744,54 @@ def test_a_nan_among_pixels(of):
     of_pixels.test_a_nan_stays_in_its_own_sample("cpu", of)
 
 
+@pytest.mark.parametrize("incoming", corrected.INCOMING)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("inner", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_pixels_are_corrected(host, incoming, dtype, inner, weighted):
+    names = "pixel", "pixel_backward", "pixel_correct_"
+    ops = {name: getattr(host, name).default for name in names}
+    corrected.compare_pixels(ops, of_pixels.GREY if inner else of_pixels.RGB, incoming, dtype, inner, weighted)
+
+
+def test_what_is_no_gradient_of_pixels(host):
+    packed, x = pixels.draw(of_pixels.RGB)
+    for wrong in (packed.double(), packed[:3]):
+        with pytest.raises(RuntimeError, match="the gradient is not of the type and size of packed"):
+            host.pixel_correct_(wrong, torch.ones(4), 0.25, of_pixels.RGB.name, x, packed, None, [256.0, 0, 1, -9])
+
+
+@pytest.mark.parametrize("reduce", [lambda t: t.mean(), lambda t: t.sum(), lambda t: t[2]], ids=["mean", "sum", "one"])
+def test_autograd_corrects_pixels(host, monkeypatch, reduce):
+    """Through autograd as on a GPU, also beside a floor of the KL."""
+    packed, x = pixels.draw(of_pixels.RGB, 6, (7,))
+    latent = table.posterior(6, (5,), torch.float32)
+
+    def found():
+        inputs = [t.clone().requires_grad_() for t in (packed, *latent)]
+        settings = {
+            "likelihood": of_pixels.RGB,
+            "reduction": "none",
+            "free_bits": (0.5, "per_sample"),
+            "backend": "cpu",
+        }
+        loss = vk.fused_elbo(inputs[0], x, *inputs[1:], **settings)
+        return torch.autograd.grad(reduce(loss), inputs)
+
+    monkeypatch.setattr(expected, "of", lambda *_: None)
+    anew = found()
+    monkeypatch.setattr(expected, "of", lambda settings, *_: None if settings.floor else 1 / 6)
+    monkeypatch.setattr(
+        expected, "ahead", lambda ctx, *a: None if ctx.incoming is None else expected._corrected(ctx, *a)
+    )
+    calls = []
+    correct = host.pixel_correct_.default
+    monkeypatch.setitem(ops.KERNELS["compiled"], "pixel_correct_", lambda *a: (calls.append(a[2]), correct(*a))[1])
+    for a, b in zip(found(), anew, strict=True):
+        assert cases.same(a, b)
+    assert calls == [1 / 6]
+
+
 def test_extreme_pixels():
     of_pixels.test_extremes_are_finite("cpu")
 

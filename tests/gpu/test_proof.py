@@ -11,7 +11,7 @@ from vae_kernels import backends
 from vae_kernels.backends import reference
 from vae_kernels.backends.self_test import disagreement
 from vae_kernels.core.terms import ElboTerms
-from vae_kernels.formulas import SEGMENTS
+from vae_kernels.formulas import PIXEL, SEGMENTS
 
 
 @pytest.mark.full("triton")
@@ -34,9 +34,9 @@ def without_gradient(t):
     return t.detach() + 0 * t
 
 
-def of_table(wrong):
-    """An elbo that is wrong for a table."""
-    return lambda r: wrong(r) if r.settings.likelihood in SEGMENTS else reference.elbo(r)
+def wrong_for(kind, wrong):
+    """An elbo that is wrong for the likelihoods of this kind."""
+    return lambda r: wrong(r) if r.settings.likelihood in kind else reference.elbo(r)
 
 
 def last_row_is_lost(terms):
@@ -64,10 +64,14 @@ WRONG = {
     "mixture's gradient of logvar": {
         "mixture": lambda z, m, v, w, ahead: reference.mixture(z, m, without_gradient(v), w)
     },
-    "table's nll is": {"elbo": of_table(lambda r: reference.elbo(r._replace(weight=None)))},
-    "table's nll of a column": {"elbo": of_table(lambda r: last_row_is_lost(reference.elbo(r)))},
-    "table's gradient of packed": {"elbo": of_table(lambda r: without_gradient_of(0, r))},
-    "table's gradient of logscale": {"elbo": of_table(lambda r: without_gradient_of(1, r))},
+    "table's nll is": {"elbo": wrong_for(SEGMENTS, lambda r: reference.elbo(r._replace(weight=None)))},
+    "table's nll of a column": {"elbo": wrong_for(SEGMENTS, lambda r: last_row_is_lost(reference.elbo(r)))},
+    "table's gradient of packed": {"elbo": wrong_for(SEGMENTS, lambda r: without_gradient_of(0, r))},
+    "table's gradient of logscale": {"elbo": wrong_for(SEGMENTS, lambda r: without_gradient_of(1, r))},
+    "losses of pixels": {"elbo": wrong_for(PIXEL, lambda r: 1.001 * reference.elbo(r))},
+    "pixels' gradient": {
+        "elbo": wrong_for(PIXEL, lambda r: reference.elbo(r._replace(params=(without_gradient(*r.params),))))
+    },
     "its noise is not that of the other backends": {
         "sample_kl": lambda draw: reference.sample_kl(draw._replace(rng=draw.rng + 1))
     },

@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 
 import cases
+import pixels
 import pytest
 import torch
+from corrected import INCOMING, compare_pixels
 from known import BACKENDS
 from oracles import ORACLES
 from test_objective import compare, posterior
@@ -269,6 +271,17 @@ def test_one_number_for_all_samples_is_corrected(came):
     kernels.correct_(ahead, torch.tensor(came).expand(300), expected, *request)
     for corrected, truth in zip(ahead, kernels.elbo_backward(torch.full((300,), came), *request), strict=True):
         assert cases.same(corrected, truth)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("incoming", INCOMING)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_pixels_are_corrected(incoming, dtype):
+    from vae_kernels.backends.triton import kernels
+
+    ops = {name: getattr(kernels, name) for name in ("pixel", "pixel_backward", "pixel_correct_")}
+    wide = dtype == torch.float64
+    compare_pixels(ops, pixels.Mixture(components=2, channels=1), incoming, dtype, wide, wide, (3, 2))
 
 
 def test_what_is_not_corrected():

@@ -77,6 +77,23 @@ def test_values_and_gradients(backend, levels, form, dtype):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_pictures_of_5_bits(backend):
+    """What NVAE and VDVAE train with: 32 levels, whose probabilities sum to 1 beside a scale for all pixels, and ten
+    logistics for each channel."""
+    x = torch.arange(32)[:, None].float() / 31
+    logscale = torch.full((), -3.0)
+    nll = vk.nll((torch.full((32, 1), 0.5), logscale), x, likelihood=Logistic(32), backend=backend)
+    close(nll.neg().exp().sum(), torch.ones(()))
+    likelihood = vk.likelihoods.DiscretizedLogisticMixture(components=10, levels=32)
+    g = torch.Generator().manual_seed(0)
+    picture = torch.randint(0, 32, (1, 3, 2, 1), generator=g, dtype=torch.uint8)
+    packed = torch.randn(1, 100, 2, 1, generator=g)
+    ours, theirs = (vk.nll(packed, t, likelihood=likelihood, backend=backend) for t in (picture, picture.float() / 31))
+    close(ours, theirs)
+    close(ours, vk.nll(packed.double(), picture, likelihood=likelihood, backend="torch").float())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_the_default_is_256_levels(backend):
     loc, logscale, x = draw(256, dtype=torch.float32)
     results = [
@@ -178,6 +195,7 @@ def fresh(monkeypatch):
         (torch.tensor([[0.0, 1.0], [0.5, 1.0]]), "got values such as 0.5 that are none of the 32 levels"),
         (torch.tensor([[0, 31], [255, 1]], dtype=torch.uint8), r"got values from 0 to 8.2\d+, expected \[0, 1\]"),
         (torch.tensor([[0.0, 31.0], [2.0, 1.0]]), r"got values from 0 to 31, expected \[0, 1\] in 31 steps"),
+        (torch.tensor([[-1.0, 1.0], [0.0, -0.5]]), r"got values from -1 to 1, expected \[0, 1\] in 31 steps"),
     ],
 )
 @pytest.mark.parametrize("likelihood", [Logistic(32), vk.likelihoods.DiscretizedLogisticMixture(1, 32, 1)])

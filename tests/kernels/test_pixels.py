@@ -13,7 +13,6 @@ from pixels import Mixture
 from torch.autograd import gradcheck, gradgradcheck
 
 import vae_kernels as vk
-from vae_kernels.backends import choice
 from vae_kernels.core import layout
 from vae_kernels.formulas import discretized_logistic_mixture as formula
 
@@ -248,7 +247,10 @@ def test_nothing_gives_nothing(backend, shape):
     assert torch.equal(nll, torch.zeros(shape[0]))
     nll.sum().backward()
     assert packed.grad.shape == shape
-    assert vk.log_prob(packed, x, likelihood=RGB, backend=backend).shape == (shape[0], 1, *shape[2:])
+    terms = vk.log_prob(packed, x, likelihood=RGB, backend=backend)
+    assert terms.shape == (shape[0], 1, *shape[2:])
+    (grad,) = torch.autograd.grad(terms, packed, torch.ones_like(terms))
+    assert grad.shape == shape
 
 
 @pytest.mark.full("triton")
@@ -304,6 +306,32 @@ def test_a_weight_of_0_hides_a_nan(backend, form, dtype, inner):
     assert torch.equal(holes[0].grad[~keep.expand_as(packed)], torch.zeros(int((~keep).sum()) * packed.shape[1]))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("likelihood", [RGB, GREY], ids=["rgb", "grey"])
+@pytest.mark.parametrize("form", [None, (5, 1), (1,), ()], ids=str)
+def test_samples_of_one_pixel(backend, likelihood, form):
+    """[B, P] beside x [B, C], and a weight of the terms, [B, 1]."""
+    g = torch.Generator().manual_seed(2)
+    packed, x = pixels.draw(likelihood, 5, (), torch.float64, torch.float64)
+    weight = None if form is None else torch.rand(form, generator=g)
+    if form == (5, 1):
+        weight[2] = 0
+        packed[2, 1] = NAN
+    inputs = [t for t in (packed.requires_grad_(), weight) if t is not None]
+    for t in inputs:
+        t.requires_grad_()
+    ours = vk.nll(packed, x, likelihood=likelihood, weight=weight, backend=backend)
+    rest = torch.where(packed.isnan(), 0.0, packed)
+    theirs = -pixels.truth(rest, x, likelihood) * (1 if weight is None else weight.double())
+    close(ours, theirs.squeeze(1))
+    incoming = torch.randn(5, generator=g, dtype=torch.float64)
+    pairs = zip(*(torch.autograd.grad(t, inputs, incoming) for t in (ours, theirs.squeeze(1))), strict=True)
+    for i, (a, b) in enumerate(pairs):
+        if i == 1 and form == (5, 1):  # the weight of a NaN has none
+            a, b = a[[0, 1, 3, 4]], b[[0, 1, 3, 4]]
+        close(a, b)
+
+
 @pytest.mark.full("triton")
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("of", ["x", "packed"])
@@ -335,6 +363,31 @@ def test_extremes_are_finite(backend):
     close(nll, expected.float(), rtol=1e-5, atol=1e-4)
     nll.sum().backward()
     assert packed.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("backend", KERNELS)
+@pytest.mark.parametrize("likelihood", [RGB, GREY], ids=["rgb", "grey"])
+def test_a_component_without_a_probability_has_no_gradient(backend, likelihood):
+    """Component 1 is a step, far from x: e^-logscale is infinite in float32 from -89 on, and the probability is 0. The
+    values and the gradients of the others are those of a mixture without component 1."""
+    packed, x = pixels.draw(likelihood, 2, (3,))
+    logscale = torch.tensor([-80.0, -95.0, -200.0])
+    numbers = packed.unflatten(1, (-1, 3))  # of each kind of number those of the three components
+    kinds = 3 if likelihood.channels == 3 else 2
+    for c in range(likelihood.channels):
+        numbers[:, 1 + kinds * c, 1], numbers[:, 2 + kinds * c, 1] = -2.5, logscale
+    fewer = Mixture(components=2, channels=likelihood.channels)
+    rest = numbers[:, :, [0, 2]].flatten(1, 2).double().requires_grad_()
+    shares = torch.log_softmax(packed[:, :3].double(), 1)
+    expected = pixels.nll_of(rest, x, fewer) - shares[:, [0, 2]].logsumexp(1).sum(1)
+    packed.requires_grad_()
+    nll = vk.nll(packed, x, likelihood=likelihood, backend=backend)
+    close(nll, expected.float(), rtol=1e-5, atol=1e-5)
+    ours = torch.autograd.grad(nll.sum(), packed)[0].unflatten(1, (-1, 3))
+    (theirs,) = torch.autograd.grad(expected.sum(), rest)
+    close(ours[:, 1:, [0, 2]].flatten(1, 2), theirs[:, 2:].float(), rtol=1e-3, atol=1e-4)
+    assert not ours[:, 1:, 1].any()
+    close(ours[:, 0, 1], torch.softmax(packed[:, :3], 1)[:, 1], rtol=1e-4, atol=1e-6)
 
 
 @compiled
@@ -461,6 +514,31 @@ def test_compiled_whole_for_any_batch(inner, weighted):
             close(a, b)
 
 
+@pytest.mark.full
+@compiled
+@pytest.mark.parametrize(("dtype", "again"), [(torch.float32, False), (torch.float64, False), (torch.bfloat16, True)])
+def test_a_compiler_sees_the_gradient_in_the_forward_pass(dtype, again):
+    """So the backward graph has a product, and no kernel. A gradient of 16 bits would be rounded twice."""
+    from functorch.compile import make_boxed_func
+    from torch._dynamo.backends.common import aot_autograd
+
+    torch._dynamo.reset()
+    graphs = []
+
+    def keep(graph, _):
+        graphs.append(str(graph.graph))
+        return make_boxed_func(graph)
+
+    packed, x = pixels.draw(RGB, 3, (5,), dtype)
+    packed.requires_grad_()
+    f = lambda packed: vk.nll(packed, x, likelihood=RGB, reduction="mean", backend="cpu")  # noqa: E731
+    traced = torch.compile(f, fullgraph=True, backend=aot_autograd(fw_compiler=keep, bw_compiler=keep))
+    ours, theirs = (torch.autograd.grad(3 * g(packed), packed)[0] for g in (traced, f))
+    close(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert len(graphs) == 2 and "vae_kernels.pixel.default" in graphs[0]
+    assert ("pixel_backward" in graphs[1]) == again
+
+
 @compiled
 @pytest.mark.parametrize("inner", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -476,15 +554,6 @@ def test_opcheck(inner, dtype):
         check(ops.pixel.default, (RGB.name, x, packed, of_weight, numbers, True, 0.5))
         check(ops.pixel_backward.default, (torch.rand(3), RGB.name, x, packed, of_weight, numbers))
     check(ops.pixel_log_prob.default, (RGB.name, x, packed, numbers))
-
-
-def test_a_backend_without_kernels_says_so(monkeypatch):
-    monkeypatch.setitem(choice._MISSING, "cuda", None)
-    monkeypatch.setattr(choice, "_missing", lambda name: None)
-    packed, x = pixels.draw(RGB)
-    expected = "backend='cuda' cannot be used: cuda has no kernel for likelihood='discretized_logistic_mixture'"
-    with pytest.raises(ValueError, match=expected):
-        vk.nll(packed, x, likelihood=RGB, backend="cuda")
 
 
 def test_a_vae_of_pixels_trains_and_reconstructs():

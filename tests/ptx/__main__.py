@@ -28,7 +28,9 @@ from places import child
 
 # Hours, or memory that a simulation does not have, or torch.compile.
 NOT_TRITON = "not compiled_whole and not 2_to_the_34 and not sum_of_many"
-TRITON_TESTS = ("triton_kernels", "objective", "noise", "levels", "mixture", "weights", "log_prob", "rows", "mixed")
+TRITON_TESTS = (
+    *("triton_kernels", "objective", "noise", "levels", "pixels", "mixture", "weights", "log_prob", "rows", "mixed"),
+)
 BACKENDS = ("cuda", "triton")
 COMMANDS = ("self", "sample", "cuda", "triton", "launch", "proof", "fuzz", "mutate", "planted")
 # Every n-th test, from test k on: "k/n".

@@ -48,7 +48,7 @@ class Cuda(Machine):
 
     def call(self, name, *arguments):
         self.memory.raw(self._counter, 4, "ticket", init=True)
-        if name in ("rescale_", "correct_"):
+        if name in ("rescale_", "correct_", "pixel_correct_"):
             self.give(arguments[0], "input", readonly=False)
             self.give(arguments[1:], "input", readonly=True)
         else:

@@ -5,6 +5,7 @@ import math
 
 import cases
 import levels as positions
+import pixels as of_pixels
 import tables
 import test_floor as floors
 import test_mixture
@@ -199,6 +200,29 @@ def table(name, r, g, seed):
     shape = r.choice([None, *tables.WEIGHTS.values()])
     of_terms = shape and cases.weight(shape(rows, len(columns)), r.choice(cases.WEIGHT_DTYPES), seed=seed % 89)
     tables.compare(name, likelihood, x, params, of_terms, r.choice(["none", "mean", "sum"]))
+
+
+def pixels(name, r, g, seed):
+    likelihood = r.choice(list(of_pixels.OPTIONS.values()))
+    places, rows = r.choice([(), (1,), (3, 5), (70,), (2, 7, 3), (257,)]), r.choice([1, 3, 4])
+    dtype, of_x = r.choice(FLOATS), r.choice([torch.uint8, torch.float32, torch.float64])
+    packed, x = of_pixels.draw(likelihood, rows, places, dtype, of_x, seed=seed % 97)
+    if places and r.random() < 0.5:
+        packed, x = (of_pixels.LAYOUTS["channels last"](t) for t in (packed, x))
+    of_terms = weight(r, (rows, 1, *places))
+    if of_terms is None:
+        of_pixels.compare(name, packed, x, likelihood)
+        return
+    hidden = (of_terms == 0).expand(rows, 1, *places)
+    packed = torch.where(hidden, float("nan"), packed)
+
+    def run(backend, to):
+        given = to(packed).detach().requires_grad_()
+        nll = vk.nll(given, to(x), likelihood=likelihood, weight=to(of_terms), backend=backend)
+        return [nll, *torch.autograd.grad(nll, given, torch.full_like(nll, -1.7))]
+
+    what = (likelihood, places, dtype, of_x, rows, of_terms.shape, of_terms.dtype)
+    check(run(name, same), run("torch", wide), 40 * EPS[dtype], what, lambda: run("torch", same))
 
 
 def mixture(name, r, g, seed):

@@ -15,7 +15,8 @@ def cases(backend, name):
         "elbo element": _elbo(name, [(130, 1031)] * 2), "elbo row": _elbo(name, [(130, 1031), (1031,)]),
         "elbo number": _elbo(name, [(130, 1031), ()]), "levels": _levels(name, backward=True),
         "sample": _sample(name, 40, 300), "mixture": _mixture(name),
-        "many rows": _elbo(name, [(40000, 7)] * 2, (40000, 7), 3), "table": _table(name),
+        "pixels": _pixels(name, 3), "pixels grey": _pixels(name, 1), "table": _table(name),
+        "many rows": _elbo(name, [(40000, 7)] * 2, (40000, 7), 3),
     }  # fmt: skip
 
 
@@ -29,7 +30,8 @@ def _triton(name):
 
     return {
         "elbo none": lambda: elbo("none"), "elbo mean": lambda: elbo("mean"),
-        "levels": _levels(name, backward=False), "sample": _sample(name, 20, 1200), "table": _table(name),
+        "levels": _levels(name, backward=False), "sample": _sample(name, 20, 1200),
+        "pixels": _pixels(name, 1), "table": _table(name),
     }  # fmt: skip
 
 
@@ -50,6 +52,19 @@ def _levels(name, backward):
     def run():
         nll = vk.nll(logits, x, likelihood="categorical", backend=name)
         return [nll, *torch.autograd.grad(nll.sum(), logits)] if backward else [nll]
+
+    return run
+
+
+def _pixels(name, channels):
+    """The loss of each sample, one of which has another incoming gradient than the forward pass expects."""
+    likelihood = vk.likelihoods.DiscretizedLogisticMixture(components=2, channels=channels)
+    packed = torch.randn(3, 2 * (10 if channels == 3 else 3), 130, requires_grad=True)
+    x, weight = torch.randint(0, 256, (3, channels, 130), dtype=torch.uint8), torch.rand(3, 1, 130) > 0.3
+
+    def run():
+        nll = vk.nll(packed, x, likelihood=likelihood, weight=weight, backend=name)
+        return [nll, *torch.autograd.grad(nll.mean() + nll[1], packed)]
 
     return run
 

@@ -193,6 +193,14 @@ def calls(prefix):
         for need in (1, 2, 3):
             arguments = lambda s=settings, n=need: (torch.randn(4), *table_arguments(**s), n)  # noqa: E731
             yield f"segments_backward {name} {need}", segments_backward, arguments
+    pixel, pixel_backward, pixel_log_prob = (
+        getattr(OPS, f"{prefix}pixel{part}") for part in ("", "_backward", "_log_prob")
+    )
+    for name, settings in PIXELS.items():
+        for ahead in (False, True):
+            yield f"pixel {name} {ahead}", pixel, lambda s=settings, a=ahead: (*pixel_arguments(**s), a, 0.5)
+        yield f"pixel_backward {name}", pixel_backward, lambda s=settings: pixel_backward_arguments(**s)
+        yield f"pixel_log_prob {name}", pixel_log_prob, lambda s=settings: pixel_log_prob_arguments(**s)
     if not prefix:  # the ops of the CPU alone
         for name, settings in {"plain": {}, "double": {"dtype": torch.float64}, "one sample": {"batch": 1}}.items():
             arguments = lambda s=settings: decomposition_arguments(**s)  # noqa: E731
@@ -246,6 +254,24 @@ def position_backward_arguments(**settings):
     return torch.randn_like(nll), *arguments, top_and_total
 
 
+def pixel_arguments(shape=(2, 20, 3, 2), channels=3, order=None, dtype=torch.float32, weight=None):
+    packed = torch.randn(shape, dtype=dtype)
+    x = torch.randint(256, (shape[0], channels, *shape[2:]), dtype=torch.uint8)
+    x, (packed,) = layout.likelihood(x, (packed if order is None else order(packed),))
+    weight = None if weight is None else layout.term_weight(torch.rand(weight) > 0.5, layout.terms_like(x, (packed,)))
+    return "discretized_logistic_mixture", x, packed, weight, [256.0, 0.0, 1.0, -7.0]
+
+
+def pixel_backward_arguments(**settings):
+    arguments = pixel_arguments(**settings)
+    return torch.randn_like(OPS.pixel(*arguments, False, 1.0)[0]), *arguments
+
+
+def pixel_log_prob_arguments(**settings):
+    likelihood, x, packed, _, options = pixel_arguments(**settings)
+    return likelihood, x, packed, options
+
+
 def mixture_arguments(n=4, dtype=torch.float32):
     z, loc, logvar, log_weight = (torch.randn(s, dtype=dtype) for s in ((n, 3), (5, 3), (5, 3), (5,)))
     return z, loc, logvar, log_weight.log_softmax(0)
@@ -285,15 +311,23 @@ POSITIONS = {
 }  # fmt: skip
 
 
+PIXELS = {
+    "plain": {}, "grey": {"shape": (2, 6, 5), "channels": 1}, "one pixel": {"shape": (2, 20)},
+    "empty batch": {"shape": (0, 20, 2)}, "no pixels": {"shape": (2, 20, 0)}, "double": {"dtype": torch.float64},
+    "half": {"dtype": torch.float16}, "channels_last": {"order": channels_last}, "rows apart": {"order": rows_apart},
+    "mask": {"weight": (2, 1, 3, 2)}, "mask of rows": {"weight": (2, 1, 1, 1), "order": channels_last},
+}  # fmt: skip
+
+
 CALLS = {prefix: {name: (op, make) for name, op, make in calls(prefix)} for prefix in PREFIXES}
 
 
-ALONE = "rescale_", "correct_", "one_number"
+ALONE = "rescale_", "correct_", "pixel_correct_", "one_number"
 
 
 def test_every_op_is_called():
     """The calls above cover every op, with some exceptions. The two ops of the pool take no tensor, so they have no
-    fake to compare. rescale_ and correct_ run on CUDA only. one_number gives no tensor, and no compiler sees it."""
+    fake to compare. What works in place runs on CUDA only. one_number gives no tensor, and no compiler sees it."""
     ours = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("vae_kernels::")}
     ours = {name for name in ours if "Tensor" in str(getattr(OPS, name.split("::")[1]).default._schema)}
     called = {op.default.name() for found in CALLS.values() for op, _ in found.values()}

@@ -18,6 +18,8 @@ NAMED = {
     **dict.fromkeys(("tiles", "block", "vector", "gather"), "gaussian and dtypes"),
     **dict.fromkeys(("counts", "launch"), "negative_binomial"),
     **dict.fromkeys(("segments", "segments_request", "table_rows", "mixed", "columns"), "(mixed or tables)"),
+    **dict.fromkeys(("discretized_logistic_mixture", "pixel", "pixel_request"), "pixels"),
+    "logistic_bin": "pixels or discretized",
     "noise": "bits",
     "rescale": "test_rescale",
 }
@@ -56,7 +58,7 @@ GROUPS = {
         ("vae_kernels/formulas/[a-z]*.py", "vae_kernels/core/noise.py"),
         "",
         (
-            tests(REFERENCE, "formulas", "philox", "levels", "mixture", "mixed"),
+            tests(REFERENCE, "formulas", "philox", "levels", "mixture", "mixed", "pixels", "number_of_levels"),
             tests(REFERENCE, "counts", "reals", "api", "noise", "table_arguments"),
         ),
         PLAIN,
@@ -66,7 +68,7 @@ GROUPS = {
         ("csrc/formulas/[b-z]*.h", "csrc/formula.h", "csrc/scalar.h", "csrc/special.h"),
         "cpu",
         (
-            tests(f"cpu and {SLOW}", "objective", "levels", "mixed"),
+            tests(f"cpu and {SLOW}", "objective", "levels", "mixed", "pixels", "number_of_levels"),
             tests(f"{SLOW} and not triton", "elementwise", "scalar", "counts", "reals", "mixture"),
         ),
     ),
@@ -79,19 +81,30 @@ GROUPS = {
                 "csrc/cpu/evaluation.cpp",
                 "csrc/cpu/log_prob.cpp",
                 "csrc/cpu/position.cpp",
+                "csrc/cpu/pixel.cpp",
                 "csrc/cpu/mixture.cpp",
             ),
             *("csrc/cpu/decomposition.cpp", "csrc/cpu/sample.cpp", "csrc/cpu/pool.cpp", "csrc/cpu/*.h"),
             *("csrc/layout.h", "csrc/request.h", "csrc/cpu/segments.cpp", "csrc/segments_request.h"),
+            "csrc/pixel_request.h",
         ),
         "cpu",
         (
             tests(
                 f"not triton and not [torch and {SLOW}",
-                *("noise", "levels", "pool", "objective", "log_prob", "mixture", "mixed"),
+                *("noise", "levels", "pixels", "pool", "objective", "log_prob", "mixture", "mixed"),
             ),
             tests(f"{SLOW} and not triton", "autograd", "counts", "ops", "aggregate_posterior"),
         ),
+    ),
+    "pixels": Group(
+        16,
+        (
+            *("csrc/cpu/kernels/pixel.cpp", "csrc/cpu/pixel.cpp", "csrc/pixel_request.h"),
+            *("csrc/formulas/discretized_logistic_mixture.h", "csrc/formulas/logistic_bin.h"),
+        ),
+        "cpu",
+        (tests(f"cpu and {SLOW}", "pixels", "number_of_levels"), tests(f"{SLOW} and not triton", "reals", "support")),
     ),
     "noise": Group(6, ("csrc/noise.h",), "cpu", (tests(f"cpu and {SLOW}", "noise"), [test("scalar")])),
     "Triton": Group(
@@ -104,6 +117,8 @@ GROUPS = {
                 "triton_kernels",
                 "noise",
                 "levels",
+                "pixels",
+                "number_of_levels",
                 "objective",
                 "log_prob",
                 "mixture",

@@ -1,10 +1,13 @@
 """The gradients that an op of a GPU corrects in place, against those of the backward pass: the bits must be equal."""
 
 import cases
+import pixels
 import torch
 
 from vae_kernels.core import layout
 from vae_kernels.core.objective import KlFloor
+from vae_kernels.formulas import discretized_logistic_mixture
+from vae_kernels.likelihoods import options_of
 
 INCOMING = {
     "as expected": lambda expected: expected,
@@ -49,3 +52,28 @@ def compare(
         assert cases.same(corrected, anew)
         assert (t[~differs] == t.new_tensor(MARK)).all()  # rows where the expected number came are left as they are
         assert cases.same(t[differs], anew[differs])
+
+
+def compare_pixels(
+    kernels, likelihood, incoming, dtype=torch.float32, inner=False, weighted=False, shape=(7, 131), device="cpu"
+):  # fmt: skip
+    """The same for the ops "pixel", "pixel_backward" and "pixel_correct_"."""
+    rows, positions = shape
+    packed, x = pixels.draw(likelihood, rows, (positions,), dtype)
+    if inner:
+        packed, x = (pixels.LAYOUTS["channels last"](t) for t in (packed, x))
+    packed, x = packed.to(device), x.to(device)
+    weight = cases.weight((rows, 1, positions), torch.bool).to(device) if weighted else None
+    numbers = [float(n) for n in discretized_logistic_mixture.numbers(*options_of(likelihood))]
+    request, expected = (likelihood.name, x, packed, weight, numbers), 1 / rows
+    nll, ahead = kernels["pixel"](*request, True, expected)
+    mean = torch.full((rows,), expected, dtype=nll.dtype)
+    grad = INCOMING[incoming](mean).to(device)
+    differs = grad != mean.to(device)
+    truth = kernels["pixel_backward"](grad, *request)
+    marked = ahead.clone()
+    marked[~differs] = MARK
+    for out in (ahead, marked):
+        kernels["pixel_correct_"](out, grad, expected, *request)
+    assert cases.same(ahead, truth)
+    assert (marked[~differs] == marked.new_tensor(MARK)).all() and cases.same(marked[differs], truth[differs])

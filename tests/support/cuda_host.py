@@ -17,7 +17,7 @@ CXX = shlex.split(os.environ.get("CXX", "g++"))
 OPS = (
     "elbo", "elbo_backward", "log_prob", "sample", "sample_backward", "position", "position_backward",
     "pixel", "pixel_backward", "pixel_log_prob", "segments", "segments_backward", "mixture", "mixture_backward",
-    "correct_", "rescale_",
+    "correct_", "pixel_correct_", "rescale_",
 )  # fmt: skip
 HOST_CODE = ("dispatch", "elbo", "log_prob", "sample", "position", "pixel", "segments", "mixture")
 

@@ -197,7 +197,8 @@ def levels(dtype=torch.float32, shape=(64, 256, 3072), inner=False, of_x=torch.u
 
 def pixels(dtype=torch.float32, shape=(16, 64, 64), components=10, channels=3, of_x=torch.uint8, inner=False,
            weight=NONE, what="ahead", options=(256.0, 0.0, 1.0, float("-inf"))):  # fmt: skip
-    """what: "ahead" (the loss and its gradient), "forward", "backward", "log_prob". shape: the batch and the pixels."""
+    """what: "ahead" (the loss and its gradient), "forward", "backward", "correct", "log_prob". shape: the batch and the
+    pixels."""
     batch, *sides = shape
 
     def made(n, of):
@@ -209,6 +210,8 @@ def pixels(dtype=torch.float32, shape=(16, 64, 64), components=10, channels=3, o
     weight = of_form((batch, 1, *sides), *weight)
     if what == "log_prob":
         return lambda: kernels.pixel_log_prob(name, x, packed, options)
+    if what == "correct":
+        return lambda: kernels.pixel_correct_(packed, torch.zeros(batch), 0.1, name, x, packed, weight, options)
     if what == "backward":
         return lambda: kernels.pixel_backward(torch.zeros(batch), name, x, packed, weight, options)
     return lambda: kernels.pixel(name, x, packed, weight, options, what == "ahead", 0.1)
@@ -360,6 +363,7 @@ CASES = {
     "levels backward many": levels(shape=(8, 5000, 64), backward=True),
     "pixels": pixels(),
     "pixels forward": pixels(what="forward"),
+    "pixels correct": pixels(what="correct"),
     "pixels backward mask": pixels(what="backward", weight=MASK),
     "pixels bf16 inner": pixels(BF16, inner=True),
     "pixels grey least": pixels(channels=1, of_x=F32, options=(256.0, -1.0, 1.0, -7.0)),

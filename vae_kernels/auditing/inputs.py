@@ -17,6 +17,17 @@ def of(reading, point, names):
     if reading.likelihood is not None and reading.likelihood.name != "none":
         yield from _recon(reading, point)
         yield from _targets(reading, point)
+    elif reading.likelihood is None and (shapes := _of_no_likelihood(point)):
+        yield "note", shapes
+
+
+def _of_no_likelihood(point):
+    """A sentence about shapes that no likelihood of the audit has, or ""."""
+    recon, x = point.recon[0].shape, point.x.shape
+    if recon.numel() == x.numel() or (recon[:1], recon[2:]) == (x[:1], x[1:]):  # elements, or levels
+        return ""
+    came = f"recon has the shape {tuple(recon)}, and x the shape {tuple(x)}"
+    return f"{came}: the audit knows likelihoods of single elements and of levels, none of pixels and none of tables"
 
 
 def _missing(reading, point, name):

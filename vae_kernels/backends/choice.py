@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from torch.autograd import forward_ad
 
-from ..formulas import PIXEL
 from . import compiled as ops
 from . import reference
 from .self_test import disagreement
@@ -126,33 +125,21 @@ def _asked_of(device):
     return None
 
 
-def choose(name, tensors, likelihood=""):
-    """The module for `backend=name` and these tensors. ValueError if this backend cannot compute with the tensors, or
-    has no kernel for the likelihood.
+def choose(name, tensors):
+    """The module for `backend=name` and these tensors. ValueError if this backend cannot compute with the tensors.
 
     On the CPU "auto" takes the compiled kernels, on a GPU the first backend of _ON_GPU that works, else plain torch.
     An explicit choice is never replaced.
     """
     named = isinstance(name, str)
     if named and name == "auto":
-        return ops if _cpu_takes(tensors) else _on_gpu(tensors, likelihood) or reference
+        return ops if _cpu_takes(tensors) else _on_gpu(tensors) or reference
     if not named or name not in _MISSING:
         raise ValueError(f'backend: got {name!r}, expected "auto" or one of {sorted(_MISSING)}')
-    reason = _missing(name) or _lack(name, likelihood) or _refusal(name, tensors)
+    reason = _missing(name) or _refusal(name, tensors)
     if reason is not None:
         raise ValueError(f"backend={name!r} cannot be used: {reason}")
     return reference if name == "torch" else _triton() if name == "triton" else ops
-
-
-# Kinds of likelihoods that a backend has no kernels for
-_WITHOUT = {"cuda": PIXEL}
-
-
-def _lack(name, likelihood):
-    """Why this backend cannot compute this likelihood, or None."""
-    if likelihood not in _WITHOUT.get(name, ()):
-        return None
-    return f"{name} has no kernel for likelihood={likelihood!r}; expected backend='torch' or 'auto'"
 
 
 def _transformed():
@@ -176,7 +163,7 @@ _ON_GPU = ("cuda", "triton")
 _proofs: dict[tuple[str, int], bool] = {}  # (name, device): whether this backend agrees there
 
 
-def _on_gpu(tensors, likelihood):
+def _on_gpu(tensors):
     """The module that "auto" takes for these tensors on a GPU, or None."""
     for t in tensors:
         if not t.is_cuda:
@@ -184,7 +171,7 @@ def _on_gpu(tensors, likelihood):
     if _transformed():
         return None
     for name in _ON_GPU:
-        if _lack(name, likelihood) is None and _proved(name, tensors[0].get_device()):
+        if _proved(name, tensors[0].get_device()):
             return _triton() if name == "triton" else ops
     return None
 

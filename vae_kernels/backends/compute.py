@@ -22,12 +22,12 @@ def computed(request, backend) -> Any:
     tensors = *request.params, *request.latent
     if not dtensor.any_of((request.x, request.log_total, *tensors)):
         first_calls.look(request)
-        return choose(backend, tensors, request.settings.likelihood).elbo(request)
+        return choose(backend, tensors).elbo(request)
     kl = None
     if request.settings.floor:
         request, kl = _floored_over_ranks(request, backend)
     own, whole = dtensor.own_part(request)
-    out = whole(choose(backend, (*own.params, *own.latent), own.settings.likelihood).elbo(own))
+    out = whole(choose(backend, (*own.params, *own.latent)).elbo(own))
     return out if kl is None or not request.settings.terms else _with_kl(out, kl)
 
 

@@ -14,7 +14,7 @@ def disagreement(module, device):
     """None if the backend agrees with the reference in float64, else a text that says what is wrong.
 
     Compared are a small objective, the same with NaN under a mask, with free bits and by samples, the terms, a sample,
-    a mixture, a table, and the gradients of all.
+    a mixture, a table, pixels, and the gradients of all.
     The function waits for the device and takes the time of the first launches. It guards against kernels that are
     wrong on a machine. It does not measure rounding: the tests do, and allow far less than the 1e-4 of the largest
     value that is allowed here.
@@ -66,7 +66,8 @@ def _results(module, device, dtype):
     names = [f"mixture's gradient of {name}" for name in ("z", "loc", "logvar", "log weight")]
     out |= {"log p of a mixture": log_p} | dict(zip(names, grads, strict=True))
     names = [f"table's {name}" for name in ("nll", "nll of a column", "gradient of packed", "gradient of logscale")]
-    return out | dict(zip(names, _table(module, device, dtype, draw), strict=True))
+    out |= dict(zip(names, _table(module, device, dtype, draw), strict=True))
+    return out | dict(zip(("losses of pixels", "pixels' gradient"), _pixels(module, device, dtype, draw), strict=True))
 
 
 def _mixture(module, device, dtype, draw):
@@ -93,3 +94,14 @@ def _table(module, device, dtype, draw):
     terms = module.elbo(objective(x, params, columns.likelihood, (), **request))
     grads = torch.autograd.grad(terms.loss, params, draw(rows).to(terms.loss))
     return terms.nll, terms.nll_per_column, *grads
+
+
+def _pixels(module, device, dtype, draw):
+    """The losses of images of three channels and their gradient, where one sample gets another incoming gradient than
+    the kernels expect."""
+    x = (255 * draw(3, 3, 150).sigmoid()).round().to(device, dtype) / 255
+    packed = draw(3, 20, 150).to(device, dtype).requires_grad_()
+    options = 2, 256, 3, (0.0, 1.0), None
+    request = objective(x, (packed,), "discretized_logistic_mixture", (), reduction="none", options=options)
+    losses = module.elbo(request)
+    return losses, *torch.autograd.grad(losses.mean() + losses[1], packed)

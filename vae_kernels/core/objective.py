@@ -157,9 +157,10 @@ def objective(
     factor, rec_weight = (rec_weight, None) if type(rec_weight) is float else (1.0, rec_weight)
     beta_factor, beta = (beta, None) if type(beta) is float else (1.0, beta)
     least, nats = (nats, None) if type(nats) is float else (1.0, nats)
-    numbers = factor, beta_factor, least
-    rest = floor, REDUCTIONS[reduction], terms, ahead, balance, options
-    settings = Settings(likelihood, len(params), *numbers, *rest)
+    of_batch = REDUCTIONS[reduction]
+    settings = Settings(
+        likelihood, len(params), factor, beta_factor, least, floor, of_batch, terms, ahead, balance, options
+    )
     return Objective(settings, x, rec_weight, beta, weight, latent_weight, nats, params, latent, log_total)
 
 

@@ -8,7 +8,7 @@ from torch.distributions import constraints
 
 from .. import likelihoods
 from ..core.ranges import count
-from ..typing import Backend
+from ..typing import Backend, LikelihoodLike
 from .base import Value
 from .of_scale import OfScale
 
@@ -33,7 +33,7 @@ class DiscretizedLogistic(OfScale):
     before.
     """
 
-    likelihood = "discretized_logistic"
+    likelihood: LikelihoodLike = "discretized_logistic"
     has_enumerate_support = True
 
     def __init__(

@@ -12,7 +12,7 @@ from torch.distributions import constraints
 
 from .. import likelihoods
 from ..densities import log_prob
-from ..typing import Backend
+from ..typing import Backend, LikelihoodLike
 from .base import FusedDistribution, always_given
 
 
@@ -38,7 +38,7 @@ class DiscretizedLogisticMixture(FusedDistribution):
     sample draws a component, then one channel after another.
     """
 
-    likelihood = "discretized_logistic_mixture"
+    likelihood: LikelihoodLike = "discretized_logistic_mixture"
     forms = ((("packed",),),)
     arg_constraints = {"packed": constraints.real_vector}
 
@@ -57,7 +57,8 @@ class DiscretizedLogisticMixture(FusedDistribution):
         options = components, levels, channels, x_range, min_logscale
         self.likelihood = likelihoods.with_options(type(self).likelihood, options)
         self._options = likelihoods.options_of(self.likelihood)  # as the object has them
-        numbers = self._formula.sizes(*self._options)[1]
+        formula: Any = self._formula  # of the pixel kind
+        numbers = formula.sizes(*self._options)[1]
         if not isinstance(packed, torch.Tensor) or packed.dim() == 0 or packed.shape[-1] != numbers:
             came = f"shape {tuple(packed.shape)}" if isinstance(packed, torch.Tensor) else type(packed).__name__
             raise ValueError(f"packed: got {came}, expected a tensor [..., {numbers}], as {self.likelihood!r} has them")

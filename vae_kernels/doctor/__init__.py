@@ -19,7 +19,7 @@ from .cards import notebook
 from .cause import Cause, common
 from .first import Losses
 from .judge import judge, unjudged
-from .look import one_pass, place, values_of
+from .look import mask_of, one_pass, place, values_of
 from .marginal import OF_LOG_P, LogP
 from .measures import Measures, measure
 from .totals import WithTotal
@@ -180,8 +180,7 @@ def diagnose(
     if data.dim() < 2 or len(data) < 2:
         raise ValueError(f"data: got shape {tuple(data.shape)}, expected [N, ...] with at least two samples")
     if weight is not None:
-        weights.check_mask("weight", weight, data, "data")
-        weight = weight.expand(data.shape)[:samples]
+        weight = mask_of(weight, data, model.likelihood)[:samples]
     conditions.check(condition, data, "data")
     condition = conditions.rows_of(condition, slice(samples))
     x = _finite("data", data[:samples], weight)

@@ -10,6 +10,7 @@ from itertools import pairwise
 import torch
 
 from ..core.support import MOST_RATE, ROUNDING, is_mass
+from ..likelihoods import name_of
 from . import gauges
 from .look import Outputs, Values
 from .verdicts import Verdict, above, worst
@@ -125,7 +126,7 @@ def decoder(o: Outputs, x: Values, likelihood):
         return Verdict("decoder output", "healthy", evidence)
     place = f"within [{low:g}, {high:g}]" if math.isfinite(low + high) else ">= 0" if low == 0 else "<= 0"
     evidence += f", and {place} for z a hundred times as large"
-    cause = f"the decoder ends in a {end}, and likelihood={str(likelihood)!r} {_takes(o.name)}"
+    cause = f"the decoder ends in a {end}, and likelihood={name_of(likelihood)!r} {_takes(o.name)}"
     advice = f"take the {end} away: the decoder's last module is then a linear layer or a convolution"
     if o.name == "loc":
         advice += f"; or scale x to {place.removeprefix('within ')}"
@@ -163,6 +164,8 @@ def _takes(name):
         return "needs a loc that reaches the data"
     if name == "logits":
         return "takes logits, from -inf to inf"
+    if name == "packed":
+        return "takes logits, locations and logarithms, from -inf to inf"
     return f"takes {name}, a logarithm, from -inf to inf"
 
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 
 from .. import conditions, functional
-from ..core import support
-from ..likelihoods import by_name, formula_of
+from ..core import support, weights
+from ..likelihoods import by_name, formula_of, name_of
 
 FAR = 100.0  # z times this number: an output that is bounded by a sigmoid stays within [0, 1] there too
 FAR_DRAWS = 64
@@ -86,6 +86,17 @@ class Pass:
 def read(x, likelihood):
     """x as the likelihood reads x, in floating point."""
     return support.read(x, likelihood, torch.float32)
+
+
+def mask_of(weight, data, likelihood):
+    """The mask of the elements of data, in its shape."""
+    weights.check_mask("weight", weight, data, "data")
+    if formula_of(likelihood).KIND == "pixel":
+        raise ValueError(
+            f"weight: got a mask, expected None: likelihood={name_of(likelihood)!r} has one term for all channels of a "
+            "pixel, and the doctor looks at single elements"
+        )
+    return weight.expand(data.shape)
 
 
 def values_of(x, likelihood, weight=None, levels=None):

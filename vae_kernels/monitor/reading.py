@@ -163,13 +163,14 @@ def problem(nll, dims, x, likelihood, dtype):
     dtype."""
     if x is not None:
         least, largest, fractions = x
-        scale = 255 if support.scaled(likelihood, dtype) else 1
-        low, high = support.limits(likelihood)
-        if least <= largest and (least < low * scale or largest > high * scale):
-            return f"x is between {least:.4g} and {largest + 0.0:.4g}, expected {support.expected(likelihood)}"
+        levels = support.steps_of(likelihood) or 255 if support.scaled(likelihood, dtype) else None
+        low, high = support.limits(likelihood) if levels is None else (0, levels)
+        if least <= largest and (least < low or largest > high):
+            wanted = support.expected(likelihood) if levels is None else f"levels 0 to {levels}"
+            return f"x is between {least:.4g} and {largest + 0.0:.4g}, expected {wanted}"
         if fractions and support.whole(likelihood):
             return f"x holds {fractions:.0f} fractions, expected {support.expected(likelihood)}"
-        if scale == 255 and largest == 1:
+        if levels == 255 and largest == 1:
             return "x is uint8 and holds only 0 and 1, which are read as 0 and 1/255; give x.bool() or x.float()"
     if likelihood is not None and support.is_mass(likelihood) and nll < -support.ROUNDING:
         return f"the mean nll is {nll:.4g} nats, but a probability is at most 1"

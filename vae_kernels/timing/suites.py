@@ -91,6 +91,13 @@ def terms():
         yield Case(*shape, 0, part="terms", likelihood=name, outputs=len(formula.PARAMETERS), x=x)
 
 
+def pixels():
+    """The loss and the gradient of the head of VDVAE's decoder: ten logistics for each channel of a pixel."""
+    for side in (32, 64):
+        for x in ("float32", "uint8"):
+            yield Case(16, 3 * side * side, 0, part="nll", likelihood="discretized_logistic_mixture", x=x)
+
+
 def by_batch():
     return [Case(batch, 784, 20) for batch in (1, 8, 64, 512, 4096, 32768)]
 
@@ -111,6 +118,7 @@ CASES = {
     "helpers": helpers,
     "masks": masked,
     "terms": terms,
+    "pixels": pixels,
     "directions": directions,
     "likelihoods": likelihoods,
     "dtypes": dtypes,

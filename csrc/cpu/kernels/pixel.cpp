@@ -31,10 +31,10 @@ struct Pixels {
   int64_t components;
   bool inner;
   void* memory;
-  Row *shares, *scores;   // of each component: e^(logit - largest logit); its logit less the largest one, plus log p
-  Row* slopes;            // of each component N: the derivatives of -log p
-  Row* all;               // inner: all numbers of the pixels
-  T* turned;              // inner: the numbers of kTurned pixels, pixel by pixel
+  Row *shares, *scores;  // of each component: e^(logit - largest logit); its logit less the largest one, plus log p
+  Row* slopes;           // of each component N: the derivatives of -log p
+  Row* all;              // inner: all numbers of the pixels
+  T* turned;             // inner: the numbers of kTurned pixels, pixel by pixel
   alignas(64) Row x[C], in[N], weight, top, total;
   alignas(64) T line[kBlock];
 

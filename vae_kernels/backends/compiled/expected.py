@@ -50,13 +50,14 @@ def _mean(rows, float64):
     return 1 / rows if float64 else struct.unpack("f", struct.pack("f", 1 / rows))[0]
 
 
-def ahead(ctx, grad):
-    """The gradients that forward() computed, or None if they are not those of this incoming gradient."""
+def ahead(ctx, grad, correct=None):
+    """The gradients that forward() computed, or None if they are not those of this incoming gradient. On a GPU
+    correct(ctx, grads, grad) corrects them in place; None: by correct_."""
     possible = not ctx.mode.compiling and ctx.settings.ahead and ctx.settings.likelihood
     if not possible or type(grad) is not torch.Tensor:  # another type: a fake tensor, which has no value to compare
         return None
     if ctx.mode.kernels == "triton" or grad.is_cuda:
-        return None if ctx.incoming is None else _corrected(ctx, grad)
+        return None if ctx.incoming is None else _corrected(ctx, grad, correct)
     came = _one_number(grad)
     if came == ctx.incoming:
         grads, keep = gradients_of(ctx)
@@ -68,13 +69,17 @@ def ahead(ctx, grad):
     return None
 
 
-def _corrected(ctx, grad):
+def _corrected(ctx, grad, correct=None):
     """The gradients of forward(), with the rows computed anew where another number came than was expected."""
-    tensors = ctx.saved_tensors
     grads, keep = gradients_of(ctx)
     if keep:
         grads = [g.clone() for g in grads]
     else:
         ctx.grads = None
-    KERNELS[ctx.mode.kernels]["correct_"](grads, grad, ctx.incoming, *flat(ctx.settings, tensors), ctx.need)
+    (correct or _correct)(ctx, grads, grad)
     return grads
+
+
+def _correct(ctx, grads, grad):
+    tensors = flat(ctx.settings, ctx.saved_tensors)
+    KERNELS[ctx.mode.kernels]["correct_"](grads, grad, ctx.incoming, *tensors, ctx.need)

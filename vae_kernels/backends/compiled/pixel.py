@@ -5,7 +5,7 @@ import functools
 import torch
 
 from ...core import layout
-from ...core.objective import Settings
+from ...core.objective import KlFloor, Settings
 from ...formulas import PIXEL
 from .. import reference
 from . import expected
@@ -16,15 +16,35 @@ from .schemas import KERNELS
 def pixel(x, packed, weight, settings: Settings, kernels="compiled"):
     """-log p of each sample, [B]; x [B, C, ...], packed [B, P, ...]. The weight of each pixel is in one of the Layouts
     against the terms, [B, 1, ...], or None. The settings are those of the objective."""
-    mode = mode_of(kernels)
-    ahead = packed.is_cpu and kernels == "compiled" and torch.is_grad_enabled()  # no other kernel corrects a gradient
-    incoming = expected.of(settings, (packed,), mode, False) if ahead else None
+    if x.dim() == 2:
+        return _of_single_pixels(x, packed, weight, settings, kernels)
+    mode, incoming = mode_of(kernels), None
+    if torch.is_grad_enabled():
+        if mode.compiling:  # the backward pass multiplies by what came, and rounds once
+            incoming = 1.0 if settings.ahead and packed.dtype not in _HALF else None
+        else:  # a floor of the KL is no matter of the likelihood
+            incoming = expected.of(settings._replace(floor=KlFloor.NONE), (packed,), mode, False)
     return apply(_Pixel, mode, settings, incoming, x, weight, packed)
 
 
 def log_prob_of_pixels(likelihood, x, packed, options, kernels="compiled"):
-    """log p of each pixel, [B, 1, ...]."""
-    return apply(_LogProb, mode_of(kernels), likelihood, options, x, packed)
+    """log p of each pixel, [B, 1, ...]. Kernels work on many pixels of a sample together. So samples of one pixel,
+    [B, C] and [B, P], become the pixels of one sample."""
+    if x.dim() > 2:
+        return apply(_LogProb, mode_of(kernels), likelihood, options, x, packed)
+    x, (packed,) = layout.likelihood(x.T[None], (packed.T[None],))
+    return apply(_LogProb, mode_of(kernels), likelihood, options, x, packed)[0].T
+
+
+def _of_single_pixels(x, packed, weight, settings, kernels):
+    nll = -log_prob_of_pixels(settings.likelihood, x, packed, settings.options, kernels).squeeze(1)
+    if weight is None:
+        return nll
+    weight = weight.expand(len(x), 1).squeeze(1).to(nll.dtype)
+    return torch.where(weight != 0, weight * nll, 0.0)
+
+
+_HALF = torch.float16, torch.bfloat16
 
 
 def _numbers(likelihood, options):
@@ -33,7 +53,8 @@ def _numbers(likelihood, options):
 
 class _Pixel(Function):
     """As objective.py has the loss of each sample: the forward pass computes the gradient too, for the incoming
-    gradient that expected.py expects. If another one comes, the backward pass computes the gradient."""
+    gradient that expected.py expects. If another one comes, the backward pass computes the gradient. A compiler sees
+    the gradient for 1, times the incoming gradient: it fuses the product into what follows."""
 
     @staticmethod
     def forward(ctx, *arguments):
@@ -43,23 +64,42 @@ class _Pixel(Function):
         op = KERNELS[mode.kernels]["pixel"]
         nll, *grads = op(settings.likelihood, x, packed, weight, numbers, ahead, incoming if ahead else 1.0)
         ctx.mode, ctx.settings = mode, settings
-        ctx.save_for_backward(x, weight, packed)
-        ctx.grads, ctx.incoming = grads, incoming if ahead else None
+        ctx.incoming = incoming if ahead else None
+        if mode.compiling:
+            ctx.save_for_backward(x, weight, packed, *grads)
+        else:
+            ctx.save_for_backward(x, weight, packed)
+            ctx.grads = grads
         return nll
 
     @staticmethod
     def backward(ctx, grad):
-        needed = ctx.needs_input_grad[3:]
+        needed, tensors = ctx.needs_input_grad[3:], ctx.saved_tensors[:3]
         if any(needed[:2]) or torch.is_grad_enabled():  # is_grad_enabled: a second derivative may be wanted
             nll = functools.partial(_nll, ctx.settings, grad.dtype)
-            return None, None, None, *by_reference(nll, ctx.saved_tensors, needed, (grad,))
-        grads = None if ctx.incoming is None else expected.ahead(ctx, grad)
+            return None, None, None, *by_reference(nll, tensors, needed, (grad,))
+        grads = None
+        if ctx.incoming is not None:
+            grads = _rescaled(ctx, grad) if ctx.mode.compiling else expected.ahead(ctx, grad, _correct)
         if grads is None:
-            x, weight, packed = ctx.saved_tensors
-            likelihood, numbers = ctx.settings.likelihood, _numbers(ctx.settings.likelihood, ctx.settings.options)
-            backward = KERNELS[ctx.mode.kernels]["pixel_backward"]
-            grads = [backward(grad, likelihood, x, packed, weight, numbers)]
+            grads = [KERNELS[ctx.mode.kernels]["pixel_backward"](grad, *_request(ctx))]
         return None, None, None, None, None, grads[0]
+
+
+def _request(ctx):
+    """(likelihood, x, packed, weight, options) as the ops take them."""
+    x, weight, packed = ctx.saved_tensors[:3]
+    likelihood, options = ctx.settings.likelihood, ctx.settings.options
+    return likelihood, x, packed, weight, _numbers(likelihood, options)
+
+
+def _correct(ctx, grads, grad):
+    KERNELS[ctx.mode.kernels]["pixel_correct_"](*grads, grad, ctx.incoming, *_request(ctx))
+
+
+def _rescaled(ctx, grad):
+    ahead = ctx.saved_tensors[3]
+    return [grad.view(-1, *[1] * (ahead.dim() - 1)) * ahead]
 
 
 def _nll(settings, dtype, tensors):

@@ -14,7 +14,7 @@ they mutate nothing, draw nothing, and read weights on the device. Their argumen
     sample_backward  the gradients that `need` asks for
     position         [nll, top_and_total] of a likelihood of the position kind
     position_backward  the gradient of the logits
-    pixel            not in CUDA C++: [nll, the gradient of packed if `ahead`], of a likelihood of the pixel kind
+    pixel            [nll, the gradient of packed if `ahead`], of a likelihood of the pixel kind
     pixel_backward   the gradient of packed, for an incoming gradient [B], or 0-d for all samples
     pixel_log_prob   log p of each pixel, [B, 1, ...], in the order of packed
     segments         [nll, terms, *gradients that `need` asks for] of a table, in one pass
@@ -108,6 +108,9 @@ library.define("rescale_(Tensor(a!)[] tensors, Tensor factor) -> ()")
 # correct_: the gradients of elbo for the incoming gradient `expected`, in place. The kernel compares grad with the
 # expectation, and computes the rows anew where another number came. All gradients have the shape of x or of mu.
 library.define(f"correct_(Tensor(a!)[] grads, Tensor grad, float expected, {_OBJECTIVE}) -> ()")
+library.define(
+    f"pixel_correct_(Tensor(a!) out, Tensor grad, float expected, {_PIXEL}, Tensor? weight, float[] options) -> ()"
+)  # likewise the gradient of pixel
 # raises RuntimeError with what CUDA says, where the compiled kernels do not run on this device
 library.define("check_device(int device) -> ()")
 library.define("set_pool_limit(int bytes) -> ()")
@@ -129,7 +132,7 @@ def _overloads(names, prefix=""):
     return {name: getattr(torch.ops.vae_kernels, prefix + name).default for name in names}
 
 
-_IN_PLACE = "rescale_", "correct_"
+_IN_PLACE = "rescale_", "correct_", "pixel_correct_"
 
 # Who computes. "triton" is its functions, without the dispatcher, which takes longer than a launch, and "triton ops"
 # what a compiler may see of them.

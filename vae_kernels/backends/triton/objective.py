@@ -230,15 +230,15 @@ def _empty(grads, device):
 def _in_float64(weights, device):
     """The weights as tensors: a Python number reaches a kernel as a float32."""
     rec, rec_factor, beta, beta_factor, per_dim, nats, nats_factor, expected, expected_factor = weights
-    rec, rec_factor = _as_tensor(rec, rec_factor, device)
+    rec, rec_factor = as_tensor(rec, rec_factor, device)
     if beta is None or beta.dim() == 0:
-        beta, beta_factor = _as_tensor(beta, beta_factor, device)
-    nats, nats_factor = _as_tensor(nats, nats_factor, device)
-    expected, expected_factor = _as_tensor(expected, expected_factor, device)
+        beta, beta_factor = as_tensor(beta, beta_factor, device)
+    nats, nats_factor = as_tensor(nats, nats_factor, device)
+    expected, expected_factor = as_tensor(expected, expected_factor, device)
     return Weights(rec, rec_factor, beta, beta_factor, per_dim, nats, nats_factor, expected, expected_factor)
 
 
-def _as_tensor(weight, factor, device):
+def as_tensor(weight, factor, device):
     if factor is None:
         return None, None
     weight = torch.full((), factor, dtype=torch.float64, device=device) if weight is None else weight.double() * factor

@@ -20,8 +20,9 @@ from ..reference import compute_dtype
 from . import maths
 from .grid import power_of_two
 from .launch import Launch, against
+from .objective import as_tensor
 from .position import _sum
-from .tiles import load, store, weighted
+from .tiles import load, scalar_weight, store, weighted
 from .twins import DTYPES
 
 WARPS, PIXELS = 4, 128
@@ -83,15 +84,19 @@ def _component(
 
 @triton.jit
 def pixel_kernel(
-    x, packed, weight, incoming, values, grad, x_pitch, packed_pitch, weight_pitch, grad_pitch, incoming_row, factor,
-    pixels, pieces, components,
+    x, packed, weight, incoming, values, grad, x_pitch, packed_pitch, weight_pitch, grad_pitch, incoming_row, expected,
+    factor, pixels, pieces, components,
     MASS: tl.constexpr, ADD: tl.constexpr, LOG1P: tl.constexpr, POWER: tl.constexpr, RECIPROCAL: tl.constexpr,
     C: tl.constexpr, N: tl.constexpr, P: tl.constexpr, L: tl.constexpr, WIDTH: tl.constexpr, LOWEST: tl.constexpr,
-    SIGN: tl.constexpr, DTYPE: tl.constexpr,
+    SIGN: tl.constexpr, CORRECTS: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     program = tl.program_id(0).to(tl.int64)
     row, s = program // pieces, program % pieces * P + tl.arange(0, P)
     inside = s < pixels
+    if CORRECTS:  # the gradients are there already, for an incoming gradient of `expected`
+        came = tl.load(incoming + row * incoming_row).to(DTYPE)
+        if came == scalar_weight(expected, factor, DTYPE):
+            return
     at_x, first = row * x_pitch.row + s * x_pitch.pixel, row * packed_pitch.row + s * packed_pitch.pixel
     targets = ()
     for c in tl.static_range(C):
@@ -115,8 +120,9 @@ def pixel_kernel(
     if values is not None:
         store(values, row * pixels + s, SIGN * weighted(LOG1P(total - 1.0) - found, each), inside, True)
     if grad is not None:
-        w = tl.zeros([P], DTYPE) + factor
-        if incoming is not None:
+        if incoming is None:
+            w = scalar_weight(expected, factor, DTYPE) + tl.zeros([P], DTYPE)
+        else:
             w = tl.load(incoming + row * incoming_row).to(DTYPE) + tl.zeros([P], DTYPE)
         if weight is not None:
             w *= each
@@ -141,9 +147,8 @@ def pixel(likelihood, x, packed, weight, options, ahead, expected):
     values = nll if pixels == 1 else torch.empty((rows, pixels), dtype=dtype, device=x.device)
     grad = empty_in_order(packed) if ahead else None
     if rows and pixels:
-        _launch(likelihood, x, packed, weight, options, None, grad, 1)(
-            x, packed, weight, None, values, grad, float(expected)
-        )
+        launch = _launch(likelihood, x, packed, weight, options, None, grad, 1)
+        launch(x, packed, weight, None, values, grad, *_expectation(expected, dtype, x))
     if rows and pixels != 1:
         _sum(rows, pixels)(values, nll)
     return [nll, grad] if ahead else [nll]
@@ -153,30 +158,43 @@ def pixel_backward(grad, likelihood, x, packed, weight, options):
     """The op."""
     out = empty_in_order(packed)
     if out.numel():
-        _launch(likelihood, x, packed, weight, options, grad, out, 1)(x, packed, weight, grad, None, out, 1.0)
+        _launch(likelihood, x, packed, weight, options, grad, out, 1)(x, packed, weight, grad, None, out, None, 1.0)
     return out
+
+
+def pixel_correct_(out, grad, expected, likelihood, x, packed, weight, options):
+    """The op: the gradient for an incoming gradient, in place of the one for `expected`."""
+    if out.numel():
+        launch = _launch(likelihood, x, packed, weight, options, grad, out, 1, True)
+        launch(x, packed, weight, grad, None, out, *_expectation(expected, compute_dtype(packed), x))
+
+
+def _expectation(expected, dtype, like):
+    """(a tensor or None, a factor): a Python number reaches a kernel as a float32."""
+    return as_tensor(None, expected, like.device) if dtype == torch.float64 else (None, float(expected))
 
 
 def pixel_log_prob(likelihood, x, packed, options):
     """The op."""
     out = empty_in_order(terms_like(x, (packed,)), compute_dtype(packed))
     if out.numel():
-        _launch(likelihood, x, packed, None, options, None, None, -1)(x, packed, None, None, out, None, 1.0)
+        _launch(likelihood, x, packed, None, options, None, None, -1)(x, packed, None, None, out, None, None, 1.0)
     return out
 
 
-def _launch(likelihood, x, packed, weight, options, incoming, out, sign):
+def _launch(likelihood, x, packed, weight, options, incoming, out, sign, corrects=False):
     """The launch for these tensors. sign: -1 for log p, 1 for -log p."""
     inner = is_inner(packed)
     of_weight = against(weight, terms_like(x, (packed,)))
     rows = x.stride(0), packed.stride(0), 0 if out is None else out.stride(0)
     incoming_row = incoming.stride(0) if incoming is not None and incoming.dim() else 0
     sizes = x.shape[0], x.shape[1], math.prod(x.shape[2:]), packed.shape[1]
-    return _made(likelihood, sizes, rows, inner, of_weight, incoming_row, tuple(options), sign, compute_dtype(packed))
+    how = inner, of_weight, incoming_row, tuple(options), sign, corrects, compute_dtype(packed)
+    return _made(likelihood, sizes, rows, *how)
 
 
 @functools.lru_cache(maxsize=1024)
-def _made(likelihood, sizes, strides, inner, of_weight, incoming_row, options, sign, dtype):
+def _made(likelihood, sizes, strides, inner, of_weight, incoming_row, options, sign, corrects, dtype):
     (rows, channels, pixels, numbers), formula = sizes, PIXEL[likelihood]
     n = formula.WIDTHS[channels] - 1
     p = min(power_of_two(pixels), PIXELS)
@@ -195,7 +213,8 @@ def _made(likelihood, sizes, strides, inner, of_weight, incoming_row, options, s
     fixed |= {"ADD": maths.add_exponentials, "LOG1P": maths.log1p, "POWER": maths.exp_or_zero}
     fixed |= {"RECIPROCAL": maths.reciprocal, "C": channels, "N": n, "P": p, "L": min(power_of_two(components), 16)}
     fixed |= {"WIDTH": _width(*options), "LOWEST": torch.finfo(dtype).min, "SIGN": float(sign), "DTYPE": DTYPES[dtype]}
-    varying = ("x", "packed", "weight", "incoming", "values", "grad", "factor")
+    fixed["CORRECTS"] = corrects
+    varying = ("x", "packed", "weight", "incoming", "values", "grad", "expected", "factor")
     return Launch(pixel_kernel, rows * pieces, fixed, varying, WARPS)
 
 
