@@ -54,7 +54,7 @@ def nll_of_draws(request, n_samples, backend) -> torch.Tensor:
     return _of_samples(request, backend).view(n_samples, request.x.shape[0])
 
 
-def _of_draws(request, n_samples, backend):
+def _of_draws(request, n_samples, backend) -> Any:
     """The likelihood term of the loss, reduced over the draws, or ElboTerms with the nll [K B] of each draw."""
     settings = request.settings._replace(floor=KlFloor.NONE, nats=1.0)
     if settings.reduction == Reduction.SUM:
@@ -67,7 +67,7 @@ def _of_draws(request, n_samples, backend):
     return dataclasses.replace(out, loss=mean) if settings.terms else mean
 
 
-def _of_samples(request, backend):
+def _of_samples(request, backend) -> Any:
     """The request of a likelihood alone, whose parameters have K times as many samples as x."""
     first_calls.look(request)
     module = choose(backend, request.params, request.settings.likelihood)

@@ -1,7 +1,7 @@
 """KL balancing. Two papers use this name: one balances posterior and prior, the other balances latent groups."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -103,18 +103,18 @@ def grouped_kl(
     flag("balance", balance)
     if sizes is not None and not balance:
         raise ValueError("sizes: has no effect without balance=True")
-    kl = _stacked(kl)
-    means = kl.detach().mean(0)
-    costs = kl
+    stacked = _stacked(kl)
+    means = stacked.detach().mean(0)
+    costs = stacked
     if free_bits is not None:
-        nats = penalty.checked_nats(free_bits, kl, "per_group", "free_bits")
-        costs = penalty.floors(kl.mean(0), nats)
-    weighted = costs * _gamma(kl, sizes) if balance else costs
-    total = weighted.sum(-1).expand(len(kl))
+        nats = penalty.checked_nats(free_bits, stacked, "per_group", "free_bits")
+        costs = penalty.floors(stacked.mean(0), nats)
+    weighted = costs * _gamma(stacked, sizes) if balance else costs
+    total = weighted.sum(-1).expand(len(stacked))
     return GroupedKl(total, means, (means > ACTIVE_GROUP).sum())
 
 
-def _stacked(kl):
+def _stacked(kl: Any) -> torch.Tensor:
     """The KL [B, G], of one tensor or of G tensors [B]."""
     if isinstance(kl, (tuple, list)):
         if not kl:

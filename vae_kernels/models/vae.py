@@ -255,13 +255,12 @@ class VAE(Draws):
 
     def _decoded(self, z, x, condition, n_samples):
         """The decoder's output for the z of one draw, or of n_samples draws: [K, B, ...] where it has samples."""
-        if n_samples is not None:
-            k, batch = z.shape[:2]
-            z, condition = z.flatten(0, 1), conditions.copies(condition, k)
-        copies = None if not self.autoregressive else x if n_samples is None else conditions.copies(x, k)
-        recon = self.decode(z, copies, condition=condition)
+        seen = x if self.autoregressive else None
         if n_samples is None:
-            return recon
+            return self.decode(z, seen, condition=condition)
+        k, batch = z.shape[:2]
+        seen, condition = (conditions.copies(t, k) for t in (seen, condition))
+        recon = self.decode(z.flatten(0, 1), seen, condition=condition)
         by_sample = lambda t: t.dim() >= x.dim() and t.shape[0] == k * batch  # noqa: E731
         return tree_map(lambda t: t.unflatten(0, (k, batch)) if by_sample(t) else t, recon)
 
