@@ -224,14 +224,14 @@ def nll_of_copies(recon: Recon, x, n_samples, likelihood, obs_logvar, weight, ba
 
 def _nll(recon, x, likelihood: Any, obs_logvar, weight, reduction, backend, log_total, n_samples, ahead=True):
     """recon: with n_samples, as draws.flat() gives it."""
+    given: Any = likelihood
     name = likelihood if type(likelihood) is str else checks.likelihood(likelihood)
-    options = () if name is likelihood else options_of(likelihood)
     x, params = laid_out.likelihood(recon, x, likelihood, name, obs_logvar, log_total, n_samples)
     if weight is not None:
         weight = laid_out.weight(weight, x, params, name, likelihood)
     if log_total is not None:
         log_total = laid_out.log_total(log_total, x, name, n_samples)
-    rest: Any = {"weight": weight, "ahead": ahead, "log_total": log_total, "options": options}
+    rest: Any = {"weight": weight, "ahead": ahead, "log_total": log_total, "options": options_of(given)}
     request = objective(x, params, name, (), reduction=reduction, **rest)
     return computed(request, backend) if n_samples is None else nll_of_draws(request, n_samples, backend)
 

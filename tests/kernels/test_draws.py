@@ -1,5 +1,7 @@
 """n_samples=: K draws of z for each x, against the same call with K copies of x, and against K calls."""
 
+import math
+
 import cases
 import pixels
 import pytest
@@ -8,6 +10,7 @@ import tables
 import torch
 from cases import same
 from known import BACKENDS
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import vae_kernels as vk
 
@@ -153,3 +156,63 @@ def test_rows(backend, name):
     for weight in (None, cases.weight((5, 1), torch.float32), cases.weight(shape, torch.float32)):
         if name != "multinomial" or weight is None or weight.shape[1] == 1:
             compare(x, recon, weight, likelihood=name, backend=backend, log_total=total)
+
+
+class Operations(TorchDispatchMode):
+    """The names of all operations that touch data."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if not function.is_view:
+            self.names.append(function._schema.name)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.skipif("cpu" not in BACKENDS, reason="there is no compiled library")
+def test_the_cpu_copies_neither_x_nor_its_weight():
+    """Forward and backward are one op each, and what autograd keeps of x is x."""
+    x, mask = torch.rand(4, 9), torch.rand(4, 9) > 0.3
+    recon, kept = torch.randn(K, 4, 9, requires_grad=True), []
+    hooks = torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t)
+    with Operations() as made, hooks:
+        nll = vk.nll(recon, x, weight=mask, n_samples=K, backend="cpu")
+        torch.autograd.grad(nll, recon, torch.rand(K, 4))
+    ours = [name for name in made.names if name.startswith("vae_kernels::")]
+    assert ours[0] == "vae_kernels::elbo" and ours[-1] == "vae_kernels::elbo_backward"
+    assert not [name for name in made.names if any(word in name for word in ("copy", "clone", "repeat", "index"))]
+    sizes = {tuple(t.shape) for t in kept}
+    assert sizes == {(4, 9), (K * 4, 9)} and {x.data_ptr(), mask.data_ptr()} <= {t.data_ptr() for t in kept}
+
+
+@pytest.mark.skipif("cpu" not in BACKENDS, reason="there is no compiled library")
+@pytest.mark.parametrize("rows", [2, 4, 0])
+def test_the_ops_refuse_samples_that_do_not_fit(rows):
+    x, logits = torch.rand(rows, 5), torch.randn(3, 5)
+    rest = [], None, None, None, None, None, None, 1.0, 1.0, 1.0, 0, 0, 0
+    text = f"x has {rows} samples beside 3"
+    with pytest.raises(RuntimeError, match=text):
+        torch.ops.vae_kernels.elbo(x, [logits], "bernoulli", *rest, False, 1.0)
+    levels = torch.zeros(rows, dtype=torch.int64)
+    with pytest.raises(RuntimeError, match=text):
+        torch.ops.vae_kernels.position("categorical", levels, logits, None)
+    with pytest.raises(RuntimeError, match=text):
+        packed = torch.randn(3, 20, 5)
+        torch.ops.vae_kernels.pixel("discretized_logistic_mixture", torch.rand(rows, 3, 5), packed, None,
+                                    [256.0, 0.0, 1.0, -math.inf], False, 1.0)  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", FAST)
+def test_a_missing_element_is_missing_in_all_draws(backend):
+    """NaN in x, and in every draw of recon, where the mask is False."""
+    x, recon = drawn("gaussian", (5, 9))
+    mask = torch.rand(5, 9, generator=generator(3)) > 0.4
+    clean = vk.nll(tuple(recon), x, likelihood="gaussian", weight=mask, n_samples=K, backend=backend)
+    spoiled = [torch.where(mask, p, math.nan).requires_grad_() for p in recon]
+    nll = vk.nll(tuple(spoiled), torch.where(mask, x, math.nan), likelihood="gaussian", weight=mask, n_samples=K,
+                 backend=backend)  # fmt: skip
+    assert same(nll, clean)
+    for grad in torch.autograd.grad(nll.sum(), spoiled):
+        assert grad.isfinite().all() and (grad[:, ~mask] == 0).all() and (grad[:, mask] != 0).any()

@@ -19,9 +19,9 @@ class RowsIn {
  public:
   // the numbers from `from` on of n rows; the last row stands in for the rows that a block lacks
   void read(const Source& s, int64_t row, int n, int64_t from, int64_t numbers) {
-    if (s.dtype == dtype_of<T> && n == kRows) {
+    if (s.dtype == dtype_of<T> && n == kRows && in_order(s, row, n)) {
       stride_ = s.stride;
-      data_ = static_cast<const T*>(s.data) + row * stride_ + from;
+      data_ = static_cast<const T*>(s.data) + begin_of(s, row) + from;
       return;
     }
     buffer_.resize(kRows * numbers);
