@@ -6,11 +6,16 @@ namespace vk {
 
 enum class DType : int32_t { float32, float64, bfloat16, float16, uint8, int16, int32, int64, boolean };
 
-// A matrix [rows, cols]: row r begins `stride` elements after row r - 1; stride 0 repeats one row for all.
+constexpr int64_t kAllRows = INT64_MAX;
+
+// A matrix [rows, cols]: row r begins `stride` elements after row r - 1; stride 0 repeats one row for all. With `rows`,
+// the matrix has so many rows, and they are repeated in their order: row r is row r % rows (vae_kernels/core/draws.py).
+// Only the CPU reads such matrices.
 struct Source {
   const void* data = nullptr;
   int64_t stride = 0;
   DType dtype = DType::float32;
+  int64_t rows = kAllRows;
 };
 struct Sink {
   void* data = nullptr;  // null: not wanted
@@ -41,6 +46,7 @@ struct ElementWeights {
   const void* data = nullptr;  // null: all weights are 1
   int64_t row_stride = 0, col_stride = 0;
   DType dtype = DType::float32;  // boolean, or a floating point type
+  int64_t rows = kAllRows;       // as in Source
 };
 
 }  // namespace vk

@@ -5,9 +5,9 @@
 
 namespace vk {
 
-inline bool is_one_run(const Source& s, int64_t cols) { return s.stride == cols; }
+inline bool is_one_run(const Source& s, int64_t cols) { return s.stride == cols && s.rows == kAllRows; }
 inline bool is_one_run(const ElementWeights& w, int64_t cols) {
-  return !w.data || (w.row_stride == (w.col_stride ? cols : 0));
+  return !w.data || (w.row_stride == (w.col_stride ? cols : 0) && w.rows == kAllRows);
 }
 inline bool is_one_run(const LikelihoodTerm& term) {
   bool all = is_one_run(term.x, term.cols) && is_one_run(term.weights, term.cols);

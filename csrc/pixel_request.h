@@ -20,7 +20,7 @@ struct PixelRequest {
         x(x),
         packed(packed),
         options(options),
-        rows(x.size(0)),
+        rows(packed.size(0)),
         channels(x.size(1)),
         numbers(packed.size(1)),
         cols(pixels_of(x)),
@@ -28,8 +28,14 @@ struct PixelRequest {
         float64(is_float64(packed)) {
     VK_CHECK(packed.numel() == 0 || (in_order(packed) && in_order(x)), "packed and x are not dense in the same order");
     if (weight) weights = weights_of(*weight);
+    weights.rows = rows_beside(x, rows);
   }
 
+  Source channels_of_x() const {
+    Source s = source(x);
+    s.rows = weights.rows;
+    return s;
+  }
   // The terms, [B, 1, ...], one after another in the order of the pixels
   Tensor empty_terms() const {
     std::vector<int64_t> sizes(x.sizes(), x.sizes() + x.dim()), strides = strides_of(1);

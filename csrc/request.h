@@ -58,6 +58,13 @@ inline ElementWeights element_weights(const OptionalTensor& w, const Tensor& lik
   return {w->data<void>(), by_row && w->dim() ? w->stride(0) : 0, by_col, dtype};
 }
 
+// `rows` of a Source of x, or of the weights of x, beside so many samples of the parameters: x may have fewer samples.
+inline int64_t rows_beside(const Tensor& x, int64_t samples) {
+  const int64_t own = x.size(0);
+  VK_CHECK(own == samples || (own > 0 && samples % own == 0), "x has ", own, " samples beside ", samples);
+  return own == samples ? kAllRows : own;
+}
+
 // ---------------------------------------------------------------- the objective
 
 // The loss of a batch: rec_weight * nll_b + sum_d beta_d * kl_bd for each sample b, reduced.
@@ -144,12 +151,13 @@ struct LikelihoodTerm {
       : cols(elements_after_batch(*o.x)), x(source(*o.x)), weights(element_weights(o.weight, *o.x)) {
     const Tensor& like = o.params[0];
     VK_CHECK(dense_after_batch(like) && same_order(*o.x, 1, like), "recon and x are not dense in the same order");
+    x.rows = weights.rows = rows_beside(*o.x, o.rows);
     VK_CHECK(o.params.size() <= kMaxParameters, "a likelihood has at most ", kMaxParameters, " parameters");
     for (size_t k = 0; k < o.params.size(); ++k) {
       const Tensor& t = o.params[k];
       ParameterOfRequest& p = params[k];
       p.in = source(t);
-      p.layout = layout_of(t, *o.x);
+      p.layout = layout_of(t, like);
       p.wanted = o.need[k];
       const bool full = p.layout == Layout::full;
       if (p.layout == Layout::per_feature) p.in.stride = 0;
@@ -260,16 +268,22 @@ struct PositionRequest {
         x(x),
         logits(logits),
         weights(element_weights(weight, x)),
-        rows(x.size(0)),
+        rows(logits.size(0)),
         cols(elements_after_batch(x)),
         levels(logits.size(1)),
         inner(levels * logits.size(0) >= logits.numel() || (levels > 1 && logits.stride(1) == 1)),
         float64(is_float64(logits)) {
+    weights.rows = rows_beside(x, rows);
     bool same = levels == 1 || cols <= 1 || logits.stride(1) == (inner ? 1 : cols);
     for (int64_t i = 1; i < x.dim(); ++i)
       same &= x.size(i) <= 1 || logits.stride(i + 1) == x.stride(i) * (inner ? levels : 1);
     VK_CHECK(logits.numel() == 0 || (same && dense_after_batch(logits)),
              "logits and x are not dense in the same order");
+  }
+  Source levels_of_x() const {
+    Source s = source(x);
+    s.rows = weights.rows;
+    return s;
   }
   // What the forward pass keeps for the backward pass, [2, rows, cols]: the largest logit of each position, and the
   // sum of e^(logit - largest)

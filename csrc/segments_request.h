@@ -14,7 +14,8 @@ struct SegmentsRequest {
   bool logscale_by_row = logscale.dim() == 2;
 
   void check() const {
-    VK_CHECK(packed.dim() == 2 && x.dim() == 2 && x.size(0) == rows, "packed and x are not tables of the same rows");
+    VK_CHECK(packed.dim() == 2 && x.dim() == 2, "packed and x are not tables");
+    rows_beside(x, rows);
     VK_CHECK(codes || x.size(1) == width, "x has ", x.size(1), " numbers a row, neither ", columns, " nor ", width);
     VK_CHECK(table.dim() == 2 && table.size(1) == 3 && table.contiguous() && dtype_of(table) == DType::int64,
              "the table of columns is not int64 [columns, 3]");
@@ -32,6 +33,11 @@ struct SegmentsRequest {
           row[c].kind >= 0 && row[c].kind < kinds && row[c].at == at && row[c].width >= 1 && row[c].width <= width - at,
           "column ", c, " of the table is none");
   }
+  Source cells_of_x() const {
+    Source s = source(x);
+    s.rows = rows_beside(x, rows);
+    return s;
+  }
   // logscale as a matrix [rows, columns], whose one row stands for all where the stride is 0
   Source logscales() const {
     Source s = source(logscale);
@@ -45,9 +51,9 @@ struct SegmentsRequest {
     const DType dtype = dtype_of(w);
     VK_CHECK(dtype == DType::boolean || dtype <= DType::float16, "a weight is neither bool nor floating");
     VK_CHECK(dims <= 2 && (cols == 1 || (cols == columns && (w.stride(dims - 1) == 1 || w.numel() == 0))) &&
-                 (dims < 2 || w.size(0) == rows),
+                 (dims < 2 || w.size(0) == x.size(0)),
              "the weight does not fit the table");
-    return {w.data<void>(), dims == 2 ? w.stride(0) : 0, cols > 1, dtype};
+    return {w.data<void>(), dims == 2 ? w.stride(0) : 0, cols > 1, dtype, rows_beside(x, rows)};
   }
 };
 

@@ -10,12 +10,11 @@ from typing import Any, Literal, overload
 import torch
 from typing_extensions import Unpack
 
-from .backends.compute import computed, kl_per_dim, of_latent
-from .core import checks, layout, levels, penalty, rows, segments, weights
+from .backends.compute import computed, kl_per_dim, nll_of_draws, of_draws, of_latent
+from .core import checks, draws, laid_out, layout, penalty
 from .core.control import current
 from .core.objective import REDUCTIONS, KlFloor, objective
 from .core.terms import ElboTerms
-from .formulas import SEGMENTS
 from .likelihoods import options_of
 from .priors import pair_of
 from .sampling import reparameterize, sample_and_noise, sample_kl
@@ -63,6 +62,7 @@ def fused_elbo(
     beta: Number = 1.0,
     rec_weight: Number = 1.0,
     free_bits: FreeBitsLike | None = None,
+    n_samples: int | None = None,
     reduction: Reduction = "mean",
     return_terms: bool = False,
     backend: Backend = "auto",
@@ -134,6 +134,9 @@ def fused_elbo(
             many nats. The units are those of controls.free_bits: "per_dim", "per_sample", "per_batch_mean" and
             "per_group" (an index of dimension 1). The terms have the KL without this floor. beta is then a number or
             0-d.
+        n_samples: None, or the number K of draws of z for each x, as sample_kl(n_samples=K) gives them. recon is then
+            [K, B, ...]: the first parameter has this shape, and the others broadcast to it. x, weight, log_total, mu,
+            logvar and kl stay [B, ...], and x is not copied on the CPU. The likelihood is the mean over the K draws.
         reduction: "mean", "sum" or "none".
         return_terms: give ElboTerms in place of the loss. Loss and terms come from the same pass.
         backend: "auto", or a name in available_backends(). A name is never replaced by another backend.
@@ -154,17 +157,19 @@ def fused_elbo(
         raise ValueError("latent_weight: has no effect with kl=; give the weight to the function that computed the KL")
     latent: Any = (mu, logvar) if kl is None else (kl,)
     alone = kl is None or (mu is None and logvar is None)
-    if obs_logvar is None and prior is None and alone and checks.plain_objective(name, recon, x, latent):
+    usual = obs_logvar is None and prior is None and n_samples is None and alone
+    if usual and checks.plain_objective(name, recon, x, latent):
         params: Any = (recon,)
     else:
-        x, params = _likelihood(recon, x, likelihood, name, obs_logvar, log_total)
+        recon, obs_logvar = draws.flat(recon, x, n_samples, likelihood, obs_logvar)
+        x, params = laid_out.likelihood(recon, x, likelihood, name, obs_logvar, log_total, n_samples)
         latent = layout.latent(checks.latent(mu, logvar, kl, pair_of(prior) if kl is None else prior, x))
     if weight is not None:
-        weight = _weight(weight, x, params, name, likelihood)
+        weight = laid_out.weight(weight, x, params, name, likelihood)
     if log_total is not None:
-        log_total = rows.log_total(log_total, x, name)
+        log_total = laid_out.log_total(log_total, x, name, n_samples)
     if latent_weight is not None:
-        latent_weight = _latent_weight(latent_weight, latent)
+        latent_weight = laid_out.latent_weight(latent_weight, latent)
     nats, floor = 0.0, KlFloor.NONE
     if free_bits is not None:
         given = checks.free_bits(free_bits, penalty.UNITS)
@@ -179,7 +184,8 @@ def fused_elbo(
     rest: Any = {"weight": weight, "latent_weight": latent_weight, "nats": nats, "floor": floor, "log_total": log_total}
     if type(likelihood) is not str:
         rest["options"] = options_of(likelihood)
-    return computed(objective(x, params, name, latent, rec_weight, beta, reduction, return_terms, **rest), backend)
+    request = objective(x, params, name, latent, rec_weight, beta, reduction, return_terms, **rest)
+    return computed(request, backend) if n_samples is None else of_draws(request, n_samples, backend)
 
 
 def nll(
@@ -190,35 +196,44 @@ def nll(
     obs_logvar: Number | None = None,
     log_total: torch.Tensor | None = None,
     weight: torch.Tensor | None = None,
+    n_samples: int | None = None,
     reduction: Reduction = "none",
     backend: Backend = "auto",
 ) -> torch.Tensor:
     """-log p(x | recon) in nats, with its constants, summed over all dimensions but dimension 0: [B], or mean or sum.
 
-    With a weight: - sum_i weight_bi log p(x_bi | recon_bi). Arguments, dtypes and errors are those of fused_elbo.
+    With a weight: - sum_i weight_bi log p(x_bi | recon_bi). With n_samples=K, recon is [K, B, ...] and the result is
+    [K, B]; "mean" is over K and B, "sum" is the sum over B of the mean over K. Arguments, dtypes and errors are those
+    of fused_elbo.
 
     `(nll(recon, x) + kl).mean()` costs what fused_elbo(recon, x, kl=kl) costs: the forward pass computes the gradient
     too, for the incoming gradient that mean() sends. A loss that is only logged belongs under torch.no_grad(), else
     nll takes the time and the memory of a gradient that nobody reads (docs/citizen.md).
     """
-    return _nll(recon, x, likelihood, obs_logvar, weight, reduction, backend, log_total)
-
-
-def nll_of_draws(recon: Recon, x, likelihood, obs_logvar, weight, backend, log_total=None) -> torch.Tensor:
-    """nll [K B] of K draws of z for each x. Each has an incoming gradient of its own: no gradient is computed ahead."""
-    return _nll(recon, x, likelihood, obs_logvar, weight, "none", backend, log_total, ahead=False)
-
-
-def _nll(recon, x, likelihood, obs_logvar, weight, reduction, backend, log_total, ahead=True):
-    name = likelihood if type(likelihood) is str else checks.likelihood(likelihood)
     checks.choice("reduction", reduction, REDUCTIONS)
-    x, params = _likelihood(recon, x, likelihood, name, obs_logvar, log_total)
+    if n_samples is not None:
+        recon, obs_logvar = draws.flat(recon, x, n_samples, likelihood, obs_logvar)
+    return _nll(recon, x, likelihood, obs_logvar, weight, reduction, backend, log_total, n_samples)
+
+
+def nll_of_copies(recon: Recon, x, n_samples, likelihood, obs_logvar, weight, backend, log_total=None) -> torch.Tensor:
+    """nll [K, B] of K draws of z for each x, from recon [K B, ...]. Each has an incoming gradient of its own: no
+    gradient is computed ahead."""
+    return _nll(recon, x, likelihood, obs_logvar, weight, "none", backend, log_total, n_samples, ahead=False)
+
+
+def _nll(recon, x, likelihood: Any, obs_logvar, weight, reduction, backend, log_total, n_samples, ahead=True):
+    """recon: with n_samples, as draws.flat() gives it."""
+    given: Any = likelihood
+    name = likelihood if type(likelihood) is str else checks.likelihood(likelihood)
+    x, params = laid_out.likelihood(recon, x, likelihood, name, obs_logvar, log_total, n_samples)
     if weight is not None:
-        weight = _weight(weight, x, params, name, likelihood)
+        weight = laid_out.weight(weight, x, params, name, likelihood)
     if log_total is not None:
-        log_total = rows.log_total(log_total, x, name)
-    rest: Any = {"weight": weight, "ahead": ahead, "log_total": log_total, "options": options_of(likelihood)}
-    return computed(objective(x, params, name, (), reduction=reduction, **rest), backend)
+        log_total = laid_out.log_total(log_total, x, name, n_samples)
+    rest: Any = {"weight": weight, "ahead": ahead, "log_total": log_total, "options": options_of(given)}
+    request = objective(x, params, name, (), reduction=reduction, **rest)
+    return computed(request, backend) if n_samples is None else nll_of_draws(request, n_samples, backend)
 
 
 def gaussian_kl(
@@ -245,7 +260,7 @@ def gaussian_kl(
         mu, logvar = layout.halves(checks.moments(moments, mu=mu, logvar=logvar))
     latent = layout.latent(checks.posterior(mu, logvar, pair_of(prior)))
     if latent_weight is not None:
-        latent_weight = _latent_weight(latent_weight, latent)
+        latent_weight = laid_out.latent_weight(latent_weight, latent)
     if not per_dim:
         return computed(of_latent(latent, latent_weight, reduction), backend)
     kl = kl_per_dim(latent, latent_weight, backend)
@@ -256,30 +271,3 @@ def balanced_kl(mu, logvar, prior, balance, backend) -> torch.Tensor:
     """The KL [B] of controls.balanced_kl, from one pass."""
     latent = layout.latent(checks.posterior(mu, logvar, prior))
     return computed(objective(None, (), "", latent, reduction="none", balance=balance), backend)
-
-
-def _likelihood(recon, x, likelihood, name, obs_logvar, log_total):
-    """x and the parameters, checked and laid out."""
-    if name in SEGMENTS:
-        return segments.laid_out(recon, x, likelihood, obs_logvar, log_total)
-    params = checks.parameters(recon, x, likelihood, obs_logvar)
-    return layout.likelihood(levels.read(x, params, likelihood), params)
-
-
-def _weight(weight, x, params, name, likelihood):
-    """The weight of the terms, checked and laid out against the terms."""
-    if name in SEGMENTS:
-        return segments.weight(weight, x, likelihood.plan)
-    if params[0].dim() > x.dim():
-        weights.check_positions(weight, params[0].shape[1])
-    like = layout.terms_like(x, params)
-    weights.check("weight", weight, like, "x" if like is x else "the terms", "rec_weight")
-    weight = layout.term_weight(weight, like)
-    rows.check_weight(weight, name, x)
-    return weight
-
-
-def _latent_weight(weight, latent):
-    """The weight of the KL, checked and laid out against mu."""
-    weights.check("latent_weight", weight, latent[0], "mu", "beta")
-    return layout.term_weight(weight, latent[0])

@@ -170,8 +170,12 @@ def _sample_elements(mu, logvar, prior, latent_weight, n_samples, generator, sha
 
 
 def _pair(mu, logvar, prior):
-    if prior is None and checks.plain((mu, logvar)) and mu.shape == logvar.shape:
-        return mu, logvar, ()
+    latent = (mu, logvar)
+    if type(prior) is tuple and len(prior) == 2:
+        latent = (mu, logvar, *prior)
+    usual = prior is None or len(latent) == 4
+    if usual and checks.plain(latent) and all(t.shape == mu.shape for t in latent[1:]):
+        return mu, logvar, latent[2:]
     mu, logvar, *prior = layout.latent(checks.posterior(mu, logvar, prior))
     return mu, logvar, tuple(prior)
 

@@ -86,6 +86,7 @@ class ElboSettings(LossSettings, total=False):
     log_total: torch.Tensor | None
     weight: torch.Tensor | None
     latent_weight: torch.Tensor | None
+    n_samples: int | None
     reduction: Reduction
 
 
@@ -124,6 +125,7 @@ class StepSettings(TypedDict, total=False):
     log_total: torch.Tensor | None
     weight: torch.Tensor | None
     latent_weight: torch.Tensor | None
+    n_samples: int | None
     reduction: Reduction
     generator: torch.Generator | None
     shard: ShardLike | None
@@ -139,21 +141,21 @@ class ElboCall(Protocol):
         self, recon: Recon, x: torch.Tensor, mu: torch.Tensor | None = None, logvar: torch.Tensor | None = None, *,
         kl: torch.Tensor | None = None, moments: torch.Tensor | None = None, log_total: torch.Tensor | None = None,
         weight: torch.Tensor | None = None, latent_weight: torch.Tensor | None = None,
-        return_terms: Literal[False] = False,
+        n_samples: int | None = None, return_terms: Literal[False] = False,
     ) -> torch.Tensor: ...
     @overload
     def __call__(
         self, recon: Recon, x: torch.Tensor, mu: torch.Tensor | None = None, logvar: torch.Tensor | None = None, *,
         kl: torch.Tensor | None = None, moments: torch.Tensor | None = None, log_total: torch.Tensor | None = None,
         weight: torch.Tensor | None = None, latent_weight: torch.Tensor | None = None,
-        return_terms: Literal[True],
+        n_samples: int | None = None, return_terms: Literal[True],
     ) -> ElboTerms: ...
     @overload
     def __call__(
         self, recon: Recon, x: torch.Tensor, mu: torch.Tensor | None = None, logvar: torch.Tensor | None = None, *,
         kl: torch.Tensor | None = None, moments: torch.Tensor | None = None, log_total: torch.Tensor | None = None,
         weight: torch.Tensor | None = None, latent_weight: torch.Tensor | None = None,
-        return_terms: bool,
+        n_samples: int | None = None, return_terms: bool,
     ) -> torch.Tensor | ElboTerms: ...
 
 

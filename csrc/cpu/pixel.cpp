@@ -13,7 +13,7 @@ PixelJob job_of(const PixelRequest& r) {
   job.numbers = r.numbers;
   job.options = r.options.data();
   job.inner = r.inner;
-  job.x = source(r.x);
+  job.x = r.channels_of_x();
   job.packed = source(r.packed);
   job.element_weights = r.weights;
   return job;

@@ -12,7 +12,7 @@ PositionJob job_of(const PositionRequest& r, const Tensor& top_and_total) {
   job.grid = {r.rows, r.cols, 1 + kTask / (r.levels * r.cols + 1), task_cols ? task_cols : 1};
   job.levels = r.levels;
   job.inner = r.inner;
-  job.x = source(r.x);
+  job.x = r.levels_of_x();
   job.logits = source(r.logits);
   job.element_weights = r.weights;
   const DType type = r.float64 ? DType::float64 : DType::float32;

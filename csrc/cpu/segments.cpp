@@ -21,7 +21,7 @@ struct Run {
     job.grid = {r.rows, r.columns, kRowsOfTask * blocks, task_columns(r)};
     job.table = r.table.data<TableRow>();
     job.codes = r.codes;
-    job.x = source(r.x);
+    job.x = r.cells_of_x();
     job.packed = source(r.packed);
     job.logscale = r.logscales();
     job.element_weights = r.weights();

@@ -51,10 +51,10 @@ def test_public_names():
              for f in (vk.fused_elbo, vk.reparameterize, vk.sample_kl, vk.nll, vk.gaussian_kl)}  # fmt: skip
     assert after == {
         "fused_elbo": ["kl", "moments", "likelihood", "obs_logvar", "log_total", "weight", "latent_weight", "prior",
-                       "beta", "rec_weight", "free_bits", "reduction", "return_terms", "backend"],
+                       "beta", "rec_weight", "free_bits", "n_samples", "reduction", "return_terms", "backend"],
         "reparameterize": ["n_samples", "generator", "shard", "backend"],
         "sample_kl": ["prior", "latent_weight", "per_dim", "n_samples", "reduction", "generator", "shard", "backend"],
-        "nll": ["likelihood", "obs_logvar", "log_total", "weight", "reduction", "backend"],
+        "nll": ["likelihood", "obs_logvar", "log_total", "weight", "n_samples", "reduction", "backend"],
         "gaussian_kl": ["moments", "prior", "latent_weight", "per_dim", "reduction", "backend"],
     }  # fmt: skip
 

@@ -232,7 +232,7 @@ ERRORS = {
         lambda: vk.iwae(VAE.decode, X, torch.zeros(4, 6), n_samples=2),
         "logvar: got None, expected a tensor; one tensor [B, 2L, ...] with both is given as moments=",
     ),
-    "samples of recon": (lambda: vk.nll(torch.zeros(3, 4, 5), X), "for 3 samples of each x, give recon.flatten(0, 1)"),
+    "samples of recon": (lambda: vk.nll(torch.zeros(3, 4, 5), X), "for 3 draws of z for each x, give n_samples=3"),
 }
 
 

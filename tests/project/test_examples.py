@@ -41,6 +41,13 @@ def test_loop(example):
     assert len(lines) == 2 and "active latents" in lines[-1]
 
 
+@pytest.mark.full
+def test_hierarchy(example):
+    bits, model = example("hierarchy").train("blobs", 60, log=lambda _: None)
+    assert 0 < bits < 3.0  # 8 bits if all levels are equally likely
+    assert model.sample(2).shape == (2, 1, 28, 28)
+
+
 def test_latent_autoencoder(example):
     nll, kl, model = example("latent_autoencoder").train(40, log=lambda _: None)
     x = example("blobs").blobs(1000) / 127.5 - 1

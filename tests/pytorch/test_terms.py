@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 import vae_kernels as vk
 
-NAMES = ["loss", "nll", "kl", "kl_per_dim", "nll_per_column"]
+NAMES = ["loss", "nll", "kl", "kl_per_dim", "nll_per_column", "log_weights", "effective_samples"]
 B = 5
 
 
@@ -66,7 +66,7 @@ def test_a_pytree(batch, backend):
     same(pytree.tree_unflatten(leaves, spec), terms)
     assert pytree.tree_map(lambda t: t.dim(), terms).parts() == (1, 1, 1)
     keys = [pytree.keystr(path) for path, _ in pytree.tree_flatten_with_path(terms)[0]]
-    assert keys == [f".{name}" for name in NAMES[:-1]]  # no table: nll_per_column is None, and no leaf
+    assert keys == [f".{name}" for name in NAMES[:4]]  # neither a table nor iwae: the others are None, and no leaves
     of_sums = terms_of(*batch[:2], kl=torch.ones(B), backend=backend)  # a kl of [B] gives no kl_per_dim
     assert pytree.tree_map_with_path(lambda path, t: t.dim(), of_sums).kl_per_dim is None
 

@@ -90,6 +90,12 @@ def right(rng, function):
                 rows = likelihood in vk.formulas.ROW
                 call["weight"] = tensor(rng, (batch, *[1] * len(event)) if rows else shape, 0, 2).detach()
         call |= {"likelihood": likelihood}
+        if rng.random() < 0.3:  # K draws for each x; the other parameters stay as they are, and broadcast
+            k = rng.choice((1, 2, 3))
+            first = call["recon"][0] if isinstance(call["recon"], tuple) else call["recon"]
+            draws = tensor(rng, (k, *first.shape))
+            recon = (draws, *call["recon"][1:]) if isinstance(call["recon"], tuple) else draws
+            call |= {"recon": recon, "n_samples": k}
     if function == "fused_elbo":
         call |= {"kl": tensor(rng, mu, 0, 3)} if rng.random() < 0.3 else {}
         call |= {"beta": rng.choice((0, 1, 0.5, torch.tensor(0.3))), "return_terms": rng.random() < 0.5}
@@ -116,7 +122,7 @@ def plain(t):
 def spoil(rng, call):
     """Makes one argument wrong: it gets another type, shape, dtype or device, or it is given where it was left out."""
     names = [*call, "obs_logvar", "prior", "rec_weight", "kl", "backend", "beta", "mu", "logvar"]
-    names += ["log_total", "weight"]
+    names += ["log_total", "weight", "n_samples"]
     name = rng.choice(names)
     value, how = call.get(name), rng.randrange(5)
     if name in WORDS and how < 4:

@@ -117,6 +117,7 @@ CALLS = {
             "latent_weight": None,
             "reduction": "mean",
             "generator": torch.Generator(),
+            "n_samples": 2,
             "shard": None,
             "return_terms": False,
         },
@@ -189,7 +190,7 @@ CALLS = {
         },
         (),
     ),
-    "Monitor": (vk.Monitor, lambda: {"every": 10, "to": [], "step": 0, "likelihood": "gaussian"}, ()),
+    "Monitor": (vk.Monitor, lambda: {"every": 10, "to": [], "step": 0, "likelihood": "gaussian", "groups": 2}, ()),
     "update": (
         updated,
         lambda: {"terms": TERMS, "mu": MU, "logvar": MU, "logits": X, "weight": X > 0.5, "latent_weight": None},
@@ -219,6 +220,11 @@ CALLS = {
     "RunningLogvar": (controls.RunningLogvar, lambda: {"momentum": 0.9, "logvar": -1.0}, ()),
     "optimal_logvar": (controls.optimal_logvar, lambda: {"loc": X, "x": X, "over": "batch"}, ()),
     "balance_groups": (controls.balance_groups, lambda: {"kl": MU.abs(), "sizes": [1.0, 2.0]}, ()),
+    "grouped_kl": (
+        controls.grouped_kl,
+        lambda: {"kl": MU.abs(), "free_bits": 0.1, "balance": True, "sizes": [1.0, 2.0]},
+        (),
+    ),
     "balanced_kl": (controls.balanced_kl, lambda: {"mu": MU, "logvar": MU, "prior": (MU, MU), "alpha": 0.8}, ()),
     "capacity": (controls.capacity, lambda: {"kl": X[:, 0], "nats": 2.0, "unit": "per_sample"}, ()),
     "free_bits": (

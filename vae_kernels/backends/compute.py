@@ -1,13 +1,14 @@
-"""What a backend makes of a request: its choice, DTensors, and the KL of each latent dimension."""
+"""What a backend makes of a request: its choice, DTensors, draws, and the KL of each latent dimension."""
 
+import dataclasses
 from typing import Any
 
 import torch
 
-from ..core import dtensor, first_calls, layout, penalty
-from ..core.objective import KlFloor, factor_of, objective
+from ..core import draws, dtensor, first_calls, layout, penalty
+from ..core.objective import KlFloor, Reduction, factor_of, objective
 from ..core.terms import ElboTerms
-from . import reference
+from . import compiled, reference
 from .choice import choose
 
 
@@ -29,6 +30,51 @@ def computed(request, backend) -> Any:
     own, whole = dtensor.own_part(request)
     out = whole(choose(backend, (*own.params, *own.latent)).elbo(own))
     return out if kl is None or not request.settings.terms else _with_kl(out, kl)
+
+
+def of_draws(request, n_samples, backend) -> Any:
+    """The loss, or ElboTerms, of a request with K draws for each x: the nll of a sample is the mean over its draws. x
+    and the latents have B samples, and the parameters K B."""
+    settings = request.settings
+    nll, batch = _of_draws(request, n_samples, backend), request.x.shape[0]
+    of_latent = settings._replace(likelihood="", parameters=0, options=())
+    kl = computed(
+        request._replace(settings=of_latent, x=None, rec_weight=None, weight=None, params=(), log_total=None), backend
+    )
+    if not settings.terms:
+        return nll + kl
+    of_each = nll.nll.view(n_samples, batch).mean(0)
+    return ElboTerms(nll.loss + kl.loss, of_each, kl.kl, kl.kl_per_dim, nll.nll_per_column)
+
+
+def nll_of_draws(request, n_samples, backend) -> torch.Tensor:
+    """nll [K, B] of a request without latents, or its mean or sum."""
+    if request.settings.reduction != Reduction.NONE:
+        return _of_draws(request, n_samples, backend)
+    return _of_samples(request, backend).view(n_samples, request.x.shape[0])
+
+
+def _of_draws(request, n_samples, backend) -> Any:
+    """The likelihood term of the loss, reduced over the draws, or ElboTerms with the nll [K B] of each draw."""
+    settings = request.settings._replace(floor=KlFloor.NONE, nats=1.0)
+    if settings.reduction == Reduction.SUM:
+        settings = settings._replace(rec_weight=settings.rec_weight / n_samples)
+    request = request._replace(settings=settings, beta=None, latent_weight=None, nats=None, latent=())
+    out = _of_samples(request, backend)
+    if settings.reduction != Reduction.NONE:
+        return out
+    mean = (out.loss if settings.terms else out).view(n_samples, request.x.shape[0]).mean(0)
+    return dataclasses.replace(out, loss=mean) if settings.terms else mean
+
+
+def _of_samples(request, backend) -> Any:
+    """The request of a likelihood alone, whose parameters have K times as many samples as x."""
+    first_calls.look(request)
+    module = choose(backend, request.params, request.settings.likelihood)
+    if not (module is compiled and request.params[0].is_cpu):  # these kernels read x again for each draw
+        x, weight = draws.repeated(request.x, request.weight, request.params[0].shape[0])
+        request = request._replace(x=x, weight=weight)
+    return module.elbo(request)
 
 
 def _floored_over_ranks(request, backend):

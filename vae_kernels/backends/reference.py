@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from ..core import noise, rows
+from ..core import draws, noise, rows
 from ..core.objective import Objective, Reduction, factor_of
 from ..core.penalty import floored
 from ..core.terms import ElboTerms
@@ -93,7 +93,8 @@ def compute_dtype(*tensors):
 
 
 def nll(x, params, likelihood, weight, dtype, log_total=None, options=()):
-    """-log p of each sample, [B], from the weighted terms."""
+    """-log p of each sample of params, [B], from the weighted terms. x may have fewer samples (core/draws.py)."""
+    x, weight = draws.repeated(x, weight, params[0].shape[0])
     if log_total is not None or ALL[likelihood].KIND == "row":
         return _nll_of_rows(x, params, likelihood, weight, dtype, log_total)
     params = [p.to(dtype) for p in params]  # before a weight makes one number many: each gradient would be rounded
@@ -115,6 +116,7 @@ def _terms(likelihood, options, dtype, x, *params):
 
 def nll_of_columns(x, params, weight, dtype, columns):
     """weight * -log p of each column of a table, [B, columns], and exactly 0 where the weight is 0."""
+    x, weight = draws.repeated(x, weight, params[0].shape[0])
     packed, logscale = (p.to(dtype) for p in params)
     x = x.to(dtype)
     if weight is None:

@@ -10,7 +10,7 @@ reads the new value. The functions of the KL give a tensor [B] for `fused_elbo(r
 differentiable.
 """
 
-from .balance import balance_groups, balanced_kl
+from .balance import GroupedKl, balance_groups, balanced_kl, grouped_kl
 from .geco import Geco
 from .penalty import capacity, free_bits, kl_per_dim
 from .schedules import Constant, Cosine, Cyclical, LinearWarmup, Schedule
@@ -21,6 +21,7 @@ __all__ = [
     "Cosine",
     "Cyclical",
     "Geco",
+    "GroupedKl",
     "LinearWarmup",
     "RunningLogvar",
     "Schedule",
@@ -28,6 +29,7 @@ __all__ = [
     "balanced_kl",
     "capacity",
     "free_bits",
+    "grouped_kl",
     "kl_per_dim",
     "optimal_logvar",
 ]

@@ -8,6 +8,8 @@ targets.py    checks of x and of networks, where a model takes them
 calls.py      calls of the user's networks, with errors that name the argument
 gaussians.py  diagonal Gaussians that a network gives
 layout.py     tensors in the layouts that the kernels read
+laid_out.py   the tensors of a request, checked and laid out
+draws.py      n_samples=: K draws of z for each x
 noise.py      the noise, as a function of seed, offset and element
 control.py    numbers that change while a model trains: the base of vae_kernels/controls
 terms.py      ElboTerms

@@ -130,10 +130,7 @@ def _other_shape(label, t, x):
     if t.shape[1:] != x.shape:
         return text + "nothing is broadcast here"
     k = len(t)
-    return text + (
-        f"for {k} samples of each x, give recon.flatten(0, 1), x.expand({k}, *x.shape).flatten(0, 1) and "
-        f"kl.repeat({k}); vae_kernels.iwae takes n_samples"
-    )
+    return text + f"for {k} draws of z for each x, give n_samples={k}"
 
 
 def _in_order(given, formula, like):

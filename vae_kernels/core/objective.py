@@ -94,7 +94,8 @@ class Settings(NamedTuple):
 class Objective(NamedTuple):
     """The loss of a batch: rec_weight * nll_b + sum_d beta_d kl_bd for each sample b, reduced (backends/reference.py).
 
-    x              [B, ...] target; None where there is no likelihood term
+    x              [B, ...] target; None where there is no likelihood term. With n_samples=K the parameters have K B
+                   samples and stand beside the B of x and of its weight (core/draws.py)
     rec_weight     0-d or None. beta: 0-d, one for each latent dimension, or None
     weight         of each term of the likelihood: a tensor in one of the Layouts against x; or None. Where a weight is
                    0, the term is missing: the value of the term and its gradients are exactly 0, even beside a NaN

@@ -82,21 +82,21 @@ FLOOR_OF = {
 }
 
 
-def checked_nats(nats: Number, kl: torch.Tensor, unit: FreeBitsUnit) -> float | torch.Tensor:
+def checked_nats(nats: Number, kl: torch.Tensor, unit: FreeBitsUnit, name: str = "nats") -> float | torch.Tensor:
     """The present value of the nats. kl: the KL, or a tensor of its shape and device; this unit needs its shape."""
     _kl(kl, 2 if unit in ("per_dim", "per_group") else 1, f"unit={unit!r}")
-    return _nats("nats", nats, kl)
+    return _nats(name, nats, kl)
 
 
 def floored(kl: torch.Tensor, nats: float | torch.Tensor, unit: int, group: ProcessGroup | None = None) -> torch.Tensor:
     """The formula of free_bits: [B] from the KL [B, ...]. unit: a number of KlFloor."""
     if unit == KlFloor.PER_SAMPLE:
-        return _floor(_per_sample(kl), nats)
+        return floors(_per_sample(kl), nats)
     if unit == KlFloor.PER_BATCH_MEAN:
         units = _per_sample(kl).unsqueeze(1)
     else:
         units = kl.flatten(1) if unit == KlFloor.PER_DIM else kl.flatten(2).sum(2) if kl.dim() > 2 else kl
-    return _floor(batch_mean("kl", units, group), nats).sum().expand(len(kl))
+    return floors(batch_mean("kl", units, group), nats).sum().expand(len(kl))
 
 
 def capacity(
@@ -160,6 +160,7 @@ def _grouped(kl, groups):
     return torch.stack([part.sum(1) for part in each.split(groups, 1)], 1)
 
 
-def _floor(kl, nats):
+def floors(kl, nats):
+    """Each KL, but at least the nats."""
     # where(), not clamp(): clamp() would give a gradient to a unit that is exactly at the floor. A NaN stays a NaN.
     return torch.where(kl <= nats, nats, kl)

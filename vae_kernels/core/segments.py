@@ -17,8 +17,9 @@ _HOLDS = {
 }
 
 
-def laid_out(recon, x, likelihood, obs_logvar, log_total):
-    """x and (packed, logscale), checked, as the kernels read them."""
+def laid_out(recon, x, likelihood, obs_logvar, log_total, beside=None):
+    """x and (packed, logscale), checked, as the kernels read them. beside: None, or a tensor with as many samples as
+    recon, in place of x."""
     checks.likelihood(likelihood)  # the name alone has no columns
     if obs_logvar is not None:
         raise ValueError(
@@ -29,7 +30,7 @@ def laid_out(recon, x, likelihood, obs_logvar, log_total):
     if _is_plain(recon, x, likelihood.plan):
         return x, recon
     check_target(x, likelihood)
-    packed, logscale = parameters(recon, likelihood, x)
+    packed, logscale = parameters(recon, likelihood, x if beside is None else beside)
     return layout.row_major(layout.readable(x)), (layout.row_major(packed), logscale)
 
 

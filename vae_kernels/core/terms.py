@@ -43,6 +43,8 @@ class ElboTerms:
     kl          [B]: KL(q(z|x) || p(z)), with latent_weight and without beta
     kl_per_dim  [latent dims]: the KL of each dimension, the mean over the batch; None if `kl=` gave only sums
     nll_per_column  [columns]: of a table (likelihoods.Mixed), the nll of each column, the mean over the batch; or None
+    log_weights  [K, B]: of iwae, log w_kb of each draw; or None
+    effective_samples  [B]: of iwae, (sum_k w_kb)^2 / sum_k w_kb^2, between 1 and K (Kong 1992); or None
 
     ElboTerms is a dataclass and a node of torch's pytrees. The tensors are its leaves, so DDP, FSDP2, torch.func and
     torch.export find them.
@@ -53,6 +55,8 @@ class ElboTerms:
     kl: torch.Tensor
     kl_per_dim: torch.Tensor | None
     nll_per_column: torch.Tensor | None = None
+    log_weights: torch.Tensor | None = None
+    effective_samples: torch.Tensor | None = None
 
     # The kernels write all terms into one tensor. To cut three tensors out of this tensor takes more time than to
     # compute its values. So the terms are cut out when somebody first asks for a term.
@@ -60,10 +64,13 @@ class ElboTerms:
 
     if TYPE_CHECKING:  # a backend gives None for a term that the request lacks, and tree_map gives any object
 
-        def __init__(self, loss: Any, nll: Any, kl: Any, kl_per_dim: Any, nll_per_column: Any = None) -> None: ...
+        def __init__(
+            self, loss: Any, nll: Any, kl: Any, kl_per_dim: Any, nll_per_column: Any = None, log_weights: Any = None,
+            effective_samples: Any = None,
+        ) -> None: ...  # fmt: skip
 
     def __post_init__(self) -> None:
-        for name in (*_CUT, "nll_per_column"):
+        for name in _NAMES[1:]:
             term = self.__dict__[name]
             if isinstance(term, torch.Tensor) and term.requires_grad:
                 object.__setattr__(self, name, term.detach())

@@ -16,7 +16,6 @@ from ..core.control import current
 from ..core.modes import evaluating
 from ..core.objective import REDUCTIONS
 from ..core.terms import ElboTerms
-from ..likelihoods import name_of
 from ..priors import Prior, log_posterior, log_prior
 from ..typing import (
     Backend,
@@ -104,7 +103,8 @@ def iwae(
         beta: a float, a 0-d tensor or a control, such as a warm-up.
         likelihood, obs_logvar, log_total, weight, reduction, generator, backend: as in fused_elbo and sample_kl.
         return_terms: give ElboTerms in place of the loss. Their nll and kl are the means over the K samples of
-            -log p(x|z) and log q(z|x) - log p(z). Their kl_per_dim is None.
+            -log p(x|z) and log q(z|x) - log p(z). Their kl_per_dim is None. They have log_weights [K, B], log w_kb
+            without a gradient, and effective_samples [B], (sum_k w_kb)^2 / sum_k w_kb^2: near 1, one draw counts alone.
 
     Returns:
         The loss: 0-d, or [B] with reduction="none".
@@ -138,7 +138,10 @@ def iwae(
         z.register_hook(lambda grad: grad * share.reshape(*share.shape, *[1] * (z.dim() - 2)).to(grad.dtype))
     loss = math.log(n_samples) - torch.logsumexp(log_w, 0)
     loss = loss if reduction == "none" else getattr(loss, reduction)()
-    return ElboTerms(loss, nll.mean(0), -log_ratio.mean(0), None) if return_terms else loss
+    if not return_terms:
+        return loss
+    effective = _effective(*(torch.logsumexp(power * log_w.detach(), 0) for power in (1, 2)))
+    return ElboTerms(loss, nll.mean(0), -log_ratio.mean(0), None, None, log_w, effective)
 
 
 @dataclass(frozen=True)
@@ -221,10 +224,15 @@ def _log_p(model, x, n_samples, condition, log_total, weight, chunk, generator):
         log_w = (log_ratio - nll).double()
         first = torch.logaddexp(first, torch.logsumexp(log_w, 0))
         second = torch.logaddexp(second, torch.logsumexp(2 * log_w, 0))
-    effective = torch.exp(2 * first - second)
+    effective = _effective(first, second)
     # (variance of the mean of w) / (mean of w)^2. If all w are equal, rounding may make it negative.
     variance = (n_samples / effective - 1).clamp(min=0) / (n_samples - 1)
     return LogMarginalLikelihood(first - math.log(n_samples), variance.sqrt(), effective)
+
+
+def _effective(log_sum, log_sum_of_squares):
+    """(sum w)^2 / sum w^2, from the logarithms of both sums."""
+    return torch.exp(2 * log_sum - log_sum_of_squares)
 
 
 def _log_terms(decoder, x, posterior, k, settings, score):
@@ -235,11 +243,8 @@ def _log_terms(decoder, x, posterior, k, settings, score):
     z, eps, logvar = functional.sample_and_noise(mu, logvar, k, generator, None, backend)
     flat = z.flatten(0, 1)
     recon = decoder(flat)
-    copies = _copies(x, k)
-    obs_logvar, weight = (_copies_beside(x, k, t) for t in (obs_logvar, weight))
-    if log_total is not None:
-        log_total = rows.log_total(log_total, x, name_of(likelihood)).flatten().repeat(k)
-    nll = functional.nll_of_draws(recon, copies, likelihood, obs_logvar, weight, backend, log_total).reshape(k, -1)
+    obs_logvar = _copies_beside(x, k, obs_logvar)
+    nll = functional.nll_of_copies(recon, x, k, likelihood, obs_logvar, weight, backend, log_total)
     log_q = log_posterior(eps, logvar) if score else _PathOnly.apply(z, eps, logvar.detach())
     return z, nll, log_prior(prior, z) - log_q
 

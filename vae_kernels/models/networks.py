@@ -17,7 +17,7 @@ from .vae import VAE
 _Split = Split  # the name in the models that version 0.1 pickled
 
 
-def _check(likelihood, outputs, kwargs):
+def check_likelihood(likelihood, outputs, kwargs):
     """Check the arguments that mlp_vae and conv_vae share. Whether x has counts."""
     likelihood = checks.likelihood(likelihood)
     if likelihood in SEGMENTS:
@@ -71,7 +71,7 @@ def mlp_vae(
     count("condition_dim", condition_dim)
     if not shape:
         raise ValueError("input_shape: got (), expected at least one int, such as (784,)")
-    counts = _check(likelihood, outputs, kwargs)
+    counts = check_likelihood(likelihood, outputs, kwargs)
     networks = mlp_networks(shape, latent_dim, widths, outputs=outputs, counts=counts, condition_dim=condition_dim)
     return VAE(*networks, likelihood=likelihood, latent_shape=(latent_dim,), **kwargs)
 
@@ -119,7 +119,7 @@ def conv_vae(
     shape = ints("input_shape", input_shape, "(C, H, W)")
     widths = ints("channels", channels, "a tuple of positive ints, such as (32, 64)")
     count("latent_dim", latent_dim, 1)
-    counts = _check(likelihood, outputs, kwargs)
+    counts = check_likelihood(likelihood, outputs, kwargs)
     if len(shape) != 3 or not widths:
         raise ValueError(f"input_shape, channels: got {shape}, {widths}, expected (C, H, W) and at least one width")
     networks = conv_networks(shape, latent_dim, widths, outputs=outputs, counts=counts)

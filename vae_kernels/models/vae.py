@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 from typing_extensions import Unpack
 
 from .. import conditions, functional
@@ -196,12 +197,14 @@ class VAE(Draws):
         log_total: torch.Tensor | None = None,
         weight: torch.Tensor | None = None,
         latent_weight: torch.Tensor | None = None,
+        n_samples: int | None = None,
         reduction: Reduction = "mean",
         generator: torch.Generator | None = None,
         shard: ShardLike | None = None,
         return_terms: bool = False,
     ) -> torch.Tensor | ElboTerms:
-        """The objective of a batch in nats, with one posterior sample for each x: the mean over the batch, a scalar.
+        """The objective of a batch in nats, with one posterior sample for each x, or with n_samples: the mean over the
+        batch, a scalar.
 
         x:            [B, ...], of the types that `fused_elbo` takes. uint8 is read as x/255, unless x has counts or
                       levels.
@@ -213,6 +216,8 @@ class VAE(Draws):
                       them. An encoder that must tell a missing x from an x of 0 needs the mask as an input: give the
                       encoder x and the mask in one tensor, and call `fused_elbo` yourself.
         latent_weight: as in `fused_elbo`: of the KL of each latent dimension.
+        n_samples:    None, or K: so many posterior samples for each x, whose mean is the nll. The decoder is called
+                      once, with [K B, L, ...]. `iwae` has the tighter bound from as many samples.
         reduction:    as in `fused_elbo`.
         shard:        as in `sample_kl`: the place of x in a batch that is split over ranks.
         return_terms: give an ElboTerms, as `fused_elbo` does, with nll [B], kl [B] and kl_per_dim [L, ...]. kl_per_dim
@@ -230,23 +235,34 @@ class VAE(Draws):
             "log_total": rows.total_of(self, seen, log_total),
             "weight": weight,
             "free_bits": self.free_bits,
+            "n_samples": n_samples,
             "reduction": reduction,
             "backend": self.backend,
         }
-        draw: dict[str, Any] = {"generator": generator, "shard": shard, "backend": self.backend}
-        decoder_x = seen if self.autoregressive else None
+        draw: dict[str, Any] = {"n_samples": n_samples, "generator": generator, "shard": shard, "backend": self.backend}
         posterior = self._posterior(seen, condition)
         prior = conditions.prior_of(self.prior, condition)
         closed_form = not isinstance(prior, Prior) or prior.closed_form
         if (return_terms or self.free_bits is not None) and closed_form:
             mu, logvar = gaussians.halves(posterior)
-            recon = self.decode(functional.reparameterize(mu, logvar, **draw), decoder_x, condition=condition)
+            recon = self._decoded(functional.reparameterize(mu, logvar, **draw), seen, condition, n_samples)
             shared |= {"prior": prior, "return_terms": return_terms, "latent_weight": latent_weight}
             return functional.fused_elbo(recon, x, mu, logvar, **shared)
         # One kernel gives the sample and the KL: mu and logvar are read once, and get one gradient from one kernel.
         z, kl = functional.sample_kl(*posterior, prior=prior, latent_weight=latent_weight, **draw)
-        recon = self.decode(z, decoder_x, condition=condition)
+        recon = self._decoded(z, seen, condition, n_samples)
         return functional.fused_elbo(recon, x, kl=kl, return_terms=return_terms, **shared)
+
+    def _decoded(self, z, x, condition, n_samples):
+        """The decoder's output for the z of one draw, or of n_samples draws: [K, B, ...] where it has samples."""
+        seen = x if self.autoregressive else None
+        if n_samples is None:
+            return self.decode(z, seen, condition=condition)
+        k, batch = z.shape[:2]
+        seen, condition = (conditions.copies(t, k) for t in (seen, condition))
+        recon = self.decode(z.flatten(0, 1), seen, condition=condition)
+        by_sample = lambda t: t.dim() >= x.dim() and t.shape[0] == k * batch  # noqa: E731
+        return tree_map(lambda t: t.unflatten(0, (k, batch)) if by_sample(t) else t, recon)
 
     def extra_repr(self) -> str:
         shape = f", latent_shape={self.latent_shape}" if self.latent_shape else ""

@@ -16,10 +16,11 @@ import torch
 from ..core import checks, dtensor, weights
 from ..core.terms import ElboTerms
 from ..typing import LikelihoodLike
+from .groups import check_dims, checked_groups, of_groups, table
 from .reading import ACTIVE, SATURATED, Reading
 from .sinks import Sink, sinks
 
-__all__ = ["ACTIVE", "SATURATED", "Monitor"]
+__all__ = ["ACTIVE", "SATURATED", "Monitor", "table"]
 
 
 class Monitor:
@@ -42,6 +43,8 @@ class Monitor:
                                      dim; with a likelihood, a negative nll of a probability; with x, values outside
                                      the support, and uint8 that holds only 0 and 1 and is read as 0 and 1/255
         kl_per_dim                   a list of nats, the latent dims flattened; only if the terms have it
+        kl_per_group, active_groups  the same summed over the dims of each group, and how many groups have more than
+                                     0.01 nats; only with groups=. monitor.table(row) is a text with a line for each
         active_units                 number of dims whose posterior mean varies by more than 0.01 over this step's batch
                                      (Burda et al. 2016, arXiv:1509.00519, section 5.2); only with mu. With a
                                      latent_weight the variance is over the samples whose weight is not 0
@@ -55,6 +58,8 @@ class Monitor:
 
     every: the number of steps between rows, >= 1. step: the number of steps before this run, for a resumed run.
     likelihood: None, or the likelihood of the loss, with which a row knows what nll and x can be.
+    groups: None, or an integer G: the latent dims, flattened, are G groups of one size. Or the sizes of the groups. A
+        hierarchy with one KL for each group, fused_elbo(kl=[B, G]), has groups=G.
     to: a path that ends in .csv; a TensorBoard SummaryWriter, or another object with add_scalar; a callable that takes
         the row; or a list of these.
     """
@@ -66,13 +71,14 @@ class Monitor:
         *,
         step: int = 0,
         likelihood: LikelihoodLike | None = None,
+        groups: int | Sequence[int] | None = None,
     ) -> None:
         for name, value, least in (("every", every, 1), ("step", step, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name}: got {value!r}, expected an integer >= {least}")
         if likelihood is not None:
             checks.likelihood(likelihood)
-        self.every, self.step, self.likelihood = every, step, likelihood
+        self.every, self.step, self.likelihood, self.groups = every, step, likelihood, checked_groups(groups)
         self._sinks, self._reading = sinks(to), None
         self._steps = 0  # the number of steps since the last row
         # The kind of a step is the layout, dtype and device of its packed terms. The terms of the first kind are rows
@@ -109,6 +115,7 @@ class Monitor:
         if weight is not None or latent_weight is not None:
             _check_weights(weight, latent_weight, logits, mu, logvar)
         packed, layout = terms.packed()
+        check_dims(self.groups, layout[2][1:])
         kind = layout, packed.dtype, packed.device
         if kind == self._kind and self._steps < len(self._rows):
             self._rows[self._steps].copy_(packed)
@@ -167,6 +174,7 @@ class Monitor:
         if self._reading is None or not (wait or self._reading.ready()):
             return
         row, self._reading = self._reading.row(), None
+        row |= of_groups(row, self.groups)
         for sink in self._sinks:
             sink(row)
 

@@ -37,8 +37,11 @@ NEEDED = ("step", "loss", "nll", "kl")  # every row has these
 SOMETIMES = ("active_units", "logvar_min", "logvar_max", "saturated", "problem")
 
 
+LISTS = {"kl_per_dim": "kl_dim", "kl_per_group": "kl_group"}  # the name in a row -> that of its columns in a file
+
+
 class Csv:
-    """Appends rows to a file. kl_per_dim has one column for each dimension.
+    """Appends rows to a file. kl_per_dim has one column for each dimension, and kl_per_group one for each group.
 
     A row that lacks a column of the file has an empty field there. A row with a figure that the first row lacked, such
     as active_units, adds a column. ValueError if the file has other columns; the file is then not changed.
@@ -48,8 +51,9 @@ class Csv:
         self.path = Path(path)
 
     def __call__(self, row):
-        flat = {name: value for name, value in row.items() if name != "kl_per_dim"}
-        flat |= {f"kl_dim_{i}": value for i, value in enumerate(row.get("kl_per_dim", ()))}
+        flat = {name: value for name, value in row.items() if name not in LISTS}
+        for name, column in LISTS.items():
+            flat |= {f"{column}_{i}": value for i, value in enumerate(row.get(name, ()))}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a+", newline="") as file:
             file.seek(0)
@@ -79,9 +83,10 @@ class Csv:
 
 
 def tensorboard(writer, row):
-    """Write vae/<name> for each number, vae/kl_per_dim/<i> for each dimension, and the sentences as text."""
+    """Write vae/<name> for each number, vae/kl_per_dim/<i> for each dimension, vae/kl_per_group/<i> for each group, and
+    the sentences as text."""
     for name, value in row.items():
-        if name == "kl_per_dim":
+        if name in LISTS:
             for i, nats in enumerate(value):
                 writer.add_scalar(f"vae/{name}/{i}", nats, row["step"])
         elif name in ("first_nonfinite", "problem"):

@@ -102,10 +102,17 @@ static void convert_out(const T* from, int n, void* to, int64_t at) {
 template <class T>
 constexpr DType dtype_of = sizeof(T) == 4 ? DType::float32 : DType::float64;
 
+// Where a row begins
+static inline int64_t begin_of(const Source& s, int64_t row) { return (row < s.rows ? row : row % s.rows) * s.stride; }
+// Whether n rows from `row` on lie one after the other, so that no row is repeated
+static inline bool in_order(const Source& s, int64_t row, int64_t n) {
+  return s.rows == kAllRows || row % s.rows + n <= s.rows;
+}
+
 // n elements of `row` from column `col` on, converted into `buffer`; a byte is one of COUNTS, or of an image
 template <class T, bool COUNTS = false>
 static void load_into(const Source& s, int64_t row, int64_t col, int n, T* buffer) {
-  int64_t at = row * s.stride + col;
+  int64_t at = begin_of(s, row) + col;
   switch (s.dtype) {
     case DType::float32:
       return convert_in<float>(s.data, at, n, buffer);
@@ -130,13 +137,13 @@ static void load_into(const Source& s, int64_t row, int64_t col, int n, T* buffe
 // the same, read where they lie if they are stored in the compute type
 template <class T, bool COUNTS = false>
 static const T* load(const Source& s, int64_t row, int64_t col, int n, T* buffer) {
-  if (s.dtype == dtype_of<T>) return static_cast<const T*>(s.data) + row * s.stride + col;
+  if (s.dtype == dtype_of<T>) return static_cast<const T*>(s.data) + begin_of(s, row) + col;
   load_into<T, COUNTS>(s, row, col, n, buffer);
   return buffer;
 }
 
 // the weights as a matrix, whose one column stands for all columns where the stride of the columns is 0
-static inline Source rows_of(const ElementWeights& w) { return {w.data, w.row_stride, w.dtype}; }
+static inline Source rows_of(const ElementWeights& w) { return {w.data, w.row_stride, w.dtype, w.rows}; }
 // the weights of n elements
 template <class T>
 static void load_into(const ElementWeights& w, int64_t row, int64_t col, int n, T* buffer) {

@@ -96,7 +96,7 @@ static void run(const LikelihoodJob& job, const Task& task) {
       }
       if (job.shift) p[0] = shift_into(p[0], job.shift[row], n, p_buffer[0]);
       if (by_element && mask && kReadsMask<T>)
-        block.element = static_cast<const Mask*>(weights.data) + row * weights.row_stride + col;
+        block.element = static_cast<const Mask*>(weights.data) + begin_of(rows_of(weights), row) + col;
       else if (by_element)
         block.element = load(rows_of(weights), row, col, n, w_buffer);
       if (of_row == 0)

@@ -32,7 +32,7 @@ struct Positions {
     for (int i = 0; i < n; ++i) level[i] = p[i] >= 0 && int64_t(p[i]) < levels ? Level(p[i]) : Level(-1);
   }
   void read_levels(const Source& x, int64_t row, int64_t col, int n, int64_t levels) {
-    const int64_t at = row * x.stride + col;
+    const int64_t at = begin_of(x, row) + col;
     switch (x.dtype) {
       case DType::uint8:
       case DType::boolean:

@@ -27,7 +27,8 @@ static void for_each_tile(const Grid& grid, const Task& task, Visit visit) {
 
 template <class T, bool COUNTS = false>
 static const T* load_tile(const Source& s, const Tile& t, int64_t first_row, T* buffer) {
-  if (t.rows == 1 || s.stride == t.cols) return load<T, COUNTS>(s, first_row + t.row, t.col, t.n(), buffer);
+  if (t.rows == 1 || (s.stride == t.cols && in_order(s, first_row + t.row, t.rows)))
+    return load<T, COUNTS>(s, first_row + t.row, t.col, t.n(), buffer);
   for (int64_t r = 0; r < t.rows; ++r)
     load_into<T, COUNTS>(s, first_row + t.row + r, t.col, int(t.cols), buffer + r * t.cols);
   return buffer;

@@ -79,7 +79,7 @@ def _(grad_z, grad_kl, mu, logvar, prior, latent_weight, rng, n_samples, need, p
 @torch.library.register_fake("vae_kernels::triton_position", lib=library)
 def _(likelihood, x, logits, weight):
     nll = logits.new_empty(logits.shape[:1], dtype=reference.compute_dtype(logits))
-    return [nll, nll.new_empty((2, x.shape[0], math.prod(x.shape[1:])))]
+    return [nll, nll.new_empty((2, logits.shape[0], math.prod(x.shape[1:])))]
 
 
 @torch.library.register_fake("vae_kernels::position_backward", lib=library)
