@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from importlib import metadata
 from types import SimpleNamespace
 
 import pytest
@@ -30,6 +31,8 @@ try:
     from sdv.single_table import TVAESynthesizer
 except ImportError:
     TVAESynthesizer = None
+else:
+    SDV_1 = metadata.version("sdv").startswith("1.")  # from 2.0, a table comes with its name
 needs_sdv = pytest.mark.skipif(TVAESynthesizer is None or adapter is None, reason="sdv is not installed")
 DISCRETE = ["kind", "two", "one"]
 
@@ -273,7 +276,9 @@ def test_a_copy_and_a_pickle_are_attached(trained, tmp_path, monkeypatch):
         assert type(made) is type(tvae) and not any("kernels" in name for name in vars(made))
         asked = []
         with monkeypatch.context() as patch:
-            patch.setattr(adapter, "_Loss", lambda backend, asked=asked, of=adapter._Loss: asked.append(backend) or of(backend))
+            patch.setattr(
+                adapter, "_Loss", lambda backend, asked=asked, of=adapter._Loss: asked.append(backend) or of(backend)
+            )
             np.testing.assert_array_equal(losses(fitted(made)), losses(fitted(copy.deepcopy(tvae))))
         assert asked == ["torch"] * 2
         assert type(adapter.detach(made)) is TVAE
@@ -332,15 +337,20 @@ def test_the_package_does_not_import_it():
 
 
 def synthesizer():
-    metadata = Metadata.detect_from_dataframe(table())
-    return TVAESynthesizer(metadata, embedding_dim=8, batch_size=50, epochs=2)
+    known = Metadata.detect_from_dataframes({"rows": table()})
+    return TVAESynthesizer(known, embedding_dim=8, batch_size=50, epochs=2)
 
 
 def fit_of_sdv(model):
     torch.manual_seed(0)
     np.random.seed(0)
-    model.fit(table())
+    model.fit(table() if SDV_1 else {"rows": table()})
     return model
+
+
+def rows_of_sdv(model, count):
+    drawn = model.sample(count)
+    return drawn if SDV_1 else drawn["rows"]
 
 
 @needs_sdv
@@ -348,7 +358,7 @@ def test_a_synthesizer_of_sdv():
     own, ours = fit_of_sdv(synthesizer()), fit_of_sdv(adapter.attach(synthesizer(), backend="torch"))
     np.testing.assert_allclose(ours.get_loss_values()["Loss"], own.get_loss_values()["Loss"], rtol=1e-5)
     assert not np.array_equal(losses(ours._model), losses(own._model))
-    assert type(ours._model) is TVAE and list(ours.sample(20).columns) == list(table().columns)
+    assert type(ours._model) is TVAE and list(rows_of_sdv(ours, 20).columns) == list(table().columns)
     assert type(ours).__name__ == "TVAESynthesizer" and isinstance(ours, TVAESynthesizer)
     assert type(adapter.detach(ours)) is TVAESynthesizer
     assert np.array_equal(losses(fit_of_sdv(ours)._model), losses(own._model))
@@ -358,6 +368,6 @@ def test_a_synthesizer_of_sdv():
 def test_a_saved_synthesizer_is_attached(tmp_path):
     ours = fit_of_sdv(adapter.attach(synthesizer(), backend="torch"))
     ours.save(tmp_path / "synthesizer.pkl")
-    again = TVAESynthesizer.load(tmp_path / "synthesizer.pkl")
-    assert type(again) is type(ours) and len(again.sample(5)) == 5
+    again = pickle.loads((tmp_path / "synthesizer.pkl").read_bytes())
+    assert type(again) is type(ours) and len(rows_of_sdv(again, 5)) == 5
     assert type(copy.deepcopy(ours)) is type(ours)

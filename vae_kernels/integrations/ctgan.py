@@ -1,4 +1,4 @@
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 """TVAE of ctgan, and TVAESynthesizer of SDV, with the loss of this package: docs/tvae.md.
 
     from vae_kernels.integrations.ctgan import attach, detach
@@ -121,7 +121,7 @@ def _own_class(model):
 @functools.lru_cache(maxsize=256)
 def _attached(upstream, backend):
     """The subclass of a class of ctgan or SDV that trains with our loss."""
-    name = _method(upstream)
+    name = str(_method(upstream))
     trains = getattr(upstream, name)
 
     @functools.wraps(trains)
@@ -142,7 +142,7 @@ def _reduce(model, protocol):
 
 def _restored(upstream, backend):
     """An empty attached model, for a copy or a pickle."""
-    return copyreg.__newobj__(_attached(upstream, backend))  # pyright: ignore[reportAttributeAccessIssue]
+    return copyreg.__newobj__(_attached(upstream, backend))
 
 
 # ---------------------------------------------------------------- the place of the loss function
@@ -240,4 +240,4 @@ def _layout(output_info, device):
         at += size
     numbers = sum(column == ("gaussian", "tanh") for column in columns)
     needed = None if all(weight) else torch.tensor(weight, device=device)
-    return Mixed(columns), torch.tensor(starts, device=device), needed, 0.5 * numbers * math.log(2 * math.pi)
+    return Mixed(tuple(columns)), torch.tensor(starts, device=device), needed, 0.5 * numbers * math.log(2 * math.pi)
