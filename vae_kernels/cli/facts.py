@@ -9,7 +9,7 @@ from . import checkpoint
 from .options import OPTIONS
 
 FLAGS = {"compiled": "--compile", "standardise": "--standardise"}
-NOT_SHOWN = {"found", "scaling", "report", "tensorboard", "samples_every", "data", "seed"}
+NOT_SHOWN = {"found", "scaling", "table", "report", "tensorboard", "samples_every", "data", "seed"}
 NOT_REPEATED = {"device", "threads", "backend", "report", "tensorboard"}
 STANDARDISE = "standardise each column"  # how the advice on columns of different scales begins
 
