@@ -319,3 +319,16 @@ def test_a_forged_table_is_refused(made, tmp_path, name):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="table is"):
         vk.load_run(folder)
+
+
+def test_the_doctor_of_a_table(made, tmp_path):
+    result = CliRunner().invoke(
+        cli.app(), ["doctor", str(made[0]), "--samples", "40", "--html", str(tmp_path / "r.html")]
+    )
+    assert result.exit_code in (0, 1), result.output + repr(result.exception)
+    text = (tmp_path / "r.html").read_text()
+    assert 'id="columns"' in text and "<h3>negative_binomial</h3>" in text
+    for name in KINDS.keys() - {"planet"}:
+        assert f'<th scope="row">{name}</th>' in text
+    assert "columns are explained no better than by their own distribution" in result.output.replace("\n", " ")
+    assert "no better than the mean" in result.output.replace("\n", " ")

@@ -163,6 +163,8 @@ def _takes(name):
         return "needs a loc that reaches the data"
     if name == "logits":
         return "takes logits, from -inf to inf"
+    if name == "packed":
+        return "takes the numbers of each column, from -inf to inf"
     return f"takes {name}, a logarithm, from -inf to inf"
 
 

@@ -23,6 +23,18 @@ SCALED, COUNTS = ("gaussian", "laplace"), ("poisson", "negative_binomial")
 KINDS = (*SCALED, *COUNTS, "bernoulli", "categorical", "skip")
 
 
+def _said(value):
+    """A name or a value in a message: on one line, and short."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def _option(name, kind):
+    """The option that gives a column this kind."""
+    plain = name.isprintable() and "," not in name and len(name) <= 60
+    return f"--columns {name}={kind}" if plain else f"--columns with {kind} for this column"
+
+
 class Column(NamedTuple):
     """A column of the training's table.
 
@@ -60,8 +72,9 @@ def _is_column(column):
         return False
     values, kind = column["categories"], column["kind"]
     plain = isinstance(values, list) and all(isinstance(v, (str, int, float)) for v in values)
+    plain = plain and len(set(values)) == len(values) and isinstance(column["whole"], bool)
     least, most = {"categorical": (2, math.inf), "bernoulli": (2, 2), "constant": (1, 1)}.get(kind, (0, 0))
-    numbers = all(type(column[key]) in (int, float) and math.isfinite(column[key]) for key in ("mean", "deviation"))
+    numbers = all(type(column[key]) in (int, float) and abs(column[key]) < 1e300 for key in ("mean", "deviation"))
     known = kind in (*KINDS, "constant") and kind != "skip" and isinstance(column["name"], str)
     return known and plain and least <= len(values) <= most and numbers and column["deviation"] > 0
 
@@ -84,9 +97,10 @@ def asked(text):
     for cell in next(csv.reader([text or ""], skipinitialspace=True), []):
         name, sign, kind = cell.rpartition("=")
         if not sign or kind.strip() not in KINDS:
-            raise UserError(f"--columns: got {cell!r}, expected name=kind, where a kind is one of {', '.join(KINDS)}")
+            kinds = ", ".join(KINDS)
+            raise UserError(f"--columns: got {_said(cell)}, expected name=kind, where a kind is one of {kinds}")
         if name.strip() in found:
-            raise UserError(f"--columns: got {name.strip()!r} twice")
+            raise UserError(f"--columns: got {_said(name.strip())} twice")
         found[name.strip()] = kind.strip()
     return found
 
@@ -98,9 +112,10 @@ def recognised(frame, kinds: Mapping[str, str], train, source):
     """The columns of a table. kinds: those that --columns names. train: the places of the rows to train on."""
     names = list(map(str, frame.columns))
     if unknown := sorted(kinds.keys() - set(names)):
-        raise UserError(f"--columns: {source} has no column {unknown[0]!r}; it has {', '.join(map(repr, names[:20]))}")
+        has = ", ".join(map(_said, names[:9]))
+        raise UserError(f"--columns: {source} has no column {_said(unknown[0])}; it has {has}")
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UserError(f"{source}: has two columns {twice[0]!r}; expected a name for each column")
+        raise UserError(f"{source}: has two columns {_said(twice[0])}; expected a name for each column")
     pairs = [(name, frame.iloc[:, i]) for i, name in enumerate(names) if kinds.get(name) != "skip"]
     found = tuple(_column(name, series, kinds.get(name), train, source) for name, series in pairs)
     if not modelled(found):
@@ -109,16 +124,16 @@ def recognised(frame, kinds: Mapping[str, str], train, source):
 
 
 def _column(name, series, kind, train, source):
-    where, values = f"{source}: column {name!r}", _plain(series)
+    where, values, skip = f"{source}: column {_said(name)}", _plain(series), _option(name, "skip")
     numbers = series.dtype.kind in "biuf"
     if series.dtype.kind not in "biufOUS" and str(series.dtype) not in ("category", "string", "str"):
-        raise UserError(f"{where} has dtype {series.dtype}; turn it into numbers or text, or --columns {name}=skip")
+        raise UserError(f"{where} has dtype {series.dtype}; turn it into numbers or text, or {skip}")
     if numbers and (empty := sum(v == "" for v in values)):
-        raise UserError(f"{where} has {empty} empty cells; fill them or leave out their rows, or --columns {name}=skip")
+        raise UserError(f"{where} has {empty} empty cells; fill them or leave out their rows, or {skip}")
     if numbers and not np.isfinite(series.to_numpy(np.float64)).all():
         raise UserError(f"{where} has infinite numbers, expected finite ones")
     if other := [v for v in values if not isinstance(v, (str, int, float))]:
-        raise UserError(f"{where} holds {other[0]!r}, expected numbers or texts; --columns {name}=skip leaves it out")
+        raise UserError(f"{where} holds {_said(other[0])}, expected numbers or texts; {skip} leaves it out")
     categories = tuple(sorted(set(values), key=lambda v: (isinstance(v, str), v)))
     whole = numbers and all(v == math.floor(v) for v in categories)
     if kind is None:
@@ -128,22 +143,24 @@ def _column(name, series, kind, train, source):
     if kind == "bernoulli":
         categories = (0, 1) if set(categories) <= {0, 1} and len(categories) == 1 else categories
         if len(categories) != 2:
-            raise UserError(f"--columns {name}=bernoulli: {where} has {len(categories)} values, expected two")
+            raise UserError(f"{_option(name, kind)}: {where} has {len(categories)} values, expected two")
         return Column(name, kind, categories, whole=whole)
     if kind == "categorical":
         if len(categories) < 2:
-            raise UserError(f"--columns {name}=categorical: {where} has one value, expected at least two")
+            raise UserError(f"{_option(name, kind)}: {where} has one value, expected at least two")
         return Column(name, kind, categories, whole=whole)
     if not numbers:
-        raise UserError(f"--columns {name}={kind}: {where} holds text, expected numbers")
+        raise UserError(f"{_option(name, kind)}: {where} holds text, expected numbers")
     if kind in COUNTS:
         if not whole or not 0 <= categories[0] <= categories[-1] <= LARGEST:
-            raise UserError(f"--columns {name}={kind}: {where} holds other numbers than counts from 0 to {LARGEST}")
+            raise UserError(f"{_option(name, kind)}: {where} holds other numbers than counts from 0 to {LARGEST}")
         return Column(name, kind, whole=True)
     rows = series.to_numpy(np.float64)[train]
-    deviation = float(rows.std())
-    if not deviation > 0:
-        raise UserError(f"{where} has one value in the rows to train on; --columns {name}=skip leaves it out")
+    with np.errstate(over="ignore", invalid="ignore"):
+        deviation = float(rows.std())
+    if not 0 < deviation < math.inf:
+        came = "one value in the rows to train on" if deviation == 0 else "too large numbers"
+        raise UserError(f"{where} has {came}; {skip} leaves it out")
     return Column(name, kind, mean=float(rows.mean()), deviation=deviation, whole=whole)
 
 
@@ -155,7 +172,8 @@ def _kind(categories, numbers, whole, rows, name, where):
     if numbers:
         return "categorical" if whole and len(categories) <= FEW else "gaussian"
     if len(categories) > max(NAMES, rows / 2):
-        remedy = f"--columns {name}=skip leaves the column out, and {name}=categorical takes it"
+        skip, take = _option(name, "skip"), _option(name, "categorical")
+        remedy = f"{skip} leaves the column out, and {take} takes it"
         raise UserError(
             f"{where} has {len(categories)} different texts in {rows} rows, which look like names; {remedy}"
         )
@@ -176,7 +194,7 @@ def encoded(frame, columns, source):
     """(x, before): the rows as the model sees them, and with numbers that are not scaled; float32, [N, width]."""
     names = list(map(str, frame.columns))
     if missing := [c.name for c in modelled(columns) if c.name not in names]:
-        raise UserError(f"{source}: has no column {missing[0]!r}, which the training had")
+        raise UserError(f"{source}: has no column {_said(missing[0])}, which the training had")
     width = sum(column.width for column in columns)
     if (size := 8 * len(frame) * width) > memory():
         raise UserError(f"{source}: unpacks to {size:.3g} bytes, more than this machine has memory; skip a column")
@@ -184,18 +202,22 @@ def encoded(frame, columns, source):
     scaled = x.copy()
     for column in modelled(columns):
         part = slice(at, at + column.width)
-        x[:, part] = _numbers(frame.iloc[:, names.index(column.name)], column, source)
+        with np.errstate(over="ignore"):
+            x[:, part] = _numbers(frame.iloc[:, names.index(column.name)], column, source)
         scaled[:, part] = x[:, part]
         if column.kind in SCALED:
             exact = frame.iloc[:, names.index(column.name)].to_numpy(np.float64)[:, None]
-            scaled[:, part] = (exact - column.mean) / column.deviation
+            with np.errstate(over="ignore", invalid="ignore"):
+                scaled[:, part] = (exact - column.mean) / column.deviation
+        if not np.isfinite(x[:, part] + scaled[:, part]).all():
+            raise UserError(f"{source}: column {_said(column.name)} has numbers that float32 does not hold")
         at = part.stop
     return scaled, x
 
 
 def _numbers(series, column, source):
     """[N, width]"""
-    where = f"{source}: column {column.name!r}"
+    where = f"{source}: column {_said(column.name)}"
     if column.kind in (*SCALED, *COUNTS):
         numbers = series.to_numpy(np.float64) if series.dtype.kind in "biuf" else np.full(len(series), np.nan)
         good = np.isfinite(numbers)
@@ -203,13 +225,13 @@ def _numbers(series, column, source):
             good &= (numbers >= 0) & (numbers == np.floor(numbers))
         if not good.all():
             expected = "counts" if column.kind in COUNTS else "finite numbers"
-            came = repr(_plain(series)[int(np.argmin(good))]).replace("''", "an empty cell")
+            came = _said(_plain(series)[int(np.argmin(good))]).replace("''", "an empty cell")
             raise UserError(f"{where} holds {came}, expected {expected}, as in the training")
         return numbers[:, None]
     code = {value: i for i, value in enumerate(column.categories)}
     values = _plain(series)
     if unknown := [value for value in values if value not in code]:
-        raise UserError(f"{where} holds {unknown[0]!r}, which the training's table has not")
+        raise UserError(f"{where} holds {_said(unknown[0])}, which the training's table has not")
     codes = np.array([code[value] for value in values])
     return codes[:, None] if column.kind == "bernoulli" else np.eye(len(code), dtype=np.float32)[codes]
 
