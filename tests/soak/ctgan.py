@@ -7,6 +7,7 @@ is an error.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -52,12 +53,13 @@ def main(source):
             if subprocess.run([*command, "https://github.com/sdv-dev/CTGAN", str(source)]).returncode:
                 print("skipped: git could not fetch ctgan's tests")
                 return 0
+        before = [Path(place) for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
         (work / "attach_all.py").write_text(PLUGIN)
         log = work / "attached.txt"
-        plain = outcomes(source, [], FILES, work, "plain")
-        attached = outcomes(source, [], ["-p", "attach_all", *FILES], work, "attached", ATTACHED=str(log))
+        plain = outcomes(source, before, FILES, work, "plain")
+        attached = outcomes(source, before, ["-p", "attach_all", *FILES], work, "attached", ATTACHED=str(log))
         lines = log.read_text().splitlines() if log.exists() else []
-        ours = outcomes(TESTS.parent, [], ["--full", str(TESTS / "models/test_ctgan.py")], work, "ours")
+        ours = outcomes(TESTS.parent, before, ["--full", str(TESTS / "models/test_ctgan.py")], work, "ours")
     worse = sorted(t for t, outcome in attached.items() if outcome == "failed" and plain.get(t) != "failed")
     for name, run in {"plain": plain, "attached": attached, "ours": ours}.items():
         print(name, {outcome: list(run.values()).count(outcome) for outcome in ("passed", "failed", "skipped")})
