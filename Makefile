@@ -3,7 +3,7 @@
 PYTHON ?= python3
 
 .PHONY: soak
-soak: soak-cases soak-properties soak-large soak-leak soak-kills soak-processes soak-fuzz soak-guided soak-sanitizers soak-mutants soak-triton soak-scvi
+soak: soak-cases soak-properties soak-large soak-leak soak-kills soak-processes soak-fuzz soak-guided soak-sanitizers soak-mutants soak-triton soak-scvi soak-ctgan
 
 .PHONY: soak-cases
 soak-cases:
@@ -13,7 +13,7 @@ soak-cases:
 soak-properties soak-large soak-leak soak-kills soak-processes: soak-%:
 	cd tests && $(PYTHON) -m soak.$*
 
-.PHONY: soak-fuzz soak-guided soak-sanitizers soak-mutants soak-triton soak-scvi
+.PHONY: soak-fuzz soak-guided soak-sanitizers soak-mutants soak-triton soak-scvi soak-ctgan
 soak-fuzz:
 	$(PYTHON) tests/soak/fuzz.py 600
 soak-guided: # needs: pip install atheris
@@ -29,3 +29,6 @@ soak-scvi: # scvi-tools' own tests with attach(), for two versions; our own test
 	cd tests && $(PYTHON) -m soak.scvi_tools 1.4.2
 	cd tests && $(PYTHON) -m soak.scvi_tools 1.5.1
 	cd tests && $(PYTHON) -m soak.scvi_tools 1.5.1 --ours
+
+soak-ctgan: # ctgan's own tests of TVAE with attach(), and our own tests
+	cd tests && $(PYTHON) -m soak.ctgan

@@ -8,7 +8,7 @@ import statistics
 import pytest
 from places import DOCS
 
-PAGES = ("controls", "audit", "monitor", "doctor", "missing", "conditional", "distributions", "pixels")
+PAGES = "controls", "audit", "monitor", "doctor", "missing", "conditional", "distributions", "pixels", "tables"
 
 if not DOCS.is_dir():
     pytest.skip("the tests run without the source tree beside them: there is no docs/", allow_module_level=True)

@@ -12,6 +12,8 @@ import pytest
 import torch
 from places import EXAMPLES
 
+import vae_kernels as vk
+
 if not EXAMPLES.is_dir():
     pytest.skip("the tests run without the source tree beside them: there is no examples/", allow_module_level=True)
 
@@ -89,6 +91,29 @@ def test_pyro_vae(example, monkeypatch):
     )
     monkeypatch.setattr(made, "dist", theirs)
     assert made.train(3, log=lambda _: None) == pytest.approx(losses[:3], rel=1e-5)
+
+
+def test_table(example):
+    """A drawn table in the place of the survey: the model explains the two columns that depend on each other."""
+    made = example("table")
+    size = torch.randn(1500)
+    code = ((size > 0).long() + (size > 1).long()).float()
+    x = torch.stack([size, torch.randn(1500), code], 1)
+    names = ["size", "noise", "colour"]
+    likelihood = vk.likelihoods.Mixed(("gaussian", "gaussian", ("categorical", 3)), codes=True)
+    lines = []
+    vae, test, _ = made.train(20, latents=2, hidden=32, log=lines.append, data=(x, likelihood, names))
+    found = vk.diagnose(vae, test, log_p=None).measures.columns
+    assert [column.kind for column in found] == ["gaussian", "gaussian", "categorical"]
+    assert found[0].explained and found[2].explained
+    assert len(lines) == 2 and "nats per row" in lines[-1]
+
+
+def test_the_survey_of_the_table(example):
+    pytest.importorskip("statsmodels", reason="statsmodels is not installed")
+    x, likelihood, names = example("table").survey()
+    assert x.shape == (6366, 9) and names[0] == "rate_marriage" and likelihood.columns[1] == "gaussian"
+    assert not vk.log_prob(torch.zeros(6366, likelihood.width), x, likelihood=likelihood, backend="torch").isnan().any()
 
 
 @pytest.mark.full

@@ -117,6 +117,9 @@ def entries(rng):
 
 BOMB = pickle.dumps(Bomb())
 OBJECTS = npy(np.array([Bomb()] * 12, object), allow_pickle=True)
+PEOPLE = b"size,colour,rooms,on,where\n" + b"".join(
+    f"{i}.5,{['red', 'green', 'blue'][i % 3]},{i % 4},{i % 2},here\n".encode() for i in range(12)
+)
 WHOLE = {
     "a.npy": (
         *(npy(X), npy(X / 255), npy(np.asfortranarray(X.reshape(12, 30))), OBJECTS, BOMB),
@@ -132,6 +135,7 @@ WHOLE = {
     "a.jpg": (image("JPEG"), image("JPEG", "RGB"), image("BMP"), b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
     "a.webp": (image("WEBP", "RGB"), image("WEBP", "RGBA"), image("TIFF", "CMYK"), image("PPM")),
     "a.csv": (table(X.reshape(12, 30) / 255), table(X.reshape(12, 30), names="a,b,c"), b"a;b\n1;2\n3;4\n", b'"\n1,2\n'),
+    "m.csv": (PEOPLE, PEOPLE.replace(b"red", b""), PEOPLE.replace(b"0.5", b"1e300"), b"a\nx\n", b"a,a\n1,2\n3,4\n"),
     "a-images-idx3-ubyte": (idx(X), idx(X.reshape(12, 30)), gzip.compress(idx(X))),
     "a-images-idx3-ubyte.gz": (gzip.compress(idx(X)), idx(X)),
     "s.npz": (sparse_npz(X.reshape(12, 30)), sparse_npz(X.reshape(12, 30), np.int64)),
@@ -192,8 +196,10 @@ def data(rng, folder):
     path.write_bytes(broken(rng, content or rng.choice(WHOLE[name])))
     if name in ("a.png", "a.jpg", "a.webp"):
         (folder / "b.png").write_bytes(image("PNG"))
-    likelihood = rng.choice(("bernoulli", "gaussian", "zinb"))
+    likelihood = rng.choice(("bernoulli", "gaussian", "zinb")) if name != "m.csv" else "mixed"
     how = How(*rng.choice(((None, None), (8, None), (None, "grey"), (8, "rgb"), (None, None, True))))
+    if likelihood == "mixed":
+        how = How(columns=rng.choice((None, "size=laplace", "rooms=poisson,on=skip", "colour", "=skip", "a=b", '"')))
     place = folder if (folder / "b.png").exists() else path
     if place == path:
         how = how._replace(size=None, colour=None)
@@ -206,16 +212,18 @@ def data(rng, folder):
 # ---------------------------------------------------------------- --resume
 
 
-def finished(folder):
+def finished(folder, likelihood="bernoulli"):
     """A run of one epoch. The functions below break its parts."""
     np.save(folder / "small.npy", X.reshape(12, 30))
-    config = {"data": str(folder / "small.npy"), "likelihood": "bernoulli", "prior": "normal", "components": None}
+    (folder / "people.csv").write_bytes(PEOPLE)
+    place = str(folder / ("people.csv" if likelihood == "mixed" else "small.npy"))
+    config = {"data": place, "likelihood": likelihood, "prior": "normal", "components": None}
     config |= {"beta": 1.0, "latent_dim": 2, "epochs": 1, "batch_size": 5, "lr": 1e-3, "model": "mlp", "loss": "fused"}
     config |= {"backend": "torch", "device": "cpu", "threads": None, "seed": 0}
     config |= BEFORE
     with mock.patch.object(terminal, "draw"), contextlib.redirect_stdout(io.StringIO()):
-        command.run_training(config, set(), folder, "whole", None)
-    return folder / "whole"
+        command.run_training(config, set(), folder, likelihood, None)
+    return folder / likelihood
 
 
 def steps(run, vae, optimizer, data, config, progress):
@@ -286,12 +294,12 @@ def resume(rng, folder, whole):
 
 def run(seed, count, folder):
     """(the number of files that were read or refused, [(seed, what is wrong)])."""
-    whole, here = finished(folder), folder / "here"
+    wholes, here = [finished(folder, likelihood) for likelihood in ("bernoulli", "mixed")], folder / "here"
     here.mkdir()
     found = []
     for i in range(seed * 10**9, seed * 10**9 + count):
         rng = random.Random(i)
-        wrong = data(rng, here) if i % 3 else resume(rng, here, whole)
+        wrong = data(rng, here) if i % 3 else resume(rng, here, rng.choice(wholes))
         if wrong:
             found.append((i, wrong))
     return count - len(found), found

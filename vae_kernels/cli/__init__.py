@@ -19,6 +19,7 @@ EXAMPLES = {
     "train": (
         "vae-kernels train --epochs 20",
         "vae-kernels train --data photos/ --size 64 --rgb --model conv --name photos",
+        "vae-kernels train --data people.csv --likelihood mixed --columns visits=poisson,id=skip",
         "vae-kernels train --data cells.h5ad --likelihood zinb --patience 10",
         "vae-kernels train --beta 0.5,1,4",
         "vae-kernels train --resume runs/photos --epochs 200",

@@ -43,4 +43,5 @@ def resumed_config(run, config, typed):
             f"--{key.replace('_', '-')}" + (f" (the run has {old[key]})" if key in old else "") for key in clash
         )
         raise UserError(f"--resume: {run} cannot go on with another {flags}; leave it out or begin a new run")
-    return {key: old[key] for key in (*config, "found", "scaling")} | {key: config[key] for key in typed & MAY_CHANGE}
+    kept = {key: old[key] for key in (*config, "found", "scaling", "table")}
+    return kept | {key: config[key] for key in typed & MAY_CHANGE}

@@ -6,10 +6,13 @@ import torch
 from torch import nn
 
 from ..formulas import ELEMENT
+from ..formulas.bounded import bounded
+from ..models.layers import LOG_MEAN
 from ..models.networks import conv_networks, mlp_networks
 from ..models.vae import VAE
 from . import UserError
 from .prior import build_prior
+from .reading import columns
 
 
 class Scaled(nn.Module):
@@ -21,6 +24,30 @@ class Scaled(nn.Module):
 
     def forward(self, loc):
         return loc, self.logscale
+
+
+class LogCounts(nn.Module):
+    """x -> x with log(1 + x) in the columns of counts, for the encoder."""
+
+    def __init__(self, is_count):
+        super().__init__()
+        self.register_buffer("is_count", is_count, persistent=False)
+
+    def forward(self, x):
+        return torch.where(self.is_count, torch.log1p(torch.where(self.is_count, x, 0)), x)
+
+
+class Packed(nn.Module):
+    """The decoder's numbers -> (packed, logscale): bounds the log-means of counts as the decoder of mlp_vae does, and
+    adds one learned scale for each column."""
+
+    def __init__(self, is_count, columns):
+        super().__init__()
+        self.register_buffer("is_count", is_count, persistent=False)
+        self.logscale = nn.Parameter(torch.zeros(columns))
+
+    def forward(self, numbers):
+        return torch.where(self.is_count, bounded(numbers, *LOG_MEAN), numbers), self.logscale
 
 
 class PerFeature(nn.Module):
@@ -55,6 +82,8 @@ def build(config, data):
             f"--model conv needs images, but {data.source} has vectors of {shape[0]} values; use --model mlp"
         )
     options = {"likelihood": config["likelihood"], "beta": config["beta"], "backend": config["backend"]}
+    if data.table is not None:
+        return _with_prior(_of_table(data.table, config["latent_dim"], options), config, data)
     formula, latent_dim = ELEMENT[config["likelihood"]], config["latent_dim"]
     if "logvar" in formula.PARAMETERS:
         options["obs_logvar"] = nn.Parameter(torch.tensor(2 * log_deviation(data)))
@@ -65,9 +94,23 @@ def build(config, data):
     start = {name: START[name] for name in formula.PARAMETERS if name in START}
     if start:
         decoder.append(PerFeature(shape, start))
-    vae = VAE(encoder, decoder, latent_shape=(latent_dim,), **options)
+    return _with_prior(VAE(encoder, decoder, latent_shape=(latent_dim,), **options), config, data)
+
+
+def _with_prior(vae, config, data):
     vae.prior_module = build_prior(config["prior"], config["components"], vae, data)
     return vae
+
+
+def _of_table(table, latent_dim, options):
+    """The VAE of a table: one learned scale for each column."""
+    own = columns.modelled(table)
+    encoder, decoder = mlp_networks((sum(column.width for column in own),), latent_dim)
+    is_count = torch.tensor([column.kind in columns.COUNTS for column in own for _ in range(column.width)])
+    encoder.insert(0, LogCounts(is_count))
+    decoder.append(Packed(is_count, len(own)))
+    settings = options | {"likelihood": columns.likelihood(table)}
+    return VAE(encoder, decoder, latent_shape=(latent_dim,), **settings)
 
 
 def log_deviation(data):

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..formulas import ELEMENT
+from ..likelihoods import formula_of
 from . import UserError
-from .reading import Found, How, arrays, folder, tables, values
+from .reading import Found, How, arrays, columns, folder, tables, values
 
 TEST_FRACTION = 0.1
 ROWS_AT_ONCE = 1024  # rows of a file larger than memory that are looked at together
@@ -29,7 +29,8 @@ class Data:
     images: [N, C, H, W] or [N, D], uint8, float32, or integers if these are counts. labels: [N] int64, indices into
     `classes`, or None. name: one word. source: the words that name the data in messages. held_out: how many of the last
     rows are the user's own test set, or None. notes: sentences about what was read. scaling: None, or (mean [D],
-    deviation [D]) of the columns before --standardise; `before` has the values then.
+    deviation [D]) of the columns before --standardise; `before` has the values then. table: None, or the columns of a
+    table for --likelihood mixed (reading/columns.py): images has a category one-hot, and `before` is not scaled.
     """
 
     images: torch.Tensor
@@ -41,6 +42,7 @@ class Data:
     notes: tuple[str, ...] = ()
     scaling: tuple[list[float], list[float]] | None = None
     before: torch.Tensor | None = None
+    table: tuple[columns.Column, ...] | None = None
 
     def describe(self):
         """Shape, dtype and checksum of the values, as a dict for JSON. A resumed run must find the same.
@@ -81,6 +83,10 @@ def load(path, likelihood, how=None):
     how: None, or a reading.How, the options that say how to read.
     """
     how = how or How()
+    if likelihood == "mixed":
+        return _of_columns(path, how)
+    if how.columns is not None:
+        raise UserError(f"--columns: has no effect with --likelihood {likelihood}; take --likelihood mixed")
     found, name, source = _found(path, how)
     checked = values.checked(found.values, likelihood, source)
     notes, scaling, before = list(found.notes), None, None
@@ -97,6 +103,28 @@ def load(path, likelihood, how=None):
         classes, labels = np.unique(found.labels, return_inverse=True)
         classes, labels = classes.tolist(), torch.from_numpy(labels.astype(np.int64))
     return Data(images, labels, classes, name, source, found.held_out, tuple(notes), scaling, before)
+
+
+def _of_columns(path, how):
+    """A table whose columns are of different kinds."""
+    if path is None or Path(path).suffix.lower() not in tables.FRAMES or Path(path).is_dir():
+        raise UserError(f"--likelihood mixed: got --data {path}, expected a table: {', '.join(sorted(tables.FRAMES))}")
+    if not os.path.exists(path):
+        raise UserError(f"{path}: no such file or folder")
+    _only_for_folders(how, path)
+    if how.standardise:
+        raise UserError("--standardise: has no effect with --likelihood mixed, which scales all numbers")
+    frame, notes = tables.frame_of(Path(path))
+    if len(frame) < 2:
+        raise UserError(f"{path}: has {len(frame)} rows, expected at least 2: one to train on and one to test on")
+    train, _ = Data(torch.empty(len(frame)), None, [], "", str(path)).split()
+    found = how.table or columns.recognised(frame, columns.asked(how.columns), train.numpy(), str(path))
+    x, before = map(torch.from_numpy, columns.encoded(frame, found, str(path)))
+    left_out = [str(name) for name in frame.columns if str(name) not in {column.name for column in found}]
+    notes += [f"left out the columns {', '.join(left_out)}"] if left_out else []
+    labels, classes = columns.labels_of(frame, found, tables.LABELS)
+    stem = Path(os.path.abspath(path)).stem
+    return Data(x, labels, classes, stem, str(path), None, tuple(notes), before=before, table=found)
 
 
 def _found(path, how):
@@ -139,7 +167,7 @@ def _standardised(found, held_out, likelihood, source, scaling):
     if found.ndim != 2 or found.dtype != np.float32:
         came = f"{found.dtype} of shape {found.shape[1:]}"
         raise UserError(f"--standardise: {source} has rows of {came}, expected a table of floats, [N, D]")
-    if ELEMENT[likelihood].SUPPORT is not None:
+    if formula_of(likelihood).SUPPORT is not None:
         raise UserError(f"--standardise: {likelihood} needs values of its own range; expected --likelihood gaussian")
     if scaling is not None:
         mean, deviation = map(np.array, scaling)
@@ -155,7 +183,7 @@ def _standardised(found, held_out, likelihood, source, scaling):
 
 def _uneven(found, likelihood):
     """A sentence if the columns of a table have very different scales, which one shared variance cannot fit."""
-    if found.ndim != 2 or found.dtype != np.float32 or ELEMENT[likelihood].SUPPORT is not None:
+    if found.ndim != 2 or found.dtype != np.float32 or formula_of(likelihood).SUPPORT is not None:
         return None
     deviation = found[:10_000].astype(np.float64).std(0)
     some = deviation[deviation > 0]

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ..doctor import beside, diagnose, words
+from ..doctor import beside, columns, diagnose, words
 from ..doctor.report import page
 from . import UserError, checkpoint
 from .facts import facts_of
@@ -118,6 +118,8 @@ def show(diagnosis, run):
         found = f"[{COLOURS[v.level]}]{words.found(v)}[/]"
         table.add_row(words.name(v.symptom), found, _plain(text), end_section=True)
     console.print(table)
+    if text := columns.least(m.columns, facts_of(run, diagnosis).columns):
+        console.print(_plain(text))
 
 
 def _plain(text):

@@ -7,9 +7,10 @@ from datetime import datetime
 from ..doctor.facts import Facts
 from . import checkpoint
 from .options import OPTIONS
+from .reading import columns
 
 FLAGS = {"compiled": "--compile", "standardise": "--standardise"}
-NOT_SHOWN = {"found", "scaling", "report", "tensorboard", "samples_every", "data", "seed"}
+NOT_SHOWN = {"found", "scaling", "table", "report", "tensorboard", "samples_every", "data", "seed"}
 NOT_REPEATED = {"device", "threads", "backend", "report", "tensorboard"}
 STANDARDISE = "standardise each column"  # how the advice on columns of different scales begins
 
@@ -29,7 +30,9 @@ def facts_of(run, diagnosis):
     options |= {"version": ", ".join(f"{name} {config[name]}" for name in ("vae_kernels", "torch") if name in config)}
     options |= {_flag(key): str(value) for key, value in config.items() if key in OPTIONS.keys() - NOT_SHOWN}
     dims = checkpoint.load_dims(run)
-    return Facts(command(run, config, diagnosis.cause, epochs), options, curves if epochs else {}, dims)
+    own = () if config["table"] is None else columns.modelled(columns.of_config(config["table"]))
+    names = tuple(column.name for column in own)
+    return Facts(command(run, config, diagnosis.cause, epochs), options, curves if epochs else {}, dims, names)
 
 
 def command(run, config, cause, epochs):

@@ -6,16 +6,18 @@ import math
 from ..formulas import ELEMENT
 from . import UserError
 from .prior import PriorName
+from .reading.columns import is_table
 
 # The parameters that all samples may share (build.py). The decoder predicts the first parameter of a likelihood.
 SHARED = {"logvar", "logscale", "log_inverse_dispersion", "dropout_logits"}
 LIKELIHOODS = [name for name, formula in ELEMENT.items() if SHARED.issuperset(formula.PARAMETERS[1:])]
+LIKELIHOODS += ["mixed"]  # of a table; reading/columns.py says which columns
 MODELS, LOSSES, COLOURS = ("mlp", "conv"), ("fused", "eager"), ("grey", "rgb")
 SCHEDULES, PRECISIONS = ("constant", "cosine"), ("float32", "bf16")
 # What a run of version 0.1 did before the option existed
 BEFORE = {"size": None, "colour": None, "standardise": False, "scaling": None, "patience": None}
 BEFORE |= {"schedule": "constant", "precision": "float32", "compiled": False, "tensorboard": False, "report": True}
-BEFORE |= {"samples_every": None}
+BEFORE |= {"samples_every": None, "columns": None, "table": None}
 LARGEST = 2**31 - 1
 
 
@@ -78,6 +80,8 @@ OPTIONS = {
     "report": YES_OR_NO,
     "samples_every": or_none(whole(1)),
     "scaling": (is_scaling, "null, or the means and deviations of the columns"),
+    "columns": or_none(TEXT),
+    "table": (is_table, "null, or the columns of a table"),
     "found": (lambda v: isinstance(v, dict), "what the data were like"),
 }
 
@@ -90,3 +94,5 @@ def check_options(config, path):
     for key, (test, expected) in OPTIONS.items():
         if not test(config[key]):
             raise UserError(f"{path}: {key} is {str(config[key])[:50]!r}, expected {expected}")
+    if (config["likelihood"] == "mixed") != (config["table"] is not None):
+        raise UserError(f"{path}: table is {str(config['table'])[:50]!r}, beside the likelihood {config['likelihood']}")

@@ -3,7 +3,7 @@
 import torch
 
 from ..core.modes import evaluating
-from ..formulas import ELEMENT
+from ..likelihoods import formula_of
 from . import checkpoint, plots, ranks
 from .fit import measure
 
@@ -26,7 +26,7 @@ def samples_of(epoch, run, vae, data, config):
 def range_of(data, config):
     """(low, high) of the pictures: 0 and 1, or the range of the first held-out images."""
     shown = shown_of(data, config)
-    if ELEMENT[config["likelihood"]].SUPPORT == (0.0, 1.0) or is_bytes(data, config):
+    if formula_of(config["likelihood"]).SUPPORT == (0.0, 1.0) or is_bytes(data, config):
         return 0.0, 1.0
     return shown.min().item(), shown.max().item()
 
@@ -38,7 +38,7 @@ def shown_of(data, config):
 
 
 def is_bytes(data, config):
-    return data.images.dtype == torch.uint8 and ELEMENT[config["likelihood"]].SUPPORT != "counts"
+    return data.images.dtype == torch.uint8 and formula_of(config["likelihood"]).SUPPORT != "counts"
 
 
 @torch.no_grad()

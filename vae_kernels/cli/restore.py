@@ -10,14 +10,16 @@ from . import UserError, checkpoint
 from .build import build
 from .data import Data, load
 from .options import check_options
-from .reading import How
+from .reading import How, columns
 
 STAND_IN = 1024  # rows of noise, with which a model is built before it gets its weights
 
 
 def how_of(config):
     """The options of a run that say how to read its data."""
-    return How(config["size"], config["colour"], config["standardise"])
+    table = config.get("table")  # None before the training has recognised the columns
+    own = {"columns": config["columns"], "table": table and columns.of_config(table)}
+    return How(config["size"], config["colour"], config["standardise"], **own)
 
 
 def data_of(run, config):
@@ -49,7 +51,8 @@ def model_of(run, config, file=checkpoint.MODEL):
     rows = max(STAND_IN, 2 * (config["components"] or 0))
     noise = torch.rand(rows, *shape[1:], generator=torch.Generator().manual_seed(0))
     try:
-        model = build(config | {"backend": "auto"}, Data(noise, None, [], "", str(run)))
+        data = Data(noise, None, [], "", str(run), table=how_of(config).table)
+        model = build(config | {"backend": "auto"}, data)
         model.load_state_dict(load_file(run / file))
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         raise UserError(f"{run} cannot be read as a run ({str(error).splitlines()[0]})") from error

@@ -16,6 +16,8 @@ from . import UserError, missing
 if TYPE_CHECKING:
     import os
 
+    import pandas
+
     from ..models.vae import VAE
     from .data import Data
 
@@ -62,6 +64,21 @@ class Run:
         if found.shape[1:] != expected:
             raise ValueError(f"place: {place} has rows of shape {tuple(found.shape[1:])}, expected {expected}")
         return found
+
+    def table(self, x: torch.Tensor) -> pandas.DataFrame:
+        """Rows x [N, width] of a run with --likelihood mixed, as a table with the columns and values of the training:
+
+            recon = run.vae.decode(run.vae.sample_prior(1000))
+            run.table(run.vae.likelihood.sample(recon)).to_csv("drawn.csv", index=False)
+
+        x: draws of `run.vae.likelihood.sample`, or means. Of several categories the table has the most probable one.
+        ValueError for a run with another likelihood.
+        """
+        from .reading import columns
+
+        if self.config["table"] is None:
+            raise ValueError(f"table: got a run of {self.config['likelihood']!r}, expected a run of 'mixed'")
+        return columns.decoded(x.detach().cpu(), columns.of_config(self.config["table"]))
 
 
 def load_run(path: str | os.PathLike[str], weights: Literal["last", "best"] = "last") -> Run:

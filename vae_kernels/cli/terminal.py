@@ -15,6 +15,7 @@ from .epochs import Epochs, duration
 from .fit import Interrupt, best, fit, out_of_patience
 from .listing import listing
 from .pictures import draw, samples_of
+from .reading import columns
 
 
 def save(run, vae, optimizer, progress):
@@ -93,6 +94,10 @@ def opening(run, vae, data, config, progress, grey):
     yield "data", f"{data.source}: {n_train} to train on, {n_test} held out, each {shape} {dtype}"
     for note in data.notes:
         yield "note", note
+    if data.table is not None:
+        for kind, names in columns.described(data.table):
+            yield "table", f"{kind}: {names}"
+        yield "table", "--columns name=kind gives a column another kind, and name=skip leaves the column out"
     if copies := data.copies():
         yield "note", f"{copies} of {n_test} held-out rows are copies of rows to train on: the test is too easy"
     if grey:

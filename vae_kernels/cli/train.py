@@ -59,8 +59,15 @@ def train(
         bool,
         typer.Option("--standardise", help="Tables: bring each column to mean 0 and standard deviation 1.", **_DATA),
     ] = False,
+    columns: Annotated[
+        str | None,
+        typer.Option(help="With --likelihood mixed: other kinds of columns, such as visits=poisson,id=skip.", **_DATA),
+    ] = None,
     likelihood: Annotated[
-        Likelihood, typer.Option(help="p(x | z); a likelihood with a scale learns one scale for all pixels.", **_MODEL)
+        Likelihood,
+        typer.Option(
+            help="p(x | z); a likelihood with a scale learns one scale for all pixels; mixed: a table.", **_MODEL
+        ),
     ] = "bernoulli",
     prior: Annotated[
         PriorName, typer.Option(help="p(z); mog: mixture of Gaussians, flow: needs zuko.", **_MODEL)
@@ -124,6 +131,7 @@ def train(
         "size": size,
         "colour": COLOURS[0] if grey else COLOURS[1] if rgb else None,
         "standardise": standardise,
+        "columns": columns,
         "likelihood": _value(likelihood),
         "prior": _value(prior),
         "components": components,
@@ -184,7 +192,8 @@ def run_training(config, typed, out, name, resume):
         torch.set_num_threads(config["threads"])
     if resume is None:
         data = load(config["data"], config["likelihood"], how_of(config))
-        config |= {"found": data.describe(), "scaling": data.scaling}
+        table = None if data.table is None else [column._asdict() for column in data.table]
+        config |= {"found": data.describe(), "scaling": data.scaling, "table": table}
     else:
         data = data_of(resume, config)
     torch.manual_seed(config["seed"])

@@ -1,7 +1,7 @@
 """`vk.diagnose(model, data)`: does a trained VAE use its latents, and are its samples good?"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..core.modes import evaluating
 from ..likelihoods import name_of
 from ..models.vae import VAE
 from ..typing import Condition
+from . import columns
 from .baseline import baseline
 from .cards import notebook
 from .cause import Cause, common
@@ -288,6 +289,9 @@ def _diagnose(model, x, condition, weight, labels, classes, batch_size, log_p, t
     losses = Losses(seen.nll + seen.kl, of_train, known, history)
     one_variance = one_variance and "logvar" not in outputs.given
     measures, *codes = measure(model, x, batch_size, noise(), log_p, weight, outputs.given, condition)
+    if weight is None and condition is None:
+        of_columns = columns.measured(model, x, train, batch_size, noise(), outputs.given)
+        measures = replace(measures, columns=of_columns)
     views = look(model, x, labels, classes, measures, codes, losses.held_out, weight, condition)
     found = judge(measures, values, seen, losses, model.likelihood, one_variance)
     return Diagnosis(found, len(x), (measures, views))

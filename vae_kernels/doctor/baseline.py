@@ -10,6 +10,7 @@ from .. import functional
 from ..core.control import Control, current
 from ..core.weights import filled
 from ..likelihoods import formula_of
+from . import columns
 from .look import read
 
 REACH = 80.0  # the parameter of a family of one parameter is searched in [-80, 80]
@@ -51,6 +52,8 @@ def _constants(model, x, weight, levels, given):
         return None if levels is None else {formula.PARAMETERS[0]: _histogram(x, weight, levels)}
     if formula.KIND == "pixel":
         return None
+    if formula.KIND == "segments":
+        return columns.constants(model.likelihood, x, weight, given)
     data = read(x, model.likelihood).double()
     mean, variance = _moments(data, weight)
     if formula.KIND == "row":  # logits of shares

@@ -165,7 +165,7 @@ def _takes(name):
     if name == "logits":
         return "takes logits, from -inf to inf"
     if name == "packed":
-        return "takes logits, locations and logarithms, from -inf to inf"
+        return "takes numbers from -inf to inf for each pixel or column"
     return f"takes {name}, a logarithm, from -inf to inf"
 
 

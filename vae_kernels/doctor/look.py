@@ -11,7 +11,8 @@ import torch
 
 from .. import conditions, functional
 from ..core import support, weights
-from ..likelihoods import by_name, formula_of, name_of
+from ..likelihoods import Mixed, by_name, formula_of, name_of
+from . import columns
 
 FAR = 100.0  # z times this number: an output that is bounded by a sigmoid stays within [0, 1] there too
 FAR_DRAWS = 64
@@ -29,7 +30,7 @@ class Values:
     """What x holds, as the likelihood reads x: the observed elements.
 
     low, high       the smallest and the largest value
-    spread          the standard deviation of all values
+    spread          the standard deviation of all values; of a table, of the columns on the whole line
     support         the interval, "counts", "levels", or None for the whole line; expected is the same in words
     below, above    the shares of the values below and above the support
     fractions       the share of the values that are no integers, beside counts and levels, or at no level; else 0
@@ -109,11 +110,19 @@ def values_of(x, likelihood, weight=None, levels=None):
     off = support.off_levels(seen, likelihood)
     if off is None and support.whole(likelihood) and data.is_floating_point():
         off = seen != seen.round()
+    spread, numbers = seen, []
+    if isinstance(likelihood, Mixed):  # codes, counts and one-hot numbers have scales of their own
+        numbers = columns.numbers_of(likelihood)
+        data, weight = data[:, numbers], None if weight is None else weight[:, numbers]
+        spread = data.flatten() if weight is None else data[weight]
     narrow, wide = _columns(data, weight) if of is None and x.dim() == 2 else (None, None)
+    if isinstance(likelihood, Mixed) and narrow is not None and wide is not None:
+        of_x = likelihood.plan.column_of_x
+        narrow, wide = (column._replace(number=of_x[numbers[column.number]]) for column in (narrow, wide))
     return Values(
         low=low,
         high=high,
-        spread=seen.double().std(correction=0).item(),
+        spread=spread.double().std(correction=0).item() if spread.numel() else 1.0,
         support=of,
         expected=support.expected(likelihood),
         below=_share(seen < least),

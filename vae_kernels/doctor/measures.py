@@ -12,6 +12,7 @@ from ..likelihoods import by_name, formula_of
 from ..monitor import ACTIVE
 from ..priors import ConditionalGaussian, Prior, pair_of
 from .baseline import is_learned
+from .columns import ColumnFit
 from .estimates import aggregate_kl, detail_energies, detail_shares, hole_share, mutual_information, unlike_share
 from .grey import grey_share
 from .look import read
@@ -59,6 +60,7 @@ class Measures:
     autoregressive          whether the decoder reads x
     free_bits               whether the model has free bits
     trained_prior           whether the prior has parameters
+    columns                 a ColumnFit for each column of a table (likelihoods.Mixed); else ()
     """
 
     samples: int
@@ -90,6 +92,7 @@ class Measures:
     autoregressive: bool
     free_bits: bool
     trained_prior: bool
+    columns: tuple[ColumnFit, ...] = ()
 
 
 def measure(model, x, batch_size=256, generator=None, of_log_p=OF_LOG_P, weight=None, given=(), condition=None):

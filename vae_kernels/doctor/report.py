@@ -1,6 +1,6 @@
 """A Diagnosis as one HTML page: the text and the figures. template.py has the layout, cards.py the symptoms."""
 
-from . import quantities, words
+from . import columns, quantities, words
 from .cards import banner, cells
 from .facts import Facts
 from .template import HEAD, STYLE, TAIL, TEMPLATE
@@ -21,6 +21,7 @@ def page(diagnosis, title, facts=None):
         banner=banner(cause, facts.try_),
         cards=cells(diagnosis.verdicts, cause),
         figures=[*strips.strips(diagnosis), *graphs.graphs(diagnosis, facts)],
+        columns=columns.by_kind(diagnosis.measures.columns, facts.columns),
         missing="" if pictures else f"No reconstructions and no traversals: {diagnosis.views.why_not}.",
         numbers=[(name, quantities.plain(value), what) for name, value, what in quantities.table(diagnosis.measures)],
         options=facts.options,

@@ -70,6 +70,22 @@ TEMPLATE = """<header>
 </div>
 {% endfor %}
 </section>
+{% if columns %}
+<section aria-labelledby="columns">
+<h2 id="columns">Columns</h2>
+<p>-log p of each column in nats per row, given a draw of the posterior; -log p of the column under one distribution for
+all rows; and the gain, which is what the latents tell of the column. The least explained column of a kind is first.</p>
+{% for kind, rows in columns %}
+<h3>{{ kind }}</h3>
+<table>
+<tr>{% for name in ("column", "nats", "alone", "gain", "") %}<th scope="col">{{ name }}</th>{% endfor %}</tr>
+{% for name, nats, alone, gain, said in rows %}
+<tr><th scope="row">{{ name }}</th><td>{{ nats }}</td><td>{{ alone }}</td><td>{{ gain }}</td><td>{{ said }}</td></tr>
+{% endfor %}
+</table>
+{% endfor %}
+</section>
+{% endif %}
 <section aria-labelledby="numbers">
 <h2 id="numbers">Numbers</h2>
 <details><summary>All numbers, with their errors</summary>

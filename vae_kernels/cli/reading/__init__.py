@@ -2,6 +2,7 @@
 
     folder.py   folders of images
     arrays.py   .npy, .npz, and the idx files of MNIST
+    columns.py  the columns of a table for --likelihood mixed: kinds, categories, scales
     tables.py   .csv, .tsv, .parquet, sparse .npz, .h5ad
     values.py   whether a likelihood takes these values
 
@@ -21,12 +22,16 @@ class How(NamedTuple):
     colour       None, "grey" or "rgb": what all images become
     standardise  whether each column of a table is brought to mean 0 and standard deviation 1
     scaling      None for the mean and deviation of the rows to train on; or (mean [D], deviation [D]) of a training
+    columns      None, or the text of --columns
+    table        None for the columns as they are recognised; or those of a training, see columns.py
     """
 
     size: int | None = None
     colour: str | None = None
     standardise: bool = False
     scaling: tuple[list[float], list[float]] | None = None
+    columns: str | None = None
+    table: tuple | None = None
 
 
 class Found(NamedTuple):

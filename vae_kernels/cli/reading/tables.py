@@ -10,15 +10,23 @@ from . import Found, detail_of, memory
 
 LABELS = "label", "labels", "class", "target", "y"  # columns of a table that are no data, in small letters
 CELLS = "cell_type", "celltype", "cell_types", "leiden", "louvain"  # columns of an AnnData's obs
-SUFFIXES = {".csv", ".tsv", ".parquet", ".h5ad"}
+FRAMES = {".csv", ".tsv", ".parquet"}
+SUFFIXES = {*FRAMES, ".h5ad"}
 
 
 def read(path):
     """What a table holds."""
     suffix = path.suffix.lower()
-    if suffix == ".h5ad":
-        return _h5ad(path)
-    return _of_frame(path, _parquet(path) if suffix == ".parquet" else _csv(path))
+    return _h5ad(path) if suffix == ".h5ad" else _of_frame(path)
+
+
+def frame_of(path):
+    """(a table with all its columns as pandas reads them, notes)"""
+    frame, notes = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path), []
+    if len(frame.columns) > 1 and str(frame.columns[0]) in ("Unnamed: 0", "__index_level_0__"):
+        frame = frame.iloc[:, 1:]
+        notes.append("left out the first column, which has no name: pandas writes the numbers of the rows there")
+    return frame, notes
 
 
 def _library(path, name):
@@ -59,12 +67,9 @@ def _parquet(path):
         raise UserError(f"{path}: cannot be read as a table ({detail_of(error)})") from error
 
 
-def _of_frame(path, frame):
+def _of_frame(path):
     """The columns of numbers, and the labels if a column has such a name."""
-    notes = []
-    if len(frame.columns) > 1 and str(frame.columns[0]) in ("Unnamed: 0", "__index_level_0__"):
-        frame = frame.iloc[:, 1:]
-        notes.append("left out the first column, which has no name: pandas writes the numbers of the rows there")
+    frame, notes = frame_of(path)
     labels = [column for column in frame.columns if str(column).lower() in LABELS]
     if labels:
         notes.append(f"the labels are the column {labels[0]!r}")
@@ -72,7 +77,7 @@ def _of_frame(path, frame):
     text = [str(column) for column in data.columns if data[column].dtype.kind not in "biuf"]
     if text:
         named = ", ".join(map(repr, text[:5])) + (", ..." if len(text) > 5 else "")
-        remedy = f"turn them into numbers or leave them out; labels are read from a column {LABELS[0]!r}"
+        remedy = f"take --likelihood mixed, or turn them into numbers; labels are read from a column {LABELS[0]!r}"
         raise UserError(f"{path}: {len(text)} of {len(frame.columns)} columns hold no numbers ({named}); {remedy}")
     values = data.to_numpy() if data.shape[1] else np.zeros((len(data), 0))
     if values.dtype == object:  # a bool column beside numbers

@@ -1,15 +1,11 @@
-"""Which methods of scvi-tools are known, by their source: a fingerprint of the syntax tree of a method, without
-docstrings, comments, annotations and layout. A version of scvi-tools is not asked for its number: a new version whose
-methods are the same is taken.
+"""Which methods of scvi-tools are known, by their source: fingerprint.py. A version of scvi-tools is not asked for its
+number: a new version whose methods are the same is taken.
 """
 
-import ast
-import hashlib
-import inspect
-import textwrap
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
+
+from ..fingerprint import fingerprint, own
 
 VERSIONS = ("1.4.0.post1", "1.4.1", "1.4.2", "1.4.3", "1.5.0", "1.5.1")
 """The versions of scvi-tools whose methods are in KNOWN."""
@@ -49,49 +45,12 @@ KNOWN: dict[str, str] = {
 }
 """The fingerprint of a method -> its name."""
 
-_IGNORED = {"annotation", "returns", "type_comment", "type_params", "ctx", "kind"}
-
 
 def check(functions: tuple[Callable[..., Any], ...], name: str) -> None:
     """Raise a ValueError that names those of the functions that are not known. `name` is the class of the module."""
-    unknown = [f"{_own(f).__qualname__} ({fingerprint(f)})" for f in functions if fingerprint(f) not in KNOWN]
+    unknown = [f"{own(f).__qualname__} ({fingerprint(f)})" for f in functions if fingerprint(f) not in KNOWN]
     if unknown:
         raise ValueError(
             f"model: got a {name} whose {', '.join(unknown)} is not known here, expected the source of scvi-tools "
             f"{VERSIONS[0]} to {VERSIONS[-1]}. Train it with vae_kernels.integrations.scvi.patch() in place of attach()"
         )
-
-
-def fingerprint(function: Callable[..., Any]) -> str:
-    """16 hexadecimal digits that change with the code of the function. "no source" where Python has no source."""
-    return _fingerprint(_own(function))
-
-
-def _own(function):
-    """The function itself, without the wrappers around it and without its object."""
-    return inspect.unwrap(getattr(function, "__func__", function))
-
-
-@lru_cache(maxsize=256)
-def _fingerprint(function):
-    try:
-        source = inspect.getsource(function)
-    except (OSError, TypeError):
-        return "no source"
-    tree = ast.parse(textwrap.dedent(source)).body[0]
-    return hashlib.sha256(repr(_plain(tree)).encode()).hexdigest()[:16]
-
-
-def _plain(node):
-    """The syntax tree as nested tuples. Empty fields are left out: versions of Python differ in them."""
-    if isinstance(node, ast.AST):
-        fields = [(name, _plain(value)) for name, value in ast.iter_fields(node) if name not in _IGNORED]
-        return type(node).__name__, *((name, value) for name, value in fields if value is not None and value != ())
-    if isinstance(node, list):
-        return tuple(_plain(n) for n in node if not _is_text(n))
-    return node
-
-
-def _is_text(node):
-    """Whether this statement is a docstring."""
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
