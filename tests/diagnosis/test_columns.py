@@ -191,4 +191,4 @@ def test_a_bounded_decoder_of_a_table():
     x = values_of(table(True).float(), Mixed(KINDS, codes=True))
     bounded = Outputs("packed", 0.0, 1.0, 0.0, 1.0, True, None, ("packed",))
     verdict = first.decoder(bounded, x, Mixed(KINDS, codes=True))
-    assert verdict.level == "ill" and "takes the numbers of each column, from -inf to inf" in verdict.cause
+    assert verdict.level == "ill" and "takes numbers from -inf to inf for each pixel or column" in verdict.cause

@@ -79,7 +79,7 @@ def test_the_monitor_knows_the_levels(likelihood, x, problem):
 
 def test_a_bounded_decoder_is_found():
     text = str(vk.diagnose(made(torch.nn.Sigmoid()), data(100, 2)))
-    assert "likelihood='discretized_logistic_mixture' takes logits, locations and logarithms, from -inf to inf" in text
+    assert "likelihood='discretized_logistic_mixture' takes numbers from -inf to inf for each pixel or column" in text
 
 
 def test_other_levels_are_found(trained):
