@@ -70,7 +70,7 @@ def _of_draws(request, n_samples, backend) -> Any:
 def _of_samples(request, backend) -> Any:
     """The request of a likelihood alone, whose parameters have K times as many samples as x."""
     first_calls.look(request)
-    module = choose(backend, request.params, request.settings.likelihood)
+    module = choose(backend, request.params)
     if not (module is compiled and request.params[0].is_cpu):  # these kernels read x again for each draw
         x, weight = draws.repeated(request.x, request.weight, request.params[0].shape[0])
         request = request._replace(x=x, weight=weight)

@@ -95,7 +95,7 @@ def broadcasts(name, shape, to_name, to):
         raise ValueError(f"{name}: got shape {tuple(shape)}, expected one that broadcasts to {to_name}, {tuple(to)}")
 
 
-def parameters(recon, x, likelihood, obs_logvar):
+def parameters(recon, x, likelihood: Any, obs_logvar):
     """The tuple of the likelihood's parameters from recon and obs_logvar, checked against x."""
     name = likelihood if type(likelihood) is str else likelihood.name
     if obs_logvar is None and name in _SINGLE and plain((recon, x)) and recon.shape == x.shape:

@@ -11,6 +11,7 @@ import warnings
 import torch
 
 from ..likelihoods import with_options
+from ..typing import LikelihoodLike
 from . import support
 from .objective import Objective
 
@@ -39,12 +40,13 @@ def look(request: Objective) -> None:
 
 
 @torch.no_grad()
-def _found(likelihood, x, weight):
+def _found(likelihood: LikelihoodLike, x, weight):
     """What is wrong with x, in words; or None. Of levels, K is not known here, and the kernels give a NaN."""
     low, high = support.limits(likelihood)
     # a likelihood without options takes values between its levels, such as those of a picture that was resized
-    levels = not isinstance(likelihood, str) and support.steps_of(likelihood) is not None
-    read_by_kernel = x.dtype in (torch.uint8, torch.bool) and not (levels and support.scaled(likelihood, x.dtype))
+    steps = None if isinstance(likelihood, str) else support.steps_of(likelihood)
+    scaled = steps is not None and support.scaled(likelihood, x.dtype)
+    read_by_kernel = x.dtype in (torch.uint8, torch.bool) and not scaled
     if low == -math.inf or support.of(likelihood) == "levels" or read_by_kernel:
         return None
     if not x.numel() or not _readable(x, weight):
@@ -57,8 +59,8 @@ def _found(likelihood, x, weight):
     slack = 0.0 if counts else SLACK
     if least < low - slack or most > high + slack:
         return f"got values from {least:g} to {most:g}, expected {expected}"
-    if levels and (off := x[support.off_levels(x, likelihood)]).numel():
-        return f"got values such as {off[0]:g} that are none of the {support.steps_of(likelihood) + 1} levels"
+    if steps is not None and (off := x[support.off_levels(x, likelihood)]).numel():
+        return f"got values such as {off[0]:g} that are none of the {steps + 1} levels"
     fractions = x[(x != x.floor()) & x.isfinite()]
     return f"got fractions such as {fractions[0]:g}, expected {expected}" if counts and len(fractions) else None
 

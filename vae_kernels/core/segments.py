@@ -1,6 +1,8 @@
 """A table of columns: the checks of x, recon and the weight, which read shape, dtype and device alone, as in checks.py,
 and their layouts."""
 
+from typing import Any
+
 import torch
 
 from ..likelihoods import by_name, labels_of
@@ -17,7 +19,7 @@ _HOLDS = {
 }
 
 
-def laid_out(recon, x, likelihood, obs_logvar, log_total, beside=None):
+def laid_out(recon, x, likelihood, obs_logvar, log_total, beside=None) -> Any:
     """x and (packed, logscale), checked, as the kernels read them. beside: None, or a tensor with as many samples as
     recon, in place of x."""
     checks.likelihood(likelihood)  # the name alone has no columns

@@ -57,8 +57,7 @@ class DiscretizedLogisticMixture(FusedDistribution):
         options = components, levels, channels, x_range, min_logscale
         self.likelihood = likelihoods.with_options(type(self).likelihood, options)
         self._options = likelihoods.options_of(self.likelihood)  # as the object has them
-        formula: Any = self._formula  # of the pixel kind
-        numbers = formula.sizes(*self._options)[1]
+        numbers = self._pixel_formula.sizes(*self._options)[1]
         if not isinstance(packed, torch.Tensor) or packed.dim() == 0 or packed.shape[-1] != numbers:
             came = f"shape {tuple(packed.shape)}" if isinstance(packed, torch.Tensor) else type(packed).__name__
             raise ValueError(f"packed: got {came}, expected a tensor [..., {numbers}], as {self.likelihood!r} has them")
@@ -71,9 +70,13 @@ class DiscretizedLogisticMixture(FusedDistribution):
 
     packed = always_given("packed")
 
+    @property
+    def _pixel_formula(self) -> Any:
+        return self._formula
+
     @constraints.dependent_property(is_discrete=True, event_dim=1)
     def support(self):
-        low, high = self._formula.support(*self._options)
+        low, high = self._pixel_formula.support(*self._options)
         return constraints.independent(_Level(low, high, self._options[1] - 1), 1)
 
     def _log_prob(self, value):
@@ -93,5 +96,5 @@ class DiscretizedLogisticMixture(FusedDistribution):
     def sample(self, sample_shape=torch.Size()):  # noqa: B008 - torch's default, which is immutable
         with torch.no_grad():
             packed = self.packed.expand(*sample_shape, *self._batch_shape, -1)
-            drawn = self._formula.sample(packed.reshape(-1, packed.shape[-1]), *self._options)
+            drawn = self._pixel_formula.sample(packed.reshape(-1, packed.shape[-1]), *self._options)
             return drawn.reshape(*packed.shape[:-1], -1)

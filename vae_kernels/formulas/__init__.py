@@ -53,11 +53,11 @@ class Formula(Protocol):
     DEFAULTS: dict[str, float]
     SUPPORT: Any
 
-    def nll(self, x: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
+    def nll(self, x: torch.Tensor, *parameters: Any) -> torch.Tensor:
         """-log p(x): the terms, in nats."""
         ...
 
-    def mean(self, *parameters: torch.Tensor) -> torch.Tensor:
+    def mean(self, *parameters: Any) -> torch.Tensor:
         """E[x], of the shape of x."""
         ...
 
@@ -66,7 +66,7 @@ ALL = {name: cast(Formula, import_module(f"{__name__}.{name}")) for name in get_
 ELEMENT = {name: formula for name, formula in ALL.items() if formula.KIND == "element"}
 POSITION = {name: formula for name, formula in ALL.items() if formula.KIND == "position"}
 ROW = {name: formula for name, formula in ALL.items() if formula.KIND == "row"}
-PIXEL = {name: formula for name, formula in ALL.items() if formula.KIND == "pixel"}
+PIXEL: dict[str, Any] = {name: formula for name, formula in ALL.items() if formula.KIND == "pixel"}
 LOG_TOTAL = {name: formula for name, formula in ALL.items() if getattr(formula, "LOG_TOTAL", False)}
 SEGMENTS = {"mixed": mixed}
 LIKELIHOODS, LEVELS = ELEMENT, POSITION  # the names of version 0.1

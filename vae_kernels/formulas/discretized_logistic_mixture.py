@@ -35,7 +35,7 @@ x is not checked: see discretized_logistic.py.
 """
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -112,7 +112,7 @@ def values(x, dtype, levels, x_range):
     return x.to(dtype) / (levels - 1) * (high - low) + low if x.dtype == torch.uint8 else x.to(dtype)
 
 
-def unpacked(packed, channels, min_logscale):
+def unpacked(packed, channels, min_logscale) -> Any:
     """(a [B, K, ...], m [B, C, K, ...], s [B, C, K, ...], t [B, C, K, ...] or None) of the decoder's output."""
     width = WIDTHS[channels]
     components = packed.shape[1] // width

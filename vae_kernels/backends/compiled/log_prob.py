@@ -22,9 +22,9 @@ from .schemas import KERNELS, flat
 def log_prob(likelihood, x, params, options=(), kernels="compiled"):
     """log p of each term. Shapes and layouts are those of the schema."""
     if likelihood in PIXEL:
-        return log_prob_of_pixels(likelihood, x, *params, options, kernels)
+        return log_prob_of_pixels(likelihood, x, params[0], options, kernels)
     if likelihood in SEGMENTS:
-        return segments.log_prob(x, params, *options, kernels)
+        return segments.log_prob(x, params, options[0], kernels)
     function = _OfPositions if likelihood in POSITION else _LogProb
     arguments = likelihood, options, x, *with_defaults(likelihood, params, options)
     return apply(function, mode_of(kernels), *arguments)

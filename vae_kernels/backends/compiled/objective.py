@@ -1,6 +1,7 @@
 """The objective with autograd. One pass computes the loss, and the gradients for an expected incoming gradient."""
 
 import math
+from typing import Any
 
 import torch
 
@@ -51,7 +52,7 @@ def elbo(objective, kernels="compiled"):
 def with_defaults(likelihood, params, options):
     """The kernels read 0 for a parameter that is left out. Another default of the formula is given as a tensor, and so
     are the options, as further parameters."""
-    formula = ALL[likelihood]
+    formula: Any = ALL[likelihood]
     numbers = formula.numbers(*options) if options else ()
     if len(params) == len(formula.PARAMETERS) and not numbers:
         return params
@@ -173,9 +174,9 @@ def _elbo_of_two_ops(objective, kernels):
         nll, each = segments(objective, kernels)
         per_column = each.mean(0) if settings.terms else None
     elif settings.likelihood in PIXEL:
-        nll = pixel(x, *params, weight, settings, kernels)
+        nll = pixel(x, params[0], weight, settings, kernels)
     else:
-        nll = position(x, *params, weight, settings.likelihood, kernels)
+        nll = position(x, params[0], weight, settings.likelihood, kernels)
     loss = nll if rec_weight is None and settings.rec_weight == 1 else factor_of(settings.rec_weight, rec_weight) * nll
     if latent:
         alone = settings._replace(likelihood="", parameters=0, reduction=Reduction.NONE, options=())
