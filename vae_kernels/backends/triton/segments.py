@@ -129,9 +129,9 @@ def logscale_kernel(parts, of_logscale, row_blocks, columns, blocks, BLOCK: tl.c
 def segments(x, packed, logscale, weight, table, need, expected):
     """The op."""
     dtype = compute_dtype(packed, logscale)
-    terms = packed.new_empty((packed.shape[0], table.shape[0]), dtype=dtype)
+    terms = torch.empty((packed.shape[0], table.shape[0]), dtype=dtype, device=packed.device)
     grads = _run(x, packed, logscale, weight, table, None, terms, need, float(expected))
-    nll = terms.new_empty(packed.shape[:1])
+    nll = torch.empty(packed.shape[:1], dtype=dtype, device=packed.device)
     if len(nll):
         _sum(*terms.shape)(terms, nll)
     return [nll, terms, *grads]
@@ -145,12 +145,13 @@ def segments_backward(grad, x, packed, logscale, weight, table, need):
 def _run(x, packed, logscale, weight, table, incoming, terms, need, expected):
     dtype, by_row = compute_dtype(packed, logscale), logscale.dim() == 2
     wanted = wanted_gradients(need, 2)
-    grad = packed.new_empty(packed.shape) if wanted[0] else None
+    device = packed.device
+    grad = torch.empty(packed.shape, dtype=packed.dtype, device=device) if wanted[0] else None
     of_logscale = parts = None
     blocks = -(-packed.shape[0] // R)
     if wanted[1]:
-        of_logscale = logscale.new_empty(logscale.shape, dtype=logscale.dtype if by_row else dtype)
-        parts = None if by_row else packed.new_empty((blocks, table.shape[0]), dtype=torch.float64)
+        of_logscale = torch.empty(logscale.shape, dtype=logscale.dtype if by_row else dtype, device=device)
+        parts = None if by_row else torch.empty((blocks, table.shape[0]), dtype=torch.float64, device=device)
     step = 0 if incoming is None else incoming.stride(0)
     steps = Steps(x.stride(0), packed.stride(0), logscale.stride(0) if by_row else 0, *_steps_of(weight), step)
     if blocks:
