@@ -186,6 +186,7 @@ def test_what_the_model_sees(place):
         torch.testing.assert_close(x[name][train].std(correction=0), torch.tensor(1.0))
     for name in ("colour", "rooms", "class"):
         assert (x[name].sum(1) == 1).all() and ((x[name] == 0) | (x[name] == 1)).all()
+    assert torch.equal(data.before[:, 0], torch.tensor(pandas.read_csv(place)["height"].to_numpy("float32")))
     assert x["planet"].shape == (ROWS, 0) and x["alive"].squeeze().tolist() == table()["alive"].astype(int).tolist()
     assert data.classes == ["a", "b"] and data.labels.tolist() == [["a", "b"].index(v) for v in table()["class"]]
 

@@ -75,6 +75,12 @@ def test_both_forms_of_x_have_the_same_trivial_model():
         torch.testing.assert_close(t, trivial(True, table(True))[name])
 
 
+def test_the_location_of_a_laplace_column_is_its_median():
+    x = torch.tensor([[0.0], [1.0], [50.0]], dtype=torch.float64)
+    found = columns.constants(Mixed(("laplace",)), x, None, ("packed", "logscale"))
+    assert found["packed"].item() == 1 and found["logscale"].exp().item() == pytest.approx(50 / 3)
+
+
 def test_a_missing_cell_is_not_counted():
     x = table(True, 60)
     mask = torch.ones_like(x, dtype=torch.bool)
