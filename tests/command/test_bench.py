@@ -47,6 +47,12 @@ def test_every_contender_is_right(likelihood, outputs, part):
     assert ("Pyro" in names) == bool(pyro)
 
 
+@pytest.mark.parametrize(("likelihood", "outputs"), FORMS)
+def test_a_case_has_as_many_parameters_as_it_says(likelihood, outputs):
+    x = "uint8" if ALL[likelihood].SUPPORT == "levels" else "float32"
+    assert len(draw(Case(3, 5, 2, likelihood=likelihood, outputs=outputs, x=x)).params) == outputs
+
+
 @pytest.mark.full
 def test_a_likelihood_without_rivals_competes_with_its_own_formula(monkeypatch):
     monkeypatch.setattr(rivals, "RIVALS", {("poisson", 1): [rivals.poisson]})

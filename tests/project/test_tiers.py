@@ -1,6 +1,7 @@
 """The tiers take what they promise: every value, or every pair of values, in few cases."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import tiers
@@ -34,6 +35,38 @@ def test_pairs_are_a_fraction_of_the_cases():
     cases = cases_of(11, 3, 10)
     values, pairs = (tiers.covering(cases, covers) for covers in (tiers.values_of, tiers.pairs_of))
     assert 11 <= len(values) < len(pairs) and 11 * 10 * 2 // 3 <= len(pairs) < len(cases)
+
+
+class Marked:
+    """A test without cases that has this mark, or none, as pytest would collect it."""
+
+    path = cls = None
+
+    def __init__(self, mark=None):
+        self.nodeid = self.originalname = f"test_{mark}"
+        self.marks = [getattr(pytest.mark, mark).mark] if mark else []
+
+    def iter_markers(self, name):
+        return (mark for mark in self.marks if mark.name == name)
+
+    def get_closest_marker(self, name):
+        return next(self.iter_markers(name), None)
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        (None, ["test_None"]),
+        (tiers.PAIRS, ["test_None", "test_full"]),
+        (tiers.REST, ["test_full"]),
+        (tiers.FULL, ["test_None", "test_full", "test_soak"]),
+    ],
+)
+def test_which_tier_runs_a_marked_test(option, expected):
+    items = [Marked(), Marked("full"), Marked("soak")]
+    hook = SimpleNamespace(pytest_deselected=lambda items: None)
+    tiers.choose(SimpleNamespace(getoption=lambda name: name == option, args=[], hook=hook), items)
+    assert [item.nodeid for item in items] == expected
 
 
 def test_a_test_without_cases_stays():

@@ -154,7 +154,7 @@ def draw_regions(case, g):
     random = lambda *size: torch.randn(size, generator=g)  # noqa: E731
     size = (case.batch, case.dims)
     x = (torch.rand(size, generator=g) < 0.2).float()
-    return x, (random(*size) - 1, random(case.batch, 1), random(case.dims) + 1)
+    return x, (random(*size) - 1, random(case.batch, 1), random(case.dims) + 1)[: case.outputs]
 
 
 def draw_categories(case, g):
