@@ -5,6 +5,7 @@ import json
 import pickle
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -61,6 +62,12 @@ EXPECTED = 'expected one of "gaussian", "laplace"'
 def test_what_is_no_column(columns, error, words):
     with pytest.raises(error, match=re.escape(words)):
         Mixed(columns)
+
+
+def test_an_integer_of_numpy_counts_categories():
+    """len(unique(codes)) of NumPy is one. Afterwards the column is as any other: equal, and json writes it."""
+    table = Mixed(["gaussian", ("categorical", np.int64(3))])
+    assert table == Mixed(["gaussian", ("categorical", 3)]) and type(table.columns[1][1]) is int
 
 
 def test_what_is_no_flag():
