@@ -17,8 +17,8 @@ template <class T>
 constexpr bool kReadsMask = std::is_same_v<T, float> && !is_counts<VK_LIKELIHOOD> && N < 3;
 
 // Whether there is a loop for values alone. Otherwise the gradients stay in a buffer. float64 is there to be right.
-template <class T, class W>
-constexpr bool kValuesAlone = std::is_same_v<T, float> && !kMultiplied<W, T>;
+template <class T>
+constexpr bool kValuesAlone = std::is_same_v<T, float>;
 
 // Whether there is a loop without weights. Otherwise all weights are 1, which costs little beside the arithmetic of
 // float64, but where logarithms are joined.
@@ -49,7 +49,7 @@ template <class T, unsigned NUMBERS, class W, class F = VK_LIKELIHOOD>
 static BlockFunction<T> choose(bool grad) {
   using Loop =
       std::conditional_t<is_counts<F>, Counts<F, T, true, W>, Block<F, T, is_counts<F> ? 0 : NUMBERS, true, W>>;
-  if constexpr (kValuesAlone<T, W>) {
+  if constexpr (kValuesAlone<T>) {
     using Values =
         std::conditional_t<is_counts<F>, Counts<F, T, false, W>, Block<F, T, is_counts<F> ? 0 : NUMBERS, false, W>>;
     if (!grad) return Values::run;
