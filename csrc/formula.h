@@ -56,6 +56,10 @@ constexpr bool is_counts = false;
 template <class F>
 constexpr bool is_counts<F, std::void_t<decltype(F::counts)>> = F::counts;
 
+// A formula of three parameters names sets of them, `numbers`, the best first: bit k of a set is parameter k. Each set
+// is a loop on the CPU, to which these parameters come as one number, and which computes what depends on them alone
+// once.
+
 // A formula says `log_total = true` if its first parameter may be the logits of shares of a total.
 template <class F, class = void>
 constexpr bool takes_log_total = false;

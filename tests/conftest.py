@@ -34,8 +34,15 @@ def pytest_addoption(parser):
     tiers.add_option(parser)
 
 
+def pytest_configure(config):
+    if hasattr(config.option, "loadscopereorder"):  # pytest-xdist takes the files in the order of longest_first()
+        config.option.loadscopereorder = False
+
+
 def pytest_collection_modifyitems(config, items):
     tiers.choose(config, items)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        tiers.longest_first(items)
 
 
 FMA = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")  # whether the processor has x86's fma instruction

@@ -5,7 +5,8 @@
 namespace vk {
 
 struct bernoulli_product {
-  static constexpr int parameters = 3;  // logits, sample_logits, feature_logits
+  static constexpr int parameters = 3;               // logits, sample_logits, feature_logits
+  static constexpr unsigned numbers[] = {0b010, 0};  // formula.h: a sample has one number of sample_logits
 
   template <class T>
   VK_FN T nll(T x, const T (&l)[3], T (&grad)[3]) {

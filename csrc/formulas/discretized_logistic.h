@@ -6,6 +6,7 @@ namespace vk {
 
 struct discretized_logistic {
   static constexpr int parameters = 3;  // loc, logscale, and the number of levels: less than 2 stands for 256
+  static constexpr unsigned numbers[] = {0b110, 0b100, 0};  // formula.h: most often all have one number of levels
 
   template <class T>
   VK_FN T nll(T x, const T (&p)[3], T (&grad)[3]) {

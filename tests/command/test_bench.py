@@ -34,8 +34,14 @@ def small(**settings):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("part", ["objective", "loss"])
-@pytest.mark.parametrize(("likelihood", "outputs"), FORMS)
+@pytest.mark.parametrize(
+    ("likelihood", "outputs", "part"),
+    [
+        pytest.param(*form, part, marks=[pytest.mark.soak] * (part == "loss" and i > 0))
+        for i, form in enumerate(FORMS)
+        for part in ("objective", "loss")
+    ],
+)
 def test_every_contender_is_right(likelihood, outputs, part):
     """measure() checks every contender. The next tests show that this check finds a wrong contender."""
     x = "uint8" if ALL[likelihood].SUPPORT == "levels" else "float32"

@@ -25,13 +25,13 @@ def test_a_run_that_is_stopped_writes_the_cases_before(tmp_path):
         for line in process.stdout:
             lines.append(line)
             tables += "vae_kernels sample_kl + fused_elbo" in line
-            if tables == 3:  # the third case is measured, but perhaps not yet written
+            if tables == 2:  # the second case is measured, but perhaps not yet written
                 process.send_signal(signal.SIGTERM)
                 break
         lines += process.stdout
     assert process.returncode == 1 and "stopped by SIGTERM" in "".join(lines[-3:]), "".join(lines[-30:])
     (path,) = tmp_path.iterdir()
-    assert len({tuple(row[column] for column in results.CASE) for row in results.read(path)}) >= 3
+    assert len({tuple(row[column] for column in results.CASE) for row in results.read(path)}) >= 2
 
 
 def test_sanitize_starts_this_program(monkeypatch):

@@ -314,9 +314,19 @@ def test_free_bits_of_a_kl_that_is_given(unit, shape, reduction):
     assert torch.equal(ours == 0, truth == 0)  # the gradient of the KL
 
 
+UNITS = "per_dim", "per_group", "per_sample", "per_batch_mean"
+SUMMED = ((700, 20), "mean"), ((300, 65), "none"), ((41, 7, 100), "sum")
+
+
 @pytest.mark.full
-@pytest.mark.parametrize("unit", ["per_dim", "per_group", "per_sample", "per_batch_mean"])
-@pytest.mark.parametrize(("shape", "reduction"), [((700, 20), "mean"), ((300, 65), "none"), ((41, 7, 100), "sum")])
+@pytest.mark.parametrize(
+    ("unit", "shape", "reduction"),
+    [
+        pytest.param(unit, *summed, marks=[pytest.mark.soak] * ((i + k) % 2))  # each takes five seconds
+        for i, unit in enumerate(UNITS)
+        for k, summed in enumerate(SUMMED)
+    ],
+)
 def test_free_bits_of_many_partial_sums(unit, shape, reduction, monkeypatch):
     """Launches of their own add up, first the strips of a batch, then the losses of the samples. Here they do so for
     fewer sums than elsewhere, since the interpreter is slow."""

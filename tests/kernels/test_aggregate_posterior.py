@@ -3,15 +3,13 @@ float64 and against mpmath."""
 
 import functools
 import math
-import os
 import resource
-import subprocess
 
+import instruction_sets
 import mpmath
 import pytest
 import torch
 from known import BACKENDS, compiled
-from places import PYTEST, TESTS
 from tiers import every
 from torch.autograd import gradcheck, gradgradcheck
 
@@ -293,12 +291,7 @@ def test_compile(dtype, dynamic):
 
 @pytest.mark.full
 @compiled
-@pytest.mark.parametrize("isa", ["base", "avx2"])
-def test_every_instruction_set(isa):
-    if isa == "avx2" and not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
-        pytest.skip("this processor does not run avx2")
-    command = [*PYTEST, __file__, "-k", "test_sizes or (test_against_mpmath and cpu) or exact"]
-    env = os.environ | {"VAE_KERNELS_ISA": isa, "MALLOC_PERTURB_": "1"}
-    done = subprocess.run(command, cwd=TESTS, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert " passed" in done.stdout
+@pytest.mark.parametrize("isa", instruction_sets.CASES)
+def test_every_instruction_set(isa, request):
+    some = "test_sizes or (test_against_mpmath and cpu) or exact"
+    instruction_sets.run(isa, request.config, __file__, "-k", some)

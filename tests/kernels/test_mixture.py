@@ -3,17 +3,15 @@ float64."""
 
 import importlib
 import math
-import os
 import resource
-import subprocess
 
+import instruction_sets
 import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
 import torch
 from known import BACKENDS, compiled
-from places import PYTEST, TESTS
 from tiers import every
 from torch.autograd import gradcheck, gradgradcheck
 
@@ -375,16 +373,10 @@ def test_compile(backend, dtype):
 
 @pytest.mark.full
 @compiled
-@pytest.mark.parametrize("isa", ["base", "avx2"])
-def test_every_instruction_set(isa):
-    if isa == "avx2" and not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
-        pytest.skip("this processor does not run avx2")
-    command = [*PYTEST, __file__]
-    command += ["-k", "(test_sizes and not triton) or (cpu and (far_from_all or no_weight))"]
-    env = os.environ | {"VAE_KERNELS_ISA": isa, "MALLOC_PERTURB_": "1"}
-    done = subprocess.run(command, cwd=TESTS, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert " passed" in done.stdout
+@pytest.mark.parametrize("isa", instruction_sets.CASES)
+def test_every_instruction_set(isa, request):
+    some = "(test_sizes and not triton) or (cpu and (far_from_all or no_weight))"
+    instruction_sets.run(isa, request.config, __file__, "-k", some)
 
 
 Z, LOC, T, V = torch.zeros(4, 3), torch.zeros(5, 3), TypeError, ValueError

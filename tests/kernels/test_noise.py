@@ -41,7 +41,7 @@ def test_bits(backend, shape, rng):
 def test_bits_of_many(backend):
     """If the compiler fuses a single operation, about one number in ten thousand is rounded differently. So only many
     numbers show the error."""
-    shape = (1 << 10, 1 << 10) if backend == "cpu" else (1 << 9, 1 << 9)  # the interpreter is slow
+    shape = (1 << 10, 1 << 10) if backend == "cpu" else (1 << 8, 1 << 8)  # the interpreter is slow, and fuses nothing
     assert torch.equal(normals(backend, RNGS[2], shape), noise.normals(torch.tensor(RNGS[2]), shape))
 
 

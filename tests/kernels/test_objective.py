@@ -1,15 +1,12 @@
 """Values and gradients against float64, for every compiled backend x likelihood x dtype x layout x reduction."""
 
-import os
-import subprocess
-from pathlib import Path
-
 import cases
+import instruction_sets
 import pytest
 import torch
 from known import BACKENDS, compiled
 from oracles import ORACLES
-from places import PYTEST, TESTS
+from places import TESTS
 
 import vae_kernels as vk
 from vae_kernels import backends
@@ -241,21 +238,11 @@ def test_sum_of_many(backend):
 
 @pytest.mark.full
 @compiled
-@pytest.mark.parametrize("isa", ["base", "avx2", "avx512"])
-def test_every_instruction_set(isa):
-    """The tests run again in a process that takes the loops of another instruction set. Its new memory is filled with
-    0xfe, so an element that no loop writes is -1.7e38."""
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    if isa != "base" and (isa if isa == "avx2" else "avx512dq") not in flags:
-        pytest.skip(f"this processor does not run {isa}")
-    command = [*PYTEST, __file__]
+@pytest.mark.parametrize("isa", instruction_sets.CASES)
+def test_every_instruction_set(isa, request):
     others = "kernels/test_levels.py", "formulas/test_counts.py", "formulas/test_counts_far_out.py"
-    command += map(str, (TESTS / path for path in others))
-    command += ["-k", "(test_dtypes or test_latent_dims or test_broadcast) and cpu or test_loop or test_zeros"]
-    env = os.environ | {"VAE_KERNELS_ISA": isa, "MALLOC_PERTURB_": "1"}
-    done = subprocess.run(command, cwd=TESTS, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert " passed" in done.stdout
+    some = "(test_dtypes or test_latent_dims or test_broadcast) and cpu or test_loop or test_zeros"
+    instruction_sets.run(isa, request.config, __file__, *(TESTS / path for path in others), "-k", some)
 
 
 def test_the_kl_up_to_the_largest_logvar(backend):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import tiers
+from places import TESTS
 
 
 class Case:
@@ -67,6 +68,15 @@ def test_which_tier_runs_a_marked_test(option, expected):
     hook = SimpleNamespace(pytest_deselected=lambda items: None)
     tiers.choose(SimpleNamespace(getoption=lambda name: name == option, args=[], hook=hook), items)
     assert [item.nodeid for item in items] == expected
+
+
+def test_the_longest_files_come_first():
+    assert [file for file in tiers.LONGEST if not (TESTS / file).exists()] == []
+    short, other = (SimpleNamespace(path=TESTS / "api" / name) for name in ("test_api.py", "test_errors.py"))
+    last, first = (SimpleNamespace(path=TESTS / file) for file in (tiers.LONGEST[-1], tiers.LONGEST[0]))
+    items = [short, last, other, first]
+    tiers.longest_first(items)
+    assert items == [first, last, short, other]
 
 
 def test_a_test_without_cases_stays():

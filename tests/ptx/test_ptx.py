@@ -76,7 +76,7 @@ def triton():
     pytest.importorskip("triton", reason="Triton, whose compiler makes the PTX, is not installed")
 
 
-@pytest.mark.full
+@pytest.mark.soak  # as are the two proofs: .ci/run does all three by `python -m tests.ptx sample`
 def test_all_of_the_arithmetic(command):
     assert ", 0 wrong" in command("self")
 
@@ -89,12 +89,12 @@ def test_a_fault_in_csrc_is_found(command, nvcc):
         assert any(kind.startswith(planted.FAULTS[fault][3]) for kind in kinds), (fault, kinds)
 
 
-@pytest.mark.full
+@pytest.mark.soak
 def test_the_proof_of_cuda(command, nvcc):
     assert "the product says: right" in command("proof", "cuda")
 
 
-@pytest.mark.full
+@pytest.mark.soak
 def test_the_proof_of_triton(command, triton):
     assert "the product says: right" in command("proof", "triton")
 

@@ -11,7 +11,7 @@ CSRC, DOCS, EXAMPLES = ROOT / "csrc", ROOT / "docs", ROOT / "examples"
 CPP = TESTS / "cpp"  # C++ sources of the tests
 # The command with which a test runs other tests in a child process. The child does not run in the source tree, because
 # the vae_kernels there may have no compiled library.
-PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "--full", "-p", "no:cacheprovider"]
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
 
 # Folders whose modules other tests import: helpers, and the tables of cases that several backends go through.
 SEARCH = [str(TESTS / folder) for folder in ("support", "kernels", "models", "pytorch")]

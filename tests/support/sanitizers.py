@@ -41,7 +41,7 @@ def commands(csrc, folder, flags, likelihoods, cuda):
         sources += [(csrc / f"cpu/{name}.cpp", name, []) for name in OPS]
         kernels = csrc / "cpu/kernels"
         isa = ["-DVK_ISA=base"]
-        loops = "latent", "row", "mixture", "decomposition", "segments"
+        loops = "convert", "latent", "row", "mixture", "decomposition", "segments"
         sources += [(kernels / f"{name}.cpp", f"k.{name}", isa) for name in loops]
         sources += [(kernels / "position.cpp", f"k.{n}", [*isa, f"-DVK_POSITION={n}"]) for n in LEVELS]
         sources += [(kernels / "pixel.cpp", f"k.{n}", [*isa, f"-DVK_PIXEL={n}"]) for n in PIXEL]

@@ -15,6 +15,7 @@ the same. A test that is marked `soak` takes minutes: only `--full` runs this te
 import itertools
 
 import pytest
+from places import TESTS
 
 FULL, PAIRS, REST = "--full", "--pairs", "--rest"
 
@@ -22,6 +23,24 @@ FULL, PAIRS, REST = "--full", "--pairs", "--rest"
 def every(step, values):
     """The values for parametrize, of which the quick tier takes the first of every `step`."""
     return [pytest.param(value, marks=[pytest.mark.full] * (i % step > 0)) for i, value in enumerate(values)]
+
+
+# The files that take longest, in this order. Each process of pytest-xdist runs whole files, so a long file that comes
+# last keeps one process waiting for the other.
+LONGEST = (
+    *("gpu/test_triton_kernels.py", "ptx/test_ptx.py", "kernels/test_objective.py", "project/test_sanitizers.py"),
+    *("gpu/test_cuda_host.py", "command/test_bench.py", "pytorch/test_compile.py", "gpu/test_cuda_faults.py"),
+    *("kernels/test_weights.py", "pytorch/test_transforms.py", "gpu/test_triton_aot.py", "pytorch/test_ranks.py"),
+    *("kernels/test_noise.py", "kernels/test_pixels.py", "kernels/test_mixed.py", "formulas/test_counts.py"),
+    *("gpu/test_approximate.py", "kernels/test_mixture.py", "formulas/test_elementwise.py"),
+    *("project/test_examples.py", "command/test_bench_gpu.py"),
+)
+
+
+def longest_first(items):
+    """Sorts the tests of the longest files to the front. pytest-xdist would begin with the files of most tests."""
+    places = {TESTS / file: i for i, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(LONGEST)))
 
 
 def add_option(parser):

@@ -1,6 +1,8 @@
 // Blocks of at most kBlock elements in the compute type T: storage types are converted at the block's edge, in the
 // first-level cache, so that no loop below knows them. Compiled once per instruction set, in namespace vk::VK_ISA.
 #pragma once
+#include <cstring>
+
 #include "cpu/kernels.h"
 #include "scalar.h"
 #if defined(__SSE2__)
@@ -21,6 +23,22 @@ static_assert(kSum <= kBlock);
 constexpr int kVector = kSum / 64;
 static inline int whole_vectors(int n) { return (n + kVector - 1) / kVector * kVector; }
 
+// Long formulas run on whole vectors alone, and what is left of a run is copied and filled up. GCC would compile the
+// formula a second time for the rest, and compute the rest number by number.
+// A loop says in_vectors(n), which is n, where n is whole vectors: so GCC knows.
+VK_FN int in_vectors(int n) { return n & -kVector; }
+template <class T>
+static void copy(const T* from, int n, T* to) {
+  std::memcpy(to, from, n * sizeof(T));
+}
+// n numbers, fewer than a vector, and as many times the first one as the vector has room for
+template <class T>
+static const T* fill_up(const T* from, int n, T* to) {
+  copy(from, n, to);
+  for (int i = n; i < kVector; ++i) to[i] = from[0];
+  return to;
+}
+
 // Arithmetic on denormals costs 7 to 33 times as much: they are read and written as zero inside a task.
 class FlushDenormals {
 #if defined(__SSE2__)
@@ -36,68 +54,11 @@ class FlushDenormals {
   FlushDenormals(const FlushDenormals&) = delete;
 };
 
-struct bfloat16 {
-  uint16_t bits;
-};
-struct float16 {
-  uint16_t bits;
-};
-
-VK_FN float widen(float v) { return v; }
-VK_FN double widen(double v) { return v; }
-VK_FN uint8_t widen(uint8_t v) { return v; }
-VK_FN int16_t widen(int16_t v) { return v; }
-VK_FN int32_t widen(int32_t v) { return v; }
-VK_FN int64_t widen(int64_t v) { return v; }
-VK_FN float widen(bfloat16 v) { return bits_to_float(uint32_t(v.bits) << 16); }
-// In integers, as GCC 12 has no vector conversion. A half's exponent is 112 less than a float's; its denormals are the
-// difference of two normal floats, so that they survive the flushing of float's own.
-VK_FN float widen(float16 v) {
-  const uint32_t magnitude = v.bits & 0x7fffu, shifted = magnitude << 13;
-  const float tiny = bits_to_float(shifted + (113u << 23)) - bits_to_float(113u << 23);
-  const float other = bits_to_float(shifted + (magnitude < 0x7c00u ? 112u << 23 : 224u << 23));  // else: inf and NaN
-  const float value = magnitude < 0x400u ? tiny : other;
-  return bits_to_float(float_to_bits(value) | uint32_t(v.bits & 0x8000u) << 16);
-}
-
-VK_FN void narrow(float v, float& out) { out = v; }
-VK_FN void narrow(double v, double& out) { out = v; }
-VK_FN void narrow(double v, float& out) { out = float(v); }
-VK_FN void narrow(float v, double& out) { out = v; }
-template <class T>
-VK_FN void narrow(T v, float16& out) {  // round to nearest, ties to even; from 65520 on infinite; NaN stays NaN
-  const uint32_t u = float_to_bits(float(v)), magnitude = u & 0x7fffffffu;
-  const uint32_t tiny = float_to_bits(bits_to_float(magnitude) + 0.5f) - 0x3f000000u;  // the sum is rounded to 2^-24
-  const uint32_t normal = (magnitude - (112u << 23) + 0xfffu + (magnitude >> 13 & 1u)) >> 13;
-  const uint32_t large = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
-  const uint32_t bits = magnitude < 113u << 23 ? tiny : magnitude < 143u << 23 ? normal : large;
-  out.bits = uint16_t(bits | (u >> 16 & 0x8000u));
-}
-template <class T>
-VK_FN void narrow(T v, bfloat16& out) {  // round to nearest, ties to even; NaN stays NaN
-  uint32_t u = float_to_bits(float(v));
-  uint32_t rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
-  out.bits = uint16_t((u & 0x7fffffff) > 0x7f800000 ? (u >> 16) | 0x40 : rounded);
-}
-
-template <class S, class T>
-static void convert_in(const void* from, int64_t at, int n, T* to) {
-  const S* p = static_cast<const S*>(from) + at;
-#pragma omp simd
-  for (int i = 0; i < n; ++i) to[i] = T(widen(p[i]));
-}
-template <class T>
-static void convert_bytes(const void* from, int64_t at, int n, T* to) {  // of an image: x / 255
-  const uint8_t* p = static_cast<const uint8_t*>(from) + at;
-#pragma omp simd
-  for (int i = 0; i < n; ++i) to[i] = divided_by_255(T(p[i]));
-}
-template <class S, class T>
-static void convert_out(const T* from, int n, void* to, int64_t at) {
-  S* p = static_cast<S*>(to) + at;
-#pragma omp simd
-  for (int i = 0; i < n; ++i) narrow(from[i], p[i]);
-}
+// convert.cpp: n elements from the place `at` on. A byte is a count, or a level of an image. What is no T is converted.
+void read(const Source& s, int64_t at, int n, bool counts, float* to);
+void read(const Source& s, int64_t at, int n, bool counts, double* to);
+void write(const float* from, int n, const Sink& s, int64_t at);
+void write(const double* from, int n, const Sink& s, int64_t at);
 
 template <class T>
 constexpr DType dtype_of = sizeof(T) == 4 ? DType::float32 : DType::float64;
@@ -112,27 +73,7 @@ static inline bool in_order(const Source& s, int64_t row, int64_t n) {
 // n elements of `row` from column `col` on, converted into `buffer`; a byte is one of COUNTS, or of an image
 template <class T, bool COUNTS = false>
 static void load_into(const Source& s, int64_t row, int64_t col, int n, T* buffer) {
-  int64_t at = begin_of(s, row) + col;
-  switch (s.dtype) {
-    case DType::float32:
-      return convert_in<float>(s.data, at, n, buffer);
-    case DType::float64:
-      return convert_in<double>(s.data, at, n, buffer);
-    case DType::bfloat16:
-      return convert_in<bfloat16>(s.data, at, n, buffer);
-    case DType::float16:
-      return convert_in<float16>(s.data, at, n, buffer);
-    case DType::uint8:
-      return COUNTS ? convert_in<uint8_t>(s.data, at, n, buffer) : convert_bytes(s.data, at, n, buffer);
-    case DType::boolean:
-      return convert_in<uint8_t>(s.data, at, n, buffer);
-    case DType::int16:
-      return convert_in<int16_t>(s.data, at, n, buffer);
-    case DType::int32:
-      return convert_in<int32_t>(s.data, at, n, buffer);
-    case DType::int64:
-      return convert_in<int64_t>(s.data, at, n, buffer);
-  }
+  read(s, begin_of(s, row) + col, n, COUNTS, buffer);
 }
 // the same, read where they lie if they are stored in the compute type
 template <class T, bool COUNTS = false>
@@ -175,20 +116,8 @@ static T* target(const Sink& s, int64_t row, int64_t col, T* buffer) {
 }
 template <class T>
 static void store(const T* from, const Sink& s, int64_t row, int64_t col, int n) {
-  int64_t at = row * s.stride + col;
-  if (!s.data || from == static_cast<T*>(s.data) + at) return;
-  switch (s.dtype) {
-    case DType::float32:
-      return convert_out<float>(from, n, s.data, at);
-    case DType::float64:
-      return convert_out<double>(from, n, s.data, at);
-    case DType::bfloat16:
-      return convert_out<bfloat16>(from, n, s.data, at);
-    case DType::float16:
-      return convert_out<float16>(from, n, s.data, at);
-    default:
-      return;  // no gradient is an integer
-  }
+  const int64_t at = row * s.stride + col;
+  if (s.data && from != static_cast<T*>(s.data) + at) write(from, n, s, at);
 }
 
 }  // namespace vk::VK_ISA

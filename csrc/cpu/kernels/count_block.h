@@ -39,7 +39,8 @@ struct Zeros : Block<AtZero<F>, T, 0, GRAD, W> {};
 template <class F, class T, bool GRAD, class W>
   requires requires { typename F::not_dropped; }
 struct Zeros<F, T, GRAD, W> {
-  static T run(const T* x, const T* const* p, T* const* g, T* scalar_sums, const BlockWeights<T>& weights, int n) {
+  static T run(const T* x, const T* const* p, T* const* g, T* scalar_sums, const BlockWeights<T>& weights, int given) {
+    const int n = in_vectors(given);
     using Kept = typename F::not_dropped;
     alignas(64) T between[7][kBlockCols];
     auto& [ratio, smaller, by0, by1, value, minus_1, e] = between;
@@ -85,7 +86,7 @@ struct Zeros<F, T, GRAD, W> {
         g2[i] = own.kept(both * d[2]);
       }
     }
-    if (least < T(F::kNear)) return Block<AtZero<F>, T, 0, GRAD, W>::run(x, p, g, scalar_sums, weights, n);
+    if (least < T(F::kNear)) return Block<AtZero<F>, T, 0, true, W>::run(x, p, g, scalar_sums, weights, n);
     return sum + sum_log1p(e, w, n);
   }
 };

@@ -107,7 +107,8 @@ struct Block {
     return own.kept(own.times(nll.value));
   }
 
-  static T run(const T* x, const T* const* p, T* const* g, T* scalar_sums, const BlockWeights<T>& weights, int n) {
+  static T run(const T* x, const T* const* p, T* const* g, T* scalar_sums, const BlockWeights<T>& weights, int given) {
+    const int n = in_vectors(given);
     const T weight = weights.row;
     const T *p1 = N > 1 ? p[1] : nullptr, *p2 = N > 2 ? p[2] : nullptr, *p3 = N > 3 ? p[3] : nullptr;
     T *g1 = N > 1 ? g[1] : nullptr, *g2 = N > 2 ? g[2] : nullptr, *g3 = N > 3 ? g[3] : nullptr;

@@ -5,42 +5,12 @@
 
 #include <algorithm>
 
+#include "block_loop.h"
 #include "log_prob.h"
 #include "narrow.h"
 
 namespace vk::VK_ISA {
 namespace {
-
-template <class T>
-using BlockLoop = T (*)(const T*, const T* const*, T* const*, T*, const BlockWeights<T>&, int);
-
-// Beside the arithmetic of counts, and of float64, reading the bytes of a mask is not worth a loop.
-template <class T>
-constexpr bool kReadsMask = std::is_same_v<T, float> && !is_counts<VK_LIKELIHOOD>;
-
-template <class T, unsigned SCALARS, class W, class F = VK_LIKELIHOOD>
-static BlockLoop<T> choose(bool grad) {
-  if constexpr (is_counts<F>)
-    return grad ? Counts<F, T, true, W>::run : Counts<F, T, false, W>::run;
-  else
-    return grad ? Block<F, T, SCALARS, true, W>::run : Block<F, T, SCALARS, false, W>::run;
-}
-template <class T, class W>
-static BlockLoop<T> choose(unsigned scalars, bool grad) {
-  // the first parameter has the shape of x, so bit 0 is never set
-  if constexpr (N > 2)
-    if (scalars & 4) return scalars & 2 ? choose<T, 6, W>(grad) : choose<T, 4, W>(grad);
-  if constexpr (N > 1)
-    if (scalars & 2) return choose<T, 2, W>(grad);
-  return choose<T, 0, W>(grad);
-}
-template <class T>
-static BlockLoop<T> choose(unsigned scalars, bool grad, bool by_element, bool mask) {
-  if (!by_element) return choose<T, None>(scalars, grad);
-  if constexpr (kReadsMask<T>)
-    if (mask) return choose<T, Mask>(scalars, grad);
-  return choose<T, T>(scalars, grad);
-}
 
 // The gradients of a block whose elements are all missing.
 template <class T>
@@ -59,53 +29,52 @@ static void run(const LikelihoodJob& job, const Task& task) {
   const T* p[N];
   T* g[N];
   T scalar_sums[kMaxParameters];
-  unsigned scalars = 0;
+  unsigned numbers = 0;
   bool by_sample = false;  // whether a parameter has one number for each row: the loop reads this number row by row
   for (int k = 0; k < N; ++k) {
     by_sample |= job.p[k].layout == Layout::per_sample;
-    if (job.p[k].layout == Layout::number || job.p[k].layout == Layout::per_sample) scalars |= 1u << k;
+    if (job.p[k].layout == Layout::number || job.p[k].layout == Layout::per_sample) numbers |= 1u << k;
   }
-  const auto read_numbers = [&](int64_t row) {
-    for (int k = 0; k < N; ++k) {
-      if (!(scalars >> k & 1)) continue;
-      load_into(job.p[k].in, row, 0, 1, p_buffer[k]);
-      for (int i = 1; is_counts<VK_LIKELIHOOD> && i < std::min<int64_t>(task.cols, kBlockCols); ++i)
-        p_buffer[k][i] = p_buffer[k][0];
-    }
-  };
   // One weight for all elements of a row is a factor of the results of the row.
   const ElementWeights& weights = job.element_weights;
   const bool by_element = weights.data && weights.col_stride, by_row = weights.data && !weights.col_stride;
-  const bool mask = weights.dtype == DType::boolean;
-  const BlockLoop<T> value_and_gradient = choose<T>(scalars, job.grad, by_element, mask);
+  const BlockLoop<T> loop(numbers, job.grad, by_element, weights.dtype == DType::boolean);
+  if (loop.ones) fill(T(1), kBlockCols, w_buffer);
+  const auto read_numbers = [&](int64_t row) {
+    for (int k = 0; k < N; ++k) {
+      if (!(numbers >> k & 1)) continue;
+      load_into(job.p[k].in, row, 0, 1, p_buffer[k]);
+      if (!(loop.numbers >> k & 1)) fill(p_buffer[k][0], int(std::min<int64_t>(task.cols, kBlockCols)), p_buffer[k]);
+    }
+  };
   const int64_t col_task = task.col / job.grid.task_cols, row_task = task.row / job.grid.task_rows;
 
   for (int64_t row = task.row; row < task.row + task.rows; ++row) {
     if (by_sample || row == task.row) read_numbers(row);
     T of_row = 1;
     if (by_row) load_into(rows_of(weights), row, 0, 1, &of_row);
-    BlockWeights<T> block{job.grad ? of_row * T(job.weight[row]) : T(0), nullptr};
+    BlockWeights<T> block{job.grad ? of_row * T(job.weight[row]) : T(0), loop.ones ? w_buffer : nullptr};
     const int64_t partial = row * job.grid.col_tasks() + col_task;
     double nll = 0, sums[kMaxParameters] = {};
     for (int64_t col = task.col; col < task.col + task.cols; col += kBlockCols) {
       const int n = int(std::min<int64_t>(task.col + task.cols - col, kBlockCols));
       const T* x = load<T, is_counts<VK_LIKELIHOOD>>(job.x, row, col, n, x_buffer);
       for (int k = 0; k < N; ++k) {
-        p[k] = scalars >> k & 1 ? p_buffer[k] : load(job.p[k].in, row, col, n, p_buffer[k]);
+        p[k] = numbers >> k & 1 ? p_buffer[k] : load(job.p[k].in, row, col, n, p_buffer[k]);
         g[k] = target(job.p[k].grad, row, col, g_buffer[k]);
       }
       if (job.shift) p[0] = shift_into(p[0], job.shift[row], n, p_buffer[0]);
-      if (by_element && mask && kReadsMask<T>)
+      if (loop.mask)
         block.element = static_cast<const Mask*>(weights.data) + begin_of(rows_of(weights), row) + col;
       else if (by_element)
         block.element = load(rows_of(weights), row, col, n, w_buffer);
       if (of_row == 0)
         nothing(g, scalar_sums, n);
       else
-        nll += of_row * value_and_gradient(x, p, g, scalar_sums, block, n);
+        nll += of_row * loop(x, p, g, scalar_sums, block, n);
       for (int k = 0; k < N; ++k) {
         store(g[k], job.p[k].grad, row, col, n);
-        if (job.p[k].sums) sums[k] += is_counts<VK_LIKELIHOOD> ? sum_of(g[k], n) : scalar_sums[k];
+        if (job.p[k].sums) sums[k] += loop.numbers >> k & 1 ? scalar_sums[k] : sum_of(g[k], n);
         if (T* row_sums = static_cast<T*>(job.p[k].row_sums)) {
           row_sums += row_task * job.grid.cols + col;
           for (int i = 0; i < n; ++i) row_sums[i] += g[k][i];

@@ -23,6 +23,18 @@ struct LogProbs {
   }
 
   static void run(const T* x, const T* const* p, T* out, int n) {
+    const int whole = in_vectors(n), rest = n - whole;
+    run_vectors(x, p, out, whole);
+    if (!rest) return;
+    alignas(64) T x_rest[kVector], p_rest[N][kVector], out_rest[kVector];
+    const T* q[N];
+    for (int k = 0; k < N; ++k) q[k] = fill_up(p[k] + whole, rest, p_rest[k]);
+    run_vectors(fill_up(x + whole, rest, x_rest), q, out_rest, kVector);
+    copy(out_rest, rest, out + whole);
+  }
+
+  [[gnu::noinline]] static void run_vectors(const T* x, const T* const* p, T* out, int given) {
+    const int n = in_vectors(given);
     const T *p1 = N > 1 ? p[1] : nullptr, *p2 = N > 2 ? p[2] : nullptr, *p3 = N > 3 ? p[3] : nullptr;
     const LogProbs b{x, p[0], p1, p2, p3, out};
 #pragma omp simd

@@ -92,15 +92,23 @@ struct Pixels {
   const T* numbers(const PixelJob& job, int64_t row, int64_t col, int n, int64_t k, int64_t& pitch) {
     if (inner) {
       pitch = components * kPitch<T>;
+      for (int j = 0; j < N; ++j) fill(all[place(j, k)], n);
       return all[place(0, k)];
     }
-    if (job.packed.dtype == dtype_of<T>) {
+    if (job.packed.dtype == dtype_of<T> && n == in_vectors(n)) {
       pitch = components * job.grid.cols;
       return load(job.packed, row, place(0, k) * job.grid.cols + col, n, line);
     }
     pitch = kPitch<T>;
-    for (int j = 0; j < N; ++j) load_into(job.packed, row, place(j, k) * job.grid.cols + col, n, in[j]);
+    for (int j = 0; j < N; ++j) {
+      load_into(job.packed, row, place(j, k) * job.grid.cols + col, n, in[j]);
+      fill(in[j], n);
+    }
     return in[0];
+  }
+  // A row of n numbers, filled up to whole vectors
+  static void fill(T* row, int n) {
+    for (int i = n; i < whole_vectors(n); ++i) row[i] = 0;
   }
   // number j of component k: behind the logits, the components of a number lie side by side
   int64_t place(int64_t j, int64_t k) const { return components + j * components + k; }
@@ -156,7 +164,8 @@ struct Component {
     ((Formula::template channel_of<C>(J) == I ? void(slopes[J * kPitch<T> + i] = d[J]) : void()), ...);
   }
   template <int I>
-  void channel(int n) const {
+  void channel(int given) const {
+    const int n = in_vectors(given);
     const Component c = *this;
 #pragma omp simd
     for (int i = 0; i < n; ++i) c.template pixel<I>(i, std::make_index_sequence<C>(), std::make_index_sequence<N>());
@@ -183,10 +192,13 @@ static void block(const PixelJob& job, int64_t row, int64_t col, int n, Pixels<C
   const int64_t components = p.components;
   p.read(job, row, col, n, options);
   begin(n, p.top, p.total);
+  for (int c = 0; c < C; ++c) p.fill(p.x[c], n);
+  p.fill(p.top, n);
   for (int64_t k = 0; k < components; ++k) {
     const T* logit = p.number(job, row, col, n, k);
     largest(logit, n, p.top);
     for (int i = 0; i < n; ++i) p.scores[k][i] = logit[i];
+    p.fill(p.scores[k], n);
   }
   for (int64_t k = 0; k < components; ++k) add_powers(p.scores[k], p.top, n, p.shares[k], p.total);
 
@@ -201,7 +213,7 @@ static void block(const PixelJob& job, int64_t row, int64_t col, int n, Pixels<C
     component.p = p.numbers(job, row, col, n, k, component.pitch);
     component.slopes = p.slopes[k * N];
     component.score = p.scores[k];
-    component.run(n);
+    component.run(whole_vectors(n));
     largest(p.scores[k], n, peak);
   }
   for (int64_t k = 0; k < components; ++k) add_powers(p.scores[k], peak, n, p.scores[k], sum);

@@ -66,7 +66,7 @@ VK_FN void add_position(const T* logits, int64_t pitch, T& top, T& total) {
   total = s.total;
 }
 template <int N, class T>
-static void add_chunk(const T* logits, int64_t pitch, int n, T* top, T* total) {
+[[gnu::noinline]] static void add_chunk(const T* logits, int64_t pitch, int n, T* top, T* total) {
 #pragma omp simd
   for (int i = 0; i < n; ++i) add_position<N>(logits + i, pitch, top[i], total[i]);
 }
