@@ -1,4 +1,4 @@
-"""The wheel of pure Python is for every system. Here a fresh environment has this wheel, and no compiler on its PATH."""
+"""The wheel of pure Python is for every system. A fresh environment gets this wheel, and no compiler is on its PATH."""
 
 import os
 import shutil

@@ -94,9 +94,9 @@ class Report:
             return
         if self.timer is not None:
             self.timer.cancel()
-        self.timer = threading.Timer(seconds, _thread.interrupt_main)
-        self.timer.daemon = True
         if seconds:
+            self.timer = threading.Timer(seconds, _thread.interrupt_main)
+            self.timer.daemon = True
             self.timer.start()
 
 
