@@ -92,8 +92,8 @@ def test_the_objective_of_an_installation_without_a_compiler(run):
 
 def test_the_command_of_an_installation_without_a_compiler(run):
     assert "Train and judge" in run("vae-kernels", "--help")
-    said = run("vae-kernels", "train", "--epochs", "1")
+    said = run("vae-kernels", "train", "--epochs", "1", "--no-report")
     assert "test -ELBO" in said
     (metrics,) = (run.folder / "runs").glob("*/metrics.csv")
     header, row = (line.split(",") for line in metrics.read_text(encoding="utf-8").splitlines())
-    assert 100 < float(row[header.index("test_neg_elbo_nats")]) < 200  # the mean of each feature has 203 nats
+    assert 150 < float(row[header.index("test_neg_elbo_nats")]) < 250  # 543 nats before the training
