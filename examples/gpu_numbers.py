@@ -101,7 +101,7 @@ def measure(out=OUT, minutes=10.0):
         facts += [tuple(line.split(": ", 1)) for line in lines if line.partition(": ")[0] in VERSIONS]
         tables = [path.read_text(encoding="utf-8") for path in Path(folder).glob("*.csv")]
     facts += [("minutes", f"{(time.monotonic() - begin) / 60:.1f}")]
-    text = "".join(f"# {name}: {value}\n" for name, value in facts) + "".join(tables)
+    text = "".join(f"# {name}: {value}\n" for name, value in facts if value) + "".join(tables)
     Path(out).write_text(text, encoding="utf-8", newline="\n")
     print(f"\n{Path(out).resolve()}:")
     return not (failed or status)
