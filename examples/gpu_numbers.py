@@ -34,6 +34,8 @@ def run(command, seconds=None, **variables):
     stopped as by Ctrl-C, so that it says what it has found. Returns (the exit status, the lines)."""
     piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "errors": "replace"}
     lines = []
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started with & in a script: the command would ignore Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, cwd=ROOT, env=os.environ | variables, **piped) as process:
         stops = [(seconds, signal.SIGINT), (seconds + LAST, signal.SIGTERM)] if seconds else []
         timers = [threading.Timer(after, process.send_signal, [name]) for after, name in stops]

@@ -91,11 +91,12 @@ def test_what_fails_is_in_the_file(numbers, monkeypatch):
     assert "--dry" not in command and 9 < (tests + times) / 60 <= 14  # what the tests do not need, the times get
 
 
+@pytest.mark.full  # three seconds: the program must have begun when it is stopped
 def test_a_program_that_takes_too_long_is_stopped(numbers):
     """The program gets Ctrl-C, and its last lines are kept."""
     sleep = "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('ended')"
     code = f"import time\nprint('begun', flush=True)\n{sleep}"
-    status, lines = numbers.run([sys.executable, "-c", code], 2)
+    status, lines = numbers.run([sys.executable, "-c", code], 3)
     assert (status, lines) == (0, ["begun", "ended"])
 
 
