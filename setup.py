@@ -3,7 +3,8 @@ torch.
 
 Environment: VAE_KERNELS_CUDA=0 leaves CUDA out, and VAE_KERNELS_CUDA=1 makes a missing nvcc an error.
 VAE_KERNELS_CUDA_ARCHS ("80;90") chooses the GPUs. CXX, CUDA_HOME and MAX_JOBS have their usual meaning. Without a C++
-compiler the package installs as pure Python, and vae_kernels/_C.reason.txt says why.
+compiler the package installs as pure Python, and vae_kernels/_C.reason.txt says why. VAE_KERNELS_PURE=1 compiles
+nothing, and the wheel is then for every system: py3-none-any.
 """
 
 import os
@@ -63,8 +64,18 @@ def probe(command, source):
     return None if r.returncode == 0 else lines[0]
 
 
+def chosen(name):
+    """Whether this environment variable is 1; None if it is not set."""
+    value = os.environ.get(name, "")
+    if value not in ("", "0", "1"):
+        sys.exit(f"{name}={value}: expected 0 or 1")
+    return value == "1" if value else None
+
+
 def find_cxx():
     """(compiler, None), or (None, the reason why there is no compiler)."""
+    if chosen("VAE_KERNELS_PURE"):
+        return None, "this is the package of pure Python: VAE_KERNELS_PURE was 1 when the package was built"
     if os.name == "nt":
         return None, "the compiled kernels are not built on Windows"
     found = filter(shutil.which, ("g++", "c++", "clang++"))
@@ -76,10 +87,8 @@ def find_cxx():
 def find_nvcc():
     """(nvcc and its flags, the folder of its headers, the folder of its libraries), or None for a build without
     CUDA."""
-    want = os.environ.get("VAE_KERNELS_CUDA", "")
-    if want not in ("", "0", "1"):
-        sys.exit(f"VAE_KERNELS_CUDA={want}: expected 0 or 1")
-    if want == "0":
+    want = chosen("VAE_KERNELS_CUDA")
+    if want is False:
         return None
     homes = [os.environ.get(name) for name in ("CUDA_HOME", "CUDA_PATH")]
     places = [*(os.path.join(home, "bin") for home in homes if home), None, "/usr/local/cuda/bin"]  # None: the PATH
@@ -94,7 +103,7 @@ def find_nvcc():
                 break
     if error:
         error = f"{nvcc}: {error}" if nvcc else error
-        if want == "1":
+        if want:
             sys.exit(f"VAE_KERNELS_CUDA=1, but {error}")
         say(f"building without CUDA: {error}")
         return None
@@ -137,7 +146,7 @@ KINDS = {
 
 def likelihoods(kind="likelihood"):
     """The names in the list of this kind in csrc/formulas/all.h."""
-    text = (ROOT / "csrc/formulas/all.h").read_text()
+    text = (ROOT / "csrc/formulas/all.h").read_text(encoding="utf-8")
     body = re.search(rf"#define {KINDS[kind][1]}\(X\)((?:.*\\\n)*.*)", text)[1]
     return re.findall(r"\bX\((\w+)\)", body)
 
@@ -178,7 +187,7 @@ def torch_stub(cxx):
     """
     if sys.platform == "darwin":
         return ["-undefined", "dynamic_lookup"]
-    names = set(re.findall(r"\b((?:aoti_)?torch_\w+)\(", (ROOT / "csrc/torch_abi.h").read_text()))
+    names = set(re.findall(r"\b((?:aoti_)?torch_\w+)\(", (ROOT / "csrc/torch_abi.h").read_text(encoding="utf-8")))
     source = "".join(f'extern "C" void {name}() {{}}\n' for name in sorted(names))
     stub = BUILD / "stub/libtorch.so"
     (ROOT / stub.parent).mkdir(parents=True, exist_ok=True)
@@ -217,12 +226,12 @@ def build(cxx, targets=("_C.so",)):
         lines += [f"  flags = {quote(flags)}"]
     lines += ["rule link", f"  command = {quote(cxx)} $in {quote(link)} -o $out"]
     lines += [f"build {BUILD}/_C.so: link " + " ".join(f"{BUILD}/{obj}" for _, obj, _ in units)]
-    (ROOT / BUILD / "build.ninja").write_text("\n".join(lines) + "\n")
+    (ROOT / BUILD / "build.ninja").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     jobs = os.environ.get("MAX_JOBS")
     ninja = [find_ninja(), "-f", f"{BUILD}/build.ninja", *([f"-j{jobs}"] if jobs else [])]
     if subprocess.run([*ninja, *(f"{BUILD}/{target}" for target in targets)], cwd=ROOT).returncode:
-        sys.exit("vae_kernels: the compiler failed on csrc/: its message is above")
+        sys.exit("vae_kernels: the compiler failed on csrc/: its message is above. VAE_KERNELS_PURE=1 compiles nothing")
 
 
 class BuildKernels(build_ext):
@@ -232,7 +241,7 @@ class BuildKernels(build_ext):
         cxx, error = find_cxx()
         if cxx:
             build(cxx)
-        elif os.environ.get("VAE_KERNELS_CUDA") == "1":
+        elif chosen("VAE_KERNELS_CUDA"):
             sys.exit(f"VAE_KERNELS_CUDA=1, but {error}")
         # Remove the old files only when the build has worked. A running Python may have loaded the old library, so the
         # library is replaced and never written to.
@@ -242,7 +251,7 @@ class BuildKernels(build_ext):
         if cxx:
             shutil.copy2(ROOT / BUILD / "_C.so", library)
         else:
-            reason.write_text(error + "\n")
+            reason.write_text(error + "\n", encoding="utf-8")
             say(f"installing without compiled kernels: {error}")
 
     def get_ext_filename(self, name):  # the library has no symbol of Python, so any Python can load it
@@ -251,7 +260,11 @@ class BuildKernels(build_ext):
 
 class AnyPython(bdist_wheel):
     def get_tag(self):
-        return "py3", "none", super().get_tag()[2]
+        return "py3", "none", "any" if chosen("VAE_KERNELS_PURE") else super().get_tag()[2]
+
+    def write_wheelfile(self, folder):
+        self.root_is_pure = bool(chosen("VAE_KERNELS_PURE"))
+        super().write_wheelfile(folder)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def main():
     arguments = parser.parse_args()
     rows = results()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    with open(arguments.out, "w", newline="") as file:
+    with open(arguments.out, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -32,7 +32,7 @@ def my_loss(recon, x, mu, logvar):
 
 
 def read(source):
-    with open(source, newline="") as file:
+    with open(source, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -210,7 +210,7 @@ def main():
             figure = Figure(figsize=(6, height), layout="constrained")
             function(figure, source)
             save(figure, FOLDER / f"{name}.svg", source, "bench.pictures")
-    (FOLDER / "audit.svg").write_text(terminal(72))
+    (FOLDER / "audit.svg").write_text(terminal(72), encoding="utf-8")
 
 
 if __name__ == "__main__":

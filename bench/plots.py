@@ -21,8 +21,8 @@ def save(figure, target, source, made_by="bench.readme"):
     target.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"Date": None, "Description": f"made by python -m {made_by} from {source.name} {digest(source)}"}
     figure.savefig(target, format="svg", metadata=metadata)
-    lines = target.read_text().splitlines()
-    target.write_text("\n".join(line.rstrip() for line in lines) + "\n")
+    lines = target.read_text(encoding="utf-8").splitlines()
+    target.write_text("\n".join(line.rstrip() for line in lines) + "\n", encoding="utf-8")
 
 
 def machine(comparisons):

@@ -216,6 +216,6 @@ def figures():
 
 if __name__ == "__main__":
     readme = ROOT / "README.md"
-    readme.write_text(rendered(readme.read_text()))
-    PAGE.write_text(page())
+    readme.write_text(rendered(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")
     figures()

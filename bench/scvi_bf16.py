@@ -18,6 +18,7 @@ from pathlib import Path
 
 from .scvi_models import RESULTS, counts
 
+CPUINFO = Path("/proc/cpuinfo")
 PRECISIONS = "32-true", "bf16-mixed"
 
 
@@ -66,7 +67,7 @@ def measure(*, cells, genes, seeds, epochs, threads):
     x = counts(cells, genes, 0)
     setting = {
         "processor": platform.processor() or platform.machine(),
-        "amx": "amx_bf16" in Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else "",
+        "amx": "amx_bf16" in CPUINFO.read_text(encoding="utf-8") if CPUINFO.exists() else "",
         "threads": threads,
         "torch": torch.__version__,
         "scvi_tools": scvi.__version__,
@@ -104,7 +105,7 @@ def main():
     out = args.pop("out")
     rows = measure(**args)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("w", newline="") as file:
+    with out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

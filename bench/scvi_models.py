@@ -212,26 +212,26 @@ def summary(rows):
 
 def table(path=RESULTS):
     """The table of docs/scvi.md, from the file."""
-    with open(path) as file:
+    with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     head = "| model, genes or regions | scvi-tools | own loss | `patch()` | `attach` | loss of nothing | of its gain |"
     return "\n".join([head, "|---|---|---|---|---|---|---|", *summary(rows)])
 
 
 def write_docs():
-    text = DOCS.read_text()
+    text = DOCS.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
-    DOCS.write_text(f"{before}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}")
+    DOCS.write_text(f"{before}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
 def save(rows, path):
     """Writes the rows. The rows of other versions of scvi-tools stay in the file."""
     kept = []
     if path.exists():
-        with path.open() as file:
+        with path.open(newline="", encoding="utf-8") as file:
             kept = [r for r in csv.DictReader(file) if r["scvi_tools"] != rows[0]["scvi_tools"]]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(kept + rows)

@@ -209,17 +209,17 @@ TABLES_OF_DOCS = {
 def table_of(name, folder=RESULTS):
     """A table of docs/tvae.md, from the file of results."""
     rows, head = TABLES_OF_DOCS[name]
-    with open(folder / f"{name}.csv") as file:
+    with open(folder / f"{name}.csv", newline="", encoding="utf-8") as file:
         return "\n".join([head, *rows(list(csv.DictReader(file)))])
 
 
 def write_docs():
-    text = DOCS.read_text()
+    text = DOCS.read_text(encoding="utf-8")
     for name in TABLES_OF_DOCS:
         begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
         before, _, rest = text.partition(begin)
         text = f"{before}{begin}\n{table_of(name)}\n{end}{rest.partition(end)[2]}"
-    DOCS.write_text(text)
+    DOCS.write_text(text, encoding="utf-8")
 
 
 def main():

@@ -39,7 +39,7 @@ def report(path, browser, options=ILL):
         for name, height in zip(("ill", "cured"), HEIGHTS, strict=True):
             page = train(command, Path(folder), name)
             parts.append(seen(browser, page, height))
-            suggested = re.search(r"<pre><code>(.*?)</code>", page.read_text())
+            suggested = re.search(r"<pre><code>(.*?)</code>", page.read_text(encoding="utf-8"))
             command = shlex.split(unescape(re.sub("<.*?>", "", suggested[1]))) if suggested else command
     line = np.full((6, *parts[0].shape[1:]), 0.5, parts[0].dtype)
     imsave(path, np.concatenate([parts[0], line, parts[1]])[..., :3].copy())

@@ -201,7 +201,7 @@ def main():
                 draw(stages, arguments.figures / f"{name.replace(' ', '-')}.png")
     if arguments.csv:
         arguments.csv.parent.mkdir(parents=True, exist_ok=True)
-        with open(arguments.csv, "w", newline="") as file:
+        with open(arguments.csv, "w", newline="", encoding="utf-8") as file:
             fields = dict.fromkeys(
                 name for row in rows for name in row
             )  # a row lacks the symptoms that it does not have

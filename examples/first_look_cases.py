@@ -171,7 +171,7 @@ def write(path, rows):
     """The CSV file: one column for each symptom, empty if there is no verdict on it."""
     symptoms = sorted({symptom for row in rows for symptom in row["levels"]})
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="") as file:
+    with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*list(rows[0])[:-1], *symptoms], lineterminator="\n", restval="")
         writer.writeheader()
         writer.writerows({k: v for k, v in row.items() if k != "levels"} | row["levels"] for row in rows)

@@ -77,7 +77,7 @@ def main():
             f"{r['standard_error_of_sampling']:.3f}), {gap:.2f} below"
         )
     if args.csv:
-        with open(args.csv, "w", newline="") as file:
+        with open(args.csv, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, rows[0], lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)

@@ -98,7 +98,7 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     figure = scanpy.pl.umap(adata, color=["bulk_labels", "cluster"], return_fig=True, wspace=0.6)
     figure.savefig(args.out / "umap.png", bbox_inches="tight")
-    (args.out / "report.html").write_text(diagnosis.html())
+    (args.out / "report.html").write_text(diagnosis.html(), encoding="utf-8")
     print(f"ELBO of the cells: {float(model.get_elbo()):.1f} nats; clusters and types: {agreement(adata):.2f}")
     print(diagnosis)
 

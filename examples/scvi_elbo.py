@@ -87,7 +87,7 @@ def main(data: str = "simulated", seeds: int = 6, epochs: int = 30, likelihood: 
     print(f"latents explained by those of the other loss, same seed: {np.mean(same):.3f}")
     print(f"latents explained by those of the same loss, other seed: {np.mean(other):.3f}")
     if out is not None:
-        with out.open("w", newline="") as file:
+        with out.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(
                 ["data", "likelihood", "epochs", "seed", "scvi", "vae_kernels", "explained", "explained_by_next"]

@@ -111,7 +111,7 @@ def main(
         f"{median['scvi'] / median['vae_kernels']:.2f}x faster; of single turns {ratios[0]:.2f}x to {ratios[-1]:.2f}x"
     )
     if out is not None:
-        with out.open("w", newline="") as file:
+        with out.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
             writer.writerows(rows)

@@ -69,6 +69,20 @@ def test_the_end_of_the_time_is_a_signal(handlers):
     assert report.stopped == "SIGALRM" and report.failures == []
 
 
+def test_the_end_of_the_time_without_sigalrm(handlers, monkeypatch):
+    """Windows has neither this signal nor its timer."""
+    monkeypatch.delattr(signal, "setitimer")
+    report, late = gpu.Report(), gpu.Report()
+    late.stop_on_signals(60)
+    late.alarm(0)
+    assert late.timer.finished.is_set()  # the alarm is taken back
+    report.stop_on_signals(0.01)
+    with pytest.raises(gpu.Stopped):
+        for _ in range(1000):
+            time.sleep(0.01)
+    assert report.stopped == "SIGINT"
+
+
 def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
     path = tmp_path / "rows.csv"
     results.write(path, [{"a": 1}])

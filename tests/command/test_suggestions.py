@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import shutil
+from pathlib import PureWindowsPath
 
 import pytest
 import torch
@@ -70,6 +71,12 @@ def test_a_training_that_was_too_short_goes_on(run, tmp_path):
         assert found["resume"] == folder and found["epochs"] == 14
     cosine = parsed(facts.command(folder, config | {"schedule": "cosine"}, cause("not converged"), epochs=7))
     assert cosine["resume"] is None and cosine["epochs"] == 14 and cosine["schedule"].value == "cosine"
+
+
+def test_the_path_in_a_command_can_be_typed_on_windows(run):
+    """A shell may quote with a backslash, or take ' for a letter."""
+    command = facts.command(PureWindowsPath(r"runs\photos"), run[1], cause("not converged"), epochs=7)
+    assert command == "vae-kernels train --resume runs/photos --epochs 14"
 
 
 @pytest.mark.parametrize("symptom", ["", "posterior collapse", "variance of the likelihood", "not finite", "data"])

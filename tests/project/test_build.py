@@ -24,11 +24,15 @@ def build():
     return module
 
 
-@pytest.fixture
-def checkout(tmp_path):
+def copied(folder):
     """A copy of the source tree that has a space in its path, and nothing built in it."""
     ignore = shutil.ignore_patterns(".*", "build", "dist", "runs", "*.so", "*.egg-info", "__pycache__", "_C.reason.txt")
-    return shutil.copytree(ROOT, tmp_path / "a checkout", ignore=ignore)
+    return shutil.copytree(ROOT, folder / "a checkout", ignore=ignore)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    return copied(tmp_path)
 
 
 def backend(hook, folder, **env):

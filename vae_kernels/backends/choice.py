@@ -28,7 +28,7 @@ def _load():
     """Load the compiled library: None, or the reason why there is none."""
     if not _LIBRARY.exists():
         if _REASON.exists():
-            return _REASON.read_text().strip()
+            return _REASON.read_text(encoding="utf-8").strip()
         if (_LIBRARY.parent.parent / "setup.py").exists():
             return "this is the source tree, which has no compiled library: leave its folder, or pip install -e ."
         return "the compiled library was not built"

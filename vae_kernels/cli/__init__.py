@@ -2,6 +2,7 @@
 folder."""
 
 import importlib.util
+import io
 import sys
 from typing import Annotated
 
@@ -63,6 +64,10 @@ def main():
         sentence = f'error: vae-kernels needs {", ".join(names)}; get it with: pip install "vae-kernels[demo]"'
         print(sentence, file=sys.stderr)
         raise SystemExit(2)
+    # On Windows a pipe has an old code page, which lacks characters that the user's own files have.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()()
 
 

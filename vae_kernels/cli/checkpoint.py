@@ -71,7 +71,7 @@ def load_config(run, argument="run"):
     """config.json of a run folder. UserError if `run` is no run folder. argument: the name of `run` in the message."""
     path = Path(run) / CONFIG
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{argument}: {run} is not a folder that vae-kernels train has made: {path} is unreadable"
@@ -117,7 +117,7 @@ def load_dims(run):
     if not path.exists():
         return {}
     try:
-        with open(path, newline="") as file:
+        with open(path, newline="", encoding="utf-8") as file:
             head, *rows = csv.reader(file)
         if any(len(row) != len(head) for row in rows):
             raise ValueError("its rows have different lengths")
@@ -135,7 +135,7 @@ def load_metrics(run):
     """{metric: its value after each epoch} of metrics.csv. UserError if the file is no table of numbers."""
     path = Path(run) / METRICS
     try:
-        with open(path, newline="") as file:
+        with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         return {name: [float(row[name]) for row in rows] for name in ROW}
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:

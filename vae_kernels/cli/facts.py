@@ -38,7 +38,7 @@ def facts_of(run, diagnosis):
 def command(run, config, cause, epochs):
     """The command to try first; "" if no option of the command is the advice."""
     more = max(2 * epochs, 1)
-    longer = f"vae-kernels train --resume {shlex.quote(str(run))} --epochs {more}"
+    longer = f"vae-kernels train --resume {shlex.quote(run.as_posix())} --epochs {more}"
     if config["schedule"] != "constant":  # a schedule has ended with its epochs, so the training begins anew
         longer = again(config, {"epochs": more})
     if cause.symptom == "effective beta":

@@ -15,7 +15,7 @@ import torch.distributed as dist
 @contextmanager
 def joined():
     """Join the other ranks, if torchrun has started any. CPU tensors travel by gloo, GPU tensors by nccl."""
-    alone = int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized()
+    alone = int(os.environ.get("WORLD_SIZE", 1)) == 1 or several()
     if not alone:
         store, rank, world = next(dist.rendezvous("env://"))
         if os.environ.get("LOCAL_WORLD_SIZE") == str(world):
@@ -30,38 +30,43 @@ def joined():
         dist.destroy_process_group()
 
 
+def several():
+    """Whether this process has joined others. A torch that was built without torch.distributed never has."""
+    return dist.is_available() and dist.is_initialized()
+
+
 def count():
     """The number of ranks."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if several() else 1
 
 
 def first():
     """Whether this is rank 0, which writes and prints."""
-    return not dist.is_initialized() or dist.get_rank() == 0
+    return not several() or dist.get_rank() == 0
 
 
 def part(n):
     """(begin, end): the samples, of n in a row, that this rank computes. The parts differ by at most one sample; a rank
     may get no sample."""
-    rank = dist.get_rank() if dist.is_initialized() else 0
+    rank = dist.get_rank() if several() else 0
     return n * rank // count(), n * (rank + 1) // count()
 
 
 def add(tensor):
     """Sum a tensor over the ranks, in place."""
-    if dist.is_initialized():
+    if several():
         dist.all_reduce(tensor)
     return tensor
 
 
 def any_says(flag):
     """Whether the flag is true on any rank. All ranks get the same answer, so no rank waits for a rank that stopped."""
-    return bool(add(torch.tensor(int(bool(flag))))) if dist.is_initialized() else bool(flag)
+    return bool(add(torch.tensor(int(bool(flag))))) if several() else bool(flag)
 
 
 def from_first(make):
     """The result of make() on rank 0, on every rank."""
-    if not dist.is_initialized():
+    if not several():
         return make()
     result = [make() if first() else None]
     dist.broadcast_object_list(result)

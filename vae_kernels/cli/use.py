@@ -128,7 +128,7 @@ def _show(out, values, picture, run):
 
 def _write_table(out, table):
     try:
-        table.to_csv(out, index=False)
+        table.to_csv(out, index=False, encoding="utf-8", lineterminator="\n")
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}") from error
 
@@ -138,6 +138,7 @@ def _write(out, values, names):
         if out.suffix.lower() == ".npy":
             np.save(out, values)
         else:
-            np.savetxt(out, values.reshape(len(values), -1), delimiter=",", header=names, comments="", fmt="%.8g")
+            lines = {"delimiter": ",", "header": names, "comments": "", "fmt": "%.8g", "encoding": "utf-8"}
+            np.savetxt(out, values.reshape(len(values), -1), **lines)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}") from error

@@ -23,7 +23,7 @@ _PLAIN = (torch.Tensor, torch.nn.Parameter)
 def any_of(tensors):
     """Whether one of these is a DTensor. Every call comes here, so this is written to be fast."""
     for t in tensors:
-        if type(t) not in _PLAIN and isinstance(t, torch.Tensor):
+        if type(t) not in _PLAIN and isinstance(t, torch.Tensor) and torch.distributed.is_available():
             from torch.distributed.tensor import DTensor
 
             if isinstance(t, DTensor):

@@ -55,7 +55,7 @@ class Csv:
         for name, column in LISTS.items():
             flat |= {f"{column}_{i}": value for i, value in enumerate(row.get(name, ()))}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a+", newline="") as file:
+        with open(self.path, "a+", newline="", encoding="utf-8") as file:
             file.seek(0)
             header = next(csv.reader(file), None)
             if header is not None:
@@ -73,9 +73,9 @@ class Csv:
 
     def _widened(self, header):
         """Write the file again, with more columns."""
-        with open(self.path, newline="") as file:
+        with open(self.path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        with open(self.path, "w", newline="") as file:
+        with open(self.path, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, header, restval="", lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)

@@ -78,7 +78,7 @@ def _peak_resident(f, arguments):
         set_pool_limit(0)
     try:
         trim(0)
-        reset.write_text("5")  # proc(5): sets VmHWM to the present VmRSS
+        reset.write_text("5", encoding="ascii")  # proc(5): sets VmHWM to the present VmRSS
         before = _kib("VmRSS", status)
         f(*arguments)
         return (_kib("VmHWM", status) - before) * 1024
@@ -90,4 +90,4 @@ def _peak_resident(f, arguments):
 
 
 def _kib(field, status):
-    return int(re.search(rf"{field}:\s+(\d+) kB", status.read_text())[1])
+    return int(re.search(rf"{field}:\s+(\d+) kB", status.read_text(encoding="utf-8", errors="replace"))[1])

@@ -7,6 +7,7 @@ the rows of all cases before, and has exit status 1 too. --dry runs everything o
 its interpreter; its times mean nothing. --sanitize checks the numbers at toy sizes under CUDA's compute-sanitizer.
 """
 
+import _thread
 import argparse
 import contextlib
 import functools
@@ -15,6 +16,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from dataclasses import replace
@@ -60,7 +62,7 @@ class Report:
     """Prints each failure at once, and remembers it."""
 
     def __init__(self):
-        self.failures, self.stopped = [], None
+        self.failures, self.stopped, self.timer = [], None, None
 
     @contextlib.contextmanager
     def part(self, name):
@@ -83,10 +85,23 @@ class Report:
 
         for name in SIGNALS:
             signal.signal(name, stop)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        self.alarm(seconds)
+
+    def alarm(self, seconds):
+        """A signal after this many seconds; 0 takes the alarm back. Windows has no SIGALRM: there it is SIGINT."""
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            return
+        if self.timer is not None:
+            self.timer.cancel()
+        if seconds:
+            self.timer = threading.Timer(seconds, _thread.interrupt_main)
+            self.timer.daemon = True
+            self.timer.start()
 
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
+# Windows has only the first two
+SIGNALS = tuple(getattr(signal, n) for n in ("SIGTERM", "SIGINT", "SIGHUP", "SIGALRM") if hasattr(signal, n))
 
 
 def cases(shapes):
@@ -203,7 +218,7 @@ def main():
         run(report, args, names, clock, where, begin)
     except Stopped:
         report.failures.append(f"stopped by {report.stopped} after {time.perf_counter() - begin:.0f} s")
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    report.alarm(0)
     print(f"{len(report.failures)} failures in {time.perf_counter() - begin:.0f} s")
     for failure in report.failures:
         print(f"FAILED {failure}", flush=True)

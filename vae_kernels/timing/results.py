@@ -61,7 +61,8 @@ def processor():
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        lines = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
+        text = info.read_text(encoding="utf-8", errors="replace")
+        lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
         lines = {key.strip(): value.strip() for key, value in lines.items()}
         name = lines.get("model name", name)
         if "model" in lines:
@@ -92,7 +93,7 @@ def read(path):
     path = Path(path)
     if not path.exists():
         return []
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if reader.fieldnames != COLUMNS:
             raise ValueError(f"{path}: got the columns {reader.fieldnames}, expected {COLUMNS}")
@@ -111,7 +112,7 @@ def write(path, rows, columns=None):
     """Write a file that has only these rows. columns: None for the columns of the first row."""
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = path.with_name(path.name + ".new")  # so a run that is stopped while it writes leaves the old file
-    with open(whole, "w", newline="") as file:
+    with open(whole, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns or rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -9,6 +9,7 @@
 No reader unpickles anything. If a file is wrong, a `UserError` says in one sentence how, and what to do.
 """
 
+import ctypes
 import os
 from typing import NamedTuple
 
@@ -51,7 +52,14 @@ class Found(NamedTuple):
 
 def memory():
     """Bytes of memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if hasattr(os, "sysconf"):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    # Windows: MEMORYSTATUSEX has two words of 32 bits, its size and the load, and then seven words of 64 bits, of which
+    # the first is the memory in bytes.
+    status = (ctypes.c_uint64 * 8)(64)
+    if not ctypes.windll.kernel32.GlobalMemoryStatusEx(status):
+        raise OSError("Windows does not say how much memory this machine has")
+    return status[1]
 
 
 def detail_of(error):

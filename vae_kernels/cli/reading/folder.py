@@ -47,7 +47,8 @@ def _each(function, files):
 
 def _files(path):
     """(the image files, sentences about what was left out)"""
-    everything = sorted(file for file in path.rglob("*") if file.is_file())
+    # by the parts of the names, because Windows orders paths without regard to the case
+    everything = sorted((file for file in path.rglob("*") if file.is_file()), key=lambda file: file.parts)
     hidden = [file for file in everything if _is_hidden(file.relative_to(path))]
     seen = [file for file in everything if not _is_hidden(file.relative_to(path))]
     files = [file for file in seen if file.suffix.lower() in SUFFIXES]
