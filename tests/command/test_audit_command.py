@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 import vae_kernels as vk
 from vae_kernels import cli
+from vae_kernels.auditing import steps
 from vae_kernels.cli import audit as command
 
 CODE = """
@@ -44,6 +45,11 @@ def broken(recon, x, mu, logvar):
 
 
 example = torch.zeros(5, 18), torch.zeros(5, 18), torch.zeros(5, 4), torch.zeros(5, 4)
+
+
+def train_step(loss):
+    recon, x, mu, logvar = (t.clone().requires_grad_(t is not example[1]) for t in example)
+    loss(recon, x, mu, logvar).backward()
 """
 KL = "def kl(mu, logvar):\n    return -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum() / len(mu)\n"
 
@@ -96,6 +102,16 @@ def test_a_module_in_place_of_a_file(file, monkeypatch):
     assert audit("losses:right", "--shape", "16x30/5").exit_code == 0
 
 
+def test_a_step_and_a_page(file, monkeypatch):
+    monkeypatch.setattr(steps, "SECONDS", 0.05)
+    page = file.parent / "audit.html"
+    found = audit(f"{file}:right", "--shape", "16x30/5", "--step", "train_step", "--html", page)
+    assert found.exit_code == 0, found.output + found.stderr
+    assert "In your training step" in found.output and "by Amdahl's law" in found.output
+    text = page.read_text(encoding="utf-8")
+    assert "<h1>Audit of right</h1>" in text and "In your training step" in text and "effective beta = 1." in text
+
+
 REFUSALS = {
     ("losses.py",): "loss: got 'losses.py', expected FILE.py:FUNCTION or MODULE:FUNCTION",
     ("gone.py:right",): "loss: gone.py: no such file",
@@ -108,6 +124,9 @@ REFUSALS = {
     ("losses.py:right", "--example", "none"): "--example: ",
     ("losses.py:of_probabilities",): "losses.py:16: RuntimeError: all elements of input should be between 0 and 1; is",
     ("losses.py:broken",): "losses.py:29: RuntimeError: ",
+    ("losses.py:right", "--step", "none"): "--step: ",
+    ("losses.py:right", "--step", "broken"): "step: got a function of (recon, x, mu, logvar), expected one of the loss",
+    ("losses.py:right", "--html", "gone/page.html"): "--html: gone/page.html: No such file or directory",
     ("syntax.py:right",): "SyntaxError: ",
     ("fails.py:right",): "fails.py:1: ZeroDivisionError: division by zero\n",
 }

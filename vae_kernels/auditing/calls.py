@@ -1,5 +1,7 @@
 """Two calls of this package as text: the call that equals a reading, and the call that the user probably means."""
 
+import inspect
+
 import torch
 
 from ..formulas import ALL
@@ -230,3 +232,44 @@ def run(text, names, recon, x, mu, logvar, weight, latent_weight):
     scope = {"vk": vk, "torch": torch, "recon": recon, "x": x, "mu": mu, "logvar": logvar}
     scope |= {"weight": weight, "latent_weight": latent_weight}
     return eval(text, {"__builtins__": {"len": len}}, scope | {k: v.to(mu.dtype) for k, v in names.items()})
+
+
+WEIGHTS = "weight", "latent_weight"
+
+
+def function(call, loss_fn, point, of_weights):
+    """A call's text as a function with the arguments of the loss, for a training step: it is compiled once. None if the
+    text needs a weight that the loss does not get.
+
+    call: the result of equal() or meant(). of_weights: the names that the loss has for weight and latent_weight, or
+    None.
+    """
+    import vae_kernels as vk
+
+    text, names = call
+    needed = set(compile(text, "call", "eval").co_names)
+    if any(ours in needed and name is None for ours, name in zip(WEIGHTS, of_weights, strict=True)):
+        return None
+    own = _four_names(loss_fn)
+    given = [name for name in of_weights if name is not None and name not in own]
+    known = ["recon", "x", "mu", "logvar"]
+    known += [ours for ours, name in zip(WEIGHTS, of_weights, strict=True) if name is not None]
+    theirs = [*own, *(name for name in of_weights if name is not None)]
+    lines = [f"def loss({', '.join([*own, *(f'{name}=None' for name in given)])}):"]
+    if theirs != known:
+        lines.append(f"    {', '.join(known)} = {', '.join(theirs)}")
+    scope = {"vk": vk, "torch": torch, "__builtins__": {"len": len}}
+    scope |= {name: t.to(point.mu.device, point.mu.dtype) for name, t in names.items()}
+    exec("\n".join([*lines, f"    return {text}"]), scope)
+    return scope["loss"]
+
+
+def _four_names(loss_fn):
+    """The names of the first four arguments of a loss, or ours if the loss has no such names."""
+    called = loss_fn.forward if isinstance(loss_fn, torch.nn.Module) else loss_fn
+    try:
+        parameters = list(inspect.signature(called).parameters.values())[:4]
+    except (TypeError, ValueError):  # a function that is not written in Python
+        parameters = []
+    named = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    return named if len(named) == 4 else ["recon", "x", "mu", "logvar"]

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ..core.page import fragment, text
+from ..core.page import fragment, page, text
+from .steps import StepTimes
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Audit:
     meant           the text of the call that the user probably means, or None: in sums, with beta = 1, or with the
                     effective beta of the loss if the loss has a weight of its own
     meant_beta      the effective beta of this call, measured in the same way as that of the loss
+    step            what the loss costs in the training step, and what `equal` gains there; None without step=
     """
 
     effective_beta: float | torch.Tensor | None
@@ -32,6 +34,7 @@ class Audit:
     equal_error: float | None = None
     meant: str | None = None
     meant_beta: float | torch.Tensor | None = None
+    step: StepTimes | None = None
 
     def __str__(self):
         lines = [self._headline(), ""]
@@ -41,10 +44,21 @@ class Audit:
             lines += ["", f"The same as ({error})", "", f"    {self.equal}"]
         if self.meant is not None and self.meant != self.equal:
             lines += ["", self._meaning(), "", f"    {self.meant}"]
+        if self.step is not None:
+            rows = self.step.rows()
+            width = max(len(what) for what, _ in rows)
+            lines += ["", "In your training step", "", *(f"    {what:{width}}  {value}" for what, value in rows)]
         return "\n".join(lines)
 
     def _repr_html_(self):
         """The report for a notebook: the headline, a line for each finding, and the calls."""
+        return fragment(self._body())
+
+    def html(self, title: str = "Audit of a loss") -> str:
+        """The report as the text of one HTML page, without other files, network or scripts."""
+        return page(title, f"<header><h1>{text(title)}</h1></header>\n<main>\n{self._body()}\n</main>")
+
+    def _body(self):
         level = max((level for level, _ in self.findings), key=("fine", "note", "wrong").index, default="fine")
         lines = [f'<section class="banner {level}"><h2>{text(self._headline())}</h2></section>']
         for level, sentence in self.findings:
@@ -54,7 +68,10 @@ class Audit:
             lines.append(f"<p>The same as ({text(error)})</p><pre><code>{text(self.equal)}</code></pre>")
         if self.meant is not None and self.meant != self.equal:
             lines.append(f"<p>{text(self._meaning())}</p><pre><code>{text(self.meant)}</code></pre>")
-        return fragment("\n".join(lines))
+        if self.step is not None:
+            rows = "".join(f"<dt>{text(what)}</dt><dd>{text(value)}</dd>\n" for what, value in self.step.rows())
+            lines.append(f"<h2>In your training step</h2>\n<dl>\n{rows}</dl>")
+        return "\n".join(lines)
 
     def _meaning(self):
         """The heading of the call that is meant. A call with another effective beta is never shown as the same loss."""

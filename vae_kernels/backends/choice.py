@@ -103,7 +103,14 @@ def _no_triton():
     return None
 
 
-@torch.compiler.assume_constant_result  # a compiler must not trace this call: the result is no tensor
+def _constant(function):
+    """A compiler must not trace this function: its result is no tensor. torch.compiler.assume_constant_result makes the
+    same mark. But it imports torch._dynamo, which takes longer than all other imports of this package."""
+    vars(function)["_dynamo_marked_constant"] = True
+    return function
+
+
+@_constant
 def _not_built_for(device):
     """Why the compiled library does not run on this CUDA device, or None."""
     return _asked_of(device)
@@ -176,7 +183,7 @@ def _on_gpu(tensors):
     return None
 
 
-@torch.compiler.assume_constant_result
+@_constant
 def _proved(name, device):
     proved = _proofs.get((name, device))
     if proved is None:

@@ -20,7 +20,7 @@ EXAMPLES = {
     "train": (
         "vae-kernels train --epochs 20",
         "vae-kernels train --data photos/ --size 64 --rgb --model conv --name photos",
-        "vae-kernels train --data people.csv --likelihood mixed --columns visits=poisson,id=skip",
+        "vae-kernels train --data people.csv --likelihood mixed --columns id=skip",
         "vae-kernels train --data cells.h5ad --likelihood zinb --patience 10",
         "vae-kernels train --beta 0.5,1,4",
         "vae-kernels train --resume runs/photos --epochs 200",
@@ -31,6 +31,7 @@ EXAMPLES = {
         "vae-kernels audit losses.py:my_loss",
         "vae-kernels audit losses.py:my_loss --shape 16x1x28x28/20 --probabilities",
         "vae-kernels audit models.losses:my_loss --likelihood zinb --shape 16x2000/10",
+        "vae-kernels audit train.py:my_loss --step train_step --html audit.html",
     ),
     "encode": ("vae-kernels encode runs/photos --data more-photos/ --out z.csv",),
     "sample": ("vae-kernels sample runs/photos -n 64 --out samples.png",),
@@ -41,11 +42,13 @@ EXAMPLES = {
         "vae-kernels bench --shape 64x2000/10 --likelihood zinb --outputs 3",
         "vae-kernels bench all --out bench/results",
     ),
+    "env": ("vae-kernels env", "vae-kernels env --json"),
 }
 GROUPS = {
     "Train and judge": ("train", "doctor", "audit"),
     "Use a run": ("encode", "sample", "reconstruct"),
     "Measure": ("bench",),
+    "Report a mistake of ours": ("env",),
 }
 
 
@@ -61,6 +64,10 @@ def missing():
 def main():
     """Entry point of `vae-kernels` and of `python -m vae_kernels`."""
     if names := missing():
+        if sys.argv[1:2] == ["env"]:  # somebody who reports a mistake may lack the packages
+            from .env import show
+
+            return show("--json" in sys.argv)
         sentence = f'error: vae-kernels needs {", ".join(names)}; get it with: pip install "vae-kernels[demo]"'
         print(sentence, file=sys.stderr)
         raise SystemExit(2)
@@ -78,6 +85,7 @@ def app():
     from .audit import audit
     from .bench import bench
     from .doctor import doctor
+    from .env import show
     from .train import train
     from .use import encode, reconstruct, sample
 
@@ -95,9 +103,13 @@ def app():
     ):
         """Train variational autoencoders, judge the trained models, and use them."""
 
+    def env(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False):
+        """Say what is here: versions, backends with reasons, processor, GPU. It shows no path, user or host."""
+        show(as_json)
+
     settings = {"no_args_is_help": True, "pretty_exceptions_enable": False, "callback": options}
     application = typer.Typer(**settings, epilog=_lines(""))
-    commands = {f.__name__: f for f in (train, doctor, audit, encode, sample, reconstruct, bench)}
+    commands = {f.__name__: f for f in (train, doctor, audit, encode, sample, reconstruct, bench, env)}
     for group, names in GROUPS.items():
         for name in names:
             application.command(rich_help_panel=group, epilog=_lines(name))(commands[name])

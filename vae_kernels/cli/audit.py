@@ -47,18 +47,27 @@ def audit(
             help="Yours: a tuple (recon, x, mu, logvar) in the file, or a function that gives one.", **_EXAMPLE
         ),
     ] = None,
+    step: Annotated[
+        str | None,
+        typer.Option(help="A function step(loss) in the file that trains for one step: the share and the gain there."),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the report as a page to this file.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the random values.")] = 0,
 ):
     """Say which objective a loss of yours computes, effective beta included. The exit code is 1 if something is wrong.
 
-    The file is run as Python, and the loss is called about fifty times.
+    The file is run as Python, and the loss is called about fifty times. With --step, the model of the file trains for
+    some hundred steps.
     """
     try:
         found = _find(loss)
         tensors = drawn(shape, str(getattr(likelihood, "value", likelihood)), outputs, probabilities, seed)
         if example is not None:
             tensors = _guarded(lambda: _own(_attribute(found[0], example, "--example")), found[0])
-        result = _guarded(lambda: auditing.audit(found[1], tensors, seed=seed), found[0])
+        train = None if step is None else _attribute(found[0], step, "--step")
+        result = _guarded(lambda: auditing.audit(found[1], tensors, step=train, seed=seed), found[0])
+        if html is not None:
+            _write(html, result.html(f"Audit of {loss.rpartition(':')[2]}"))
     except (UserError, ValueError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -134,6 +143,13 @@ def _attribute(module, name, argument):
         return operator.attrgetter(name)(module)
     except AttributeError:
         raise UserError(f"{argument}: {module.__file__} has no {name}") from None
+
+
+def _write(path, page):
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--html: {path}: {error.strerror}") from None
 
 
 def _own(example):

@@ -18,5 +18,6 @@ penalty.py    free bits and a capacity: functions of the KL
 pairs.py      FreeBits and Shard
 dtensor.py    batches that are shared out over ranks
 modes.py      a model's training flags
+later.py      what the package imports when it is first used
 moved.py      the module paths of version 0.1
 """

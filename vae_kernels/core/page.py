@@ -42,3 +42,37 @@ def text(value) -> str:
 def fragment(body: str) -> str:
     """A piece of HTML with its style, for a notebook."""
     return f'<style>{STYLE}</style><div class="vk" style="padding: .75rem">{body}</div>'
+
+
+PAGE = """
+body { margin: 0; }
+.vk.page { margin: 0 auto; max-width: 80rem; min-height: 100vh; padding: 1.25rem clamp(.75rem, 3vw, 2.5rem) 3rem; }
+@media (prefers-color-scheme: dark) { body { background: #15181c; } }
+"""
+"""The style of a page of its own, beside STYLE."""
+
+TAIL = """</div>
+</body>
+</html>
+"""
+
+
+def head(title: str, style: str) -> str:
+    """What comes before the body of a page. Both arguments are HTML already, or a place in a template."""
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<div class="vk page">
+"""
+
+
+def page(title: str, body: str) -> str:
+    """One HTML page of this body."""
+    return head(text(title), STYLE + PAGE) + body + TAIL

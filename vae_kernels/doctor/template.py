@@ -1,12 +1,11 @@
 """The page of a report: jinja2, and a style for light and dark, wide and narrow."""
 
+from ..core.page import PAGE, head
 from ..core.page import STYLE as COMMON
+from ..core.page import TAIL as TAIL
 from .cards import GAUGES
 
-STYLE = f"""{COMMON}{GAUGES}
-body {{ margin: 0; }}
-.vk.page {{ margin: 0 auto; max-width: 80rem; min-height: 100vh; padding: 1.25rem clamp(.75rem, 3vw, 2.5rem) 3rem; }}
-@media (prefers-color-scheme: dark) {{ body {{ background: #15181c; }} }}
+STYLE = f"""{COMMON}{GAUGES}{PAGE}
 .vk .figures {{ display: grid; gap: 1rem; align-items: start;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }}
 .vk figure {{ margin: 0; padding: .8rem 1rem; background: var(--card); border: 1px solid var(--line);
@@ -32,18 +31,7 @@ body {{ margin: 0; }}
   .vk .numbers {{ font-size: .7rem; }} }}
 """
 
-HEAD = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,">
-<title>{{ title }}: {{ word }}</title>
-<style>{{ style | safe }}</style>
-</head>
-<body>
-<div class="vk page">
-"""
+HEAD = head("{{ title }}: {{ word }}", "{{ style | safe }}")
 
 TEMPLATE = """<header>
 <h1>{{ title }}</h1>
@@ -106,9 +94,4 @@ all rows; and the gain, which is what the latents tell of the column. The least 
 {% endif %}
 </section>
 </main>
-"""
-
-TAIL = """</div>
-</body>
-</html>
 """

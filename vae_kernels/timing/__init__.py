@@ -1,5 +1,5 @@
-"""Times this library, eager PyTorch and torch.compile: `vae-kernels bench`. The library itself never imports this
-folder.
+"""Times this library, eager PyTorch and torch.compile: `vae-kernels bench`. The library imports this folder
+only for the times of vk.audit(step=).
 
 case.py        a case: what is timed, and its tensors
 rivals.py      the objective as other code writes it
