@@ -113,18 +113,33 @@ def find_nvcc():
     return [nvcc, *flags, *NVCC_FLAGS, *gencode(nvcc)], *map(shlex.split, folders)
 
 
+# docs/gpus.md says which GPU runs which of these
+CUDA_ARCHS = ("75", "80", "90", "100")
+
+
 def gencode(nvcc):
-    """The flags for code of each architecture, and for PTX of the first, from which the driver makes code for newer
-    architectures. All code is made from this one PTX, because nothing in csrc/cuda is for one architecture alone, and
-    making PTX takes half of the time."""
+    """The flags for code of each architecture, and for PTX, from which the driver makes code for newer architectures.
+
+    Making PTX takes half of the time, so all code from sm_80 on is made from one PTX: nothing in csrc/cuda is for one
+    architecture alone. Before sm_80 no instruction rounds to bfloat16, and cuda_bf16.h has other code there. So these
+    architectures have a PTX of their own, which the library does not keep."""
     archs = os.environ.get("VAE_KERNELS_CUDA_ARCHS", "").replace(",", ";").split(";")
     archs = [a.strip() for a in archs if a.strip()]
     if not archs:
         known = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True, check=True).stdout.split()
-        archs = [a for a in ("80", "90", "100") if f"sm_{a}" in known]
-    first = min(archs, key=lambda a: int(re.match(r"\d+", a)[0]))
-    code = [*(f"sm_{a}" for a in archs), f"compute_{first}"]
-    return [f"-gencode=arch=compute_{first},code=[{','.join(code)}]"]
+        archs = [a for a in CUDA_ARCHS if f"sm_{a}" in known]
+    archs.sort(key=_number)
+    flags = []
+    for group in ([a for a in archs if _number(a) < 80], [a for a in archs if _number(a) >= 80]):
+        if group:
+            first, last = group[0], group[-1]
+            code = [*(f"sm_{a}" for a in group), *[f"compute_{first}"] * (last == archs[-1])]
+            flags.append(f"-gencode=arch=compute_{first},code=[{','.join(code)}]")
+    return flags
+
+
+def _number(arch):
+    return int(re.match(r"\d+", arch)[0])  # "90a": 90
 
 
 def find_ninja():

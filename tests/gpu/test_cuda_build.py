@@ -1,7 +1,9 @@
 """What nvcc makes of csrc/cuda for each architecture: no spill, no local memory, few registers, 16-byte loads."""
 
 import importlib.util
+import os
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -12,7 +14,6 @@ if not (ROOT / "csrc").is_dir():
 
 pytestmark = pytest.mark.full  # nvcc needs two minutes for what no build has left
 
-ARCHS = ("80", "90", "100")
 # The kernel where all is stored as float32, the one that most users meet: 4 blocks of 256 threads have room on an SM.
 # So it is with the position kind in float32. All others: 2 blocks. (Mangled names: struct Likelihood<formula, float, 4,
 # true>, struct Position<formula, float> and struct Pixel<formula, float, channels, ...>.)
@@ -34,17 +35,18 @@ def setup_py():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def archs():
-    """The build that these tests look at."""
+def archs(setup_py):
+    """The architectures of the build that these tests look at: those of `pip install` in the same environment."""
+    archs = os.environ.get("VAE_KERNELS_CUDA_ARCHS") or ";".join(setup_py.CUDA_ARCHS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VAE_KERNELS_CUDA_ARCHS", ";".join(ARCHS))
+        patch.setenv("VAE_KERNELS_CUDA_ARCHS", archs)
         patch.delenv("VAE_KERNELS_CUDA", raising=False)
-        yield
+        yield archs.split(";")
 
 
 @pytest.fixture(scope="module")
 def nvcc(setup_py, archs):
-    """setup.py's own command, for ARCHS."""
+    """setup.py's own command, for `archs`."""
     found = setup_py.find_nvcc()
     if found is None:
         pytest.skip("no nvcc here")
@@ -72,15 +74,34 @@ def number(pattern, part):
     return sum(map(int, re.findall(pattern, part)))
 
 
-def test_every_kernel_is_there(report, setup_py):
-    assert {arch for _, arch in report} == set(ARCHS)
+def test_every_kernel_is_there(report, setup_py, archs):
+    assert {arch for _, arch in report} == set(archs)
     kernels = {kernel for kernel, _ in report}
     for name in setup_py.likelihoods():
         assert len([k for k in kernels if f"{len(name)}{name}" in k]) >= 2, name
     assert len([k for k in kernels if FLOAT32.search(k)]) > 1
     assert len([k for k in kernels if "Position" in k]) == 4  # forward and backward, in float32 and float64
     assert len([k for k in kernels if "Mixture" in k]) == 10  # five, in float32 and float64
-    assert len(report) == len(ARCHS) * len(kernels)
+    assert len(report) == len(archs) * len(kernels)
+
+
+def cuobjdump():
+    """CUDA's own, or the one that Triton brings."""
+    triton = importlib.util.find_spec("triton")
+    folders = [f"{folder}/backends/nvidia/bin" for folder in (triton.submodule_search_locations if triton else ())]
+    found = next(filter(None, (shutil.which("cuobjdump", path=path) for path in (None, *folders))), None)
+    return found or pytest.skip("no cuobjdump here")
+
+
+def test_each_object_has_code_for_each_architecture_and_one_ptx(report, setup_py, units, archs):
+    """The PTX is for newer GPUs: the driver makes code from it (docs/gpus.md)."""
+    tool = cuobjdump()
+    for obj in units:
+        command = [tool, "--list-elf", "--list-ptx", ROOT / setup_py.BUILD / obj]
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert sorted(re.findall(r"sm_(\d+)\.cubin", listed), key=int) == sorted(archs, key=int), (obj, listed)
+        kept = min((arch for arch in archs if int(arch) >= 80), key=int, default=archs[0])
+        assert re.findall(r"sm_(\d+)\.ptx", listed) == [kept], (obj, listed)
 
 
 def test_no_spill_and_no_local_memory(report):
@@ -98,12 +119,13 @@ def test_registers(report):
         assert 0 < used <= most, f"{name} on sm_{arch}: {used} registers, expected at most {most}"
 
 
-def test_vectors_of_16_bytes(nvcc, units, tmp_path):
+@pytest.mark.parametrize("arch", ["75", "80"])
+def test_vectors_of_16_bytes(nvcc, units, tmp_path, arch):
     """One kernel reads x and the parameters, and writes the gradients, 16 bytes at a time."""
     obj = min(name for name in units if name.startswith("likelihood."))
     source, flags = units[obj]
     command = [f for f in nvcc if "gencode" not in f]
-    command += [*flags, f"-arch=compute_{ARCHS[0]}", "-ptx", source, "-o", str(tmp_path / "kernels.ptx")]
+    command += [*flags, f"-arch=compute_{arch}", "-ptx", source, "-o", str(tmp_path / "kernels.ptx")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     entries = re.split(r"\.entry (\w+)", (tmp_path / "kernels.ptx").read_text())

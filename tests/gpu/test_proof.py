@@ -133,6 +133,20 @@ def test_a_backend_that_is_wrong_is_not_taken_and_named(verdicts, triton, expect
         assert backends.choose("auto", (Cuda(),)) == expected
 
 
+def test_on_rocm_auto_takes_triton_and_says_nothing(verdicts, monkeypatch):
+    verdicts, asked = verdicts
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    backends.choice._MISSING["cuda"] = reason = backends.choice._cuda(None)
+    assert "ROCm 6.4" in reason and "'triton'" in reason
+    verdicts |= {"cuda": reason, "triton": None}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert backends.choose("auto", (Cuda(),)) == "triton"
+    with pytest.raises(ValueError, match="backend='cuda' cannot be used: the CUDA C"):
+        backends.choose("cuda", (Cuda(),))
+    assert asked == [("cuda", 3), ("triton", 3)]
+
+
 def test_inside_a_transform_plain_torch_is_taken(verdicts):
     chosen = []
     torch.func.grad(lambda t: (chosen.append(backends.choose("auto", (Cuda(),))), t)[1])(torch.ones(()))

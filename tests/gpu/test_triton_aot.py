@@ -13,7 +13,7 @@ import pytest
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 
-ARCHS = os.environ.get("TRITON_ARCHS", "90").split(",")  # of 80, 90 and 100: `make soak-triton` compiles for all
+ARCHS = os.environ.get("TRITON_ARCHS", "90").split(",")  # of 75, 80, 90 and 100: `make soak-triton` compiles for all
 MIXTURE_TILES = re.compile("mixture_kernel|mixture_backward_kernel")
 TILE = 1024  # elements
 
@@ -81,6 +81,8 @@ def test_registers_leave_room_for_other_programs(compiled):
     assert of_pixels.pop("pixels bf16 inner: pixel_kernel") <= 168 and max(of_pixels.values()) <= 72, of_pixels
     # A table: the formulas of all kinds of columns in one kernel. float64 is there to be right.
     tables = {name: registers.pop(name) for name in [*registers] if name.startswith("table")}
+    if old(compiled):  # three programs of 4 warps instead of four, on sm_80
+        assert tables.pop("table backward by cell: segments_kernel") <= 136, tables
     assert max(n for name, n in tables.items() if "fp64" not in name) <= 128 and max(tables.values()) <= 168, tables
     # A mixture's limit is arithmetic: 16 independent sums a thread need no more than the four programs that 128 leave.
     of_mixture = {name: registers.pop(name) for name in [*registers] if MIXTURE_TILES.search(name)}

@@ -10,6 +10,7 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from places import ROOT
@@ -159,6 +160,25 @@ def test_a_broken_nvcc_is_left_out_unless_asked_for(build, monkeypatch, capsys):
     monkeypatch.setenv("VAE_KERNELS_CUDA", "1")
     with pytest.raises(SystemExit, match="/nonexistent/nvcc"):
         build.find_nvcc()
+
+
+@pytest.mark.parametrize("archs, expected", {
+    "80;90": ["compute_80,code=[sm_80,sm_90,compute_80]"],
+    "90, 75": ["compute_75,code=[sm_75]", "compute_90,code=[sm_90,compute_90]"],
+    "100a;120;86": ["compute_86,code=[sm_86,sm_100a,sm_120,compute_86]"],
+    "75": ["compute_75,code=[sm_75,compute_75]"],
+}.items())  # fmt: skip
+def test_one_ptx_before_sm_80_and_one_after_it(build, monkeypatch, archs, expected):
+    """The library keeps the PTX of the newer, from which a driver makes code for a GPU that nvcc does not know."""
+    monkeypatch.setenv("VAE_KERNELS_CUDA_ARCHS", archs)
+    assert build.gencode("nvcc") == [f"-gencode=arch={flag}" for flag in expected]
+
+
+def test_an_nvcc_builds_for_the_gpus_that_it_knows(build, monkeypatch):
+    monkeypatch.setenv("VAE_KERNELS_CUDA_ARCHS", "")
+    known = SimpleNamespace(stdout="sm_80\nsm_86\nsm_90\n")
+    monkeypatch.setattr(build.subprocess, "run", lambda *a, **k: known)
+    assert build.gencode("nvcc") == ["-gencode=arch=compute_80,code=[sm_80,sm_90,compute_80]"]
 
 
 @pytest.mark.full

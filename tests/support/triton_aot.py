@@ -1,7 +1,8 @@
 """Compiles the launches of the Triton backend for a GPU that need not be there, and prints properties of the code as
 JSON.
 
-    python triton_aot.py 90 [name ...]
+    python triton_aot.py 90 [name ...]         sm_90, of NVIDIA
+    python triton_aot.py gfx942 [name ...]     MI300, of AMD
 
 A case runs the real host code on CPU tensors. The launch is only recorded. Then the kernel is compiled for the recorded
 arguments: for their dtypes, alignment and integers, as Triton would specialize it. Do not set TRITON_INTERPRET.
@@ -14,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import amd_code
 import torch
 import triton
 from forms import of_form
@@ -47,15 +49,31 @@ def recorded(call):
 
 
 def compiled(kernel, arguments, options, arch):
-    return triton.compile(source_of(kernel, arguments), target=GPUTarget("cuda", arch, 32), options=options)
+    """arch: 90 for NVIDIA's sm_90, or the name of an AMD GPU."""
+    amd = isinstance(arch, str)
+    target = GPUTarget("hip", arch, amd_code.LANES) if amd else GPUTarget("cuda", arch, 32)
+    return triton.compile(source_of(kernel, arguments, amd), target=target, options=options)
 
 
-def source_of(kernel, arguments):
+def source_of(kernel, arguments, amd=False):
     """The kernel as Triton would specialize it for these arguments."""
     signature, fixed, attributes = {}, {}, {}
     for i, parameter in enumerate(kernel.params):
         signature[parameter.name] = _specialized(arguments[parameter.name], (i,), parameter, fixed, attributes)
+    if amd:  # Triton also looks at whether 32 bits reach every byte of a tensor
+        for path, value in _tensors(arguments[parameter.name] for parameter in kernel.params):
+            if value.untyped_storage().size() < 2**31 and path not in fixed:
+                attributes[path] = [*attributes.get(path, ()), ["tt.pointer_range", 32]]
     return ASTSource(kernel, signature=signature, constexprs=fixed, attrs=attributes)
+
+
+def _tensors(values, path=()):
+    """The tensors among these arguments and in their tuples: (path, tensor)."""
+    for i, value in enumerate(values):
+        if isinstance(value, torch.Tensor):
+            yield (*path, i), value
+        elif isinstance(value, tuple):
+            yield from _tensors(value, (*path, i))
 
 
 def _specialized(value, path, parameter, fixed, attributes):
@@ -387,12 +405,13 @@ MORE = {
 
 def main():
     arch, *names = sys.argv[1:]
+    arch, of_code = (arch, amd_code.report) if arch.startswith("gfx") else (int(arch), report)
     results = {}
     for name in names or CASES:
         for kernel, arguments, options in recorded((CASES | MORE)[name]):
-            code = compiled(kernel, arguments, options, int(arch))
-            results[f"{name}: {kernel.fn.__name__}"] = report(code)
-    print(json.dumps({"triton": triton.__version__, "arch": int(arch), "kernels": results}, indent=1))
+            code = compiled(kernel, arguments, options, arch)
+            results[f"{name}: {kernel.fn.__name__}"] = of_code(code)
+    print(json.dumps({"triton": triton.__version__, "arch": arch, "kernels": results}, indent=1))
 
 
 if __name__ == "__main__":

@@ -44,6 +44,8 @@ def _load():
 
 def _cuda(cpu):
     """None if the library and torch have CUDA, else the reason why not. `cpu` is the reason why "cpu" does not work."""
+    if torch.version.hip:  # AMD GPUs, which this torch calls "cuda"
+        return f"the CUDA C++ is for NVIDIA GPUs, and this torch is for AMD's (ROCm {torch.version.hip}): take 'triton'"
     if cpu is not None:
         return cpu
     if not torch._C._dispatch_has_kernel_for_dispatch_key("vae_kernels::elbo", "CUDA"):

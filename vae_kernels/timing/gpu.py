@@ -180,7 +180,8 @@ def describe(dry):
     if dry:
         return "no GPU: the times mean nothing"
     p = torch.cuda.get_device_properties(0)
-    return f"{p.name}, {p.multi_processor_count} SMs, {p.total_memory >> 30} GiB, CUDA {torch.version.cuda}"
+    toolkit = f"ROCm {torch.version.hip}" if torch.version.hip else f"CUDA {torch.version.cuda}"
+    return f"{p.name}, {p.multi_processor_count} SMs, {p.total_memory >> 30} GiB, {toolkit}"
 
 
 def parse():

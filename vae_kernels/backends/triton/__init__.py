@@ -1,4 +1,5 @@
-"""The Triton backend: kernels for NVIDIA GPUs, and on CPU tensors in Triton's interpreter (TRITON_INTERPRET=1).
+"""The Triton backend: kernels for GPUs of NVIDIA and AMD, and on CPU tensors in Triton's interpreter
+(TRITON_INTERPRET=1). docs/gpus.md says for which GPUs the tests compile the kernels.
 
     kernels.py       the list of the ops
     objective_kernel.py  the objective in one launch, made of likelihood.py, latent.py and finish.py

@@ -1,7 +1,9 @@
 """Launching a kernel: on CPU tensors by Triton's interpreter, on a GPU without what `kernel[grid](...)` does each time.
 
 `kernel[grid](...)` takes 10 to 30 us of Python, since it looks at every argument anew. A Launch fixes what Triton looks
-at, except for the alignment of the tensors. So a Launch finds the compiled kernel at once.
+at, except for the alignment of the tensors. So a Launch finds the compiled kernel at once. For AMD, Triton also looks
+at whether 32 bits reach all of a tensor's storage. A Launch has fixed shapes and strides, so what is true for its first
+call is true for all that its kernel reads and writes.
 
 Kernels take tuples of arguments. Triton treats each member of a tuple as an argument: Triton compiles a kernel anew
 where another member is None, for another alignment, and for an integer that becomes 1 or a multiple of 16. The tuples
