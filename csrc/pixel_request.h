@@ -26,7 +26,7 @@ struct PixelRequest {
         cols(pixels_of(x)),
         inner(cols > 1 && packed.stride(1) == 1),
         float64(is_float64(packed)) {
-    VK_CHECK(packed.numel() == 0 || (in_order(packed) && in_order(x)), "packed and x are not dense in the same order");
+    VK_CHECK(packed.numel() == 0 || (in_order(packed) && in_order(x)), "packed and x are not pixels in the same order, dense");
     if (weight) weights = weights_of(*weight);
     weights.rows = rows_beside(x, rows);
   }
@@ -60,7 +60,8 @@ struct PixelRequest {
   bool in_order(const Tensor& t) const {
     const std::vector<int64_t> wanted = strides_of(t.size(1));
     bool same = t.dim() == packed.dim() && dense_after_batch(t);
-    for (int64_t i = 1; same && i < t.dim(); ++i) same = t.size(i) == 1 || t.stride(i) == wanted[i];
+    for (int64_t i = 1; same && i < t.dim(); ++i)
+      same = (i == 1 || t.size(i) == packed.size(i)) && (t.size(i) == 1 || t.stride(i) == wanted[i]);
     return same;
   }
   ElementWeights weights_of(const Tensor& w) const {

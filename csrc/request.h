@@ -276,9 +276,10 @@ struct PositionRequest {
     weights.rows = rows_beside(x, rows);
     bool same = levels == 1 || cols <= 1 || logits.stride(1) == (inner ? 1 : cols);
     for (int64_t i = 1; i < x.dim(); ++i)
-      same &= x.size(i) <= 1 || logits.stride(i + 1) == x.stride(i) * (inner ? levels : 1);
+      same &= x.size(i) == logits.size(i + 1) &&
+              (x.size(i) <= 1 || logits.stride(i + 1) == x.stride(i) * (inner ? levels : 1));
     VK_CHECK(logits.numel() == 0 || (same && dense_after_batch(logits)),
-             "logits and x are not dense in the same order");
+             "logits and x are not positions in the same order, dense");
   }
   Source levels_of_x() const {
     Source s = source(x);

@@ -204,6 +204,17 @@ def test_the_ops_refuse_samples_that_do_not_fit(rows):
                                     [256.0, 0.0, 1.0, -math.inf], False, 1.0)  # fmt: skip
 
 
+@pytest.mark.skipif("cpu" not in BACKENDS, reason="there is no compiled library")
+def test_the_ops_refuse_pixels_and_positions_that_do_not_fit():
+    options = [256.0, 0.0, 1.0, -math.inf]
+    for x, packed in ((torch.rand(2, 3, 5), torch.randn(2, 20, 10)), (torch.rand(1, 3, 17), torch.randn(1, 20, 34))):
+        with pytest.raises(RuntimeError, match="packed and x are not pixels in the same order"):
+            torch.ops.vae_kernels.pixel_log_prob("discretized_logistic_mixture", x, packed, options)
+    levels = torch.zeros(2, 7, dtype=torch.int64)
+    with pytest.raises(RuntimeError, match="logits and x are not positions in the same order"):
+        torch.ops.vae_kernels.position("categorical", levels, torch.randn(2, 4, 6), None)
+
+
 @pytest.mark.parametrize("backend", FAST)
 def test_a_missing_element_is_missing_in_all_draws(backend):
     """NaN in x, and in every draw of recon, where the mask is False."""
@@ -216,3 +227,11 @@ def test_a_missing_element_is_missing_in_all_draws(backend):
     assert same(nll, clean)
     for grad in torch.autograd.grad(nll.sum(), spoiled):
         assert grad.isfinite().all() and (grad[:, ~mask] == 0).all() and (grad[:, mask] != 0).any()
+
+
+@pytest.mark.parametrize("backend", FAST)
+def test_samples_of_one_pixel(backend):
+    """x [B, 3]: the kernels take all samples as the pixels of one sample."""
+    x, packed = torch.rand(5, 3, generator=generator()), torch.randn(K, 5, 20, generator=generator(1))
+    for weight in (None, torch.rand(5, 1, generator=generator(2)), torch.rand(5, 1, generator=generator(3)) > 0.5):
+        compare(x, [packed], weight, likelihood=pixels.Mixture(components=2), backend=backend)
