@@ -71,7 +71,7 @@ def _of_samples(request, backend) -> Any:
     """The request of a likelihood alone, whose parameters have K times as many samples as x."""
     first_calls.look(request)
     module = choose(backend, request.params)
-    if not (module is compiled and request.params[0].is_cpu):  # these kernels read x again for each draw
+    if module is compiled and not request.params[0].is_cpu:  # the kernels of CUDA C++ do not read x again for each draw
         x, weight = draws.repeated(request.x, request.weight, request.params[0].shape[0])
         request = request._replace(x=x, weight=weight)
     return module.elbo(request)
