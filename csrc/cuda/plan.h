@@ -51,12 +51,6 @@ inline Tiling run_tiling(int64_t n, int columns_each, int rows_each) {
   return t;
 }
 
-// The kernels of a GPU read one sample of x for each sample of the parameters.
-inline Source without_repeats(const Source& x) {
-  VK_CHECK(x.rows == kAllRows, "x has fewer samples than the parameters");
-  return x;
-}
-
 // A number that the kernel reads: `t` is 0-d, or [n] with any stride, or null.
 inline Weight weight(const OptionalTensor& t, double factor) {
   if (!t) return {nullptr, 0, false, factor};

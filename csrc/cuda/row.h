@@ -96,7 +96,7 @@ struct RowStatistics {
       for (int j = 0; j < V; ++j) logits[j] = j * apart < n ? logits[j] : T(-INFINITY);
       s = lse_add(s, logits);
       if (!job.counted) continue;
-      gather<T, Ints::counts>(job.x.data, row * job.x.stride + col, job.x.dtype, apart, n, x);
+      gather<T, Ints::counts>(job.x.data, row_of(row, job.x.rows) * job.x.stride + col, job.x.dtype, apart, n, x);
       T sum = 0;
 #pragma unroll
       for (int j = 0; j < V; ++j) sum += x[j];

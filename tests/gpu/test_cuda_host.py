@@ -12,6 +12,7 @@ import cuda_host
 import levels
 import pixels
 import pytest
+import repeated
 import rows
 import tables
 import test_floor as floors
@@ -219,6 +220,12 @@ def test_floors_of_a_finish_of_many_blocks(host, rows, dims, unit, tickets, redu
     host.set_mode(True, tickets)
     x, params = cases.draw("bernoulli", (rows, 1))
     floors.compare("cpu", x, params, table.posterior(rows, (dims,), torch.float32), unit, reduction)
+
+
+@pytest.mark.parametrize("case", repeated.CASES)
+def test_draws(host, case):
+    """Several samples of the parameters for each sample of x."""
+    repeated.CASES[case]({name: getattr(host, name).default for name in cuda_host.OPS})
 
 
 # --- gradients that are corrected

@@ -5,7 +5,9 @@ import cases
 import pixels
 import tables
 import torch
+from forms import of_form
 
+from vae_kernels.core import layout
 from vae_kernels.formulas import discretized_logistic_mixture
 from vae_kernels.likelihoods import options_of
 
@@ -14,7 +16,8 @@ MASK, WEIGHT = torch.bool, torch.float32
 
 
 def copies(t, k=K):
-    return t.expand(k, *t.shape).flatten(0, 1)
+    """t [B, ...] k times, one copy after the other, in the memory order of t."""
+    return layout.copies(t, k)
 
 
 def _of_each(weight, x):
@@ -32,8 +35,14 @@ def _same(run, x, weight):
 
 
 def _weight(form, dtype, shape):
-    shapes = {"number": (), "row": shape[1:], "sample": (shape[0], *[1] * (len(shape) - 1)), "element": shape}
-    return None if form is None else cases.weight(shapes[form], dtype)
+    return None if form is None else _weights(of_form(shape, form).shape, dtype)
+
+
+def _weights(shape, dtype):
+    """Every third is 0: one number in three, or one sample in three."""
+    w = torch.rand(shape, generator=torch.Generator().manual_seed(3)) + 0.1
+    w[torch.arange(w.numel()).view(shape) % 3 == 1] = 0
+    return w.to(dtype)
 
 
 def _incoming(rows, dtype=torch.float32):
@@ -111,7 +120,7 @@ def table(ops, rows=3, codes=False, form="column", weight=None):
         request = x, packed, logscale, weight, columns.table(x.device)
         return [*ops["segments"](*request, 3, 1.0), *ops["segments_backward"](grad, *request, 3)]
 
-    weight = None if weight is None else cases.weight(tables.FORMS[weight](rows, columns.count), torch.float32)
+    weight = None if weight is None else _weights(tables.FORMS[weight](rows, columns.count), WEIGHT)
     _same(run, x[:rows].float(), weight)
 
 
