@@ -29,8 +29,11 @@ struct TableRow {
   int64_t kind, width, at;
 };
 
-// Row r of a matrix that has so many rows
-VK_FN int64_t row_of(int64_t r, int64_t rows) { return r < rows ? r : r % rows; }
+// Row r of a matrix that has so many rows. U: an unsigned integer that holds r
+template <class U = uint64_t>
+VK_FN int64_t row_of(int64_t r, int64_t rows) {
+  return r < rows ? r : int64_t(U(r) % U(rows));
+}
 
 constexpr int kMaxParameters = 4;  // of a likelihood
 

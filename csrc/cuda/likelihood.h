@@ -107,7 +107,7 @@ struct Likelihood : LikelihoodSums<F, T, 1> {
     const auto at = [&](const Source& s, int64_t r) {
       return cursor<T, V>(s.data, r * s.stride + col - shift, type(s.dtype));
     };
-    row.x = at(job.x, row_of(i, job.x.rows));
+    row.x = at(job.x, row_of<RowNumber>(i, job.x.rows));
 #pragma unroll
     for (int k = 0; k < N; ++k) {
       row.p[k] = at(job.p[k].in, i);

@@ -50,7 +50,7 @@ struct LikelihoodColumns : LikelihoodSums<F, T, kRowsEach, ROW> {
       if (i < t.rows && n > 0 && !job.incoming.as_expected(i)) {
         if (job.grad) weight = T(job.incoming(i) * job.weight(0));
         T x[V], g[N][V], weights[V];
-        const int64_t x_row = row_of(i, job.x.rows);  // of the weights too
+        const int64_t x_row = row_of<RowNumber>(i, job.x.rows);  // of the weights too
         gather<T, kTarget<F>>(job.x.data, x_row * job.x.stride + col, job.x.dtype, t.lanes, n, x);
         if (w.data) {
           const int apart = w.col_stride ? t.lanes : 0;

@@ -84,7 +84,7 @@ struct Pixel {
 
   VK_GPU static void read(const Job& job, int64_t components, Spot& s) {
     s.options = F::template options<T>(job.options);
-    const int64_t begin = row_of(s.row, job.x.rows) * job.x.stride;
+    const int64_t begin = row_of<RowNumber>(s.row, job.x.rows) * job.x.stride;
 #pragma unroll
     for (int c = 0; c < C; ++c) {
       const int64_t e = begin + in_row(job, s, C, c);

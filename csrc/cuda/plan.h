@@ -51,6 +51,13 @@ inline Tiling run_tiling(int64_t n, int columns_each, int rows_each) {
   return t;
 }
 
+// x of so many samples of the parameters.
+inline const Source& beside(const Source& x, int64_t samples) {
+  VK_CHECK(x.rows == kAllRows || samples == RowNumber(samples), "x is repeated for ", samples,
+           " samples, expected fewer than 2^32: split the batch");
+  return x;
+}
+
 // A number that the kernel reads: `t` is 0-d, or [n] with any stride, or null.
 inline Weight weight(const OptionalTensor& t, double factor) {
   if (!t) return {nullptr, 0, false, factor};

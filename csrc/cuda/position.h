@@ -25,7 +25,7 @@ struct Spot {
   }
   // -1 where x is no level
   VK_GPU int64_t level(const PositionJob& job) const {
-    const int64_t e = row_of(row, job.x.rows) * job.x.stride + col;
+    const int64_t e = row_of<RowNumber>(row, job.x.rows) * job.x.stride + col;
     const char* p = static_cast<const char*>(job.x.data) + e * size_of(job.x.dtype);
     int64_t level;
     switch (job.x.dtype) {

@@ -50,7 +50,7 @@ struct Segments {
     const TableRow c = job.table[column];
     const T weight = weight_at<T>(job.weights, row, column);
     const T own = weight != 0 ? weight * T(job.incoming(row)) : T(0);
-    const int64_t at_x = job.codes ? column : c.at, x_row = row_of(row, job.x.rows);
+    const int64_t at_x = job.codes ? column : c.at, x_row = row_of<RowNumber>(row, job.x.rows);
     T by[2] = {0, 0}, value = 0;
     bool is_number = true;
     int64_t kind = 0;

@@ -70,7 +70,7 @@ FAULTS = {
     "a unit that is closed has gradients": ("floor.h", "if (!closed) continue;", "if (closed) continue;", "floor"),
     "the KL has the incoming gradient of each sample": (
         "elbo.cpp", "if (average) average_incoming(mean);", "", "floor"),
-    "a draw has the next row of x": ("../matrix.h", "r : r % rows;", "r : (r + 1) % rows;", "draws"),
+    "a draw has the next row of x": ("../matrix.h", "U(r) % U(rows)", "U(r + 1) % U(rows)", "draws"),
     "a row is not corrected": ("jobs.h", "corrects && (*this)(i) == expected", "corrects", "corrected"),
     "the last element of a run is lost": (
         "jobs.h", "row == rows - 1 ? missing : 0", "row == rows - 1 ? missing + 1 : 0", "shapes"),

@@ -133,8 +133,8 @@ CASES = {
     "a parameter of each sample": lambda ops: elements(ops, shape=(5, 2, 3, 3), form="sample", weight=("number", MASK)),
     "bf16 and bytes": lambda ops: elements(ops, "bernoulli", (3, 261), dtypes=cases.DTYPES[7]),
     "float64": lambda ops: elements(ops, "gaussian", (3, 65), dtypes=cases.DTYPES[1], weight=("sample", MASK)),
-    "rows of counts": lambda ops: elements(ops, "poisson", log_total=True, weight=("element", WEIGHT)),
-    "rows alike": lambda ops: elements(ops, "poisson", log_total=True, weight=("sample", WEIGHT)),
+    "rows of poisson counts": lambda ops: elements(ops, "poisson", log_total=True, weight=("element", WEIGHT)),
+    "rows of poisson alike": lambda ops: elements(ops, "poisson", log_total=True, weight=("sample", WEIGHT)),
     "levels": lambda ops: levels(ops, weight=("element", MASK)),
     "levels inside": lambda ops: levels(ops, inner=True, weight=("sample", WEIGHT)),
     "levels of one position": lambda ops: levels(ops, (5,), weight=("element", WEIGHT)),
@@ -144,4 +144,4 @@ CASES = {
     "a table": lambda ops: table(ops, weight="cell"),
     "a table of codes": lambda ops: table(ops, codes=True, form="cell", weight="sample"),
 }
-QUICK = "elements", "several samples in a tile", "rows alike", "levels", "levels of one position", "a table"
+QUICK = "elements", "several samples in a tile", "rows of poisson alike", "levels", "levels of one position", "a table"
