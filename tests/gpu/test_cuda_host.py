@@ -228,6 +228,13 @@ def test_draws(host, case):
     repeated.CASES[case]({name: getattr(host, name).default for name in cuda_host.OPS})
 
 
+def test_more_draws_than_32_bits_count(host):
+    """The samples take no memory, and the op refuses before it makes a result."""
+    recon, rest = torch.zeros(1, 1).expand(1 << 32, 1), (1.0, 1.0, 0.0, 0, 1, 0, False, 1.0)
+    with pytest.raises(RuntimeError, match="x is repeated for 4294967296 samples, expected fewer than 2\\^32"):
+        host.elbo(torch.zeros(1, 1), [recon], "bernoulli", [], *[None] * 6, *rest)
+
+
 # --- gradients that are corrected
 
 
