@@ -2,6 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "scalar.h"
+
 namespace vk {
 
 enum class DType : int32_t { float32, float64, bfloat16, float16, uint8, int16, int32, int64, boolean };
@@ -10,7 +12,6 @@ constexpr int64_t kAllRows = INT64_MAX;
 
 // A matrix [rows, cols]: row r begins `stride` elements after row r - 1; stride 0 repeats one row for all. With `rows`,
 // the matrix has so many rows, and they are repeated in their order: row r is row r % rows (vae_kernels/core/draws.py).
-// Only the CPU reads such matrices.
 struct Source {
   const void* data = nullptr;
   int64_t stride = 0;
@@ -27,6 +28,12 @@ struct Sink {
 struct TableRow {
   int64_t kind, width, at;
 };
+
+// Row r of a matrix that has so many rows. U: an unsigned integer that holds r
+template <class U = uint64_t>
+VK_FN int64_t row_of(int64_t r, int64_t rows) {
+  return r < rows ? r : int64_t(U(r) % U(rows));
+}
 
 constexpr int kMaxParameters = 4;  // of a likelihood
 

@@ -136,7 +136,8 @@ def fused_elbo(
             0-d.
         n_samples: None, or the number K of draws of z for each x, as sample_kl(n_samples=K) gives them. recon is then
             [K, B, ...]: the first parameter has this shape, and the others broadcast to it. x, weight, log_total, mu,
-            logvar and kl stay [B, ...], and x is not copied on the CPU. The likelihood is the mean over the K draws.
+            logvar and kl stay [B, ...]. No kernel copies x; backend="torch" does. The likelihood is the mean over the K
+            draws.
         reduction: "mean", "sum" or "none".
         return_terms: give ElboTerms in place of the loss. Loss and terms come from the same pass.
         backend: "auto", or a name in available_backends(). A name is never replaced by another backend.

@@ -38,7 +38,7 @@ struct Launch {
 
 void Launch::make(const LikelihoodTerm& term) {
   LikelihoodJob& job = likelihood;
-  job.x = without_repeats(term.x);
+  job.x = beside(term.x, o.rows);
   job.weights = term.weights;
   job.incoming = incoming;
   job.weight = rec_weight;

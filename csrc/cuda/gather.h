@@ -48,7 +48,7 @@ VK_GPU void gather(const void* data, int64_t first, DType type, I lanes, I n, T 
 template <class T>
 VK_GPU T weight_at(const ElementWeights& w, int64_t row, int64_t col) {
   if (!w.data) return 1;
-  const int64_t element = row * w.row_stride + col * w.col_stride;
+  const int64_t element = row_of<RowNumber>(row, w.rows) * w.row_stride + col * w.col_stride;
   return load_one<T, Ints::mask>(static_cast<const char*>(w.data) + element * size_of(w.dtype), w.dtype);
 }
 

@@ -11,6 +11,9 @@ namespace vk::cuda {
 
 constexpr int64_t kMostBlocks = VK_MOST_BLOCKS;  // of a grid
 
+// Of a row of x that is repeated: a division of 64 bits takes so many registers that some kernels would spill.
+using RowNumber = uint32_t;
+
 // A number on the device, or one a row (stride apart), times a factor that the host knows.
 struct Weight {
   const void* data;  // null: the factor alone

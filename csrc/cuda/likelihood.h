@@ -104,11 +104,13 @@ struct Likelihood : LikelihoodSums<F, T, 1> {
     const DType leader = type(job.p[0].in.dtype);
     const char* begin = static_cast<const char*>(job.p[0].in.data) + (i * job.p[0].in.stride + col) * size_of(leader);
     const int shift = int(reinterpret_cast<uintptr_t>(begin) % alignment<V>(leader)) / size_of(leader);
-    const auto at = [&](const Source& s) { return cursor<T, V>(s.data, i * s.stride + col - shift, type(s.dtype)); };
-    row.x = at(job.x);
+    const auto at = [&](const Source& s, int64_t r) {
+      return cursor<T, V>(s.data, r * s.stride + col - shift, type(s.dtype));
+    };
+    row.x = at(job.x, row_of<RowNumber>(i, job.x.rows));
 #pragma unroll
     for (int k = 0; k < N; ++k) {
-      row.p[k] = at(job.p[k].in);
+      row.p[k] = at(job.p[k].in, i);
       row.number[k] = Base::read_number(job.p[k], i);
     }
     row.grad_at = i * job.tiling.cols + col - shift;

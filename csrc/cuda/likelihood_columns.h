@@ -50,10 +50,11 @@ struct LikelihoodColumns : LikelihoodSums<F, T, kRowsEach, ROW> {
       if (i < t.rows && n > 0 && !job.incoming.as_expected(i)) {
         if (job.grad) weight = T(job.incoming(i) * job.weight(0));
         T x[V], g[N][V], weights[V];
-        gather<T, kTarget<F>>(job.x.data, i * job.x.stride + col, job.x.dtype, t.lanes, n, x);
+        const int64_t x_row = row_of<RowNumber>(i, job.x.rows);  // of the weights too
+        gather<T, kTarget<F>>(job.x.data, x_row * job.x.stride + col, job.x.dtype, t.lanes, n, x);
         if (w.data) {
           const int apart = w.col_stride ? t.lanes : 0;
-          gather<T, Ints::mask>(w.data, i * w.row_stride + col * w.col_stride, w.dtype, apart, n, weights);
+          gather<T, Ints::mask>(w.data, x_row * w.row_stride + col * w.col_stride, w.dtype, apart, n, weights);
         }
 #pragma unroll
         for (int k = 0; k < N; ++k) {

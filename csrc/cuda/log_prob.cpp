@@ -13,6 +13,7 @@ Tensor log_prob(const Objective& o) {
   LogProbJob job{};
   job.tiling =
       one_run ? run_tiling(o.rows * term.cols, columns_each, 1) : column_tiling(o.rows, term.cols, columns_each, 1);
+  VK_CHECK(term.x.rows == kAllRows, "x has fewer samples than the parameters");  // which this kernel does not read
   job.x = term.x;
   for (size_t k = 0; k < kMaxParameters; ++k) {
     job.p[k].in = term.params[k].in;

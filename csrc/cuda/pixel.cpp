@@ -15,7 +15,7 @@ PixelJob job_of(const PixelRequest& r) {
   VK_CHECK(r.options.size() == std::size(job.options), "a likelihood of pixels has ", std::size(job.options),
            " options, and ", r.options.size(), " came");
   for (size_t i = 0; i < r.options.size(); ++i) job.options[i] = r.options[i];
-  job.x = without_repeats(r.channels_of_x());
+  job.x = beside(r.channels_of_x(), r.rows);
   job.packed = source(r.packed);
   job.weights = r.weights;
   job.incoming = {kOne, false, 0};

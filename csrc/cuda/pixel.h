@@ -48,9 +48,12 @@ struct Pixel {
 
  private:
   VK_GPU static DType type(DType t) { return F32 ? DType::float32 : t; }
-  // of number j
+  // of number j: in its row, and in the matrix
+  VK_GPU static int64_t in_row(const Job& job, const Spot& s, int64_t numbers, int64_t j) {
+    return job.inner ? s.col * numbers + j : j * job.cols + s.col;
+  }
   VK_GPU static int64_t element(const Job& job, const Spot& s, int64_t stride, int64_t numbers, int64_t j) {
-    return s.row * stride + (job.inner ? s.col * numbers + j : j * job.cols + s.col);
+    return s.row * stride + in_row(job, s, numbers, j);
   }
   VK_GPU static T number(const Job& job, const Spot& s, int64_t j) {
     const DType stored = type(job.packed.dtype);
@@ -81,9 +84,10 @@ struct Pixel {
 
   VK_GPU static void read(const Job& job, int64_t components, Spot& s) {
     s.options = F::template options<T>(job.options);
+    const int64_t begin = row_of<RowNumber>(s.row, job.x.rows) * job.x.stride;
 #pragma unroll
     for (int c = 0; c < C; ++c) {
-      const int64_t e = element(job, s, job.x.stride, C, c);
+      const int64_t e = begin + in_row(job, s, C, c);
       const char* p = static_cast<const char*>(job.x.data) + e * size_of(job.x.dtype);
       s.x[c] = load_one<T, Ints::counts>(p, job.x.dtype);
       if (job.x.dtype == DType::uint8) s.x[c] = F::value_of(s.x[c], s.options);

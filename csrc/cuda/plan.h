@@ -51,9 +51,10 @@ inline Tiling run_tiling(int64_t n, int columns_each, int rows_each) {
   return t;
 }
 
-// The kernels of a GPU read one sample of x for each sample of the parameters.
-inline Source without_repeats(const Source& x) {
-  VK_CHECK(x.rows == kAllRows, "x has fewer samples than the parameters");
+// x of so many samples of the parameters.
+inline const Source& beside(const Source& x, int64_t samples) {
+  VK_CHECK(x.rows == kAllRows || samples == RowNumber(samples), "x is repeated for ", samples,
+           " samples, expected fewer than 2^32: split the batch");
   return x;
 }
 

@@ -17,7 +17,7 @@ PositionJob job_of(const PositionRequest& r, const Tensor& top_and_total) {
   const int64_t across = power_of_two(job.cols, widest);
   job.along = int32_t(power_of_two(divide_up(job.levels, 8), kBlockThreads / across));
   job.across = int32_t(kBlockThreads / job.along);
-  job.x = without_repeats(r.levels_of_x());
+  job.x = beside(r.levels_of_x(), r.rows);
   job.logits = source(r.logits);
   job.weights = r.weights;
   job.top = r.top(top_and_total);

@@ -25,7 +25,8 @@ struct Spot {
   }
   // -1 where x is no level
   VK_GPU int64_t level(const PositionJob& job) const {
-    const char* p = static_cast<const char*>(job.x.data) + (row * job.x.stride + col) * size_of(job.x.dtype);
+    const int64_t e = row_of<RowNumber>(row, job.x.rows) * job.x.stride + col;
+    const char* p = static_cast<const char*>(job.x.data) + e * size_of(job.x.dtype);
     int64_t level;
     switch (job.x.dtype) {
       case DType::uint8:

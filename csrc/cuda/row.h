@@ -90,13 +90,18 @@ struct RowStatistics {
 #pragma unroll 1
     for (int64_t col = lane; col < job.cols; col += apart * V) {
       const int64_t n = job.cols - col;
-      T logits[V], x[V];
+      T logits[V];
       gather(job.logits.data, row * job.logits.stride + col, job.logits.dtype, apart, n, logits);
 #pragma unroll
       for (int j = 0; j < V; ++j) logits[j] = j * apart < n ? logits[j] : T(-INFINITY);
       s = lse_add(s, logits);
-      if (!job.counted) continue;
-      gather<T, Ints::counts>(job.x.data, row * job.x.stride + col, job.x.dtype, apart, n, x);
+    }
+    if (!job.counted) return;
+    const int64_t begin = row_of<RowNumber>(row, job.x.rows) * job.x.stride;
+#pragma unroll 1
+    for (int64_t col = lane; col < job.cols; col += apart * V) {  // apart from the logits: fewer registers
+      T x[V];
+      gather<T, Ints::counts>(job.x.data, begin + col, job.x.dtype, apart, job.cols - col, x);
       T sum = 0;
 #pragma unroll
       for (int j = 0; j < V; ++j) sum += x[j];

@@ -13,7 +13,7 @@ Tensors run(const SegmentsRequest& r, Need need, Weight incoming, void* terms) {
   job.columns = r.columns;
   job.table = r.table.data<TableRow>();
   job.codes = r.codes;
-  job.x = without_repeats(r.cells_of_x());
+  job.x = beside(r.cells_of_x(), r.rows);
   job.packed = source(r.packed);
   job.logscale = r.logscales();
   job.weights = r.weights();

@@ -50,12 +50,12 @@ struct Segments {
     const TableRow c = job.table[column];
     const T weight = weight_at<T>(job.weights, row, column);
     const T own = weight != 0 ? weight * T(job.incoming(row)) : T(0);
-    const int64_t at_x = job.codes ? column : c.at;
+    const int64_t at_x = job.codes ? column : c.at, x_row = row_of<RowNumber>(row, job.x.rows);
     T by[2] = {0, 0}, value = 0;
     bool is_number = true;
     int64_t kind = 0;
     const auto number = [&](auto formula) {
-      const T x = read<Ints::counts>(job.x, row, at_x), logscale = read(job.logscale, row, column);
+      const T x = read<Ints::counts>(job.x, x_row, at_x), logscale = read(job.logscale, row, column);
       const PlusLog1p<T> v = decltype(formula)::nll(x, read(job.packed, row, c.at), logscale, by);
       value = v.value + log1p_unit(v.e);
     };
@@ -68,14 +68,14 @@ struct Segments {
     if (is_number)
       write(job.grad, row, c.at, own != 0 ? own * by[0] : T(0));
     else
-      value = category(job, c, row, at_x, own);
+      value = category(job, c, row, code(job, c, x_row, at_x), own);
     const T by_logscale = own != 0 ? own * by[1] : T(0);
     if (job.terms) static_cast<T*>(job.terms)[row * job.columns + column] = weight != 0 ? weight * value : T(0);
     write(job.of_logscale, row, column, by_logscale);
     return by_logscale;
   }
 
-  // The category that x is, or -1.
+  // The category that row `row` of x is, or -1.
   VK_GPU static int64_t code(const Job& job, const TableRow& c, int64_t row, int64_t at_x) {
     if (job.codes) {
       const T x = read<Ints::counts>(job.x, row, at_x);
@@ -92,9 +92,8 @@ struct Segments {
     return ones == 1 && others == 1 ? code : -1;
   }
 
-  // The value of a column of categories; its gradient is written.
-  VK_GPU static T category(const Job& job, const TableRow& c, int64_t row, int64_t at_x, T own) {
-    const int64_t chosen = code(job, c, row, at_x);
+  // The value of a column of categories, of which x is `chosen`; its gradient is written.
+  VK_GPU static T category(const Job& job, const TableRow& c, int64_t row, int64_t chosen, T own) {
     LogSumExp<T> s = lse_none<T>();
     for (int64_t k = 0; k < c.width; k += V) {
       T logits[V];

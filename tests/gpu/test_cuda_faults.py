@@ -47,7 +47,7 @@ FAULTS = {
     "a missing element counts": ("likelihood_columns.h", "return weight != 0;", "return true;", "poison"),
     "a missing position counts": ("position.h", "if (own != 0) {", "{", "padded"),
     "a missing pixel counts": ("pixel.h", "own != 0 ? own * value(s) : T(0)", "own * value(s)", "of_pixels"),
-    "the first channel is every channel": ("pixel.h", "job.x.stride, C, c);", "job.x.stride, C, 0);", "pixels"),
+    "the first channel is every channel": ("pixel.h", "in_row(job, s, C, c);", "in_row(job, s, C, 0);", "pixels"),
     "a component has the numbers of the next": (
         "pixel.h", "p[j] = number(job, s, components + j * components + k)",
         "p[j] = number(job, s, components + j * components + (k + 1) % components)", "pixels"),
@@ -71,6 +71,7 @@ FAULTS = {
     "a unit that is closed has gradients": ("floor.h", "if (!closed) continue;", "if (closed) continue;", "floor"),
     "the KL has the incoming gradient of each sample": (
         "elbo.cpp", "if (average) average_incoming(mean);", "", "floor"),
+    "a draw has the next row of x": ("../matrix.h", "U(r) % U(rows)", "U(r + 1) % U(rows)", "draws"),
     "a row is not corrected": ("jobs.h", "corrects && (*this)(i) == expected", "corrects", "corrected"),
     "the last element of a run is lost": (
         "jobs.h", "row == rows - 1 ? missing : 0", "row == rows - 1 ? missing + 1 : 0", "shapes"),

@@ -12,6 +12,7 @@ import cuda_host
 import levels
 import pixels
 import pytest
+import repeated
 import rows
 import tables
 import test_floor as floors
@@ -219,6 +220,19 @@ def test_floors_of_a_finish_of_many_blocks(host, rows, dims, unit, tickets, redu
     host.set_mode(True, tickets)
     x, params = cases.draw("bernoulli", (rows, 1))
     floors.compare("cpu", x, params, table.posterior(rows, (dims,), torch.float32), unit, reduction)
+
+
+@pytest.mark.parametrize("case", repeated.CASES)
+def test_draws(host, case):
+    """Several samples of the parameters for each sample of x."""
+    repeated.CASES[case]({name: getattr(host, name).default for name in cuda_host.OPS})
+
+
+def test_more_draws_than_32_bits_count(host):
+    """The samples take no memory, and the op refuses before it makes a result."""
+    recon, rest = torch.zeros(1, 1).expand(1 << 32, 1), (1.0, 1.0, 0.0, 0, 1, 0, False, 1.0)
+    with pytest.raises(RuntimeError, match="x is repeated for 4294967296 samples, expected fewer than 2\\^32"):
+        host.elbo(torch.zeros(1, 1), [recon], "bernoulli", [], *[None] * 6, *rest)
 
 
 # --- gradients that are corrected

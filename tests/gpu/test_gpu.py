@@ -5,6 +5,7 @@ import copy
 import cases
 import corrected
 import pytest
+import repeated
 import tables
 import test_aggregate_posterior as decompositions
 import test_floor as floors
@@ -15,6 +16,7 @@ from oracles import ORACLES
 from test_defaults import WITH_DEFAULTS, compare_defaults
 from test_noise import RNGS, SHARD_CASES, compare_shards
 from test_noise import SHAPES as NOISE_SHAPES
+from torch.utils._pytree import tree_map_only
 
 import vae_kernels as vk
 from vae_kernels import backends
@@ -148,6 +150,17 @@ def test_corrected(backend, dtypes, shape, incoming):
     kernels = KERNELS["compiled" if backend == "cuda" else "triton"]
     corrected.compare(kernels, "gaussian", shape, (5,), incoming, dtypes, device=DEVICE)
     corrected.compare(kernels, "gaussian", shape, (5,), incoming, dtypes, True, torch.bool, device=DEVICE)
+
+
+@pytest.mark.parametrize("case", repeated.CASES)
+def test_draws(backend, case):
+    """Several samples of the parameters for each sample of x."""
+
+    def there(op):
+        return lambda *arguments: op(*tree_map_only(torch.Tensor, lambda t: t.to(DEVICE), arguments))
+
+    kernels = KERNELS["compiled" if backend == "cuda" else "triton"]
+    repeated.CASES[case]({name: there(op) for name, op in kernels.items()})
 
 
 @pytest.mark.parametrize("rng", RNGS, ids=str)

@@ -159,6 +159,7 @@ WIDE = {  # name -> 128-bit loads and stores of one tile: arrays read and writte
     "few columns": (4, 2),  # as one long row
     "few columns mask": (2, 1),
     "bernoulli ahead alone": (4, 2),
+    "draws": (4, 2),
     "bernoulli correct": (4, 2),
 }
 

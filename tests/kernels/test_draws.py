@@ -5,14 +5,19 @@ import math
 import cases
 import pixels
 import pytest
+import repeated
 import rows
 import tables
 import torch
 from cases import same
 from known import BACKENDS
+from repeated import copies
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import vae_kernels as vk
+from vae_kernels import backends
+from vae_kernels.backends import compiled as ops
+from vae_kernels.core import draws
 
 close = torch.testing.assert_close
 pytestmark = pytest.mark.usefixtures("poisoned")
@@ -21,6 +26,7 @@ K = 3
 # (5,): no event. (5, 3): several samples in one block, which hold the end of x and its beginning again. Wide rows.
 SHAPES = [(5,), (5, 3), (1, 7), (2, 1), (4, 2, 3, 5), (3, 131), (2, 1031), (0, 4), (3, 0)]
 FAST = [name for name in BACKENDS if name != "triton"]
+KERNELS = [name for name in BACKENDS if name != "torch"]  # which copy neither x nor its weight
 
 
 def generator(seed=0):
@@ -32,10 +38,6 @@ def drawn(likelihood, shape, k=K, seed=0, dtypes=cases.DTYPES[0]):
     x, _ = cases.draw(likelihood, shape, dtypes, seed=seed)
     each = [cases.draw(likelihood, shape, dtypes, seed=seed + 1 + i)[1] for i in range(k)]
     return x, [torch.stack(parts) for parts in zip(*each, strict=True)]
-
-
-def copies(t, k=K):
-    return t.expand(k, *t.shape).flatten(0, 1)
 
 
 def outcome(function, recon, incoming):
@@ -50,8 +52,8 @@ def compare(x, recon, weight=None, **settings):
     k, batch = recon[0].shape[:2]
     incoming = torch.randn(k, batch, generator=generator(9))
     total = settings.pop("log_total", None)
-    draws = {"weight": weight, "log_total": total, "n_samples": k}
-    ours = outcome(lambda p: vk.nll(p, x, **draws, **settings), recon, incoming)
+    given = {"weight": weight, "log_total": total, "n_samples": k}
+    ours = outcome(lambda p: vk.nll(p, x, **given, **settings), recon, incoming)
     assert ours[0].shape == (k, batch)
     by_sample = weight is not None and weight.dim() == x.dim() and weight.shape[0] == batch
     weight = copies(weight, k) if by_sample else weight
@@ -93,7 +95,8 @@ def test_types(backend, dtypes, k):
 
 
 @pytest.mark.parametrize("layout", cases.LAYOUTS)
-@pytest.mark.parametrize("backend", [name for name in FAST if name != "torch"])  # whose sums follow the memory order
+@pytest.mark.full("triton")
+@pytest.mark.parametrize("backend", KERNELS)  # without "torch", whose sums follow the memory order
 def test_layouts(backend, layout):
     lay = cases.LAYOUTS[layout]
     x, recon = drawn("gaussian", (4, 2, 3, 5))
@@ -171,37 +174,51 @@ class Operations(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.skipif("cpu" not in BACKENDS, reason="there is no compiled library")
-def test_the_cpu_copies_neither_x_nor_its_weight():
-    """Forward and backward are one op each, and what autograd keeps of x is x."""
+@pytest.mark.skipif("triton" not in BACKENDS, reason="triton cannot be run here")
+@pytest.mark.parametrize(
+    "case", [c if c in repeated.QUICK else pytest.param(c, marks=pytest.mark.full) for c in repeated.CASES]
+)
+def test_the_ops_of_triton(case):
+    """Forward, backward, and the gradients that are corrected in place."""
+    backends.choose("triton", ())
+    repeated.CASES[case](ops.KERNELS["triton"])
+
+
+@pytest.mark.parametrize("backend", KERNELS)
+def test_nobody_copies_x_or_its_weight(backend, monkeypatch):
+    """What autograd keeps of x is x, and what the op reads is x too."""
+    monkeypatch.setattr(draws, "_copies", None)
     x, mask = torch.rand(4, 9), torch.rand(4, 9) > 0.3
     recon, kept = torch.randn(K, 4, 9, requires_grad=True), []
     hooks = torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t)
     with Operations() as made, hooks:
-        nll = vk.nll(recon, x, weight=mask, n_samples=K, backend="cpu")
+        nll = vk.nll(recon, x, weight=mask, n_samples=K, backend=backend)
         torch.autograd.grad(nll, recon, torch.rand(K, 4))
-    ours = [name for name in made.names if name.startswith("vae_kernels::")]
-    assert ours[0] == "vae_kernels::elbo" and ours[-1] == "vae_kernels::elbo_backward"
-    assert not [name for name in made.names if any(word in name for word in ("copy", "clone", "repeat", "index"))]
+    if backend == "cpu":  # the interpreter of Triton copies all arguments
+        assert not [name for name in made.names if any(word in name for word in ("copy", "clone", "repeat", "index"))]
     sizes = {tuple(t.shape) for t in kept}
     assert sizes == {(4, 9), (K * 4, 9)} and {x.data_ptr(), mask.data_ptr()} <= {t.data_ptr() for t in kept}
 
 
-@pytest.mark.skipif("cpu" not in BACKENDS, reason="there is no compiled library")
+@pytest.mark.parametrize("backend", KERNELS)
 @pytest.mark.parametrize("rows", [2, 4, 0])
-def test_the_ops_refuse_samples_that_do_not_fit(rows):
+def test_the_ops_refuse_samples_that_do_not_fit(backend, rows):
+    backends.choose(backend, ())
+    kernels = ops.KERNELS["triton" if backend == "triton" else "compiled"]
     x, logits = torch.rand(rows, 5), torch.randn(3, 5)
     rest = [], None, None, None, None, None, None, 1.0, 1.0, 1.0, 0, 0, 0
     text = f"x has {rows} samples beside 3"
-    with pytest.raises(RuntimeError, match=text):
-        torch.ops.vae_kernels.elbo(x, [logits], "bernoulli", *rest, False, 1.0)
+    with pytest.raises((RuntimeError, ValueError), match=text):
+        kernels["elbo"](x, [logits], "bernoulli", *rest, False, 1.0)
     levels = torch.zeros(rows, dtype=torch.int64)
-    with pytest.raises(RuntimeError, match=text):
-        torch.ops.vae_kernels.position("categorical", levels, logits, None)
-    with pytest.raises(RuntimeError, match=text):
-        packed = torch.randn(3, 20, 5)
-        torch.ops.vae_kernels.pixel("discretized_logistic_mixture", torch.rand(rows, 3, 5), packed, None,
-                                    [256.0, 0.0, 1.0, -math.inf], False, 1.0)  # fmt: skip
+    with pytest.raises((RuntimeError, ValueError), match=text):
+        kernels["position"]("categorical", levels, logits, None)
+    name, packed, options = "discretized_logistic_mixture", torch.randn(3, 20, 5), [256.0, 0.0, 1.0, -math.inf]
+    with pytest.raises((RuntimeError, ValueError), match=text):
+        kernels["pixel"](name, torch.rand(rows, 3, 5), packed, None, options, False, 1.0)
+    cells = torch.zeros(rows, 2), torch.zeros(3, 2), torch.zeros(2), None, tables.Mixed(("gaussian",) * 2).plan
+    with pytest.raises((RuntimeError, ValueError), match=text):
+        kernels["segments"](*cells[:-1], cells[-1].table("cpu"), 3, 1.0)
 
 
 @pytest.mark.skipif("cpu" not in BACKENDS, reason="there is no compiled library")

@@ -30,6 +30,7 @@ from places import child
 NOT_TRITON = "not compiled_whole and not 2_to_the_34 and not sum_of_many"
 TRITON_TESTS = (
     *("triton_kernels", "objective", "noise", "levels", "pixels", "mixture", "weights", "log_prob", "rows", "mixed"),
+    "draws",
 )
 BACKENDS = ("cuda", "triton")
 COMMANDS = ("self", "sample", "cuda", "triton", "launch", "proof", "fuzz", "mutate", "planted")

@@ -159,17 +159,20 @@ NONE, MASK, WEIGHT = (None, None), ("element", torch.bool), ("element", torch.fl
 
 def objective(dtype=torch.float32, of_x=None, shape=(256, 3072), dims=128, likelihood="bernoulli", form=None,
               reduction=1, need=None, terms=False, incoming=None, prior=False, weight=NONE,
-              latent_weight=NONE, floor=KlFloor.NONE, expected=1.0, correct=False, log_total=False):  # fmt: skip
+              latent_weight=NONE, floor=KlFloor.NONE, expected=1.0, correct=False, log_total=False,
+              draws=1):  # fmt: skip
     """The objective. form: of the parameters beside the first. weight, latent_weight: the form and the dtype. correct:
-    the gradients are there, for the incoming gradient `expected`. log_total: there is one, with its gradient."""
-    x = torch.zeros(shape, dtype=of_x or dtype)
+    the gradients are there, for the incoming gradient `expected`. log_total: there is one, with its gradient. draws: so
+    many samples of the parameters, of which shape[0] is the number, stand beside one of x."""
+    of_x, x_shape = of_x or dtype, (shape[0] // draws, *shape[1:])
+    x = torch.zeros(x_shape, dtype=of_x)
     params = [torch.zeros(shape, dtype=dtype)]
     other = of_form(shape, form, dtype if form == "element" else torch.float32)
     params += [other] * (len(ALL[likelihood].PARAMETERS) - 1) * (form is not None)
     total = torch.zeros(shape[0], *[1] * (len(shape) - 1)) if log_total else None
     latent = [torch.zeros(shape[0], dims, dtype=dtype) for _ in range(4 if prior else 2)] if dims else []
     need = (1 << len(params) + len(latent) + log_total) - 1 if need is None else need
-    weights = of_form(shape, *weight), of_form((shape[0], dims), *latent_weight)
+    weights = of_form(x_shape, *weight), of_form((shape[0], dims), *latent_weight)
     tensors = (x, params, likelihood, latent, None, None, *weights, None, total)
     common = (*tensors, 1.0, 0.5, 0.3, floor, reduction, need)
     if incoming is None:
@@ -389,11 +392,14 @@ CASES = {
     "mixture": mixture(shape=(1 << 16, 10, 20)),
     "mixture backward z": mixture(backward="z"),
     "mixture backward components": mixture(backward="components"),
+    "draws": objective(shape=(6400, 784), dims=0, draws=50),
+    "draws weight": objective(shape=(6400, 784), dims=0, draws=50, likelihood="gaussian", form="row", weight=WEIGHT),
     "rescale": lambda: kernels.rescale_([torch.zeros(1 << 20), torch.zeros(64), torch.zeros(64)], torch.ones(())),
     "rescale bf16": lambda: kernels.rescale_([torch.zeros(1 << 20, dtype=BF16)], torch.ones(())),
 }
 # These cases take too long for the tests; name them on the command line.
 MORE = {
+    "draws few columns": objective(shape=(65536, 2), dims=0, draws=16),
     "mixture shared": mixture(),  # several programs work on each sample, and their results are joined
     "rows fp64": objective(F64, shape=(128, 2000), dims=0, likelihood="negative_binomial", form="row", log_total=True),
     "mixture fp64": mixture(F64),

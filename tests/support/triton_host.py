@@ -49,20 +49,22 @@ def least_us(f, n=200, rounds=15):
 
 
 def objective(batch, features=64, dims=4, likelihood="bernoulli", form=None, reduction=1, terms=False, backward=False,
-              mask=None, latent_weight=None, floor=0, correct=False, log_total=False):  # fmt: skip
+              mask=None, latent_weight=None, floor=0, correct=False, log_total=False, draws=1):  # fmt: skip
     """The objective of a batch with all gradients. `form` is the form of every parameter but the first; `mask` and
-    `latent_weight` are the forms of these, or None. correct: gradients that the forward pass has computed."""
+    `latent_weight` are the forms of these, or None. correct: gradients that the forward pass has computed. draws: so
+    many samples of the parameters stand beside each of the batch."""
     from vae_kernels.backends.triton import kernels
     from vae_kernels.formulas import ALL
 
-    shape = (batch, features)
+    of_x = batch, features
+    shape, batch = (batch * draws, features), batch * draws
     others = len(ALL[likelihood].PARAMETERS) - 1 if form else 0
     params = [torch.zeros(shape), *[of_form(shape, form)] * others]
     latent = [torch.zeros(batch, dims), torch.zeros(batch, dims)] if dims else []
     total = torch.zeros(batch, 1) if log_total else None
     need = (1 << len(params) + len(latent) + log_total) - 1
-    weights = of_form(shape, mask, torch.bool), of_form((batch, dims), latent_weight)
-    of_terms = torch.zeros(shape), params, likelihood, latent, None, None, *weights, None, total
+    weights = of_form(of_x, mask, torch.bool), of_form((batch, dims), latent_weight)
+    of_terms = torch.zeros(of_x), params, likelihood, latent, None, None, *weights, None, total
     settings, expected = (*of_terms, 1.0, 1.0, 0.3, floor, reduction, need), 1.0 if reduction else 1 / (batch + 1)
     if correct:
         grads = [torch.zeros_like(t) for t in (*params, *latent)]
@@ -88,10 +90,12 @@ def sample(batch, dims=20, draws=0, weight=None):
     kernels.sample_backward(z, torch.zeros(batch), mu, logvar, [], weight, rng, draws, 3, False)
 
 
-def levels(batch, positions=(), n=10, mask=None):
+def levels(batch, positions=(), n=10, mask=None, draws=1):
     from vae_kernels.backends.triton import kernels
 
-    x, logits = torch.zeros(batch, *positions, dtype=torch.int64), torch.zeros(batch, n, *positions)
+    x = torch.zeros(batch, *positions, dtype=torch.int64)
+    batch *= draws
+    logits = torch.zeros(batch, n, *positions)
     weight = of_form(x.shape, mask, torch.bool)
     _, top_and_total = kernels.position("categorical", x, logits, weight)
     kernels.position_backward(torch.zeros(batch), "categorical", x, logits, weight, top_and_total)
@@ -155,6 +159,9 @@ FAMILIES = {
     ),
     "rows alike": partial(objective, features=2000, likelihood="poisson", log_total=True, terms=True),
     "counted rows": partial(objective, features=37, likelihood="multinomial", reduction=0),
+    "draws": partial(objective, features=37, dims=0, draws=2, reduction=0, correct=True),
+    "masked draws, backward": partial(objective, dims=0, draws=3, reduction=0, mask="element", backward=True),
+    "draws of levels": partial(levels, draws=2),
     "sample": sample,
     "sample with weights": partial(sample, weight="element"),
     "samples": partial(sample, dims=21, draws=5),

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from ..core import draws, dtensor, first_calls, layout, penalty
+from ..core import dtensor, first_calls, layout, penalty
 from ..core.objective import KlFloor, Reduction, factor_of, objective
 from ..core.terms import ElboTerms
-from . import compiled, reference
+from . import reference
 from .choice import choose
 
 
@@ -70,11 +70,7 @@ def _of_draws(request, n_samples, backend) -> Any:
 def _of_samples(request, backend) -> Any:
     """The request of a likelihood alone, whose parameters have K times as many samples as x."""
     first_calls.look(request)
-    module = choose(backend, request.params)
-    if not (module is compiled and request.params[0].is_cpu):  # these kernels read x again for each draw
-        x, weight = draws.repeated(request.x, request.weight, request.params[0].shape[0])
-        request = request._replace(x=x, weight=weight)
-    return module.elbo(request)
+    return choose(backend, request.params).elbo(request)
 
 
 def _floored_over_ranks(request, backend):

@@ -1,5 +1,6 @@
 """n_samples=: K draws of z for each x. recon [K, B, ...] becomes K B samples, and x stays [B, ...]: sample r of recon
-stands beside sample r % B of x, which nobody copies on the CPU (csrc/matrix.h). The checks read shapes, dtypes and
+stands beside sample r % B of x. No kernel copies x: row_of() in csrc/matrix.h and row_of_x() in
+backends/triton/tiles.py find the sample. Plain torch makes the copies (`repeated`). The checks read shapes, dtypes and
 devices only, as in checks.py."""
 
 import torch
@@ -82,7 +83,7 @@ def _of_samples(label, p, sizes):
 
 def repeated(x, weight, rows):
     """x and the weight of its terms, where the parameters have K times as many samples: one copy for each draw. This is
-    for the code that reads one sample of x for each sample of the parameters."""
+    for plain torch, which reads one sample of x for each sample of the parameters."""
     if x.shape[0] == rows or not x.shape[0]:
         return x, weight
     k = rows // x.shape[0]

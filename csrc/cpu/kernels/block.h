@@ -64,7 +64,7 @@ template <class T>
 constexpr DType dtype_of = sizeof(T) == 4 ? DType::float32 : DType::float64;
 
 // Where a row begins
-static inline int64_t begin_of(const Source& s, int64_t row) { return (row < s.rows ? row : row % s.rows) * s.stride; }
+static inline int64_t begin_of(const Source& s, int64_t row) { return row_of(row, s.rows) * s.stride; }
 // Whether n rows from `row` on lie one after the other, so that no row is repeated
 static inline bool in_order(const Source& s, int64_t row, int64_t n) {
   return s.rows == kAllRows || row % s.rows + n <= s.rows;

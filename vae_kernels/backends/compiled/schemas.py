@@ -26,8 +26,9 @@ they mutate nothing, draw nothing, and read weights on the device. Their argumen
                      float64 [2, B, 1 + L]. The sum of both halves is log q(z_i) and log q(z_id), less log_other
     decomposition_backward  the gradients of z, mu and logvar, under the incoming gradients of the three results
 
-x           [B, ...] target, or None with params = []: no likelihood term. On the CPU the parameters, and with them all
-            results, may have K B samples: sample r is then beside sample r % B of x and of its weight (core/draws.py)
+x           [B, ...] target, or None with params = []: no likelihood term. Except in log_prob, the parameters and
+            with them all results may have K B samples: sample r is then beside sample r % B of x and of its weight
+            (core/draws.py)
 params      the likelihood's parameters: of the shape of x, x.shape[1:] (one row for all samples), [B, 1, ...] (one
             number for each sample) or 0-d; the first has the shape of x; trailing ones that are left out are 0. All in
             one dense order of their dimensions.

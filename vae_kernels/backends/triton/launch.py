@@ -48,6 +48,16 @@ class Described(NamedTuple):
         return layout, self.strides[0] if layout in (Layout.FULL, Layout.PER_SAMPLE) else 0
 
 
+def rows_of_x(shape, rows):
+    """How many samples x has, if the parameters have several `rows` for each (core/draws.py); None if they have one."""
+    own = shape[0]
+    if own == rows:
+        return None
+    if own == 0 or rows % own:
+        raise ValueError(f"x has {own} samples beside {rows} of the parameters, expected a divisor of {rows}")
+    return own
+
+
 def described(t):
     return t.shape, t.stride(), t.dtype
 

@@ -15,8 +15,9 @@ from ...core.objective import Layout
 from ...formulas import ALL, of_kernels
 from .constants import FULL, PER_FEATURE, PER_SAMPLE, SCALAR
 from .grid import Tiles
+from .launch import rows_of_x
 from .row import log_means, of_log_total, present
-from .tiles import load, load_against, place, row_weights, store, weighted
+from .tiles import load, load_against, place, row_of_x, row_weights, store, weighted
 from .twins import NLL
 
 
@@ -49,7 +50,7 @@ def parameter(ptr, stride, row, col, rows, end, LAYOUT: tl.constexpr, MASKED: tl
 @triton.jit
 def likelihood_tiles(
     x, parameters, weight, grads, sums, nll, of_total, incoming, factor, x_row, parameter_rows, weight_row,
-    incoming_row, rows, cols, end, row_block, piece, block, pieces, loss_weight, softmax,
+    incoming_row, rows, cols, end, row_block, piece, block, pieces, loss_weight, softmax, x_rows,
     FORMULA: tl.constexpr, TILE: tl.constexpr, VALUES: tl.constexpr, BY_SAMPLE: tl.constexpr, MASKED: tl.constexpr,
     DTYPE: tl.constexpr,
 ):  # fmt: skip
@@ -67,7 +68,8 @@ def likelihood_tiles(
             row = row_block * R + tl.arange(0, R)
             col = piece * (C * TILE.STEPS) + step * C + tl.arange(0, C)
         inside = (row < rows)[:, None] & (col < end)[None, :]
-        target = load(x, place(row, x_row, col), inside, MASKED, DTYPE, TILE.COUNTS)
+        beside = row_of_x(row, x_rows)
+        target = load(x, place(beside, x_row, col), inside, MASKED, DTYPE, TILE.COUNTS)
         values = ()
         for i in tl.static_range(N):
             value = parameter(parameters[i], parameter_rows[i], row, col, rows, end, TILE.LAYOUTS[i], MASKED, DTYPE)
@@ -77,7 +79,7 @@ def likelihood_tiles(
             values = values + (value,)
         each = weight
         if weight is not None:
-            each = load_against(weight, weight_row, row, col, rows, end, TILE.WEIGHT, MASKED, DTYPE)
+            each = load_against(weight, weight_row, beside, col, rows, end, TILE.WEIGHT, MASKED, DTYPE)
         result = FORMULA(target, *values)  # the value, and its derivative by each parameter
         if softmax.top is not None:
             result = present(result, target, values[0], softmax, row, rows, col, N, MASKED, DTYPE)
@@ -146,7 +148,7 @@ class LikelihoodTerm:
     """
 
     formula, warps, blocks, row_blocks = None, 4, 0, 0
-    constants, tiles, x_row, weight_row, ragged = Likelihood(), Tiles(1, 0), 0, None, False
+    constants, tiles, x_row, x_rows, weight_row, ragged = Likelihood(), Tiles(1, 0), 0, None, None, False
     parameter_rows, grads, sums = (), (), ()  # of each parameter: Described or None; how many partial sums or None
     sums_of_samples = False  # whether a gradient is one sum for each sample
 
@@ -156,20 +158,22 @@ class LikelihoodTerm:
         formula = ALL[likelihood]
         n = of_kernels(formula)
         left_out = [None] * (n - len(params))
+        like = params[0].shape
         params = [*params, *left_out]
-        places = [p.against(x.shape) if p else (Layout.SCALAR, 0) for p in params]
+        places = [p.against(like) if p else (Layout.SCALAR, 0) for p in params]
         of_weight, weight_row = weight.against(x.shape) if weight else (Layout.SCALAR, 0)
         layouts, rows = zip(*places, strict=True)
         wanted = [*wanted, *[False] * len(left_out)]
-        features = math.prod(x.shape[1:])
+        features = math.prod(like[1:])
+        self.x_rows = rows_of_x(x.shape, like[0])
         gapless = (Layout.SCALAR, 0), (Layout.FULL, features)
         # In one row nothing shows where a sample begins.
-        one_weight = incoming is None or not incoming.shape or (incoming.strides[0] == 0 and x.shape[0] > 0)
-        flat = not (by_sample or row) and one_weight and x.strides[0] == features
+        one_weight = incoming is None or not incoming.shape or (incoming.strides[0] == 0 and like[0] > 0)
+        flat = not (by_sample or row or self.x_rows) and one_weight and x.strides[0] == features
         flat = flat and all(place in gapless for place in (*places, (of_weight, weight_row)))
         of_wanted = [layout for layout, w in zip(layouts, wanted, strict=True) if w]
         down, self.sums_of_samples = (layout in of_wanted for layout in (Layout.PER_FEATURE, Layout.PER_SAMPLE))
-        self.tiles = tiles = Tiles(x.shape[0], features, flat, down)
+        self.tiles = tiles = Tiles(like[0], features, flat, down)
         self.row_blocks, self.blocks = tiles.row_blocks, tiles.blocks
         self.ragged = flat and features % 16 > 0  # 16 divides the length of the run for some batches only
         self.formula, counts = NLL[likelihood], formula.SUPPORT == "counts"

@@ -66,6 +66,7 @@ def log_prob(likelihood, x, params):
 def _launch(likelihood, x, params, dtype):
     params = [Described(*p) for p in params]
     term = LikelihoodTerm(Described(*x), params, None, likelihood, None, [False] * len(params), False, False, dtype)
+    assert term.x_rows is None, "x has fewer samples than the parameters, which this kernel does not read"
     tiles = term.tiles
     fixed = {"x_row": term.x_row, "parameter_rows": term.parameter_rows, "pieces": tiles.pieces}
     fixed |= {"rows": None if tiles.flat else tiles.rows, "run": tiles.cols if term.ragged else None}

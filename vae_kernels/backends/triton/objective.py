@@ -106,7 +106,7 @@ class Plan:
         self.row = None
         if row:
             one_weight = weight is None or likelihood.constants.WEIGHT in (Layout.SCALAR, Layout.PER_SAMPLE)
-            self.row = RowTerm(x, params[0], log_total, name, likelihood.formula, one_weight, tiles, of_row, self.dtype)
+            self.row = RowTerm(x, params[0], log_total, name, likelihood, one_weight, of_row, self.dtype)
 
         places = packed.places((n > 0, bool(latent), latent[0].shape if latent else (batch,)))
         self.loss = ((batch,) if reduction == Reduction.NONE else ()) if values else None
@@ -159,6 +159,7 @@ class Plan:
         rows = likelihood.x_row, likelihood.parameter_rows, latent_term.strides
         own = {"strides": Strides(*rows, incoming_row, likelihood.weight_row)}
         own |= {"rows": None if tiles.flat else tiles.rows, "run": tiles.cols if likelihood.ragged else None}
+        own |= {"x_rows": likelihood.x_rows}
         own |= {"FORMULA": likelihood.formula, "LIKELIHOOD": likelihood.constants}
         own |= {"KL": latent_term.kl, "LATENT": latent_term.constants, "FINISH": adds_up and finishers == 1}
         programs = max(likelihood.blocks + latent_term.blocks, 1)

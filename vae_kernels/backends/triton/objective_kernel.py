@@ -3,7 +3,8 @@ are further launches where there is much to add up (finish.py), and with free bi
 
 Triton compiles a kernel anew for an integer that 16 no longer divides, and for one that becomes 1. So no integer that
 depends on the batch is specialized: not `rows`, which is None where x is read as one row, and not `run`, the length of
-that row, which stands in place of `cols` where 16 divides the length for some batches only.
+that row, which stands in place of `cols` where 16 divides the length for some batches only. Nor `x_rows`, the number of
+samples of x where the parameters have several for each of these, else None.
 
 The order of the kernel's arguments counts. With `strides` behind `ticket`, the assembler of Triton 3.6 takes 96
 registers in place of 77 for a Gaussian with a variance per feature, from the same PTX.
@@ -35,13 +36,13 @@ class Strides(NamedTuple):
 @triton.jit(
     do_not_specialize=[
         "rows", "run", "pieces", "row_blocks", "batch", "latent_pieces", "latent_row_blocks", "kl_place",
-        "kl_per_dim_place",
+        "kl_per_dim_place", "x_rows",
     ]
 )  # fmt: skip
 def elbo_kernel(
     x, parameters, weight, grads, latents, latent_grads, strides, incoming, latent_incoming, parts, sums, ticket, out,
     weights, rows, cols, run, pieces, row_blocks, batch, latent_cols, latent_pieces, latent_row_blocks, kl_place,
-    kl_per_dim_place, softmax,
+    kl_per_dim_place, softmax, x_rows,
     FORMULA: tl.constexpr, KL: tl.constexpr, LIKELIHOOD: tl.constexpr, LATENT: tl.constexpr, RESULTS: tl.constexpr,
     FINISH: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
@@ -91,14 +92,14 @@ def elbo_kernel(
             likelihood_tiles(
                 x, parameters, weight, grads, sums, parts.nll, parts.row, incoming, factor, strides.x,
                 strides.parameters, strides.weight, strides.incoming, height, cols, end, row_block, piece, block,
-                pieces, rec_weight if RESULTS.AT_ONCE else None, softmax, FORMULA, LIKELIHOOD, RESULTS.VALUES,
+                pieces, rec_weight if RESULTS.AT_ONCE else None, softmax, x_rows, FORMULA, LIKELIHOOD, RESULTS.VALUES,
                 RESULTS.BY_SAMPLE, False, DTYPE,
             )  # fmt: skip
         else:
             likelihood_tiles(
                 x, parameters, weight, grads, sums, parts.nll, parts.row, incoming, factor, strides.x,
                 strides.parameters, strides.weight, strides.incoming, height, cols, end, row_block, piece, block,
-                pieces, rec_weight if RESULTS.AT_ONCE else None, softmax, FORMULA, LIKELIHOOD, RESULTS.VALUES,
+                pieces, rec_weight if RESULTS.AT_ONCE else None, softmax, x_rows, FORMULA, LIKELIHOOD, RESULTS.VALUES,
                 RESULTS.BY_SAMPLE, True, DTYPE,
             )  # fmt: skip
     if FINISH:

@@ -19,10 +19,10 @@ from ...formulas import PIXEL
 from ..reference import compute_dtype
 from . import maths
 from .grid import power_of_two
-from .launch import Launch, against
+from .launch import Launch, against, rows_of_x
 from .objective import as_tensor
 from .position import _sum
-from .tiles import load, scalar_weight, store, weighted
+from .tiles import load, row_of_x, scalar_weight, store, weighted
 from .twins import DTYPES
 
 WARPS, PIXELS = 4, 128
@@ -82,10 +82,10 @@ def _component(
     return MASS(x, numbers, width, ends, least)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["x_rows"])
 def pixel_kernel(
     x, packed, weight, incoming, values, grad, x_pitch, packed_pitch, weight_pitch, grad_pitch, incoming_row, expected,
-    factor, pixels, pieces, components,
+    factor, pixels, pieces, components, x_rows,
     MASS: tl.constexpr, ADD: tl.constexpr, LOG1P: tl.constexpr, POWER: tl.constexpr, RECIPROCAL: tl.constexpr,
     C: tl.constexpr, N: tl.constexpr, P: tl.constexpr, L: tl.constexpr, WIDTH: tl.constexpr, LOWEST: tl.constexpr,
     SIGN: tl.constexpr, CORRECTS: tl.constexpr, DTYPE: tl.constexpr,
@@ -97,7 +97,8 @@ def pixel_kernel(
         came = tl.load(incoming + row * incoming_row).to(DTYPE)
         if came == scalar_weight(expected, factor, DTYPE):
             return
-    at_x, first = row * x_pitch.row + s * x_pitch.pixel, row * packed_pitch.row + s * packed_pitch.pixel
+    x_row = row_of_x(row, x_rows)
+    at_x, first = x_row * x_pitch.row + s * x_pitch.pixel, row * packed_pitch.row + s * packed_pitch.pixel
     targets = ()
     for c in tl.static_range(C):
         targets = targets + (_target(x, at_x + c * x_pitch.number, inside, WIDTH, DTYPE),)
@@ -116,7 +117,7 @@ def pixel_kernel(
     found = tl.where(sum == 0.0, float("-inf"), peak + LOG1P(sum - 1.0))
     each = weight
     if weight is not None:
-        each = load(weight, row * weight_pitch.row + s * weight_pitch.pixel, inside, True, DTYPE)
+        each = load(weight, x_row * weight_pitch.row + s * weight_pitch.pixel, inside, True, DTYPE)
     if values is not None:
         store(values, row * pixels + s, SIGN * weighted(LOG1P(total - 1.0) - found, each), inside, True)
     if grad is not None:
@@ -142,7 +143,7 @@ def pixel_kernel(
 def pixel(likelihood, x, packed, weight, options, ahead, expected):
     """The op."""
     dtype = compute_dtype(packed)
-    rows, pixels = x.shape[0], math.prod(x.shape[2:])
+    rows, pixels = packed.shape[0], math.prod(x.shape[2:])
     nll = torch.empty(rows, dtype=dtype, device=x.device)
     values = nll if pixels == 1 else torch.empty((rows, pixels), dtype=dtype, device=x.device)
     grad = empty_in_order(packed) if ahead else None
@@ -188,14 +189,15 @@ def _launch(likelihood, x, packed, weight, options, incoming, out, sign, correct
     of_weight = against(weight, terms_like(x, (packed,)))
     rows = x.stride(0), packed.stride(0), 0 if out is None else out.stride(0)
     incoming_row = incoming.stride(0) if incoming is not None and incoming.dim() else 0
-    sizes = x.shape[0], x.shape[1], math.prod(x.shape[2:]), packed.shape[1]
+    batch = packed.shape[0]
+    sizes = batch, rows_of_x(x.shape, batch), x.shape[1], math.prod(x.shape[2:]), packed.shape[1]
     how = inner, of_weight, incoming_row, tuple(options), sign, corrects, compute_dtype(packed)
     return _made(likelihood, sizes, rows, *how)
 
 
 @functools.lru_cache(maxsize=1024)
 def _made(likelihood, sizes, strides, inner, of_weight, incoming_row, options, sign, corrects, dtype):
-    (rows, channels, pixels, numbers), formula = sizes, PIXEL[likelihood]
+    (rows, x_rows, channels, pixels, numbers), formula = sizes, PIXEL[likelihood]
     n = formula.WIDTHS[channels] - 1
     p = min(power_of_two(pixels), PIXELS)
     pieces = -(-pixels // p)
@@ -213,7 +215,7 @@ def _made(likelihood, sizes, strides, inner, of_weight, incoming_row, options, s
     fixed |= {"ADD": maths.add_exponentials, "LOG1P": maths.log1p, "POWER": maths.exp_or_zero}
     fixed |= {"RECIPROCAL": maths.reciprocal, "C": channels, "N": n, "P": p, "L": min(power_of_two(components), 16)}
     fixed |= {"WIDTH": _width(*options), "LOWEST": torch.finfo(dtype).min, "SIGN": float(sign), "DTYPE": DTYPES[dtype]}
-    fixed["CORRECTS"] = corrects
+    fixed |= {"CORRECTS": corrects, "x_rows": x_rows}
     varying = ("x", "packed", "weight", "incoming", "values", "grad", "expected", "factor")
     return Launch(pixel_kernel, rows * pieces, fixed, varying, WARPS)
 

@@ -21,9 +21,9 @@ from ...formulas import POSITION
 from ..reference import compute_dtype
 from . import maths
 from .grid import power_of_two
-from .launch import Launch, against
+from .launch import Launch, against, rows_of_x
 from .partial_sums import all_sum
-from .tiles import load, store, weighted
+from .tiles import load, row_of_x, store, weighted
 from .twins import DTYPES
 
 TILE, WARPS = 4096, 8
@@ -45,16 +45,26 @@ def _positions(positions, pieces, P: tl.constexpr):
 
 
 @triton.jit
+def _beside(row, s, x_rows, ONE: tl.constexpr):
+    """The sample and the positions of x and of its weight. ONE: a sample has one position, so `s` counts samples."""
+    if ONE:
+        return row, row_of_x(s, x_rows)
+    else:
+        return row_of_x(row, x_rows), s
+
+
+@triton.jit
 def _level_of(x, at, inside, levels):
     """[P] int32: the level that x is; -1 where x is no level, and outside."""
     level = tl.load(x + at, mask=inside, other=0).to(tl.int64)
     return tl.where(inside & (level >= 0) & (level < levels), level, -1).to(tl.int32)
 
 
-@triton.jit(do_not_specialize_on_alignment=["total_out"])
+@triton.jit(do_not_specialize=["x_rows"], do_not_specialize_on_alignment=["total_out"])
 def position_kernel(
     x, logits, weight, values, top_out, total_out, x_pitch, logits_pitch, weight_pitch, positions, pieces, levels,
-    ADD: tl.constexpr, VALUE: tl.constexpr, P: tl.constexpr, L: tl.constexpr, LOWEST: tl.constexpr,
+    x_rows,
+    ADD: tl.constexpr, VALUE: tl.constexpr, P: tl.constexpr, L: tl.constexpr, LOWEST: tl.constexpr, ONE: tl.constexpr,
     DTYPE: tl.constexpr,
 ):  # fmt: skip
     row, s = _positions(positions, pieces, P)
@@ -66,13 +76,14 @@ def position_kernel(
         mask = inside[:, None] & (k < levels)[None, :]
         tile = tl.load(logits + first[:, None] + (k * logits_pitch.level)[None, :], mask=mask, other=float("-inf"))
         top, total = ADD(top, total, tile.to(DTYPE))
-    level = _level_of(x, row * x_pitch.row + s * x_pitch.position, inside, levels)
+    x_row, x_s = _beside(row, s, x_rows, ONE)
+    level = _level_of(x, x_row * x_pitch.row + x_s * x_pitch.position, inside, levels)
     logit = load(logits, first + level * logits_pitch.level, level >= 0, True, DTYPE)
     total = tl.where(level >= 0, total, float("nan"))
     at = row * positions + s
     each = weight
     if weight is not None:
-        each = load(weight, row * weight_pitch.row + s * weight_pitch.position, inside, True, DTYPE)
+        each = load(weight, x_row * weight_pitch.row + x_s * weight_pitch.position, inside, True, DTYPE)
     store(values, at, weighted(VALUE(top, total, logit), each), inside, True)
     store(top_out, at, top, inside, True)
     store(total_out, at, total, inside, True)
@@ -87,13 +98,14 @@ def sum_kernel(values, nll, positions):
 
 def position(likelihood, x, logits, weight):
     """The op."""
-    rows, positions, dtype = x.shape[0], math.prod(x.shape[1:]), compute_dtype(logits)
+    rows, positions, dtype = logits.shape[0], math.prod(x.shape[1:]), compute_dtype(logits)
     nll = torch.empty(rows, dtype=dtype, device=x.device)
     top_and_total = torch.empty((2, rows, positions), dtype=dtype, device=x.device)
     one = positions == 1
     values = nll if one else torch.empty((rows, positions), dtype=dtype, device=x.device)
-    if x.numel():
-        launch = _forward(likelihood, rows, positions, logits.shape[1], *_strides(x, logits, weight), dtype)
+    if rows * positions:
+        shape = rows, rows_of_x(x.shape, rows), positions, logits.shape[1]
+        launch = _forward(likelihood, *shape, *_strides(x, logits, weight), dtype)
         launch(x, logits, weight, values, *top_and_total)
     if rows and not one:
         _sum(rows, positions)(values, nll)
@@ -101,9 +113,9 @@ def position(likelihood, x, logits, weight):
 
 
 @functools.lru_cache(maxsize=1024)
-def _forward(likelihood, rows, positions, levels, x_row, logits_row, inner, weight, dtype):
+def _forward(likelihood, rows, x_rows, positions, levels, x_row, logits_row, inner, weight, dtype):
     formula = POSITION[likelihood]
-    fixed, programs = _tiles(rows, positions, levels, dtype)
+    fixed, programs = _tiles(rows, x_rows, positions, levels, dtype)
     fixed |= {"x_pitch": _pitch(x_row, positions), "logits_pitch": _pitch(logits_row, positions, levels, inner)}
     fixed |= {"weight_pitch": _weight_pitch(weight, positions)}
     fixed |= {"ADD": maths.add_exponentials, "VALUE": formula.triton_value, "LOWEST": torch.finfo(dtype).min}
@@ -116,11 +128,12 @@ def _sum(rows, positions):
     return Launch(sum_kernel, rows, {"positions": positions}, ("values", "nll"))
 
 
-@triton.jit(do_not_specialize_on_alignment=["total_in"])
+@triton.jit(do_not_specialize=["x_rows"], do_not_specialize_on_alignment=["total_in"])
 def position_backward_kernel(
     grad, x, logits, weight, top_in, total_in, out, grad_pitch, x_pitch, logits_pitch, weight_pitch, out_pitch,
-    positions, pieces, levels,
-    SOFTMAX: tl.constexpr, RECIPROCAL: tl.constexpr, P: tl.constexpr, L: tl.constexpr, DTYPE: tl.constexpr,
+    positions, pieces, levels, x_rows,
+    SOFTMAX: tl.constexpr, RECIPROCAL: tl.constexpr, P: tl.constexpr, L: tl.constexpr, ONE: tl.constexpr,
+    DTYPE: tl.constexpr,
 ):  # fmt: skip
     row, s = _positions(positions, pieces, P)
     inside = s < positions
@@ -128,10 +141,11 @@ def position_backward_kernel(
     first_out = row * out_pitch.row + s * out_pitch.position
     g = load(grad, row * grad_pitch.row + s * grad_pitch.position, inside, True, DTYPE)
     each = weight
+    x_row, x_s = _beside(row, s, x_rows, ONE)
     if weight is not None:
-        each = load(weight, row * weight_pitch.row + s * weight_pitch.position, inside, True, DTYPE)
+        each = load(weight, x_row * weight_pitch.row + x_s * weight_pitch.position, inside, True, DTYPE)
         g *= each
-    level = _level_of(x, row * x_pitch.row + s * x_pitch.position, inside, levels)
+    level = _level_of(x, x_row * x_pitch.row + x_s * x_pitch.position, inside, levels)
     at = row * positions + s
     top = load(top_in, at, inside, True, DTYPE)
     scale = g * RECIPROCAL(tl.load(total_in + at, mask=inside, other=1.0))
@@ -149,18 +163,19 @@ def position_backward_kernel(
 
 def position_backward(grad, likelihood, x, logits, weight, top_and_total):
     """The op."""
-    rows, positions = x.shape[0], math.prod(x.shape[1:])
+    rows, positions = logits.shape[0], math.prod(x.shape[1:])
     out = empty_in_order(logits)
     if out.numel():
+        shape = rows, rows_of_x(x.shape, rows), positions, logits.shape[1]
         strides = grad.stride(0), *_strides(x, logits, weight), out.stride(0)
-        launch = _backward(likelihood, rows, positions, logits.shape[1], *strides, top_and_total.dtype)
+        launch = _backward(likelihood, *shape, *strides, top_and_total.dtype)
         launch(grad, x, logits, weight, *top_and_total, out)
     return out
 
 
 @functools.lru_cache(maxsize=1024)
-def _backward(likelihood, rows, positions, levels, grad_row, x_row, logits_row, inner, weight, out_row, dtype):
-    fixed, programs = _tiles(rows, positions, levels, dtype)
+def _backward(likelihood, rows, x_rows, positions, levels, grad_row, x_row, logits_row, inner, weight, out_row, dtype):
+    fixed, programs = _tiles(rows, x_rows, positions, levels, dtype)
     fixed |= {"grad_pitch": _pitch(grad_row, positions, step=0), "x_pitch": _pitch(x_row, positions)}
     fixed |= {"logits_pitch": _pitch(logits_row, positions, levels, inner)}
     fixed |= {"weight_pitch": _weight_pitch(weight, positions), "out_pitch": _pitch(out_row, positions, levels, inner)}
@@ -174,7 +189,7 @@ def _of_single_positions(kernel):
     every batch."""
     return triton.jit(
         kernel.fn,
-        do_not_specialize=["positions", "pieces"],
+        do_not_specialize=["positions", "pieces", "x_rows"],
         do_not_specialize_on_alignment=["total_out" if "total_out" in kernel.arg_names else "total_in"],
     )
 
@@ -189,17 +204,18 @@ def _strides(x, logits, weight):
     return x.stride(0), logits.stride(0), inner, against(weight, x)
 
 
-def _tiles(rows, positions, levels, dtype):
+def _tiles(rows, x_rows, positions, levels, dtype):
     """What both kernels take of the shape, and how many programs. Samples of one position are read as positions of one
     sample, so that a program has several of them; _pitch agrees. Their tile does not depend on the batch."""
     at_once = min(power_of_two(levels), TILE // 4)
     p = min(TILE // at_once, TILE // 4)
-    if positions == 1:
+    one = positions == 1
+    if one:
         rows, positions = 1, rows
     else:
         p = min(power_of_two(positions), p)
     pieces = -(-positions // p)
-    tile = {"P": p, "L": at_once, "DTYPE": DTYPES[dtype]}
+    tile = {"P": p, "L": at_once, "ONE": one, "DTYPE": DTYPES[dtype], "x_rows": x_rows}
     return tile | {"positions": positions, "pieces": pieces, "levels": levels}, rows * pieces
 
 

@@ -30,7 +30,7 @@ from . import maths
 from .grid import Tiles, power_of_two
 from .launch import Launch
 from .partial_sums import row_sums
-from .tiles import load, place, store
+from .tiles import load, place, row_of_x, store
 from .twins import DTYPES
 
 TILE, WARPS = 4096, 8  # elements that a program of row_kernel reads at once
@@ -50,9 +50,9 @@ class Row(NamedTuple):
 NO_ROW = Row()
 
 
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit(do_not_specialize=["rows", "x_rows"])
 def row_kernel(
-    x, logits, log_total, out, x_row, logits_row, total_row, rows, cols,
+    x, logits, log_total, out, x_row, logits_row, total_row, rows, cols, x_rows,
     NLL: tl.constexpr, R: tl.constexpr, C: tl.constexpr, LOWEST: tl.constexpr, DTYPE: tl.constexpr,
 ):  # fmt: skip
     """A program has R samples, and goes through their elements, C at a time."""
@@ -66,7 +66,8 @@ def row_kernel(
         tile = tl.load(logits + place(row, logits_row, col), mask=inside, other=float("-inf"))
         top, total = maths.add_exponentials(top, total, tile.to(DTYPE))
         if NLL is not None:
-            count += tl.sum(load(x, place(row, x_row, col), inside, True, DTYPE, True), 1).to(tl.float64)
+            at = place(row_of_x(row, x_rows), x_row, col)
+            count += tl.sum(load(x, at, inside, True, DTYPE, True), 1).to(tl.float64)
     # The shift is rounded once: beside a large total an error of its last place is one of a large derivative.
     log_sum = tl.log(total.to(tl.float64))
     if log_total is not None:
@@ -147,16 +148,17 @@ def row_gradients_kernel(
 class RowTerm:
     """The soft-max of a request of the row kind, for the launches.
 
-    x, logits, log_total: the Described of each tensor; log_total is None for a formula of the row kind. formula: of an
-    element. one_weight: whether all elements of a sample have one weight. tiles: those of elbo_kernel. wanted: whether
+    x, logits, log_total: the Described of each tensor; log_total is None for a formula of the row kind. name: of the
+    likelihood. term: its LikelihoodTerm. one_weight: whether all elements of a sample have one weight. wanted: whether
     the gradients of the logits and of log_total are asked for.
     """
 
-    def __init__(self, x, logits, log_total, likelihood, formula, one_weight, tiles, wanted, dtype):
+    def __init__(self, x, logits, log_total, name, term, one_weight, wanted, dtype):
+        tiles = term.tiles
         rows, cols = tiles.rows, tiles.cols
         self.rows, self.dtype = rows, dtype
         of_logits, of_total = wanted
-        alike = log_total is not None and one_weight and getattr(ALL[likelihood], "SUM_ALIKE", False)
+        alike = log_total is not None and one_weight and getattr(ALL[name], "SUM_ALIKE", False)
         counted = alike or log_total is None
         self.finishes = of_logits and not counted and rows * cols > 0
         # g - share G, where g is what elbo_kernel leaves: not rounded to 16 bits
@@ -167,7 +169,7 @@ class RowTerm:
         c = min(power_of_two(cols), TILE)
         fixed = {"x_row": x.strides[0], "logits_row": logits.strides[0], "rows": rows, "cols": cols, "R": TILE // c}
         fixed |= {"total_row": log_total.strides[0] if log_total else 0, "C": c, "LOWEST": torch.finfo(dtype).min}
-        fixed |= {"NLL": formula if counted else None, "DTYPE": DTYPES[dtype]}
+        fixed |= {"NLL": term.formula if counted else None, "x_rows": term.x_rows, "DTYPE": DTYPES[dtype]}
         programs = max(1, -(-rows * c // TILE))
         self.statistics = Launch(row_kernel, programs, fixed, ("x", "logits", "log_total", "out"), WARPS)
         self.close = None

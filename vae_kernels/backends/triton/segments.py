@@ -17,10 +17,10 @@ from ...formulas import mixed
 from ...formulas.columns import KINDS
 from ..reference import compute_dtype
 from . import maths
-from .launch import Launch
+from .launch import Launch, rows_of_x
 from .partial_sums import column_sums
 from .position import sum_kernel
-from .tiles import load, place, store, weighted
+from .tiles import load, place, row_of_x, store, weighted
 from .twins import DTYPES
 
 R, L, WARPS = 128, 8, 4
@@ -58,10 +58,10 @@ def _code(x, row, here, at, width, step, CODES: tl.constexpr, R: tl.constexpr, L
     return code
 
 
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit(do_not_specialize=["rows", "x_rows"])
 def segments_kernel(
     x, packed, logscale, weight, table, incoming, terms, grad, of_logscale, parts, steps, rows, columns, width,
-    expected,
+    expected, x_rows,
     COLUMN: tl.constexpr, CATEGORY: tl.constexpr, SOFTMAX: tl.constexpr, RECIPROCAL: tl.constexpr, ADD: tl.constexpr,
     CATEGORICAL: tl.constexpr, CODES: tl.constexpr, R: tl.constexpr, L: tl.constexpr, LOWEST: tl.constexpr,
     DTYPE: tl.constexpr,
@@ -73,18 +73,19 @@ def segments_kernel(
     kind, numbers = tl.load(table + 3 * column), tl.load(table + 3 * column + 1)
     at = tl.load(table + 3 * column + 2)
     at_x = column if CODES else at
+    x_row = row_of_x(row, x_rows)
     each = weight
     own = tl.full([R], 1.0, DTYPE) * expected
     if incoming is not None:
         own = load(incoming, row * steps.incoming, here, True, DTYPE)
     if weight is not None:
-        each = load(weight, row * steps.weight + column * steps.weight_column, here, True, DTYPE)
+        each = load(weight, x_row * steps.weight + column * steps.weight_column, here, True, DTYPE)
         own = tl.where(each != 0.0, own * each, 0.0)
     by_logscale = tl.zeros([R], DTYPE)
     if kind < CATEGORICAL:
         number = load(packed, row * steps.packed + at, here, True, DTYPE)
         scale = load(logscale, row * steps.logscale + column, here, True, DTYPE)
-        target = load(x, row * steps.x + at_x, here, True, DTYPE, True)
+        target = load(x, x_row * steps.x + at_x, here, True, DTYPE, True)
         value, by_number, by_logscale = COLUMN(kind, target, number, scale)
         if terms is not None:
             store(terms, row * columns + column, weighted(value, each), here, True)
@@ -92,7 +93,7 @@ def segments_kernel(
             store(grad, row * width + at, tl.where(own != 0.0, own * by_number, 0.0), here, True)
         by_logscale = tl.where(own != 0.0, own * by_logscale, 0.0)
     else:
-        code = _code(x, row, here, at_x, numbers, steps.x, CODES, R, L, DTYPE)
+        code = _code(x, x_row, here, at_x, numbers, steps.x, CODES, R, L, DTYPE)
         top, total = tl.full([R], LOWEST, DTYPE), tl.zeros([R], DTYPE)  # not -inf, which some logits are
         first = row * steps.packed + at
         for start in range(0, numbers, L):
@@ -155,7 +156,8 @@ def _run(x, packed, logscale, weight, table, incoming, terms, need, expected):
     step = 0 if incoming is None else incoming.stride(0)
     steps = Steps(x.stride(0), packed.stride(0), logscale.stride(0) if by_row else 0, *_steps_of(weight), step)
     if blocks:
-        launch = _launch(*packed.shape, table.shape[0], x.shape[1] == table.shape[0], steps, dtype)
+        x_rows = rows_of_x(x.shape, packed.shape[0])
+        launch = _launch(*packed.shape, x_rows, table.shape[0], x.shape[1] == table.shape[0], steps, dtype)
         by_cell = of_logscale if by_row else None
         launch(x, packed, logscale, weight, table, incoming, terms, grad, by_cell, parts, packed.shape[0], expected)
     if parts is not None:
@@ -171,8 +173,9 @@ def _steps_of(weight):
 
 
 @functools.lru_cache(maxsize=1024)
-def _launch(rows, width, columns, codes, steps, dtype):
+def _launch(rows, width, x_rows, columns, codes, steps, dtype):
     fixed = {"steps": steps, "columns": columns, "width": width, "CODES": codes, "R": R, "L": L, "DTYPE": DTYPES[dtype]}
+    fixed |= {"x_rows": x_rows}
     fixed |= {"COLUMN": mixed.triton_column, "CATEGORY": mixed.triton_category, "SOFTMAX": mixed.triton_softmax}
     fixed |= {"RECIPROCAL": maths.reciprocal, "ADD": maths.add_exponentials, "LOWEST": torch.finfo(dtype).min}
     fixed |= {"CATEGORICAL": len(KINDS) - 1}

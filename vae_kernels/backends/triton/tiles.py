@@ -20,6 +20,16 @@ def place(row, stride, col):
 
 
 @triton.jit
+def row_of_x(row, x_rows):
+    """The rows of x, and of a weight of x, that stand beside these rows of the parameters. x_rows: how many rows x has.
+    They are repeated in their order (core/draws.py). None: x has as many rows as the parameters."""
+    if x_rows is None:
+        return row
+    else:
+        return row % x_rows
+
+
+@triton.jit
 def divided_by_255(k):
     """k / 255 for a byte k, rounded once: 1 / 255 is the sum of two numbers of k's type. That takes one instruction
     less than csrc/scalar.h, which must also be right where there is no fma."""
