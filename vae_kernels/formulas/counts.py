@@ -13,6 +13,24 @@ import torch
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
+def positive(x, *params):
+    """The places of the counts that are not 0 in the matrix x; and there x and the parameters, which broadcast to x, in
+    float64.
+
+    For lean_nll of a formula. In float64 a difference of log-gammas keeps enough digits for a float32. Most counts of a
+    single cell are 0, so few elements are computed in float64.
+    """
+    places = x.nonzero(as_tuple=True)
+    return places, *(t.expand(x.shape)[places].double() for t in (x, *params))
+
+
+def put(places, *pairs):
+    """Write the numbers of each pair (tensor, numbers) at these places. The tensor may be None."""
+    for t, numbers in pairs:
+        if t is not None:
+            t[places] = numbers.to(t.dtype)
+
+
 def log1p_rest(e, ratio):
     """e - log(1 + e) >= 0, to full relative accuracy for every small e. ratio is 1 + e: near e = -1 the caller knows
     more digits of 1 + e than e holds.

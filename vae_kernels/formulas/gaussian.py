@@ -44,6 +44,19 @@ def nll_of_sums(squares, logvar, dims=1):
     return 0.5 * (squares + logvar + dims * math.log(2 * math.pi))
 
 
+def lean_nll(x, loc, logvar=None, *, wanted):
+    """(value, factor, constant, derivatives): see the protocol Formula."""
+    scaled, constant = loc - x, 0.5 * math.log(2 * math.pi)
+    if logvar is None:
+        return scaled.square(), 0.5, constant, [scaled if wanted[0] else None]
+    root = torch.exp(logvar * -0.25).clamp_(max=torch.finfo(logvar.dtype).max)
+    squares = scaled.mul_(root).mul_(root).square()
+    value = squares + logvar
+    by_loc = scaled.mul_(root).mul_(root) if wanted[0] else None
+    by_logvar = squares.mul_(-0.5).add_(0.5) if wanted[1] else None
+    return value, 0.5, constant, [by_loc, by_logvar]
+
+
 def triton_nll(x, loc, logvar):
     """The value, and its derivatives by loc and logvar."""
     root = maths.exp_saturated(logvar * -0.25)  # saturated: for x = loc the value is finite at every variance

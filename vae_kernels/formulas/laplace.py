@@ -39,6 +39,21 @@ def nll(x, loc, logscale):
     return residual * sign * root * root + logscale + math.log(2)
 
 
+def lean_nll(x, loc, logscale=None, *, wanted):
+    """(value, factor, constant, derivatives): see the protocol Formula."""
+    residual, constant = loc - x, math.log(2)
+    size = residual.abs()
+    # clamp() and not sign(): the sign of NaN is 0
+    sign = residual.mul_(torch.finfo(residual.dtype).max).clamp_(-1, 1) if wanted[0] else None
+    if logscale is None:
+        return size, 1.0, constant, [sign]
+    root = torch.exp(logscale * -0.5).clamp_(max=torch.finfo(logscale.dtype).max)
+    scaled = size.mul_(root).mul_(root)
+    by_loc = None if sign is None else sign.mul_(root).mul_(root)
+    value = scaled + logscale
+    return value, 1.0, constant, [by_loc, (1 - scaled) if wanted[1] else None]
+
+
 def triton_nll(x, loc, logscale):
     """The value, and its derivatives by loc and logscale."""
     residual = loc - x

@@ -100,6 +100,54 @@ def parts_of_some(x, log_mean, log_inverse_dispersion):
     return scale * deviance, scale * (errors + 0.5 * root + counts.HALF_LOG_2PI)
 
 
+def lean_nll(x, log_mean, log_inverse_dispersion, *, wanted):
+    """(value, factor, constant, derivatives): see the protocol Formula."""
+    found = lean_none(log_mean, log_inverse_dispersion)
+    places, *given = counts.positive(x, log_mean, log_inverse_dispersion)
+    counts.put(places, *zip(found, lean_some(*given), strict=True))
+    value, *grads = found
+    return value, 1.0, 0.0, [g if n else None for g, n in zip(grads, wanted, strict=True)]
+
+
+def lean_none(log_mean, log_inverse_dispersion):
+    """The value for x = 0, and both derivatives, in float32."""
+    excess = log_mean - log_inverse_dispersion
+    over = excess > 0
+    e = torch.copysign(excess, -1.0).exp_()
+    inverse, r = (e + 2).reciprocal_(), (e + 1).reciprocal_()
+    # log(1 + e) = 2 artanh(z) with z = e / (2 + e): the tail is z^2/3 + z^4/5 + ...
+    z = (e * inverse).square_()
+    tail = z * (1 / 15)
+    for k in (13, 11, 9, 7, 5, 3):
+        tail.add_(1 / k).mul_(z)
+    per_e = (tail + 1).mul_(inverse).mul_(2)  # log(1 + e) / e
+    rest = (e + 1).mul_(tail).mul_(2).add_(e).mul_(inverse).mul_(r)  # per_e - r
+    softplus = e.mul_(per_e).add_(excess)
+    smaller = torch.exp(torch.minimum(log_mean, log_inverse_dispersion))
+    by_t = torch.where(over, softplus - r, rest).mul_(smaller)
+    return torch.where(over, softplus, per_e).mul_(smaller), r.mul_(smaller), by_t
+
+
+def lean_some(x, log_mean, log_inverse_dispersion):
+    """The value for x > 0, and both derivatives, in float64, of 1-d tensors."""
+    a, t = log_mean, log_inverse_dispersion
+    s, excess, share = torch.exp(t), a - t, torch.sigmoid(t - a)  # share: s / (s + mu)
+    n = x + s
+    below, above = (torch.nn.functional.softplus(u, threshold=50) for u in (-excess, excess))  # e^-50 is below an eps
+    value = torch.lgamma(s) + torch.lgamma(x + 1) - torch.lgamma(n) + x * below + s * above
+    by_t = s * (torch.digamma(s) - torch.digamma(n) + above - torch.sigmoid(excess)) + x * share
+    found = value, (torch.exp(a) - x) * share, by_t
+    # Beyond these bounds the log-gammas are too large for float64, or an exponential leaves its range.
+    far = ((t > 12) | (x > 1e6) | (torch.maximum(a.abs(), t.abs()) > 600)).nonzero().view(-1)
+    if far.numel():
+        leaves = [p[far].requires_grad_() for p in (a, t)]
+        with torch.enable_grad():
+            other = nll_of_some(x[far], *leaves)
+        for ours, theirs in zip(found, (other.detach(), *torch.autograd.grad(other.sum(), leaves)), strict=True):
+            ours[far] = theirs
+    return found
+
+
 def _ordered(a, b):
     """The smaller and the larger of both, with the derivative of one of the two where both are equal."""
     return torch.where(a > b, b, a), torch.where(a > b, a, b)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from . import counts
 from . import negative_binomial as nb
 
 if TYPE_CHECKING:
@@ -59,6 +60,30 @@ def _nll_at_zero(n, d):
     whole = torch.where(n > 1, 1 - q, -torch.expm1(-n))  # for large n autograd's 1 + expm1(-n) loses digits
     y = torch.where(d > 0, power, 1) * whole / torch.where(rare, 1, torch.where(d > 0, 1 + power * q, power + q))
     return torch.where(rare, torch.logaddexp(d, torch.zeros_like(d)) - torch.logaddexp(d, -n), torch.log1p(y))
+
+
+def lean_nll(x, log_mean, log_inverse_dispersion, dropout_logits, *, wanted):
+    """(value, factor, constant, derivatives): see the protocol Formula."""
+    n, by_mean, by_t = nb.lean_none(log_mean, log_inverse_dispersion)
+    value, share, by_d = _lean_mixed(n, dropout_logits)
+    places, k, a, t, d = counts.positive(x, log_mean, log_inverse_dispersion, dropout_logits)
+    positive, *others = nb.lean_some(k, a, t)
+    positive += torch.logaddexp(d, torch.zeros_like(d))
+    grads = by_mean.mul_(share), by_t.mul_(share), by_d
+    counts.put(places, (value, positive), *zip(grads, (*others, torch.sigmoid(d)), strict=True))
+    return value, 1.0, 0.0, [g if w else None for g, w in zip(grads, wanted, strict=True)]
+
+
+def _lean_mixed(n, d):
+    """The value for x = 0, the derivative by n, and the derivative by d, in float32."""
+    either, total = torch.maximum(d, -n), d + n
+    far = torch.relu(-60 - either)
+    minus_whole = torch.expm1(-n)
+    share, other = torch.sigmoid(-total), torch.sigmoid(total)
+    # e^d + e^-n is e^either times the reciprocal of the larger sigmoid
+    minus_y = torch.exp(either.add_(far).neg_()).mul_(torch.maximum(share, other)).mul_(minus_whole)
+    by_d = minus_whole.mul_(other).mul_(torch.sigmoid(-d))
+    return torch.log1p(minus_y.neg_()).add_(far), share, by_d
 
 
 def triton_nll(x, log_mean, log_inverse_dispersion, dropout_logits):
