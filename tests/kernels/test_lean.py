@@ -15,6 +15,7 @@ import torch
 from oracles import ORACLES
 from places import DOCS, PYTEST, TESTS
 from test_objective import compare, outcome, posterior
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import vae_kernels as vk
 from vae_kernels.backends import choice, lean, reference
@@ -110,6 +111,20 @@ def test_two_backward_passes_of_one_graph():
         torch.testing.assert_close(3 * a, b)
     with pytest.raises(RuntimeError, match="backward through the graph a second time"):
         torch.autograd.grad(nll, params, incoming)
+
+
+def test_modes_leave_nothing_in_the_memory_that_a_thread_keeps():
+    """The first call of a shape in inference mode, or with fake tensors, and then a usual call of this shape."""
+    x, recon = torch.rand(3, 17), torch.randn(3, 17)
+    truth = vk.nll(recon.double(), x.double(), backend="torch").float()
+    with torch.inference_mode():
+        torch.testing.assert_close(vk.nll(recon, x, backend="lean"), truth)
+    torch.testing.assert_close(vk.nll(recon.requires_grad_(), x, backend="lean"), truth)
+    with FakeTensorMode():
+        fake = torch.empty(3, 19, requires_grad=True)
+        assert torch.autograd.grad(vk.nll(fake, fake.detach(), backend="lean").sum(), fake)[0].shape == (3, 19)
+    real = torch.randn(3, 19)
+    assert type(vk.nll(real, real.sigmoid(), backend="lean")) is torch.Tensor
 
 
 def gradients(backend, inputs, x, **settings):

@@ -39,17 +39,13 @@ def nll(x, logits):
     return against * size + torch.log1p(torch.exp(-size))
 
 
-def lean_nll(x, logits, *, wanted):
-    """(value, factor, constant, derivatives): see the protocol Formula."""
-    e = torch.copysign(logits, -1.0).exp_()  # e^-a
-    over = logits.clone().ge_(0)  # 1 where l >= 0, else 0
-    against = over - x
-    value = torch.log1p(e).addcmul_(against, logits)
-    if not wanted[0]:
-        return value, 1.0, 0.0, [None]
-    # sigmoid(l) - x is (1 - x) - e / (1 + e) or -x + e / (1 + e): no digits cancel for large a
-    e.div_(e + 1)
-    return value, 1.0, 0.0, [against.add_(e).addcmul_(over, e, value=-2.0)]
+def lean_nll(x, logits, *, into, new):
+    """(value, factor, constant): see the protocol Formula. -log p = max(l, 0) - x l + log(1 + e^-a)."""
+    positive = torch.clamp(logits, min=0, out=new())
+    e = torch.sub(logits, positive, alpha=2, out=new()).exp_()  # e^-a
+    if into[0] is not None:
+        torch.sigmoid(logits, out=into[0]).sub_(x)
+    return positive.addcmul_(x, logits, value=-1.0).add_(e.log1p_()), 1.0, 0.0
 
 
 def triton_nll(x, logits):

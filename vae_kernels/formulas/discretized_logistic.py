@@ -97,42 +97,6 @@ def of_bin(residual, logscale, width, first, last):
     return torch.where(first, below, torch.where(last, above, centre_term + width_term))
 
 
-def lean_nll(x, loc, logscale, *, wanted, options=(256,)):
-    """(value, factor, constant, derivatives): see the protocol Formula. csrc/formulas/logistic_bin.h explains the
-    steps."""
-    (levels,) = options
-    half, residual = 0.5 / (levels - 1), x - loc
-    first, edge = x < 0.5, (x < half) | (x > 1 - half)
-    root = torch.exp(logscale * -0.5).clamp_(max=torch.finfo(logscale.dtype).max)
-    size, wide = residual.abs(), (2 * half) * root * root
-    beyond = (size - half).mul_(root).mul_(root)
-    outer, inner = (-half - size).mul_(root).mul_(root).exp_(), beyond.abs().neg_().exp_()
-    whole, narrow, inside = torch.exp(-wide), wide < 1, beyond < 0
-    more, less, nearer = outer + 1, inner + 1, torch.where(inside, inner, 1.0)
-    inverse = (more * less).reciprocal_()
-    series_of_width = wide * series.truncated_mean(wide.clamp(max=1))
-    rest = torch.where(narrow, series_of_width, whole / (1 - whole).clamp_(min=0.5))
-    closed = narrow & ~edge
-    towards = torch.where(first, residual, -residual)
-    inward = towards >= 0
-
-    joined = (outer * inner).add_(outer).add_(inner)
-    logs = torch.where(edge, torch.where(inward, outer, inner), (joined * rest).add_(joined).add_(rest))
-    linear = torch.where(edge & inward, 0.0, beyond.clamp(min=0))
-    value = logs.log1p_().add_(linear).add_(torch.where(closed, logscale + math.log(levels - 1), 0.0))
-    if not any(wanted):
-        return value, 1.0, 0.0, [None, None]
-
-    slope = (size * -2).mul_(root).mul_(root).expm1_().neg_().mul_(nearer).mul_(inverse)
-    sigmoid = torch.where(inward, outer * less, nearer * more).mul_(inverse)
-    by_loc = torch.where(edge, torch.where(first, sigmoid, -sigmoid), torch.where(residual < 0, slope, -slope))
-    spread = (nearer * more).mul_(more) + torch.where(inside, outer, whole) * less * less
-    spread = spread.mul_(0.5).mul_(inverse).mul_(1 + rest)
-    steep = torch.where(narrow, 0.0, 2 * half * spread) - size * slope
-    steep = torch.where(edge, (towards + half).mul_(sigmoid), steep).mul_(root).mul_(root)
-    return value, 1.0, 0.0, [by_loc.mul_(root).mul_(root), torch.where(closed, spread, 0.0).add_(steep)]
-
-
 def _softplus(t):
     """log(1 + e^t), smooth at 0. torch's own softplus is not used, because it has a threshold."""
     positive = t > 0

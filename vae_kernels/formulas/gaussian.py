@@ -44,17 +44,20 @@ def nll_of_sums(squares, logvar, dims=1):
     return 0.5 * (squares + logvar + dims * math.log(2 * math.pi))
 
 
-def lean_nll(x, loc, logvar=None, *, wanted):
-    """(value, factor, constant, derivatives): see the protocol Formula."""
-    scaled, constant = loc - x, 0.5 * math.log(2 * math.pi)
+def lean_nll(x, loc, logvar=None, *, into, new):
+    """(value, factor, constant): see the protocol Formula."""
+    scaled, constant = torch.sub(loc, x, out=new() if into[0] is None else into[0]), 0.5 * math.log(2 * math.pi)
     if logvar is None:
-        return scaled.square(), 0.5, constant, [scaled if wanted[0] else None]
+        return torch.mul(scaled, scaled, out=new()), 0.5, constant
     root = torch.exp(logvar * -0.25).clamp_(max=torch.finfo(logvar.dtype).max)
-    squares = scaled.mul_(root).mul_(root).square()
-    value = squares + logvar
-    by_loc = scaled.mul_(root).mul_(root) if wanted[0] else None
-    by_logvar = squares.mul_(-0.5).add_(0.5) if wanted[1] else None
-    return value, 0.5, constant, [by_loc, by_logvar]
+    squares = new() if into[1] is None else into[1]
+    torch.mul(scaled.mul_(root).mul_(root), scaled, out=squares)
+    value = torch.add(squares, logvar, out=new())
+    if into[0] is not None:
+        scaled.mul_(root).mul_(root)
+    if into[1] is not None:
+        squares.mul_(-0.5).add_(0.5)
+    return value, 0.5, constant
 
 
 def triton_nll(x, loc, logvar):

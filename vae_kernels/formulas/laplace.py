@@ -39,19 +39,21 @@ def nll(x, loc, logscale):
     return residual * sign * root * root + logscale + math.log(2)
 
 
-def lean_nll(x, loc, logscale=None, *, wanted):
-    """(value, factor, constant, derivatives): see the protocol Formula."""
-    residual, constant = loc - x, math.log(2)
-    size = residual.abs()
-    # clamp() and not sign(): the sign of NaN is 0
-    sign = residual.mul_(torch.finfo(residual.dtype).max).clamp_(-1, 1) if wanted[0] else None
+def lean_nll(x, loc, logscale=None, *, into, new):
+    """(value, factor, constant): see the protocol Formula."""
+    residual, constant = torch.sub(loc, x, out=new() if into[0] is None else into[0]), math.log(2)
+    value = torch.abs(residual, out=new())
+    if into[0] is not None:  # the sign; of NaN it is NaN
+        residual.mul_(torch.finfo(residual.dtype).max).clamp_(-1, 1)
     if logscale is None:
-        return size, 1.0, constant, [sign]
+        return value, 1.0, constant
     root = torch.exp(logscale * -0.5).clamp_(max=torch.finfo(logscale.dtype).max)
-    scaled = size.mul_(root).mul_(root)
-    by_loc = None if sign is None else sign.mul_(root).mul_(root)
-    value = scaled + logscale
-    return value, 1.0, constant, [by_loc, (1 - scaled) if wanted[1] else None]
+    value.mul_(root).mul_(root)
+    if into[0] is not None:
+        residual.mul_(root).mul_(root)
+    if into[1] is not None:
+        torch.sub(1, value, out=into[1])
+    return value.add_(logscale), 1.0, constant
 
 
 def triton_nll(x, loc, logscale):

@@ -100,32 +100,33 @@ def parts_of_some(x, log_mean, log_inverse_dispersion):
     return scale * deviance, scale * (errors + 0.5 * root + counts.HALF_LOG_2PI)
 
 
-def lean_nll(x, log_mean, log_inverse_dispersion, *, wanted):
-    """(value, factor, constant, derivatives): see the protocol Formula."""
-    found = lean_none(log_mean, log_inverse_dispersion)
+def lean_nll(x, log_mean, log_inverse_dispersion, *, into, new):
+    """(value, factor, constant): see the protocol Formula."""
+    found = lean_none(log_mean, log_inverse_dispersion, into, new)
     places, *given = counts.positive(x, log_mean, log_inverse_dispersion)
     counts.put(places, *zip(found, lean_some(*given), strict=True))
-    value, *grads = found
-    return value, 1.0, 0.0, [g if n else None for g, n in zip(grads, wanted, strict=True)]
+    return found[0], 1.0, 0.0
 
 
-def lean_none(log_mean, log_inverse_dispersion):
+def lean_none(log_mean, log_inverse_dispersion, into, new):
     """The value for x = 0, and both derivatives, in float32."""
-    excess = log_mean - log_inverse_dispersion
-    over = excess > 0
-    e = torch.copysign(excess, -1.0).exp_()
-    inverse, r = (e + 2).reciprocal_(), (e + 1).reciprocal_()
+    into = [new() if t is None else t for t in into[:2]]
+    excess = torch.sub(log_mean, log_inverse_dispersion, out=new())
+    over = torch.gt(excess, 0, out=new())
+    e = torch.abs(excess, out=new()).neg_().exp_()
+    inverse, r = torch.add(e, 2, out=new()).reciprocal_(), torch.add(e, 1, out=into[0]).reciprocal_()
     # log(1 + e) = 2 artanh(z) with z = e / (2 + e): the tail is z^2/3 + z^4/5 + ...
-    z = (e * inverse).square_()
-    tail = z * (1 / 15)
+    z = torch.mul(e, inverse, out=new()).square_()
+    tail = torch.mul(z, 1 / 15, out=new())
     for k in (13, 11, 9, 7, 5, 3):
         tail.add_(1 / k).mul_(z)
-    per_e = (tail + 1).mul_(inverse).mul_(2)  # log(1 + e) / e
-    rest = (e + 1).mul_(tail).mul_(2).add_(e).mul_(inverse).mul_(r)  # per_e - r
+    per_e = torch.add(tail, 1, out=z).mul_(inverse).mul_(2)  # log(1 + e) / e
+    rest = torch.add(e, 1, out=into[1]).mul_(tail).mul_(2).add_(e).mul_(inverse).mul_(r)  # per_e - r
     softplus = e.mul_(per_e).add_(excess)
-    smaller = torch.exp(torch.minimum(log_mean, log_inverse_dispersion))
-    by_t = torch.where(over, softplus - r, rest).mul_(smaller)
-    return torch.where(over, softplus, per_e).mul_(smaller), r.mul_(smaller), by_t
+    smaller = torch.minimum(log_mean, log_inverse_dispersion, out=excess).exp_()
+    rest.addcmul_(over, torch.sub(softplus, r, out=tail).sub_(rest)).mul_(smaller)  # where over is 1: softplus - r
+    value = per_e.addcmul_(over, softplus.sub_(per_e)).mul_(smaller)
+    return value, r.mul_(smaller), rest
 
 
 def lean_some(x, log_mean, log_inverse_dispersion):
@@ -143,7 +144,8 @@ def lean_some(x, log_mean, log_inverse_dispersion):
         leaves = [p[far].requires_grad_() for p in (a, t)]
         with torch.enable_grad():
             other = nll_of_some(x[far], *leaves)
-        for ours, theirs in zip(found, (other.detach(), *torch.autograd.grad(other.sum(), leaves)), strict=True):
+        grads = torch.autograd.grad(other, leaves, torch.ones_like(other))
+        for ours, theirs in zip(found, (other.detach(), *grads), strict=True):
             ours[far] = theirs
     return found
 

@@ -9,6 +9,8 @@ one number for all elements of a sample, or of the batch, keeps only its sum ove
 """
 
 import functools
+import itertools
+import threading
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +21,7 @@ from .. import reference
 from ..compiled.autograd import Function, as_weight, by_reference, gradients_of
 
 _BLOCK = 1 << 16  # elements of a block, for each thread of the CPU
+_KEPT = 1 << 20  # elements of the largest tensor whose memory a thread keeps
 
 
 class Term(NamedTuple):
@@ -91,49 +94,111 @@ def _computed(term, x, weight, params, wanted):
     [B, N], or the sum over the elements of a sample [B, 1], where the parameter is one number for these elements."""
     like, dtype = params[0], reference.compute_dtype(*params)
     rows, cols = like.shape[0], like.shape[1:].numel()
-    function = _function(term, dtype, like.is_cpu)
-    matrices = [None if t is None else _matrix(t, like) for t in (x, weight, *params)]
-    whole = [term.each or p.shape == like.shape or 0 < p.dim() < like.dim() for p in params]
-    blocks = _blocks(rows, cols, like.is_cpu)
-    if len(blocks) == 1:
-        out, grads = _block(function, term.each, dtype, *matrices, wanted=wanted, whole=whole)
+    pass_ = _Pass(_function(term, dtype, like.is_cpu), term.each, _scratch(dtype, like.device))
+    given = [None if t is None else _matrix(t, like) for t in (x, weight, *params)]
+    into = [None] * len(params)
+    for i, (p, needed) in enumerate(zip(params, wanted, strict=True)):
+        if needed:
+            of_each = term.each or p.shape == like.shape or 0 < p.dim() < like.dim()
+            into[i] = like.new_empty((rows, cols), dtype=dtype) if of_each else _SUM
+    whole = like.is_cpu and rows * cols > _BLOCK * torch.get_num_threads()
+    if not whole:
+        out, factor, constant, sums = pass_.compute(given, into)
+        grads = [sums.pop(0) if t is _SUM else t for t in into]
     else:
-        zeros, empty = (functools.partial(f, dtype=dtype) for f in (like.new_zeros, like.new_empty))
-        out = empty((rows, cols)) if term.each else zeros((rows, 1))
-        of_each = [empty((rows, cols)) if w else zeros((rows, 1)) for w in whole]
-        grads = [g if n else None for g, n in zip(of_each, wanted, strict=True)]
-        for block in blocks:
-            parts = [None if t is None else _part(t, block) for t in matrices]
-            values, of_params = _block(function, term.each, dtype, *parts, wanted=wanted, whole=whole)
-            for total, part in zip((out, *grads), (values, *of_params), strict=True):
-                if part is not None:
-                    place = _part(total, block)
-                    place.copy_(part) if total.shape[1] == cols else place.add_(part)
+        out, zeros = like.new_empty((rows, cols), dtype=dtype), functools.partial(like.new_zeros, (rows, 1), dtype=dtype)
+        out = out if term.each else zeros()
+        grads = [zeros() if t is _SUM else t for t in into]
+        of_sums = [g for g, t in zip(grads, into, strict=True) if t is _SUM]
+        n, m = len(given), len(given) + len(into)
+        factor, constant = 1.0, 0.0
+        matrices = (*given, *(None if t is _SUM else t for t in into), out, *of_sums)
+        for parts in _parts(matrices, rows, cols):
+            marked = [_SUM if t is _SUM else part for t, part in zip(into, parts[n:m], strict=True)]
+            found, factor, constant, sums = pass_.compute(parts[:n], marked)
+            (part, *part_of_sums) = parts[m:]
+            part.copy_(found) if term.each else part.add_(found)
+            for total, more in zip(part_of_sums, sums, strict=True):
+                total.add_(more)
+    if factor != 1:
+        out = out.mul_(factor)
+    if constant:
+        out = out.add_(constant * cols)
     return _in_order_of(like, out) if term.each else out.view(rows), grads
 
 
-def _block(function, each, dtype, x, weight, *params, wanted, whole):
-    """What _computed() gives, for a part of the matrices: the values are a matrix too, [B, N] or [B, 1]."""
-    levels = x.dtype == torch.uint8 and function.levels
-    x = x.to(dtype) / 255 if levels else x.to(dtype)
-    value, factor, constant, grads = function.nll(x, *(p.to(dtype) for p in params), wanted=wanted)
-    if each or weight is not None:
-        value = value.mul_(factor).add_(constant)
-        factor, constant = 1.0, 0.0
-    if weight is not None:
-        missing, weight = weight == 0, None if weight.dtype == torch.bool else weight.to(dtype)
-        for t in (value, *grads):
-            if t is not None:
-                (t if weight is None else t.mul_(weight)).masked_fill_(missing, 0)
-    grads = [g if g is None or w else g.sum(1, keepdim=True) for g, w in zip(grads, whole, strict=True)]
-    if not each:
-        value = value.sum(1, keepdim=True).mul_(factor).add_(constant * value.shape[1])
-    return value, grads
+_SUM: Any = "sum"  # in place of a tensor for the derivatives of each element: their sum over a sample is wanted
+
+
+class _Pass(NamedTuple):
+    """What all parts of the matrices share."""
+
+    function: Any
+    each: bool
+    scratch: Any
+
+    def compute(self, given, into):
+        """(the values [B, N], or their sums [B, 1]; factor; constant; the derivatives that are sums), of a part of the
+        matrices: -log p is factor times the value, plus the constant. The other derivatives are written into `into`."""
+        (x, weight, *params), dtype, each = given, self.scratch.dtype, self.each
+        if x.dtype != dtype:
+            x = x.to(dtype) / 255 if x.dtype == torch.uint8 and self.function.levels else x.to(dtype)
+        params = [p if p.dtype == dtype else p.to(dtype) for p in params]
+        new = self.scratch.of(params[0].shape)
+        written = [new() if t is _SUM else t for t in into]
+        value, factor, constant = self.function.nll(x, *params, into=written, new=new)
+        if each or weight is not None:
+            value = value.mul_(factor).add_(constant)
+            factor, constant = 1.0, 0.0
+        if weight is not None:
+            missing, weight = weight == 0, None if weight.dtype == torch.bool else weight.to(dtype)
+            for t in (value, *written):
+                if t is not None:
+                    (t if weight is None else t.mul_(weight)).masked_fill_(missing, 0)
+        sums = [t.sum(1, keepdim=True) for t, how in zip(written, into, strict=True) if how is _SUM]
+        return value.clone() if each else value.sum(1, keepdim=True), factor, constant, sums
+
+
+class _Scratch:
+    """Gives tensors without values. On a CPU they lie in memory that the thread keeps, because the memory of a new
+    tensor of this size would come from the system each time, page by page."""
+
+    def __init__(self, dtype, device):
+        self.dtype, self.device = dtype, device
+        self.buffers, self.shape, self.views = [], None, []
+
+    def of(self, shape):
+        """A function whose calls give tensors of this shape, each another one."""
+        if self.device.type != "cpu" or shape.numel() > _KEPT or torch._C._len_torch_dispatch_stack():
+            return functools.partial(torch.empty, shape, dtype=self.dtype, device=self.device)
+        if shape != self.shape:
+            self.shape, self.views = shape, []
+        return map(self._view, itertools.count()).__next__
+
+    def _view(self, i):
+        if i == len(self.views):
+            n = self.shape.numel()
+            with torch.inference_mode(False):  # a tensor of inference mode cannot be written outside of it
+                if i == len(self.buffers) or self.buffers[i].numel() < n:
+                    self.buffers[i : i + 1] = [torch.empty(n, dtype=self.dtype)]
+                self.views.append(self.buffers[i][:n].view(self.shape))
+        return self.views[i]
+
+
+_of_thread = threading.local()
+
+
+def _scratch(dtype, device):
+    if device.type != "cpu":
+        return _Scratch(dtype, device)
+    kept = _of_thread.__dict__
+    if dtype not in kept:
+        kept[dtype] = _Scratch(dtype, device)
+    return kept[dtype]
 
 
 class _Evaluated(NamedTuple):
-    """nll(x, *params, wanted): (value, factor, constant, derivatives) as `lean_nll` of a formula gives them. levels:
-    whether uint8 is read as x / 255."""
+    """nll: a function like the `lean_nll` of a formula. levels: whether uint8 is read as x / 255."""
 
     nll: Any
     levels: bool
@@ -152,31 +217,32 @@ def _function(term, dtype, on_cpu):
     return _Evaluated(lean, not counts)
 
 
-def _by_autograd(formula, options, x, *params, wanted):
+def _by_autograd(formula, options, x, *params, into, new):
     """What `lean_nll` of a formula gives, from its `nll`."""
+    wanted = [t is not None for t in into]
     leaves = [p.detach().expand(x.shape).requires_grad_(w) for p, w in zip(params, wanted, strict=True)]
     defaults = [x.new_full((), formula.DEFAULTS[name]) for name in formula.PARAMETERS[len(params) :]]
     with torch.enable_grad():
         value = formula.nll(x, *leaves, *defaults, *options)
     asked = [leaf for leaf in leaves if leaf.requires_grad]
-    found = iter(torch.autograd.grad(value, asked, torch.ones_like(value)) if asked else ())
-    return value.detach(), 1.0, 0.0, [next(found).clone() if w else None for w in wanted]
+    grads = torch.autograd.grad(value, asked, torch.ones_like(value)) if asked else ()
+    for t, grad in zip([t for t in into if t is not None], grads, strict=True):
+        t.copy_(grad)
+    return value.detach(), 1.0, 0.0
 
 
-def _blocks(rows, cols, on_cpu):
-    """The parts of a matrix [rows, cols]: pairs of slices."""
+def _parts(matrices, rows, cols):
+    """The parts of matrices that broadcast to [rows, cols], part by part. A matrix may be None."""
     limit = _BLOCK * torch.get_num_threads()
-    if not on_cpu or rows * cols <= 2 * limit:
-        return [(slice(None), slice(None))]
-    width = cols if cols <= 2 * limit else limit
+    width = cols if cols <= _KEPT else limit
     height = max(1, limit // width)
-    return [(slice(r, r + height), slice(c, c + width)) for r in range(0, rows, height) for c in range(0, cols, width)]
-
-
-def _part(t, block):
-    """The part of a matrix that broadcasts to [B, N]."""
-    rows, cols = (part if n > 1 else slice(None) for part, n in zip(block, t.shape, strict=True))
-    return t[rows, cols]
+    split = lambda t: itertools.repeat(t) if t is None or t.shape[0] == 1 else t.split(height)  # noqa: E731
+    for parts in zip(*map(split, matrices), strict=False):
+        if width == cols:
+            yield parts
+        else:
+            for c in range(0, cols, width):
+                yield [t if t is None or t.shape[1] == 1 else t[:, c : c + width] for t in parts]
 
 
 def _matrix(t, like):
@@ -190,6 +256,8 @@ def _matrix(t, like):
 
 def _flat(t):
     """t [B, ...] as [B, N]. A sample fills one run of memory."""
+    if t.dim() == 2 and t.is_contiguous():
+        return t
     shape = t.shape[0], t.shape[1:].numel()
     return t.view(shape) if t.is_contiguous() else t.as_strided(shape, (t.stride(0), 1))
 
@@ -197,7 +265,7 @@ def _flat(t):
 def _in_order_of(t, matrix):
     """A matrix [B, N] as a tensor of the shape of t, in the order of t."""
     if t.is_contiguous():
-        return matrix.view(t.shape)
+        return matrix if t.dim() == 2 else matrix.view(t.shape)
     return matrix.as_strided(t.shape, (matrix.shape[1], *t.stride()[1:]))
 
 
