@@ -29,11 +29,9 @@ WITH_LEAN = ["test_objective.py", "test_weights.py", "test_log_prob.py", "test_e
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of few elements: the matrices of a small test are cut by rows and by columns."""
-    monkeypatch.setattr(passes, "_BLOCK", 32)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    for name in ("_BLOCK", "_KEPT"):
+        monkeypatch.setattr(passes, name, 32)
+    monkeypatch.setattr(passes, "_OF_THREAD", 0)
 
 
 @pytest.fixture

@@ -20,8 +20,10 @@ from ...formulas import ELEMENT
 from .. import reference
 from ..compiled.autograd import Function, as_weight, by_reference, gradients_of
 
-_BLOCK = 1 << 16  # elements of a block, for each thread of the CPU
+_BLOCK = 1 << 17  # elements of a block on a CPU of a few threads
+_OF_THREAD = 1 << 15  # elements of a block for each of many threads: PyTorch gives no thread less
 _KEPT = 1 << 20  # elements of the largest tensor whose memory a thread keeps
+_SHAPES = 8  # shapes whose tensors a thread keeps
 
 
 class Term(NamedTuple):
@@ -101,8 +103,8 @@ def _computed(term, x, weight, params, wanted):
         if needed:
             of_each = term.each or p.shape == like.shape or 0 < p.dim() < like.dim()
             into[i] = like.new_empty((rows, cols), dtype=dtype) if of_each else _SUM
-    whole = like.is_cpu and rows * cols > _BLOCK * torch.get_num_threads()
-    if not whole:
+    limit = max(_BLOCK, _OF_THREAD * torch.get_num_threads())
+    if not like.is_cpu or rows * cols <= limit:
         out, factor, constant, sums = pass_.compute(given, into)
         grads = [sums.pop(0) if t is _SUM else t for t in into]
     else:
@@ -113,7 +115,7 @@ def _computed(term, x, weight, params, wanted):
         n, m = len(given), len(given) + len(into)
         factor, constant = 1.0, 0.0
         matrices = (*given, *(None if t is _SUM else t for t in into), out, *of_sums)
-        for parts in _parts(matrices, rows, cols):
+        for parts in _parts(matrices, rows, cols, limit):
             marked = [_SUM if t is _SUM else part for t, part in zip(into, parts[n:m], strict=True)]
             found, factor, constant, sums = pass_.compute(parts[:n], marked)
             (part, *part_of_sums) = parts[m:]
@@ -165,24 +167,29 @@ class _Scratch:
 
     def __init__(self, dtype, device):
         self.dtype, self.device = dtype, device
-        self.buffers, self.shape, self.views = [], None, []
+        self.buffers, self.views = [], {}
 
     def of(self, shape):
         """A function whose calls give tensors of this shape, each another one."""
         if self.device.type != "cpu" or shape.numel() > _KEPT or torch._C._len_torch_dispatch_stack():
             return functools.partial(torch.empty, shape, dtype=self.dtype, device=self.device)
-        if shape != self.shape:
-            self.shape, self.views = shape, []
-        return map(self._view, itertools.count()).__next__
+        views = self.views.get(shape)
+        if views is None:
+            if len(self.views) >= _SHAPES:
+                self.views.clear()
+            views = self.views[shape] = []
+        return itertools.chain(views, self._more(shape, views)).__next__
 
-    def _view(self, i):
-        if i == len(self.views):
-            n = self.shape.numel()
+    def _more(self, shape, views):
+        """Further views of this shape, each of one more buffer."""
+        n = shape.numel()
+        for i in range(len(views), 1 << 10):
             with torch.inference_mode(False):  # a tensor of inference mode cannot be written outside of it
                 if i == len(self.buffers) or self.buffers[i].numel() < n:
                     self.buffers[i : i + 1] = [torch.empty(n, dtype=self.dtype)]
-                self.views.append(self.buffers[i][:n].view(self.shape))
-        return self.views[i]
+                    self.views = {shape: views}  # a view of another shape keeps the memory of a buffer that is gone
+                views.append(self.buffers[i][:n].view(shape))
+            yield views[i]
 
 
 _of_thread = threading.local()
@@ -231,9 +238,9 @@ def _by_autograd(formula, options, x, *params, into, new):
     return value.detach(), 1.0, 0.0
 
 
-def _parts(matrices, rows, cols):
-    """The parts of matrices that broadcast to [rows, cols], part by part. A matrix may be None."""
-    limit = _BLOCK * torch.get_num_threads()
+def _parts(matrices, rows, cols, limit):
+    """The parts of matrices that broadcast to [rows, cols], part by part, of about `limit` elements. A matrix may be
+    None."""
     width = cols if cols <= _KEPT else limit
     height = max(1, limit // width)
     split = lambda t: itertools.repeat(t) if t is None or t.shape[0] == 1 else t.split(height)  # noqa: E731
