@@ -280,12 +280,12 @@ def test_the_promises_of_the_page_are_tested():
     assert set(re.findall(r'"(\w+)"', sentence)) == own
 
 
-
-
 @pytest.mark.full
 @pytest.mark.parametrize("file", WITH_LEAN)
 def test_the_tests_of_the_compiled_backends(file):
     env = os.environ | {"VAE_KERNELS_TEST_BACKENDS": "lean"}
-    done = subprocess.run([*PYTEST, "-k", "lean", str(TESTS / "kernels" / file)], env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [*PYTEST, "-k", "lean", str(TESTS / "kernels" / file)], env=env, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout[-3000:]
     assert " passed" in done.stdout

@@ -135,7 +135,7 @@ def lean_some(x, log_mean, log_inverse_dispersion):
     s, excess, share = torch.exp(t), a - t, torch.sigmoid(t - a)  # share: s / (s + mu)
     n = x + s
     below, above = (torch.nn.functional.softplus(u, threshold=50) for u in (-excess, excess))  # e^-50 is below an eps
-    value = torch.lgamma(s) + torch.lgamma(x + 1) - torch.lgamma(n) + x * below + s * above
+    value = torch.lgamma(s) + counts.log_factorial(x) - torch.lgamma(n) + x * below + s * above
     by_t = s * (torch.digamma(s) - torch.digamma(n) + above - torch.sigmoid(excess)) + x * share
     found = value, (torch.exp(a) - x) * share, by_t
     # Beyond these bounds the log-gammas are too large for float64, or an exponential leaves its range.

@@ -50,7 +50,7 @@ def lean_nll(x, log_rate, *, into, new):
     if into[0] is not None:
         torch.sub(value, x, out=into[0])
     places, n, a = counts.positive(x, log_rate)
-    counts.put(places, (value, torch.exp(a) - n * a + torch.lgamma(n + 1)))
+    counts.put(places, (value, torch.exp(a) - n * a + counts.log_factorial(n)))
     return value, 1.0, 0.0
 
 

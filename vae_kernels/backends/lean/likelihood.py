@@ -108,7 +108,10 @@ def _computed(term, x, weight, params, wanted):
         out, factor, constant, sums = pass_.compute(given, into)
         grads = [sums.pop(0) if t is _SUM else t for t in into]
     else:
-        out, zeros = like.new_empty((rows, cols), dtype=dtype), functools.partial(like.new_zeros, (rows, 1), dtype=dtype)
+        out, zeros = (
+            like.new_empty((rows, cols), dtype=dtype),
+            functools.partial(like.new_zeros, (rows, 1), dtype=dtype),
+        )
         out = out if term.each else zeros()
         grads = [zeros() if t is _SUM else t for t in into]
         of_sums = [g for g, t in zip(grads, into, strict=True) if t is _SUM]
