@@ -145,8 +145,8 @@ def _sample(
 
 
 def sample_and_noise(mu, logvar, n_samples, generator, shard, backend):
-    """z, the eps in z, and logvar as a tensor of its own. The noise is drawn a second time, as in a backward pass, where
-    it is not that of the device."""
+    """z, the eps in z, and logvar as a tensor of its own. Unless the noise is that of the device, it is drawn a second
+    time, as in a backward pass."""
     checks.tensor("mu", mu)
     checks.noise(n_samples, generator, mu)
     if dtensor.any_of((mu, logvar)):
@@ -156,7 +156,7 @@ def sample_and_noise(mu, logvar, n_samples, generator, shard, backend):
     if shard is None and backends.takes_noise_of_device(backends.choose(backend, given)):
         both = checks.moments(mu, "mu").chunk(2, 1) if logvar is None else checks.posterior(mu, logvar, None)
         eps = noise.of_device(generator, both[0].detach(), n_samples)
-        return _sample(*both, *how, eps=eps)[0], eps, both[1]
+        return _sample(both[0], both[1], *how, eps=eps)[0], eps, both[1]
     how = *how, noise.new_rng(generator, mu.device)
     z = _sample(mu, logvar, *how)[0]
     logvar = mu.chunk(2, 1)[1] if logvar is None else logvar

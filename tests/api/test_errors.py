@@ -123,7 +123,7 @@ ERRORS = [
       for f in (elbo, gaussian, lambda **k: vk.gaussian_kl(MU, MU, **k), lambda **k: vk.sample_kl(MU, MU, **k))),
     (lambda: elbo(reduction=None), V, "reduction: got None, expected one of 'none', 'mean', 'sum'"),
     *((lambda f=f: f(backend="triton2"), V,
-       "backend: got 'triton2', expected \"auto\" or one of ['cpu', 'cuda', 'torch', 'triton']")
+       "backend: got 'triton2', expected \"auto\" or one of ['cpu', 'cuda', 'lean', 'torch', 'triton']")
       for f in (elbo, gaussian, lambda **k: vk.gaussian_kl(MU, MU, **k), lambda **k: vk.sample_kl(MU, MU, **k),
                 lambda **k: vk.reparameterize(MU, MU, **k))),
     (lambda: elbo(backend=["cpu"]), V, "backend: got ['cpu'], expected \"auto\" or one of"),

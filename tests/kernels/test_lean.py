@@ -1,7 +1,7 @@
 """The backend "lean": the tests of the compiled backends run with it too, and "auto" takes it where no kernels are.
 
-The quick tier has a few cases of the tables of cases.py. The test marked `full` runs the other tests of this folder with
-"lean" among the backends."""
+The quick tier has a few cases of the tables of cases.py. The test marked `full` runs the other tests of this folder
+with "lean" among the backends."""
 
 import math
 import os
@@ -179,7 +179,7 @@ def test_auto_trains_without_kernels(alone):
 
 
 def test_lean_is_refused_under_a_transform():
-    with pytest.raises(ValueError, match="backend='lean' cannot be used: .* only backend='torch' differentiates"):
+    with pytest.raises(ValueError, match=r"backend='lean' cannot be used: .* only backend='torch' differentiates"):
         torch.func.grad(lambda t: vk.nll(t, torch.rand(3, 2), backend="lean").sum())(torch.zeros(3, 2))
 
 

@@ -33,7 +33,7 @@ def positive(x, *params):
 
 
 def _places(x):
-    """The flat places of what is not 0. NumPy, where it is installed, takes a fifth of the time of PyTorch's nonzero()."""
+    """The flat places of what is not 0. NumPy, if it is installed, takes a fifth of the time of torch.nonzero."""
     mask = (x != 0).reshape(-1)
     try:
         import numpy as np

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ...core import draws, layout
+from ...core import draws
 from ...formulas import ELEMENT
 from .. import reference
 from ..compiled.autograd import Function, as_weight, by_reference, gradients_of
@@ -241,7 +241,7 @@ def _by_autograd(formula, options, x, *params, into, new):
     return value.detach(), 1.0, 0.0
 
 
-def _parts(matrices, rows, cols, limit):
+def _parts(matrices: Any, rows: int, cols: int, limit: int) -> Any:
     """The parts of matrices that broadcast to [rows, cols], part by part, of about `limit` elements. A matrix may be
     None."""
     width = cols if cols <= _KEPT else limit

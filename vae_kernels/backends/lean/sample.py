@@ -49,20 +49,20 @@ class _Sample(Function):
             incoming = (grad_z,) if grad_kl is None else (grad_z, grad_kl)
             of_tensors = functools.partial(_reference, ctx.how[0], grad_kl is not None, eps)
             return None, None, *by_reference(of_tensors, (mu, logvar), needed, incoming)
-        of_mu = of_logvar = None
+        parts = []
         if grad_z is not None:
-            of_mu, of_logvar = grad_z.to(noise.dtype), grad_z * noise
+            parts.append((grad_z.to(noise.dtype), grad_z * noise))
             if ctx.how[0] is not None:
-                of_mu, of_logvar = of_mu.sum(0), of_logvar.sum(0)
+                parts = [tuple(t.sum(0) for t in parts[0])]
         if grad_kl is not None:
             each = grad_kl.view(-1, *[1] * (mu.dim() - 1))
-            wide = mu.to(noise.dtype)
-            of_mu = each * wide if of_mu is None else torch.addcmul(of_mu, each, wide)
-            of_logvar = each * excess if of_logvar is None else of_logvar.addcmul_(each, excess)
+            parts.append((each * mu.to(noise.dtype), each * excess))
+        of_mu, of_logvar = parts[0] if len(parts) == 1 else (parts[0][0] + parts[1][0], parts[0][1] + parts[1][1])
         grads = of_mu, 0.5 * of_logvar
         return None, None, *(g.to(t.dtype) if n else None for g, t, n in zip(grads, (mu, logvar), needed, strict=True))
 
 
 def _reference(n_samples, with_kl, eps, tensors):
-    z, kl = reference.sample_kl(Draw(*tensors, (), None, n_samples, with_kl, None, eps))
+    mu, logvar = tensors
+    z, kl = reference.sample_kl(Draw(mu, logvar, (), None, n_samples, with_kl, None, eps))
     return (z, kl) if with_kl else (z,)
