@@ -38,7 +38,8 @@ class Term(NamedTuple):
 
 def nll(x, params, likelihood, weight, dtype, log_total=None, options=()):
     """-log p of each sample of params, [B], from the weighted terms: the arguments are those of reference.nll."""
-    x, weight = draws.repeated(x, weight, params[0].shape[0])
+    if x.shape[0] != params[0].shape[0]:
+        x, weight = draws.repeated(x, weight, params[0].shape[0])
     if log_total is not None or not _is_lean(likelihood, x, weight):
         return reference.nll(x, params, likelihood, weight, dtype, log_total, options)
     return _Nll.apply_eager(Term(likelihood, options, False, torch.is_grad_enabled()), x, weight, *params)
@@ -96,6 +97,8 @@ def _computed(term, x, weight, params, wanted):
     [B, N], or the sum over the elements of a sample [B, 1], where the parameter is one number for these elements."""
     like, dtype = params[0], reference.compute_dtype(*params)
     rows, cols = like.shape[0], like.shape[1:].numel()
+    limit = max(_BLOCK, _OF_THREAD * torch.get_num_threads())
+    one = not like.is_cpu or rows * cols <= limit  # one part has all elements
     pass_ = _Pass(_function(term, dtype, like.is_cpu), term.each, _scratch(dtype, like.device))
     given = [None if t is None else _matrix(t, like) for t in (x, weight, *params)]
     into = [None] * len(params)
@@ -103,16 +106,12 @@ def _computed(term, x, weight, params, wanted):
         if needed:
             of_each = term.each or p.shape == like.shape or 0 < p.dim() < like.dim()
             into[i] = like.new_empty((rows, cols), dtype=dtype) if of_each else _SUM
-    limit = max(_BLOCK, _OF_THREAD * torch.get_num_threads())
-    if not like.is_cpu or rows * cols <= limit:
+    if one:
         out, factor, constant, sums = pass_.compute(given, into)
         grads = [sums.pop(0) if t is _SUM else t for t in into]
     else:
-        out, zeros = (
-            like.new_empty((rows, cols), dtype=dtype),
-            functools.partial(like.new_zeros, (rows, 1), dtype=dtype),
-        )
-        out = out if term.each else zeros()
+        zeros = functools.partial(like.new_zeros, (rows, 1), dtype=dtype)
+        out = like.new_empty((rows, cols), dtype=dtype) if term.each else zeros()
         grads = [zeros() if t is _SUM else t for t in into]
         of_sums = [g for g, t in zip(grads, into, strict=True) if t is _SUM]
         n, m = len(given), len(given) + len(into)
@@ -146,10 +145,13 @@ class _Pass(NamedTuple):
         """(the values [B, N], or their sums [B, 1]; factor; constant; the derivatives that are sums), of a part of the
         matrices: -log p is factor times the value, plus the constant. The other derivatives are written into `into`."""
         (x, weight, *params), dtype, each = given, self.scratch.dtype, self.each
-        if x.dtype != dtype:
-            x = x.to(dtype) / 255 if x.dtype == torch.uint8 and self.function.levels else x.to(dtype)
-        params = [p if p.dtype == dtype else p.to(dtype) for p in params]
         new = self.scratch.of(params[0].shape)
+        if x.dtype != dtype:
+            levels = x.dtype == torch.uint8 and self.function.levels
+            x = new().copy_(x)
+            if levels:
+                x.div_(255)
+        params = [p if p.dtype == dtype else p.to(dtype) for p in params]
         written = [new() if t is _SUM else t for t in into]
         value, factor, constant = self.function.nll(x, *params, into=written, new=new)
         if each or weight is not None:
