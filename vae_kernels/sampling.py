@@ -117,7 +117,9 @@ def logvar_of(*, std: torch.Tensor | None = None, logstd: torch.Tensor | None = 
     return 2 * (wide.log() if logstd is None else wide)
 
 
-def _sample(mu, logvar, prior, n_samples, with_kl, generator, shard, backend, rng=None, latent_weight=None) -> Any:
+def _sample(
+    mu, logvar, prior, n_samples, with_kl, generator, shard, backend, rng=None, latent_weight=None, eps=None
+) -> Any:
     mu, logvar, prior = _packed(mu, prior) if logvar is None else _pair(mu, logvar, prior)
     checks.noise(n_samples, generator, mu)
     if latent_weight is not None:
@@ -132,20 +134,30 @@ def _sample(mu, logvar, prior, n_samples, with_kl, generator, shard, backend, rn
             mu, logvar, prior, latent_weight, n_samples
         )
     module = backends.choose(backend, (mu, *prior) if logvar is None else (mu, logvar, *prior))
-    rng = noise.new_rng(generator, mu.device) if rng is None else rng
-    if shard is not None:
-        rng = noise.of_shard(rng, *checks.shard(shard, mu.shape[0]))
-    out = module.sample_kl(Draw(mu, logvar, prior, rng, n_samples, with_kl, latent_weight))
+    if eps is None and rng is None and shard is None and backends.takes_noise_of_device(module):
+        eps = noise.of_device(generator, mu if logvar is not None else mu.detach().chunk(2, 1)[0], n_samples)
+    if eps is None:
+        rng = noise.new_rng(generator, mu.device) if rng is None else rng
+        if shard is not None:
+            rng = noise.of_shard(rng, *checks.shard(shard, mu.shape[0]))
+    out = module.sample_kl(Draw(mu, logvar, prior, rng, n_samples, with_kl, latent_weight, eps))
     return out if whole is None else whole(*out)
 
 
 def sample_and_noise(mu, logvar, n_samples, generator, shard, backend):
-    """z, the eps in z, and logvar as a tensor of its own. The noise is drawn a second time, as in a backward pass."""
+    """z, the eps in z, and logvar as a tensor of its own. Unless the noise is that of the device, it is drawn a second
+    time, as in a backward pass."""
     checks.tensor("mu", mu)
     checks.noise(n_samples, generator, mu)
     if dtensor.any_of((mu, logvar)):
         raise TypeError("prior: one whose KL is an estimate takes no DTensors; each rank can draw its own with shard=")
-    how = None, n_samples, False, generator, shard, backend, noise.new_rng(generator, mu.device)
+    given = (mu,) if logvar is None else (mu, logvar)
+    how = None, n_samples, False, generator, shard, backend
+    if shard is None and backends.takes_noise_of_device(backends.choose(backend, given)):
+        both = checks.moments(mu, "mu").chunk(2, 1) if logvar is None else checks.posterior(mu, logvar, None)
+        eps = noise.of_device(generator, both[0].detach(), n_samples)
+        return _sample(both[0], both[1], *how, eps=eps)[0], eps, both[1]
+    how = *how, noise.new_rng(generator, mu.device)
     z = _sample(mu, logvar, *how)[0]
     logvar = mu.chunk(2, 1)[1] if logvar is None else logvar
     zero = torch.zeros(logvar.shape, dtype=compute_dtype(mu, logvar), device=mu.device)

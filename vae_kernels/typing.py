@@ -37,7 +37,7 @@ LikelihoodName = Literal[
 LikelihoodLike: TypeAlias = "LikelihoodName | Likelihood"
 """The type of `likelihood=`: a name, or an object of vae_kernels.likelihoods."""
 
-Backend = Literal["auto", "torch", "cpu", "cuda", "triton"]
+Backend = Literal["auto", "torch", "lean", "cpu", "cuda", "triton"]
 Reduction = Literal["none", "mean", "sum"]
 FreeBitsUnit = Literal["per_dim", "per_sample", "per_batch_mean", "per_group", "batch_mean"]
 CapacityUnit = Literal["per_sample", "per_batch_mean", "batch_mean"]

@@ -10,6 +10,7 @@ import vae_kernels as vk
 # The backends that take CPU tensors. Triton takes CPU tensors if its interpreter runs (conftest.py). The backends of a
 # GPU are in gpu/test_gpu.py.
 BACKENDS = [name for name in ("torch", "cpu") if vk.available_backends()[name] is None]
+BACKENDS += filter(None, os.environ.get("VAE_KERNELS_TEST_BACKENDS", "").split(","))  # kernels/test_lean.py
 if os.environ.get("TRITON_INTERPRET") == "1" and vk.available_backends()["triton"] is None:
     BACKENDS.append("triton")
 B = 5

@@ -1,7 +1,8 @@
 """Which backends work here, and which of them "auto" takes.
 
 A backend is a module with the functions of the protocol `Backend` (core/objective.py). "torch" is the formulas in plain
-PyTorch, on any device. "cpu" is the compiled C++, "cuda" the compiled CUDA C++, and "triton" the Triton kernels.
+PyTorch, on any device. "lean" is the same results with fewer operations, and with the noise of the device. "cpu" is the
+compiled C++, "cuda" the compiled CUDA C++, and "triton" the Triton kernels.
 """
 
 import functools
@@ -16,7 +17,7 @@ import torch
 from torch.autograd import forward_ad
 
 from . import compiled as ops
-from . import reference
+from . import lean, reference
 from .self_test import disagreement
 
 _PACKAGE = Path(__file__).parents[1]
@@ -54,7 +55,7 @@ def _cuda(cpu):
 
 
 # name -> None if the backend works here, else the reason. Whether there is a GPU is asked later, and not at import.
-_MISSING = {"torch": None, "cpu": _load()}
+_MISSING = {"torch": None, "lean": None, "cpu": _load()}
 _MISSING["cuda"] = _cuda(_MISSING["cpu"])
 _MISSING["triton"] = None if importlib.util.find_spec("triton") else "triton is not installed"
 
@@ -63,13 +64,13 @@ def available_backends() -> dict[str, str | None]:
     """The names that `backend=` takes besides "auto". Each has None if it works here, or the reason why it does not.
 
     >>> vae_kernels.available_backends()
-    {'torch': None, 'cpu': None, 'cuda': 'the compiled library was built without CUDA', 'triton': 'torch finds no ...'}
+    {'torch': None, 'lean': None, 'cpu': None, 'cuda': 'the compiled library was built without CUDA', 'triton': ...}
     """
     return {name: _missing(name) for name in _MISSING}
 
 
 def _missing(name):
-    if _MISSING[name] is not None or name in ("torch", "cpu"):
+    if _MISSING[name] is not None or name in ("torch", "lean", "cpu"):
         return _MISSING[name]
     if name == "triton":  # a compiler must not trace the probe: an error shows when the compiled graph runs
         return None if torch.compiler.is_compiling() else _no_triton()
@@ -137,18 +138,30 @@ def _asked_of(device):
 def choose(name, tensors):
     """The module for `backend=name` and these tensors. ValueError if this backend cannot compute with the tensors.
 
-    On the CPU "auto" takes the compiled kernels, on a GPU the first backend of _ON_GPU that works, else plain torch.
-    An explicit choice is never replaced.
+    On the CPU "auto" takes the compiled kernels, on a GPU the first backend of _ON_GPU that works. Where there are no
+    such kernels, it takes "lean". Under a transform and where a compiler traces, it takes "torch" in place of "lean":
+    both need plain operations. An explicit choice is never replaced.
     """
     named = isinstance(name, str)
     if named and name == "auto":
-        return ops if _cpu_takes(tensors) else _on_gpu(tensors) or reference
+        return ops if _cpu_takes(tensors) else _on_gpu(tensors) or _plain(tensors)
     if not named or name not in _MISSING:
         raise ValueError(f'backend: got {name!r}, expected "auto" or one of {sorted(_MISSING)}')
     reason = _missing(name) or _refusal(name, tensors)
     if reason is not None:
         raise ValueError(f"backend={name!r} cannot be used: {reason}")
-    return reference if name == "torch" else _triton() if name == "triton" else ops
+    return {"torch": reference, "lean": lean}.get(name) or (_triton() if name == "triton" else ops)
+
+
+def takes_noise_of_device(module):
+    """Whether this backend takes the noise of the device's own generator, where nobody has set another one."""
+    return module is lean
+
+
+def _plain(tensors):
+    """The backend in plain PyTorch that "auto" takes."""
+    plain = _transformed() or torch.compiler.is_compiling() or any(t.is_meta for t in tensors)
+    return reference if plain else lean
 
 
 def _transformed():
@@ -213,12 +226,15 @@ def _refusal(name, tensors):
         return None
     if _MISSING[name] is not None:
         return _MISSING[name]
+    if name == "lean":
+        return _NO_TRANSFORM if _transformed() else None
     on_cpu = name == "cpu" or (name == "triton" and _triton().INTERPRETED)
     for t in tensors:
         if not (t.is_cpu if on_cpu else t.is_cuda):
             return f"a tensor is on {t.device}"
     if name == "cuda" and (reason := _not_built_for(tensors[0].get_device())) is not None:
         return reason
-    if _transformed():
-        return "inside a torch.func transform, and in forward mode, only backend='torch' differentiates"
-    return None
+    return _NO_TRANSFORM if _transformed() else None
+
+
+_NO_TRANSFORM = "inside a torch.func transform, and in forward mode, only backend='torch' differentiates"

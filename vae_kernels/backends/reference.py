@@ -33,25 +33,26 @@ from ..formulas.reparameterize import reparameterize
 __all__ = ["decomposition", "elbo", "log_prob", "mixture", "sample_kl"]
 
 
-def elbo(objective: Objective) -> Any:
-    """The loss that `objective` asks for, or ElboTerms. The dtype is the compute dtype."""
+def elbo(objective: Objective, nll_of_samples: Any = None) -> Any:
+    """The loss that `objective` asks for, or ElboTerms. The dtype is the compute dtype. nll_of_samples: a function with
+    the arguments and the result of nll(), or None for nll() itself."""
     settings, x, rec_weight, beta, weight, latent_weight, nats, params, latent, log_total = objective
     dtype = compute_dtype(*params, *latent)
     loss = nll_b = kl = kl_per_dim = nll_per_column = None
     if settings.likelihood in SEGMENTS:
         each = nll_of_columns(x, params, weight, dtype, *settings.options)
         nll_b, nll_per_column = each.sum(1), each.mean(0) if settings.terms else None
-        loss = factor_of(settings.rec_weight, rec_weight) * nll_b
+        loss = _times(factor_of(settings.rec_weight, rec_weight), nll_b)
     elif x is not None:
-        nll_b = nll(x, params, settings.likelihood, weight, dtype, log_total, settings.options)
-        loss = factor_of(settings.rec_weight, rec_weight) * nll_b
+        nll_b = (nll_of_samples or nll)(x, params, settings.likelihood, weight, dtype, log_total, settings.options)
+        loss = _times(factor_of(settings.rec_weight, rec_weight), nll_b)
     if latent:
         kl_bd = weighted_kl(latent, latent_weight, dtype, settings.balance)
         kl = _sum_events(kl_bd)
         by_dim = beta is not None and beta.dim() > 0
         factor = factor_of(settings.beta, beta)
         costs = floored(kl_bd, factor_of(settings.nats, nats), settings.floor) if settings.floor else kl
-        weighted = _sum_events(factor.to(dtype) * kl_bd) if by_dim else factor * costs
+        weighted = _sum_events(factor.to(dtype) * kl_bd) if by_dim else _times(factor, costs)
         loss = weighted if loss is None else loss + weighted
         if settings.terms and kl_bd.dim() > 1:
             kl_per_dim = kl_bd.mean(0)
@@ -61,6 +62,11 @@ def elbo(objective: Objective) -> Any:
     elif settings.reduction == Reduction.SUM:
         loss = loss.sum()
     return ElboTerms(loss, nll_b, kl, kl_per_dim, nll_per_column) if settings.terms else loss
+
+
+def _times(factor, t):
+    """factor * t, without an operation where the factor is the number 1."""
+    return t if type(factor) is float and factor == 1 else factor * t
 
 
 def log_prob(likelihood, x, params, options=()):
@@ -77,7 +83,7 @@ def sample_kl(draw):
     latent = (mu, logvar, *draw.prior)
     dtype = compute_dtype(*latent)
     shape = mu.shape if draw.n_samples is None else (draw.n_samples, *mu.shape)
-    eps = noise.normals(draw.rng, shape, mu.device, draw.n_samples)
+    eps = noise.normals(draw.rng, shape, mu.device, draw.n_samples) if draw.eps is None else draw.eps
     z = reparameterize(mu.to(dtype), logvar.to(dtype), eps).to(mu.dtype)
     return z, _sum_events(weighted_kl(latent, draw.latent_weight, dtype)) if draw.with_kl else None
 

@@ -63,6 +63,14 @@ def new_rng(generator: torch.Generator | None = None, device: torch.device | str
         ) from error
 
 
+def of_device(generator, mu, n_samples=None):
+    """Standard normals of torch.randn: of the shape of mu, or of n_samples of them; float64 for a float64 mu, else
+    float32. The bits depend on the device, and on the version of PyTorch."""
+    shape = mu.shape if n_samples is None else (n_samples, *mu.shape)
+    dtype = torch.float64 if mu.dtype == torch.float64 else torch.float32
+    return torch.randn(shape, generator=generator, dtype=dtype, device=mu.device)
+
+
 def of_shard(rng, first, total):
     """The rng of the samples first, first + 1, ... of a batch of `total`. It is made on the device: a copy from the
     host would have to be waited for."""

@@ -185,6 +185,7 @@ class Draw(NamedTuple):
     mu, logvar  [B, ...]; or logvar None and mu both, [B, 2L, ...]: mu, then logvar, along dimension 1
     prior       () for N(0, I), or (mu, logvar) of the shape of the posterior's
     rng         int64: seed and offset of the noise, and the place of a shard (core/noise.py)
+    eps         None, or in place of rng the noise itself, of the shape of z, from the generator of the device
     n_samples   how many of each posterior, or None for one without a dimension of its own
     with_kl     whether the KL [B] is wanted
     latent_weight  as in Objective: of the KL, not of z; None where no KL is wanted
@@ -193,14 +194,15 @@ class Draw(NamedTuple):
     mu: torch.Tensor
     logvar: torch.Tensor | None
     prior: tuple[torch.Tensor, ...]
-    rng: torch.Tensor
+    rng: torch.Tensor | None
     n_samples: int | None
     with_kl: bool
     latent_weight: torch.Tensor | None = None
+    eps: torch.Tensor | None = None
 
 
 class Backend(Protocol):
-    """What computes: backends/reference.py ("torch"), compiled ("cpu", "cuda") and triton."""
+    """What computes: backends/reference.py ("torch"), lean, compiled ("cpu", "cuda") and triton."""
 
     def elbo(self, objective: Objective) -> torch.Tensor | ElboTerms:
         """The loss, 0-d or [B], or the loss with its terms."""

@@ -46,6 +46,13 @@ class Formula(Protocol):
     SUM_ALIKE        optional, beside LOG_TOTAL: True if the sum n of a row has this likelihood of log_total, and the
                      row given n is multinomial
     ELEMENT          of the row kind: the module of the formula of one element
+    lean_nll         optional, of the element kind: lean_nll(x, *parameters, into=, new=) is (value, factor, constant)
+                     of the elements of a matrix, with few operations and without autograd: -log p is factor * value +
+                     constant. `into` has for each given parameter a tensor of the shape of x for the derivative, or
+                     None where no derivative is wanted; new() gives such a tensor without values. A parameter may
+                     broadcast to x.
+                     The function is right in float32, and in float64 unless SUPPORT is "counts" (backends/lean).
+                     It has no torch.where, which takes as long as ten additions on a CPU
     """
 
     KIND: Kind

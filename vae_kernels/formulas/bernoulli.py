@@ -39,6 +39,15 @@ def nll(x, logits):
     return against * size + torch.log1p(torch.exp(-size))
 
 
+def lean_nll(x, logits, *, into, new):
+    """(value, factor, constant): see the protocol Formula. -log p = max(l, 0) - x l + log(1 + e^-a)."""
+    positive = torch.clamp(logits, min=0, out=new())
+    e = torch.sub(logits, positive, alpha=2, out=new()).exp_()  # e^-a
+    if into[0] is not None:
+        torch.sigmoid(logits, out=into[0]).sub_(x)
+    return positive.addcmul_(x, logits, value=-1.0).add_(e.log1p_()), 1.0, 0.0
+
+
 def triton_nll(x, logits):
     """The value, and its derivative by the logits."""
     e = maths.exp_nonpositive(-tl.abs(logits))

@@ -51,6 +51,25 @@ def nll(x, logits):
     return against * size - log_ratio
 
 
+def lean_nll(x, logits, *, into, new):
+    """(value, factor, constant): see the protocol Formula."""
+    size, over = torch.abs(logits, out=new()), torch.gt(logits, 0, out=new())
+    sign = torch.mul(over, 2, out=new()).sub_(1)
+    against = torch.sub(over, x, out=new()).mul_(sign)
+    large = torch.clamp(size, min=1, out=new())
+    near = torch.lt(size, 1, out=over)
+    rest = torch.reciprocal(large, out=new())  # 1 - r(a): here for a >= 1
+    e = large.neg_().exp_()
+    rest.sub_(e.div_(torch.sub(1, e, out=new())))
+    small = torch.clamp(size, max=1, out=e)
+    of_small = 1 - series.truncated_mean(small)
+    rest.addcmul_(near, of_small.sub_(rest))
+    if into[0] is not None:
+        torch.sub(against, rest, out=into[0]).mul_(sign)
+    value = against.mul_(size)
+    return value.sub_(rest.neg_().add_(1).mul_(size).log1p_()), 1.0, 0.0
+
+
 def triton_nll(x, logits):
     """The value, and its derivative by the logits."""
     size = tl.abs(logits)

@@ -13,6 +13,55 @@ import torch
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
+def positive(x, *params):
+    """The places of the counts that are not 0 in the matrix x, row by row; and there x and the parameters, which
+    broadcast to x, in float64.
+
+    For lean_nll of a formula. In float64 a difference of log-gammas keeps enough digits for a float32. Most counts of a
+    single cell are 0, so few elements are computed in float64.
+    """
+    rows, cols = x.shape
+    places = _places(x)
+    at = {(True, True): places}  # by whether a tensor has all rows, and all columns
+    if any(t.shape[0] == 1 < rows for t in params):
+        at[False, True] = places % cols
+    if any(t.shape[1] == 1 < cols for t in params):
+        at[True, False] = places // cols
+    at[False, False] = torch.zeros((), dtype=torch.int64).expand(places.shape)
+    found = [t.reshape(-1).index_select(0, at[t.shape[0] == rows, t.shape[1] == cols]) for t in (x, *params)]
+    return places, *(t.double() for t in found)
+
+
+def _places(x):
+    """The flat places of what is not 0. NumPy, if it is installed, takes a fifth of the time of torch.nonzero."""
+    mask = (x != 0).reshape(-1)
+    try:
+        import numpy as np
+
+        return torch.from_numpy(np.flatnonzero(mask.numpy()))
+    except (ImportError, RuntimeError, TypeError):  # no NumPy, or a tensor without values
+        return mask.nonzero().view(-1)
+
+
+def put(places, *pairs):
+    """Write the numbers of each pair (tensor, numbers) at these flat places of the tensor, which is contiguous."""
+    for t, numbers in pairs:
+        t.view(-1).index_copy_(0, places, numbers.to(t.dtype))
+
+
+_LOG_FACTORIALS = torch.lgamma(torch.arange(1, 1 << 10, dtype=torch.float64))
+
+
+def log_factorial(n):
+    """log n! for a 1-d tensor in float64: most counts are small whole numbers."""
+    k = n.clamp(0, len(_LOG_FACTORIALS) - 1).nan_to_num_(0).long()
+    found = _LOG_FACTORIALS.index_select(0, k)
+    others = (n != k).nonzero().view(-1)
+    if others.numel():
+        found[others] = torch.lgamma(n[others] + 1)
+    return found
+
+
 def log1p_rest(e, ratio):
     """e - log(1 + e) >= 0, to full relative accuracy for every small e. ratio is 1 + e: near e = -1 the caller knows
     more digits of 1 + e than e holds.

@@ -44,6 +44,22 @@ def nll_of_sums(squares, logvar, dims=1):
     return 0.5 * (squares + logvar + dims * math.log(2 * math.pi))
 
 
+def lean_nll(x, loc, logvar=None, *, into, new):
+    """(value, factor, constant): see the protocol Formula."""
+    scaled, constant = torch.sub(loc, x, out=new() if into[0] is None else into[0]), 0.5 * math.log(2 * math.pi)
+    if logvar is None:
+        return torch.mul(scaled, scaled, out=new()), 0.5, constant
+    root = torch.exp(logvar * -0.25).clamp_(max=torch.finfo(logvar.dtype).max)
+    squares = new() if into[1] is None else into[1]
+    torch.mul(scaled.mul_(root).mul_(root), scaled, out=squares)
+    value = torch.add(squares, logvar, out=new())
+    if into[0] is not None:
+        scaled.mul_(root).mul_(root)
+    if into[1] is not None:
+        squares.mul_(-0.5).add_(0.5)
+    return value, 0.5, constant
+
+
 def triton_nll(x, loc, logvar):
     """The value, and its derivatives by loc and logvar."""
     root = maths.exp_saturated(logvar * -0.25)  # saturated: for x = loc the value is finite at every variance

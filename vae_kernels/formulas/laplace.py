@@ -39,6 +39,24 @@ def nll(x, loc, logscale):
     return residual * sign * root * root + logscale + math.log(2)
 
 
+def lean_nll(x, loc, logscale=None, *, into, new):
+    """(value, factor, constant): see the protocol Formula."""
+    residual, constant = torch.sub(loc, x, out=new() if into[0] is None else into[0]), math.log(2)
+    value = torch.abs(residual, out=new())
+    if into[0] is not None:  # the sign, also of a denormal number; of NaN it is NaN
+        largest = torch.finfo(residual.dtype).max
+        residual.mul_(largest).mul_(largest).clamp_(-1, 1)
+    if logscale is None:
+        return value, 1.0, constant
+    root = torch.exp(logscale * -0.5).clamp_(max=torch.finfo(logscale.dtype).max)
+    value.mul_(root).mul_(root)
+    if into[0] is not None:
+        residual.mul_(root).mul_(root)
+    if into[1] is not None:
+        torch.sub(1, value, out=into[1])
+    return value.add_(logscale), 1.0, constant
+
+
 def triton_nll(x, loc, logscale):
     """The value, and its derivatives by loc and logscale."""
     residual = loc - x

@@ -100,6 +100,56 @@ def parts_of_some(x, log_mean, log_inverse_dispersion):
     return scale * deviance, scale * (errors + 0.5 * root + counts.HALF_LOG_2PI)
 
 
+def lean_nll(x, log_mean, log_inverse_dispersion, *, into, new):
+    """(value, factor, constant): see the protocol Formula."""
+    found = lean_none(log_mean, log_inverse_dispersion, into, new)
+    places, *given = counts.positive(x, log_mean, log_inverse_dispersion)
+    counts.put(places, *zip(found, lean_some(*given), strict=True))
+    return found[0], 1.0, 0.0
+
+
+def lean_none(log_mean, log_inverse_dispersion, into, new):
+    """The value for x = 0, and both derivatives, in float32."""
+    into = [new() if t is None else t for t in into[:2]]
+    excess = torch.sub(log_mean, log_inverse_dispersion, out=new())
+    over = torch.gt(excess, 0, out=new())
+    e = torch.abs(excess, out=new()).neg_().exp_()
+    inverse, r = torch.add(e, 2, out=new()).reciprocal_(), torch.add(e, 1, out=into[0]).reciprocal_()
+    # log(1 + e) = 2 artanh(z) with z = e / (2 + e): the tail is z^2/3 + z^4/5 + ...
+    z = torch.mul(e, inverse, out=new()).square_()
+    tail = torch.mul(z, 1 / 15, out=new())
+    for k in (13, 11, 9, 7, 5, 3):
+        tail.add_(1 / k).mul_(z)
+    per_e = torch.add(tail, 1, out=z).mul_(inverse).mul_(2)  # log(1 + e) / e
+    rest = torch.add(e, 1, out=into[1]).mul_(tail).mul_(2).add_(e).mul_(inverse).mul_(r)  # per_e - r
+    softplus = e.mul_(per_e).add_(excess)
+    smaller = torch.minimum(log_mean, log_inverse_dispersion, out=excess).exp_()
+    rest.addcmul_(over, torch.sub(softplus, r, out=tail).sub_(rest)).mul_(smaller)  # where over is 1: softplus - r
+    value = per_e.addcmul_(over, softplus.sub_(per_e)).mul_(smaller)
+    return value, r.mul_(smaller), rest
+
+
+def lean_some(x, log_mean, log_inverse_dispersion):
+    """The value for x > 0, and both derivatives, in float64, of 1-d tensors."""
+    a, t = log_mean, log_inverse_dispersion
+    s, excess, share = torch.exp(t), a - t, torch.sigmoid(t - a)  # share: s / (s + mu)
+    n = x + s
+    below, above = (torch.nn.functional.softplus(u, threshold=50) for u in (-excess, excess))  # e^-50 is below an eps
+    value = torch.lgamma(s) + counts.log_factorial(x) - torch.lgamma(n) + x * below + s * above
+    by_t = s * (torch.digamma(s) - torch.digamma(n) + above - torch.sigmoid(excess)) + x * share
+    found = value, (torch.exp(a) - x) * share, by_t
+    # Beyond these bounds the log-gammas are too large for float64, or an exponential leaves its range.
+    far = ((t > 12) | (x > 1e6) | (torch.maximum(a.abs(), t.abs()) > 600)).nonzero().view(-1)
+    if far.numel():
+        leaves = [p[far].requires_grad_() for p in (a, t)]
+        with torch.enable_grad():
+            other = nll_of_some(x[far], *leaves)
+        grads = torch.autograd.grad(other, leaves, torch.ones_like(other))
+        for ours, theirs in zip(found, (other.detach(), *grads), strict=True):
+            ours[far] = theirs
+    return found
+
+
 def _ordered(a, b):
     """The smaller and the larger of both, with the derivative of one of the two where both are equal."""
     return torch.where(a > b, b, a), torch.where(a > b, a, b)

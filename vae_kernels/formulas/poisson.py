@@ -44,6 +44,16 @@ def nll(x, log_rate):
     return torch.where(zero, torch.exp(log_rate), positive)
 
 
+def lean_nll(x, log_rate, *, into, new):
+    """(value, factor, constant): see the protocol Formula."""
+    value = torch.exp(log_rate, out=new())
+    if into[0] is not None:
+        torch.sub(value, x, out=into[0])
+    places, n, a = counts.positive(x, log_rate)
+    counts.put(places, (value, torch.exp(a) - n * a + counts.log_factorial(n)))
+    return value, 1.0, 0.0
+
+
 def triton_nll(x, log_rate):
     """The value, and its derivative by the log-rate. csrc/formulas/poisson.h explains the steps."""
     zero = x == 0.0

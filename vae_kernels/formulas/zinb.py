@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from . import counts
 from . import negative_binomial as nb
 
 if TYPE_CHECKING:
@@ -59,6 +60,31 @@ def _nll_at_zero(n, d):
     whole = torch.where(n > 1, 1 - q, -torch.expm1(-n))  # for large n autograd's 1 + expm1(-n) loses digits
     y = torch.where(d > 0, power, 1) * whole / torch.where(rare, 1, torch.where(d > 0, 1 + power * q, power + q))
     return torch.where(rare, torch.logaddexp(d, torch.zeros_like(d)) - torch.logaddexp(d, -n), torch.log1p(y))
+
+
+def lean_nll(x, log_mean, log_inverse_dispersion, dropout_logits, *, into, new):
+    """(value, factor, constant): see the protocol Formula."""
+    n, by_mean, by_t = nb.lean_none(log_mean, log_inverse_dispersion, into, new)
+    value, share, by_d = _lean_mixed(n, dropout_logits, new() if into[2] is None else into[2], new)
+    places, k, a, t, d = counts.positive(x, log_mean, log_inverse_dispersion, dropout_logits)
+    positive, *others = nb.lean_some(k, a, t)
+    positive += torch.logaddexp(d, torch.zeros_like(d))
+    grads = by_mean.mul_(share), by_t.mul_(share), by_d
+    counts.put(places, (value, positive), *zip(grads, (*others, torch.sigmoid(d)), strict=True))
+    return value, 1.0, 0.0
+
+
+def _lean_mixed(n, d, by_d, new):
+    """The value for x = 0, the derivative by n, and the derivative by d, in float32. n is overwritten."""
+    total, n = torch.add(n, d, out=new()), n.neg_()
+    either = torch.maximum(n, d, out=new())
+    far = torch.sub(-60, either, out=new()).relu_()
+    minus_whole = torch.expm1(n, out=n)
+    other, share = torch.sigmoid(total, out=new()), torch.sigmoid(total.neg_(), out=total)
+    torch.mul(minus_whole, other, out=by_d).mul_(torch.sigmoid(-d))
+    # e^d + e^-n is e^either times the reciprocal of the larger sigmoid
+    y = either.add_(far).neg_().exp_().mul_(torch.maximum(share, other, out=other)).mul_(minus_whole).neg_()
+    return y.log1p_().add_(far), share, by_d
 
 
 def triton_nll(x, log_mean, log_inverse_dispersion, dropout_logits):

@@ -12,7 +12,7 @@ from .schemas import KERNELS
 
 def sample_kl(draw, kernels="compiled"):
     """z and the KL that the request asks for, by the ops. Shapes and layouts are those of the schema."""
-    mu, logvar, prior, rng, n_samples, with_kl, weight = draw
+    mu, logvar, prior, rng, n_samples, with_kl, weight, _ = draw
     z, *kl = apply(_Sample, mode_of(kernels), rng, n_samples or 0, with_kl, weight, mu, logvar, *prior)
     return z, kl[0] if with_kl else None
 
