@@ -26,7 +26,8 @@ struct PixelRequest {
         cols(pixels_of(x)),
         inner(cols > 1 && packed.stride(1) == 1),
         float64(is_float64(packed)) {
-    VK_CHECK(packed.numel() == 0 || (in_order(packed) && in_order(x)), "packed and x are not pixels in the same order, dense");
+    VK_CHECK(packed.numel() == 0 || (in_order(packed) && in_order(x)),
+             "packed and x are no pixels in the same order, dense");
     if (weight) weights = weights_of(*weight);
     weights.rows = rows_beside(x, rows);
   }

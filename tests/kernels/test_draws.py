@@ -225,7 +225,7 @@ def test_the_ops_refuse_samples_that_do_not_fit(backend, rows):
 def test_the_ops_refuse_pixels_and_positions_that_do_not_fit():
     options = [256.0, 0.0, 1.0, -math.inf]
     for x, packed in ((torch.rand(2, 3, 5), torch.randn(2, 20, 10)), (torch.rand(1, 3, 17), torch.randn(1, 20, 34))):
-        with pytest.raises(RuntimeError, match="packed and x are not pixels in the same order"):
+        with pytest.raises(RuntimeError, match="packed and x are no pixels in the same order"):
             torch.ops.vae_kernels.pixel_log_prob("discretized_logistic_mixture", x, packed, options)
     levels = torch.zeros(2, 7, dtype=torch.int64)
     with pytest.raises(RuntimeError, match="logits and x are not positions in the same order"):

@@ -37,7 +37,7 @@ def log_prob_of_pixels(likelihood, x, packed, options, kernels="compiled"):
 
 
 def _of_single_pixels(x, packed, weight, settings, kernels):
-    x, weight = draws.repeated(x, weight, packed.shape[0])  # a pixel of x would otherwise stand beside several of packed
+    x, weight = draws.repeated(x, weight, packed.shape[0])  # else x would have fewer pixels than packed
     nll = -log_prob_of_pixels(settings.likelihood, x, packed, settings.options, kernels).squeeze(1)
     if weight is None:
         return nll
