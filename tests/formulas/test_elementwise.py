@@ -78,14 +78,18 @@ def check(cpp, name, dtype, f, arguments, first=0, oracle=None, gradients=None):
         value = oracle(*(a.astype(np.float64) for a in arguments))
     if gradients is not None:
         grads = gradients(*(a.astype(np.float64) for a in arguments))
-    # an option, such as the number of levels, is a further parameter of the C++, and has its default where it is 0
-    left_out = [np.zeros(1, DTYPES[dtype])] * len(getattr(LIKELIHOODS.get(name), "OPTIONS", ()))
+    left_out = no_options(name, dtype)
     actual = getattr(module, name)(*arguments, *left_out)
     assert actual.dtype == DTYPES[dtype]
     assert_close(actual, value, amplified(value, grads, arguments, exact), DTYPES[dtype])
     for k, (grad, row) in enumerate(zip(grads[first:], hessian[first:], strict=True)):
         actual = getattr(module, f"{name}_grad")(k, *arguments, *left_out)
         assert_close(actual, grad, amplified(grad, row, arguments, exact), DTYPES[dtype])
+
+
+def no_options(name, dtype):
+    """An option, such as the number of levels, is a further parameter of the C++, and has its default where it is 0."""
+    return [np.zeros(1, DTYPES[dtype])] * len(getattr(LIKELIHOODS.get(name), "OPTIONS", ()))
 
 
 # --- likelihoods: x, then the parameters
@@ -214,10 +218,10 @@ def test_formula_of_nan(cpp, name, dtype):
     np.fill_diagonal(arguments, np.nan)
     _, grads, _ = reference(f, *arguments)
     arguments = arguments.astype(DTYPES[dtype])
-    module = getattr(cpp, dtype)
-    assert np.isnan(getattr(module, name)(*arguments)).all()
+    module, left_out = getattr(cpp, dtype), no_options(name, dtype)
+    assert np.isnan(getattr(module, name)(*arguments, *left_out)).all()
     for k, grad in enumerate(grads[first:]):
-        actual = getattr(module, f"{name}_grad")(k, *arguments)
+        actual = getattr(module, f"{name}_grad")(k, *arguments, *left_out)
         np.testing.assert_array_equal(np.isnan(actual), np.isnan(grad))
     assert any(np.isnan(g).any() for g in grads)
 

@@ -42,14 +42,14 @@ def test_narrow_bins_keep_all_digits(cpp, dtype):
     """The bins have a width of 1e-3 to 1e-30 of the scale. The logarithm of a difference of two float32 sigmoids would
     have 4 right digits for the widest of these bins, and none for the others."""
     logscale = np.linspace(1, 70, 70).astype(DTYPES[dtype])
-    x, loc = DTYPES[dtype](0.5), DTYPES[dtype](0.25)
+    x, loc, levels = (DTYPES[dtype](n) for n in (0.5, 0.25, 256))
     expected = oracles.discretized_logistic_nll(float(x), float(loc), logscale.astype(np.float64))
-    actual = getattr(cpp, dtype).discretized_logistic(x, loc, logscale)
+    actual = getattr(cpp, dtype).discretized_logistic(x, loc, logscale, levels)
     assert (np.abs(actual - expected) <= 4 * np.finfo(dtype).eps * expected).all()
     # for a bin of width 0 the derivative is -tanh(c / 2) e^-s with c = (x - loc) e^-s
     inverse = np.exp(-logscale.astype(np.float64))
     slope = -np.tanh(0.125 * inverse) * inverse
-    actual = getattr(cpp, dtype).discretized_logistic_grad(0, x, loc, logscale)
+    actual = getattr(cpp, dtype).discretized_logistic_grad(0, x, loc, logscale, levels)
     fits = np.abs(slope) > 1e-30
     tolerance = 16 * np.finfo(dtype).eps * (1 + logscale) + inverse**2 / 510**2  # the last term: the width of the bin
     assert fits.sum() > 30 and (np.abs(actual / slope - 1) <= tolerance)[fits].all()

@@ -153,7 +153,7 @@ def test_the_object():
 @pytest.mark.parametrize("levels", [2, 32])
 def test_the_distribution(levels):
     loc, logscale, x = draw(levels, (4, 5))
-    p = Logistic(levels).distribution((loc, logscale))
+    p = Logistic(levels).distribution((loc, logscale), validate_args=True)
     close(p.log_prob(x), vk.log_prob((loc, logscale), x, likelihood=Logistic(levels)))
     support = p.enumerate_support()
     assert len(support) == levels
