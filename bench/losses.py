@@ -58,10 +58,10 @@ def ways(comparison):
     return [Way(comparison.what, mine, duel(mine, eager), duel(mine, compiled)) for mine in comparison.ways]
 
 
-def losses(comparisons, missing=()):
+def losses(comparisons, missing=(), page=None):
     """The text: the cases that are missing, the number of comparisons that we lose, and a table. The table has every
     way to write a case that a rival beats, the worst first. The closest of the other ways follow, so the table is never
-    empty."""
+    empty. page: a link to the page that names the missing cases; without it they are named here."""
     found = sorted((way for c in comparisons for way in ways(c)), key=Way.order)
     duels = [duel for way in found for duel in way.duels]
     lost, ties = sum(duel.lost for duel in duels), sum(not duel.told for duel in duels)
@@ -71,7 +71,8 @@ def losses(comparisons, missing=()):
         f"faster than, the worst loss first, and the {CLOSEST} closest of the others; a loss is bold:"
     )
     if missing:
-        said = f"Not measured yet, and so not counted: {'; '.join(missing)}.\n\n{said}"
+        named = f"{len(missing)} cases ({page})" if page else "; ".join(missing)
+        said = f"Not measured yet on this machine, and so not counted: {named}.\n\n{said}"
     head = ["case", "written as", "ours", "best eager", "we are faster by", "best compiled", "we are faster by"]
     shown = found[: sum(way.slower for way in found) + CLOSEST]
     return f"{said}\n\n{tables.markdown(head, [way.cells() for way in shown])}"

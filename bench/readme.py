@@ -94,7 +94,8 @@ def section(path, rows):
     text += speeds(rows)
     if steps := comparisons(rows, "steps"):
         text += ["Whole training steps, Adam included:", tables.steps(steps)]
-    text += ["**Where we lose.** " + losses(comparisons(rows, *CASES, "steps"), missing(rows))]
+    page = "[their names](docs/bench.md)"
+    text += ["**Where we lose.** " + losses(comparisons(rows, *CASES, "steps"), missing(rows), page)]
     return "\n\n".join(text)
 
 

@@ -8,7 +8,7 @@ import torch
 from . import backends
 from .backends.compute import computed
 from .backends.reference import compute_dtype
-from .core import checks, dtensor, layout, levels, rows, segments
+from .core import checks, dtensor, layout, levels, parameters, rows, segments
 from .core.objective import objective
 from .formulas import ROW, SEGMENTS, shares
 from .likelihoods import options_of
@@ -57,7 +57,7 @@ def log_prob(
     if name in SEGMENTS:
         x, params = segments.laid_out(recon, x, likelihood, obs_logvar, log_total)
         return _log_prob(name, options_of(likelihood), params[1:], backend, x, params[0])
-    params = checks.parameters(recon, x, likelihood, obs_logvar)
+    params = parameters.checked(recon, x, likelihood, obs_logvar)
     x, options = levels.read(x, params, likelihood), options_of(likelihood)
     if log_total is not None:
         log_total = rows.log_total(log_total, x, name)

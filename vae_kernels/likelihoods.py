@@ -147,6 +147,16 @@ class Mixed(Likelihood):
         """How many numbers the decoder gives for a row: the second size of `packed`."""
         return self.plan.width
 
+    def join(self, numbers: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """x [B, columns] of two tensors: the numbers [B, .] of the columns without categories, and the codes [B, .], of
+        any integer type, of the columns with categories; each in the order of the columns.
+
+        x is float64 if the numbers are, else float32, which holds every code. ValueError or TypeError for what does not
+        fit."""
+        from .core import segments  # core needs this module
+
+        return segments.joined(numbers, codes, self.plan)
+
     def mean(self, recon: Recon) -> torch.Tensor:
         """E[x], of the shape of x. A categorical column has the probabilities of its categories; with codes, the code
         of the most probable one."""

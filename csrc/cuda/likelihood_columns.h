@@ -13,7 +13,7 @@ struct LikelihoodColumns : LikelihoodSums<F, T, kRowsEach, ROW> {
   using Base = LikelihoodSums<F, T, kRowsEach, ROW>;
   using Job = LikelihoodJob;
   static constexpr int N = F::parameters, V = sizeof(T) == 8 ? kColumns64 : kColumns;
-  static constexpr int blocks_per_sm = is_counts<F> ? kBlocksOfCounts<T> : sizeof(T) == 8 ? 2 : 3;
+  static constexpr int blocks_per_sm = is_counts<F> ? kBlocksOfCounts<T> : sizeof(T) == 8 || N > 2 ? 2 : 3;
   struct Local {
     T columns[N][V];
   };

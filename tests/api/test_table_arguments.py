@@ -5,6 +5,7 @@ import json
 import pickle
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -61,6 +62,45 @@ EXPECTED = 'expected one of "gaussian", "laplace"'
 def test_what_is_no_column(columns, error, words):
     with pytest.raises(error, match=re.escape(words)):
         Mixed(columns)
+
+
+def test_an_integer_of_numpy_counts_categories():
+    """len(unique(codes)) of NumPy is one. Afterwards the column is as any other: equal, and json writes it."""
+    table = Mixed(["gaussian", ("categorical", np.int64(3))])
+    assert table == Mixed(["gaussian", ("categorical", 3)]) and type(table.columns[1][1]) is int
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.int64], ids=str)
+def test_numbers_and_codes_are_joined(dtype):
+    """x has each number and each code in its own column, and the same nll as the one-hot form."""
+    columns = [("categorical", 300), "gaussian", "poisson", ("categorical", 2), ("laplace", "tanh")]
+    numbers = torch.tensor([[0.5, 3, -1], [2, 0, 7]]).to(dtype)
+    codes = torch.tensor([[299, 1], [257, 0]])
+    table = Mixed(columns, codes=True)
+    x = table.join(numbers, codes)
+    assert x.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert torch.equal(x[:, [0, 3]].long(), codes) and torch.equal(x[:, [1, 2, 4]].to(dtype), numbers)
+    packed = torch.randn(2, table.width, dtype=torch.float64)
+    hot = [torch.nn.functional.one_hot(codes[:, i], k) for i, k in enumerate((300, 2))]
+    one_hot = torch.cat([hot[0], x[:, 1:3], hot[1], x[:, 4:]], 1).double()
+    expected = vk.nll((packed,), one_hot, likelihood=Mixed(columns))
+    torch.testing.assert_close(vk.nll((packed,), x.double(), likelihood=table), expected)
+
+
+def test_what_does_not_join():
+    numbers, codes = torch.zeros(B, 3), torch.zeros(B, 1, dtype=torch.int32)
+    table = Mixed(COLUMNS, codes=True)
+    for wrong, words in (
+        ((numbers[:, :2], codes), "numbers: got shape (5, 2), expected (5, 3), one for each column without categories"),
+        ((numbers, codes[:4]), "codes: got shape (4, 1), expected (5, 1), one for each column with categories"),
+        ((numbers, codes[:, 0]), "codes: got shape (5,), expected (5, 1)"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(words)):
+            table.join(*wrong)
+    with pytest.raises(TypeError, match=r"codes: got dtype torch\.float32"):
+        table.join(numbers, codes.float())
+    with pytest.raises(ValueError, match=re.escape("expected Mixed(..., codes=True)")):
+        Mixed(COLUMNS).join(numbers, codes)
 
 
 def test_what_is_no_flag():

@@ -228,6 +228,7 @@ def test_the_columns_are_shown(made):
     assert "table  gaussian: height, year\n" in said
     assert "table  categorical: colour (3), rooms (5), class (2)\n" in said
     assert "table  negative_binomial: visits\n" in said and "--columns name=kind" in said
+    assert "nats per row:" in said and "nats per row after 2 epochs" in said and "image" not in said
 
 
 def test_a_run_has_the_likelihood_of_its_columns(made, place):

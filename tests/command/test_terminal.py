@@ -72,7 +72,8 @@ def test_another_alarm_is_written_too(shown):
     numbers is not written."""
     file = io.StringIO()
     console = Console(file=file, width=80, force_terminal=True, color_system="truecolor")
-    table = epochs.Epochs(console, {"epochs": 50, "latent_dim": 4, "beta": 1.0}, None, 0, known=100.0)
+    config = {"epochs": 50, "latent_dim": 4, "beta": 1.0}
+    table = epochs.Epochs(console, config, None, 0, known=100.0, unit="nats per image")
     row = {"train_neg_elbo_nats": 90.0, "test_reconstruction_nats": 80.0}
     for epoch, loss, kl, active in (
         *((1, 99.0, 0.2, 0), (2, 99.0, 0.1, 0), (3, 120.0, 5.0, 4), (4, 130.0, 5.0, 4)),
@@ -90,7 +91,7 @@ def test_a_resumed_training_goes_on_at_its_place(blobs, tmp_path, no_pictures, s
     train(*small(blobs, tmp_path, "--epochs", 12, "--name", "run"))
     lines, _ = shown(80, "--resume", tmp_path / "run", "--epochs", 21)
     assert next(int(found[1]) for line in lines if (found := ROW.match(line))) == 13
-    bar = epochs.Epochs(Console(), {"epochs": 21, "latent_dim": 2}, None, 12, None).bar
+    bar = epochs.Epochs(Console(), {"epochs": 21, "latent_dim": 2}, None, 12, None, "nats per image").bar
     assert bar.tasks[0].completed == 12
 
 

@@ -21,8 +21,8 @@ MOST_REGISTERS = {True: 64, False: 128}
 # Two deviances and Stirling's formula three times hold more numbers than that in float64, and so does a component of
 # three channels: 1 block.
 LONG = re.compile("(negative_binomial|zinb|negative_binomial_mixture|discretized_logistic_mixture)Ed")
-# Three parameters, and the gradient of each; or the nine numbers of a component: 3 blocks.
-THREE = re.compile("10LikelihoodIN?S?.*?bernoulli_productE|5PixelI")
+# Three parameters (of discretized_logistic: the number of levels is one); or the nine numbers of a component: 3 blocks.
+THREE = re.compile("10LikelihoodIN?S?.*?(bernoulli_product|discretized_logistic)E|5PixelI")
 
 
 @pytest.fixture(scope="module")

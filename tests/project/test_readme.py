@@ -172,7 +172,10 @@ def test_what_is_not_measured_is_said(bench):
     assert {"8192 x 5 / 2, bernoulli", "65536 x 1, bernoulli, nll alone", "MLP 784-400-20, batch 128"} <= {*lacking}
     assert bench.rows.missing([columns | {"suite": "gpu"}]) == []
     said = bench.losses.losses([comparison(bench, (100,), 50, 50)], ["4 x 5 / 6", "7 x 8 / 9"])
-    assert said.startswith("Not measured yet, and so not counted: 4 x 5 / 6; 7 x 8 / 9.\n\nIn 1 comparisons")
+    start = "Not measured yet on this machine, and so not counted: "
+    assert said.startswith(f"{start}4 x 5 / 6; 7 x 8 / 9.\n\nIn 1 comparisons")
+    said = bench.losses.losses([comparison(bench, (100,), 50, 50)], ["4 x 5 / 6", "7 x 8 / 9"], "[a page](a.md)")
+    assert said.startswith(f"{start}2 cases ([a page](a.md)).\n\nIn 1 comparisons")
 
 
 def test_every_suite_is_shown(bench):

@@ -292,6 +292,11 @@ def check_dtensor_refusals():
         (lambda: vk.nll(distribute_tensor(t, mesh, [Shard(1)]), t), ValueError, "expected Shard(0) or Replicate()"),
         (lambda: vk.nll(DTensor.from_local(t, mesh, [Partial()]), t), ValueError, "expected Shard(0) or Replicate()"),
         (lambda: vk.nll(t, distribute_tensor(t, mesh, [Shard(0)])), TypeError, "a plain one beside DTensors"),
+        (
+            lambda: vk.nll(distribute_tensor(t.expand(2, 4, 6), mesh, [Shard(1)]), t, n_samples=2),
+            TypeError,
+            "n_samples: takes no DTensors",
+        ),
         (lambda: vk.Monitor().update(terms()), TypeError, "terms: got DTensors"),
         (
             lambda: vk.gaussian_kl(distribute_tensor(t, mesh, [Shard(0)]), t.clone().requires_grad_()),

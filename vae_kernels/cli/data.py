@@ -44,6 +44,11 @@ class Data:
     before: torch.Tensor | None = None
     table: tuple[columns.Column, ...] | None = None
 
+    @property
+    def unit(self):
+        """The unit of the losses, in words."""
+        return "nats per image" if self.images.dim() > 2 else "nats per row"
+
     def describe(self):
         """Shape, dtype and checksum of the values, as a dict for JSON. A resumed run must find the same.
 

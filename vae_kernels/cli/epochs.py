@@ -15,7 +15,6 @@ from rich.text import Text
 from ..doctor.verdicts import alarm
 from .alarm import glance, warning
 
-UNIT = "nats per image:"
 HEAD = "epoch  train -ELBO  test -ELBO = reconstruction +    KL   active units"
 SHORT = 20  # on a terminal a training of at most so many epochs shows each row
 EVERY = 10  # ... and a longer one every tenth
@@ -42,13 +41,13 @@ class Times(ProgressColumn):
 
 
 class Epochs:
-    """Shows the epochs of a training. known: -ELBO of the data's mean, or None.
+    """Shows the epochs of a training. known: -ELBO of the data's mean, or None. unit: the words of data.Data.
 
     `with epochs.shown():` has the live row and the bar. on_step() and on_epoch() are what fit() calls.
     """
 
-    def __init__(self, console, config, vae, done, known):
-        self.console, self.config, self.vae, self.known = console, config, vae, known
+    def __init__(self, console, config, vae, done, known, unit):
+        self.console, self.config, self.vae, self.known, self.unit = console, config, vae, known, unit
         self.terminal, self.looked = console.is_terminal, 0.0
         columns = BarColumn(), TextColumn("{task.percentage:.0f}%"), Times()
         self.bar = Progress(*columns, console=console)
@@ -61,7 +60,7 @@ class Epochs:
 
     def shown(self):
         """The context in which the training runs."""
-        self.console.print(f"\n{UNIT}\n{HEAD}", style="bold")
+        self.console.print(f"\n{self.unit}:\n{HEAD}", style="bold")
         return self.live
 
     def on_step(self, epoch, step, steps, loss, x):

@@ -31,7 +31,7 @@ def go(run, vae, optimizer, data, config, progress):
     for label, text in opening(run, vae, data, config, progress, grey):
         say(console, label, text)
     before, started = len(progress["rows"]), time.perf_counter()
-    epochs = Epochs(console, config, vae, before, of_the_mean(vae, data))
+    epochs = Epochs(console, config, vae, before, of_the_mean(vae, data), data.unit)
     board = tensorboard(run) if config["tensorboard"] and ranks.first() else None
 
     def on_epoch(row):
@@ -68,7 +68,7 @@ def go(run, vae, optimizer, data, config, progress):
         return 130  # as a shell reports a process that Ctrl-C has ended
     draw(run, vae, data, config, progress["rows"])
     last, top = progress["rows"][-1], best(progress["rows"])
-    said = f"\ntest -ELBO {last['test_neg_elbo_nats']:.2f} nats per image after {done} epochs"
+    said = f"\ntest -ELBO {last['test_neg_elbo_nats']:.2f} {data.unit} after {done} epochs"
     said += " (a cross entropy of grey pixels, no log-likelihood)" if grey else ""
     console.print(said, style="bold", soft_wrap=not console.is_terminal)
     if top["test_neg_elbo_nats"] < last["test_neg_elbo_nats"] - 1:

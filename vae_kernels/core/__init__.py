@@ -2,6 +2,7 @@
 
 objective.py  the request that functional.py makes and that every backend takes
 checks.py     bad input is an error here
+parameters.py the same for the parameters of any likelihood but a table
 weights.py    the same for weight and latent_weight
 ranges.py     checks of Python numbers and shapes
 targets.py    checks of x and of networks, where a model takes them

@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 
-from ..formulas import ALL, PIXEL, POSITION, SEGMENTS
+from ..formulas import ALL, SEGMENTS
 from ..likelihoods import Likelihood, by_name, labels_of
-from . import pixels, positions
 from .control import current
 from .pairs import FreeBits, Shard
 from .ranges import flag as flag
@@ -96,15 +95,12 @@ def broadcasts(name, shape, to_name, to):
 
 
 def parameters(recon, x, likelihood: Any, obs_logvar):
-    """The tuple of the likelihood's parameters from recon and obs_logvar, checked against x."""
+    """The tuple of the parameters of a likelihood whose terms are elements of x, checked against x. parameters.py has
+    the other kinds."""
     name = likelihood if type(likelihood) is str else likelihood.name
     if obs_logvar is None and name in _SINGLE and plain((recon, x)) and recon.shape == x.shape:
         return (recon,)
     choice("likelihood", name, ALL)
-    if name in POSITION:
-        return (positions.parameter(recon, x, name, obs_logvar),)
-    if name in PIXEL:
-        return (pixels.parameter(recon, x, likelihood, obs_logvar),)
     likelihood, formula = name, ALL[name]
     tensor("x", x, TARGETS)
     if x.dim() == 0:

@@ -1,7 +1,7 @@
 """The tensors of a request: checked against each other, and laid out in memory as the kernels read them."""
 
 from ..formulas import SEGMENTS
-from . import checks, draws, layout, levels, rows, segments, weights
+from . import draws, layout, levels, parameters, rows, segments, weights
 
 
 def likelihood(recon, x, likelihood, name, obs_logvar, log_total, n_samples=None):
@@ -9,7 +9,7 @@ def likelihood(recon, x, likelihood, name, obs_logvar, log_total, n_samples=None
     beside = draws.stand_in(x, n_samples)
     if name in SEGMENTS:
         return segments.laid_out(recon, x, likelihood, obs_logvar, log_total, beside)
-    params = checks.parameters(recon, beside, likelihood, obs_logvar)
+    params = parameters.checked(recon, beside, likelihood, obs_logvar)
     return layout.likelihood(levels.read(x, params, likelihood), params)
 
 

@@ -59,6 +59,28 @@ def check_target(x, likelihood):
         raise TypeError(f"x: got dtype {x.dtype}, which does not hold all codes of {most} categories")
 
 
+def joined(numbers, codes, plan):
+    """x [B, columns] of the numbers and the codes, each in the order of the columns."""
+    if not plan.codes:
+        raise ValueError("join: makes x with one number for each column; expected Mixed(..., codes=True)")
+    checks.tensor("numbers", numbers, checks.TARGETS)
+    checks.tensor("codes", codes, checks.LEVELS)
+    checks.on_device_of("numbers", numbers, "codes", codes)
+    of_codes = [c for group in plan.groups if group.is_categorical for c in group.columns]
+    places = {"codes": sorted(of_codes), "numbers": sorted({*range(plan.count)} - {*of_codes})}
+    rows = numbers.shape[0] if numbers.dim() else "B"
+    for name, t in (("numbers", numbers), ("codes", codes)):
+        if t.dim() != 2 or t.shape != (rows, len(places[name])):
+            with_without = "with" if name == "codes" else "without"
+            expected = f"({rows}, {len(places[name])}), one for each column {with_without} categories"
+            raise ValueError(f"{name}: got shape {tuple(t.shape)}, expected {expected}")
+    dtype = torch.float64 if numbers.dtype == torch.float64 else torch.float32
+    x = numbers.new_empty((numbers.shape[0], plan.count), dtype=dtype)
+    x[:, plan.places(tuple(places["numbers"]), x.device)] = numbers.to(dtype)
+    x[:, plan.places(tuple(places["codes"]), x.device)] = codes.to(dtype)
+    return x
+
+
 def parameters(recon, likelihood, x=None):
     """packed [B, width], and logscale [columns] or [B, columns], whose last dimension lies in one run of memory."""
     plan = likelihood.plan

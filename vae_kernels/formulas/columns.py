@@ -8,6 +8,7 @@ A column is the name of a likelihood, or a pair of this name and an option:
 """
 
 from collections.abc import Iterable
+from numbers import Integral
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -53,11 +54,11 @@ def _column(i, column):
     if isinstance(column, tuple) and len(column) == 2:
         name, option = column
         if name == "categorical":
-            if isinstance(option, bool) or not isinstance(option, int):
+            if isinstance(option, bool) or not isinstance(option, Integral):
                 raise TypeError(f"columns[{i}]: got {column!r}, expected an integer, the number of categories")
             if not 2 <= option <= _MOST:
                 raise ValueError(f"columns[{i}]: got {column!r}, expected 2 to {_MOST} categories")
-            return column
+            return name, int(option)
         if isinstance(name, str) and isinstance(option, str) and column in KINDS:
             return column
     raise ValueError(f"columns[{i}]: got {column!r}, expected {_EXPECTED}")
