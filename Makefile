@@ -1,6 +1,11 @@
+PYTHON ?= python3
+
+.PHONY: site
+site: # the documentation, in build/site. A warning, such as of a link that leads to nothing, is an error
+	$(PYTHON) -m mkdocs build --strict -f docs/site/mkdocs.yml
+
 # The tests that take too long for .ci/run. Each target writes its figures to bench/results/reliability/, and
 # docs/reliability.md shows these figures.
-PYTHON ?= python3
 
 .PHONY: soak
 soak: soak-cases soak-properties soak-large soak-leak soak-kills soak-processes soak-fuzz soak-guided soak-sanitizers soak-mutants soak-triton soak-scvi soak-ctgan
