@@ -71,6 +71,18 @@ def on_page_markdown(markdown, page, config, files):
     return with_links(markdown, sources.get(here, f"docs/{here}"), here, files)
 
 
+def on_page_content(html, page, config, files):
+    """docs/likelihoods.md in a docstring or in the changelog leads to the page. The text stays that of the source."""
+    up = "../" * page.file.src_uri.count("/")
+
+    def link(match):
+        known = files.get_file_from_path(f"{match[1]}.md")
+        return f'<a href="{up}{known.url}">{match[0]}</a>' if known else match[0]
+
+    parts = re.split(r"(<pre.*?</pre>|<a .*?</a>|<[^>]*>)", html, flags=re.DOTALL)
+    return "".join(part if i % 2 else re.sub(r"\bdocs/(\w+)\.md\b", link, part) for i, part in enumerate(parts))
+
+
 def with_links(text, source, here, files):
     """text, whose links are those of the file `source`, with the links of the page `here`.
 
