@@ -61,7 +61,15 @@ def on_files(files, config):
     _check_names()
     for page, text in made.items():
         files.append(File.generated(config, page, content=text))
+    _complete(config.nav, files)
     return files
+
+
+def _complete(nav, files):
+    """A page that the navigation of mkdocs.yml does not name becomes the last one of the guides."""
+    named = re.findall(r"[\w/]+\.md", str(nav))
+    (guides,) = (part["Guides"] for part in nav if "Guides" in part)
+    guides += sorted(file.src_uri for file in files.documentation_pages() if file.src_uri not in named)
 
 
 def on_page_markdown(markdown, page, config, files):
