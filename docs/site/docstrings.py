@@ -33,8 +33,8 @@ class Docstrings(griffe.Extension):
             pkg[name].exports = [name for name, found in members if name[0].isupper() and _is_class(found)]
 
     def on_object(self, *, obj, **_):
-        if obj.is_function and obj.name.startswith("__"):
-            obj.public = False  # what "__getitem__" does is in the text of the class
+        if obj.is_function and obj.name.startswith("__") and obj.name != "__init__":
+            obj.public, obj.docstring = False, None  # not on a page: the text of the class says what it does
         if obj.docstring is None:
             return
         if obj.is_module:
