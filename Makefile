@@ -1,6 +1,11 @@
+PYTHON ?= python3
+
+.PHONY: site
+site: # the documentation, in build/site. A warning, such as of a link that leads to nothing, is an error
+	$(PYTHON) -m mkdocs build --strict -f docs/site/mkdocs.yml
+
 # The tests that take too long for .ci/run. Each target writes its figures to bench/results/reliability/, and
 # docs/reliability.md shows these figures.
-PYTHON ?= python3
 # From the oldest that works to the one before the newest. .ci/run tests the newest, and samples of two others.
 OTHER_TRITONS ?= 3.6.0 3.7.1 3.8.0
 TRITON_ARCHS ?= 80,90,100

@@ -143,7 +143,7 @@ def fused_elbo(
         backend: "auto", or a name in available_backends(). A name is never replaced by another backend.
 
     Returns:
-        The loss: 0-d, or [B] with reduction="none". float32, or float64 if recon or the posterior is float64. It is
+        The loss, 0-d, or [B] with reduction="none". float32, or float64 if recon or the posterior is float64. It is
         differentiable in every tensor argument, to any order.
 
     Raises:

@@ -225,7 +225,7 @@ class FlowPrior(Prior):
         FlowPrior(zuko.flows.NSF(features=20, transforms=3), 20)
 
     flow: a module whose call gives a torch distribution over [D], with log_prob and sample. D is the number of elements
-    of one z. The KL is the Monte Carlo estimate.
+          of one z. The KL is the Monte Carlo estimate.
     """
 
     def __init__(self, flow: nn.Module, shape: Shape) -> None:

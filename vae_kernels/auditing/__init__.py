@@ -72,7 +72,7 @@ def audit(
 
     Raises:
         TypeError, ValueError: the example or the result of the loss has another form. An error of the loss itself is
-        not caught.
+            not caught.
     """
     if not callable(loss_fn):
         raise TypeError(f"loss_fn: got {type(loss_fn).__name__}, expected a callable (recon, x, mu, logvar) -> loss")

@@ -42,7 +42,7 @@ class Run:
         """The data of the training, with `images`, `labels`, `classes` and `split()`.
 
         place: where the data lie now; None for the place at the training. ValueError if the values are not those of
-        the training, by the checksum in the run.
+            the training, by the checksum in the run.
         """
         from .restore import data_of
 

@@ -28,10 +28,11 @@ class Geco(Control):
     cannot reach the target.
 
     target:   nats per sample. With D elements and unit variance, a mean square error of s is D (s + log(2 pi)) / 2
-    nats.
+              nats.
     speed:    per nat: a violation of 1 / speed nats multiplies lambda by e at each step.
     momentum: in [0, 1).
     weight:   lambda at the start, > 0.
+
     state_dict() has "steps", "value" (lambda) and "violation" (C_ma).
     """
 

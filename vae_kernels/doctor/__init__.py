@@ -35,7 +35,8 @@ __all__ = ["Cause", "Diagnosis", "LogP", "Measures", "Verdict", "Views", "diagno
 class Diagnosis:
     """verdicts: a Verdict for each symptom; what is seen first stands first. str() of a Diagnosis is a report.
 
-    samples: the number of samples. found: the measures and the views; None if a number of the model is not finite.
+    samples: the number of samples.
+    found: the measures and the views; None if a number of the model is not finite.
     """
 
     verdicts: list[Verdict]

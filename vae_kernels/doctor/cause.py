@@ -70,9 +70,14 @@ LEARNED = {
 
 @dataclass(frozen=True)
 class Cause:
-    """level: "healthy", "watch" or "ill". title, sentence: what it is, and what follows from it. symptom: that of the
-    verdict that names the cause; "" if nothing was found. explains: the other symptoms that have this cause. advice,
-    change: what to try first, as in a Verdict."""
+    """The one cause that explains most of what was found.
+
+    level: "healthy", "watch" or "ill".
+    title, sentence: what the cause is, and what follows from the cause.
+    symptom: that of the verdict that names the cause; "" if nothing was found.
+    explains: the other symptoms that have this cause.
+    advice, change: what to try first, as in a Verdict.
+    """
 
     level: str
     title: str

@@ -31,8 +31,10 @@ EVEN = {"beta": 1.0, "rec_weight": 1.0}
 
 @dataclass(frozen=True)
 class Verdict:
-    """level: "healthy", "watch" or "ill". cause, advice: "" if there is nothing to do.
+    """The judgement of one symptom.
 
+    level: "healthy", "watch" or "ill".
+    cause, advice: "" if there is nothing to do.
     change: the settings that the advice suggests first, as keyword arguments of a VAE; {} if the advice is no setting.
     gauge: the number that decided, between its thresholds; None if no single number decided.
     """

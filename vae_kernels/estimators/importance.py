@@ -107,7 +107,7 @@ def iwae(
             without a gradient, and effective_samples [B], (sum_k w_kb)^2 / sum_k w_kb^2: near 1, one draw counts alone.
 
     Returns:
-        The loss: 0-d, or [B] with reduction="none".
+        The loss, 0-d, or [B] with reduction="none".
 
     Raises:
         TypeError, ValueError: naming the argument, what came, and what is expected.
