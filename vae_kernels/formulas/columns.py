@@ -56,7 +56,7 @@ def _column(i, column):
         if name == "categorical":
             if isinstance(option, bool) or not isinstance(option, Integral):
                 raise TypeError(f"columns[{i}]: got {column!r}, expected an integer, the number of categories")
-            if not 2 <= option <= _MOST:
+            if not 2 <= int(option) <= _MOST:
                 raise ValueError(f"columns[{i}]: got {column!r}, expected 2 to {_MOST} categories")
             return name, int(option)
         if isinstance(name, str) and isinstance(option, str) and column in KINDS:
