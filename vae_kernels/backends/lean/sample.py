@@ -5,6 +5,7 @@ import functools
 import torch
 
 from ...core.objective import Draw
+from ...formulas.kl import lean_gaussian_kl
 from .. import reference
 from ..compiled.autograd import Function, by_reference
 
@@ -31,9 +32,8 @@ class _Sample(Function):
         z = (wide + noise).to(mu.dtype)
         kl, excess = (), None
         if with_kl:
-            excess = torch.expm1(log_variance)  # 2 dKL/dlogvar
-            each = torch.addcmul(excess - log_variance, wide, wide)
-            kl = (0.5 * (each.flatten(1).sum(1) if each.dim() > 1 else each),)
+            twice, excess = lean_gaussian_kl(wide, log_variance)
+            kl = ((twice.flatten(1).sum(1) if twice.dim() > 1 else twice).mul_(0.5),)
         ctx.how = n_samples, with_kl
         ctx.save_for_backward(eps, mu, logvar, noise, excess)
         ctx.set_materialize_grads(False)
@@ -49,16 +49,18 @@ class _Sample(Function):
             incoming = (grad_z,) if grad_kl is None else (grad_z, grad_kl)
             of_tensors = functools.partial(_reference, ctx.how[0], grad_kl is not None, eps)
             return None, None, *by_reference(of_tensors, (mu, logvar), needed, incoming)
-        parts = []
+        of_mu = of_logvar = None
         if grad_z is not None:
-            parts.append((grad_z.to(noise.dtype), grad_z * noise))
+            of_mu, of_logvar = grad_z.to(noise.dtype), grad_z * noise
             if ctx.how[0] is not None:
-                parts = [tuple(t.sum(0) for t in parts[0])]
+                of_mu, of_logvar = of_mu.sum(0), of_logvar.sum(0)
         if grad_kl is not None:
             each = grad_kl.view(-1, *[1] * (mu.dim() - 1))
-            parts.append((each * mu.to(noise.dtype), each * excess))
-        of_mu, of_logvar = parts[0] if len(parts) == 1 else (parts[0][0] + parts[1][0], parts[0][1] + parts[1][1])
-        grads = of_mu, 0.5 * of_logvar
+            if of_mu is None:
+                of_mu, of_logvar = each * mu.to(noise.dtype), each * excess
+            else:
+                of_mu, of_logvar = torch.addcmul(of_mu, each, mu.to(noise.dtype)), of_logvar.addcmul_(each, excess)
+        grads = of_mu, of_logvar.mul_(0.5)
         return None, None, *(g.to(t.dtype) if n else None for g, t, n in zip(grads, (mu, logvar), needed, strict=True))
 
 
