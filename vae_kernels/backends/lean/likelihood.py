@@ -125,7 +125,7 @@ def computed(term, x, weight, params, wanted):
     shape = rows, cols = like.shape[0], like.shape[1:].numel()
     pass_ = _Pass(_function(term.likelihood, term.options, dtype, like.is_cpu), term.over, _scratch(dtype, like.device))
     given = [None if t is None else matrix(t, like) for t in (x, weight, *params)]
-    into = [None] * len(params)
+    into: list[Any] = [None] * len(params)
     for i, p in enumerate(params):
         if wanted[i]:
             of_each = each or p is like or p.shape == like.shape or 0 < p.dim() < like.dim()

@@ -1,6 +1,7 @@
 """The sample and its KL. The noise comes from the generator of the device, and is kept for the backward pass."""
 
 import functools
+from typing import Any
 
 import torch
 
@@ -51,7 +52,8 @@ class _Sample(Function):
             of_tensors = functools.partial(_reference, ctx.how[0], grad_kl is not None, eps)
             return None, None, *by_reference(of_tensors, given, needed, incoming)
         mu, _ = _halves(given)
-        of_mu = of_logvar = None
+        of_mu: Any = None
+        of_logvar: Any = None
         if grad_z is not None:
             of_mu, of_logvar = grad_z.to(noise.dtype), grad_z * noise
             if ctx.how[0] is not None:
