@@ -227,7 +227,10 @@ def _nll(recon, x, likelihood: Any, obs_logvar, weight, reduction, backend, log_
     """recon: with n_samples, as draws.flat() gives it."""
     given: Any = likelihood
     name = likelihood if type(likelihood) is str else checks.likelihood(likelihood)
-    x, params = laid_out.likelihood(recon, x, likelihood, name, obs_logvar, log_total, n_samples)
+    if obs_logvar is None and n_samples is None and checks.plain_objective(name, recon, x):
+        params: Any = (recon,)
+    else:
+        x, params = laid_out.likelihood(recon, x, likelihood, name, obs_logvar, log_total, n_samples)
     if weight is not None:
         weight = laid_out.weight(weight, x, params, name, likelihood)
     if log_total is not None:

@@ -25,8 +25,12 @@ from vae_kernels.formulas import LIKELIHOODS
 SHAPE = (7, 3, 6, 5)
 WITH_LEAN = ["test_objective.py", "test_weights.py", "test_log_prob.py", "test_extremes.py", "test_draws.py"]
 
-# the noise of the other backends; and the ends of what the formulas of the reference compute in float32
-NOT_PROMISED = "at_the_ends and (sample_and_its_kl or discretized_logistic or negative_binomial_mixture)"
+# the noise of the other backends; the ends of what the formulas of the reference compute in float32; and one x for the
+# draws of n_samples
+NOT_PROMISED = (
+    "at_the_ends and (sample_and_its_kl or discretized_logistic or negative_binomial_mixture)"
+    " or test_nobody_copies_x_or_its_weight"
+)
 
 
 @pytest.fixture
@@ -112,6 +116,35 @@ def test_two_backward_passes_of_one_graph():
         torch.testing.assert_close(3 * a, b)
     with pytest.raises(RuntimeError, match="backward through the graph a second time"):
         torch.autograd.grad(nll, params, incoming)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("given", ["kl", "posterior", "none"])
+def test_the_usual_loss_is_one_function(given, reduction, dtype):
+    """The likelihood and the KL from one autograd function, for any incoming gradient, and twice."""
+    g = torch.Generator().manual_seed(0)
+    recon, x = torch.randn(4, 3, 5, generator=g), torch.rand(4, 3, 5, generator=g)
+    latent = {"kl": [torch.rand(4, generator=g)], "posterior": torch.randn(2, 4, 6, generator=g), "none": []}[given]
+    found = []
+    for backend, to in (("lean", dtype), ("torch", torch.float64)):
+        inputs = [recon.to(to).requires_grad_(), *(t.to(to).requires_grad_() for t in latent)]
+        settings = {"reduction": reduction, "backend": backend}
+        if given == "none":
+            loss = vk.nll(inputs[0], x, **settings)
+        else:
+            latents = {"kl": inputs[1]} if given == "kl" else dict(zip(("mu", "logvar"), inputs[1:], strict=True))
+            loss = vk.fused_elbo(inputs[0], x, **latents, rec_weight=0.7, beta=3.0, **settings)
+        first = torch.autograd.grad(loss, inputs, torch.tensor(-1.5, dtype=to), retain_graph=True)
+        again = torch.autograd.grad(loss, inputs, torch.tensor(0.5, dtype=to))
+        found.append((loss, *first, *again))
+        if backend == "lean":
+            assert loss.grad_fn.name().startswith("_Loss")
+            with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+                torch.autograd.grad(loss, inputs)
+    for ours, truth in zip(*found, strict=True):
+        assert ours.dtype == dtype
+        torch.testing.assert_close(ours, truth.to(dtype))
 
 
 def test_modes_leave_nothing_in_the_memory_that_a_thread_keeps():
@@ -247,15 +280,16 @@ def test_the_sample_and_its_kl(shape, packed, n_samples, dtype):
         cases.check(ours, theirs, truth, dtype, "sample")
 
 
-def test_a_second_derivative_of_the_sample():
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_second_derivative_of_the_sample(packed):
     found = []
     for backend in ("lean", "torch"):
-        mu, logvar = moments(dtype=torch.float64)
+        inputs = [torch.cat(moments(dtype=torch.float64), 1)] if packed else moments(dtype=torch.float64)
         eps = torch.randn(5, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-        draw = vk.core.objective.Draw(mu, logvar, (), None, None, True, None, eps)
+        draw = vk.core.objective.Draw(inputs[0], None if packed else inputs[1], (), None, None, True, None, eps)
         z, kl = choice.choose(backend, ()).sample_kl(draw)
-        first = torch.autograd.grad(z.pow(2).sum() + kl.pow(2).sum(), (mu, logvar), create_graph=True)
-        found.append(torch.autograd.grad(sum(g.pow(2).sum() for g in first), (mu, logvar)))
+        first = torch.autograd.grad(z.pow(2).sum() + kl.pow(2).sum(), inputs, create_graph=True)
+        found.append(torch.autograd.grad(sum(g.pow(2).sum() for g in first), inputs))
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs)
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from ..core import support
 from ..core.modes import evaluating
 from ..doctor.measures import closed_form
 from ..functional import gaussian_kl
@@ -20,6 +21,13 @@ ROW = (
     *("epoch", "train_loss_nats", "train_neg_elbo_nats", "test_neg_elbo_nats", "test_reconstruction_nats"),
     *("test_kl_nats", "active_units", "seconds"),
 )
+
+
+def once_read(kind, vae, x):
+    """x as floats where encoder and loss would each read uint8 as x/255. A likelihood of levels gets the levels."""
+    if kind == "eager" or not support.scaled(vae.likelihood, x.dtype) or support.steps_of(vae.likelihood) is not None:
+        return x
+    return support.read(x, vae.likelihood, torch.float32)
 
 
 def objective(kind, vae, x, shard=None):
@@ -67,6 +75,7 @@ def measure(kind, vae, images, index, size, device):
     dims = torch.zeros(math.prod(vae.latent_shape), dtype=torch.float64, device=device)
     with evaluating(vae):
         for x, shard in batches(images, index, size, device):
+            x = once_read(kind, vae, x)
             total += torch.stack(nll_and_kl(kind, vae, x, generator, shard)).double()
             mu, logvar = vae.encode(x)
             if closed_form(vae.prior):
@@ -155,7 +164,7 @@ def fit(vae, optimizer, data, config, progress, *, interrupt, on_step, on_epoch)
         stop = False
         for x, shard in batches(images, rest, size, device):
             with lower:
-                loss = objective(kind, model, x, shard)
+                loss = objective(kind, model, once_read(kind, vae, x), shard)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

@@ -2,6 +2,7 @@
 argument."""
 
 import inspect
+import itertools
 
 import torch
 from torch import nn
@@ -83,7 +84,7 @@ def _shape(name, network, given, error):
 def own_tensor(network):
     """The first floating-point parameter or buffer of a network, which tells its dtype and device; or None."""
     if isinstance(network, nn.Module):
-        for tensor in (*network.parameters(), *network.buffers()):
+        for tensor in itertools.chain(network.parameters(), network.buffers()):  # the first ends the walk
             if tensor.is_floating_point():
                 return tensor
     return None

@@ -71,14 +71,17 @@ def plain(tensors):
     return True
 
 
-def plain_objective(likelihood, recon, x, latent):
+def plain_objective(likelihood, recon, x, latent=()):
     """Whether parameters() and latent() would find no error, and layout.py would change nothing.
 
     For small tensors the calls to these functions take most of the time.
     """
     if likelihood not in _SINGLE or not plain((recon, x, *latent)):
         return False
-    shape, latents = x.shape, latent[0].shape
+    shape = x.shape
+    if not latent:
+        return recon.shape == shape
+    latents = latent[0].shape
     return recon.shape == shape and latent[-1].shape == latents and latents[0] == shape[0]
 
 

@@ -35,6 +35,12 @@ def gaussian_kl(mu, logvar, prior_mu=None, prior_logvar=None):
     return 0.5 * (scaled * scaled + (torch.expm1(ratio) - ratio))
 
 
+def lean_gaussian_kl(mu, logvar):
+    """Twice the KL to N(0, 1), element by element, and twice its derivative by logvar. The derivative by mu is mu."""
+    excess = torch.expm1(logvar)
+    return (excess - logvar).addcmul_(mu, mu), excess
+
+
 def triton_gaussian_kl(mu, logvar, prior_mu, prior_logvar):
     """The value, and its derivatives by all four arguments. A prior of None is N(0, 1)."""
     if prior_mu is None:

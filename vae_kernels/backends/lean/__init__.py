@@ -1,6 +1,7 @@
 """The lean backend: plain PyTorch with few operations, for a device without kernels of ours.
 
     likelihood.py   the likelihood of a batch with its gradients, in one pass
+    usual.py        the usual loss: the likelihood and the KL from one autograd function
     sample.py       the sample and its KL; the noise is the device's own
 
 The formulas are those of vae_kernels/formulas: the function `lean_nll` of a formula gives the value and the derivatives
@@ -17,6 +18,7 @@ from .. import reference
 from ..reference import decomposition, mixture
 from .likelihood import nll, terms
 from .sample import sample_kl
+from .usual import is_usual, loss
 
 __all__ = ["decomposition", "elbo", "log_prob", "mixture", "sample_kl"]
 
@@ -25,7 +27,9 @@ _elbo = functools.partial(reference.elbo, nll_of_samples=nll)
 
 def elbo(objective):
     """The loss that `objective` asks for, or ElboTerms. The dtype is the compute dtype."""
-    return reference.elbo(objective) if torch.compiler.is_compiling() else _elbo(objective)
+    if torch.compiler.is_compiling():
+        return reference.elbo(objective)
+    return loss(objective) if is_usual(objective) else _elbo(objective)
 
 
 def log_prob(likelihood, x, params, options=()):

@@ -19,20 +19,25 @@ from ...core import draws
 from ...formulas import ELEMENT
 from .. import reference
 from ..compiled.autograd import Function, as_weight, by_reference, gradients_of
+from .matrices import in_order_of, matrix, of_parameters
 
 _BLOCK = 1 << 17  # elements of a block on a CPU of a few threads
 _OF_THREAD = 1 << 15  # elements of a block for each of many threads: PyTorch gives no thread less
 _KEPT = 1 << 20  # elements of the largest tensor whose memory a thread keeps
+_WIDE = torch.float32, torch.float64  # the dtypes of computations
 _SHAPES = 8  # shapes whose tensors a thread keeps
 
 
+OF_SAMPLE, OF_BATCH = (1,), (0, 1)  # the dimensions of a matrix over which the terms are summed
+
+
 class Term(NamedTuple):
-    """A likelihood: its name and its options; whether each term is wanted, and not the sum over a sample; and whether
-    a backward pass may follow."""
+    """A likelihood: its name and its options; the dimensions over which the terms are summed, OF_SAMPLE or OF_BATCH, or
+    None where each term is wanted; and whether a backward pass may follow."""
 
     likelihood: str
     options: tuple
-    each: bool
+    over: tuple | None
     gradients: bool
 
 
@@ -40,19 +45,19 @@ def nll(x, params, likelihood, weight, dtype, log_total=None, options=()):
     """-log p of each sample of params, [B], from the weighted terms: the arguments are those of reference.nll."""
     if x.shape[0] != params[0].shape[0]:
         x, weight = draws.repeated(x, weight, params[0].shape[0])
-    if log_total is not None or not _is_lean(likelihood, x, weight):
+    if log_total is not None or not is_lean(likelihood, x, weight):
         return reference.nll(x, params, likelihood, weight, dtype, log_total, options)
-    return _Nll.apply_eager(Term(likelihood, options, False, torch.is_grad_enabled()), x, weight, *params)
+    return _Nll.apply_eager(Term(likelihood, options, OF_SAMPLE, torch.is_grad_enabled()), x, weight, *params)
 
 
 def terms(likelihood, x, params, options):
     """-log p of each element, or None where this function does not compute the likelihood."""
-    if not _is_lean(likelihood, x, None):
+    if not is_lean(likelihood, x, None):
         return None
-    return _Nll.apply_eager(Term(likelihood, options, True, torch.is_grad_enabled()), x, None, *params)
+    return _Nll.apply_eager(Term(likelihood, options, None, torch.is_grad_enabled()), x, None, *params)
 
 
-def _is_lean(likelihood, x, weight):
+def is_lean(likelihood, x, weight):
     """Whether the passes below compute the terms. They compute no gradient of x and of the weight."""
     return likelihood in ELEMENT and not (x.requires_grad or (weight is not None and weight.requires_grad))
 
@@ -64,7 +69,7 @@ class _Nll(Function):
         ctx.term = term
         ctx.save_for_backward(x, weight, *params)
         wanted = ctx.needs_input_grad[3:] if term.gradients else (False,) * len(params)
-        out, ctx.grads = _computed(term, x, weight, params, wanted)
+        out, ctx.grads = computed(term, x, weight, params, wanted)
         return out
 
     @staticmethod
@@ -75,60 +80,87 @@ class _Nll(Function):
         kept, keep = gradients_of(ctx)
         if not keep:
             ctx.grads = None
-        first, *others = ctx.saved_tensors[2:]
-        incoming = _matrix(as_weight(grad, first), first) if ctx.term.each else grad[:, None]
-        made = [None if g is None else g * incoming if keep else g.mul_(incoming) for g in kept]
-        if ctx.term.each:  # 0 times a NaN is a NaN, and where nothing comes in, the gradient is 0
+        params = ctx.saved_tensors[2:]
+        each, first = ctx.term.over is None, params[0]
+        incoming = matrix(as_weight(grad, first), first) if each else grad[:, None]
+        made = multiplied(kept, incoming, keep)
+        if each:  # 0 times a NaN is a NaN, and where nothing comes in, the gradient is 0
             made = [None if g is None else g.masked_fill_(incoming == 0, 0) for g in made]
-        pairs = zip((first, *others), made, strict=True)
-        return None, None, None, *(None if g is None else _of(p, first, g) for p, g in pairs)
+        return None, None, None, *of_parameters(params, made)
 
 
 def _reference(term, tensors):
     x, weight, *params = tensors
-    if term.each:
+    if term.over is None:
         return (-reference.log_prob(term.likelihood, x, tuple(params), term.options),)
     dtype = reference.compute_dtype(*params)
     return (reference.nll(x, params, term.likelihood, weight, dtype, options=term.options),)
 
 
-def _computed(term, x, weight, params, wanted):
-    """-log p of each sample [B], or of each term. And for each parameter None, or its derivatives: of each element
-    [B, N], or the sum over the elements of a sample [B, 1], where the parameter is one number for these elements."""
-    like, dtype = params[0], reference.compute_dtype(*params)
-    rows, cols = like.shape[0], like.shape[1:].numel()
-    limit = max(_BLOCK, _OF_THREAD * torch.get_num_threads())
-    one = not like.is_cpu or rows * cols <= limit  # one part has all elements
-    pass_ = _Pass(_function(term, dtype, like.is_cpu), term.each, _scratch(dtype, like.device))
-    given = [None if t is None else _matrix(t, like) for t in (x, weight, *params)]
-    into = [None] * len(params)
-    for i, (p, needed) in enumerate(zip(params, wanted, strict=True)):
-        if needed:
-            of_each = term.each or p.shape == like.shape or 0 < p.dim() < like.dim()
-            into[i] = like.new_empty((rows, cols), dtype=dtype) if of_each else _SUM
-    if one:
+def at_once(term, x, weight, params, wanted):
+    """What computed() gives for the batch, in the usual case, or None: full tensors of one dtype, one block, and no
+    weight. For small tensors the calls of Python take most of the time, and this function has few."""
+    like = params[0]
+    dtype, shape = like.dtype, like.shape
+    if weight is not None or dtype not in _WIDE or (like.is_cpu and like.numel() > _BLOCK):
+        return None
+    for t in (x, *params):
+        if t.dtype is not dtype or t.shape != shape or not t.is_contiguous():
+            return None
+    x, *params = (x, *params) if len(shape) == 2 else [matrix(t, like) for t in (x, *params)]
+    into = [torch.empty_like(x) if w else None for w in wanted]
+    function = _function(term.likelihood, term.options, dtype, like.is_cpu)
+    value, factor, constant = function.nll(x, *params, into=into, new=_scratch(dtype, like.device).of(x.shape))
+    total = value.sum()
+    if factor != 1:
+        total.mul_(factor)
+    return total.add_(constant * value.numel()) if constant else total, into
+
+
+def computed(term, x, weight, params, wanted):
+    """-log p of each sample [B], of the batch, 0-d, or of each term. And for each parameter None, or its derivatives:
+    of each element [B, N], or the sum over the elements of a sample [B, 1], where the parameter is one number for these
+    elements."""
+    like, dtype, each = params[0], reference.compute_dtype(*params), term.over is None
+    shape = rows, cols = like.shape[0], like.shape[1:].numel()
+    pass_ = _Pass(_function(term.likelihood, term.options, dtype, like.is_cpu), term.over, _scratch(dtype, like.device))
+    given = [None if t is None else matrix(t, like) for t in (x, weight, *params)]
+    into: list[Any] = [None] * len(params)
+    for i, p in enumerate(params):
+        if wanted[i]:
+            of_each = each or p is like or p.shape == like.shape or 0 < p.dim() < like.dim()
+            into[i] = torch.empty(shape, dtype=dtype, device=like.device) if of_each else _SUM
+    n = rows * cols
+    if not like.is_cpu or n <= _BLOCK or n <= _OF_THREAD * torch.get_num_threads():  # one part has all elements
         out, factor, constant, sums = pass_.compute(given, into)
-        grads = [sums.pop(0) if t is _SUM else t for t in into]
+        grads = [sums.pop(0) if t is _SUM else t for t in into] if sums else into
     else:
-        zeros = functools.partial(like.new_zeros, (rows, 1), dtype=dtype)
-        out = like.new_empty((rows, cols), dtype=dtype) if term.each else zeros()
-        grads = [zeros() if t is _SUM else t for t in into]
-        of_sums = [g for g, t in zip(grads, into, strict=True) if t is _SUM]
-        n, m = len(given), len(given) + len(into)
-        factor, constant = 1.0, 0.0
-        matrices = (*given, *(None if t is _SUM else t for t in into), out, *of_sums)
-        for parts in _parts(matrices, rows, cols, limit):
-            marked = [_SUM if t is _SUM else part for t, part in zip(into, parts[n:m], strict=True)]
-            found, factor, constant, sums = pass_.compute(parts[:n], marked)
-            (part, *part_of_sums) = parts[m:]
-            part.copy_(found) if term.each else part.add_(found)
-            for total, more in zip(part_of_sums, sums, strict=True):
-                total.add_(more)
+        out, factor, constant, grads = _in_parts(pass_, given, into, shape)
     if factor != 1:
         out = out.mul_(factor)
     if constant:
-        out = out.add_(constant * cols)
-    return _in_order_of(like, out) if term.each else out.view(rows), grads
+        out = out.add_(constant * (n / max(1, out.numel())))
+    return in_order_of(like, out) if each else out.view((rows,) if term.over == OF_SAMPLE else ()), grads
+
+
+def _in_parts(pass_, given, into, shape):
+    """What `compute` gives, from parts of the matrices: the values, factor, constant, and all derivatives."""
+    rows, cols = shape
+    limit = max(_BLOCK, _OF_THREAD * torch.get_num_threads())
+    zeros = functools.partial(torch.zeros, dtype=pass_.scratch.dtype)
+    write = torch.Tensor.copy_ if pass_.over is None else torch.Tensor.add_
+    out = zeros({None: shape, OF_SAMPLE: (rows, 1), OF_BATCH: (1, 1)}[pass_.over])
+    grads = [zeros((rows, 1)) if t is _SUM else t for t in into]
+    of_sums = [g for g, t in zip(grads, into, strict=True) if t is _SUM]
+    n, m = len(given), len(given) + len(into)
+    factor, constant = 1.0, 0.0
+    matrices = (*given, *(None if t is _SUM else t for t in into), out, *of_sums)
+    for parts in _parts(matrices, rows, cols, limit):
+        marked = [_SUM if t is _SUM else part for t, part in zip(into, parts[n:m], strict=True)]
+        found, factor, constant, sums = pass_.compute(parts[:n], marked)
+        for total, more in zip(parts[m:], (found, *sums), strict=True):
+            write(total, more)
+    return out, factor, constant, grads
 
 
 _SUM: Any = "sum"  # in place of a tensor for the derivatives of each element: their sum over a sample is wanted
@@ -138,13 +170,13 @@ class _Pass(NamedTuple):
     """What all parts of the matrices share."""
 
     function: Any
-    each: bool
+    over: tuple | None
     scratch: Any
 
     def compute(self, given, into):
-        """(the values [B, N], or their sums [B, 1]; factor; constant; the derivatives that are sums), of a part of the
+        """(the values [B, N], or their sums; factor; constant; the derivatives that are sums), of a part of the
         matrices: -log p is factor times the value, plus the constant. The other derivatives are written into `into`."""
-        (x, weight, *params), dtype, each = given, self.scratch.dtype, self.each
+        (x, weight, *params), dtype, over = given, self.scratch.dtype, self.over
         new = self.scratch.of(params[0].shape)
         if x.dtype != dtype:
             levels = x.dtype == torch.uint8 and self.function.levels
@@ -154,7 +186,7 @@ class _Pass(NamedTuple):
         params = [p if p.dtype == dtype else p.to(dtype) for p in params]
         written = [new() if t is _SUM else t for t in into]
         value, factor, constant = self.function.nll(x, *params, into=written, new=new)
-        if each or weight is not None:
+        if weight is not None or over is None:
             value = value.mul_(factor).add_(constant)
             factor, constant = 1.0, 0.0
         if weight is not None:
@@ -163,7 +195,7 @@ class _Pass(NamedTuple):
                 if t is not None:
                     (t if weight is None else t.mul_(weight)).masked_fill_(missing, 0)
         sums = [t.sum(1, keepdim=True) for t, how in zip(written, into, strict=True) if how is _SUM]
-        return value.clone() if each else value.sum(1, keepdim=True), factor, constant, sums
+        return value.clone() if over is None else value.sum(over, keepdim=True), factor, constant, sums
 
 
 class _Scratch:
@@ -216,16 +248,17 @@ class _Evaluated(NamedTuple):
     levels: bool
 
 
-def _function(term, dtype, on_cpu):
-    formula: Any = ELEMENT[term.likelihood]
+@functools.cache
+def _function(likelihood, options, dtype, on_cpu):
+    formula: Any = ELEMENT[likelihood]
     counts = formula.SUPPORT == "counts"
     lean = getattr(formula, "lean_nll", None)
     if counts and (dtype == torch.float64 or not on_cpu):  # formulas/counts.py: lean_nll computes counts in float64
         lean = None
     if lean is None:
-        lean = functools.partial(_by_autograd, formula, term.options)
-    elif term.options:
-        lean = functools.partial(lean, options=term.options)
+        lean = functools.partial(_by_autograd, formula, options)
+    elif options:
+        lean = functools.partial(lean, options=options)
     return _Evaluated(lean, not counts)
 
 
@@ -257,36 +290,6 @@ def _parts(matrices: Any, rows: int, cols: int, limit: int) -> Any:
                 yield [t if t is None or t.shape[1] == 1 else t[:, c : c + width] for t in parts]
 
 
-def _matrix(t, like):
-    """A tensor in one of the Layouts against `like` [B, ...] as a matrix that broadcasts to [B, N]."""
-    if t.dim() == 0:
-        return t.view(1, 1)
-    if t.dim() < like.dim():
-        return _flat(t[None])
-    return _flat(t) if t.shape == like.shape else t.reshape(-1, 1)
-
-
-def _flat(t):
-    """t [B, ...] as [B, N]. A sample fills one run of memory."""
-    if t.dim() == 2 and t.is_contiguous():
-        return t
-    shape = t.shape[0], t.shape[1:].numel()
-    return t.view(shape) if t.is_contiguous() else t.as_strided(shape, (t.stride(0), 1))
-
-
-def _in_order_of(t, matrix):
-    """A matrix [B, N] as a tensor of the shape of t, in the order of t."""
-    if t.is_contiguous():
-        return matrix if t.dim() == 2 else matrix.view(t.shape)
-    return matrix.as_strided(t.shape, (matrix.shape[1], *t.stride()[1:]))
-
-
-def _of(p, like, grad):
-    """The gradient of the parameter p, from its parts [B, N] or [B, 1]."""
-    if p.shape == like.shape:
-        return _in_order_of(p, grad).to(p.dtype)
-    if p.dim() == 0:
-        return grad.sum().to(p.dtype)
-    if p.dim() == like.dim():
-        return grad.sum(1).view(p.shape).to(p.dtype)
-    return _in_order_of(p[None], grad.sum(0, keepdim=True))[0].to(p.dtype)
+def multiplied(grads, incoming, keep):
+    """The gradients times what comes in, a number or a matrix; in place unless the gradients are kept."""
+    return [None if g is None else g * incoming if keep else g.mul_(incoming) for g in grads]
