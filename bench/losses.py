@@ -1,4 +1,4 @@
-"""Makes the sentence and the table "Where we lose" of README.md and docs/bench.md."""
+"""Makes the sentence and the table "Where we lose" of docs/speed.md and docs/bench.md."""
 
 from typing import NamedTuple
 

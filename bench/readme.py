@@ -1,4 +1,4 @@
-"""python -m bench.readme: writes the README's section of times, docs/bench.md and the figures from the results."""
+"""python -m bench.readme: writes the results into README.md and docs/speed.md, docs/bench.md and the figures."""
 
 import re
 
@@ -10,6 +10,7 @@ BEGIN, END = "<!-- python -m bench.readme -->\n", "<!-- end -->"
 TRAININGS, BUILD = (f"<!-- python -m bench.readme: {part} -->\n" for part in ("trainings", "build"))
 FIGURES = ROOT / "docs" / "bench"
 PAGE = ROOT / "docs" / "bench.md"
+PARTLY = ROOT / "README.md", ROOT / "docs" / "speed.md"  # pages with generated parts
 SHAPES = ("shapes", "narrow", "gpu")
 CASES = (*SHAPES, "ways", "helpers", "masks", "terms", "pixels", "dtypes", "likelihoods", "directions")
 CASES += ("batch", "dims", "threads", "modes", "malloc")
@@ -86,15 +87,15 @@ def disturbed(rows):
 
 
 def section(path, rows):
-    """The section of the README: two tables, a figure, and where we lose."""
+    """What docs/speed.md has of a machine: two tables, a figure, and where we lose."""
     text = [
         f"{where(rows)}; {source(path, rows)}.{disturbed(rows)}",
-        f"![times faster](docs/bench/{path.stem}.svg)",
+        f"![times faster](bench/{path.stem}.svg)",
     ]
     text += speeds(rows)
     if steps := comparisons(rows, "steps"):
         text += ["Whole training steps, Adam included:", tables.steps(steps)]
-    page = "[their names](docs/bench.md)"
+    page = "[their names](bench.md)"
     text += ["**Where we lose.** " + losses(comparisons(rows, *CASES, "steps"), missing(rows), page)]
     return "\n\n".join(text)
 
@@ -112,13 +113,14 @@ def speeds(rows):
     return [tables.speeds(shapes, kept), *note]
 
 
-def rendered(readme):
-    """The README's text with its generated parts made anew: the trainings, the build, the section of times."""
+def rendered(page):
+    """The text of a page with its generated parts made anew: the trainings, the build, the section of times."""
     sections = "\n\n".join(section(path, rows) for path, rows in devices().items() if comparisons(rows, *SHAPES))
     for begin, text in ((TRAININGS, first.trainings()), (BUILD, first.build()), (BEGIN, sections)):
-        before, rest = readme.split(begin)
-        readme = f"{before}{begin}{text}\n{rest[rest.index(END) :]}"
-    return readme
+        if begin in page:
+            before, rest = page.split(begin)
+            page = f"{before}{begin}{text}\n{rest[rest.index(END) :]}"
+    return page
 
 
 INTRODUCTION = """\
@@ -215,7 +217,7 @@ def figures():
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(rendered(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in PARTLY:
+        path.write_text(rendered(path.read_text(encoding="utf-8")), encoding="utf-8")
     PAGE.write_text(page(), encoding="utf-8")
     figures()

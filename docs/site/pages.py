@@ -1,8 +1,8 @@
 """What the site has beside the files of docs/: a hook of mkdocs.
 
-Each text exists once. The sections of README.md become pages, the table of errors becomes a page with a heading for
-each error, the gallery has each picture of the guides, and the pages of the API name what mkdocstrings reads from the
-docstrings. A picture or a public name that no page has ends the build.
+Each text exists once. README.md becomes the first page, the table of docs/errors.md becomes a heading for each error,
+the gallery has each picture of the guides, and the pages of the API name what mkdocstrings reads from the docstrings. A
+picture or a public name that no page has ends the build.
 """
 
 import ast
@@ -15,16 +15,9 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# The sections of README.md that are a page of their own. The others stay on the first page, and the navigation has the
-# links of MORE.
-SECTIONS = {
-    "What there is": "overview.md",
-    "How fast": "speed.md",
-    "What an error means": "errors.md",
-    "On a GPU": "gpu.md",
-}
 FIRST = "index.md"
-MORE = "More"
+MORE = "More"  # a section of README.md that the navigation stands for
+ERRORS = "errors.md"
 
 FILES = {
     "CHANGELOG.md": "changelog.md",
@@ -55,7 +48,7 @@ API = {
 
 
 def on_files(files, config):
-    made = _of_readme() | {page: _text(name) for name, page in FILES.items()}
+    made = {FIRST: _first()} | {page: _text(name) for name, page in FILES.items()}
     made |= {f"api/{page}.md": _api(names) for page, names in API.items()}
     made["gallery.md"] = _gallery(config)
     _check_names()
@@ -74,9 +67,10 @@ def _complete(nav, files):
 
 def on_page_markdown(markdown, page, config, files):
     """The links between files of the source tree become links between pages."""
-    sources = {page: source for source, page in FILES.items()} | dict.fromkeys([FIRST, *SECTIONS.values()], "README.md")
+    sources = {page: source for source, page in FILES.items()} | {FIRST: "README.md"}
     here = page.file.src_uri
-    return with_links(markdown, sources.get(here, f"docs/{here}"), here, files)
+    text = _as_headings(markdown) if here == ERRORS else markdown
+    return with_links(text, sources.get(here, f"docs/{here}"), here, files)
 
 
 def on_page_content(html, page, config, files):
@@ -102,12 +96,12 @@ def with_links(text, source, here, files):
         if not path or re.match(r"[a-z]+:", target):
             return match[0]
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
-        page = _page_of(path, anchor)
+        page = _page_of(path)
         if files.get_file_from_path(page) is None:
             if not (ROOT / path).exists():
                 raise PluginError(f"{source}: the link {target} leads to nothing")
             return label
-        if page == "errors.md":
+        if page == ERRORS:
             anchor = ""  # its headings are errors
         if re.fullmatch(r"[\w/]+\.md", label):  # on the site a page has its title in place of its path
             label = _title(path)
@@ -119,11 +113,9 @@ def with_links(text, source, here, files):
     return "".join(part if i % 2 else re.sub(LINK, link, part) for i, part in enumerate(parts))
 
 
-def _page_of(path, anchor):
-    """The page that shows a file of the source tree, or this heading of README.md."""
-    if path == "README.md":
-        return {_slug(title): page for title, page in SECTIONS.items()}.get(anchor, FIRST)
-    return FILES.get(path) or posixpath.relpath(path, "docs")
+def _page_of(path):
+    """The page that shows a file of the source tree."""
+    return FIRST if path == "README.md" else FILES.get(path) or posixpath.relpath(path, "docs")
 
 
 def _title(path):
@@ -131,29 +123,13 @@ def _title(path):
     return re.search(r"^# ([^:\n]+)", _text(path), re.MULTILINE)[1]
 
 
-def _slug(title):
-    return title.lower().replace(" ", "-")
-
-
 def _text(name):
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-def _of_readme():
-    """{page: the sections of README.md that stand there}"""
-    first, *others = re.split(r"^## ", _text("README.md"), flags=re.MULTILINE)
-    pages = {FIRST: first}
-    for title, text in (part.split("\n", 1) for part in others):
-        if title in SECTIONS:
-            pages[SECTIONS[title]] = f"# {title}\n{text}"
-        elif title != MORE:
-            pages[FIRST] += f"## {title}\n{text}"
-    if missing := set(SECTIONS.values()) - pages.keys():
-        raise PluginError(
-            f"README.md: has no section for {', '.join(sorted(missing))} (SECTIONS of docs/site/pages.py)"
-        )
-    pages["errors.md"] = _as_headings(pages["errors.md"])
-    return pages
+def _first():
+    """README.md without the links that the navigation has too."""
+    return re.sub(rf"^## {MORE}\n.*?(?=^## |\Z)", "", _text("README.md"), flags=re.MULTILINE | re.DOTALL)
 
 
 def _as_headings(text):

@@ -6,6 +6,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from places import ROOT
 
@@ -13,7 +14,7 @@ import vae_kernels as vk
 from vae_kernels.formulas import ALL
 from vae_kernels.timing import results, steps, suites
 
-README = ROOT / "README.md"
+README, OVERVIEW = ROOT / "README.md", ROOT / "docs/overview.md"
 
 if not README.exists():
     pytest.skip("the tests run without the source tree beside them: there is no README.md", allow_module_level=True)
@@ -31,10 +32,10 @@ def likelihood_pages():
     """{place where a likelihood and its parameters must be named: {likelihood: the text about the likelihood}}"""
     page, docstring = (ROOT / "docs/likelihoods.md").read_text(), vk.fused_elbo.__doc__
     sections = re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
-    rows = re.findall(r'^\| `"(\w+)"` \|(.*)$', README.read_text(), re.MULTILINE)
+    rows = re.findall(r'^\| `"(\w+)"` \|(.*)$', OVERVIEW.read_text(), re.MULTILINE)
     return {
         "a section of docs/likelihoods.md": dict(sections),
-        "the README's table": dict(rows),
+        "the table of docs/overview.md": dict(rows),
         "the docstring of fused_elbo": dict.fromkeys(re.findall(r'"(\w+)"', docstring), docstring),
     }
 
@@ -61,12 +62,13 @@ def bench(monkeypatch):
 
 
 def test_the_numbers_are_those_of_the_results(bench):
-    assert README.read_text() == bench.readme.rendered(README.read_text()), "python -m bench.readme"
+    for path in bench.readme.PARTLY:
+        assert path.read_text() == bench.readme.rendered(path.read_text()), "python -m bench.readme"
     assert bench.readme.PAGE.read_text() == bench.readme.page(), "python -m bench.readme"
 
 
 def test_the_figures_are_those_of_the_results(bench):
-    pages = README.read_text() + bench.readme.PAGE.read_text()
+    pages = "".join(path.read_text() for path in (*bench.readme.PARTLY, bench.readme.PAGE))
     shown = set(re.findall(r"bench/([\w-]+\.svg)", pages))
     assert shown == {path.name for path in bench.readme.FIGURES.glob("*.svg")} != set()
     sums = [bench.plots.digest(path) for path in bench.rows.devices()]
@@ -74,14 +76,32 @@ def test_the_figures_are_those_of_the_results(bench):
         assert any(found in (bench.readme.FIGURES / name).read_text() for found in sums), "python -m bench.readme"
 
 
-def test_the_first_screen_has_a_training_and_two_pictures(bench):
-    """For whom, a training that gains, one that does not, an audit, a report: all in the first third of the page."""
-    third = README.read_text()[: len(README.read_text()) // 3]
-    assert "**For whom:**" in third and "times faster** (" in bench.first.epoch() in third
-    assert "MLP on MNIST" in bench.first.mlp() and bench.first.mlp() in third
-    pictures = re.findall(r'<img src="([^"]+)" alt="([^"]+)"', third)
-    assert [place for place, _ in pictures] == ["docs/pictures/audit.svg", "docs/doctor/report.png"]
-    assert all((ROOT / place).exists() and len(alt) > 20 for place, alt in pictures)
+def test_the_first_screen(bench):
+    """The loss before and after, for whom, a training that gains, one that does not, that no GPU has run the code, and
+    three pictures."""
+    text = README.read_text()
+    begin = text[: text.index("## Try it")]
+    assert begin.count("```python") == 2 and "**For whom:**" in begin and "**No GPU has run this code yet.**" in begin
+    assert "times faster** (" in bench.first.epoch() in begin
+    assert "MLP on MNIST" in bench.first.mlp() and bench.first.mlp() in begin
+    pictures = re.findall(r'<img src="([^"]+)" alt="([^"]+)"', text)
+    pictures += [(place, alt) for alt, place in re.findall(r"!\[([^]]+)\]\((.+)\)", text)]
+    assert len(pictures) == 3 and all((ROOT / place).exists() and len(alt) > 20 for place, alt in pictures)
+    assert len(text.splitlines()) < 130
+
+
+def test_both_ways_of_the_readme_are_one_loss():
+    """The lines by hand, and the line in their place, with the same noise."""
+    names = {}
+    ours, by_hand = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    exec(compile(ours, "README.md", "exec"), names)
+    z, loss = names["z"], names["loss"]
+    noise = "torch.randn_like(mu)"
+    assert by_hand.count(noise) == 1
+    names["eps"] = ((z - names["mu"]) / torch.exp(0.5 * names["logvar"])).detach()
+    names["mu"], names["logvar"] = (names[name].detach() for name in ("mu", "logvar"))
+    exec(compile(by_hand.replace(noise, "eps"), "README.md", "exec"), names)
+    torch.testing.assert_close(names["loss"], loss, rtol=1e-5, atol=0)
 
 
 def test_a_step_that_gains_nothing_is_said(bench, monkeypatch):
@@ -295,7 +315,7 @@ def test_the_tables_of_priors_are_those_of_the_results(table):
 
 
 def test_every_name_exists():
-    text = README.read_text()
+    text = README.read_text() + OVERVIEW.read_text()
     named = set(re.findall(r"\bvk\.(\w+)", text)) | set(re.findall(r"^\| `(\w+)\(", text, re.MULTILINE))
     assert named
     assert not [name for name in named if not hasattr(vk, name)]
