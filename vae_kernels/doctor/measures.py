@@ -23,14 +23,13 @@ PRIOR_DRAWS = 10_000  # for the mean and covariance of a prior without a closed 
 
 @dataclass(frozen=True)
 class Measures:
-    """Nats are per sample. Every mean is over the samples of the diagnosis. With a mask, nll, log_p, square_ratio,
-    residual, grey, detail and unlike are those of the observed elements. An error is the standard error over the
-    samples.
+    """All nats are per sample. Every mean is over the samples of the diagnosis. With a mask, nll, log_p, square_ratio,
+    residual, grey, detail and unlike count only the observed elements. An error is the standard error over the samples.
 
     samples, latents        number of samples, number of latent dims L
     observed                share of the elements of x that are observed; None without a mask
-    grey                    share of the elements of x that are neither 0 nor 1, where the likelihood is no density of
-                            such x ("bernoulli"): then nll, elbo and log_p are those of a cross entropy; else 0
+    grey                    share of the elements of x that are neither 0 nor 1, if the likelihood is no density of such
+                            x ("bernoulli"): nll, elbo and log_p are then those of a cross entropy. Else 0
     nll, nll_error          distortion (Alemi et al. 2018, arXiv:1711.00464)
     kl, kl_error            rate. If the prior has no KL in closed form, kl is the Monte Carlo estimate
                             log q(z|x) - log p(z), whose error is included
@@ -55,8 +54,8 @@ class Measures:
     fixed_variance          whether the variance is a number or a buffer of the model: not trained, not from the decoder
     detail                  share of the data's detail (energy of neighbouring pixels' differences) that is in the
                             reconstructions; None without images
-    sharpness               the energy of all detail in the reconstructions, also that which is not the data's, divided
-                            by that of the data's detail
+    sharpness               the energy of all detail in the reconstructions, also of detail that the data do not have,
+                            divided by the energy of the data's detail
     autoregressive          whether the decoder reads x
     free_bits               whether the model has free bits
     trained_prior           whether the prior has parameters
