@@ -6,10 +6,10 @@ from .choice import available_backends
 
 
 def set_pool_limit(limit: int) -> None:
-    """Keep at most `limit` bytes in blocks whose tensors have died; 0 keeps none. It is 1 GiB until this is called.
+    """Keep at most `limit` bytes in blocks whose tensors no longer exist; 0 keeps none. The default is 1 GiB.
 
-    Results of a megabyte or more come from the pool (with torch >= 2.11), because fresh memory costs several times what
-    filling it does: the operating system clears every page at its first touch. Raises TypeError or ValueError for
+    Results of a megabyte or more come from the pool (with torch >= 2.11), because new memory takes several times as
+    long as the results themselves: the operating system clears every page when it is first used. Raises TypeError or ValueError for
     anything but an integer >= 0, and RuntimeError where the compiled library is missing.
     """
     if isinstance(limit, bool) or not isinstance(limit, int):
