@@ -71,8 +71,8 @@ class Run:
             recon = run.vae.decode(run.vae.sample_prior(1000))
             run.table(run.vae.likelihood.sample(recon)).to_csv("drawn.csv", index=False)
 
-        x: draws of `run.vae.likelihood.sample`, or means. If x has the probabilities of categories, the table has the most probable category.
-        ValueError for a run with another likelihood.
+        x: draws of `run.vae.likelihood.sample`, or means. If x has the probabilities of categories, the table has the
+        most probable category. ValueError for a run with another likelihood.
         """
         from .reading import columns
 
