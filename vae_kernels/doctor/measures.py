@@ -44,9 +44,9 @@ class Measures:
     round_trip_data         mean square of (z - mu') / sigma' for z from q(z|x): z is decoded, and the decoded mean is
                             encoded to (mu', sigma'). None with an autoregressive decoder
     round_trip_prior        the same for z from the prior
-    unlike                  share of the decoded draws of the prior whose second decoding, of mu', is further away than
-                            for 95 % of the decoded z of the data: 5 % if both are alike. None with an autoregressive
-                            decoder
+    unlike                  share of the decoded draws of the prior that change more than 95 % of the decoded z of the
+                            data do, when they are encoded to mu' and decoded again: 5 % if both are alike. None with an
+                            autoregressive decoder
     log_p                   LogP, or None if it was not asked for
     beta                    beta / rec_weight of the model; None if there is a beta for each dimension
     square_ratio            mean of (x - loc)^2 / variance for a Gaussian likelihood: 1 if the variance fits; else None

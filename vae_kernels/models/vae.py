@@ -64,9 +64,9 @@ class VAE(Draws):
     integers:     whether the networks get integer x as int64, for an nn.Embedding. None: yes if x has levels
                   ("categorical") and the first layer of the encoder with parameters is an embedding. Otherwise the
                   networks get floats, as `encode` says.
-    total:        None, or "observed" with a likelihood of counts that takes log_total: the decoder gives logits of
-                  shares, and log_total is the logarithm of the sum of each x, unless a call gives another one. So
-                  cells of different depth have one decoder (docs/likelihoods.md). `sample` then needs a log_total.
+    total:        None, or "observed" with a likelihood of counts that takes log_total. The decoder then gives logits of
+                  shares, and log_total is the logarithm of the sum of each x, unless a call gives another log_total. So
+                  cells with different totals have one decoder (docs/likelihoods.md). `sample` then needs a log_total.
     logvar_range: None, or (low, high): the posterior's log-variance is bounded(logvar, low, high) of the encoder's
                   output, a smooth function with a derivative > 0 (formulas/bounded.py). Near the middle of the range,
                   the log-variance is the encoder's output.
