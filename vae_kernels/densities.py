@@ -24,18 +24,19 @@ def log_prob(
     log_total: torch.Tensor | None = None,
     backend: Backend = "auto",
 ) -> torch.Tensor:
-    """log p(x_bi | recon_bi) in nats, term by term: what torch.distributions calls log_prob.
+    """log p(x_bi | recon_bi) in nats, term by term, like log_prob of torch.distributions.
 
-    The terms have the shape of x. "multinomial" has one term for each sample, [B], and a table one for each column.
-    nll(recon, x) is minus the sum of the terms over all dimensions but dimension 0. The constants of the density are in
-    the terms. Values and gradients have kernels of their own. A second derivative, torch.func, forward mode and the
-    gradient of x are plain PyTorch.
+    The terms have the shape of x, with three exceptions: "multinomial" has one term for each sample, [B]; a table has
+    one for each cell, [B, columns]; "discretized_logistic_mixture" has one for each pixel, [B, 1, ...]. nll(recon, x)
+    is minus the sum of the terms over all dimensions but dimension 0. The terms contain the constants of the density.
+    Values and gradients have kernels of their own. Plain PyTorch computes second derivatives, torch.func, forward mode
+    and the gradient of x.
 
         importance = log_prob(decoder(z), x, likelihood="gaussian") - log_prob(other, x, likelihood="gaussian")
 
-    The formulas and their sources are those of the likelihood (vae_kernels/formulas). Values outside of the support are
-    not checked, because the check would read the whole target: no likelihood gives -inf for these values. Where x is no
-    level of "categorical", the term is NaN. vae_kernels.distributions checks the support with validate_args=True.
+    The formulas and their sources are those of the likelihood (vae_kernels/formulas). Values outside of the support
+    give no error, because the check would read the whole target. No likelihood gives -inf for such values. If x is not
+    a level of "categorical", the term is NaN. vae_kernels.distributions checks the support with validate_args=True.
 
     Args:
         recon: the parameters of the likelihood, as in fused_elbo.
@@ -108,8 +109,7 @@ def mixture_log_prob(
         z: [..., D] the points: float32, float64, bfloat16 or float16.
         loc: [K, D] the means.
         logvar: the log-variances, [K, D] or a shape that broadcasts to [K, D]: [D], [K, 1] or 0-d.
-        logits: [K] the log weights; None for equal weights. The log weights need not be normalised: they are normalised
-            here.
+        logits: [K] the log weights; None for equal weights. This function normalises the log weights.
         backend: as in fused_elbo.
 
     Returns:

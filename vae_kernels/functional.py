@@ -2,7 +2,8 @@
 
 Each function checks its arguments, lays the tensors out in memory, makes a request and gives the request to a backend.
 All losses are negative objectives in nats, and training minimises them. Dimension 0 is the batch. A function sums over
-all other dimensions. DTensors whose samples are shared out over ranks give DTensors (core/dtensor.py).
+all other dimensions. If the arguments are DTensors whose samples are sharded over ranks, the results are DTensors
+(core/dtensor.py).
 """
 
 from typing import Any, Literal, overload
@@ -72,7 +73,7 @@ def fused_elbo(
         loss_b = rec_weight * (-log p(x_b | z_b)) + sum_d beta_d KL_d( N(mu_b, exp(logvar_b)) || prior )
 
     This is -ELBO at rec_weight = beta = 1 (Kingma & Welling 2014, arXiv:1312.6114, equation 3; beta: Higgins et al.
-    2017, beta-VAE, equation 4), where neither weight nor latent_weight is given. All dimensions but dimension 0 are
+    2017, beta-VAE, equation 4), if neither weight nor latent_weight is given. All dimensions but dimension 0 are
     summed. reduction="mean" is the mean over the batch.
 
         loss = fused_elbo(decoder(z), x, mu, logvar)
@@ -82,65 +83,65 @@ def fused_elbo(
             {"loc": loc, "logvar": logvar}. A parameter with a default may be left out. The parameters: "bernoulli",
             "continuous_bernoulli": logits. "gaussian": loc, or (loc, logvar). "laplace": loc, or (loc, logscale).
             "discretized_logistic": (loc, logscale). "poisson": log_rate. "negative_binomial": (log_mean,
-            log_inverse_dispersion), of variance mean + mean^2 / inverse dispersion. "zinb": the same and
-            dropout_logits. "negative_binomial_mixture": (background_log_mean, foreground_log_mean,
-            log_inverse_dispersion, mixture_logits). "bernoulli_product": (logits, sample_logits, feature_logits).
-            "multinomial": logits, whose softmax over all dimensions but dimension 0 is the shares. Logarithms are
-            natural. The first parameter has the shape of x; the others broadcast to x (per gene, per cell, 0-d).
-            "categorical": logits [B, K, ...] for x [B, ...]. Mixed: packed or (packed, logscale).
+            log_inverse_dispersion), of variance mean + mean^2 / inverse dispersion. "zinb": (log_mean,
+            log_inverse_dispersion, dropout_logits). "negative_binomial_mixture": (background_log_mean,
+            foreground_log_mean, log_inverse_dispersion, mixture_logits). "bernoulli_product": (logits, sample_logits,
+            feature_logits). "multinomial": logits, whose softmax over all dimensions but dimension 0 gives the shares.
+            Logarithms are natural. The first parameter has the shape of x; the others broadcast to x (per gene, per
+            cell, 0-d). "categorical": logits [B, K, ...] for x [B, ...]. Mixed: packed or (packed, logscale).
             "discretized_logistic_mixture": packed [B, P, ...] for x [B, C, ...], with P = 10 K numbers of K components
             if C = 3, and P = 3 K if C = 1 (vae_kernels/formulas/discretized_logistic_mixture.py). float32, float64,
             bfloat16 or float16.
         x: [B, ...] the target: of any floating point type, any integer type, or bool. uint8 is read as x / 255, unless
             x has counts or levels, or the likelihood has the option `levels`: uint8 then has these levels. All other
-            types are read as they are. "bernoulli" is a likelihood for x in [0, 1]. The first calls on the CPU warn of
-            other values; later calls, and GPUs, do not look. "categorical" takes the levels 0..K-1, and no floats.
-            Where x is another level, the nll of the sample and the gradient of the logits are NaN.
+            types are read as they are. "bernoulli" is a likelihood for x in [0, 1]. The calls 1, 2, 4, 8, ... on the
+            CPU warn about other values; other calls, and GPUs, do not check. "categorical" takes the levels 0..K-1, and
+            no floats. Where x is another level, the nll of the sample and the gradient of the logits are NaN.
         mu, logvar: [B, ...] the posterior q(z|x) = N(mu, exp(logvar)).
-        kl: in place of mu and logvar, the [B] or [B, latent dims] that sample_kl gave.
+        kl: in place of mu and logvar, the KL [B] or [B, latent dims] that sample_kl returned.
         moments: in place of mu and logvar, both in one tensor [B, 2L, ...]: mu, then logvar, along dimension 1. The
             halves are not copied. The tensor gets its gradient in one piece.
         likelihood: a name in vae_kernels.LIKELIHOODS, or an object of vae_kernels.likelihoods. A table with columns of
-            different kinds has an object alone, likelihoods.Mixed(columns).
+            different kinds has an object and no name: likelihoods.Mixed(columns).
         log_total: None, or [B] or [B, 1], the logarithm of the total of each sample, for "poisson", "negative_binomial"
             and "zinb". The first parameter then has logits of shares, not a logarithm of means: log_mean = log_total +
             log_softmax(logits), the softmax over all dimensions but dimension 0. Softmax, likelihood and all gradients
-            are one op. -inf is a sample without counts: where x is 0, value and gradients are 0. float32, float64,
-            bfloat16 or float16. "multinomial" takes the total from x.
-        obs_logvar: the log-variance of "gaussian", where recon is loc alone. None is 0 (unit variance). Or a float, a
-            control, or a tensor that broadcasts to x (0-d, per channel, per pixel). A tensor that requires grad is
+            are one op. -inf means a sample without counts: where x is 0, the value and the gradients are 0. float32,
+            float64, bfloat16 or float16. "multinomial" takes the total from x.
+        obs_logvar: the log-variance of "gaussian", if recon is loc alone: a float, a control, or a tensor that
+            broadcasts to x (0-d, per channel, per pixel). None means 0 (unit variance). A tensor that requires grad is
             trained.
         weight: None, or a tensor that broadcasts to x: for each element, feature or sample a factor of log p. A bool
             tensor is a mask: False is a missing element. float32, float64, bfloat16 and float16 are weights. Where the
             weight is 0, the value and all gradients are exactly 0, whatever x and recon hold there: NaN, inf, the level
-            -100. That holds for the gradient of the weight too. The weight changes no denominator: "mean" is the sum of
-            the losses divided by B. The mean of a likelihood over the observed elements is nll(recon, x, weight=mask,
+            -100. The gradient of the weight is 0 there too. The weight changes no denominator: "mean" is the sum of the
+            losses divided by B. The mean of a likelihood over the observed elements is nll(recon, x, weight=mask,
             reduction="sum") / mask.expand_as(x).sum(). torch.nn.functional.cross_entropy(ignore_index=) has this other
             denominator. The KL has no weight here: for weights w [B] of whole samples, take reduction="none" and
             (loss * w).sum() / w.sum(). "categorical" has a weight for each position, not for each level. "multinomial"
             has a weight for each sample, "discretized_logistic_mixture" for each pixel, [B, 1, ...], and a table for
             each cell, [B, columns]. With log_total, and with "multinomial", the softmax runs over all elements: a
-            weight of 0 removes no logit, and a NaN among the logits of a sample reaches the whole sample. A logit of
+            weight of 0 removes no logit, and a NaN among the logits of a sample makes the whole sample NaN. A logit of
             -inf removes its element.
-        latent_weight: None, or a tensor that broadcasts to mu: the same for the KL of each latent dimension, such as
-            padded frames. Give the weight to sample_kl if the KL comes as kl=.
+        latent_weight: None, or a tensor that broadcasts to mu: a mask or a weight for the KL of each latent dimension,
+            for example for padded frames. If you give kl=, give this weight to sample_kl.
         prior: None for N(0, I), a pair (mu, logvar) that broadcasts to mu, or a module of vae_kernels.priors whose KL
             has a closed form. All of these get gradients. For a prior without a closed form call sample_kl, and give
             its KL as kl=.
         beta: a float, a 0-d tensor, or a tensor that broadcasts to the latent dims. A tensor is read on its device. A
             schedule or controller of vae_kernels.controls has its value at this call.
         rec_weight: float, 0-d tensor or control.
-        free_bits: None, vk.FreeBits(nats, unit), or a plain pair. In each unit the KL costs no more once it is below so
-            many nats. The units are those of controls.free_bits: "per_dim", "per_sample", "per_batch_mean" and
-            "per_group" (an index of dimension 1). The terms have the KL without this floor. beta is then a number or
-            0-d.
+        free_bits: None, vk.FreeBits(nats, unit), or a plain pair. If the KL of a unit is below `nats`, it counts as
+            `nats`, and has no gradient. The units are those of controls.free_bits: "per_dim", "per_sample",
+            "per_batch_mean" and "per_group" (an index of dimension 1). The terms have the KL without this floor. beta
+            must then be a number or a 0-d tensor.
         n_samples: None, or the number K of draws of z for each x, as sample_kl(n_samples=K) gives them. recon is then
             [K, B, ...]: the first parameter has this shape, and the others broadcast to it. x, weight, log_total, mu,
             logvar and kl stay [B, ...]. No kernel copies x; backend="torch" does. The likelihood is the mean over the K
             draws.
         reduction: "mean", "sum" or "none".
-        return_terms: give ElboTerms in place of the loss. Loss and terms come from the same pass.
-        backend: "auto", or a name in available_backends(). A name is never replaced by another backend.
+        return_terms: whether to return ElboTerms in place of the loss. The loss and the terms come from the same pass.
+        backend: "auto", or a name in available_backends(). If you name a backend, no other backend takes its place.
 
     Returns:
         The loss, 0-d, or [B] with reduction="none". float32, or float64 if recon or the posterior is float64. It is
@@ -207,8 +208,8 @@ def nll(
     [K, B]; "mean" is over K and B, "sum" is the sum over B of the mean over K. Arguments, dtypes and errors are those
     of fused_elbo.
 
-    `(nll(recon, x) + kl).mean()` costs what fused_elbo(recon, x, kl=kl) costs: the forward pass computes the gradient
-    too, for the incoming gradient that mean() sends. A loss that is only logged belongs under torch.no_grad(), else
+    `(nll(recon, x) + kl).mean()` takes the time of fused_elbo(recon, x, kl=kl): the forward pass computes the gradient
+    too, for the incoming gradient that mean() gives. Compute a loss that you only log under torch.no_grad(). Otherwise
     nll takes the time and the memory of a gradient that nobody reads (docs/citizen.md).
     """
     checks.choice("reduction", reduction, REDUCTIONS)

@@ -6,7 +6,7 @@ The classes are made here, one for each formula of formulas/, so there is no sec
 name of its formula in CamelCase, or the name that the formula gives as CLASS. A class has the options that its formula
 gives as OPTIONS, {name: default}.
 
-The parameters that a decoder predicts are no options: they are `recon`, and by_name() reads them.
+The parameters that a decoder predicts are not options: they are `recon`, and by_name() reads these parameters.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Likelihood:
     """One likelihood and its options: the base class of the objects that `likelihood=` takes.
 
-    Two objects are equal if they are of one class and have equal options; equal objects have equal hashes. An object
+    Two objects are equal if they have the same class and equal options. Equal objects have equal hashes. An object
     cannot be changed. An object holds no tensor: a learned scale is part of `recon`, or is `obs_logvar`. An object can
     be pickled, and is a constant to torch.compile. repr() gives the text that makes the object again.
     """
@@ -148,23 +148,24 @@ class Mixed(Likelihood):
         return self.plan.width
 
     def join(self, numbers: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        """x [B, columns] of two tensors: the numbers [B, .] of the columns without categories, and the codes [B, .], of
-        any integer type, of the columns with categories; each in the order of the columns.
+        """Make x [B, columns] from two tensors: numbers [B, .] holds the columns without categories, and codes [B, .],
+        of any integer type, holds the codes of the columns with categories. Each tensor has its columns in the order of
+        the table.
 
-        x is float64 if the numbers are, else float32, which holds every code. ValueError or TypeError for what does not
-        fit."""
+        x is float64 if numbers is float64, else float32, which holds every code. ValueError or TypeError if a tensor
+        does not fit the columns."""
         from .core import segments  # core needs this module
 
         return segments.joined(numbers, codes, self.plan)
 
     def mean(self, recon: Recon) -> torch.Tensor:
-        """E[x], of the shape of x. A categorical column has the probabilities of its categories; with codes, the code
-        of the most probable one."""
+        """E[x], in the shape of x. A categorical column has the probabilities of its categories. With codes, it has the
+        code of the most probable category."""
         packed, _ = self._parts(recon)
         return mixed.mean(packed, self.plan)
 
     def sample(self, recon: Recon, generator: torch.Generator | None = None) -> torch.Tensor:
-        """One draw of x for each row of recon, of the shape of x. The draw has no gradient."""
+        """One draw of x for each row of recon, in the shape of x. The draw has no gradient."""
         packed, logscale = self._parts(recon)
         with torch.no_grad():
             return mixed.sample(packed, logscale, self.plan, generator)
@@ -196,12 +197,12 @@ def name_of(likelihood: LikelihoodLike) -> str:
 
 
 def options_of(likelihood: LikelihoodLike) -> tuple[Any, ...]:
-    """The options of a likelihood, in the order in which its formula takes them. Of a name they are left out."""
+    """The options of a likelihood, in the order in which its formula takes the options. () for a name."""
     return tuple(options_by_name(likelihood).values())
 
 
 def options_by_name(likelihood: LikelihoodLike) -> dict[str, Any]:
-    """{option: value} of a likelihood. Of a name they are left out."""
+    """{option: value} of a likelihood. {} for a name."""
     return {} if isinstance(likelihood, str) else {name: getattr(likelihood, name) for name in likelihood.options}
 
 

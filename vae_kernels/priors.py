@@ -9,8 +9,8 @@
     FlowPrior                 Monte Carlo
 
 A KL without a closed form is estimated as log q(z|x) - log p(z), from the sample z that is decoded (Kingma & Welling
-2014, arXiv:1312.6114, section 2.3). The estimate has no bias, and may be negative. Such a prior goes to sample_kl,
-because sample_kl draws z; fused_elbo takes the `kl` that sample_kl gives. Every prior has log_prob(z) in nats and
+2014, arXiv:1312.6114, section 2.3). The estimate has no bias, and may be negative. Give such a prior to sample_kl,
+because sample_kl draws z. fused_elbo then takes the `kl` of sample_kl. Every prior has log_prob(z) in nats and
 sample(n).
 """
 
@@ -185,9 +185,9 @@ class VampPrior(_Mixture):
 
     pseudo_inputs: [K, ...] inputs of the encoder: the values at the start, for instance some of the data.
     encoder:       the encoder of the model: module, x -> [B, 2L, ...] or the pair (mu, logvar). The encoder gets
-                   gradients through the prior too, but it is no submodule of the prior and not in its state_dict.
+                   gradients through the prior too. It is not a submodule of the prior, and not in its state_dict.
     shape:         the shape of one z.
-    transform:     a function for the pseudo-inputs before the encoder, or None: torch.sigmoid for pixels in [0, 1].
+    transform:     None, or a function for the pseudo-inputs before the encoder: torch.sigmoid for pixels in [0, 1].
     """
 
     def __init__(

@@ -37,24 +37,26 @@ def sample_kl(
         z, kl = sample_kl(encoder(x));  loss = fused_elbo(decoder(z), x, kl=kl)
 
     This is the step with the least work and memory, because mu and logvar get one gradient from one kernel. The noise
-    is not stored: the backward pass draws the same noise again. torch.manual_seed and `generator` rule the noise.
+    is not stored: the backward pass draws the same noise again. (Only the backend "lean" stores the noise.)
+    torch.manual_seed or `generator` gives the seed of the noise.
 
     Args:
         mu, logvar: [B, L, ...] float32, float64, bfloat16 or float16. Or mu alone, [B, 2L, ...]: the output of an
             encoder, mu and then logvar along dimension 1. This tensor is not split, and gets its gradient in one piece.
             Its halves (chunk) may be given too and are not copied, but autograd then joins two gradients.
         prior: None for N(0, I), a pair (mu, logvar) that broadcasts to [B, L, ...], or a module of vae_kernels.priors.
-            All of these get gradients. Where a module has no closed form, kl is a Monte Carlo estimate from the z of
-            this call, log q(z|x) - log p(z), and the mean over the n_samples.
-        latent_weight: as in fused_elbo: of the KL of each latent dimension, not of z. The KL must have a closed form.
-        per_dim: give the KL of each latent dimension in place of the sum. The KL must have a closed form.
+            All of these get gradients. If the KL of a module has no closed form, kl is the Monte Carlo estimate
+            log q(z|x) - log p(z) from the z of this call, as the mean over the n_samples.
+        latent_weight: as in fused_elbo: a weight for the KL of each latent dimension. It does not change z. The KL must
+            have a closed form.
+        per_dim: whether to return the KL of each latent dimension in place of the sum. The KL must have a closed form.
         n_samples: None, or the number K of samples for each posterior.
         reduction: of the KL over the batch: "none", "mean" or "sum".
         generator: a torch.Generator on the device of mu, or None for the default one.
         shard: None, or vk.Shard(first, total) or a plain pair: mu has the samples first, ..., first + B - 1 of a batch
-            of `total` samples. Each sample gets the noise that it has in the whole batch. If all ranks have one seed,
-            they draw what one rank would draw. Without shard, the noise of two ranks differs if their seeds differ, as
-            with torch.randn: use seed + rank.
+            of `total` samples. Each sample gets the noise that it has in the whole batch. If all ranks have the same
+            seed, they draw the noise that one rank would draw for the whole batch. Without shard, the noise of two
+            ranks differs if their seeds differ, as with torch.randn: use seed + rank.
         backend: as in fused_elbo.
 
     Returns:

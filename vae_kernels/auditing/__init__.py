@@ -27,52 +27,55 @@ def audit(
 
         print(vk.audit(my_loss, (recon, x, mu, logvar)))
 
-    The loss is called about fifty times: with random values of recon, mu and logvar and the x of the example, with
-    another batch size, with shorter axes, with extreme values. Its gradients are compared with the gradients of the KL
-    and of every likelihood of this package. The audit finds:
+    The audit calls the loss about fifty times: with random values of recon, mu and logvar and the x of the example,
+    with another batch size, with shorter axes, with extreme values. It compares the gradients of the loss with the
+    gradients of the KL and of every likelihood of this package. The audit finds:
 
     - the effective beta: the weight of a sample's KL divided by the weight of its negative log-likelihood, both in nats
       and summed over everything but the batch (beta of Higgins et al. 2017, equation 4; 1 is -ELBO)
     - which sums the loss turns into means: over the batch, the elements of x, the latent dimensions, or single axes;
       and which constants of the loss equal one of these sizes
     - constants of the densities that the loss leaves out
-    - a KL with the wrong sign, without a part, or bent by free bits or a capacity; gradients that are missing
-    - what the loss takes its arguments for: probabilities, variances, log sigma; sigmoids and clamps inside the loss
+    - a KL with the wrong sign, a KL that lacks a part, free bits or a capacity; gradients that are missing
+    - how the loss reads its arguments: as probabilities, variances, log sigma; sigmoids and clamps inside the loss
     - targets outside the likelihood's support
     - the entropy of soft targets: the nll of a Bernoulli cannot be less
     - with a weight: whether the loss uses the weight, what the sum is divided by, and a NaN at elements of weight 0
 
-    A squared error is read as a Gaussian of unit variance, unless the loss has the variance's own term.
+    The audit reads a squared error as a Gaussian of unit variance, unless the loss contains the logarithm of the
+    variance.
 
     Args:
-        loss_fn: a callable (recon, x, mu, logvar) -> loss, 0-d or [B], differentiable. It may draw noise for the KL,
-            and for nothing else. If your loss takes other arguments, wrap it in a lambda.
+        loss_fn: a callable (recon, x, mu, logvar) -> loss, 0-d or [B], differentiable. It may draw noise only for the
+            KL. If your loss takes other arguments, wrap it in a lambda.
         example: the (recon, x, mu, logvar) that the loss gets for one batch. recon may be a tuple, or a mapping by the
             names of a likelihood's parameters. With one sample only, the audit cannot tell how the weights depend on
             the batch size.
-        weight: None, or a mask or weights that broadcast to x, as fused_elbo takes them: the loss is compared with ours
-            with this weight. The loss gets the weight as its argument `weight` or `mask`, or as its fifth argument, if
-            this one has no default. A loss without such an argument is called with the four, for it may find in x what
-            is missing, such as a NaN, or the level -100 of torch.nn.functional.cross_entropy.
-        latent_weight: the same for the KL: None, or a mask or weights that broadcast to mu. The loss gets it as its
-            argument `latent_weight` or `latent_mask`.
+        weight: None, or a mask or weights that broadcast to x, as fused_elbo takes them. The audit then compares your
+            loss with our loss with this weight. Your loss gets the weight as its argument `weight` or `mask`, or as its
+            fifth argument if this argument has no default. A loss without such an argument gets only the four
+            arguments, because it may find the missing elements in x: a NaN, or the level -100 of
+            torch.nn.functional.cross_entropy.
+        latent_weight: the same for the KL: None, or a mask or weights that broadcast to mu. The loss gets this weight
+            as its argument `latent_weight` or `latent_mask`.
         sample: None, or the function (mu, logvar) -> z of your model. The audit then says whether its noise is N(0, 1),
             and whether the standard deviation of z is that of the KL.
         step: None, or a function step(loss) that trains your model for one step with this loss. It must call
-            loss(recon, x, mu, logvar) where it calls yours. The audit runs some hundred steps, with your loss and with
-            the equal call in turns, so the model trains on: give a copy of a model that must stay as it is.
+            loss(recon, x, mu, logvar) where it calls your loss now. The audit runs some hundred steps, with your loss
+            and with the equal call in turns. These steps train the model further. If your model must not change, give a
+            step that trains a copy.
         seed: the seed of the random values.
 
     Returns:
         Audit: `effective_beta` (None if the loss is no weighted sum of a likelihood and a KL), `likelihood`,
-        `reduction`, `findings`, and the texts `equal` and `meant` of two fused_elbo calls. Each call is run before it
-        is shown. With step, `step` has the share of the loss in your step, the most that any loss can gain by Amdahl's
-        law, the gain that was measured, and the largest difference of the two losses over 100 steps. str() of the Audit
-        is a report, and html() the same as a page.
+        `reduction`, `findings`, and the texts `equal` and `meant` of two fused_elbo calls. The audit has run each of
+        these calls. With step=, `step` has the share of the loss in your step, the most that any loss can gain by
+        Amdahl's law, the gain that was measured, and the largest difference of the two losses over 100 steps. str() of
+        the Audit is a report, and html() is the same report as a page.
 
     Raises:
-        TypeError, ValueError: the example or the result of the loss has another form. An error of the loss itself is
-            not caught.
+        TypeError, ValueError: the example or the result of the loss has another form. The audit does not catch an error
+            of the loss itself.
     """
     if not callable(loss_fn):
         raise TypeError(f"loss_fn: got {type(loss_fn).__name__}, expected a callable (recon, x, mu, logvar) -> loss")

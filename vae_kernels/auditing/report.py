@@ -14,13 +14,13 @@ class Audit:
 
     effective_beta  the weight of the KL divided by the weight of the negative log-likelihood, both summed over a
                     sample: a float, or a tensor [latent dims] in float64; None if the loss is no weighted sum of both.
-                    With free bits the weight of a KL that is above the free bits
+                    With free bits, this is the weight of a KL above the free bits
     likelihood      a name in vae_kernels.LIKELIHOODS; "none" if recon has no gradient; None if no likelihood matches
     reduction       the reduction of `equal`: "mean", "sum" or "none"
     findings        [(level, sentence)], with the level "wrong", "note" or "fine"
     equal           the text of the call that equals the loss, or None if this package has no such call
     equal_error     the largest relative difference between this call and the loss, in value and in each gradient
-    meant           the text of the call that the user probably means, or None: in sums, with beta = 1, or with the
+    meant           the text of the call that the user probably means, or None. This call has sums, and beta = 1, or the
                     effective beta of the loss if the loss has a weight of its own
     meant_beta      the effective beta of this call, measured in the same way as that of the loss
     step            what the loss costs in the training step, and what `equal` gains there; None without step=

@@ -6,11 +6,11 @@ from .choice import available_backends
 
 
 def set_pool_limit(limit: int) -> None:
-    """Keep at most `limit` bytes in blocks whose tensors have died; 0 keeps none. It is 1 GiB until this is called.
+    """Keep at most `limit` bytes in blocks whose tensors no longer exist; 0 keeps none. The default is 1 GiB.
 
-    Results of a megabyte or more come from the pool (with torch >= 2.11), because fresh memory costs several times what
-    filling it does: the operating system clears every page at its first touch. Raises TypeError or ValueError for
-    anything but an integer >= 0, and RuntimeError where the compiled library is missing.
+    Results of a megabyte or more come from the pool (with torch >= 2.11), because new memory takes several times as
+    long as the results themselves: the operating system clears every page when it is first used. Raises TypeError or
+    ValueError for anything but an integer >= 0, and RuntimeError if the compiled library is missing.
     """
     if isinstance(limit, bool) or not isinstance(limit, int):
         raise TypeError(f"limit: got {type(limit).__name__}, expected an integer number of bytes")
@@ -20,7 +20,7 @@ def set_pool_limit(limit: int) -> None:
 
 
 def pool_bytes() -> int:
-    """Bytes in blocks that are kept and free now."""
+    """The number of bytes in blocks that the pool keeps and no tensor uses now."""
     return _op("pool_bytes")()
 
 

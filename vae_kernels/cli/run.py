@@ -28,7 +28,7 @@ class Run:
 
     path     the folder of the run
     vae      the VAE with its weights, on the CPU and in evaluation mode. `vae.likelihood` and
-             `vae.prior` are those of the training. `vae.train()` and an optimizer go on with the training.
+             `vae.prior` are those of the training. To train further, call `vae.train()` and use an optimizer.
     config   the options of the training: a dict of plain values
     metrics  {name: [a value for each epoch]}, in nats per sample: train_neg_elbo_nats, test_neg_elbo_nats, ...
     """
@@ -41,8 +41,8 @@ class Run:
     def data(self, place: str | os.PathLike[str] | None = None) -> Data:
         """The data of the training, with `images`, `labels`, `classes` and `split()`.
 
-        place: where the data lie now; None for the place at the training. ValueError if the values are not those of
-            the training, by the checksum in the run.
+        place: where the data lie now; None for the place at the training. The run has a checksum of the data.
+            ValueError if the data have another checksum.
         """
         from .restore import data_of
 
@@ -71,8 +71,8 @@ class Run:
             recon = run.vae.decode(run.vae.sample_prior(1000))
             run.table(run.vae.likelihood.sample(recon)).to_csv("drawn.csv", index=False)
 
-        x: draws of `run.vae.likelihood.sample`, or means. Of several categories the table has the most probable one.
-        ValueError for a run with another likelihood.
+        x: draws of `run.vae.likelihood.sample`, or means. If x has the probabilities of categories, the table has the
+        most probable category. ValueError for a run with another likelihood.
         """
         from .reading import columns
 
@@ -88,10 +88,11 @@ def load_run(path: str | os.PathLike[str], weights: Literal["last", "best"] = "l
         mu, logvar = run.vae.encode(run.read("more-digits.npy"))
         images = run.vae.sample(64)
 
-    weights: those of the "last" epoch, or of the "best" one, by the held-out -ELBO, of a run with --patience.
+    weights: "last" for the weights of the last epoch. "best", for a run with --patience: the weights of the epoch with
+             the best held-out -ELBO.
 
-    Only json and safetensors files are read: nothing is unpickled, and the data are not read. ImportError if a package
-    of the command is missing. ValueError if the folder is no run, or if a file of the run is broken.
+    load_run reads only json and safetensors files. It unpickles nothing, and does not read the data. ImportError if a
+    package of the command is missing. ValueError if the folder is not a run, or if a file of the run is broken.
     """
     if names := missing():
         raise ImportError(f'vk.load_run needs {", ".join(names)}; get it with: pip install "vae-kernels[demo]"')

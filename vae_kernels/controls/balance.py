@@ -24,7 +24,8 @@ def balanced_kl(
         alpha KL( sg(q) || p ) + (1 - alpha) KL( q || sg(p) ),    sg = stop gradient
 
     This is algorithm 2 of Hafner et al. 2021 (DreamerV2), arXiv:2010.02193, with its alpha. A prior that is not trained
-    yet then moves to the posterior faster than the posterior moves to the prior. For `kl=` of fused_elbo.
+    yet then moves to the posterior faster than the posterior moves to the prior. Give the result as `kl=` to
+    fused_elbo.
 
     prior: the pair (mu, logvar), as in gaussian_kl. It is required, because N(0, I) has no gradient to balance.
     """
@@ -39,9 +40,9 @@ def balance_groups(kl: torch.Tensor, sizes: Sequence[float] | None = None) -> to
 
         sum_g gamma_g kl_bg,   gamma_g = sg( (mean_b |kl_bg| + 0.01) / sizes_g ), scaled to a mean of 1 over the groups
 
-    So no group collapses during the warm-up in favour of another group. Vahdat & Kautz 2020 (NVAE), arXiv:2007.03898,
-    appendix A; the 0.01 nats come from the published code of the paper. The weighted KL gives no ELBO: use it during
-    the warm-up only, as this code does.
+    This weight keeps every group active during the warm-up. Vahdat & Kautz 2020 (NVAE), arXiv:2007.03898, appendix A;
+    the 0.01 nats come from the published code of the paper. The loss with this weighted KL is not -ELBO: use it only
+    during the warm-up, as this code does.
 
     kl:    [B, G] in nats: torch.stack([kl_1, ..., kl_G], 1), where each kl_g is [B].
     sizes: None, or G positive numbers: a larger size gives its group a smaller weight.
@@ -74,24 +75,26 @@ def grouped_kl(
     balance: bool = False,
     sizes: Sequence[float] | None = None,
 ) -> GroupedKl:
-    """The KL of a hierarchy of G groups of latents, each drawn with sample_kl(q_g, prior=p_g), and what each one has:
+    """The KL of a hierarchy of G groups of latents, each drawn with sample_kl(q_g, prior=p_g), and the nats of each
+    group:
 
         kl_b = sum_g gamma_g c_bg,   c_bg = max(nats, mean_b kl_bg), or kl_bg without free bits
 
-    gamma_g is 1, or with balance=True the weight of balance_groups: NVAE's, for the warm-up. max(nats, ...) is the free
-    bits of Kingma et al. 2016, arXiv:1606.04934, equation 15: a group below so many nats has no gradient.
+    gamma_g is 1, or with balance=True the weight of balance_groups, for the warm-up. max(nats, ...) is the free bits of
+    Kingma et al. 2016, arXiv:1606.04934, equation 15: a group below so many nats has no gradient.
 
         z1, kl1 = vk.sample_kl(*q1, prior=p1);  z2, kl2 = vk.sample_kl(*q2, prior=p2)
         grouped = vk.controls.grouped_kl([kl1, kl2], free_bits=0.1)
         loss = vk.fused_elbo(recon, x, kl=grouped.kl)
 
-    For a Monitor give the groups themselves, vk.fused_elbo(recon, x, kl=torch.stack(kls, 1), return_terms=True): the
-    terms then have the KL of each group as kl_per_dim, and Monitor(groups=G) has a table of them.
+    For a Monitor, give the KL of each group to the loss: vk.fused_elbo(recon, x, kl=torch.stack(kls, 1),
+    return_terms=True). The terms then have these as kl_per_dim, and a row of Monitor(groups=G) has the nats of each
+    group.
 
     Args:
         kl: [B, G], or a sequence of G tensors [B].
         free_bits: None, or nats for each group: a float, a 0-d tensor or a control, >= 0.
-        balance: whether the groups are balanced.
+        balance: whether each group has the weight gamma_g of balance_groups.
         sizes: as in balance_groups; only with balance=True.
 
     Returns:

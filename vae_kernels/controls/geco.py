@@ -23,13 +23,13 @@ class Geco(Control):
         lambda_t = lambda_{t-1} exp(speed C_ma_t)                     minimised: KL + lambda C
 
     Rezende & Viola 2018, arXiv:1810.00597, algorithm 1. The target has no gradient. So the objective is
-    `fused_elbo(..., rec_weight=geco, return_terms=True)`; then call `geco.update(terms.nll)`. lambda grows while the
-    constraint is violated, and falls while the constraint is met. lambda has no bound: it grows for ever if the model
-    cannot reach the target.
+    `fused_elbo(..., rec_weight=geco, return_terms=True)`. After the backward pass, call `geco.update(terms.nll)`.
+    lambda grows while the constraint is violated, and falls while the constraint is met. lambda has no bound: it grows
+    for ever if the model cannot reach the target.
 
     target:   nats per sample. With D elements and unit variance, a mean square error of s is D (s + log(2 pi)) / 2
               nats.
-    speed:    per nat: a violation of 1 / speed nats multiplies lambda by e at each step.
+    speed:    in 1 / nats: a violation of 1 / speed nats multiplies lambda by e at each step.
     momentum: in [0, 1).
     weight:   lambda at the start, > 0.
 
@@ -60,12 +60,12 @@ class Geco(Control):
 
     @torch.no_grad()
     def update(self, nll: torch.Tensor, *, group: ProcessGroup | None = None) -> None:
-        """One step. Call it after the backward pass. It writes in place, without a sync.
+        """Do one step. Call update after the backward pass. It writes in place, and does not wait for the device.
 
         nll:   [B] or its mean, in nats, unweighted: `terms.nll`.
-        group: None, or the process group of data parallelism, torch.distributed.group.WORLD, all of whose ranks make
-               the call: C_t is then of the samples of all ranks, or of the mean of their means, and all ranks have one
-               lambda. Without a group each rank has a lambda of its own.
+        group: None, or the process group of data parallelism, torch.distributed.group.WORLD. All ranks of the group
+               must make the call. C_t is then computed from the samples of all ranks, or from the mean of their means,
+               and all ranks have the same lambda. Without a group each rank has its own lambda.
         """
         checks.tensor("nll", nll)
         checks.on_device_of("value", self.value, "nll", nll)

@@ -11,11 +11,12 @@ from ..core.ranges import count, held
 
 
 class Schedule(Control):
-    """A weight that is a function of the step. `value` is a 0-d tensor on `device`. `step()` goes to the next step.
+    """A weight that is a function of the step. `value` is a 0-d tensor on `device`. Call `step()` to go to the next
+    step.
 
-    A schedule of your own is a subclass with a method `curve(step)`. The value depends on the step alone, so a resumed
-    run continues exactly. The value is written in place, without a sync. The state is the step count: state_dict() is
-    {"steps": an int64 tensor}.
+    For your own schedule, write a subclass with a method `curve(step)`. The value depends only on the step, so a
+    resumed run continues exactly. The value is written in place, without a wait for the device. The state is the step
+    count: state_dict() is {"steps": an int64 tensor}.
 
     delay: the number of steps at curve(0) before the curve begins.
     """
@@ -131,7 +132,7 @@ class LinearWarmup(_Ramp):
 
 
 class Cosine(_Ramp):
-    """start + (end - start) (1 - cos(pi min(1, step / steps))) / 2: no kink at either end.
+    """start + (end - start) (1 - cos(pi min(1, step / steps))) / 2: the slope is 0 at both ends.
 
     Equation 5 of Loshchilov & Hutter 2017, arXiv:1608.03983, has this half-cosine. The paper lowers a step size with
     it.

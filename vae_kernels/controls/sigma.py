@@ -4,7 +4,7 @@
 
 Rybkin et al. 2021 (sigma-VAE), arXiv:2006.13202, call this model the "optimal sigma-VAE". The variance sets the balance
 of reconstruction and KL, so there is no beta to search for. A reconstruction without any error has sigma* = 0 and a
-log-variance of -inf. This is the maximum likelihood, so nothing is clamped.
+log-variance of -inf. This value has the maximum likelihood, so we clamp nothing.
 """
 
 from __future__ import annotations
@@ -80,12 +80,12 @@ class RunningLogvar(Control):
 
     @torch.no_grad()
     def update(self, loc: torch.Tensor, x: torch.Tensor, *, group: ProcessGroup | None = None) -> None:
-        """One batch. Call it after the backward pass. It writes in place, without a sync.
+        """Add one batch. Call update after the backward pass. It writes in place, and does not wait for the device.
 
         loc, x: as in optimal_logvar.
-        group:  None, or the process group of data parallelism, torch.distributed.group.WORLD, all of whose ranks make
-                the call: the mean is then over the elements of all ranks, and all ranks have one value. Without a group
-                each rank has a value of its own.
+        group:  None, or the process group of data parallelism, torch.distributed.group.WORLD. All ranks of the group
+                must make the call. The mean is then over the elements of all ranks, and all ranks have the same value.
+                Without a group each rank has its own value.
         """
         squares = _squares(loc, x)
         checks.on_device_of("value", self.value, "loc", loc)

@@ -18,8 +18,8 @@ _ALIVE: weakref.WeakSet[Control] = weakref.WeakSet()  # every control of this pr
 class Control(nn.Module):
     """A number that changes while a model trains: `value` is a 0-d tensor, `steps` says how often it has advanced.
 
-    Hand over the control itself, `VAE(..., beta=warmup)`: a module keeps the control, moves it and saves it. A function
-    takes the value that the control has at the call. float(control) is that value as a number, to log it.
+    Give the control itself, `VAE(..., beta=warmup)`: a module keeps the control, moves it and saves it. A function
+    takes the value that the control has at the call. To log this value, write float(control).
 
     The tensors are never replaced. So a compiled step, a CUDA graph and every other holder of `control.value` sees each
     change. `.to(...)`, `.cuda()` and `.double()` change the tensor object in place too. `.half()` and `.bfloat16()`
@@ -27,8 +27,8 @@ class Control(nn.Module):
     between the passes.
 
     A copy by copy.deepcopy, which an average of the weights (EMA) makes, follows its original: the copy has the value
-    of the original at every step. When somebody advances the copy itself, the copy stops following, and goes on from
-    the state at which it was copied. A control that is unpickled follows no other control.
+    of the original at every step. If you advance the copy itself, the copy no longer follows its original, and
+    continues from the state at which it was copied. A control that is unpickled follows no other control.
 
     The tensors are no buffers of the module, for three reasons. At each forward pass DDP writes the first rank's
     buffers into the buffers of the other ranks, even if the backward pass of an earlier forward has not run yet.

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class FreeBits(NamedTuple):
-    """For `free_bits=`: the KL of a unit costs at least so many nats, and below so many nats it has no gradient.
+    """For `free_bits=`: the KL of a unit counts as at least `nats`. Below `nats` it has no gradient.
 
         vk.fused_elbo(recon, x, mu, logvar, free_bits=vk.FreeBits(0.5, "per_dim"))
 
@@ -25,7 +25,7 @@ class FreeBits(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """For `shard=`: the B samples of a call are the samples first, ..., first + B - 1 of a batch of `total`.
+    """For `shard=`: the B samples of a call are the samples first, ..., first + B - 1 of a batch of `total` samples.
 
         z, kl = vk.sample_kl(mu, logvar, shard=vk.Shard(rank * len(mu), world_size * len(mu)))
 

@@ -43,7 +43,7 @@ def free_bits(
         "per_batch_mean"  max(nats, mean_b kl_b)        kl as for "per_sample"; "batch_mean" is another name
 
     "per_group" is equation 15 of Kingma et al. 2016, arXiv:1606.04934. "per_dim" is "per_group" with one dimension in
-    each group. "per_sample" and "per_batch_mean" put the minimum on the whole KL, as the code of DreamerV2 does
+    each group. "per_sample" and "per_batch_mean" apply the minimum to the whole KL, as the code of DreamerV2 does
     (arXiv:2010.02193). The term is at least `nats` for each unit (L * nats with "per_dim"). While a unit is below
     `nats`, the objective is not the ELBO.
 
@@ -54,8 +54,8 @@ def free_bits(
         groups: None, or for "per_group" the sizes of the groups, integers >= 1 that sum to the size of dimension 1.
         group: None, or the process group of data parallelism, torch.distributed.group.WORLD. mean_b is then the mean
             over the samples of all its ranks. Without a group mean_b is the mean over the samples of this rank, so each
-            rank compares a KL of its own with the nats. All ranks make the call, and all run the backward pass, which
-            sums over the ranks too. Not for "per_sample", which has no mean.
+            rank compares its own KL with the nats. All ranks of the group must make the call and run the backward pass,
+            which sums over the ranks too. "per_sample" takes no group, because it has no mean.
 
     Returns:
         [B], differentiable, for `kl=` of fused_elbo.

@@ -42,9 +42,9 @@ class ElboTerms:
     nll         [B]: -log p(x|z), with weight and without rec_weight
     kl          [B]: KL(q(z|x) || p(z)), with latent_weight and without beta
     kl_per_dim  [latent dims]: the KL of each dimension, the mean over the batch; None if `kl=` gave only sums
-    nll_per_column  [columns]: of a table (likelihoods.Mixed), the nll of each column, the mean over the batch; or None
-    log_weights  [K, B]: of iwae, log w_kb of each draw; or None
-    effective_samples  [B]: of iwae, (sum_k w_kb)^2 / sum_k w_kb^2, between 1 and K (Kong 1992); or None
+    nll_per_column  [columns]: the nll of each column of a table (likelihoods.Mixed), the mean over the batch; or None
+    log_weights  [K, B]: from iwae, log w_kb of each draw; or None
+    effective_samples  [B]: from iwae, (sum_k w_kb)^2 / sum_k w_kb^2, between 1 and K (Kong 1992); or None
 
     ElboTerms is a dataclass and a node of torch's pytrees. The tensors are its leaves, so DDP, FSDP2, torch.func and
     torch.export find them.

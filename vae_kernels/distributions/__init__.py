@@ -3,9 +3,9 @@
     p = vk.distributions.NegativeBinomial(mu=mu, theta=theta)
     loss = -p.log_prob(x).sum(1).mean()
 
-A file of this folder has the class of the likelihood in formulas/ that has the same stem. The class says so itself, in
-its attribute `likelihood`. There is no other list. The classes work in Independent, MixtureSameFamily and
-TransformedDistribution. vae_kernels.integrations.pyro has the same classes for Pyro.
+A file of this folder has the class of one likelihood. The file in formulas/ with the same stem has its formula. The
+class names the likelihood in its attribute `likelihood`. There is no other list. The classes work in Independent,
+MixtureSameFamily and TransformedDistribution. vae_kernels.integrations.pyro has the same classes for Pyro.
 """
 
 from importlib import import_module

@@ -8,8 +8,8 @@ A family states its forms, and a rule for each parameter that may not be given:
     def logvar(given: Any):
         return 2 * torch.log(given.scale)
 
-Nothing is computed before it is needed. Nothing is kept either: two losses of one distribution then have two graphs,
-and each has its own backward pass.
+A parameter is computed only when somebody reads it, and it is not kept. So two losses of one distribution have two
+graphs, and each graph has its own backward pass.
 """
 
 import itertools
@@ -78,12 +78,12 @@ class FusedDistribution(Distribution):
     """The base class of the distributions: log_prob is vk.log_prob.
 
     The parameters and the value broadcast against each other, as in torch.distributions. A parameter is a tensor or a
-    number. validate_args=True (the default of torch) checks the parameters and the values, which reads all of them;
-    validate_args=False is faster, does not wait for a device, and is what torch.compile needs. `backend` is that of
+    number. validate_args=True (the default of torch) checks the parameters and the values. This check reads all of
+    them. validate_args=False is faster, does not wait for a device, and works with torch.compile. `backend` is that of
     vk.log_prob.
 
     log_prob is float32, or float64 if a parameter is float64. A value of uint8 is a number, as in torch: vk.log_prob
-    reads it as x / 255. Samples are drawn as torch draws them: one seed gives the samples of torch.distributions.
+    reads it as x / 255. Samples are drawn as torch draws them: the same seed gives the samples of torch.distributions.
     """
 
     likelihood: LikelihoodLike  # of the class; an instance with options of its own has another one

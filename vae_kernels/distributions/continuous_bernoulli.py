@@ -1,6 +1,6 @@
 """The continuous Bernoulli distribution (formulas/continuous_bernoulli.py), a density on [0, 1].
 
-With a = |logits| and t = x or 1 - x, the side that logits make more likely at t = 0, x has the exponential
+Let a = |logits|. Let t be x or 1 - x, so that the logits make t = 0 the more likely end. Then t has the exponential
 distribution with rate a, cut off at 1:
 
     P(T <= t) = expm1(-a t) / expm1(-a)        t = -log1p(q expm1(-a)) / a

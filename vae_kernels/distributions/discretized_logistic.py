@@ -29,8 +29,8 @@ class _Level(constraints.Constraint):
 class DiscretizedLogistic(OfScale):
     """DiscretizedLogistic(loc, scale) or DiscretizedLogistic(loc, logscale=...): formulas/discretized_logistic.py.
 
-    loc and scale are in units of x, and x = k / (levels - 1) in float32 or float64. Pixels of uint8 are divided by 255
-    before.
+    loc and scale are in units of x, and x = k / (levels - 1) in float32 or float64. Divide pixels of uint8 by 255
+    first.
     """
 
     likelihood: LikelihoodLike = "discretized_logistic"
@@ -61,7 +61,7 @@ class DiscretizedLogistic(OfScale):
 
     @property
     def mode(self):
-        """The level nearest to loc, or an end of [0, 1], which has all the mass beyond."""
+        """The level nearest to loc, or an end of [0, 1], because an end has all the mass beyond it."""
         nearest = self._nearest(self.loc)
         levels = torch.stack((nearest, torch.zeros_like(nearest), torch.ones_like(nearest)))
         best = self._log_prob(levels).argmax(0, keepdim=True)

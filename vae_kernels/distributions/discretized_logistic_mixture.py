@@ -88,7 +88,7 @@ class DiscretizedLogisticMixture(FusedDistribution):
 
     @property
     def mean(self) -> Any:
-        """That of the formula: exact for the first channel (formulas/discretized_logistic_mixture.py)."""
+        """The mean of the formula, exact for the first channel (formulas/discretized_logistic_mixture.py)."""
         packed = self.packed
         flat = packed.reshape(-1, packed.shape[-1])
         return self._formula.mean(flat, *self._options).reshape(*self._batch_shape, -1)

@@ -1,6 +1,6 @@
 """The negative binomial distribution (formulas/negative_binomial.py) in the forms of torch, scvi-tools and ours.
 
-torch.distributions     total_count, and logits or probs: the logits of a success, of which x are counted
+torch.distributions     total_count, and logits or probs: the logits of a success; x is the number of successes
 scvi-tools              mu, theta
 here                    log_mean, log_inverse_dispersion
 

@@ -18,7 +18,7 @@ class NegativeBinomialMixture(FusedDistribution):
     """NegativeBinomialMixture(mu1, mu2, theta1, mixture_logits) or (background_log_mean=..., foreground_log_mean=...,
     log_inverse_dispersion=..., mixture_logits=...), or mixture_probs: formulas/negative_binomial_mixture.py.
 
-    The mode has no closed form: `mode` is a NotImplementedError, as that of torch's MixtureSameFamily."""
+    The mode has no closed form: `mode` raises a NotImplementedError, as in torch's MixtureSameFamily."""
 
     likelihood = "negative_binomial_mixture"
     forms = (

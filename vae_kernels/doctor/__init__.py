@@ -33,7 +33,7 @@ __all__ = ["Cause", "Diagnosis", "LogP", "Measures", "Verdict", "Views", "diagno
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """verdicts: a Verdict for each symptom; what is seen first stands first. str() of a Diagnosis is a report.
+    """verdicts: a Verdict for each symptom, first those of the first look. str() of a Diagnosis is a report.
 
     samples: the number of samples.
     found: the measures and the views; None if a number of the model is not finite.
@@ -70,7 +70,7 @@ class Diagnosis:
 
     @property
     def cause(self) -> Cause:
-        """The one cause that explains most of what was found, and what to try first."""
+        """The one cause that explains the most symptoms, and what to try first."""
         return common(self.verdicts)
 
     @property
@@ -132,9 +132,10 @@ def diagnose(
 
         print(vk.diagnose(model, x_test))
 
-    First the doctor looks at what it has: numbers that are not finite, x outside the support of the likelihood, columns
-    of different scales, a decoder whose output is bounded, a training that still falls, a loss no better than that of
-    the data's mean, and an overfit. If x or the decoder does not belong to the likelihood, no other symptom is healthy.
+    First the doctor looks for numbers that are not finite, x outside the support of the likelihood, columns of
+    different scales, a decoder whose output is bounded, a loss that still falls, a loss no better than that of the
+    data's mean, and an overfit. If x or the decoder does not suit the likelihood, the other symptoms are "not judged"
+    (level "watch").
 
     The other symptoms are posterior collapse (active units: Burda et al. 2016; mutual information: Hoffman & Johnson
     2016), holes in the latent space, rate and distortion (Alemi et al. 2018), the effective beta, the variance of a
@@ -142,25 +143,25 @@ def diagnose(
     first.py have the thresholds.
 
     model: a VAE with any prior. Another model is a TypeError.
-    data: [N, ...], as the model takes it. The first `samples` data are used, at least two.
+    data: [N, ...], as the model takes it. The doctor uses the first `samples` data, at least two.
     condition: None, or the condition of a conditional VAE: a tensor or a pytree of tensors, [N, ...]. Samples, round
-        trips and log p(x) have the conditions of the data. With a ConditionalGaussian as prior, z is measured from the
-        prior of its own condition, in standard deviations of this prior.
+        trips and log p(x) have the conditions of the data. With a ConditionalGaussian as prior, the doctor measures z
+        from the prior of its own condition, in standard deviations of this prior.
     log_total: None, or [N] or [N, 1] as in fused_elbo. Reconstructions, samples and round trips have the totals of the
         data. A model with a ConditionalGaussian has no log_total here.
     weight: None, or a mask that broadcasts to data, torch.bool: False is a missing element, whatever data holds there.
         The model gets 0 in place of a missing element, and every figure that compares data with reconstructions counts
-        the observed elements only. log p(x) is that of the observed elements. In the round trips the encoder gets 0 at
-        the places that are missing in the data; the z of the prior take these places from the data one after the other.
+        the observed elements only. log p(x) is that of the observed elements. When z is decoded and encoded again, the
+        encoder gets 0 where the data are missing. The z of the prior use the masks of the data, one after the other.
     labels: [N] integers >= 0, or None. They are the colours in the map of the latents.
     classes: the names of the labels; None: the numbers are the names.
     log_p: (samples, draws) or (samples, draws, most). log p(x) is estimated for `samples` data, with `draws` draws of
-        each posterior, so samples * draws z are decoded. With `most`, a sample of which few draws count gets `most`
-        draws. None: log p(x) is not estimated.
+        each posterior, so samples * draws z are decoded. With `most`, a sample gets `most` draws if few of its draws
+        count. None: log p(x) is not estimated.
     train: [M, ...], data that the model was trained on, or None. The first `samples` of them are compared with data, to
-        find an overfit. train is an error beside weight, condition or log_total.
+        find an overfit. train together with weight, condition or log_total is an error.
     history: -ELBO of held-out data in nats per sample, after each epoch, the first epoch first; or None. With at least
-        three epochs the doctor says whether the loss still falls, and whether it has risen.
+        three epochs, the doctor says whether the loss still falls, and whether it has risen again.
     The model runs in evaluation mode; afterwards each of its modules has its old training flag again. The global random
     state is not changed.
     """

@@ -1,7 +1,7 @@
-"""The one cause that explains most of what was found, and what to try first.
+"""The one cause that explains the most symptoms, and what to try first.
 
-A model with beta = 30 has a collapsed posterior, a rate of nothing, blurred pictures and a loss no better than that of
-the mean: four symptoms of one cause. The tables of this file say which symptom explains which others.
+For example, a model with beta = 30 has a collapsed posterior, a rate near 0, blurred pictures and a loss no better than
+that of the mean. These are four symptoms of one cause. The tables of this file say which symptom explains which others.
 """
 
 from dataclasses import dataclass, field
@@ -70,11 +70,11 @@ LEARNED = {
 
 @dataclass(frozen=True)
 class Cause:
-    """The one cause that explains most of what was found.
+    """The one cause that explains the most symptoms.
 
     level: "healthy", "watch" or "ill".
     title, sentence: what the cause is, and what follows from the cause.
-    symptom: that of the verdict that names the cause; "" if nothing was found.
+    symptom: the symptom whose verdict names the cause; "" if nothing was found.
     explains: the other symptoms that have this cause.
     advice, change: what to try first, as in a Verdict.
     """
@@ -136,7 +136,7 @@ def _candidates(sick):
 
 
 def is_setting(verdict: Verdict) -> bool:
-    """Whether the verdict is on a variance that was set too large: no training mends this."""
+    """Whether the verdict is on a variance that was set too large. Training does not correct such a variance."""
     of_variance = verdict.symptom == "variance of the likelihood" and bool(verdict.change)
     return of_variance and verdict.gauge is not None and verdict.gauge.value < 1
 

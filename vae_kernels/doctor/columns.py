@@ -1,4 +1,5 @@
-"""The columns of a table: what the model knows of each column, against the column's own distribution alone."""
+"""The columns of a table: what the model knows of each column, in comparison with the distribution of the column
+alone."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ FEW = 2.0  # standard errors: a gain below so many is no gain
 
 @dataclass(frozen=True)
 class ColumnFit:
-    """A column of a table, by a draw of the posterior of each row. Nats are per row.
+    """A column of a table, measured with one draw of the posterior of each row. Nats are per row.
 
     number   the place of the column in the table, from 0
     kind     the likelihood of the column: "gaussian", ...
@@ -33,7 +34,7 @@ class ColumnFit:
 
     @property
     def gain(self) -> float:
-        """What z tells of the column, in nats."""
+        """What z tells about the column, in nats."""
         return self.alone - self.nll
 
     @property

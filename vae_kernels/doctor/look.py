@@ -30,10 +30,11 @@ class Values:
     """What x holds, as the likelihood reads x: the observed elements.
 
     low, high       the smallest and the largest value
-    spread          the standard deviation of all values; of a table, of the columns on the whole line
+    spread          the standard deviation of all values; for a table, of the columns on the whole line
     support         the interval, "counts", "levels", or None for the whole line; expected is the same in words
     below, above    the shares of the values below and above the support
-    fractions       the share of the values that are no integers, beside counts and levels, or at no level; else 0
+    fractions       for counts and levels, the share of the values that are not integers, or not one of the levels; else
+                    0
     largest_byte    the largest x, if x is uint8 and read as x/255; else None
     narrow, wide    the columns with the smallest and the largest range. None if x is no table [N, D] on the whole line,
                     or if fewer than two columns vary

@@ -1,4 +1,5 @@
-"""log p(x) by importance sampling, with what its figure is worth: how many draws count, and the error over samples."""
+"""log p(x) by importance sampling, and how reliable the estimate is: how many draws count, and the error over
+samples."""
 
 import math
 from dataclasses import dataclass
@@ -20,13 +21,13 @@ class LogP:
     """An estimate of log p(x) by importance sampling, and its difference to the ELBO of the same samples.
 
     value, error    mean of log p(x) in nats, and its standard error over the samples
-    sampling_error  the part of error that more draws would take away; too small if few draws count
+    sampling_error  the part of error that more draws would remove; too small if few draws count
     gap, gap_error  mean of log p(x) - ELBO, and its standard error over the samples
     samples         number of samples
     draws           number of draws of q(z|x) for the median sample: the sample whose `effective` is the median
     effective       effective number of these draws (Kong 1992)
-    shortfall       what value falls short of log p(x), in nats: the mean of 1/2 (1 / effective - 1 / draws). This is
-                    the leading term of the bias of the logarithm of a mean (Nowozin 2018, Debiasing evidence
+    shortfall       the estimate of log p(x) - value, in nats: the mean of 1/2 (1 / effective - 1 / draws). This is the
+                    leading term of the bias of the logarithm of a mean (Nowozin 2018, Debiasing evidence
                     approximations, ICLR). It is far too small if few draws count
     """
 

@@ -23,14 +23,13 @@ PRIOR_DRAWS = 10_000  # for the mean and covariance of a prior without a closed 
 
 @dataclass(frozen=True)
 class Measures:
-    """Nats are per sample. Every mean is over the samples of the diagnosis. With a mask, nll, log_p, square_ratio,
-    residual, grey, detail and unlike are those of the observed elements. An error is the standard error over the
-    samples.
+    """All nats are per sample. Every mean is over the samples of the diagnosis. With a mask, nll, log_p, square_ratio,
+    residual, grey, detail and unlike count only the observed elements. An error is the standard error over the samples.
 
     samples, latents        number of samples, number of latent dims L
     observed                share of the elements of x that are observed; None without a mask
-    grey                    share of the elements of x that are neither 0 nor 1, where the likelihood is no density of
-                            such x ("bernoulli"): then nll, elbo and log_p are those of a cross entropy; else 0
+    grey                    share of the elements of x that are neither 0 nor 1, if the likelihood is no density of such
+                            x ("bernoulli"): nll, elbo and log_p are then those of a cross entropy. Else 0
     nll, nll_error          distortion (Alemi et al. 2018, arXiv:1711.00464)
     kl, kl_error            rate. If the prior has no KL in closed form, kl is the Monte Carlo estimate
                             log q(z|x) - log p(z), whose error is included
@@ -45,9 +44,9 @@ class Measures:
     round_trip_data         mean square of (z - mu') / sigma' for z from q(z|x): z is decoded, and the decoded mean is
                             encoded to (mu', sigma'). None with an autoregressive decoder
     round_trip_prior        the same for z from the prior
-    unlike                  share of the decoded draws of the prior whose second decoding, of mu', is further away than
-                            for 95 % of the decoded z of the data: 5 % if both are alike. None with an autoregressive
-                            decoder
+    unlike                  share of the decoded draws of the prior that change more than 95 % of the decoded z of the
+                            data do, when they are encoded to mu' and decoded again: 5 % if both are alike. None with an
+                            autoregressive decoder
     log_p                   LogP, or None if it was not asked for
     beta                    beta / rec_weight of the model; None if there is a beta for each dimension
     square_ratio            mean of (x - loc)^2 / variance for a Gaussian likelihood: 1 if the variance fits; else None
@@ -55,8 +54,8 @@ class Measures:
     fixed_variance          whether the variance is a number or a buffer of the model: not trained, not from the decoder
     detail                  share of the data's detail (energy of neighbouring pixels' differences) that is in the
                             reconstructions; None without images
-    sharpness               the energy of all detail in the reconstructions, also that which is not the data's, divided
-                            by that of the data's detail
+    sharpness               the energy of all detail in the reconstructions, also of detail that the data do not have,
+                            divided by the energy of the data's detail
     autoregressive          whether the decoder reads x
     free_bits               whether the model has free bits
     trained_prior           whether the prior has parameters

@@ -1,8 +1,8 @@
 """Judges the measures: one verdict for each symptom, with its evidence, the likely cause, and the change to try.
 
-The thresholds are our choice, and all are in this file. The tests check them on models whose exact optimum is known
-(probabilistic PCA). examples/doctor_cases.py checks them on small models of digits, healthy and ill, with three seeds
-each.
+We chose the thresholds, and all thresholds of these symptoms are in this file. The tests check the thresholds on models
+whose exact optimum is known (probabilistic PCA). examples/doctor_cases.py checks them on small models of digits,
+healthy and ill, with three seeds each.
 """
 
 import math
@@ -34,7 +34,7 @@ class Verdict:
     """The judgement of one symptom.
 
     level: "healthy", "watch" or "ill".
-    cause, advice: "" if there is nothing to do.
+    cause, advice: the likely cause, and what to do; "" if there is nothing to do.
     change: the settings that the advice suggests first, as keyword arguments of a VAE; {} if the advice is no setting.
     gauge: the number that decided, between its thresholds; None if no single number decided.
     """
@@ -55,8 +55,8 @@ def verdicts(m):
 
 
 def alarm(kl, active_units, beta, loss=None, known=None):
-    """A sentence about the first symptom that is certainly ill, or "". A training knows the first three numbers at each
-    step. loss, known: -ELBO of held-out data, and that of the data's mean; None if one of them is not known.
+    """A sentence about the first symptom that is certainly ill, or "". A training knows the first three arguments at
+    each step. loss, known: -ELBO of held-out data, and that of the data's mean; None if one of them is not known.
 
     I(x; z) is at most the KL. So a KL below one bit is a collapse, for every encoder.
     """

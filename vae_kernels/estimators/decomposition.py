@@ -3,17 +3,17 @@
     E_x KL( q(z|x) || p(z) ) = I(z; x) + KL( q(z) || prod_j q(z_j) ) + sum_j KL( q(z_j) || p(z_j) )
 
 They are the index-code mutual information, the total correlation, and the KL of each dimension. q(z) = 1/N sum_n
-q(z|x_n) is the aggregate posterior. From a batch of B of the N data, with one sample z_i of each q(z|x_i), the
-estimates of q(z_i) are
+q(z|x_n) is the aggregate posterior. A batch has B of the N data, and one sample z_i of each q(z|x_i). From this batch,
+the estimates of q(z_i) are
 
     "stratified"   q(z_i) = 1/N q(z_i|x_i) + (N - 1)/N 1/(B - 1) sum_{j != i} q(z_i|x_j)
     "weighted"     q(z_i) = 1/(N B) sum_j q(z_i|x_j)
 
 "stratified" has no bias: the component of z_i itself has the weight 1/N, and the other components of the batch stand
 for all other components. It is the paper's minibatch stratified sampling, averaged over the choice of the last
-component. "weighted" is the paper's minibatch weighted sampling. It estimates a lower bound: if the components do not
-overlap, the mutual information becomes log(N B) in place of log N. formulas/decomposition.py computes the parts from
-the weights of the components.
+component. "weighted" is the paper's minibatch weighted sampling. Its estimate of log q(z) is a lower bound in
+expectation: if the components do not overlap, the mutual information becomes log(N B) in place of log N.
+formulas/decomposition.py computes the parts from the weights of the components.
 """
 
 import math
@@ -65,8 +65,8 @@ def kl_decomposition(
     estimator: KlEstimator = "stratified",
     backend: Backend = "auto",
 ) -> KlParts:
-    """The terms of the KL, estimated from one batch (Chen et al. 2018, arXiv:1802.04942), differentiable. The loss of a
-    beta-TCVAE is
+    """The three parts of the KL, estimated from one batch (Chen et al. 2018, arXiv:1802.04942). The result is
+    differentiable. The loss of a beta-TCVAE is
 
         z = vk.reparameterize(mu, logvar)
         parts = vk.kl_decomposition(z, mu, logvar, dataset_size=60_000)

@@ -79,8 +79,8 @@ def iwae(
         loss_b = -log 1/K sum_k w_bk,    w_bk = p(x_b|z_bk) (p(z_bk) / q(z_bk|x_b))^beta,    z_bk ~ q(z|x_b)
 
     K = 1 is a Monte Carlo estimate of -ELBO. The expectation of the loss falls with K, down to -log p(x). With a mask
-    as weight, the loss is a bound of -log p(x_observed). With another weight, or a beta other than 1, the loss bounds
-    no log p(x).
+    as weight, the expectation of the loss is an upper bound of -log p(x_observed). With another weight, or with another
+    beta than 1, the loss is not a bound of -log p(x).
 
         loss = vk.iwae(decoder, x, mu, logvar, n_samples=8, estimator="dreg")
 
@@ -90,11 +90,11 @@ def iwae(
         x, mu, logvar, moments: as in fused_elbo.
         n_samples: K.
         estimator: the estimator of the gradient by mu and logvar. The loss, and the gradients by the decoder and the
-            prior, are the same for each. "standard" is the gradient of the loss. Its signal-to-noise ratio falls with K
-            (Rainforth et al. 2018, arXiv:1802.04537). "stl" leaves out the score of log q(z|x). The expectation of the
-            score is 0 only at K = 1, so "stl" has a bias at larger K (Roeder et al. 2017, arXiv:1703.09194). "dreg",
-            the doubly reparameterized gradient, has no bias, and becomes better with K (Tucker et al. 2019,
-            arXiv:1810.04152). "stl" and "dreg" are 0 where q(z|x) is the true posterior.
+            prior, are the same for each estimator. "standard" is the gradient of the loss. Its signal-to-noise ratio
+            falls with K (Rainforth et al. 2018, arXiv:1802.04537). "stl" leaves out the score of log q(z|x). The
+            expectation of the score is 0 only at K = 1, so "stl" has a bias at larger K (Roeder et al. 2017,
+            arXiv:1703.09194). "dreg", the doubly reparameterized gradient, has no bias, and becomes better with K
+            (Tucker et al. 2019, arXiv:1810.04152). "stl" and "dreg" are 0 where q(z|x) is the true posterior.
         condition: None, or a tensor, or a pytree of tensors, with the batch of x as dimension 0. The decoder gets K
             copies, [K B, ...]. With vae.decoder of a conditional VAE, mu and logvar come from
             vae.encode(x, condition=condition).
@@ -102,9 +102,10 @@ def iwae(
             ConditionalGaussian gets the condition.
         beta: a float, a 0-d tensor or a control, such as a warm-up.
         likelihood, obs_logvar, log_total, weight, reduction, generator, backend: as in fused_elbo and sample_kl.
-        return_terms: give ElboTerms in place of the loss. Their nll and kl are the means over the K samples of
-            -log p(x|z) and log q(z|x) - log p(z). Their kl_per_dim is None. They have log_weights [K, B], log w_kb
-            without a gradient, and effective_samples [B], (sum_k w_kb)^2 / sum_k w_kb^2: near 1, one draw counts alone.
+        return_terms: whether to return ElboTerms in place of the loss. nll and kl are the means over the K samples of
+            -log p(x|z) and log q(z|x) - log p(z). kl_per_dim is None. log_weights [K, B] is log w_kb without a
+            gradient. effective_samples [B] is (sum_k w_kb)^2 / sum_k w_kb^2: near 1, a single draw has nearly all of
+            the weight.
 
     Returns:
         The loss, 0-d, or [B] with reduction="none".
@@ -172,20 +173,21 @@ def log_marginal_likelihood(
 ) -> LogMarginalLikelihood:
     """log p(x) in nats for each x, from n_samples draws of q(z|x): log 1/N sum_n p(x|z_n) p(z_n) / q(z_n|x).
 
-    This is the estimator of Rezende et al. 2014 (arXiv:1401.4082) and Burda et al. 2016; the tables of the second paper
-    use 5000 samples. The samples are decoded in chunks, and the sum is updated after each chunk: the memory is that of
-    one chunk. The result has no gradient. A model that is a torch.nn.Module runs in evaluation mode. Afterwards each of
-    its modules has its old training flag again.
+    This is the estimator of Rezende et al. 2014 (arXiv:1401.4082) and Burda et al. 2016. The tables of the second paper
+    use 5000 samples. The samples are decoded in chunks, and the sum is updated after each chunk. So the call needs the
+    memory of one chunk. The result has no gradient. A model that is a torch.nn.Module runs in evaluation mode.
+    Afterwards each of its modules has its old training flag again.
 
     Args:
-        model: a VAE, or an object with the attributes encode, decode, likelihood, obs_logvar, prior and backend of one.
+        model: a VAE, or an object with these attributes of a VAE: encode, decode, likelihood, obs_logvar, prior and
+            backend.
         x: [B, ...] as the model takes it.
         n_samples: N, at least 2.
         condition: None, or the condition of a conditional VAE, with the batch of x as dimension 0.
         log_total: as in fused_elbo.
         weight: None, or a mask that broadcasts to x. The result is then log p(x_observed): where the mask is False, the
             model gets 0 in place of x, and the likelihood does not count x.
-        chunk: how many samples of each x to decode at once. None: as many as make 4096 rows.
+        chunk: how many samples of each x to decode at once. None: as many as give the decoder 4096 rows.
         generator: a torch.Generator on the device of x, or None for torch's default generator.
 
     Returns:

@@ -2,10 +2,10 @@
 
     -log p(x) = -x log q - (1 - x) log(1 - q)        q = sigmoid(a) sigmoid(b) sigmoid(c)
 
-It is the likelihood of PeakVI (Ashuach et al. 2022, doi:10.1016/j.crmeth.2022.100182): whether a region of the genome
-is open in a cell, times the depth of the cell, times the bias of the region. a is `logits`, one number for each
-element. b is `sample_logits` and c is `feature_logits`: any shape that broadcasts. A factor that is left out is 1,
-whose logit is infinite.
+PeakVI has this likelihood (Ashuach et al. 2022, doi:10.1016/j.crmeth.2022.100182). There q is the probability that a
+region of the genome is open in a cell, times the depth of the cell, times the bias of the region. a is `logits`, one
+number for each element. b is `sample_logits` and c is `feature_logits`: any shape that broadcasts. A factor that is
+left out is 1, whose logit is infinite.
 
 With u = e^-a, v = e^-b and w = e^-c, q = 1 / ((1 + u) (1 + v) (1 + w)). So with
 

@@ -11,9 +11,9 @@ arXiv:1907.00503). Here the loss is the one op of `vae_kernels.likelihoods.Mixed
 
     factor * (nll - n log(2 pi) / 2) + KL,    n: how many columns have a tanh
 
-because TVAE leaves out the constant of the normal density. All else is ctgan's and SDV's code: the networks, the noise,
-Adam, the clamp of sigma, and what draws rows. ctgan and SDV are under the Business Source License. This file needs
-ctgan, and has no line of ctgan.
+because TVAE leaves out the constant of the normal density. Everything else is ctgan's and SDV's code: the networks, the
+noise, Adam, the clamp of sigma, and the functions that draw rows. ctgan and SDV are under the Business Source License.
+This file needs ctgan, and contains no line of ctgan.
 """
 
 import copyreg
@@ -59,9 +59,9 @@ _METHODS = {
 def attach(model: Model, *, backend: Backend = "auto") -> Model:
     """Let this model train with our loss, until detach(model). Attaching again is allowed.
 
-    The value of the loss is that of ctgan, and the same seed gives the noise that ctgan would use. What was trained
-    before stays. Copies and pickles of the model are attached too, and a pickle needs vae_kernels where it is loaded.
-    The TVAE inside a TVAESynthesizer is ctgan's own after the training.
+    The value of the loss is that of ctgan, and the same seed gives the noise that ctgan would use. A trained model
+    keeps its weights. Copies and pickles of the model are attached too. A pickle can be loaded only where vae_kernels
+    is installed. After the training, the TVAE inside a TVAESynthesizer is ctgan's own class.
 
     Args:
         model: a ctgan.TVAE or an sdv.single_table.TVAESynthesizer, or an object of a subclass, trained or not.
@@ -71,8 +71,8 @@ def attach(model: Model, *, backend: Backend = "auto") -> Model:
         The same model.
 
     Raises:
-        TypeError: model is neither.
-        ValueError: the loss function of this ctgan is not known here; or `backend` is none that works.
+        TypeError: model is neither a ctgan.TVAE nor a TVAESynthesizer.
+        ValueError: we do not know the loss function of this ctgan, or `backend` does not work here.
     """
     _check(model)
     choice("backend", backend, ("auto", *available_backends()))

@@ -3,8 +3,9 @@
     from vae_kernels.integrations import onnx
     torch.onnx.export(model, (x,), "model.onnx", dynamo=True, custom_translation_table=onnx.translations())
 
-It needs onnx and onnxscript: `pip install onnx onnxscript`. The noise becomes RandomNormalLike, whose generator belongs
-to the program that runs the file. So the file draws other numbers than PyTorch does, from the same distribution.
+This module needs onnx and onnxscript: `pip install onnx onnxscript`. The noise becomes the op RandomNormalLike, whose
+generator belongs to the program that runs the file. So this program draws other numbers than PyTorch does, from the
+same distribution.
 """
 
 from collections.abc import Callable

@@ -4,9 +4,9 @@
 
     pyro.sample("x", dist.Bernoulli(logits=decoder(z)).to_event(1), obs=x)
 
-The classes take the arguments of pyro.distributions, and our own (vae_kernels/distributions). The other distributions
-stay in pyro.distributions. One seed gives the samples of Pyro's own classes. This file needs Pyro (`pip install
-"vae-kernels[pyro]"`). NumPyro is JAX, and these are PyTorch's kernels: nothing here works in NumPyro.
+The classes take the arguments of pyro.distributions, and our own (vae_kernels/distributions). Take all other
+distributions from pyro.distributions. The same seed gives the samples of Pyro's own classes. This file needs Pyro
+(`pip install "vae-kernels[pyro]"`). NumPyro uses JAX, and these kernels are for PyTorch: they do not work in NumPyro.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -38,10 +38,10 @@ class Draws(Settings):
     ) -> torch.Tensor:
         """x [B, ...] -> the mean of the likelihood, decoded from the posterior mean, in the shape of x. No gradient.
 
-        With "categorical" the result is the mean level, between 0 and K-1. With "multinomial" it is the shares, which
-        are the mean of x divided by the sum of x. A table has the means of likelihoods.Mixed.mean. log_total: as in
-        `fused_elbo`. weight: None, or a mask that broadcasts to the terms. Where the mask is False, the encoder gets 0
-        in place of x, and the result fills x in. The networks run in evaluation mode.
+        With "categorical" the result is the mean level, between 0 and K-1. With "multinomial" the result is the shares,
+        which are the mean of x divided by the sum of x. A table has the means of likelihoods.Mixed.mean. log_total: as
+        in `fused_elbo`. weight: None, or a mask that broadcasts to the terms. Where the mask is False, the encoder gets
+        0 in place of x, and the result predicts x. The networks run in evaluation mode.
         """
         targets.check("x", x)
         seen = missing.seen(x, weight, self.likelihood, mask=True)

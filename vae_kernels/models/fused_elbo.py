@@ -14,13 +14,13 @@ from .settings import Settings
 class FusedELBO(Settings):
     """fused_elbo as a module that keeps the settings: `FusedELBO(likelihood="gaussian")(recon, x, mu, logvar)`.
 
-    The settings and the arguments of a call are those of fused_elbo. log_total, weight, latent_weight and
-    n_samples belong to a batch, so the call takes them and the constructor does not. `FusedELBO.likelihood` is the name
-    or the object that the constructor got. Tensors and controls among the settings move with the module and are saved
-    with it. An nn.Parameter as obs_logvar, or in prior=(mu, logvar), is trained. Any other tensor is a buffer. A
-    control, such as `beta=vk.controls.LinearWarmup(1000)`, is a child module. Give the control itself: its bare `value`
-    is a TypeError, because the module would keep the value and lose the control. load_state_dict treats these settings
-    as VAE does.
+    The settings and the arguments of a call are those of fused_elbo. log_total, weight, latent_weight and n_samples
+    belong to a batch, so the call takes them and the constructor does not. `FusedELBO.likelihood` is the name or the
+    object that the constructor got. Tensors and controls among the settings move with the module and are saved with it.
+    An nn.Parameter as obs_logvar, or in prior=(mu, logvar), is trained. Any other tensor is a buffer. A control, such
+    as `beta=vk.controls.LinearWarmup(1000)`, is a child module. Give the control itself. Its `value` alone is a
+    TypeError, because the module would keep the value and lose the control. load_state_dict treats these settings as
+    VAE does.
     """
 
     if TYPE_CHECKING:

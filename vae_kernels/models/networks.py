@@ -62,8 +62,8 @@ def mlp_vae(
     kwargs:      the other arguments of `VAE`.
 
     If x has counts, the encoder takes log(1 + x), and the first parameter of the decoder, a logarithm of a mean, is
-    bounded(t, -20, 20): formulas/bounded.py has this smooth function. So large counts give finite losses. For counts of
-    samples of different depth, such as cells, give total="observed".
+    bounded(t, -20, 20): formulas/bounded.py has this smooth function. So large counts give finite losses. If the totals
+    of the samples differ much, as for cells, give total="observed".
     """
     shape = ints("input_shape", input_shape, "a tuple of positive ints, such as (784,)")
     widths = ints("hidden", hidden, "a tuple of positive ints, such as (400,)")

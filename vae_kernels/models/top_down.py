@@ -34,9 +34,9 @@ class TopDownVAE(Settings):
         p(x, z) = p(x | z) prod_g p(z_g | z_<g),    q(z | x) = prod_g q(z_g | z_<g, x)
 
     An encoder goes up: each level has half the height and width of the level before. The decoder goes down from a
-    learned constant. Each group has a prior, a function of what was decoded so far, and a posterior, a function of this
-    and of the encoder's features of the same level. Both are diagonal Gaussians, and sample_kl draws z and computes the
-    KL, of which the loss has one column for each group.
+    learned constant. The prior of a group is a function of what was decoded before. The posterior is a function of the
+    same and of the encoder's features of this level. Both are diagonal Gaussians. sample_kl draws z and computes its
+    KL. The KL of the loss has one column for each group.
 
         mixture = vk.likelihoods.DiscretizedLogisticMixture()
         vae = vk.models.TopDownVAE((3, 32, 32), groups=(1, 2, 3), likelihood=mixture)
@@ -146,9 +146,9 @@ class TopDownVAE(Settings):
 
     @torch.no_grad()
     def bits_per_dim(self, x: torch.Tensor, *, generator: torch.Generator | None = None) -> float:
-        """-ELBO at beta = rec_weight = 1, the mean over x, divided by C H W log 2. Where the likelihood is of levels,
-        this is an upper bound on the bits that a code needs for each number of x. One posterior sample; the networks
-        run in evaluation mode."""
+        """-ELBO at beta = rec_weight = 1, the mean over x, divided by C H W log 2. If the likelihood is a probability
+        of levels, this is an upper bound on the bits that a code needs for each number of x. The method draws one
+        posterior sample. The networks run in evaluation mode."""
         with evaluating(self):
             recon, kl = self.posterior(x, generator=generator)
             settings: Any = {"likelihood": self.likelihood, "obs_logvar": self.obs_logvar, "backend": self.backend}
@@ -172,7 +172,7 @@ class TopDownVAE(Settings):
 
 class Group(nn.Module):
     """One group: what was decoded before, h [B, channels, H, W], and the encoder's features of the same shape -> h with
-    z. groups: how many the model has: each adds little to h at first."""
+    z. groups: the number of groups of the model. At the start, each group adds little to h."""
 
     def __init__(self, channels: int, latents: int, groups: int) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""The VAE: an encoder, a decoder and the objective, and nothing else.
+"""The VAE: an encoder, a decoder and the objective.
 
-Use it as it is, or read it as an example of a training step: it computes the loss with the public functions only.
+You can also read this file as an example of a training step: it computes the loss with the public functions only.
 """
 
 from __future__ import annotations
@@ -54,30 +54,30 @@ class VAE(Draws):
                   the condition of the call.
     beta, rec_weight: the weights of the KL and of the negative log-likelihood: a float, a 0-d tensor or a control
                   (`beta=vk.controls.LinearWarmup(1000)`). A control is a child module: it moves, is copied and is saved
-                  with the VAE. Give the control itself: its bare `value` is an error, because the VAE would keep the
+                  with the VAE. Give the control itself. Its `value` alone is an error, because the VAE would keep the
                   value and lose the control.
     free_bits:    as in `fused_elbo`.
     latent_shape: the shape of one z, an int or a tuple without the batch. Only `sample` needs it.
-    autoregressive: the decoder is called with (z, x), with the x that the encoder gets, and gives the parameters of
-                  p(x_i | x_before_i, z) for all i at once. Then `sample` and `reconstruct` are errors, because they
-                  decode without an x.
+    autoregressive: whether the decoder also reads x. It is then called with (z, x), where x is what the encoder gets,
+                  and gives the parameters of p(x_i | x_before_i, z) for all i at once. `sample` and `reconstruct` are
+                  then errors, because they decode without an x.
     integers:     whether the networks get integer x as int64, for an nn.Embedding. None: yes if x has levels
-                  ("categorical") and the first layer of the encoder with parameters is an embedding. Otherwise they get
-                  floats, as `encode` says.
-    total:        None, or "observed" with a likelihood of counts that takes log_total: the decoder gives logits of
-                  shares, and log_total is the logarithm of the sum of each x, unless a call gives another one. So
-                  cells of different depth have one decoder (docs/likelihoods.md). `sample` then needs a log_total.
+                  ("categorical") and the first layer of the encoder with parameters is an embedding. Otherwise the
+                  networks get floats, as `encode` says.
+    total:        None, or "observed" with a likelihood of counts that takes log_total. The decoder then gives logits of
+                  shares, and log_total is the logarithm of the sum of each x, unless a call gives another log_total. So
+                  cells with different totals have one decoder (docs/likelihoods.md). `sample` then needs a log_total.
     logvar_range: None, or (low, high): the posterior's log-variance is bounded(logvar, low, high) of the encoder's
-                  output, a smooth function with a derivative > 0 (formulas/bounded.py). Near the middle of the range
-                  it is the encoder's output.
+                  output, a smooth function with a derivative > 0 (formulas/bounded.py). Near the middle of the range,
+                  the log-variance is the encoder's output.
     backend:      as in `fused_elbo`.
 
     A condition is a tensor, or a pytree of tensors, with the batch as dimension 0.
 
-    The losses are to be minimised, in nats per sample. A loss is -ELBO if both weights are 1. Bad arguments raise
-    ValueError or TypeError. If a checkpoint has a number as beta, rec_weight or free_bits, and this VAE has a tensor or
-    a control, or the reverse, the checkpoint loads, and this VAE keeps its own setting. A Parameter that is missing in
-    the checkpoint is an error.
+    Training minimises the losses, which are in nats per sample. A loss is -ELBO if both weights are 1. Bad arguments
+    raise ValueError or TypeError. If a checkpoint has a number as beta, rec_weight or free_bits, and this VAE has a
+    tensor or a control, or the reverse, the checkpoint loads, and this VAE keeps its own setting. A Parameter that is
+    missing in the checkpoint is an error.
     """
 
     if TYPE_CHECKING:
@@ -208,20 +208,20 @@ class VAE(Draws):
 
         x:            [B, ...], of the types that `fused_elbo` takes. uint8 is read as x/255, unless x has counts or
                       levels.
-        condition:    what the networks and a ConditionalGaussian get beside x and z.
+        condition:    what the networks and a ConditionalGaussian get in addition to x and z.
         beta:         None for the module's own beta; or a float, a 0-d tensor or a control.
         log_total:    as in `fused_elbo`: [B] or [B, 1]. x.sum(1).log() is the observed total.
         weight:       as in `fused_elbo`: a mask, or a weight for each element, feature or sample. Where the weight is
                       0, the encoder and an autoregressive decoder get 0 in place of x, so that a NaN does not reach
                       them. An encoder that must tell a missing x from an x of 0 needs the mask as an input: give the
                       encoder x and the mask in one tensor, and call `fused_elbo` yourself.
-        latent_weight: as in `fused_elbo`: of the KL of each latent dimension.
-        n_samples:    None, or K: so many posterior samples for each x, whose mean is the nll. The decoder is called
-                      once, with [K B, L, ...]. `iwae` has the tighter bound from as many samples.
+        latent_weight: as in `fused_elbo`: a weight for the KL of each latent dimension.
+        n_samples:    None, or the number K of posterior samples for each x. The nll is the mean over these K samples.
+                      The decoder is called once, with [K B, L, ...]. `iwae` gives a tighter bound from K samples.
         reduction:    as in `fused_elbo`.
         shard:        as in `sample_kl`: the place of x in a batch that is split over ranks.
-        return_terms: give an ElboTerms, as `fused_elbo` does, with nll [B], kl [B] and kl_per_dim [L, ...]. kl_per_dim
-                      is None if the KL is a Monte Carlo estimate.
+        return_terms: whether to return ElboTerms, as `fused_elbo` does, with nll [B], kl [B] and kl_per_dim [L, ...].
+                      kl_per_dim is None if the KL is a Monte Carlo estimate.
         """
         targets.check("x", x)
         checks.flag("return_terms", return_terms)

@@ -1,4 +1,5 @@
-"""vk.Monitor: the numbers that describe a training. They are read from the device every n steps, without a wait.
+"""vk.Monitor: the numbers that describe a training. The monitor reads these numbers from the device every n steps,
+without a wait.
 
 A step costs one small copy: the packed terms of fused_elbo(..., return_terms=True) go to a row of a buffer on the
 device. When the rows are read, a few kernels reduce all of them. The terms are copied for two reasons. Tensors that are
@@ -24,7 +25,7 @@ __all__ = ["ACTIVE", "SATURATED", "Monitor", "table"]
 
 
 class Monitor:
-    """Collects ElboTerms, and gives a row of numbers to its sinks every `every` steps.
+    """Collects ElboTerms, and after every `every` steps gives a row of numbers to its sinks.
 
         monitor = vk.Monitor(every=100, to="runs/metrics.csv")
         terms = vk.fused_elbo(recon, x, mu, logvar, return_terms=True)
@@ -43,8 +44,8 @@ class Monitor:
                                      dim; with a likelihood, a negative nll of a probability; with x, values outside
                                      the support, and uint8 that holds only 0 and 1 and is read as 0 and 1/255
         kl_per_dim                   a list of nats, the latent dims flattened; only if the terms have it
-        kl_per_group, active_groups  the same summed over the dims of each group, and how many groups have more than
-                                     0.01 nats; only with groups=. monitor.table(row) is a text with a line for each
+        kl_per_group, active_groups  the KL summed over the dims of each group, and how many groups have more than 0.01
+                                     nats; only with groups=. vae_kernels.monitor.table(row) is a text with these nats
         active_units                 number of dims whose posterior mean varies by more than 0.01 over this step's batch
                                      (Burda et al. 2016, arXiv:1509.00519, section 5.2); only with mu. With a
                                      latent_weight the variance is over the samples whose weight is not 0
@@ -57,7 +58,7 @@ class Monitor:
     gives the row to the sinks. close() waits for the last row.
 
     every: the number of steps between rows, >= 1. step: the number of steps before this run, for a resumed run.
-    likelihood: None, or the likelihood of the loss, with which a row knows what nll and x can be.
+    likelihood: None, or the likelihood of the loss. With it, a row says if nll or x cannot be right.
     groups: None, or an integer G: the latent dims, flattened, are G groups of one size. Or the sizes of the groups. A
         hierarchy with one KL for each group, fused_elbo(kl=[B, G]), has groups=G.
     to: a path that ends in .csv; a TensorBoard SummaryWriter, or another object with add_scalar; a callable that takes
@@ -99,12 +100,13 @@ class Monitor:
         weight: torch.Tensor | None = None,
         latent_weight: torch.Tensor | None = None,
     ) -> None:
-        """One step. terms: ElboTerms. mu, logvar [B, ...], logits and x are read only at the step that ends a row.
+        """Add one step. terms: ElboTerms. mu, logvar [B, ...], logits and x are read only at the step that ends a row.
 
         logits: a tensor, or the recon of a likelihood with logits as a mapping, {"logits": tensor}.
         x: the target of the loss. It needs the likelihood, which Monitor(likelihood=) takes.
-        weight, latent_weight: the weights that the loss had. The terms know them already; weight says which logits
-            and which x count, and latent_weight which elements of mu and logvar. They broadcast to logits and to mu.
+        weight, latent_weight: the weights that the loss had. The terms contain these weights already. weight says which
+            logits and which x count, and latent_weight says which elements of mu and logvar count. weight broadcasts to
+            logits, and latent_weight to mu.
         """
         if not isinstance(terms, ElboTerms):
             raise TypeError(f"terms: got {type(terms).__name__}, expected what return_terms=True gives")

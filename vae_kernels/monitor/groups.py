@@ -37,8 +37,8 @@ def of_groups(row, groups):
 
 
 def table(row: dict) -> str:
-    """The KL of each group of a row of Monitor(groups=...), as text: its nats, its share of the KL, and whether it is
-    active.
+    """The KL of each group in a row of Monitor(groups=...), as text: its nats, its share of the KL, and whether the
+    group is active.
 
         group     nats   share
             1    3.210   64.2 %

@@ -1,4 +1,4 @@
-"""scvi-tools with the kernels of this package. It needs scvi-tools: pip install "vae-kernels[scvi]".
+"""scvi-tools with the kernels of this package. Install scvi-tools: pip install "vae-kernels[scvi]".
 
     from vae_kernels.integrations.scvi import attach, detach, patch
 
@@ -8,7 +8,7 @@
     with patch():  # any model of scvi-tools: log p of counts, element by element, is ours
         other.train()
 
-attach is faster; it takes the models whose loss it knows. docs/scvi.md says which models these are.
+attach is faster than patch, and takes the models whose loss it knows. docs/scvi.md says which models these are.
 
 attaching.py  attach, detach, load
 modules.py    the training steps: one class for each class of modules

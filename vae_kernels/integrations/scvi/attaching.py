@@ -22,16 +22,17 @@ Model = TypeVar("Model", bound=BaseModelClass)
 def attach(model: Model, *, backend: Backend = "auto") -> Model:
     """Let this model of scvi-tools train with our likelihood, until detach(model). Attaching again is allowed.
 
-    The models are SCVI, SCANVI, LinearSCVI, CondSCVI, TOTALVI, PEAKVI, MULTIVI, POISSONVI, and all others whose module
-    has the methods of one of these: the source of the methods is compared, not the version of scvi-tools. A training
-    step takes -log p(x | z) of each cell from one fused op. All else of the loss is scvi-tools' code, and so is all
-    that takes no gradients. The same seed gives the noise that scvi-tools would use.
+    The models are SCVI, SCANVI, LinearSCVI, CondSCVI, TOTALVI, PEAKVI, MULTIVI, POISSONVI, and every other model whose
+    module has the methods of one of these. attach compares the source of the methods, and not the version of
+    scvi-tools. In a training step, one fused op computes -log p(x | z) of each cell. The rest of the loss is
+    scvi-tools' code, and so is everything without gradients. The same seed gives the noise that scvi-tools would use.
 
-    Copies and pickles of the model are attached too. The files of model.save are plain scvi-tools: load() gives an
-    attached model. A model that was made without data is attached as soon as train() makes its module.
+    Copies and pickles of the model are attached too. A file of model.save holds only objects of scvi-tools. load()
+    makes an attached model from such a file. A model that was made without data is attached as soon as train() makes
+    its module.
 
     Args:
-        model: a model of scvi-tools, trained or not. "normal" is the one gene_likelihood that is not supported.
+        model: a model of scvi-tools, trained or not. The gene_likelihood "normal" is not supported.
         backend: as in fused_elbo.
 
     Returns:

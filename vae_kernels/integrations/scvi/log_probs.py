@@ -1,5 +1,6 @@
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
-"""log p of counts by our kernels inside scvi-tools, for every model that trains with scvi-tools' own distributions.
+"""Our kernels compute log p of counts inside scvi-tools, for every model that trains with scvi-tools' own
+distributions.
 
     from vae_kernels.integrations.scvi import patch
 
@@ -7,11 +8,12 @@
         scvi.model.SCANVI(adata, ...).train()
 
 scvi-tools' NegativeBinomial, ZeroInflatedNegativeBinomial, NegativeBinomialMixture and Poisson compute log_prob with
-functions of scvi-tools. patch() puts functions with the same arguments in their places. It changes names inside
-scvi-tools' modules only. attach() is faster: its kernels sum over the genes too, and keep no log p of single genes.
+functions of scvi-tools. patch() puts functions with the same arguments in the place of these functions. It changes only
+names inside scvi-tools' modules. attach() is faster: its kernels also sum over the genes, and do not store log p of
+each gene.
 
-scvi-tools adds `eps` to means and dispersions. Here nothing is added: a mean of 0 counts as the smallest normal number.
-So log p differs where a mean or a dispersion is as small as eps, 1e-8.
+scvi-tools adds `eps` to means and dispersions. Our functions add nothing: a mean of 0 counts as the smallest normal
+number. So log p differs where a mean or a dispersion is as small as eps, 1e-8.
 """
 
 import functools
@@ -34,7 +36,8 @@ _MARK = "_vae_kernels_original"
 
 
 class patch:
-    """Put our log_prob of counts into scvi-tools: at once, until remove(), or until the end of a with block.
+    """Put our log_prob of counts into scvi-tools at once. It stays there until remove(), or until the end of a with
+    block.
 
         patched = patch()           # or: with patch() as patched:
         print(patched.replaced)     # the names that were replaced
@@ -65,7 +68,7 @@ class patch:
             self.replaced.append("scvi.distributions.Poisson.log_prob")
 
     def remove(self) -> None:
-        """Put scvi-tools' own functions back, also into modules that were imported since."""
+        """Put scvi-tools' own functions back, also into modules that were imported after patch()."""
         if not self._ours:
             raise RuntimeError("remove: this patch was removed already")
         if self._inherited:
