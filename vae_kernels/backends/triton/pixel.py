@@ -84,7 +84,7 @@ def _component(
 
 @triton.jit(do_not_specialize=["x_rows"])
 def pixel_kernel(
-    x, packed, weight, incoming, values, grad, x_pitch, packed_pitch, weight_pitch, grad_pitch, incoming_row, expected,
+    x, packed, weight, incoming, values, grads, x_pitch, packed_pitch, weight_pitch, grad_pitch, incoming_row, expected,
     factor, pixels, pieces, components, x_rows,
     MASS: tl.constexpr, ADD: tl.constexpr, LOG1P: tl.constexpr, POWER: tl.constexpr, RECIPROCAL: tl.constexpr,
     C: tl.constexpr, N: tl.constexpr, P: tl.constexpr, L: tl.constexpr, WIDTH: tl.constexpr, LOWEST: tl.constexpr,
@@ -120,7 +120,7 @@ def pixel_kernel(
         each = load(weight, x_row * weight_pitch.row + s * weight_pitch.pixel, inside, True, DTYPE)
     if values is not None:
         store(values, row * pixels + s, SIGN * weighted(LOG1P(total - 1.0) - found, each), inside, True)
-    if grad is not None:
+    if grads is not None:
         if incoming is None:
             w = scalar_weight(expected, factor, DTYPE) + tl.zeros([P], DTYPE)
         else:
@@ -134,10 +134,10 @@ def pixel_kernel(
             nll, slopes = _component(targets, packed, first, packed_pitch, k, components, inside, MASS, N, WIDTH, DTYPE)
             share = tl.where(w == 0.0, 0.0, POWER((logit - top) - nll - peak) * of_posterior)
             by_logit = tl.where(w == 0.0, 0.0, POWER(logit - top) * of_prior - share)
-            store(grad, first_grad + _number(k, grad_pitch), by_logit, inside, True)
+            store(grads, first_grad + _number(k, grad_pitch), by_logit, inside, True)
             for j in tl.static_range(N):
                 at = first_grad + _number(components * (1 + j) + k, grad_pitch)
-                store(grad, at, tl.where(share == 0.0, 0.0, share * slopes[j]), inside, True)
+                store(grads, at, tl.where(share == 0.0, 0.0, share * slopes[j]), inside, True)
 
 
 def pixel(likelihood, x, packed, weight, options, ahead, expected):
@@ -216,7 +216,7 @@ def _made(likelihood, sizes, strides, inner, of_weight, incoming_row, options, s
     fixed |= {"RECIPROCAL": maths.reciprocal, "C": channels, "N": n, "P": p, "L": min(power_of_two(components), 16)}
     fixed |= {"WIDTH": _width(*options), "LOWEST": torch.finfo(dtype).min, "SIGN": float(sign), "DTYPE": DTYPES[dtype]}
     fixed |= {"CORRECTS": corrects, "x_rows": x_rows}
-    varying = ("x", "packed", "weight", "incoming", "values", "grad", "expected", "factor")
+    varying = ("x", "packed", "weight", "incoming", "values", "grads", "expected", "factor")
     return Launch(pixel_kernel, rows * pieces, fixed, varying, WARPS)
 
 
