@@ -21,7 +21,7 @@ from .. import reference
 from ..compiled.autograd import Function, as_weight, by_reference, gradients_of
 from .matrices import in_order_of, matrix, of_parameters
 
-_BLOCK = 1 << 17  # elements of a block on a CPU of a few threads
+_BLOCK = 1 << 17  # elements of a block for each of a few threads
 _OF_THREAD = 1 << 15  # elements of a block for each of many threads: PyTorch gives no thread less
 _KEPT = 1 << 20  # elements of the largest tensor whose memory a thread keeps
 _WIDE = torch.float32, torch.float64  # the dtypes of computations
@@ -131,7 +131,7 @@ def computed(term, x, weight, params, wanted):
             of_each = each or p is like or p.shape == like.shape or 0 < p.dim() < like.dim()
             into[i] = torch.empty(shape, dtype=dtype, device=like.device) if of_each else _SUM
     n = rows * cols
-    if not like.is_cpu or n <= _BLOCK or n <= _OF_THREAD * torch.get_num_threads():  # one part has all elements
+    if not like.is_cpu or n <= _BLOCK or n <= _limit():  # one part has all elements
         out, factor, constant, sums = pass_.compute(given, into)
         grads = [sums.pop(0) if t is _SUM else t for t in into] if sums else into
     else:
@@ -146,7 +146,7 @@ def computed(term, x, weight, params, wanted):
 def _in_parts(pass_, given, into, shape):
     """What `compute` gives, from parts of the matrices: the values, factor, constant, and all derivatives."""
     rows, cols = shape
-    limit = max(_BLOCK, _OF_THREAD * torch.get_num_threads())
+    limit = _limit()
     zeros = functools.partial(torch.zeros, dtype=pass_.scratch.dtype)
     write = torch.Tensor.copy_ if pass_.over is None else torch.Tensor.add_
     out = zeros({None: shape, OF_SAMPLE: (rows, 1), OF_BATCH: (1, 1)}[pass_.over])
@@ -161,6 +161,11 @@ def _in_parts(pass_, given, into, shape):
         for total, more in zip(parts[m:], (found, *sums), strict=True):
             write(total, more)
     return out, factor, constant, grads
+
+
+def _limit():
+    """The most elements of a block, for all threads together."""
+    return max(min(_BLOCK * (n := torch.get_num_threads()), _KEPT), _OF_THREAD * n)
 
 
 _SUM: Any = "sum"  # in place of a tensor for the derivatives of each element: their sum over a sample is wanted
