@@ -26,8 +26,6 @@ _OF_THREAD = 1 << 15  # elements of a block for each of many threads: PyTorch gi
 _KEPT = 1 << 20  # elements of the largest tensor whose memory a thread keeps
 _WIDE = torch.float32, torch.float64  # the dtypes of computations
 _SHAPES = 8  # shapes whose tensors a thread keeps
-
-
 OF_SAMPLE, OF_BATCH = (1,), (0, 1)  # the dimensions of a matrix over which the terms are summed
 
 
