@@ -6,15 +6,15 @@ groups:  the sample and the KL of G groups with learned priors, one after anothe
 """
 
 import argparse
-import os
-import sys
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
 import vae_kernels as vk
-from vae_kernels.timing import clock, counts, results
+from vae_kernels.timing import counts, results
+
+from . import turns
 
 DRAWS = [(50, 128, 784), (8, 64, 3072)]
 GROUPS = [(40, 16, 128), (40, 16, 512), (40, 16, 65_536)]  # groups, batch, latents of a group
@@ -97,14 +97,12 @@ def measure(part, sizes, made, seconds):
         return [t.detach().requires_grad_() for t in leaves]
 
     runs = {name: (prepare, step(f)) for name, f in contenders.items()}
-    times = clock.summaries(clock.interleave(runs, clock.CPU, seconds, least=7))
+    found = list(turns.rows(runs, seconds))
     memory = {name: counts.peak_bytes(step(f), prepare(None), "cpu") for name, f in contenders.items()}
     given = sum(t.numel() * t.element_size() for t in leaves)
-    for name, t in times.items():
-        ratio = round(t["median_us"] / times["fused"]["median_us"], 2)
-        row = {"part": part, "sizes": "x".join(map(str, sizes)), "name": name}
-        row |= {k: round(v, 1) for k, v in t.items()} | {"fused_is_times_faster": ratio}
-        yield row | {"peak_bytes": memory[name], "bytes_of_the_gradients": given}
+    for row in found:
+        row = {"part": part, "sizes": "x".join(map(str, sizes))} | row
+        yield row | {"peak_bytes": memory[row["name"]], "bytes_of_the_gradients": given}
 
 
 def main():
@@ -113,10 +111,7 @@ def main():
     parser.add_argument("--threads", type=int, help="of torch; default: as many as it takes")
     parser.add_argument("--csv", type=Path, help="write the rows to this file")
     args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    where = results.where(" ".join(["python -m bench.draws", *sys.argv[1:]]))
-    where |= {"threads": torch.get_num_threads(), "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "default")}
+    where = turns.where("draws", args.threads)
     cases = [(bound, sizes, lambda s=sizes, b=bound: draws(*s, b)) for sizes in DRAWS for bound in ("mean", "iwae")]
     cases += [("groups", sizes, lambda s=sizes: groups(*s)) for sizes in GROUPS]
     rows = []

@@ -4,15 +4,15 @@ package in plain PyTorch, grouped by kind, and the fused op."""
 
 import argparse
 import math
-import os
-import sys
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
 import vae_kernels as vk
-from vae_kernels.timing import clock, results
+from vae_kernels.timing import results
+
+from . import turns
 
 ROWS = 500  # the batch of TVAE
 TABLES = ["8+7x0", "50+50x0", "100+0x0", "50+50x10"]
@@ -109,20 +109,14 @@ def measure(table, args):
         return [t.detach().requires_grad_() for t in params]
 
     runs = {name: (prepare, step(nll, x)) for name, nll in contenders.items()}
-    times = clock.summaries(clock.interleave(runs, clock.CPU, args.seconds, least=7))
-    for name, t in times.items():
-        ratio = round(t["median_us"] / times["fused"]["median_us"], 2)
-        sizes = {"table": table, "rows": args.rows, "columns": len(columns), "numbers": likelihood.width}
-        yield sizes | {"name": name} | {k: round(v, 1) for k, v in t.items()} | {"fused_is_times_faster": ratio}
+    sizes = {"table": table, "rows": args.rows, "columns": len(columns), "numbers": likelihood.width}
+    for row in turns.rows(runs, args.seconds):
+        yield sizes | row
 
 
 def main():
     args = parse()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    wait = os.environ.get("OMP_WAIT_POLICY", "default")
-    where = results.where(" ".join(["python -m bench.mixed", *sys.argv[1:]]))
-    where |= {"threads": torch.get_num_threads(), "omp_wait_policy": wait}
+    where = turns.where("mixed", args.threads)
     rows = []
     for table in args.table or TABLES:
         for row in measure(table, args):

@@ -4,15 +4,15 @@ vae_kernels."""
 
 import argparse
 import math
-import os
-import sys
 from pathlib import Path
 
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 import vae_kernels as vk
-from vae_kernels.timing import clock, results
+from vae_kernels.timing import results
+
+from . import turns
 
 SHAPES = [(128, 10, 20), (512, 500, 40)]
 
@@ -95,21 +95,14 @@ def measure(shape, args):
         return [t.detach().requires_grad_() for t in tensors]
 
     runs = {name: (prepare, step(log_prob)) for name, log_prob in contenders.items()}
-    times = clock.summaries(clock.interleave(runs, clock.CPU, args.seconds, least=3 if args.only_fused else 7))
-    for name, t in times.items():
-        ratio = round(t["median_us"] / times["fused"]["median_us"], 2)
-        sizes = dict(zip(("points", "components", "dims"), shape, strict=True))
-        yield sizes | {"name": name} | {k: round(v, 1) for k, v in t.items()} | {"fused_is_times_faster": ratio}
+    sizes = dict(zip(("points", "components", "dims"), shape, strict=True))
+    for row in turns.rows(runs, args.seconds, least=3 if args.only_fused else 7):
+        yield sizes | row
 
 
 def main():
     args = parse()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    # a thread may spin while it waits; on a busy machine such threads then measure the other processes, so we record it
-    wait = os.environ.get("OMP_WAIT_POLICY", "default")
-    where = results.where(" ".join(["python -m bench.mixture", *sys.argv[1:]]))
-    where |= {"threads": torch.get_num_threads(), "omp_wait_policy": wait}
+    where = turns.where("mixture", args.threads)
     rows = []
     for shape in args.shape or SHAPES:
         for row in measure(shape, args):

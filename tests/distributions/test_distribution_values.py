@@ -1,10 +1,9 @@
 """log_prob of every distribution in every form: values and gradients against scipy, mpmath and float64; shapes that
 broadcast; dtypes; numbers that other libraries cannot compute."""
 
-import importlib.util
-
 import mpmath
 import numpy as np
+import places
 import pytest
 import torch
 import torch.distributions as td
@@ -168,10 +167,7 @@ def accuracy():
     path = ROOT / "bench/accuracy.py"
     if not path.exists():
         pytest.skip("the tests run without the source tree beside them: there is no bench/")
-    spec = importlib.util.spec_from_file_location("bench_accuracy", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return places.module(path)
 
 
 def test_counts_where_torch_is_wrong_by_nats(accuracy):

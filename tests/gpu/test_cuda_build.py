@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 
+import places
 import pytest
 from places import ROOT
 
@@ -28,10 +29,7 @@ THREE = re.compile("10LikelihoodIN?S?.*?(bernoulli_product|discretized_logistic)
 
 @pytest.fixture(scope="module")
 def setup_py():
-    spec = importlib.util.spec_from_file_location("vae_kernels_setup", ROOT / "setup.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return places.module(ROOT / "setup.py")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,6 +9,7 @@ import shutil
 import cases
 import corrected
 import cuda_host
+import layouts
 import levels
 import pixels
 import pytest
@@ -611,7 +612,7 @@ def test_levels(n, positions):
     logits, x = levels.draw(3, n, positions)
     levels.compare("cpu", logits, x)
     if positions:
-        levels.compare("cpu", levels.LAYOUTS["levels innermost"](logits), x)
+        levels.compare("cpu", layouts.LAYOUTS["innermost"](logits), x)
 
 
 @pytest.mark.parametrize("dtype", levels.DTYPES, ids=str)
@@ -710,11 +711,11 @@ def test_a_grid_that_is_too_large_is_an_error():
         vk.gaussian_kl(torch.zeros(1).expand(rows, 1), torch.zeros(1).expand(rows, 1), backend="cpu")
 
 
-@pytest.mark.parametrize("layout", levels.LAYOUTS)
+@pytest.mark.parametrize("layout", layouts.LAYOUTS)
 def test_layouts_of_levels(layout):
     logits, x = levels.draw(4, 11, (6, 7))
-    levels.compare("cpu", levels.LAYOUTS[layout](logits), x)
-    levels.compare("cpu", logits, levels.LAYOUTS[layout](x.unsqueeze(1)).squeeze(1))
+    levels.compare("cpu", layouts.LAYOUTS[layout](logits), x)
+    levels.compare("cpu", logits, layouts.LAYOUTS[layout](x.unsqueeze(1)).squeeze(1))
 
 
 @pytest.mark.parametrize("positions", pixels.POSITIONS, ids=str)
@@ -735,7 +736,7 @@ def test_dtypes_of_pixels(dtype, of_x, inner):
     of_pixels.test_dtypes("cpu", dtype, of_x, inner)
 
 
-@pytest.mark.parametrize("layout", pixels.LAYOUTS)
+@pytest.mark.parametrize("layout", layouts.LAYOUTS)
 @pytest.mark.parametrize("of", ["packed", "x", "both"])
 def test_layouts_of_pixels(layout, of):
     of_pixels.test_layouts("cpu", layout, of, of_pixels.RGB)

@@ -1,8 +1,8 @@
 """What the CUDA backend asks of a device first: whether its kernels run there. The device is set by torch alone."""
 
-import importlib.util
 import subprocess
 
+import places
 import pytest
 import torch
 from places import CPP, CSRC, ROOT
@@ -17,9 +17,7 @@ NO_CODE = "no kernel image is available for execution on the device"
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory):
     """A function: what check_device(3) does, line by line, where the probe of the kernels says this."""
-    spec = importlib.util.spec_from_file_location("vae_kernels_setup", ROOT / "setup.py")
-    setup_py = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(setup_py)
+    setup_py = places.module(ROOT / "setup.py")
     found, (cxx, error) = setup_py.find_nvcc(), setup_py.find_cxx()
     if not found or error:
         pytest.skip(error or "no nvcc here, and so no header of the CUDA runtime")

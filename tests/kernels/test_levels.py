@@ -3,6 +3,8 @@ type and layout. Further tests give targets that are not a level, and the whole 
 
 import itertools
 
+import fits
+import layouts
 import levels
 import pytest
 import torch
@@ -69,7 +71,7 @@ def test_shapes(backend, case):
 @pytest.mark.parametrize("inner", [False, True])
 def test_dtypes(backend, case, inner):
     logits, x = levels.draw(3, 259, (5, 3), *case)
-    levels.compare(backend, levels.LAYOUTS["levels innermost"](logits) if inner else logits, x)
+    levels.compare(backend, layouts.LAYOUTS["innermost"](logits) if inner else logits, x)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -80,24 +82,24 @@ def test_a_gradient_halfway_between_two_16_bit_numbers(backend, case):
     levels.compare(backend, *levels.draw(*shape, torch.float16, seed=seed))
 
 
-@pytest.mark.parametrize(("backend", "name"), few(levels.LAYOUTS, some=(0, 1, 2, 5)))
+@pytest.mark.parametrize(("backend", "name"), few(layouts.LAYOUTS, some=(0, 1, 2, 5)))
 @pytest.mark.parametrize("of", ["logits", "x", "both"])
 def test_layouts(backend, name, of):
     logits, x = levels.draw(4, 11, (6, 7))
     if of != "x":
-        logits = levels.LAYOUTS[name](logits)
+        logits = layouts.LAYOUTS[name](logits)
     if of != "logits":
-        x = levels.LAYOUTS[name](x.unsqueeze(1)).squeeze(1)
+        x = layouts.LAYOUTS[name](x.unsqueeze(1)).squeeze(1)
     levels.compare(backend, logits, x)
 
 
-COPIED = ("levels in the middle", "batch last", "every second")
+COPIED = ("in the middle", "batch last", "every second")
 
 
-@pytest.mark.parametrize("name", levels.LAYOUTS)
+@pytest.mark.parametrize("name", layouts.LAYOUTS)
 def test_dense_samples_are_not_copied(name):
     logits, x = levels.draw(4, 11, (6, 7))
-    logits, x = levels.LAYOUTS[name](logits), levels.LAYOUTS[name](x.unsqueeze(1)).squeeze(1)
+    logits, x = layouts.LAYOUTS[name](logits), layouts.LAYOUTS[name](x.unsqueeze(1)).squeeze(1)
     of_x, (of_logits,) = layout.likelihood(x, (logits,))
     assert (of_logits is logits) == (name not in COPIED)
     assert of_x is x or name in COPIED
@@ -124,7 +126,7 @@ def test_nothing_gives_nothing(backend, shape):
 def test_what_is_no_level_is_nan_in_its_own_sample(backend, of_x, wrong, inner):
     logits, x = levels.draw(4, 200, (3,), of_x=of_x)
     if inner:
-        logits = levels.LAYOUTS["levels innermost"](logits)
+        logits = layouts.LAYOUTS["innermost"](logits)
     _, grad = levels.outcome(levels.truth, logits, x)
     nll = levels.truth(logits, x)
     x[2, 1], nll[2], grad[2, :, 1] = wrong, NAN, NAN
@@ -175,7 +177,7 @@ def test_any_number_of_threads_gives_the_same_bits():
             torch.set_num_threads(threads)
             for inner in (False, True):
                 logits, x = levels.draw(5, 37, (1030,))
-                logits = levels.LAYOUTS["levels innermost"](logits) if inner else logits
+                logits = layouts.LAYOUTS["innermost"](logits) if inner else logits
                 results.append(levels.outcome(lambda *a: vk.nll(*a, **CATEGORICAL, backend="cpu"), logits, x))
     finally:
         torch.set_num_threads(before)
@@ -276,7 +278,7 @@ def test_compiled_whole_for_any_batch(backend, inner):
     compiled_step = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager" if inner else count)
     for batch in (4, 3, 6):
         logits, x = levels.draw(batch, 7, (5, 2), seed=batch)
-        logits = levels.LAYOUTS["levels innermost"](logits) if inner else logits
+        logits = layouts.LAYOUTS["innermost"](logits) if inner else logits
         mu, logvar = torch.randn(2, batch, 3).unbind()
         inputs = [t.requires_grad_() for t in (logits.detach(), mu.clone(), logvar.clone())]
         ours, theirs = (f(inputs[0], x, *inputs[1:]) for f in (compiled_step, step))
@@ -292,13 +294,7 @@ def test_a_vae_of_levels_trains_and_reconstructs():
     decoder = torch.nn.Sequential(torch.nn.Linear(2, 36), torch.nn.Unflatten(1, (4, 1, 3, 3)))
     encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(9, 4))
     model = vk.VAE(encoder, decoder, **CATEGORICAL, latent_shape=2)
-    step = torch.optim.Adam(model.parameters(), lr=0.1)
-    losses = []
-    for _ in range(40):
-        step.zero_grad()
-        losses.append(model.loss(x))
-        losses[-1].backward()
-        step.step()
+    losses = fits.losses_of(model, x, 40, lr=0.1)
     assert losses[-1] < losses[0] - 1
     for means in (model.reconstruct(x), model.sample(5)):
         assert means.shape[1:] == x.shape[1:] and means.min() >= 0 and means.max() <= 3

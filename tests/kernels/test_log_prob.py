@@ -2,6 +2,7 @@
 form x incoming gradient."""
 
 import cases
+import layouts
 import levels
 import pytest
 import torch
@@ -124,11 +125,11 @@ def test_a_default_that_is_not_0(backend, name):
 # ---------------------------------------------------------------- levels
 
 
-@pytest.mark.parametrize("layout", ["contiguous", *levels.LAYOUTS])
+@pytest.mark.parametrize("layout", ["contiguous", *layouts.LAYOUTS])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_levels(backend, layout, dtype):
     logits, x = levels.draw(4, 9, (5, 7), dtype)
-    logits = levels.LAYOUTS.get(layout, lambda t: t)(logits).detach().requires_grad_()
+    logits = layouts.LAYOUTS.get(layout, lambda t: t)(logits).detach().requires_grad_()
     log_p = vk.log_prob(logits, x, likelihood="categorical", backend=backend)
     g = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
     (grad,) = torch.autograd.grad(log_p, logits, g)

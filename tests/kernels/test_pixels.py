@@ -4,6 +4,8 @@ pixels, and its kernels in every type and layout."""
 import itertools
 import math
 
+import fits
+import layouts
 import pixels
 import pytest
 import torch
@@ -65,7 +67,7 @@ def test_the_probabilities_of_each_channel_sum_to_1(backend, levels, x_range):
     last = torch.stack([*torch.broadcast_tensors(fixed[0], fixed[1], values)])[None]
     joint = vk.log_prob(packed.expand(1, 20, levels), last, likelihood=likelihood, backend=backend).exp()
     first_two = Mixture(components=2, levels=levels, x_range=(low, high))
-    # a third channel that is certain: its mass is 1, so that the joint mass is that of the first two channels
+    # The third channel has a mass of 1. So the joint mass is the mass of the first two channels.
     certain = packed.clone()
     certain[:, 2 + 12 : 2 + 14], certain[:, 2 + 14 : 2 + 16] = 1e6, -5.0
     top = torch.stack([*torch.broadcast_tensors(fixed[0], fixed[1], values[-1:])])[None]
@@ -203,24 +205,24 @@ def test_dtypes(backend, dtype, of_x, inner):
 
 @pytest.mark.full("triton")
 @pytest.mark.parametrize("backend", KERNELS)
-@pytest.mark.parametrize("name", pixels.LAYOUTS)
+@pytest.mark.parametrize("name", layouts.LAYOUTS)
 @pytest.mark.parametrize("of", ["packed", "x", "both"])
 @pytest.mark.parametrize("likelihood", [RGB, GREY], ids=["rgb", "grey"])
 def test_layouts(backend, name, of, likelihood):
     packed, x = pixels.draw(likelihood, 4, (6, 7))
     if of != "x":
-        packed = pixels.LAYOUTS[name](packed)
+        packed = layouts.LAYOUTS[name](packed)
     if of != "packed":
-        x = pixels.LAYOUTS[name](x)
+        x = layouts.LAYOUTS[name](x)
     pixels.compare(backend, packed, x, likelihood)
 
 
-COPIED = ("channels in the middle", "batch last", "every second")
+COPIED = ("in the middle", "batch last", "every second")
 
 
-@pytest.mark.parametrize("name", pixels.LAYOUTS)
+@pytest.mark.parametrize("name", layouts.LAYOUTS)
 def test_dense_samples_are_not_copied(name):
-    packed, x = (pixels.LAYOUTS[name](t) for t in pixels.draw(RGB, 4, (6, 7)))
+    packed, x = (layouts.LAYOUTS[name](t) for t in pixels.draw(RGB, 4, (6, 7)))
     of_x, (of_packed,) = layout.likelihood(x, (packed,))
     assert (of_packed is packed) == (name not in COPIED)
     assert of_x is x or name in COPIED
@@ -258,7 +260,7 @@ def test_nothing_gives_nothing(backend, shape):
 @pytest.mark.parametrize("inner", [False, True])
 def test_log_prob(backend, inner):
     packed, x = pixels.draw(RGB, 4, (3, 50), torch.float64, torch.float64)
-    packed = pixels.LAYOUTS["channels last"](packed) if inner else packed
+    packed = layouts.LAYOUTS["innermost"](packed) if inner else packed
     incoming = torch.randn(4, 1, 3, 50, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     incoming[1, 0, 2] = 0
     results = []
@@ -295,7 +297,7 @@ def test_a_weight_of_0_hides_a_nan(backend, form, dtype, inner):
     terms = torch.where(keep, weight.double() * -pixels.truth(packed, x, RGB), 0)
     holes = [torch.where(keep, t, NAN) for t in (packed, x)]
     if inner:
-        holes = [pixels.LAYOUTS["channels last"](t) for t in holes]
+        holes = [layouts.LAYOUTS["innermost"](t) for t in holes]
     holes[0].requires_grad_()
     nll = vk.nll(*holes, likelihood=RGB, weight=weight, backend=backend)
     close(nll, terms.flatten(1).sum(1).float(), rtol=1e-5, atol=1e-5)
@@ -504,7 +506,7 @@ def test_compiled_whole_for_any_batch(inner, weighted):
     compiled_step = torch.compile(step, fullgraph=True, dynamic=True, backend="aot_eager")
     for batch in (4, 3, 6):
         packed, x = pixels.draw(RGB, batch, (5, 2), seed=batch)
-        packed = pixels.LAYOUTS["channels last"](packed) if inner else packed
+        packed = layouts.LAYOUTS["innermost"](packed) if inner else packed
         mu, logvar = torch.randn(2, batch, 3).unbind()
         weight = torch.rand(batch, 1, 5, 2) if weighted else None
         inputs = [t.detach().requires_grad_() for t in (packed, mu, logvar)]
@@ -544,7 +546,7 @@ def test_a_compiler_sees_the_gradient_in_the_forward_pass(dtype, again):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_opcheck(inner, dtype):
     packed, x = pixels.draw(RGB, 3, (5, 2), dtype)
-    packed = pixels.LAYOUTS["channels last"](packed) if inner else packed
+    packed = layouts.LAYOUTS["innermost"](packed) if inner else packed
     x, (packed,) = layout.likelihood(x, (packed,))
     numbers = [float(n) for n in formula.numbers(*options(RGB))]
     ops = torch.ops.vae_kernels
@@ -563,13 +565,7 @@ def test_a_vae_of_pixels_trains_and_reconstructs():
     decoder = torch.nn.Sequential(torch.nn.Linear(2, 20 * 9), torch.nn.Unflatten(1, (20, 3, 3)))
     encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(27, 4))
     model = vk.VAE(encoder, decoder, likelihood=likelihood, latent_shape=2)
-    step = torch.optim.Adam(model.parameters(), lr=0.05)
-    losses = []
-    for _ in range(30):
-        step.zero_grad()
-        losses.append(model.loss(x))
-        losses[-1].backward()
-        step.step()
+    losses = fits.losses_of(model, x, 30, lr=0.05)
     assert losses[-1] < losses[0] - 10
     for means in (model.reconstruct(x), model.sample(5)):
         assert means.shape[1:] == x.shape[1:] and means.min() >= 0 and means.max() <= 1

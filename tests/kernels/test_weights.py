@@ -2,6 +2,7 @@
 weight is 0. Also parameters with one number for each sample, and the types of targets."""
 
 import cases
+import layouts
 import levels
 import pytest
 import torch
@@ -170,7 +171,7 @@ def test_a_second_derivative(backend, n):
 @pytest.mark.parametrize("inner", [False, True])
 def test_positions(backend, form, dtype, inner):
     logits, x = levels.draw(5, 11, (3, 6, 4))
-    logits = levels.LAYOUTS["levels innermost"](logits) if inner else logits
+    logits = layouts.LAYOUTS["innermost"](logits) if inner else logits
     weight = cases.weight(cases.WEIGHTS[form](x.shape), dtype)
     compare(backend, "categorical", x, [logits], posterior(5, (3,), torch.float32), weight=weight)
 

@@ -1,8 +1,7 @@
 """The simulator of examples/splatter.py draws from the distributions that its docstring names."""
 
-import importlib.util
-
 import numpy as np
+import places
 import pytest
 from places import EXAMPLES
 
@@ -11,9 +10,7 @@ PATH = EXAMPLES / "splatter.py"
 if not PATH.exists():
     pytest.skip("the tests run without the source tree beside them: there is no examples/", allow_module_level=True)
 
-spec = importlib.util.spec_from_file_location("splatter", PATH)
-splatter = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(splatter)
+splatter = places.module(PATH)
 
 # A wrong simulator gives p-values of 1e-10 and less. The seed is fixed, so a right simulator passes always.
 P = 1e-4

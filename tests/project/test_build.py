@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import places
 import pytest
 from places import ROOT
 
@@ -19,10 +20,7 @@ from places import ROOT
 @pytest.fixture(scope="module")
 def build():
     """setup.py as a module, with its flags and its list of units. setup() does not run."""
-    spec = importlib.util.spec_from_file_location("vae_kernels_setup", ROOT / "setup.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return places.module(ROOT / "setup.py")
 
 
 def copied(folder):

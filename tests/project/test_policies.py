@@ -1,12 +1,12 @@
 """The pages of the project that make promises: versions, security, issue templates, the checklist of a release."""
 
 import ast
-import importlib.util
 import re
 import shutil
 import subprocess
 import sys
 
+import places
 import pytest
 from places import ROOT
 
@@ -22,10 +22,7 @@ TEXTS = "pyproject.toml", "CITATION.cff", "CHANGELOG.md"
 
 @pytest.fixture(scope="module")
 def release():
-    spec = importlib.util.spec_from_file_location("release", ROOT / ".ci/release.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return places.module(ROOT / ".ci/release.py")
 
 
 @pytest.fixture

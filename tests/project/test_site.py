@@ -2,7 +2,6 @@
 heading or a file, and a page loads nothing from elsewhere."""
 
 import dataclasses
-import importlib.util
 import os
 import re
 import subprocess
@@ -10,6 +9,7 @@ import sys
 from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
+import places
 import pytest
 from places import DOCS, ROOT
 
@@ -124,10 +124,7 @@ def test_a_page_loads_nothing_from_elsewhere(site):
 
 def load(name):
     """A module of docs/site."""
-    spec = importlib.util.spec_from_file_location(f"site_{name}", DOCS / f"site/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return places.module(DOCS / f"site/{name}.py")
 
 
 def test_no_name_is_left_out_in_silence(monkeypatch):

@@ -4,6 +4,7 @@ AssertionError where it differs from float64 by more than its types can explain.
 import math
 
 import cases
+import layouts
 import levels as positions
 import pixels as of_pixels
 import tables
@@ -175,7 +176,7 @@ def levels(name, r, g, seed):
     dtype, of_x, rows = r.choice(FLOATS), r.choice(positions.TARGETS), r.choice([1, 3])
     logits, x = positions.draw(rows, n, places, dtype, of_x, seed=seed % 97)
     if len(places) > 1 and n > 1 and r.random() < 0.5:
-        logits = positions.LAYOUTS["levels innermost"](logits)
+        logits = layouts.LAYOUTS["innermost"](logits)
     of_terms = weight(r, x.shape)
     if of_terms is None:
         positions.compare(name, logits, x)
@@ -208,7 +209,7 @@ def pixels(name, r, g, seed):
     dtype, of_x = r.choice(FLOATS), r.choice([torch.uint8, torch.float32, torch.float64])
     packed, x = of_pixels.draw(likelihood, rows, places, dtype, of_x, seed=seed % 97)
     if places and r.random() < 0.5:
-        packed, x = (of_pixels.LAYOUTS["channels last"](t) for t in (packed, x))
+        packed, x = (layouts.LAYOUTS["innermost"](t) for t in (packed, x))
     of_terms = weight(r, (rows, 1, *places))
     if of_terms is None:
         of_pixels.compare(name, packed, x, likelihood)

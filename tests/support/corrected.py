@@ -1,6 +1,7 @@
 """The gradients that an op of a GPU corrects in place, against those of the backward pass: the bits must be equal."""
 
 import cases
+import layouts
 import pixels
 import torch
 
@@ -61,7 +62,7 @@ def compare_pixels(
     rows, positions = shape
     packed, x = pixels.draw(likelihood, rows, (positions,), dtype)
     if inner:
-        packed, x = (pixels.LAYOUTS["channels last"](t) for t in (packed, x))
+        packed, x = (layouts.LAYOUTS["innermost"](t) for t in (packed, x))
     packed, x = packed.to(device), x.to(device)
     weight = cases.weight((rows, 1, positions), torch.bool).to(device) if weighted else None
     numbers = [float(n) for n in discretized_logistic_mixture.numbers(*options_of(likelihood))]

@@ -19,18 +19,6 @@ POSITIONS = [(), (1,), (3, 5), (2, 7, 3), (701,)]
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 TARGETS = [torch.uint8, torch.int16, torch.int32, torch.int64]
 
-# each function takes logits [B, K, H, W], or x likewise, and gives an equal tensor with another layout in memory
-LAYOUTS = {
-    "levels innermost": lambda t: t.movedim(1, -1).contiguous().movedim(-1, 1),
-    "levels innermost, transposed": lambda t: t.permute(0, 3, 2, 1).contiguous().permute(0, 3, 2, 1),
-    "transposed": lambda t: t.mT.contiguous().mT,
-    "levels in the middle": lambda t: t.transpose(1, 2).contiguous().transpose(1, 2),
-    "batch last": lambda t: t.movedim(0, -1).contiguous().movedim(-1, 0),
-    "rows apart": lambda t: torch.cat([t, t], 1)[:, : t.shape[1]],
-    "every second": lambda t: torch.stack([t, t], -1)[..., 0],
-    "shifted": lambda t: torch.cat([t.flatten()[:1], t.flatten()])[1:].view(t.shape),
-}
-
 
 def draw(batch, levels, positions, dtype=torch.float32, of_x=torch.int64, seed=0):
     """(logits, x). Some logits are extreme, but every nll is finite."""

@@ -23,16 +23,6 @@ OPTIONS = {
     "grey": Mixture(components=5, channels=1),
     "two levels": Mixture(components=2, channels=1, levels=2, x_range=(0, 10)),
 }
-LAYOUTS = {
-    "channels last": lambda t: t.movedim(1, -1).contiguous().movedim(-1, 1),
-    "channels last, transposed": lambda t: t.permute(0, 3, 2, 1).contiguous().permute(0, 3, 2, 1),
-    "transposed": lambda t: t.mT.contiguous().mT,
-    "channels in the middle": lambda t: t.transpose(1, 2).contiguous().transpose(1, 2),
-    "batch last": lambda t: t.movedim(0, -1).contiguous().movedim(-1, 0),
-    "rows apart": lambda t: torch.cat([t, t], 1)[:, : t.shape[1]],
-    "every second": lambda t: torch.stack([t, t], -1)[..., 0],
-    "shifted": lambda t: torch.cat([t.flatten()[:1], t.flatten()])[1:].view(t.shape),
-}
 
 
 def unit(likelihood):

@@ -1,5 +1,6 @@
 """The folders of the source tree, and how a child process finds the modules of the tests."""
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -15,6 +16,14 @@ PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
 
 # Folders whose modules other tests import: helpers, and the tables of cases that several backends go through.
 SEARCH = [str(TESTS / folder) for folder in ("support", "kernels", "models", "pytorch")]
+
+
+def module(path, name=None):
+    """The module of a Python file or an extension, by its path. name: of an extension, as it was compiled."""
+    spec = importlib.util.spec_from_file_location(name or f"at_{path.stem}", path)
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
 
 
 def child(**variables):

@@ -2,6 +2,7 @@
 weight: the bits must be equal."""
 
 import cases
+import layouts
 import pixels
 import tables
 import torch
@@ -94,7 +95,7 @@ def of_pixels(ops, shape=(2, 11), inner=False, weight=(None, None), channels=3, 
     likelihood, rows = pixels.Mixture(components=2, channels=channels), K * shape[0]
     packed, x = pixels.draw(likelihood, rows, shape[1:], of_x=of_x)
     if inner:
-        packed, x = (pixels.LAYOUTS["channels last"](t) for t in (packed, x))
+        packed, x = (layouts.LAYOUTS["innermost"](t) for t in (packed, x))
     numbers = [float(n) for n in discretized_logistic_mixture.numbers(*options_of(likelihood))]
     expected, grad = _incoming(rows)
 

@@ -4,18 +4,11 @@ import cases
 import torch
 
 import vae_kernels as vk
+from vae_kernels.formulas.columns import KINDS
 
 Mixed = vk.likelihoods.Mixed
 COUNTS = "poisson", "negative_binomial"
-NUMBERS = (
-    "gaussian",
-    "laplace",
-    "poisson",
-    "negative_binomial",
-    "bernoulli",
-    ("gaussian", "tanh"),
-    ("laplace", "tanh"),
-)
+NUMBERS = KINDS[:-1]  # all kinds but "categorical"
 # Each kind alone; all kinds in no order; widths around those that the loop treats alike (64 numbers, 128 categories),
 # and over one run of sums (1024); many columns, which are more numbers than a task has (4096).
 TABLES = {

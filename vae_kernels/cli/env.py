@@ -13,7 +13,7 @@ import torch
 from .. import __version__, available_backends
 from ..timing.results import processor
 
-# Those that compute, that the command needs, and that vae_kernels works inside of.
+# Packages that compute, packages of the command, and libraries for which vae_kernels has an adapter.
 PACKAGES = ("numpy", "triton", "matplotlib", "safetensors", "typer", "scvi-tools", "ctgan", "pyro-ppl", "zuko")
 # The variables that change what computes. No other variable is shown: some hold secrets.
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "PYTHON_GIL", "TRITON_INTERPRET", "VAE_KERNELS_ISA")

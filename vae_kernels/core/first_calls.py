@@ -43,7 +43,7 @@ def look(request: Objective) -> None:
 def _found(likelihood: LikelihoodLike, x, weight):
     """What is wrong with x, in words; or None. Of levels, K is not known here, and the kernels give a NaN."""
     low, high = support.limits(likelihood)
-    # a likelihood without options takes values between its levels, such as those of a picture that was resized
+    # A likelihood without options takes values between the levels: the values of a resized picture, for example.
     steps = None if isinstance(likelihood, str) else support.steps_of(likelihood)
     scaled = steps is not None and support.scaled(likelihood, x.dtype)
     read_by_kernel = x.dtype in (torch.uint8, torch.bool) and not scaled
