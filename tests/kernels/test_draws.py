@@ -200,7 +200,7 @@ def test_nobody_copies_x_or_its_weight(backend, monkeypatch):
     assert sizes == {(4, 9), (K * 4, 9)} and {x.data_ptr(), mask.data_ptr()} <= {t.data_ptr() for t in kept}
 
 
-@pytest.mark.parametrize("backend", KERNELS)
+@pytest.mark.parametrize("backend", [name for name in KERNELS if name != "lean"])  # which has no ops
 @pytest.mark.parametrize("rows", [2, 4, 0])
 def test_the_ops_refuse_samples_that_do_not_fit(backend, rows):
     backends.choose(backend, ())

@@ -95,10 +95,11 @@ def test_terms(likelihood, form, incoming):
     test_log_prob.compare("lean", likelihood, *cases.draw(likelihood, (6, 3, 5, 7), form=form), incoming)
 
 
+@pytest.mark.parametrize("rows", [1, 5])
 @pytest.mark.parametrize("likelihood", ORACLES)
-def test_blocks_change_roundings_alone(small_blocks, likelihood, monkeypatch):
-    x, params = cases.draw(likelihood, (5, 131), cases.DTYPES[1])
-    latent = posterior(5, (3,), torch.float64)
+def test_blocks_change_roundings_alone(small_blocks, likelihood, rows, monkeypatch):
+    x, params = cases.draw(likelihood, (rows, 131), cases.DTYPES[1])
+    latent = posterior(rows, (3,), torch.float64)
     cut = outcome("lean", likelihood, x, params, latent, "none")
     monkeypatch.setattr(passes, "_BLOCK", 1 << 20)
     for name, value in outcome("lean", likelihood, x, params, latent, "none").items():
@@ -323,6 +324,7 @@ def test_the_tests_of_the_compiled_backends(file):
     env = os.environ | {"VAE_KERNELS_TEST_BACKENDS": "lean"}
     done = subprocess.run(
         [*PYTEST, "-k", f"lean and not ({NOT_PROMISED})", str(TESTS / "kernels" / file)],
+        cwd=TESTS,
         env=env,
         capture_output=True,
         text=True,

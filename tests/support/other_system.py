@@ -53,7 +53,8 @@ NAMES = {
 }
 # Packages that are not for Windows or macOS, or that few users have
 PACKAGES = "triton", "scvi", "ctgan", "pyro", "zuko", "lightning", "onnx", "onnxscript", "torch.distributed.tensor"
-OPTIONAL = {name.partition(".")[0] for name in PACKAGES} - {"torch"}
+# the names in an error about a package that is not there; scvi comes with the distribution scvi-tools
+OPTIONAL = {name.partition(".")[0] for name in PACKAGES} - {"torch"} | {"scvi-tools"}
 STRANGE = "größe \N{GREEK CAPITAL LETTER DELTA}"  # the code page 1252 of Windows has no Delta
 
 

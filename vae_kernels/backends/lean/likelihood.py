@@ -284,13 +284,11 @@ def _parts(matrices: Any, rows: int, cols: int, limit: int) -> Any:
     None."""
     width = cols if cols <= _KEPT else limit
     height = max(1, limit // width)
-    split = lambda t: itertools.repeat(t) if t is None or t.shape[0] == 1 else t.split(height)  # noqa: E731
-    for parts in zip(*map(split, matrices), strict=False):
-        if width == cols:
-            yield parts
-        else:
-            for c in range(0, cols, width):
-                yield [t if t is None or t.shape[1] == 1 else t[:, c : c + width] for t in parts]
+    for r in range(0, rows, height):
+        # a matrix of one row belongs to all rows
+        of_rows = [t if t is None or t.shape[0] == 1 else t[r : r + height] for t in matrices]
+        for c in range(0, cols, width):
+            yield [t if t is None or t.shape[1] == 1 else t[:, c : c + width] for t in of_rows]
 
 
 def multiplied(grads, incoming, keep):
