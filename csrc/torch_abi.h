@@ -101,7 +101,8 @@ template <class... A>
 [[noreturn]] static void fail(const A&... parts) {
   std::string text = "vae_kernels: ";
   const auto add = [&text](const auto& part) {
-    if constexpr (std::is_integral_v<std::remove_cvref_t<decltype(part)>>)
+    using Part = std::remove_cvref_t<decltype(part)>;
+    if constexpr (std::is_integral_v<Part> && !std::is_same_v<Part, char>)
       text += std::to_string(part);
     else
       text += part;
