@@ -95,8 +95,8 @@ namespace vk {
 // Static, as parallel_for below: kernels compiled for one instruction set may use both, and the linker never takes that
 // copy for all. The rest of this file is for units compiled once, without instruction-set flags.
 //
-// A wheel must run with the libstdc++ of GCC 8 (manylinux_2_28), so no stream and no exception_ptr stand here: the headers
-// of newer compilers make both need a newer libstdc++. tests/pytorch/test_abi.py looks at the symbols.
+// A wheel must run with the libstdc++ of GCC 8 (manylinux_2_28). With the headers of GCC 12, a stream and an
+// exception_ptr need a newer libstdc++, so no code here has one. tests/project/test_manylinux.py looks at the symbols.
 template <class... A>
 [[noreturn]] static void fail(const A&... parts) {
   std::string text = "vae_kernels: ";
