@@ -4,6 +4,10 @@ PYTHON ?= python3
 site: # the documentation, in build/site. A warning, such as of a link that leads to nothing, is an error
 	$(PYTHON) -m mkdocs build --strict -f docs/site/mkdocs.yml
 
+.PHONY: notebooks
+notebooks: # executes the notebooks of examples/, and writes their outputs into the files
+	OMP_NUM_THREADS=1 $(PYTHON) examples/execute_notebooks.py
+
 # The tests that take too long for .ci/run. Each target writes its figures to bench/results/reliability/, and
 # docs/reliability.md shows these figures.
 # From the oldest that works to the one before the newest. .ci/run tests the newest, and samples of two others.

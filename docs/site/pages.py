@@ -1,11 +1,12 @@
 """What the site has beside the files of docs/: a hook of mkdocs.
 
 Each text exists once. README.md becomes the first page, the table of docs/errors.md becomes a heading for each error,
-the gallery has each picture of the guides, and the pages of the API name what mkdocstrings reads from the docstrings. A
-picture or a public name that no page has ends the build.
+the gallery has each picture of the guides, a notebook becomes a page with its outputs, and the pages of the API name
+what mkdocstrings reads from the docstrings. A picture or a public name that no page has ends the build.
 """
 
 import ast
+import json
 import posixpath
 import re
 from pathlib import Path
@@ -25,6 +26,8 @@ FILES = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
 }
+
+NOTEBOOKS = {f"examples/{name}.ipynb": f"notebooks/{name}.md" for name in ("digits", "cells", "table")}
 
 LINK = r"\[([^\]]*)\]\(([^)\s]+)\)"
 
@@ -50,6 +53,7 @@ API = {
 def on_files(files, config):
     made = {FIRST: _first()} | {page: _text(name) for name, page in FILES.items()}
     made |= {f"api/{page}.md": _api(names) for page, names in API.items()}
+    made |= {page: _notebook(name) for name, page in NOTEBOOKS.items()}
     made["gallery.md"] = _gallery(config)
     _check_names()
     for page, text in made.items():
@@ -67,7 +71,7 @@ def _complete(nav, files):
 
 def on_page_markdown(markdown, page, config, files):
     """The links between files of the source tree become links between pages."""
-    sources = {page: source for source, page in FILES.items()} | {FIRST: "README.md"}
+    sources = {page: source for source, page in (FILES | NOTEBOOKS).items()} | {FIRST: "README.md"}
     here = page.file.src_uri
     text = _as_headings(markdown) if here == ERRORS else markdown
     return with_links(text, sources.get(here, f"docs/{here}"), here, files)
@@ -115,7 +119,7 @@ def with_links(text, source, here, files):
 
 def _page_of(path):
     """The page that shows a file of the source tree."""
-    return FIRST if path == "README.md" else FILES.get(path) or posixpath.relpath(path, "docs")
+    return FIRST if path == "README.md" else (FILES | NOTEBOOKS).get(path) or posixpath.relpath(path, "docs")
 
 
 def _title(path):
@@ -163,6 +167,28 @@ def _gallery(config):
     if unseen:
         raise PluginError(f"docs/: no page shows {', '.join(sorted(unseen))}")
     return "\n".join(lines)
+
+
+def _notebook(name):
+    """The cells of a notebook, each with its outputs, as Markdown."""
+    parts = []
+    for cell in json.loads(_text(name))["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        parts += [_output(output) for output in cell.get("outputs", ())]
+    return "\n\n".join([*parts, f"This page is the notebook `{name}`.\n"])
+
+
+def _output(output):
+    """The best form of an output: a picture, a table, or text."""
+    forms = {kind: "".join(form) for kind, form in output.get("data", {}).items()}
+    if "image/png" in forms:
+        picture = forms["image/png"].replace("\n", "")
+        return f'<img alt="what the code above draws" src="data:image/png;base64,{picture}">'
+    if "text/html" in forms:  # a table of pandas, without its own style
+        (table,) = re.findall(r"<table.*</table>", forms["text/html"], re.DOTALL)
+        return re.sub(r"<(table|tr)[^>]*>", r"<\1>", table)
+    return f"```text\n{forms.get('text/plain') or ''.join(output['text']).rstrip()}\n```"
 
 
 def _api(names):

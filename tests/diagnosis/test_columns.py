@@ -140,6 +140,16 @@ def test_the_column_that_the_latents_know_is_explained(codes):
     assert f"has {sum(c.alone for c in found):.2f}" in diagnosis["no better than the mean"].evidence
 
 
+def test_a_mask_beside_a_one_hot_table_is_refused():
+    """The message says which form takes a mask of cells."""
+    vae, x = made()
+    for shape in ((len(x), 8), x.shape):
+        with pytest.raises(ValueError, match=r"weight: .*one-hot table.*codes=True"):
+            vk.diagnose(vae, x, weight=torch.ones(shape, dtype=torch.bool), log_p=None)
+    vae, x = made(codes=True)
+    assert vk.diagnose(vae, x, weight=torch.ones(x.shape, dtype=torch.bool), log_p=None).measures.observed == 1
+
+
 def test_another_likelihood_has_no_columns():
     assert vk.diagnose(vk.mlp_vae((6,), 2, (8,)), torch.rand(20, 6), log_p=None).measures.columns == ()
 

@@ -192,6 +192,7 @@ def test_the_words_at_the_limit():
     assert words(500, 6.2146) == ">= 6.2 nats, the limit of 500 samples"
     assert words(500, 5.0) == ">= 5.0 nats, near 6.2, the limit of 500 samples"
     assert words(500, 3.0) == "3.00 +- 0.00 nats"
+    assert words(500, -0.001) == "0.00 +- 0.00 nats" and words(500, -0.02) == "-0.02 +- 0.00 nats"
     assert words(20, 0.1) == "0.10 +- 0.00 nats" and words(20, 2.9).startswith(">= 2.9 nats, the limit")
 
 

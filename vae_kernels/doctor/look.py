@@ -92,6 +92,11 @@ def read(x, likelihood):
 
 def mask_of(weight, data, likelihood):
     """The mask of the elements of data, in its shape."""
+    if isinstance(likelihood, Mixed) and not likelihood.codes and likelihood.width != len(likelihood.columns):
+        raise ValueError(
+            "weight: got a mask, expected None with a one-hot table: the numbers of a category have one term, and the "
+            "doctor looks at single elements; with Mixed(columns, codes=True) a mask of cells is possible"
+        )
     weights.check_mask("weight", weight, data, "data")
     if formula_of(likelihood).KIND == "pixel":
         raise ValueError(

@@ -23,7 +23,7 @@ def at_limit(m):
 def information(m):
     """I(x; z) with its error, or as the bound that it is."""
     if not at_limit(m):
-        return f"{m.information:.2f} +- {m.error:.2f} nats"
+        return f"{round(m.information, 2) + 0.0:.2f} +- {m.error:.2f} nats"  # + 0.0: without the sign of -0.0
     limit = math.log(m.samples)
     if m.information > limit - 0.1:
         return f">= {m.information:.1f} nats, the limit of {m.samples} samples"
