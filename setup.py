@@ -2,9 +2,9 @@
 torch.
 
 Environment: VAE_KERNELS_CUDA=0 leaves CUDA out, and VAE_KERNELS_CUDA=1 makes a missing nvcc an error.
-VAE_KERNELS_CUDA_ARCHS ("80;90") chooses the GPUs. CXX, CUDA_HOME and MAX_JOBS have their usual meaning. Without a C++
-compiler the package installs as pure Python, and vae_kernels/_C.reason.txt says why. VAE_KERNELS_PURE=1 compiles
-nothing, and the wheel is then for every system: py3-none-any.
+VAE_KERNELS_CUDA_ARCHS ("80;90") chooses the GPUs. CXX, LDFLAGS, CUDA_HOME and MAX_JOBS have their usual meaning.
+Without a C++ compiler the package installs as pure Python, and vae_kernels/_C.reason.txt says why. VAE_KERNELS_PURE=1
+compiles nothing, and the wheel is then for every system: py3-none-any. .ci/wheel.py makes the wheel for manylinux.
 """
 
 import os
@@ -222,6 +222,7 @@ def build(cxx, targets=("_C.so",)):
         link += [*libraries, "-lcudart_static", "-lrt", "-ldl", "-lpthread", "-Wl,--exclude-libs,ALL"]
         kernels += cuda_units()
         kernels += [(source, f"{Path(source).stem}.cuda.o", glue) for source in sources("csrc/cuda", "*.cpp")]
+    link += shlex.split(os.environ.get("LDFLAGS", ""))  # last: .ci/wheel.py gives libraries that all objects may need
     once = ["csrc/ops.cpp", *sources("csrc/cpu", "*.cpp")]
     units = [*((source, f"{Path(source).stem}.o", glue) for source in once), *kernels]
     units.sort(key=lambda unit: not unit[0].endswith(".cu"))  # the longest first, so no core waits at the end

@@ -1,7 +1,7 @@
 """The checklist of a release: python .ci/release.py checks what a script can check, and prints what is left to do.
 
-python .ci/release.py --prepare 0.2.0 writes the number and the day into pyproject.toml, CITATION.cff and CHANGELOG.md.
-Look at the change, and commit it. Nothing else is changed, and nothing is sent anywhere.
+python .ci/release.py --prepare 0.2.0 writes the number and the day into pyproject.toml, CITATION.cff, CHANGELOG.md and
+.ci/conda/recipe.yaml. Look at the change, and commit it. Nothing else is changed, and nothing is sent anywhere.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 NUMBER = r"\d+\.\d+\.\d+"
+RECIPE = ".ci/conda/recipe.yaml"
 SECTION = rf"^## ({NUMBER}) \((unreleased|\d{{4}}-\d\d-\d\d)\)$"
 # A promise to remove something, in the words of the warnings and the docs: "until 0.4", "ends with version 0.4"
 ENDS = r"(?:until|ends with version|gone in|removed in) (?:version )?(\d+\.\d+)\b"
@@ -22,7 +23,7 @@ Left to do, in this order:
   2. make soak                                 the long suite; commit bench/results/reliability
   3. python -m bench all --out bench/results && python -m bench.readme     on a quiet machine
   4. read the changelog of {version} as somebody who updates: what must this person do?
-  5. python -m build                           the sdist and the wheel in dist/; then run this script again
+  5. python -m build --sdist && python .ci/wheel.py     the sdist and the wheel in dist/; then run this script again
   6. install the wheel in a fresh environment without a compiler, and run: vae-kernels env && vae-kernels train
   7. git tag -s v{version} -m "vae_kernels {version}", and push the tag
   8. twine check dist/* && twine upload dist/*
@@ -62,6 +63,8 @@ def problems_of_texts(root):
         yield "CHANGELOG.md: a section below the top one is unreleased"
     if not re.search(rf"^version: {re.escape(version)}$", citation, re.M):
         yield f"CITATION.cff: expected the line version: {version}"
+    if f'version: "{version}"' not in (root / RECIPE).read_text(encoding="utf-8"):
+        yield f'{RECIPE}: expected the line version: "{version}"'
     day = found[0][1] if found else ""
     if day != "unreleased" and not re.search(rf"^date-released: {day}$", citation, re.M):
         yield f"CITATION.cff: expected the line date-released: {day}"
@@ -91,6 +94,8 @@ def problems_of_the_files(root, version):
         yield f"dist/: {', '.join(old)} is not of {version}"
     if made and not (any(n.endswith(".tar.gz") for n in made) and any(n.endswith(".whl") for n in made)):
         yield "dist/: expected an sdist and a wheel"
+    if plain := [name for name in made if name.endswith("-linux_x86_64.whl")]:
+        yield f"dist/: no index takes {', '.join(plain)}; .ci/wheel.py makes the wheel for manylinux"
 
 
 def prepare(root, version, day):
@@ -109,6 +114,7 @@ def prepare(root, version, day):
         _replace(root / "CHANGELOG.md", f"^{re.escape(old)}$", f"{heading}\n\n{old}")
     _replace(root / "pyproject.toml", rf'^version = "{NUMBER}"$', f'version = "{version}"')
     _replace(root / "CITATION.cff", r"^date-released: .*\n", "", least=0)
+    _replace(root / RECIPE, rf'^  version: "{NUMBER}"', f'  version: "{version}"')
     released = f"\ndate-released: {day}" if day else ""
     _replace(root / "CITATION.cff", rf"^version: {NUMBER}$", f"version: {version}{released}")
 

@@ -1,7 +1,7 @@
-"""python -m bench.build: the time and the sizes of the build, into bench/results/build/cpu.csv.
+"""python -m bench.build: the time and the sizes of the build, into bench/results/build/cpu.csv; --cuda: into cuda.csv.
 
-The committed tree is copied to a new folder and built there from nothing, without CUDA, by pip. setuptools and ninja
-must be installed, because the build does not download them here.
+The committed tree is copied to a new folder and built there from nothing, without CUDA or with CUDA, by pip. setuptools
+and ninja must be installed, because the build does not download them here.
 """
 
 import argparse
@@ -18,17 +18,17 @@ from vae_kernels.timing import results
 
 from .rows import RESULTS, ROOT
 
-CSV = RESULTS / "build" / "cpu.csv"
+FOLDER = RESULTS / "build"
 
 
-def build(folder):
+def build(folder, cuda):
     """The numbers of one build in this new folder."""
     folder.mkdir()
     tree = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
     subprocess.run(["tar", "-x"], cwd=folder, input=tree, check=True)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", "made", "."]
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(command, cwd=folder, env=os.environ | {"VAE_KERNELS_CUDA": "0"}, check=True)
+    subprocess.run(command, cwd=folder, env=os.environ | {"VAE_KERNELS_CUDA": str(int(cuda))}, check=True)
     seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     (wheel,) = (folder / "made").glob("*.whl")
     with zipfile.ZipFile(wheel) as inside:
@@ -45,6 +45,7 @@ def build(folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--cuda", action="store_true")
     args = parser.parse_args()
     compiler = subprocess.run([os.environ.get("CXX", "g++"), "--version"], capture_output=True, text=True, check=True)
     shared = {
@@ -57,7 +58,8 @@ def main():
         "command": " ".join(["python -m bench.build", *sys.argv[1:]]),
     }
     with tempfile.TemporaryDirectory() as folder:
-        results.write(CSV, [build(Path(folder) / str(turn)) | shared for turn in range(args.turns)])
+        rows = [build(Path(folder) / str(turn), args.cuda) | shared for turn in range(args.turns)]
+        results.write(FOLDER / ("cuda.csv" if args.cuda else "cpu.csv"), rows)
 
 
 if __name__ == "__main__":

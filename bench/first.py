@@ -6,7 +6,7 @@ import statistics
 from . import tables
 from .rows import RESULTS, comparisons, devices
 
-EPOCHS, BUILD = RESULTS / "scvi" / "epochs.csv", RESULTS / "build" / "cpu.csv"
+EPOCHS, BUILD = RESULTS / "scvi" / "epochs.csv", RESULTS / "build"
 MLP = "MLP 784-400-20"  # the model of a training step in vae_kernels/timing/steps.py
 
 
@@ -47,15 +47,29 @@ def _saved(c, row, other):
 
 
 def build():
-    """A sentence: how long the build takes, and how large the library is. "" if this was not measured."""
-    if not BUILD.exists():
+    """A sentence for each kind of build: how long the build takes, and how large the library is. "" for a kind that was
+    not measured."""
+    kinds = _build("cpu", "for the CPU alone", ""), _build("cuda", "with CUDA", " --cuda")
+    return "\n".join(filter(None, kinds))
+
+
+def _build(name, what, option):
+    path = BUILD / f"{name}.csv"
+    if not path.exists():
         return ""
-    rows = read(BUILD)
-    seconds = statistics.median(float(row["seconds"]) for row in rows)
+    rows = read(path)
+    seconds, processor = (
+        statistics.median(float(row[column]) for row in rows) for column in ("seconds", "processor_seconds")
+    )
     row = rows[0]
+    on = f"on {row['cores']} cores"
+    if any(float(row["load"]) >= 0.5 for row in rows):
+        time = f"{processor:.0f} s of processor time {on} (other programs ran beside the build; {row['device']})"
+    else:
+        time = f"{seconds:.0f} s {on} ({processor:.0f} s of processor time; {row['device']})"
     return (
-        f"The build takes {seconds:.0f} s on {row['cores']} cores ({row['device']}), and makes a library of "
-        f"{int(row['library_bytes']) / 1e6:.1f} MB (`python -m bench.build`, `bench/results/build/cpu.csv`)."
+        f"The build {what} takes {time}, and makes a library of {int(row['library_bytes']) / 1e6:.1f} MB "
+        f"(`python -m bench.build{option}`, `bench/results/build/{path.name}`)."
     )
 
 

@@ -6,8 +6,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
-#include <sstream>
+#include <new>
 #include <stdexcept>
+#include <string>
+#include <string_view>
+#include <type_traits>
 #include <utility>
 
 extern "C" {
@@ -92,12 +95,23 @@ namespace vk {
 
 // Static, as parallel_for below: kernels compiled for one instruction set may use both, and the linker never takes that
 // copy for all. The rest of this file is for units compiled once, without instruction-set flags.
+//
+// A wheel must run with the libstdc++ of GCC 8 (manylinux_2_28). With the headers of GCC 12, a stream and an
+// exception_ptr need a newer libstdc++, so no code here has one. tests/project/test_manylinux.py looks at the symbols.
 template <class... A>
 [[noreturn]] static void fail(const A&... parts) {
-  std::ostringstream text;
-  text << "vae_kernels: ";
-  (text << ... << parts);
-  throw std::runtime_error(text.str());
+  std::string text = "vae_kernels: ";
+  const auto add = [&text](const auto& part) {
+    using Part = std::remove_cvref_t<decltype(part)>;
+    if constexpr (std::is_same_v<Part, char>)
+      text += part;
+    else if constexpr (std::is_integral_v<Part>)
+      text += std::to_string(part);
+    else
+      text += std::string_view(part);  // text += part would take a double as the code of a character
+  };
+  (add(parts), ...);
+  throw std::runtime_error(text);
 }
 
 #define VK_CHECK(condition, ...)   \
@@ -180,24 +194,30 @@ inline Tensor empty_like(const Tensor& t) { return empty_like(t, t.dtype()); }
 
 // ---------------------------------------------------------------- threads and devices
 
-// f(begin, end) on torch's own threads. What it throws is caught in the thread and thrown again by the caller.
+// f(begin, end) on torch's own threads. What it throws is caught in the thread, and the caller throws the same text.
 template <class F>
 static void parallel_for(int64_t begin, int64_t end, int64_t grain, const F& f) {
   struct Job {
     const F& f;
     std::atomic_flag failed{};
-    std::exception_ptr error{};
+    bool no_memory = false;
+    std::string error{};
   } job{f};
   auto run = [](int64_t from, int64_t to, void* context) {
     Job& job = *static_cast<Job*>(context);
     try {
       job.f(from, to);
+    } catch (const std::bad_alloc&) {
+      if (!job.failed.test_and_set()) job.no_memory = true;
+    } catch (const std::exception& error) {
+      if (!job.failed.test_and_set()) job.error = error.what();
     } catch (...) {
-      if (!job.failed.test_and_set()) job.error = std::current_exception();
+      if (!job.failed.test_and_set()) job.error = "vae_kernels: a thread threw what is no std::exception";
     }
   };
   VK_TORCH(torch_parallel_for(begin, end, grain, run, &job));
-  if (job.error) std::rethrow_exception(job.error);
+  if (job.no_memory) throw std::bad_alloc();
+  if (job.failed.test()) throw std::runtime_error(job.error);
 }
 
 static inline int64_t num_threads() {

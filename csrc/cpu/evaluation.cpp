@@ -159,7 +159,7 @@ void Evaluation::take_floor(const LatentTerm& term) {
     }
   };
   if (o.floor == KlFloor::per_sample) {
-    costs = kl;
+    costs.assign(kl.begin(), kl.end());  // operator= needs a newer libstdc++ (torch_abi.h)
     for (int64_t r = 0; r < o.rows; ++r) {
       if (!is_closed(kl[r])) continue;
       costs[r] = nats;

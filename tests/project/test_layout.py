@@ -5,6 +5,7 @@ which a piece is removed.
 """
 
 import ast
+import functools
 import re
 import shutil
 
@@ -42,9 +43,24 @@ def files(root, *places):
     return sorted(f.relative_to(root).as_posix() for f in found)
 
 
+@functools.cache  # most files of the copies that the tests change are the same text
+def parsed(text):
+    return ast.parse(text).body
+
+
+@functools.cache
+def words(text):
+    return frozenset(re.findall(r"\w+", text))
+
+
+def body(path):
+    """The statements of a module, none where there is no file."""
+    return parsed(path.read_text()) if path.exists() else ()
+
+
 def assigned(path, name):
     """The expression that a module gives to a name, or None."""
-    for node in ast.parse(path.read_text()).body if path.exists() else ():
+    for node in body(path):
         if isinstance(node, ast.Assign) and [t.id for t in node.targets if isinstance(t, ast.Name)] == [name]:
             return node.value
     return None
@@ -52,10 +68,10 @@ def assigned(path, name):
 
 def defined(path):
     """The names that a module defines."""
-    body = ast.parse(path.read_text()).body if path.exists() else ()
-    names = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+    statements = body(path)
+    names = {node.name for node in statements if isinstance(node, ast.FunctionDef)}
     return names | {
-        t.id for node in body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)
+        t.id for node in statements if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)
     }
 
 
@@ -111,8 +127,8 @@ def problems(root):
             found += [f"{name} is missing in {place}" for place, there in places.items() if name not in there]
             found += parts(root, name, needed)
         for path in files(root, *NEUTRAL):
-            words = set(re.findall(r"\w+", (root / path).read_text()))
-            found += [f"{path} names the likelihood {name}" for name in names if name in words]
+            there = words((root / path).read_text())
+            found += [f"{path} names the likelihood {name}" for name in names if name in there]
     for path in files(root, "csrc", "vae_kernels", "setup.py"):
         lines = len((root / path).read_text().splitlines())
         found += [f"{path} has {lines} lines, expected under {MAX_LINES}"] if lines >= MAX_LINES else []
@@ -181,7 +197,12 @@ def tree(tmp_path):
 
 def new_problems(tree):
     """The problems of the copy that the tree itself does not have. The tree itself has its own test."""
-    return sorted(set(problems(tree)) - set(problems(ROOT)))
+    return sorted(set(problems(tree)) - of_the_tree())
+
+
+@functools.cache
+def of_the_tree():
+    return frozenset(problems(ROOT))
 
 
 def edit(path, pattern, replacement):

@@ -17,7 +17,7 @@ from vae_kernels.core import moved
 if not (ROOT / ".ci/release.py").exists():
     pytest.skip("the tests run without the source tree beside them: there is no .ci/", allow_module_level=True)
 
-TEXTS = "pyproject.toml", "CITATION.cff", "CHANGELOG.md"
+TEXTS = "pyproject.toml", "CITATION.cff", "CHANGELOG.md", ".ci/conda/recipe.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,7 @@ def release():
 @pytest.fixture
 def tree(tmp_path):
     """A copy of the files that name the version."""
+    (tmp_path / ".ci/conda").mkdir(parents=True)
     for name in TEXTS:
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "vae_kernels").mkdir()
@@ -70,6 +71,7 @@ def test_a_prepared_release_is_ready_and_the_next_version_is_not(release, tree):
         ("pyproject.toml", 'version = "0.2.0"', 'version = "0.2.1"', "the top section is 0.2.0, expected 0.2.1"),
         ("CITATION.cff", "version: 0.2.0", "version: 0.1.0", "expected the line version: 0.2.0"),
         ("CITATION.cff", "date-released: 2027-01-02", "date-released: 2027-01-01", "date-released: 2027-01-02"),
+        (".ci/conda/recipe.yaml", 'version: "0.2.0"', 'version: "0.1.0"', 'expected the line version: "0.2.0"'),
         ("CHANGELOG.md", "## 0.2.0 (2027-01-02)", "## 0.2.0 (2027-01-02)\n\n## 0.3.0 (2027-01-03)", "falling order"),
         ("CHANGELOG.md", "## 0.2.0 (2027-01-02)", "## 0.2.0 (2027-01-02)\n\n## 0.1.0 (unreleased)", "below the top"),
         ("vae_kernels/some.py", "until 0.4", "until 0.2", "something ends with 0.2, and this is 0.2.0"),
@@ -90,6 +92,18 @@ def test_the_checklist_looks_at_the_files_of_a_release(release, tmp_path):
     assert list(release.problems_of_the_files(tmp_path, "0.2.0")) == []
     (problem,) = release.problems_of_the_files(tmp_path, "0.3.0")
     assert "is not of 0.3.0" in problem
+    (tmp_path / "dist/vae_kernels-0.2.0-py3-none-linux_x86_64.whl").touch()
+    (problem,) = release.problems_of_the_files(tmp_path, "0.2.0")
+    assert "no index takes vae_kernels-0.2.0-py3-none-linux_x86_64.whl" in problem
+
+
+def test_the_recipe_for_conda_needs_what_the_package_needs():
+    project, recipe = ((ROOT / name).read_text() for name in ("pyproject.toml", ".ci/conda/recipe.yaml"))
+    python, torch, setuptools = (
+        re.search(rf'{name}( = ")?(>=[\d.]+)"', project)[2] for name in ("requires-python", '"torch', '"setuptools')
+    )
+    assert recipe.count(f"- python {python}\n") == 2
+    assert f"- pytorch {torch}\n" in recipe and f"- setuptools {setuptools}\n" in recipe
 
 
 def test_the_checklist_runs():

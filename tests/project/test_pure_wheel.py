@@ -1,14 +1,9 @@
 """The wheel of pure Python is for every system. A fresh environment gets this wheel, and no compiler is on its PATH."""
 
-import os
-import shutil
-import subprocess
-import sys
-import sysconfig
-import venv
 import zipfile
 
 import pytest
+from fresh import OBJECTIVE, fresh
 from places import ROOT
 from test_build import backend, copied
 
@@ -16,20 +11,9 @@ if not (ROOT / "setup.py").exists():
     pytest.skip("the tests run without the source tree beside them: there is no setup.py", allow_module_level=True)
 pytestmark = pytest.mark.full  # half a minute: a wheel, an environment, a training
 
-OBJECTIVE = """
-import torch, vae_kernels as vk
+MISSING = """
 reasons = vk.available_backends()
 assert reasons["torch"] is None and "pure Python" in reasons["cpu"] and "pure Python" in reasons["cuda"], reasons
-logits, mu, logvar = (torch.randn(6, n, dtype=torch.float64, requires_grad=True) for n in (20, 3, 3))
-x = torch.rand(6, 20, dtype=torch.float64)
-loss = vk.fused_elbo(logits, x, mu, logvar)
-found = torch.autograd.grad(loss, (logits, mu, logvar))
-kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum()
-nll = torch.nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="sum")
-torch.testing.assert_close(loss, (nll + kl) / 6)
-for ours, theirs in zip(found, torch.autograd.grad((nll + kl) / 6, (logits, mu, logvar))):
-    torch.testing.assert_close(ours, theirs)
-print(vk.__file__)
 """
 
 
@@ -43,29 +27,7 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(wheel, tmp_path_factory):
-    """A function that runs a program of a fresh environment with the wheel, in a folder of its own. The environment
-    takes torch and all else from the environment of the tests."""
-    folder = tmp_path_factory.mktemp("fresh")
-    venv.create(folder / "env")
-    programs = folder / "env" / "bin"
-    pip = [sys.executable, "-m", "pip", "--python", str(programs / "python"), "install", "--quiet"]
-    if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True).returncode:
-        pytest.skip("pip is not installed")
-    subprocess.run([*pip, "--no-index", "--no-deps", "--disable-pip-version-check", str(wheel)], check=True)
-    (packages,) = (folder / "env" / "lib").glob("python*/site-packages")
-    others = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    (packages / "others.pth").write_text("\n".join(others) + "\n", encoding="utf-8")
-    ours = ("PYTHON", "CC", "CXX", "CUDA", "VAE_KERNELS", "TRITON")
-    env = {key: value for key, value in os.environ.items() if not key.startswith(ours)} | {"PATH": str(programs)}
-    assert not any(shutil.which(name, path=env["PATH"]) for name in ("cc", "gcc", "g++", "c++", "clang++", "nvcc"))
-
-    def program(name, *words):
-        done = subprocess.run([programs / name, *words], cwd=folder, env=env, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    program.folder, program.packages = folder, packages
-    return program
+    return fresh(wheel, tmp_path_factory.mktemp("fresh"))
 
 
 def test_the_wheel_is_for_every_system(wheel):
@@ -87,7 +49,7 @@ def test_what_is_asked_for_must_fit_together(tmp_path):
 
 
 def test_the_objective_of_an_installation_without_a_compiler(run):
-    assert run("python", "-c", OBJECTIVE).strip().startswith(str(run.packages))
+    assert run("python", "-c", OBJECTIVE + MISSING).strip().startswith(str(run.packages))
 
 
 def test_the_command_of_an_installation_without_a_compiler(run):

@@ -117,11 +117,19 @@ def test_a_step_that_gains_nothing_is_said(bench, monkeypatch):
 
 
 def test_the_build_is_said_if_it_was_measured(bench, monkeypatch, tmp_path):
-    monkeypatch.setattr(bench.first, "BUILD", tmp_path / "cpu.csv")
+    monkeypatch.setattr(bench.first, "BUILD", tmp_path)
     assert bench.first.build() == ""
-    head = "seconds,library_bytes,cores,device\n"
-    (tmp_path / "cpu.csv").write_text(head + "".join(f"{seconds},4321000,2,A CPU\n" for seconds in (50, 40.4, 39)))
-    assert bench.first.build().startswith("The build takes 40 s on 2 cores (A CPU), and makes a library of 4.3 MB (")
+    head = "seconds,processor_seconds,library_bytes,cores,load,device\n"
+    rows = "".join(f"{seconds},{2 * seconds},4321000,2,0.1,A CPU\n" for seconds in (50, 40.4, 39))
+    (tmp_path / "cpu.csv").write_text(head + rows)
+    said = "The build for the CPU alone takes 40 s on 2 cores (81 s of processor time; A CPU), and makes"
+    assert bench.first.build().startswith(f"{said} a library of 4.3 MB (")
+    (tmp_path / "cuda.csv").write_text(head + "70,90,16000000,2,1.5,A CPU\n")
+    _, cuda = bench.first.build().splitlines()
+    said = (
+        "The build with CUDA takes 90 s of processor time on 2 cores (other programs ran beside the build; A CPU), and"
+    )
+    assert cuda.startswith(said) and "(`python -m bench.build --cuda`, `bench/results/build/cuda.csv`)" in cuda
 
 
 def words(path):

@@ -82,3 +82,31 @@ def test_the_longest_files_come_first():
 def test_a_test_without_cases_stays():
     alone = [Case()]
     assert tiers.covering(alone, tiers.pairs_of) == alone
+
+
+class Numbered(Case):
+    """A case of one test, with arguments."""
+
+    path, cls, nodeid = None, None, "test"
+
+    def __init__(self, params):
+        super().__init__(params)
+        self.originalname = "test"
+
+    def get_closest_marker(self, name):
+        return None
+
+    def iter_markers(self, name):
+        return iter(())
+
+
+def test_the_rest_has_every_value_again_in_other_cases():
+    cases = [Numbered(case.callspec.params) for case in cases_of(11, 3, 10)]
+    chosen = {}
+    for tier in (None, tiers.REST):
+        items, hook = list(cases), SimpleNamespace(pytest_deselected=lambda items: None)
+        tiers.choose(SimpleNamespace(getoption=lambda name, tier=tier: name == tier, args=[], hook=hook), items)
+        chosen[tier] = items
+    assert not set(chosen[None]) & set(chosen[tiers.REST])
+    quick, rest = (set().union(*(tiers.values_of(c.callspec.params) for c in some)) for some in chosen.values())
+    assert quick == rest and len(chosen[tiers.REST]) < 20

@@ -84,6 +84,52 @@ def test_a_wrong_declaration_is_rejected(right, wrong):
     assert re.search("conflicting|ambiguating|differ|redefinition", message), message
 
 
+# Two threads, of which one or both throw
+THREADS = """
+#include <cstdio>
+#include <thread>
+#include "torch_abi.h"
+int32_t torch_parallel_for(int64_t begin, int64_t end, int64_t, ParallelFunc f, void* context) {
+  std::thread other(f, begin, end / 2, context);
+  f(end / 2, end, context);
+  other.join();
+  return 0;
+}
+int main() {
+  const auto attempt = [](auto f) {
+    try {
+      vk::parallel_for(0, 2, 1, f);
+      std::puts("nothing");
+    } catch (const std::bad_alloc& error) {
+      std::puts("bad_alloc");
+    } catch (const std::runtime_error& error) {
+      std::puts(error.what());
+    }
+  };
+  attempt([](int64_t, int64_t) {});
+  attempt([](int64_t begin, int64_t) { VK_CHECK(begin, "row ", begin, '/', size_t(7), std::string(" is odd")); });
+  attempt([](int64_t, int64_t) { throw std::logic_error("both"); });
+  attempt([](int64_t begin, int64_t) {
+    if (!begin) throw std::bad_alloc();
+  });
+  attempt([](int64_t, int64_t) { throw 7; });
+}
+"""
+
+
+@pytest.mark.full
+def test_what_a_thread_throws_reaches_the_caller(tmp_path):
+    cxx = shlex.split(os.environ.get("CXX", "g++"))
+    if not shutil.which(cxx[0]):
+        pytest.skip(f"no C++ compiler ({cxx[0]})")
+    program = tmp_path / "threads"
+    command = [*cxx, "-std=c++20", "-pthread", "-iquote", str(CSRC), "-x", "c++", "-", "-o", str(program)]
+    subprocess.run(command, input=THREADS, text=True, check=True)
+    said = subprocess.run([program], capture_output=True, text=True, check=True).stdout.splitlines()
+    unknown = "vae_kernels: a thread threw what is no std::exception"
+    assert said == ["nothing", "vae_kernels: row 0/7 is odd", "both", "bad_alloc", unknown]
+
+
 # ---------------------------------------------------------------- the imports of the library
 
 LIBRARY = Path(importlib.util.find_spec("vae_kernels").origin).parent / "_C.so"

@@ -1,15 +1,18 @@
-"""The three tiers of the tests: plain `pytest` runs the quick tier, `pytest --pairs` runs every test with some of its
-cases, and `pytest --full` runs everything. `pytest --rest` runs what `--pairs` has beside the quick tier.
+"""The tiers of the tests: plain `pytest` runs the quick tier, `pytest --rest` runs the other tests and other cases of
+the same tests, `pytest --pairs` runs every test with many of its cases, and `pytest --full` runs everything.
 
 The quick tier leaves out a test that is marked `full`. If a test is marked `full("triton")`, the quick tier leaves out
 its cases with "triton". If a test has many cases, the quick tier takes few of them: every value of every argument is in
 one of these cases, and so is every likelihood on every backend. For example, a test with 11 shapes, 3 reductions and 10
 pairs of backend and likelihood has 330 cases, and the quick tier takes about 12.
 
-`--pairs` also takes the tests marked `full`. If a test has many cases, every pair of values of two arguments is
-in one of the cases that `--pairs` takes: most faults need one value or two together, and few faults need three (Kuhn,
-Wallace and Gallo 2004, doi:10.1109/TSE.2004.24). Both choices depend only on the list of cases, so all machines choose
-the same. A test that is marked `soak` takes minutes: only `--full` runs this test.
+`--rest` takes nothing that the quick tier takes. It takes the tests marked `full`, and of each test a few of the cases
+that are left: again every value of every argument is in one of these cases, so each value meets two others.
+
+`--pairs` takes the tests of both. If a test has many cases, every pair of values of two arguments is in one of the
+cases that `--pairs` takes: most faults need one value or two together, and few faults need three (Kuhn, Wallace and
+Gallo 2004, doi:10.1109/TSE.2004.24). All choices depend only on the list of cases, so all machines choose the same. A
+test that is marked `soak` takes minutes: only `--full` runs this test.
 """
 
 import itertools
@@ -46,20 +49,21 @@ def longest_first(items):
 def add_option(parser):
     parser.addoption(FULL, action="store_true", help="every test and every case, not the quick tier alone")
     parser.addoption(PAIRS, action="store_true", help="every test, and every pair of values of its arguments")
-    parser.addoption(REST, action="store_true", help="what --pairs has beside the quick tier")
+    parser.addoption(REST, action="store_true", help="the tests marked full, and other cases than the quick tier's")
 
 
 def choose(config, items):
     """Removes the tests from `items` that do not belong to the chosen tier."""
     if config.getoption(FULL):
         return
-    kept = set()
     short = [item for item in items if not item.get_closest_marker("soak")]
-    if config.getoption(PAIRS) or config.getoption(REST):
+    quick = set(few([item for item in short if not is_full(item)], values_of))
+    if config.getoption(PAIRS):
         kept = set(few(short, pairs_of))
-    if not config.getoption(PAIRS):
-        quick = few([item for item in short if not is_full(item)], values_of)
-        kept = kept.difference(quick) if config.getoption(REST) else set(quick)
+    elif config.getoption(REST):
+        kept = set(few([item for item in short if item not in quick], values_of))
+    else:
+        kept = quick
     kept |= {item for item in items if is_named(config, item)}
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]

@@ -9,6 +9,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from ..core import support
+from ..core.dtypes import widest
 from ..core.modes import evaluating
 from ..doctor.measures import closed_form
 from ..functional import gaussian_kl
@@ -71,16 +72,17 @@ def measure(kind, vae, images, index, size, device):
     every rank gets the result.
     """
     generator = torch.Generator(device).manual_seed(0)
-    total, means = torch.zeros(2, dtype=torch.float64, device=device), []
-    dims = torch.zeros(math.prod(vae.latent_shape), dtype=torch.float64, device=device)
+    dtype = widest(device)
+    total, means = torch.zeros(2, dtype=dtype, device=device), []
+    dims = torch.zeros(math.prod(vae.latent_shape), dtype=dtype, device=device)
     with evaluating(vae):
         for x, shard in batches(images, index, size, device):
             x = once_read(kind, vae, x)
-            total += torch.stack(nll_and_kl(kind, vae, x, generator, shard)).double()
+            total += torch.stack(nll_and_kl(kind, vae, x, generator, shard)).to(dtype)
             mu, logvar = vae.encode(x)
             if closed_form(vae.prior):
                 each = gaussian_kl(mu, logvar, prior=vae.prior, per_dim=True, backend=vae.backend)
-                dims += each.flatten(1).sum(0, dtype=torch.float64)
+                dims += each.flatten(1).sum(0, dtype=dtype)
             own = mu.flatten(1)
             first, rows = shard or (0, len(own))
             means.append(own.new_zeros(rows, own.shape[1]))  # 0 in the rows of the other ranks, for the sum below
@@ -159,7 +161,7 @@ def fit(vae, optimizer, data, config, progress, *, interrupt, on_step, on_epoch)
         # The order depends on the seed and the epoch only, so a resumed run continues at its place in the order.
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(config["seed"] * 1_000_003 + epoch))
         rest = train[order][progress["step"] * size :]
-        loss_sum = torch.tensor(progress["loss_sum"] / ranks.count(), dtype=torch.float64, device=device)
+        loss_sum = torch.tensor(progress["loss_sum"] / ranks.count(), dtype=widest(device), device=device)
         started = time.perf_counter() - progress["seconds"]
         stop = False
         for x, shard in batches(images, rest, size, device):
@@ -168,7 +170,7 @@ def fit(vae, optimizer, data, config, progress, *, interrupt, on_step, on_epoch)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            loss_sum += loss.detach().double() * (shard[1] / ranks.count() if shard else len(x))
+            loss_sum += loss.detach().to(loss_sum.dtype) * (shard[1] / ranks.count() if shard else len(x))
             progress["step"] += 1
             on_step(epoch + 1, progress["step"], steps, loss.detach(), x)
             stop = ranks.any_says(interrupt)

@@ -6,6 +6,7 @@ import math
 import torch
 
 from ..core import support
+from ..core.dtypes import widest
 
 ACTIVE = 0.01  # Burda et al. 2016, arXiv:1509.00519, section 5.2
 SATURATED = 24 * math.log(2)  # 1 + e^-a rounds to 1 in float32 where e^-a < 2^-24, half of the step above 1
@@ -28,7 +29,7 @@ class Reading:
         self.blocks = [(_sizes(*layout), block) for (layout, *_), block in blocks]
         parts = {"sums": functools.reduce(torch.add, [_sums(*block) for block in self.blocks])}
         if mu is not None:
-            parts["active_units"] = _active_units(mu.detach().double(), latent_weight)
+            parts["active_units"] = _active_units(mu.detach().to(widest(mu.device)), latent_weight)
         if logvar is not None:
             parts["logvar"] = _range(logvar.detach(), latent_weight)
         if logits is not None:
@@ -38,7 +39,7 @@ class Reading:
         if x is not None:
             parts["x"] = _values(x.detach(), weight)
         self.shapes = {name: part.numel() for name, part in parts.items()}
-        packed = torch.cat([part.reshape(-1) for part in parts.values()])  # float64, because the sums are float64
+        packed = torch.cat([part.reshape(-1) for part in parts.values()])  # of the dtype of the sums
         self.event = None
         if packed.is_cuda:
             self.host = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)
@@ -94,7 +95,7 @@ class Reading:
         bad = [d for d, v in enumerate(dims) if not math.isfinite(v)]
         if name == "kl" and bad:
             text += f", in latent dims {', '.join(map(str, bad))}"
-        return values[finite].double().mean().item(), int((~finite).sum()), text
+        return values[finite].to(widest(values.device)).mean().item(), int((~finite).sum()), text
 
     def _place(self, index, sizes):
         for step, size in enumerate(sizes, self.step - len(sizes) + 1):
@@ -112,7 +113,7 @@ def _sizes(with_nll, with_kl, shape):
 
 def _sums(sizes, block):
     """The sums over the steps. nll and kl are summed over the samples too, so each gives one number."""
-    loss, nll, kl, dims = block.sum(0, dtype=torch.float64).split_with_sizes(sizes)
+    loss, nll, kl, dims = block.sum(0, dtype=widest(block.device)).split_with_sizes(sizes)
     return torch.cat([loss, nll.sum(0, keepdim=True), kl.sum(0, keepdim=True), dims])
 
 
@@ -148,8 +149,8 @@ def _saturated(logits, weight):
 
 
 def _values(x, weight):
-    """The least and the largest x, and the number of fractions, float64."""
-    x = x.double()
+    """The least and the largest x, and the number of fractions, in the widest dtype."""
+    x = x.to(widest(x.device))
     if weight is not None:  # the logits of levels have one dimension more than x
         weight = weight if weight.dim() <= x.dim() else weight.squeeze(1)
         x = torch.where(weight != 0, x, math.nan)
