@@ -1,6 +1,6 @@
 """python -m bench.lean_train: the training step of `vae-kernels train` on the MNIST digits where there is no compiled
 library, beside that of `--loss eager` and of a loss of nothing, in turns. The networks and the optimizer are the same,
-so no loss can be faster than the loss of nothing: 0 times the outputs of the networks."""
+so no loss can be faster than the loss of nothing, in which the gradients of the outputs of the networks are given."""
 
 import argparse
 import functools
@@ -19,9 +19,19 @@ COLUMNS = ("loss", "batch", "median_us", "p20_us", "p80_us", "fused_is_times_fas
 COLUMNS += ("device", "torch", "python", "threads", "commit", "command", "omp_wait_policy")
 
 
-def nothing(vae, x):
-    mu, logvar = vae.encode(x)
-    return 0 * (mu.sum() + logvar.sum() + vae.decode(mu + logvar).sum())
+@functools.cache
+def given(shape):
+    return torch.full(shape, 1e-3)
+
+
+def backward(kind, vae, x):
+    """The gradients of one step."""
+    if kind == "nothing":
+        mu, logvar = vae.encode(x)
+        outputs = mu, logvar, vae.decode(mu)
+        torch.autograd.backward(outputs, [given(t.shape) for t in outputs])
+    else:
+        fit.objective(kind, vae, x).backward()
 
 
 def steps(images):
@@ -37,12 +47,9 @@ def steps(images):
 
 def step(kind, vae, optimizer, images):
     x = images[torch.randint(len(images), (BATCH,))]
-    read = fit.once_read("fused" if kind == "nothing" else kind, vae, x)
-    loss = nothing(vae, read) if kind == "nothing" else fit.objective(kind, vae, read)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    backward(kind, vae, fit.once_read("fused" if kind == "nothing" else kind, vae, x))
     optimizer.step()
-    return loss.detach()
 
 
 def main():

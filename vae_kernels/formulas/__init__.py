@@ -53,6 +53,8 @@ class Formula(Protocol):
                      broadcast to x.
                      The function is right in float32, and in float64 unless SUPPORT is "counts" (backends/lean).
                      It has no torch.where, which takes as long as ten additions on a CPU
+    lean_sum         optional, beside lean_nll: lean_sum(x, *parameters) is the sum of -log p over all elements, from
+                     one operation of PyTorch that autograd knows
     """
 
     KIND: Kind

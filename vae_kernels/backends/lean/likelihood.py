@@ -19,13 +19,13 @@ from ...core import draws
 from ...formulas import ELEMENT
 from .. import reference
 from ..compiled.autograd import Function, as_weight, by_reference, gradients_of
-from .matrices import in_order_of, matrix, of_parameters
+from .matrices import in_order_of, matrix, multiplied, of_parameters
 
 _BLOCK = 1 << 17  # elements of a block for each of a few threads
 _OF_THREAD = 1 << 15  # elements of a block for each of many threads: PyTorch gives no thread less
 _KEPT = 1 << 20  # elements of the largest tensor whose memory a thread keeps
-_WIDE = torch.float32, torch.float64  # the dtypes of computations
 _SHAPES = 8  # shapes whose tensors a thread keeps
+_WIDE = torch.float32, torch.float64  # the dtypes of computations
 OF_SAMPLE, OF_BATCH = (1,), (0, 1)  # the dimensions of a matrix over which the terms are summed
 
 
@@ -95,6 +95,17 @@ def _reference(term, tensors):
     return (reference.nll(x, params, term.likelihood, weight, dtype, options=term.options),)
 
 
+def sum_at_once(likelihood, x, params):
+    """-log p of the batch, 0-d, from `lean_sum`; or None: for large tensors on a CPU, blocks are faster."""
+    function, fits = getattr(ELEMENT[likelihood], "lean_sum", None), not x.is_cpu or x.numel() <= _BLOCK
+    usual = fits and x.dtype in _WIDE and all(_is_like(x, t) for t in (x, *params))
+    return function(x, *params) if function is not None and usual else None
+
+
+def _is_like(like, t):
+    return t.dtype is like.dtype and t.shape == like.shape and t.is_contiguous()
+
+
 def at_once(term, x, weight, params, wanted):
     """What computed() gives for the batch, in the usual case, or None: full tensors of one dtype, one block, and no
     weight. For small tensors the calls of Python take most of the time, and this function has few."""
@@ -102,9 +113,8 @@ def at_once(term, x, weight, params, wanted):
     dtype, shape = like.dtype, like.shape
     if weight is not None or dtype not in _WIDE or (like.is_cpu and like.numel() > _BLOCK):
         return None
-    for t in (x, *params):
-        if t.dtype is not dtype or t.shape != shape or not t.is_contiguous():
-            return None
+    if not all(_is_like(like, t) for t in (x, *params)):
+        return None
     x, *params = (x, *params) if len(shape) == 2 else [matrix(t, like) for t in (x, *params)]
     into = [torch.empty_like(x) if w else None for w in wanted]
     function = _function(term.likelihood, term.options, dtype, like.is_cpu)
@@ -280,17 +290,10 @@ def _by_autograd(formula, options, x, *params, into, new):
 
 
 def _parts(matrices: Any, rows: int, cols: int, limit: int) -> Any:
-    """The parts of matrices that broadcast to [rows, cols], part by part, of about `limit` elements. A matrix may be
-    None."""
+    """The parts, of about `limit` elements, of matrices that broadcast to [rows, cols], or are None."""
     width = cols if cols <= _KEPT else limit
     height = max(1, limit // width)
-    for r in range(0, rows, height):
-        # a matrix of one row belongs to all rows
+    for r in range(0, rows, height):  # a matrix of one row belongs to all rows
         of_rows = [t if t is None or t.shape[0] == 1 else t[r : r + height] for t in matrices]
         for c in range(0, cols, width):
             yield [t if t is None or t.shape[1] == 1 else t[:, c : c + width] for t in of_rows]
-
-
-def multiplied(grads, incoming, keep):
-    """The gradients times what comes in, a number or a matrix; in place unless the gradients are kept."""
-    return [None if g is None else g * incoming if keep else g.mul_(incoming) for g in grads]

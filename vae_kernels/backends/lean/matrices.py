@@ -25,6 +25,11 @@ def in_order_of(t, values):
     return values.as_strided(t.shape, (values.shape[1], *t.stride()[1:]))
 
 
+def multiplied(grads, incoming, keep):
+    """The gradients times what comes in, a number or a matrix; in place unless the gradients are kept."""
+    return [None if g is None else g * incoming if keep else g.mul_(incoming) for g in grads]
+
+
 def of_parameters(params, grads):
     """The gradients of the parameters, or None, from their parts [B, N] or [B, 1]."""
     return [None if g is None else _of(p, params[0], g) for p, g in zip(params, grads, strict=True)]

@@ -1,5 +1,6 @@
-"""The usual loss of a batch, its mean or its sum, from one autograd function: the likelihood, and the KL. The KL is
-given for each sample, or is that of the posterior to N(0, I)."""
+"""The usual loss of a batch, its mean or its sum: the likelihood, and the KL. The KL is given for each sample, or is
+that of the posterior to N(0, I). One autograd function computes both, unless PyTorch has an operation for the
+likelihood and the batch is small: Python would then take longer than the operation."""
 
 import functools
 
@@ -9,7 +10,8 @@ from ...core.objective import Reduction, restored
 from ...formulas.kl import lean_gaussian_kl
 from .. import reference
 from ..compiled.autograd import Function, by_reference, gradients_of
-from .likelihood import OF_BATCH, Term, at_once, computed, is_lean, multiplied, of_parameters
+from .likelihood import OF_BATCH, Term, at_once, computed, is_lean, sum_at_once
+from .matrices import multiplied, of_parameters
 
 
 def is_usual(objective):
@@ -26,6 +28,12 @@ def is_usual(objective):
 
 def loss(objective):
     """The loss that a usual objective asks for, 0-d, in the compute dtype."""
+    settings, x, params, latent = objective.settings, objective.x, objective.params, objective.latent
+    total = None if objective.weight is not None else sum_at_once(settings.likelihood, x, params)
+    if total is not None and len(latent) < 2:
+        of_nll, of_kl = _factors(settings, x.shape[0])
+        total = total if of_nll == 1 else total * of_nll
+        return total.add(latent[0].sum(), alpha=of_kl) if latent else total
     given = objective.x, objective.weight, *objective.params, *objective.latent
     return _Loss.apply_eager(objective.settings, torch.is_grad_enabled(), *given)
 
