@@ -139,6 +139,7 @@ def test_transforms():
     close(each[..., 0].t(), vk.nll(RECON, X, n_samples=K))
 
 
+@pytest.mark.full  # the compiler takes half a minute
 @compiled
 @pytest.mark.parametrize("reduction", ["none", "mean"])
 def test_compile(reduction):
