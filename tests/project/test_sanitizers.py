@@ -73,5 +73,5 @@ def test_nothing_is_found(folders, sanitizer):
 def test_a_planted_fault_is_found(folders, fault):
     sanitizer, *plant, said = FAULTS[fault]
     folder, _ = folders(sanitizer)
-    done = sanitizers.run(sanitizers.build(folder, sanitizer, FEW, plant=plant), how=HOW[sanitizer])
+    done = sanitizers.run_with_a_fault(sanitizers.build(folder, sanitizer, FEW, plant=plant), HOW[sanitizer])
     assert done.returncode != 0 and said in done.stderr, done.stdout + done.stderr

@@ -4,6 +4,7 @@ valgrind.
 python tests/support/sanitizers.py  # `make soak`: every likelihood, both instruction sets, CUDA on the host, valgrind
 """
 
+import contextlib
 import os
 import platform
 import shlex
@@ -86,12 +87,23 @@ def call(command):
     assert done.returncode == 0, done.stderr
 
 
-def run(program, before=(), how="all"):
+def run(program, before=(), how="all", seconds=None):
     """Runs the program and gives the finished process. how is "all" cases, "few" cases, or "as malloc gives it": all
-    cases, in memory from plain malloc."""
+    cases, in memory from plain malloc. With `seconds`, the program ends at its first report, and may take so long."""
     # The ThreadSanitizer of GCC 12 fails with the randomised addresses of a new Linux kernel, so they are turned off.
     fixed = ["setarch", platform.machine(), "-R"] if shutil.which("setarch") else []
-    return subprocess.run([*fixed, *before, str(program), how], capture_output=True, text=True)
+    env = os.environ | ({} if seconds is None else {"TSAN_OPTIONS": "halt_on_error=1"})
+    command = [*fixed, *before, str(program), how]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=seconds)
+
+
+def run_with_a_fault(program, how):
+    """A fault may destroy the sanitizer's own memory while the sanitizer writes its report. The sanitizer can then wait
+    for ever, so the program gets a limit and three tries."""
+    for _ in range(2):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return run(program, how=how, seconds=60)
+    return run(program, how=how, seconds=60)
 
 
 def soak():
