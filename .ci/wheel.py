@@ -29,7 +29,8 @@ GLIBC = (2, 28)  # PyTorch's own wheels need this one
 TAG = "manylinux_2_28"
 # The newest versions that a system of manylinux_2_28 has: its compiler was GCC 8
 NEWEST = {"GLIBC": GLIBC, "GLIBCXX": (3, 4, 24), "CXXABI": (1, 3, 11), "GCC": (7, 0, 0)}
-# Where a system of that age has its functions. Since glibc 2.34 all but those of libm are in libc.so.6.
+# The libraries of glibc 2.28 beside libc.so.6, and the functions of each library. Newer systems have most of these
+# functions in libc.so.6.
 HOMES = {
     "libm.so.6": r".*",
     "libpthread.so.0": r"(__)?pthread_.*|sem_.*",
