@@ -149,8 +149,5 @@ def comparisons(rows, *suites):
     found = {}
     for row in rows:
         if row["suite"] in suites:
-            key = tuple(
-                row[k] for k in ("suite", "model", "allocator", *results.CASE) if k != "part" or not row["model"]
-            )
-            found.setdefault(key, []).append(row)
+            found.setdefault((row["suite"], row["allocator"], results.case(row)), []).append(row)
     return [Comparison(group) for group in found.values()]

@@ -6,6 +6,8 @@ import functools
 import importlib.util
 import io
 import itertools
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -198,6 +200,51 @@ def test_turns():
     assert set(first_of_each_turn) == {0} and len(runs["short"]) < names.count("short")
 
 
+def test_a_run_whose_threads_wait_for_a_processor_is_disturbed(monkeypatch):
+    """A run may lose 2 % of its time to other programs. A clock without the system's count goes by the switches."""
+    waited = itertools.accumulate(itertools.cycle([0.0, 0.0005, 0.0, 0.005]))  # before and after each run
+    monkeypatch.setattr(clock.Waits, "seconds", lambda self: next(waited))
+    runs = clock.CPU.times(lambda: time.sleep(0.05), [(), ()])
+    assert [run.disturbed for run in runs] == [False, True]
+
+
+def test_waits_are_counted():
+    """Two busy threads on one processor wait for each other for about half of the time."""
+    if not os.path.exists(f"/proc/self/task/{os.getpid()}/schedstat"):
+        pytest.skip("this system does not count how long a thread waits")
+    code = (
+        "import os, subprocess, sys, time; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
+        "other = subprocess.Popen([sys.executable, '-c', 'while True: pass']);"
+        "from vae_kernels.timing import clock\n"
+        "def busy():\n    end = time.perf_counter() + 1\n    while time.perf_counter() < end: pass\n"
+        "(run,) = clock.CPU.times(busy, [()]); other.kill(); assert run.disturbed"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_without_the_systems_count_a_switch_disturbs(monkeypatch):
+    switches = iter([3, 3, 3, 4])
+    monkeypatch.setattr(os.path, "exists", lambda path: False)
+    monkeypatch.setattr(clock, "switches", lambda: next(switches))
+    assert [run.disturbed for run in clock.CPU.times(int, [(), ()])] == [False, True]
+
+
+@pytest.mark.full
+def test_after_a_disturbed_turn_the_next_turn_is_short():
+    class Clock(clock.Cpu):
+        busy = staticmethod(lambda: True)
+
+    calls = []
+    clock.interleave(
+        {"a": (lambda i: (), lambda: calls.append("a")), "b": (lambda i: (), lambda: calls.append("b"))},
+        Clock(),
+        seconds=0.0,
+        least=3,
+    )
+    turns = ["".join(turn) for _, turn in itertools.groupby(calls)]
+    assert {len(turn) for turn in turns[2:]} == {2}  # a run that is not counted, and one that is
+
+
 def test_disturbed_runs_are_left_out_of_all_or_none():
     quiet, loud = clock.Run(1e-6), clock.Run(9e-6, True)
     both = clock.summaries({"a": [quiet] * 5 + [loud] * 9, "b": [quiet] * 5}, least=5)
@@ -306,7 +353,8 @@ def bench(*options, code=0):
     return found.output
 
 
-def test_the_command(tmp_path):
+def test_the_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "quiet", lambda rows: True)  # other tests run beside this test
     options = ("--shape", "16x50/8", "--seconds", 0, "--compile", "none", "--likelihood", "gaussian", "--out", tmp_path)
     output = bench(*options)
     for said in ("gaussian objective", "mse_loss", "x best eager", "of copy", "kernels"):
@@ -314,6 +362,24 @@ def test_the_command(tmp_path):
     (path,) = Path(tmp_path).glob("*.csv")
     rows = results.read(path)
     assert {row["suite"] for row in rows} == {"own"} and {row["batch"] for row in rows} == {"16"}
+
+
+def test_a_disturbed_case_is_not_written_and_measured_again(tmp_path, monkeypatch):
+    """A case that other programs disturbed does not reach the file. --missing measures this case, and no other."""
+    small = [Case(2, 3, 0, part="nll"), Case(4, 3, 0, part="nll"), Case(8, 3, 0, part="nll", threads=1)]
+    monkeypatch.setitem(suites.CASES, "narrow", lambda: small)
+    options = ("narrow", "--seconds", 0, "--compile", "none", "--out", tmp_path)
+    monkeypatch.setattr(results, "quiet", lambda rows: rows[0]["batch"] != 4)
+    assert bench(*options).count("not written; --missing measures this case again") == 1
+    (path,) = Path(tmp_path).glob("*.csv")
+    before = results.read(path)
+    assert {row["batch"] for row in before} == {"2", "8"}
+    monkeypatch.setattr(results, "quiet", lambda rows: True)
+    output = bench(*options, "--missing")
+    assert "4x3" in output and "2x3" not in output and "8x3" not in output
+    after = results.read(path)
+    assert [row for row in after if row["batch"] != "4"] == before and len(after) > len(before)
+    assert "4x3" not in bench(*options, "--missing") and results.read(path) == after
 
 
 def timed(kind, name, us, **others):
@@ -341,19 +407,20 @@ def test_a_terminal_gets_a_table(columns, monkeypatch, tmp_path):
     out = io.StringIO()
     made = functools.partial(Console, file=out, width=columns, force_terminal=True, color_system="truecolor")
     monkeypatch.setattr(command, "Console", made)
-    command.show([CASE], None, "cpu")
+    command.show([CASE], None, results.where("vae-kernels bench"))
     lines = screen(out.getvalue().replace("\n", "\r\n"), columns)
     said = [" ".join(line.split()) for line in lines]
     whole = "eager bce_with_logits 1.00 ms 1.0x 1.00 ms to 1.00 ms", "vae_kernels sample_kl + fused_elbo 400 us 2.5x"
     for expected in (*whole, "torch.distributions 2.50 ms 0.40x", "again 1.05 ms 0.95x", "sigmoid_bce wrong by 4e-03"):
         assert any(line.startswith(expected) for line in said), expected
     assert ("first run" in "\n".join(lines)) == (columns == 150) and "x eager" in "\n".join(lines)
-    assert any(line.startswith("other programs took a processor away in up to 25% of the runs") for line in lines)
+    assert any(line.startswith("other programs disturbed up to 25% of the runs") for line in lines)
     assert "bernoulli objective  128x784/20" in "\n".join(lines)
 
 
 @pytest.mark.full
-def test_compiled(tmp_path):
+def test_compiled(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "quiet", lambda rows: True)
     output = bench("--shape", "16x50/8", "--seconds", 0, "--out", tmp_path)
     assert "torch.compile bce_with_logits" in output
     (path,) = Path(tmp_path).glob("*.csv")
@@ -366,6 +433,7 @@ REFUSALS = {
     ("--dtype", "bfloat16"): "--dtype: has no effect without --shape",
     ("--shape", "12x3"): "got '12x3', expected batch x dims / latents",
     ("--shape", "0x3/4"): "all of them positive",
+    ("--missing",): "--missing: has no effect without a suite and --out",
     ("--compile", "fast", "--shape", "2x3/4"): "--compile: got fast, expected some of default",
     ("--part", "nll", "--shape", "2x3/4"): "got '2x3/4', expected batch x dims, all of them positive: 128x784",
     ("--outputs", 2, "--shape", "2x3/4"): "--outputs: got 2, but bernoulli has logits",

@@ -65,6 +65,9 @@ def bench(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results; the file of this device gets the rows.", **_HOW)
     ] = None,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Only the cases that the file in --out lacks.", **_HOW)
+    ] = False,
 ):
     """Time the objective beside eager PyTorch and torch.compile. Every result is checked before it is timed."""
     suite, likelihood, part = (str(getattr(o, "value", o)) for o in (suite, likelihood, part))
@@ -83,8 +86,14 @@ def bench(
         torch.compiler.config.force_disable_caches = True  # so first_us includes a compilation, not a look-up
         settings = {"part": part, "likelihood": likelihood, "outputs": outputs or needed(likelihood)}
         settings |= {"direction": direction, "incoming": incoming, "dtype": dtype, "x": x}
-        rows = _own(shape, settings, options) if shape else suites.rows_of(suite, options)
-        show(rows, out, device)
+        if missing and (shape or not out):
+            raise UserError("--missing: has no effect without a suite and --out")
+        name = torch.cuda.get_device_name() if device == "cuda" else None
+        shared = results.where(" ".join(["vae-kernels", *sys.argv[1:]]), name)
+        kept = results.of(results.file_of(out, shared["device"]), suite, shared["allocator"]) if missing else []
+        known = {results.case(row) for row in kept}
+        rows = _own(shape, settings, options) if shape else suites.rows_of(suite, options, known)
+        show(rows, out, shared, kept)
     except (UserError, ValueError, WrongResult) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -123,23 +132,26 @@ def _own(shapes, settings, options):
     return ([{"suite": "own"} | row for row in measure(case, options)] for case in cases)
 
 
-def show(cases, out, device):
-    """Print each case when it is measured. With --out, write its rows too."""
+def show(cases, out, shared, kept=()):
+    """Print each case when it is measured. With --out, write its rows too, if other programs did not disturb.
+
+    shared: the columns that all rows share (results.where). kept: the rows of the suite that stay in the file.
+    """
     console = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
-    name = torch.cuda.get_device_name() if device == "cuda" else None
-    shared = results.where(" ".join(["vae-kernels", *sys.argv[1:]]), name)
     where = f"{shared['device']}, PyTorch {shared['torch']}, malloc: {shared['allocator']}, {shared['commit']}"
     console.print(where, soft_wrap=not console.is_terminal)
-    rows = []
+    rows = list(kept)
     for case in cases:
-        rows += [row | shared for row in case]
         if console.is_terminal:
             console.print("", Text(head(case), "bold"), as_table(case, console.width), sep="\n", soft_wrap=False)
-            if (most := max(row["disturbed"] or 0.0 for row in case)) > 0:
-                console.print(f"other programs took a processor away in up to {most:.0%} of the runs", style="yellow")
         else:
             console.print(table(case))
-        if out:  # after each case, so that an interrupted run keeps the cases before
+        if not results.quiet(case):
+            most = max(row["disturbed"] or 0.0 for row in case)
+            text = f"other programs disturbed up to {most:.0%} of the runs"
+            console.print(text + ": not written; --missing measures this case again" * bool(out), style="yellow")
+        elif out:  # after each case, so that an interrupted run keeps the cases before
+            rows += [row | shared for row in case]
             results.merge(results.file_of(out, shared["device"]), rows)
 
 

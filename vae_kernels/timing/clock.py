@@ -6,6 +6,7 @@ A clock is for one kind of device. times(function, arguments) gives a Run for ea
 import gc
 import itertools
 import math
+import os
 import statistics
 import time
 from typing import NamedTuple
@@ -22,10 +23,11 @@ _LONG = 0.05  # seconds: for such a long run the contents of the caches do not m
 _MOST = 50  # runs in a turn
 _PATIENCE = 3  # how many times longer to measure if other programs disturb
 _SLOW = 1.5  # how many times longer than at its best a control takes if other programs disturb
+_WAIT = 0.02  # the share of a run that its threads may wait for a processor
 
 
 class Run(NamedTuple):
-    """disturbed: whether another program disturbed the run: the system took a processor away from this process, or the
+    """disturbed: whether another program disturbed the run: a thread of this process waited for a processor, or the
     control beside the run was slow."""
 
     seconds: float
@@ -35,6 +37,30 @@ class Run(NamedTuple):
 def switches():
     """How often the system has taken a processor away from a thread of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw if resource else 0
+
+
+class Waits:
+    """How long the threads of this process have waited for a processor that another program had.
+
+    Linux counts this time for each thread. The files stay open, because to open them takes longer than a short run.
+    Elsewhere each switch to another program counts as a second, so a run with a switch is disturbed.
+    """
+
+    def __enter__(self):
+        root = "/proc/self/task"
+        threads = os.listdir(root) if os.path.exists(f"{root}/{os.getpid()}/schedstat") else []
+        self.files = [os.open(f"{root}/{thread}/schedstat", os.O_RDONLY) for thread in threads]
+        return self
+
+    def __exit__(self, *_):
+        for file in self.files:
+            os.close(file)
+
+    def seconds(self):
+        """Seconds until now, of all threads that this process had at the beginning."""
+        if not self.files:
+            return float(switches())
+        return sum(int(os.pread(file, 100, 0).split()[1]) for file in self.files) * 1e-9
 
 
 class Control:
@@ -66,12 +92,13 @@ class Cpu:
 
     def times(self, f, arguments):
         measured = []
-        for a in arguments:
-            before, begin = switches(), time.perf_counter()
-            result = f(*a)
-            seconds = time.perf_counter() - begin
-            measured.append(Run(seconds, switches() != before))
-            del result  # free its memory outside the measured time
+        with Waits() as waits:
+            for a in arguments:
+                before, begin = waits.seconds(), time.perf_counter()
+                result = f(*a)
+                seconds = time.perf_counter() - begin
+                measured.append(Run(seconds, waits.seconds() - before > _WAIT * seconds))
+                del result  # free its memory outside the measured time
         return measured
 
     def busy(self):
@@ -155,11 +182,12 @@ def interleave(functions, clock, seconds, least=5, warm_up=1):
     functions: {name: (prepare, function)}. prepare(i) makes the i-th arguments outside the measured time. A turn is
     some runs of one function. The first run of a turn is not counted, because its time depends on what the function
     before left in the processor's caches. A function with long runs has turns of one run, which is counted. A control
-    before and after each turn shows whether other programs disturb. If they disturb nearly every run, the measurement
-    goes on, up to three times longer.
+    before and after each turn shows whether other programs disturb: a slow control marks the whole turn. After such a
+    turn, the next turn of this function has a single counted run, because a short turn is more often left in peace. If
+    other programs disturb nearly every run, the measurement goes on, up to three times longer.
     """
     runs = {name: [] for name in functions}
-    shortest = {}
+    shortest, loud = {}, set()
     start = time.perf_counter()
     gc.collect()
     gc.disable()  # a garbage collection inside a run would be counted
@@ -173,12 +201,13 @@ def interleave(functions, clock, seconds, least=5, warm_up=1):
                 return runs
             for name, (prepare, function) in functions.items():
                 cold = shortest.get(name, 0) < _LONG
-                n = cold + max(1, min(_MOST, round(_TURN / shortest.get(name, _TURN))))
+                n = cold + (1 if name in loud else max(1, min(_MOST, round(_TURN / shortest.get(name, _TURN)))))
                 arguments = [prepare(j) for j in range(n)]
                 busy = clock.busy()
                 turn = clock.times(function, arguments)
                 if busy | clock.busy():
                     turn = [run._replace(disturbed=True) for run in turn]
+                (loud.add if all(run.disturbed for run in turn) else loud.discard)(name)
                 shortest[name] = min(shortest.get(name, math.inf), *(run.seconds for run in turn))
                 if i >= warm_up:
                     runs[name] += turn[cold:]
@@ -194,8 +223,9 @@ def quiet(runs, least):
 def summaries(runs, least=5):
     """{name: summary} of the runs of interleave(): median, 20th and 80th percentile in microseconds, number of runs.
 
-    The disturbed runs are left out if every function has enough other runs. Otherwise they are kept for every function.
-    Long runs are disturbed more often than short runs. So to leave them out for some functions only would not be fair.
+    The disturbed runs are left out if every function has enough other runs. Otherwise they are kept for every function,
+    and "disturbed" is their share: such times are for a look, not for a results file (`results.quiet`). Long runs are
+    disturbed more often than short runs. So to leave them out for some functions only would not be fair.
     """
     leave_out = quiet(runs, least)
     return {

@@ -25,7 +25,7 @@ COLUMNS = [
     "p20_us",
     "p80_us",
     "runs",
-    "disturbed",  # the share of the runs in which the system took a processor away; 0: such runs were left out
+    "disturbed",  # the share of the runs that other programs disturbed; 0: such runs were left out
     "first_us",  # the first run, with compilation and everything else that is done once
     "graph_us",  # GPU: by replay of a CUDA graph
     "host_us",  # GPU: time of the host
@@ -57,7 +57,7 @@ def where(command, device=None):
 
 
 def processor():
-    """The name of the processor."""
+    """The name of the processor, and the widest vectors that PyTorch finds: AVX512, AVX2, DEFAULT."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -67,7 +67,8 @@ def processor():
         name = lines.get("model name", name)
         if "model" in lines:
             name += f" (family {lines.get('cpu family')}, model {lines['model']})"
-    return name
+    # A host may hide AVX-512 from its guests. So the same processor may have two files.
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def commit():
@@ -98,6 +99,22 @@ def read(path):
         if reader.fieldnames != COLUMNS:
             raise ValueError(f"{path}: got the columns {reader.fieldnames}, expected {COLUMNS}")
         return list(reader)
+
+
+def case(row):
+    """What tells two cases of a suite apart. A training step is one case: its rows differ by their part."""
+    return tuple(shown(row.get(name)) for name in ("model", *CASE) if name != "part" or not row.get("model"))
+
+
+def quiet(rows):
+    """Whether no time of these rows includes runs that other programs disturbed. Other times flatter what is fast, and
+    do not belong into a results file."""
+    return not any(row["disturbed"] for row in rows)
+
+
+def of(path, suite, allocator):
+    """The rows of a suite in a results file."""
+    return [row for row in read(path) if (row["suite"], row["allocator"]) == (suite, allocator)]
 
 
 def merge(path, rows):

@@ -67,6 +67,11 @@ MODELS = [
 ]
 
 
+def described(model):
+    """The columns that say which model a row is of."""
+    return {"model": model.name} | asdict(model.case)
+
+
 def by_hand(vae, x):
     """The loss of a batch as one writes it by hand."""
     mu, logvar = vae.encode(x)
@@ -108,9 +113,9 @@ def measure(model, options):
     for key, run in _loss_alone(model.case, clock.device).items():
         runs[("loss", *key)] = run
     times = summaries(interleave(runs, options.clock, options.seconds, options.least), options.least)
-    shared = {"model": model.name, "threads": torch.get_num_threads()}
+    shared = described(model) | {"threads": torch.get_num_threads()}
     for (part, kind, name), measured in times.items():
-        row = asdict(model.case) | shared | {"kind": kind, "name": name}
+        row = shared | {"kind": kind, "name": name}
         row |= rows[kind, name] if part == "step" else {"part": "loss of the step"}
         yield row | measured
 

@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
+
+import torch
 
 from ..formulas import ALL
-from . import masks, steps
+from . import masks, results, steps
 from .case import Case, needed
 from .measure import measure
 from .rivals import RIVALS
@@ -133,17 +135,18 @@ MODES = {"modes": ("default", "reduce-overhead", "max-autotune")}
 SUITES = ("shapes", "steps", *(name for name in CASES if name != "shapes"))
 
 
-def rows_of(suite, options):
+def rows_of(suite, options, known=frozenset()):
     """The rows of a suite: a list for each case, which is measured when it is asked for. If options.modes is None, the
-    suite sets the modes."""
+    suite sets the modes. known: the cases to leave out, as results.case() gives them."""
     options = replace(options, few=options.few or suite in FEW)
     if options.modes is None:
         options = replace(options, modes=MODES.get(suite, ("default",)))
-    if suite == "steps":
-        found = (steps.measure(model, options) for model in steps.MODELS)
-    else:
-        found = (measure(case, options) for case in CASES[suite]())
-    return ([{"suite": suite} | row for row in rows] for rows in found)
+    threads = torch.get_num_threads()
+    for case in steps.MODELS if suite == "steps" else CASES[suite]():
+        described = steps.described(case) if suite == "steps" else asdict(case)
+        if results.case(described | {"threads": described["threads"] or threads}) not in known:
+            found = (steps.measure if suite == "steps" else measure)(case, options)
+            yield [{"suite": suite} | row for row in found]
 
 
 def apart(suite):
