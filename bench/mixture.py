@@ -1,8 +1,9 @@
 """python -m bench.mixture: times log p(z) of a mixture of Gaussians, forward and backward, on this CPU. The contenders
-are broadcasting, the matrix product of the expanded square, both of these under torch.compile, torch.distributions, and
-vae_kernels."""
+are broadcasting, the matrix product of the expanded square, both of these under torch.compile, torch.distributions,
+KeOps if it is installed (`pip install pykeops`), and vae_kernels."""
 
 import argparse
+import importlib.util
 import math
 from pathlib import Path
 
@@ -36,6 +37,16 @@ def matmul(z, loc, logvar, logits):
 def distributions(z, loc, logvar, logits):
     normals = Independent(Normal(loc, torch.exp(0.5 * logvar), validate_args=False), 1)
     return MixtureSameFamily(Categorical(logits=logits), normals).log_prob(z)
+
+
+def keops(z, loc, logvar, logits):
+    """KeOps (Charlier et al. 2021, JMLR 22) compiles the formula for each pair, and never has the N x K matrix."""
+    from pykeops.torch import LazyTensor
+
+    constant = logits.log_softmax(0) - 0.5 * (logvar + math.log(2 * math.pi)).sum(1)
+    point, mean, precision = LazyTensor(z[:, None]), LazyTensor(loc[None]), LazyTensor(torch.exp(-logvar)[None])
+    square = ((point - mean) ** 2 * precision).sum(-1)
+    return (LazyTensor(constant[None, :, None]) - 0.5 * square).logsumexp(1).squeeze(1)
 
 
 def draw(n, k, d, seed=0):
@@ -84,6 +95,8 @@ def measure(shape, args):
     contenders = {"fused": vk.mixture_log_prob}
     if not args.only_fused:
         contenders |= {"broadcast": broadcast, "distributions": distributions, "matmul": matmul}
+        if importlib.util.find_spec("pykeops"):
+            contenders["keops"] = keops
         if not args.no_compile:
             torch._dynamo.reset()
             compiled = {f"{name}_compile": torch.compile(contenders[name]) for name in ("broadcast", "matmul")}

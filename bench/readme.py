@@ -75,21 +75,10 @@ def source(path, rows):
     return f"`bench/results/{path.name}`, suite by suite by {', '.join(f'`{command}`' for command in sorted(made))}"
 
 
-def disturbed(rows):
-    timed = [r for r in rows if r["disturbed"] is not None]
-    share = sum(r["disturbed"] > 0 for r in timed) / len(timed)
-    if not share:
-        return ""
-    return (
-        f" **Measured on a busy machine**: other programs took processors away during {share:.0%} of these rows. That "
-        "hits long runs more than short ones and flatters what is fast: the ratios are too high."
-    )
-
-
 def section(path, rows):
     """What docs/speed.md has of a machine: two tables, a figure, and where we lose."""
     text = [
-        f"{where(rows)}; {source(path, rows)}.{disturbed(rows)}",
+        f"{where(rows)}; {source(path, rows)}.",
         f"![times faster](bench/{path.stem}.svg)",
     ]
     text += speeds(rows)
@@ -143,9 +132,11 @@ machine quiet):
 - Ours runs twice in each comparison; "noise" is how much the two medians differ. Where a difference is smaller, or
   the ranges from the 20th to the 80th percentile overlap, the tables say "noise" in its place.
 - The first run, compilation included, is reported apart. It is without any cache of earlier compilations.
-- A run during which the system took a processor away is left out, where enough others remain for every contender. So
-  are the runs beside a control that was slow. The control is the same short work for all threads, before and after each
-  turn: it shows other programs that use the caches and the memory.
+- A run whose threads waited for a processor for more than 2 % of its time is left out. So are the runs beside a control
+  that was slow. The control is the same short work for all threads, before and after each turn: it shows other programs
+  that use the caches and the memory. After a disturbed turn the next turn is a single run. A case in which not every
+  contender has five runs left is not written: such ratios flatter what is fast. `--missing` measures these cases again.
+- Each kind of processor has a file of its own, and so has each width of vectors (AVX2, AVX-512), which a host may hide.
 - "of the limit": the bytes that nobody can do without (each input read once, each result written once), at the speed of
   a copy of the reconstruction, measured in the same turns. Small cases fit in the caches, where a copy is very fast.
 - "kernels": operators that touch data; for compiled code the kernels that it generates. "peak": memory beyond the
@@ -165,7 +156,7 @@ def page():
 
 def device_page(path, rows):
     shapes = comparisons(rows, *SHAPES)
-    text = [f"## {where(rows)}", f"{source(path, rows)}.{disturbed(rows)}"]
+    text = [f"## {where(rows)}", f"{source(path, rows)}."]
     if shapes:
         text += ["### Sizes", f"![times faster](bench/{path.stem}.svg)", *speeds(rows), tables.costs(shapes)]
     if steps := comparisons(rows, "steps"):

@@ -21,7 +21,7 @@ from ..timing.case import DIRECTIONS as WAYS
 from ..timing.case import DTYPES, PARTS, Case, needed, parse_shape
 from ..timing.check import WrongResult
 from ..timing.clock import CPU, Gpu
-from ..timing.contenders import OURS
+from ..timing.contenders import OURS, known_modes
 from ..timing.measure import Options, measure
 from ..timing.table import LOSS, best_eager, cells, head, table
 from . import UserError
@@ -114,10 +114,10 @@ def _refuse_without_effect(typed, shape):
 def _modes(text):
     if text is None:
         return None
-    known = ("default", "reduce-overhead", "max-autotune")
-    modes = tuple(filter(None, text.replace("none", "").split(",")))
-    if unknown := set(modes) - set(known):
-        raise UserError(f"--compile: got {', '.join(sorted(unknown))}, expected some of {', '.join(known)}, or none")
+    modes = () if text == "none" else tuple(filter(None, text.split(",")))
+    if unknown := set(modes) - set(known_modes()):
+        expected = f"some of {', '.join(known_modes())}, or none"
+        raise UserError(f"--compile: got {', '.join(sorted(unknown))}, expected {expected}")
     return modes
 
 

@@ -11,12 +11,15 @@ from ..formulas import ALL, PIXEL
 from . import helpers, masks, rivals
 
 EAGER, COMPILE, OURS, COPY = "eager", "torch.compile", "vae_kernels", "copy"
+OPTIONS = {"cpp_wrapper": {"cpp_wrapper": True}}  # what torch.compile takes as options, and not as a mode
+MODES = "default", "lite", "reduce-overhead", "max-autotune", *OPTIONS  # "lite" is new in PyTorch 2.13
 BY_SAMPLE = ADDED, MEAN = "(nll + kl).mean()", "nll.mean()"  # our ways that give each sample its loss first
 
 
 @dataclass(frozen=True)
 class Contender:
-    """kind: EAGER, COMPILE or OURS. name: the name among the contenders of this kind. mode: of torch.compile."""
+    """kind: EAGER, COMPILE or OURS. name: the name among the contenders of this kind. mode: of torch.compile, one of
+    MODES."""
 
     kind: str
     name: str
@@ -27,7 +30,21 @@ class Contender:
         """The objective, or a newly compiled one if the contender has a mode."""
         if self.mode is None:
             return self.objective
-        return torch.compile(self.objective, mode=self.mode, dynamic=False)
+        return compiled(self.objective, self.mode)
+
+
+def known_modes():
+    """The MODES that this PyTorch has."""
+    import torch._inductor as inductor  # its import takes a second
+
+    return tuple(mode for mode in MODES if mode in OPTIONS or mode in inductor.list_mode_options())
+
+
+def compiled(function, mode):
+    """torch.compile of a function for one shape. mode: one of MODES."""
+    if mode in OPTIONS:
+        return torch.compile(function, options=OPTIONS[mode], dynamic=False)
+    return torch.compile(function, mode=mode, dynamic=False)
 
 
 def contenders(case, modes=("default",), few=False, backends=("auto",)):

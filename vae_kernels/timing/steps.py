@@ -14,7 +14,7 @@ from ..models.vae import VAE
 from . import check, counts, rivals
 from .case import Case, draw
 from .clock import interleave, summaries
-from .contenders import BY_SAMPLE, COMPILE, EAGER, OURS, contenders
+from .contenders import BY_SAMPLE, COMPILE, EAGER, OURS, compiled, contenders
 from .measure import AGAIN, step
 
 QUIET = -60.0  # is added to logvar for the check: without noise two losses must agree
@@ -90,11 +90,11 @@ def losses(modes):
     found = {(EAGER, "model and loss"): by_hand}
     for mode in modes:
         suffix = "" if mode == "default" else f", {mode}"
-        found[COMPILE, "model and loss" + suffix] = torch.compile(by_hand, mode=mode, dynamic=False)
+        found[COMPILE, "model and loss" + suffix] = compiled(by_hand, mode)
     found[OURS, "model and our loss"] = fused
     found[OURS, AGAIN] = fused
     for mode in modes[:1]:
-        found[OURS, "compiled model and our loss"] = torch.compile(fused, mode=mode, dynamic=False)
+        found[OURS, "compiled model and our loss"] = compiled(fused, mode)
     return found
 
 

@@ -10,6 +10,7 @@ import torch
 from ..formulas import ALL
 from . import masks, results, steps
 from .case import Case, needed
+from .contenders import known_modes
 from .measure import measure
 from .rivals import RIVALS
 
@@ -131,7 +132,6 @@ CASES = {
     "modes": lambda: MIDDLE,
 }
 FEW = ("batch", "dims", "threads", "modes")  # suites with only the best eager form and our best form
-MODES = {"modes": ("default", "reduce-overhead", "max-autotune")}
 SUITES = ("shapes", "steps", *(name for name in CASES if name != "shapes"))
 
 
@@ -140,7 +140,7 @@ def rows_of(suite, options, known=frozenset()):
     suite sets the modes. known: the cases to leave out, as results.case() gives them."""
     options = replace(options, few=options.few or suite in FEW)
     if options.modes is None:
-        options = replace(options, modes=MODES.get(suite, ("default",)))
+        options = replace(options, modes=known_modes() if suite == "modes" else ("default",))
     threads = torch.get_num_threads()
     for case in steps.MODELS if suite == "steps" else CASES[suite]():
         described = steps.described(case) if suite == "steps" else asdict(case)
