@@ -55,9 +55,8 @@ def main(
         except ImportError as error:
             print(f"{case.package} {case.version}: cannot be imported here ({error}); its rows of {out.name} stay")
             continue
-        print(
-            f"{case.package} {case.version}, {case.loss}: effective beta {rows[-1]['effective_beta'] or 'is not one number'}"
-        )
+        beta = rows[-1]["effective_beta"] or "is not one number"
+        print(f"{case.package} {case.version}, {case.loss}: effective beta {beta}")
         if packages:
             loss = case.adapter()
             print(vk.audit(loss.call, loss.example), "\n")

@@ -33,8 +33,8 @@ def vgae():
         lambda mu, logvar: model.reparametrize(mu, logvar / 2),
         "imported; the sum re-typed",
         note="the package has the two terms. Their sum, with 1 / N for N nodes, is that of its examples/autoencoder.py "
-        "(commit 09b3e0c). recon_loss is a mean over the edges plus a mean over as many pairs without an edge: with E edges "
-        "the effective beta is E / N^2, and here E is N^2 / 2",
+        "(commit 09b3e0c). recon_loss is a mean over the edges plus a mean over as many pairs without an edge: with E "
+        "edges the effective beta is E / N^2, and here E is N^2 / 2",
     )
 
 
@@ -57,7 +57,7 @@ def pyro(name):
 
         return objective.differentiable_loss(model, guide)
 
-    note = "the model is that of pyro's tutorial on the VAE: Bernoulli pixels, N(0, I), and a plate over the batch"
+    note = "the model and the guide stand in the adapter: Bernoulli pixels, the prior N(0, I), a plate over the batch"
     return Loss(type(objective).differentiable_loss, loss, batch(49, x="binary"), "", note=note)
 
 

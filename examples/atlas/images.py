@@ -10,15 +10,15 @@ from .case import ALONE, Loss, alone, batch, case, default, std
 PIXELS = (1, 28, 28)
 
 
-def pythae(name, arguments, note="", **attributes):
+def pythae(name, arguments, note="", shown=()):
     """The Loss of a model of pythae with its default configuration. arguments(model, mu, logvar): what its
-    loss_function gets after (recon, x)."""
+    loss_function gets after (recon, x). shown: the names of settings."""
     from pythae import models
 
     config = getattr(models, f"{name}Config" if not name.endswith("MMD") else f"{name}_Config")
     model = getattr(models, name)(config(input_dim=PIXELS, latent_dim=16))
-    settings = ", ".join([f"reconstruction_loss={model.model_config.reconstruction_loss!r}"]
-                         + [f"{key}={getattr(model.model_config, key)}" for key in attributes.get("shown", ())])  # fmt: skip
+    names = ("reconstruction_loss", *shown)
+    settings = ", ".join(f"{key}={getattr(model.model_config, key)!r}" for key in names)
 
     def sample(mu, logvar):
         return model._sample_gauss(mu, std(logvar))[0]
@@ -88,9 +88,9 @@ def diffusers():
         f"rec_loss='l2', kl_scale={kl_scale}",
         lambda mu, logvar: Posterior(torch.cat((mu, logvar), 1)).sample(),
         "the KL imported; the sum re-typed",
-        note="the package has the KL and no loss. The sum, its means and kl_scale are those of diffusers' training script "
-        "examples/research_projects/autoencoderkl/train_autoencoderkl.py (commit 2e348b8), without its perceptual loss "
-        "and its discriminator",
+        note="the package has the KL and no loss. The sum, its means and kl_scale are those of the training script "
+        "examples/research_projects/autoencoderkl/train_autoencoderkl.py of diffusers (commit 2e348b8), without its "
+        "perceptual loss and its discriminator",
     )
 
 

@@ -122,9 +122,8 @@ def kl_gradient(loss):
 
 
 def by_gradients(loss: Loss) -> dict:
-    """The weights of the likelihood and of the KL by least squares of the gradients, for a likelihood that vk.audit does
-    not read. The effective beta is left out if the gradients of a term are no multiple of ours."""
-    recon, x, mu, logvar = loss.example
+    """The weights of the likelihood and of the KL by least squares of the gradients, for a likelihood that vk.audit
+    does not read. The effective beta is left out if the gradients of a term are no multiple of ours."""
     half = tuple(t[::2] for t in loss.example)
     (rec, kl), (rec_half, kl_half) = (weights(loss, example) for example in (loss.example, half))
     found = {"likelihood": loss.likelihood if rec else "", "read_by": "gradients", "averaged": "", "differs": ""}
@@ -134,7 +133,7 @@ def by_gradients(loss: Loss) -> dict:
     powers = {
         name: round(torch.tensor(b / a).log2().item()) for name, a, b in (("nll", rec, rec_half), ("KL", kl, kl_half))
     }
-    size = len(x) if powers["nll"] == 1 else 1
+    size = len(loss.example[1]) if powers["nll"] == 1 else 1
     text = f'vk.fused_elbo(recon, x, mu, logvar, likelihood="{loss.likelihood}"'
     options = {"beta": kl * size, "rec_weight": rec * size}
     for name, value in options.items():
@@ -183,10 +182,8 @@ def saved(rows: list[dict], path: Path) -> list[dict]:
     """Writes the rows into the CSV in place of the rows of the same losses. The other rows stay."""
     kept = read(path) if path.exists() else []
     measured = {(r["package"], r["loss"]): r for r in [*kept, *rows]}
-    order = [(case.package, case.loss) for case in CASES]
-    result = [
-        measured[key] for key in sorted(measured, key=lambda key: order.index(key) if key in order else len(order))
-    ]
+    keys = [(case.package, case.loss) for case in CASES]
+    result = [measured[key] for key in keys if key in measured]  # a loss that the atlas has no more is left out
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 import torch.nn.functional as F
 
-from .case import ALONE, Loss, alone, batch, case, default
+from .case import ALONE, Loss, alone, batch, case
 
 
 @case("lerobot", "ACTPolicy.forward")
