@@ -55,7 +55,8 @@ def peakvi():
         loss,
         batch(GENES, latents=(model.n_latent,), recon="probabilities", x="binary"),
         f"region_factors=False, kl_weight={default(PEAKVAE.loss, 'kl_weight')}",
-        note="the probability is p d f; here the cell's factor d and the region's factor f were 1",
+        note="with B cells in a batch the effective beta is 1 / B. The probability is p d f; here the cell's factor d "
+        "and the region's factor f were 1",
     )
 
 
@@ -90,7 +91,8 @@ def cellarium():
         batch(GENES, latents=(shown["n_latent"],), recon="rates", x="counts"),
         f"z_kl_weight_max={shown['z_kl_weight_max']}, after kl_warmup_epochs={shown['kl_warmup_epochs']} epochs",
         how=ALONE,
-        note="p(x | z) was a Poisson, which is one of its three likelihoods",
+        note="p(x | z) was a Poisson, as with gene_likelihood='poisson'; "
+        f"the default is {options['gene_likelihood']!r}",
     )
 
 

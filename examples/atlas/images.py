@@ -57,7 +57,8 @@ def pythae_beta_tc():
         z = model._sample_gauss(mu, std(logvar))[0]
         return mu, logvar, z, len(z)  # the size of the data that its forward takes if it gets none
 
-    return pythae("BetaTCVAE", arguments, shown=("alpha", "beta", "gamma", "use_mss"))
+    note = "dataset_size was the batch, as in its forward without this argument"
+    return pythae("BetaTCVAE", arguments, note, shown=("alpha", "beta", "gamma", "use_mss"))
 
 
 @case("pythae", "INFOVAE_MMD")

@@ -10,11 +10,12 @@ INTRODUCTION = """\
 
 Made by `python examples/audit_atlas.py --docs` from `bench/results/atlas/losses.csv`; do not edit.
 
-We measured {losses} losses of {packages} packages with [`vk.audit`](audit.md): the code that PyPI ships, in the versions
-below, with Python {python} and PyTorch {torch}. **A loss that differs from -ELBO is a choice, not a fault.** For
-example, the autoencoder of a latent diffusion model wants a small beta, and a beta-VAE wants a large beta. Defaults are
-a choice too. The page helps to carry a beta from one package to another: the same beta in two packages may give two
-effective betas.
+We measured {losses} losses of {packages} packages with [`vk.audit`](audit.md): the code that PyPI ships, in the
+versions below, with Python {python} and PyTorch {torch}.
+
+**A loss that differs from -ELBO is a choice, not a fault.** For example, the autoencoder of a latent diffusion model
+wants a small beta, and a beta-VAE wants a large beta. Defaults are a choice too. The page helps to carry a beta from
+one package to another: the same beta in two packages may give two effective betas.
 
 - **Effective beta** is the weight of a sample's KL over the weight of the sample's negative log-likelihood. Both are in
   nats, and both are summed over everything but the batch. 1 is -ELBO. A squared error counts as a Gaussian of
@@ -22,9 +23,9 @@ effective betas.
 - If a loss turns one of the two sums into a mean, its effective beta depends on the sizes. The table says the sizes.
 - **Noise of z** is the standard deviation of (z - mu) / exp(logvar / 2), where the package draws z from mu and logvar.
   In -ELBO it is 1. A dash means that the package draws z inside a longer function; this noise was not measured.
-- **Gradient of the KL** says whether mu and logvar have a gradient by the loss.
+- **KL gradient** says whether mu and logvar have a gradient by the loss.
 
-| package | loss | effective beta | batch x elements / latents | differs from -ELBO by | noise of z | gradient of the KL |
+| package | loss | effective beta | batch x elements / latents | differs from -ELBO by | noise of z | KL gradient |
 {rule}
 """
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-import yaml
 
 from .case import Loss, batch, case
 
@@ -14,6 +13,7 @@ ITEMS = 50
 
 def recbole(name):
     """(the class of a model of recbole, its default configuration as the package's yaml file has it)"""
+    import yaml
     from recbole.model import general_recommender as models
 
     file = Path(distribution("recbole").locate_file(f"recbole/properties/model/{name}.yaml"))
