@@ -43,12 +43,12 @@ def main(
     unknown = sorted(set(packages or ()) - known)
     if unknown:
         raise typer.BadParameter(f"got {', '.join(unknown)}, expected names among {', '.join(sorted(known))}")
-    rows = []
+    rows, absent = [], []
     for case in CASES:
         if packages and case.package not in packages:
             continue
         if case.version is None:
-            print(f"{case.package}: not installed; its rows of {out.name} stay")
+            absent.append(case.package)
             continue
         try:
             rows.append(measure.row(case))
@@ -60,6 +60,8 @@ def main(
         if packages:
             loss = case.adapter()
             print(vk.audit(loss.call, loss.example), "\n")
+    for package in dict.fromkeys(absent):
+        print(f"{package}: not installed; its rows of {out.name} stay")
     measure.saved(rows, out)
 
 

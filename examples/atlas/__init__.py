@@ -1,6 +1,17 @@
 """The parts of examples/audit_atlas.py: the losses of public packages, how each is measured, and the page."""
 
-from . import cells, graphs, images, measure, modalities, page, recommenders, tables
+from . import cells, disentanglement, graphs, images, measure, modalities, page, recommenders, tables
 from .case import CASES
 
-__all__ = ["CASES", "cells", "graphs", "images", "measure", "modalities", "page", "recommenders", "tables"]
+__all__ = [
+    "CASES",
+    "cells",
+    "disentanglement",
+    "graphs",
+    "images",
+    "measure",
+    "modalities",
+    "page",
+    "recommenders",
+    "tables",
+]

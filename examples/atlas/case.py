@@ -26,6 +26,7 @@ class Loss:
     sample      the package's own draw (mu, logvar) -> z, or None
     how         how the code was obtained
     likelihood  the name of the likelihood if vk.audit cannot read it; the weights are then measured by gradients
+    beside      what the loss has beside a likelihood and a KL, which were read alone
     note        what the measurement does not show
     """
 
@@ -36,6 +37,7 @@ class Loss:
     sample: Callable | None = None
     how: str = IMPORTED
     likelihood: str | None = None
+    beside: str = ""
     note: str = ""
 
 
@@ -76,14 +78,27 @@ def alone(package: str, file: str, name: str, **scope):
     file: within the package, such as "package/module.py". name: "function" or "Class.method". scope: the names that
     the function uses.
     """
-    path = Path(distribution(package).locate_file(file))
-    node = ast.parse(path.read_text(encoding="utf-8"))
-    for part in name.split("."):
-        node = next(child for child in node.body if getattr(child, "name", None) == part)
+    path, node = _found(package, file, name)
     node.decorator_list = []
     flags = __future__.annotations.compiler_flag  # an annotation may name what is not in the scope
     exec(compile(ast.Module([node], []), str(path), "exec", flags=flags), scope)
     return scope[node.name]
+
+
+def fields(package: str, file: str, name: str) -> dict:
+    """{field: its default} of a dataclass of an installed package, as far as the defaults are literals."""
+    _, node = _found(package, file, name)
+    literals = [n for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.value, ast.Constant)]
+    return {n.target.id: n.value.value for n in literals}
+
+
+def _found(package, file, name):
+    """(the path of a file of an installed package, the node of a function or class in it)"""
+    path = Path(distribution(package).locate_file(file))
+    node = ast.parse(path.read_text(encoding="utf-8"))
+    for part in name.split("."):
+        node = next(child for child in node.body if getattr(child, "name", None) == part)
+    return path, node
 
 
 def default(function, name: str):

@@ -1,5 +1,6 @@
 """Adapters for the losses of packages for images: pythae, diffusers, lightning-bolts, monai."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import torch
@@ -23,9 +24,13 @@ def pythae(name, arguments, note="", shown=()):
     def sample(mu, logvar):
         return model._sample_gauss(mu, std(logvar))[0]
 
+    def loss(recon, x, mu, logvar):
+        return model.loss_function(recon, x, *arguments(model, mu, logvar))[0]
+
+    loss.model = model
     return Loss(
         type(model).loss_function,
-        lambda recon, x, mu, logvar: model.loss_function(recon, x, *arguments(model, mu, logvar))[0],
+        loss,
         batch(*PIXELS, recon="means"),
         settings,
         sample,
@@ -63,12 +68,16 @@ def pythae_beta_tc():
 
 @case("pythae", "INFOVAE_MMD")
 def pythae_info():
-    def arguments(model, mu, logvar):
-        z, z_prior = (torch.zeros_like(mu) + k for k in range(2))
-        return z, z_prior, mu, logvar
+    def arguments(model, mu, logvar, z=0.0):
+        return torch.full_like(mu, z), torch.ones_like(mu), mu, logvar  # z, z of the prior, mu, logvar
 
-    note = "z was held constant, so that the MMD of z has no gradient here: the effective beta is that of the KL alone"
-    return pythae("INFOVAE_MMD", arguments, note, shown=("alpha", "lbd"))
+    note = "z was held constant, so that the MMD of z has no gradient: the effective beta is that of the KL alone"
+    loss = pythae("INFOVAE_MMD", arguments, note, shown=("alpha", "lbd"))
+    recon, x, mu, logvar = (t.double() for t in loss.example)
+    model = loss.call.model
+    one, other = (model.loss_function(recon, x, *arguments(model, mu, logvar, z)) for z in (0.0, 0.5))
+    weight = (one[0] - other[0]) / (one[3] - other[3])
+    return replace(loss, beside=f"an MMD of z with the weight {weight:.4g}")
 
 
 @case("diffusers", "AutoencoderKL, DiagonalGaussianDistribution.kl")
@@ -89,9 +98,9 @@ def diffusers():
         f"rec_loss='l2', kl_scale={kl_scale}",
         lambda mu, logvar: Posterior(torch.cat((mu, logvar), 1)).sample(),
         "the KL imported; the sum re-typed",
+        beside="a perceptual loss and a discriminator",
         note="the package has the KL and no loss. The sum, its means and kl_scale are those of the training script "
-        "examples/research_projects/autoencoderkl/train_autoencoderkl.py of diffusers (commit 2e348b8), without its "
-        "perceptual loss and its discriminator",
+        "examples/research_projects/autoencoderkl/train_autoencoderkl.py of diffusers (commit 2e348b8)",
     )
 
 

@@ -12,7 +12,7 @@ import vae_kernels as vk
 from .case import CASES, Case, Loss, place
 
 FIELDS = ("package", "version", "loss", "place", "settings", "how", "likelihood", "shape", "effective_beta", "averaged",
-          "noise_std", "kl_gradient", "differs", "equal", "error", "read_by", "note", "python", "torch", "vae_kernels",
+          "noise_std", "kl_gradient", "differs", "beside", "equal", "error", "read_by", "note", "python", "torch", "vae_kernels",
           "command")  # fmt: skip
 SAME = 1e-3  # relative; as in vk.audit
 SAMPLES = 100_000  # of the noise: the standard error of its standard deviation is 0.2 %
@@ -34,6 +34,7 @@ def row(case: Case) -> dict:
         "shape": shape(loss.example),
         "noise_std": "" if loss.sample is None else f"{noise_std(loss):.3g}",
         "kl_gradient": kl_gradient(loss),
+        "beside": loss.beside,
         "note": loss.note,
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 import torch.nn.functional as F
 
-from .case import ALONE, Loss, alone, batch, case
+from .case import ALONE, Loss, alone, batch, case, fields
 
 
 @case("lerobot", "ACTPolicy.forward")
@@ -28,18 +28,6 @@ def act():
         f"kl_weight={config['kl_weight']}, chunk_size={config['chunk_size']}, actions of 14 numbers",
         how=ALONE,
     )
-
-
-def fields(package, file, name):
-    """{field: its default} of a dataclass of an installed package, as far as the defaults are literals."""
-    import ast
-    from importlib.metadata import distribution
-    from pathlib import Path
-
-    tree = ast.parse(Path(distribution(package).locate_file(file)).read_text(encoding="utf-8"))
-    node = next(child for child in tree.body if getattr(child, "name", None) == name)
-    made = [n for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.value, ast.Constant)]
-    return {n.target.id: n.value.value for n in made}
 
 
 @case("multivae", "MVAE, one modality")

@@ -80,10 +80,18 @@ def difference(r):
     if r["effective_beta"] == "":
         return "its form: see below"
     beta = float(r["effective_beta"])
-    noise = "" if r["noise_std"] in ("", "1") else " and the noise of z"
-    if beta == 1:
-        return noise.removeprefix(" and ") or "nothing in its weights"
-    return ("no KL" if beta == 0 else f"a factor of {r['effective_beta']} at the KL") + noise
+    parts = [] if beta == 1 else ["no KL"] if beta == 0 else [f"a factor of {r['effective_beta']} at the KL"]
+    parts += [] if r["noise_std"] in ("", "1") else ["the noise of z"]
+    parts += [r["beside"]] if r["beside"] else []
+    return ", and ".join(parts) or "nothing in its weights"
+
+
+SENTENCES = (
+    ("averaged", "Averages"),
+    ("differs", "What the audit says"),
+    ("beside", "Beside the likelihood and the KL the loss has"),
+    ("note", "Note"),
+)
 
 
 def entry(r):
@@ -93,7 +101,7 @@ def entry(r):
     sentences += [f"Settings: {r['settings']}."] if r["settings"] else []
     likelihood = r["likelihood"].replace("_", " ")
     sentences.append(f"Likelihood: {likelihood}; effective beta: {r['effective_beta'] or 'not one number'}.")
-    for name, what in (("averaged", "Averages"), ("differs", "What the audit says"), ("note", "Note")):
+    for name, what in SENTENCES:
         sentences += [f"{what}: {r[name]}."] if r[name] else []
     if r["equal"]:
         sentences.append(
