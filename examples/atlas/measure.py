@@ -12,8 +12,8 @@ import vae_kernels as vk
 from .case import CASES, Case, Loss, place
 
 FIELDS = ("package", "version", "loss", "place", "settings", "how", "likelihood", "shape", "effective_beta", "averaged",
-          "noise_std", "kl_gradient", "differs", "beside", "equal", "error", "read_by", "note", "python", "torch", "vae_kernels",
-          "command")  # fmt: skip
+          "noise_std", "kl_gradient", "differs", "beside", "equal", "error", "read_by", "note", "python", "torch",
+          "vae_kernels", "command")  # fmt: skip
 SAME = 1e-3  # relative; as in vk.audit
 SAMPLES = 100_000  # of the noise: the standard error of its standard deviation is 0.2 %
 

@@ -100,6 +100,10 @@ class Model:
     @staticmethod
     def loss(x: Missing, weight=3):
         return g(x) * weight
+
+    class cfg:
+        beta: float = 0.5
+        names: list = make()
 """
 
 
@@ -120,6 +124,7 @@ def test_a_function_alone_is_the_one_of_the_file(package):
     assert function(1) == 6 and case.default(function, "weight") == 3
     assert case.place(package, function) == "planted/model.py:6"
     assert case.Case(package, "loss", None).version == "1.5"
+    assert case.fields(package, "planted/model.py", "Model.cfg") == {"beta": 0.5}  # what is no literal is left out
 
 
 def test_a_package_that_is_not_installed_has_no_version():
