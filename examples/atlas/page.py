@@ -34,7 +34,7 @@ METHOD = """\
 
 The adapters are in `examples/atlas/`. An adapter builds the function (recon, x, mu, logvar) -> loss from the package's
 own function, and calls this function with random values. Nothing is trained. The settings are the defaults, which the
-adapter reads from the package, unless the name of the loss says another setting. `vk.audit` finds the weights from the
+adapter reads from the package, unless the settings or the note say another value. `vk.audit` finds the weights from the
 gradients of the function. `vk.audit` does not read a multinomial likelihood. For such a loss the script itself fits the
 gradients of recon, mu and logvar. The paragraph then says "read by gradients", and its largest relative difference is
 that of the gradients alone. The file and the line come from `inspect`; a decorator is part of a function.
