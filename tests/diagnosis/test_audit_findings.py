@@ -57,6 +57,25 @@ def test_an_epsilon_inside_the_logarithms(eps):
     assert audit.effective_beta == pytest.approx(1, rel=1e-3)
 
 
+@pytest.mark.parametrize("eps", [1e-8, 1e-5])
+def test_an_epsilon_beside_the_sigmoid_of_logits(eps):
+    def loss(r, x, m, v):
+        p = r.sigmoid()
+        return -(x * (p + eps).log() + (1 - x) * (1 - p + eps).log()).sum() / len(x) + kl(m, v).sum() / len(x)
+
+    audit = vk.audit(loss, EXAMPLE)
+    assert f"the loss adds about {eps:.1g} inside a logarithm: a probability" in text(audit, "note"), audit
+
+
+@pytest.mark.parametrize("eps", [1e-8, 1e-5])
+def test_an_epsilon_beside_the_mean_of_counts(eps):
+    def loss(r, x, m, v):
+        return (r.exp() - x * (r.exp() + eps).log()).sum() / len(x) + kl(m, v).sum() / len(x)
+
+    audit = vk.audit(loss, (RECON, (3 * X).round(), MU, LOGVAR))
+    assert f"the loss adds about {eps:.1g} inside a logarithm: a mean" in text(audit, "note"), audit
+
+
 @pytest.mark.parametrize("eps", [1e-6, 1e-3])
 def test_clamped_probabilities(eps):
     loss = lambda p, x, m, v: F.binary_cross_entropy(p.clamp(eps, 1 - eps), x, reduction="sum") + kl(m, v).sum()  # noqa: E731
@@ -134,6 +153,19 @@ def test_a_capacity(nats):
         assert audit.effective_beta == pytest.approx(1000)
     assert not text(audit, "wrong")
     assert "capacity" not in str(vk.audit(of_kl(lambda m, v: 1000 * kl(m, v).sum(1).mean()), EXAMPLE))
+
+
+def test_a_clamp_of_logvar_beside_mu_in_one_tensor_is_no_bend_of_the_kl():
+    """mu and logvar are chunks of one tensor, as in diffusers, so that the clamp of logvar lies between loss and mu."""
+
+    def posterior(m, v):
+        m, v = torch.cat((m, v), 1).chunk(2, 1)
+        return kl(m, v.clamp(-30.0, 20.0)).sum() / len(m)
+
+    audit = vk.audit(of_kl(posterior), EXAMPLE)
+    assert "logvar: outside [-30, 20]" in text(audit, "note") and "free bits" not in str(audit), audit
+    floored = of_kl(lambda m, v: posterior(m, v).clamp(min=0))
+    assert "max(KL, C) with free bits C, and C is 0" in text(vk.audit(floored, EXAMPLE), "note")
 
 
 def test_a_capacity_that_no_drawn_kl_reaches():

@@ -41,23 +41,39 @@ def _apart(loss_fn, at, measured, name, grads, precision):
 
 def bends(loss_fn, at):
     """The names of the bends of a KL, such as "abs" of |KL - C|, that the graph has between the loss and mu."""
-    graph = []
+    found = set()
 
     def loss(*arguments):
-        graph.append((loss_fn(*arguments), arguments[2]))
-        return graph[-1][0]
+        result, mu = loss_fn(*arguments), arguments[2]
+        bent = [node for node in _between(result.grad_fn, mu) if node.name() in BENDS]
+        found.update(BENDS[node.name()] for node in bent if _passes(result, mu, node))
+        return result
 
     probe.measure(loss, at)
-    result, mu = graph[-1]
-    return {BENDS[name] for name in _names(result.grad_fn, mu) if name in BENDS}
+    return found
+
+
+def _passes(result, mu, node):
+    """Whether mu gets a gradient through a node. A clamp of logvar gives mu none, also where the loss has mu and logvar
+    in one tensor."""
+
+    def grad():
+        return torch.autograd.grad(result.sum(), mu, retain_graph=True, materialize_grads=True, allow_unused=True)[0]
+
+    whole = grad()
+    cut = node.register_prehook(lambda grads: tuple(None if g is None else torch.zeros_like(g) for g in grads))
+    try:
+        return not torch.equal(grad(), whole)
+    finally:
+        cut.remove()
 
 
 BENDS = {"AbsBackward0": "abs", "ClampBackward1": "clamp", "ClampMinBackward0": "clamp", "MaximumBackward0": "clamp",
          "ClampBackward0": "clamp", "ReluBackward0": "clamp"}  # fmt: skip
 
 
-def _names(node, leaf):
-    """The names of the nodes between a loss and a leaf."""
+def _between(node, leaf):
+    """The nodes between a loss and a leaf."""
     reaches, order, stack = {}, [], [(node, False)]
     while stack:
         node, done = stack.pop()
@@ -70,4 +86,4 @@ def _names(node, leaf):
         else:
             reaches[node] = False
             stack += [(node, True), *((child, False) for child in children)]
-    return {node.name() for node in order if reaches[node]}
+    return [node for node in order if reaches[node]]

@@ -1,5 +1,7 @@
 """The findings about what a loss does with its arguments: weights, recon, x, and logvar."""
 
+import math
+
 import torch
 
 from ..formulas import ALL
@@ -105,11 +107,7 @@ def _clamped(name, bounds, values):
     low = values < bounds.low if bounds.low is not None else values != values
     high = values > bounds.high if bounds.high is not None else values != values
     share = (low | high).double().mean().item()
-    if bounds.low is None or bounds.high is None:
-        where = f"{'above' if bounds.low is None else 'below'} {bounds.high if bounds.low is None else bounds.low:.6g}"
-    else:
-        where = f"outside [{bounds.low:.6g}, {bounds.high:.6g}]"
-    text = f"the loss clamps {name}: {where} {name} gets no gradient"
+    text = f"the loss clamps {name}: {_beyond(bounds)} {name} gets no gradient"
     if share:
         return "wrong", f"{text}, and {share:.1%} of the example's values are there"
     return "note", f"{text}. No value of the example is there"
@@ -141,11 +139,31 @@ def _recon(reading, point):
     if likelihood.of_x is not PLAIN:
         yield ("note" if likelihood.of_x is BYTES else "fine"), likelihood.of_x.says
     if reading.of_recon.soft:
-        size = reading.of_recon.low if reading.of_recon.low is not None else 1 - reading.of_recon.high
-        sentence = "a probability that is wrong by almost 1 has hardly any gradient"
-        yield "note", f"the loss adds about {size:.1g} inside a logarithm: {sentence}"
+        yield "note", _added(likelihood.argument, reading.of_recon)
     elif reading.of_recon:
         yield _clamped(reading.first, reading.of_recon, point.recon[0])
+
+
+def _added(argument, bounds):
+    """The sentence about a small number inside a logarithm. The probability or the mean has this size at a bound."""
+    if argument in ("probabilities", "logits"):
+        at = bounds.low if bounds.low is not None else bounds.high
+        probability = at if argument == "probabilities" else 1 / (1 + math.exp(-at))
+        size = probability if bounds.low is not None else 1 - probability
+        return f"{_adds(size)}: a probability that is wrong by almost 1 has hardly any gradient"
+    if argument.startswith("log_") and bounds.low is not None:
+        return f"{_adds(math.exp(bounds.low))}: a mean that is much smaller has hardly any gradient"
+    return f"{argument} has less than half of its gradient {_beyond(bounds)}"
+
+
+def _adds(size):
+    return f"the loss adds about {size:.1g} inside a logarithm"
+
+
+def _beyond(bounds):
+    if bounds.low is None or bounds.high is None:
+        return f"{'above' if bounds.low is None else 'below'} {bounds.high if bounds.low is None else bounds.low:.6g}"
+    return f"outside [{bounds.low:.6g}, {bounds.high:.6g}]"
 
 
 def _targets(reading, point):
