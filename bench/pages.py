@@ -1,5 +1,5 @@
-"""python -m bench.papers: writes the tables of docs/papers.md from bench/results/papers. The scripts in examples/papers
-make these results."""
+"""python -m bench.pages: writes tables of docs/papers.md, docs/priors.md and docs/last_layer.md from the results of
+examples/papers, bench.mixture and bench.cross_entropy."""
 
 import csv
 import re
@@ -7,14 +7,14 @@ import statistics
 
 from .rows import RESULTS, ROOT
 
-PAGE, FOLDER = ROOT / "docs" / "papers.md", RESULTS / "papers"
+DOCS = ROOT / "docs"
 # Burda et al. 2016, table 1, one stochastic layer: -log p(x) of the test images of MNIST, in nats
 PUBLISHED = {("vae", "1"): 86.76, ("vae", "5"): 86.47, ("iwae", "5"): 85.54}
 PASSES = sum(3**i for i in range(8))  # of the paper's schedule, 3280
 
 
 def read(name):
-    with open(FOLDER / f"{name}.csv", newline="", encoding="utf-8") as file:
+    with open(RESULTS / f"{name}.csv", newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -40,7 +40,7 @@ def spread(rows, name, digits=2):
 
 def iwae():
     rows = []
-    found = [r for r in read("one_layer") if r["batch"] == "20"]
+    found = [r for r in read("papers/one_layer") if r["batch"] == "20"]
     for (objective, k, share, samples), runs in grouped(
         found, "objective", "samples", "share", "samples_of_log_p"
     ).items():
@@ -55,7 +55,7 @@ def iwae():
 
 
 def vamp():
-    found = [r for r in read("one_layer") if r["batch"] != "20"]
+    found = [r for r in read("papers/one_layer") if r["batch"] != "20"]
     names = {"normal": "N(0, I)", "vamp": "VampPrior, 500 pseudo-inputs"}
     rows = []
     for (prior,), runs in grouped(found, "prior").items():
@@ -66,7 +66,7 @@ def vamp():
 
 def sigma():
     rows = []
-    for (kind, beta), runs in grouped(read("sigma"), "sigma", "beta").items():
+    for (kind, beta), runs in grouped(read("papers/sigma"), "sigma", "beta").items():
         rows.append([{"1": "1", "learned": "learned", "optimal": "closed form"}[kind], f"{float(beta):g}", len(runs)])
         rows[-1] += [spread(runs, "sigma_in_training", 3), spread(runs, "test_mse", 4), spread(runs, "test_kl_nats", 1)]
         rows[-1] += [spread(runs, "test_neg_elbo_nats", 0), spread(runs, "frechet_of_samples", 1)]
@@ -79,7 +79,7 @@ def sigma():
 def tcvae():
     terms = "nll", "mutual_information", "total_correlation", "dimension_wise_kl"
     rows = []
-    for (objective, beta), runs in grouped(read("tcvae"), "objective", "beta").items():
+    for (objective, beta), runs in grouped(read("papers/tcvae"), "objective", "beta").items():
         name = "beta-TCVAE" if objective == "tcvae" else "VAE" if float(beta) == 1 else "beta-VAE"
         rows.append([name, f"{float(beta):g}", len(runs), *(spread(runs, f"{term}_nats", 1) for term in terms)])
         rows[-1] += [spread(runs, "mutual_information_gap", 3), spread(runs, "active_units", 0)]
@@ -88,19 +88,58 @@ def tcvae():
     return table([*head, "information gap", "active units"], rows)
 
 
-TABLES = {"iwae": iwae, "vamp": vamp, "sigma": sigma, "tcvae": tcvae}
+def where(row):
+    threads = f"{row['threads']} thread{'s' * (row['threads'] != '1')}"
+    return f"{row['device']}, {threads}, PyTorch {row['torch']}, commit {row['commit']}; `{row['command']}`"
 
 
-def rendered(page):
-    """The text of the page with its tables made anew. A table stands between two comments."""
-    for name, made in TABLES.items():
-        begin = f"<!-- python -m bench.papers: {name} -->"
+def mixture():
+    names = {"fused": "**vae_kernels**", "distributions": "torch.distributions", "keops": "KeOps"}
+    names |= {"matmul": "matrix products", "broadcast": "broadcasting"}
+    names |= {f"{name}_compile": f"{names[name]}, torch.compile" for name in ("matmul", "broadcast")}
+    rows = []
+    for r in read("mixture/cpu") + read("mixture/cpu-large"):
+        sizes = f"{r['points']} x {r['components']} x {r['dims']}"
+        faster = "" if r["name"] == "fused" else f"{float(r['fused_is_times_faster']):.3g}x"
+        rows.append([sizes, names[r["name"]], f"{float(r['median_us']) / 1e3:.3g}", faster])
+    made = table(["N x K x D", "", "ms", "vae_kernels is faster by"], rows)
+    return f"{made}\n\n{where(read('mixture/cpu')[0])}."
+
+
+def cross_entropy():
+    names = {"fused": "**vae_kernels**: `F.linear`, then `vk.nll`", "log_softmax": "`log_softmax`"}
+    names |= {"F.cross_entropy": "`F.cross_entropy`", "F.linear_cross_entropy": "`F.linear_cross_entropy`"}
+    names["F.linear_cross_entropy, chunks"] = "`F.linear_cross_entropy` with `LinearCrossEntropyOptions()`"
+    rows = []
+    for r in read("cross_entropy/cpu"):
+        sizes = f"{r['rows']} x {r['classes']}" + (f", hidden {r['hidden']}" if r["hidden"] != "0" else "")
+        name = "**vae_kernels**: `vk.nll`" if (r["case"], r["name"]) == ("baskets", "fused") else names[r["name"]]
+        faster = "" if r["name"] == "fused" else f"{float(r['fused_is_times_faster']):.2f}x"
+        memory = f"{float(r['peak_bytes']) / 2**20:.0f} MiB"
+        rows.append([f"{r['case']}: {sizes}", name, f"{float(r['median_us']) / 1e3:.1f}", faster, memory])
+    made = table(["case", "", "ms", "vae_kernels is faster by", "memory"], rows)
+    return f"{made}\n\n{where(read('cross_entropy/cpu')[0])}."
+
+
+PAGES = {
+    "papers.md": {"iwae": iwae, "vamp": vamp, "sigma": sigma, "tcvae": tcvae},
+    "priors.md": {"mixture": mixture},
+    "last_layer.md": {"cross_entropy": cross_entropy},
+}
+
+
+def rendered(name):
+    """The text of a page of docs/ with its tables made anew. A table stands between two comments."""
+    page = (DOCS / name).read_text(encoding="utf-8")
+    for part, made in PAGES[name].items():
+        begin = f"<!-- python -m bench.pages: {part} -->"
         pattern = re.compile(rf"{re.escape(begin)}\n.*?<!-- end -->", re.DOTALL)
         page, count = pattern.subn(lambda _, b=begin, m=made: f"{b}\n{m()}\n<!-- end -->", page)
         if count != 1:
-            raise ValueError(f"{PAGE.name}: got the comment {begin} {count} times, expected once")
+            raise ValueError(f"{name}: got the comment {begin} {count} times, expected once")
     return page
 
 
 if __name__ == "__main__":
-    PAGE.write_text(rendered(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for name in PAGES:
+        (DOCS / name).write_text(rendered(name), encoding="utf-8")
