@@ -1,165 +1,242 @@
-"""Whole training steps: the share of the loss in a step, and the time that a faster loss saves (Amdahl's law,
-measured)."""
+"""Whole training steps of the clients: the share of the loss in a step, and the time that a faster loss saves (Amdahl's
+law, measured).
 
+What is checked before the timing:
+
+- The whole step, without noise: the loss and its gradients by all weights, against the loss by hand in float64. In
+  float32 the allowed error is that of the rivals (check.py). In bfloat16 the network rounds too, by much more than a
+  loss does; there each tensor may have twice the error of the step by hand, and the roundings of its own dtype.
+- The loss alone, with noise, from what the networks gave to it, in the dtype in which they gave it: the loss and its
+  gradients by the networks' outputs, against this library's reference in float64. The network's roundings are not in
+  this error, so what is allowed is the same as for all other cases (check.py), in bfloat16 too.
+"""
+
+import contextlib
 import copy
 import time
 from dataclasses import asdict, replace
-from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch.utils._pytree import tree_leaves, tree_map
 
-from ..models.networks import conv_vae, mlp_vae
-from ..models.vae import VAE
-from . import check, counts, rivals
-from .case import Case, draw
+from .. import functional
+from . import check, counts
+from .clients import CLIENTS
 from .clock import interleave, summaries
-from .contenders import BY_SAMPLE, COMPILE, EAGER, OURS, contenders
-from .measure import AGAIN, step
+from .contenders import COMPILE, EAGER, OURS, Contender
+from .measure import AGAIN
 
-QUIET = -60.0  # is added to logvar for the check: without noise two losses must agree
-
-
-class Genes(nn.Module):
-    """A decoder of single cells: it predicts log-mean and dropout logits, and learns one inverse dispersion a gene."""
-
-    def __init__(self, latents, hidden, genes):
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(latents, hidden), nn.ReLU(), nn.Linear(hidden, 2 * genes))
-        self.log_inverse_dispersion = nn.Parameter(torch.zeros(genes))
-
-    def forward(self, z):
-        log_mean, dropout_logits = self.body(z).chunk(2, dim=1)
-        return log_mean, self.log_inverse_dispersion, dropout_logits
+DTYPES = "float32", "bfloat16"  # bfloat16: the forward pass is under autocast
+CASES = [(client, dtype) for client in CLIENTS for dtype in DTYPES]
+STEP, ALONE = "step", "loss of the step"
+QUIET = -60.0  # is added to each log-variance for the check of a step: without noise two losses must agree
 
 
-class Log1p(nn.Module):
-    def forward(self, x):
-        return torch.log1p(x)
-
-
-def mlp():
-    return mlp_vae((784,), 20, (400,))
-
-
-def conv():
-    return conv_vae((3, 64, 64), 128)
-
-
-def cells():
-    encoder = nn.Sequential(Log1p(), nn.Linear(20000, 128), nn.ReLU(), nn.Linear(128, 2 * 10))
-    return VAE(encoder, Genes(10, 128, 20000), likelihood="zinb", latent_shape=10)
-
-
-class Model(NamedTuple):
-    """name; make: a function that makes the model; shape: the shape of one x; case: the case of its loss."""
-
-    name: str
-    make: object
-    shape: tuple
-    case: Case
-
-
-MODELS = [
-    Model("MLP 784-400-20", mlp, (784,), Case(128, 784, 20, part="step")),
-    Model("conv 3x64x64", conv, (3, 64, 64), Case(64, 12288, 128, part="step")),
-    Model("single cells, 20000 genes", cells, (20000,), Case(128, 20000, 10, "step", "zinb", 3)),
-]
-
-
-def by_hand(vae, x):
-    """The loss of a batch as one writes it by hand."""
-    mu, logvar = vae.encode(x)
-    recon = vae.decode(rivals.sample_by_hand(mu, logvar))
-    params = recon if isinstance(recon, tuple) else (recon,)
-    (rival, *_) = rivals.rivals(vae.likelihood, len(params)).values()
-    return (rival(x, *params) + rivals.kl_by_hand(mu, logvar)) / len(x)
-
-
-def fused(vae, x):
-    return vae.loss(x)
-
-
-def losses(modes):
-    """{(kind, name): a function (vae, x) -> loss}"""
-    found = {(EAGER, "model and loss"): by_hand}
-    for mode in modes:
-        suffix = "" if mode == "default" else f", {mode}"
-        found[COMPILE, "model and loss" + suffix] = torch.compile(by_hand, mode=mode, dynamic=False)
-    found[OURS, "model and our loss"] = fused
-    found[OURS, AGAIN] = fused
-    for mode in modes[:1]:
-        found[OURS, "compiled model and our loss"] = torch.compile(fused, mode=mode, dynamic=False)
-    return found
-
-
-def measure(model, options):
-    """Rows for a model's training step, Adam included, and rows for the loss alone: the best eager form and ours."""
+def measure(client, dtype, options):
+    """Rows for a client's training step, Adam included, and rows for the loss alone: by hand, compiled and ours."""
     torch.manual_seed(0)
     torch._dynamo.reset()
     clock = options.clock
-    vae = model.make().to(clock.device)
-    x = draw(replace(model.case, part="loss")).x.reshape(-1, *model.shape).to(clock.device)
+    model = client.make().to(clock.device)
+    x = client.draw(torch.Generator().manual_seed(0)).to(clock.device)
+    context = contexts(clock.device, dtype)
+    expected = Expected(client, model, x, context)
     rows, runs = {}, {}
-    for key, loss in losses(options.modes).items():
-        mine = copy.deepcopy(vae)
-        rows[key], run = _ready(key[0], loss, mine, x, clock)
-        runs[("step", *key)] = lambda i: (), run
-    for key, run in _loss_alone(model.case, clock.device).items():
-        runs[("loss", *key)] = run
+    for contender in whole(client, options.modes):
+        key = STEP, contender.kind, contender.name
+        rows[key], run = _ready(contender, model, x, context, expected, clock)
+        runs[key] = lambda i: (), run
+    outputs = given(client, model, x, context)
+    for contender in alone(client, options.modes):
+        key = ALONE, contender.kind, contender.name
+        run = loss_step(contender.ready(), outputs, x, context)
+        rows[key] = {"error": loss_error(run, contender, client, outputs, x)}
+        runs[key] = lambda i: (leaves(outputs),), run
     times = summaries(interleave(runs, options.clock, options.seconds, options.least), options.least)
-    shared = {"model": model.name, "threads": torch.get_num_threads()}
+    shared = asdict(client.case) | {"dtype": dtype, "model": client.name, "threads": torch.get_num_threads()}
     for (part, kind, name), measured in times.items():
-        row = asdict(model.case) | shared | {"kind": kind, "name": name}
-        row |= rows[kind, name] if part == "step" else {"part": "loss of the step"}
-        yield row | measured
+        yield shared | {"part": part, "kind": kind, "name": name} | rows[part, kind, name] | measured
 
 
-def _ready(kind, loss, vae, x, clock):
-    """(row, step) for a loss. check.WrongResult if the loss is wrong on this model."""
-    optimizer = torch.optim.Adam(vae.parameters(), lr=1e-4, fused=True)
+def contexts(device, dtype):
+    """A function that gives the context of a forward pass."""
+    if dtype == "bfloat16":
+        return lambda: torch.autocast(device, torch.bfloat16)
+    return contextlib.nullcontext
+
+
+def whole(client, modes):
+    """The contenders for a step. An objective is a function (model, x) -> loss."""
+    named = lambda name, mode: name if mode == "default" else f"{name}, {mode}"  # noqa: E731
+    return [
+        Contender(EAGER, "model and loss", client.by_hand),
+        *(Contender(COMPILE, named("model and loss", mode), client.by_hand, mode) for mode in modes),
+        Contender(OURS, "model and our loss", client.fused),
+        Contender(OURS, AGAIN, client.fused),
+        *(Contender(OURS, "compiled model and our loss", client.fused, mode) for mode in modes[:1]),
+    ]
+
+
+# ---------------------------------------------------------------- a step
+
+
+def _ready(contender, model, x, context, expected, clock):
+    """(row, step) for a contender. check.WrongResult if its loss is wrong on this model."""
+    mine, loss = copy.deepcopy(model), contender.ready()
+    optimizer = torch.optim.Adam(mine.parameters(), lr=1e-4, fused=True)
 
     def run():
         optimizer.zero_grad()
-        loss(vae, x).backward()
+        with context():
+            value = loss(mine, x)
+        value.backward()
         optimizer.step()
 
-    row = {"part": "step"}
+    row = {}
     with counts.generated_kernels() as generated:
         begin = time.perf_counter()
         run()
         clock.synchronize()
         row["first_us"] = (time.perf_counter() - begin) * 1e6
         row["kernels"] = generated() or None  # zero where nothing was compiled
-    if loss in (by_hand, fused):
+    if contender.mode is None:
         row["kernels"] = counts.operations(run, (), clock.device)
-    row["error"] = _error(loss, vae, x)
-    if not row["error"] <= check.RIVALS:
-        text = f"a step's relative error is {row['error']:.1e}, allowed {check.RIVALS:.1e}"
-        raise check.WrongResult(f"{kind}: {text}")
+    try:
+        row["error"] = expected.error(loss, mine)
+    except check.WrongResult as wrong:
+        raise check.WrongResult(f"{contender.kind}, {contender.name}: {wrong}", wrong.error) from None
     return row, run
 
 
-def _error(loss, vae, x):
-    """The largest relative error of the loss and of the gradients by all weights, without noise, against by_hand in
-    float64."""
-    bias = vae.encoder[-1].bias
-    kept = bias.detach().clone()
+def silent(model):
+    """A copy of the model whose posteriors have no noise."""
+    model = copy.deepcopy(model)
     with torch.no_grad():
-        bias[len(bias) // 2 :] += QUIET
-    results = []
-    for function, model, data in ((by_hand, copy.deepcopy(vae).double(), x.double()), (loss, vae, x)):
-        value = function(model, data)
-        results.append([value, *torch.autograd.grad(value, list(model.parameters()))])
-    with torch.no_grad():
-        bias.copy_(kept)
-    return max(((a - b).abs().max() / a.abs().max()).item() for a, b in zip(*results, strict=True))
+        for layer in model.posteriors():
+            layer.bias[len(layer.bias) // 2 :] += QUIET
+    return model
 
 
-def _loss_alone(case, device):
-    """{(kind, name): (prepare, function)}: sampling, loss and their gradients, from a ready reconstruction."""
-    alone = Case(case.batch, case.dims, case.latents, "objective", case.likelihood, case.outputs)
-    tensors = draw(alone).to(device)
-    prepare = lambda i: (tensors.leaves(),)  # noqa: E731
-    found = [c for c in contenders(alone, (), few=True) if c.name not in BY_SAMPLE]
-    return {(c.kind, c.name): (prepare, step(c.objective, alone)) for c in found}
+def results(loss, model, x, context):
+    """[loss, *gradients by all weights]"""
+    with context():
+        value = loss(model, x)
+    return [value, *torch.autograd.grad(value, list(model.parameters()))]
+
+
+def errors(found, expected):
+    """The largest difference of each tensor, relative to the largest magnitude that it should have."""
+    pairs = zip(found, expected, strict=True)
+    return [((a.detach().double() - b).abs().max() / b.abs().max()).item() for a, b in pairs]
+
+
+class Expected:
+    """What a step of the silent model must give: the results by hand in float64, and how wrong each may be."""
+
+    def __init__(self, client, model, x, context):
+        self.x, self.context, quiet = x, context, silent(model)
+        self.state, self.before = quiet.state_dict(), model.state_dict()
+        exact = copy.deepcopy(quiet).double(), x.double() if x.is_floating_point() else x
+        self.truth = [t.detach() for t in results(client.by_hand, *exact, contextlib.nullcontext)]
+        self.allowed = [check.RIVALS] * len(self.truth)
+        if context is not contextlib.nullcontext:
+            own = errors(results(client.by_hand, copy.deepcopy(quiet), x, context), self.truth)
+            self.allowed = [2 * error + check.allowed(torch.bfloat16, ours=True) for error in own]
+
+    def error(self, loss, model):
+        """The largest relative error of the results of this loss. The model has the first weights again afterwards.
+        check.WrongResult if an error is larger than allowed."""
+        model.load_state_dict(self.state)
+        found = errors(results(loss, model, self.x, self.context), self.truth)
+        model.load_state_dict(self.before)
+        for error, allowed in zip(found, self.allowed, strict=True):
+            if not error <= allowed:
+                raise check.WrongResult(f"a step's relative error is {error:.1e}, allowed {allowed:.1e}", error)
+        return max(found)
+
+
+# ---------------------------------------------------------------- the loss alone
+
+
+class Kept:
+    """A way to write the loss (ways.py) that keeps what the networks give to it."""
+
+    def __init__(self, way):
+        self.way, self.latents, self.recon = way, [], ()
+
+    def sample(self, *latent):
+        self.latents.append(latent)
+        return self.way.sample(*latent)
+
+    def loss(self, recon, x, kls):
+        self.recon = recon
+        return self.way.loss(recon, x, kls)
+
+
+def given(client, model, x, context):
+    """(latents, recon): the arguments of sample() and the outputs of the decoder, as the networks give them."""
+    kept = Kept(client.hand)
+    with context(), torch.no_grad():
+        model(x, kept)
+    return kept.latents, kept.recon
+
+
+def leaves(outputs):
+    """The same tensors as new leaves for autograd. The memory is shared."""
+    return tree_map(lambda t: t.detach().requires_grad_(), outputs)
+
+
+def alone(client, modes):
+    """The contenders for the loss. An objective is a function ((latents, recon), x) -> (loss, [z of each latent])."""
+    hand, ours = client.hand, client.ours
+    found = [Contender(EAGER, hand.name, of_way(hand)), Contender(OURS, ours.name, of_way(ours))]
+    return found + [Contender(COMPILE, hand.name, of_way(hand), mode) for mode in modes[:1]]
+
+
+def of_way(way):
+    def objective(outputs, x):
+        latents, recon = outputs
+        drawn = [way.sample(*latent) for latent in latents]
+        return way.loss(recon, x, [kl for _, kl in drawn]), [z for z, _ in drawn]
+
+    return objective
+
+
+def from_z(outputs):
+    """The gradients that a decoder would send back to each z."""
+    g = torch.Generator().manual_seed(1)
+    return [torch.randn(mu.shape, generator=g).to(mu) / len(mu) for mu, *_ in outputs[0]]
+
+
+def loss_step(objective, outputs, x, context):
+    """Sampling, loss and their gradients: a function of new leaves -> (loss, zs, gradients)."""
+    back = from_z(outputs)
+
+    def run(fresh):
+        with context():
+            loss, zs = objective(fresh, x)
+        ends = [None, *(g.to(z.dtype) for g, z in zip(back, zs, strict=True))]
+        return loss, zs, torch.autograd.grad([loss, *zs], tree_leaves(fresh), ends)
+
+    return run
+
+
+def loss_error(run, contender, client, outputs, x):
+    """The largest relative error of a loss alone. check.WrongResult if an error is larger than allowed."""
+    loss, zs, gradients = run(leaves(outputs))
+    exact = tree_map(lambda t: t.detach().double().requires_grad_(), outputs)
+    latents, recon = exact
+    kls, through_z = [], 0.0
+    for (mu, logvar, *prior), z, back in zip(latents, zs, from_z(outputs), strict=True):
+        noise = (z.detach() - mu.detach()) * torch.exp(-0.5 * logvar.detach())
+        check.check_noise(noise, torch.finfo(z.dtype).eps)
+        through_z = through_z + ((mu + torch.exp(0.5 * logvar) * noise) * back.to(z.dtype)).sum()
+        kls.append(functional.gaussian_kl(mu, logvar, prior=prior[0] if prior else None, backend="torch"))
+    truth = replace(client.ours, backend="torch").loss(recon, x, kls)
+    expected = truth.detach(), *torch.autograd.grad(truth + through_z, tree_leaves(exact))
+    found = list(zip(errors((loss, *gradients), expected), (t.dtype for t in (loss, *gradients)), strict=True))
+    try:
+        return check.worst(found, contender.kind == OURS)
+    except check.WrongResult as wrong:
+        title = f"the loss alone, {contender.kind}, {contender.name}"
+        raise check.WrongResult(f"{title}: {wrong}", wrong.error) from None

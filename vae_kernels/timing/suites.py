@@ -140,7 +140,7 @@ def rows_of(suite, options):
     if options.modes is None:
         options = replace(options, modes=MODES.get(suite, ("default",)))
     if suite == "steps":
-        found = (steps.measure(model, options) for model in steps.MODELS)
+        found = (steps.measure(*case, options) for case in steps.CASES)
     else:
         found = (measure(case, options) for case in CASES[suite]())
     return ([{"suite": suite} | row for row in rows] for rows in found)
