@@ -141,8 +141,8 @@ def hierarchy(batch=16, size=32, blocks=(1, 2, 2), width=64, latents=16):
     groups = sum(n * latents * (size >> i) ** 2 for i, n in enumerate(reversed(blocks)))
     return Client(
         f"pixels as VDVAE, {pixels.CHANNELS}x{size}x{size}",
-        f"{sum(blocks)} blocks in the form of VDVAE on {len(blocks)} resolutions, {width} channels, {latents} latents a "
-        f"place and block, mixtures of {pixels.COMPONENTS} discretized logistics",
+        f"{sum(blocks)} blocks in the form of VDVAE on {len(blocks)} resolutions, {width} channels, {latents} latents "
+        f"for each place and block, mixtures of {pixels.COMPONENTS} discretized logistics",
         lambda: networks.Hierarchy(pixels.CHANNELS, size, blocks, width, latents, parts * pixels.COMPONENTS),
         lambda g: torch.randint(256, (batch, pixels.CHANNELS, size, size), generator=g) / 255,
         ByHand(pixels.discretized_logistic_mixture),

@@ -25,10 +25,11 @@ from .clients import CLIENTS
 from .clock import interleave, summaries
 from .contenders import COMPILE, EAGER, OURS, Contender
 from .measure import AGAIN
+from .table import LOSS
 
 DTYPES = "float32", "bfloat16"  # bfloat16: the forward pass is under autocast
 CASES = [(client, dtype) for client in CLIENTS for dtype in DTYPES]
-STEP, ALONE = "step", "loss of the step"
+STEP = "step"
 QUIET = -60.0  # is added to each log-variance for the check of a step: without noise two losses must agree
 
 
@@ -48,7 +49,7 @@ def measure(client, dtype, options):
         runs[key] = lambda i: (), run
     outputs = given(client, model, x, context)
     for contender in alone(client, options.modes):
-        key = ALONE, contender.kind, contender.name
+        key = LOSS, contender.kind, contender.name
         run = loss_step(contender.ready(), outputs, x, context)
         rows[key] = {"error": loss_error(run, contender, client, outputs, x)}
         runs[key] = lambda i: (leaves(outputs),), run
