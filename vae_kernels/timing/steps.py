@@ -224,6 +224,15 @@ def loss_step(objective, outputs, x, context):
 
 def loss_error(run, contender, client, outputs, x):
     """The largest relative error of a loss alone. check.WrongResult if an error is larger than allowed."""
+    try:
+        return check.worst(_loss_errors(run, client, outputs, x), contender.kind == OURS)
+    except check.WrongResult as wrong:
+        title = f"the loss alone, {contender.kind}, {contender.name}"
+        raise check.WrongResult(f"{title}: {wrong}", wrong.error) from None
+
+
+def _loss_errors(run, client, outputs, x):
+    """[(error, dtype)] of the loss and of the gradient of each output. The contender's own z gives its noise back."""
     loss, zs, gradients = run(leaves(outputs))
     exact = tree_map(lambda t: t.detach().double().requires_grad_(), outputs)
     latents, recon = exact
@@ -235,9 +244,5 @@ def loss_error(run, contender, client, outputs, x):
         kls.append(functional.gaussian_kl(mu, logvar, prior=prior[0] if prior else None, backend="torch"))
     truth = replace(client.ours, backend="torch").loss(recon, x, kls)
     expected = truth.detach(), *torch.autograd.grad(truth + through_z, tree_leaves(exact))
-    found = list(zip(errors((loss, *gradients), expected), (t.dtype for t in (loss, *gradients)), strict=True))
-    try:
-        return check.worst(found, contender.kind == OURS)
-    except check.WrongResult as wrong:
-        title = f"the loss alone, {contender.kind}, {contender.name}"
-        raise check.WrongResult(f"{title}: {wrong}", wrong.error) from None
+    found = loss, *gradients
+    return list(zip(errors(found, expected), (t.dtype for t in found), strict=True))
