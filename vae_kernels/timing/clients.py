@@ -84,7 +84,7 @@ def cells(batch=128, genes=20000, hidden=128, latents=10):
     return Client(
         f"cells as SCVI, {genes} genes",
         f"the networks of scvi-tools' SCVI: log(1 + x), one hidden layer of {hidden} with batch norm, shares of the "
-        "observed total by soft-max, one dispersion a gene; without its dropout, encoder of the library and batches",
+        "observed total by soft-max, one dispersion a gene; without batches, and without dropout in the hidden layers",
         make,
         lambda g: draw_counts(case, g)[0],
         ByHand(zinb_of_shares),
