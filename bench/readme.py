@@ -2,7 +2,7 @@
 
 import re
 
-from vae_kernels.timing.clients import CLIENTS
+from vae_kernels.timing.clients import MODELS
 
 from . import first, tables
 from .losses import losses
@@ -172,16 +172,16 @@ and the same Adam. The loss is also timed alone, with the sampling and the KL, o
 gave to the loss.
 
 Every step is checked before it is timed. The loss and its gradients by all weights are compared with the loss by hand
-in float64, without noise. Under autocast, the networks round more than a loss does. So in bfloat16 each gradient may
-have twice the error of the step by hand, and four roundings of bfloat16. The loss alone is checked on the networks' own
-outputs, as strictly as all other cases.
+in float64, without noise. Under autocast, the networks round more than a loss does. So in bfloat16 the gradients of
+a network (such as the encoder) are one vector, which may have twice the error of the step by hand, and four roundings
+of bfloat16. The loss alone is checked on the networks' own outputs, as strictly as all other cases.
 
 """
 
 
 def introduction():
     """How everything is measured, and the models whose training steps are timed."""
-    models = "\n".join(f"- {client.name}, batch {client.case.batch}: {client.what}." for client in CLIENTS)
+    models = "\n".join(f"- {client.name}, batch {client.case.batch}: {client.what}." for client in MODELS)
     return f"{INTRODUCTION}\n{STEPS}{models}\n"
 
 

@@ -22,9 +22,9 @@ TINY = {  # the same models at sizes for a test
 
 
 def test_every_client_has_a_tiny_form():
-    assert [type(client) for client in TINY.values()] == [clients.Client] * len(clients.CLIENTS)
-    assert [c.case.likelihood for c in TINY.values()] == [c.case.likelihood for c in clients.CLIENTS]
-    assert len({c.name for c in clients.CLIENTS}) == len(clients.CLIENTS)
+    assert [type(client) for client in TINY.values()] == [clients.Model] * len(clients.MODELS)
+    assert [c.case.likelihood for c in TINY.values()] == [c.case.likelihood for c in clients.MODELS]
+    assert len({c.name for c in clients.MODELS}) == len(clients.MODELS)
 
 
 @pytest.mark.full

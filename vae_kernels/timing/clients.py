@@ -16,7 +16,7 @@ from .ways import ByHand, Fused
 
 
 @dataclass(frozen=True)
-class Client:
+class Model:
     """name: for the tables of results. what: the model in words. make: a function without arguments that makes the
     module (networks.py). draw: a function of a generator that gives x. hand, ours: the two ways to write the loss
     (ways.py). case: the sizes, for the columns of results.py."""
@@ -41,7 +41,7 @@ def mlp(batch=128, dims=784, hidden=400, latents=20):
         vae = mlp_vae((dims,), latents, (hidden,))
         return networks.Single(vae.encoder, vae.decoder)
 
-    return Client(
+    return Model(
         f"MLP {dims}-{hidden}-{latents}",
         "the VAE of pytorch/examples, with logits",
         make,
@@ -57,7 +57,7 @@ def conv(batch=64, channels=3, size=64, latents=128, widths=(32, 64)):
         vae = conv_vae((channels, size, size), latents, widths)
         return networks.Single(vae.encoder, vae.decoder)
 
-    return Client(
+    return Model(
         f"conv {channels}x{size}x{size}",
         f"convolutions of {' and '.join(map(str, widths))} channels, Bernoulli pixels",
         make,
@@ -81,7 +81,7 @@ def cells(batch=128, genes=20000, hidden=128, latents=10):
         encoder = nn.Sequential(networks.Log1p(), *networks.hidden(genes, hidden), nn.Linear(hidden, 2 * latents))
         return networks.Single(encoder, networks.Genes(latents, hidden, genes))
 
-    return Client(
+    return Model(
         f"cells as SCVI, {genes} genes",
         f"the networks of scvi-tools' SCVI: log(1 + x), one hidden layer of {hidden} with batch norm, shares of the "
         "observed total by soft-max, one dispersion a gene; without batches, and without dropout in the hidden layers",
@@ -105,7 +105,7 @@ def table(batch=500, numbers=6, modes=10, categories=(9, 16, 7, 15, 6, 5, 2, 42,
         layers = [nn.Linear(latents, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()]
         return networks.Single(encoder, networks.Rows(count, *layers, nn.Linear(hidden, width)))
 
-    return Client(
+    return Model(
         f"table as TVAE, {numbers} + {len(categories)} columns",
         f"the networks of ctgan's TVAE, {numbers} numbers with {modes} modes each and {len(categories)} categories; "
         "by hand, the loss is a loop over columns as in ctgan; without TVAE's factor of 2 and its clamp of sigma",
@@ -123,7 +123,7 @@ def cross_entropy(x, logits):
 
 
 def text(batch=16, tokens=40, words=10000, width=256, latents=32):
-    return Client(
+    return Model(
         f"text, {tokens} of {words} words",
         f"vectors of {width} numbers for the words; the encoder reads their mean, the decoder reads z and the word "
         "before each word; a linear layer gives the logits of all words",
@@ -139,7 +139,7 @@ def hierarchy(batch=16, size=32, blocks=(1, 2, 2), width=64, latents=16):
     likelihood = DiscretizedLogisticMixture(components=pixels.COMPONENTS)
     parts, dims = 3 * pixels.CHANNELS + 1, pixels.CHANNELS * size * size
     groups = sum(n * latents * (size >> i) ** 2 for i, n in enumerate(reversed(blocks)))
-    return Client(
+    return Model(
         f"pixels as VDVAE, {pixels.CHANNELS}x{size}x{size}",
         f"{sum(blocks)} blocks in the form of VDVAE on {len(blocks)} resolutions, {width} channels, {latents} latents "
         f"for each place and block, mixtures of {pixels.COMPONENTS} discretized logistics",
@@ -151,4 +151,4 @@ def hierarchy(batch=16, size=32, blocks=(1, 2, 2), width=64, latents=16):
     )
 
 
-CLIENTS = mlp(), conv(), cells(), table(), text(), hierarchy()
+MODELS = mlp(), conv(), cells(), table(), text(), hierarchy()

@@ -4,8 +4,10 @@ law, measured).
 What is checked before the timing:
 
 - The whole step, without noise: the loss and its gradients by all weights, against the loss by hand in float64. In
-  float32 the allowed error is that of the rivals (check.py). In bfloat16 the network rounds too, by much more than a
-  loss does; there each tensor may have twice the error of the step by hand, and the roundings of its own dtype.
+  float32 each gradient may have the error of the rivals (check.py). In bfloat16 the networks round too, by much more
+  than a loss does. A gradient that is a small difference of large numbers, such as that of a shift before batch norm,
+  may then be noise in every implementation. So in bfloat16 the gradients of a network are one vector. The error of
+  this vector may be twice that of the step by hand, and four roundings of bfloat16.
 - The loss alone, with noise, from what the networks gave to it, in the dtype in which they gave it: the loss and its
   gradients by the networks' outputs, against this library's reference in float64. The network's roundings are not in
   this error, so what is allowed is the same as for all other cases (check.py), in bfloat16 too.
@@ -21,14 +23,15 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from .. import functional
 from . import check, counts
-from .clients import CLIENTS
+from .clients import MODELS, Model, cells, conv, mlp  # noqa: F401 - names that version 0.1 had here
 from .clock import interleave, summaries
 from .contenders import COMPILE, EAGER, OURS, Contender
 from .measure import AGAIN
+from .networks import Genes, Log1p  # noqa: F401
 from .table import LOSS
 
 DTYPES = "float32", "bfloat16"  # bfloat16: the forward pass is under autocast
-CASES = [(client, dtype) for client in CLIENTS for dtype in DTYPES]
+CASES = [(client, dtype) for client in MODELS for dtype in DTYPES]
 STEP = "step"
 QUIET = -60.0  # is added to each log-variance for the check of a step: without noise two losses must agree
 
@@ -43,7 +46,7 @@ def measure(client, dtype, options):
     context = contexts(clock.device, dtype)
     expected = Expected(client, model, x, context)
     rows, runs = {}, {}
-    for contender in whole(client, options.modes):
+    for contender in losses(client, options.modes):
         key = STEP, contender.kind, contender.name
         rows[key], run = _ready(contender, model, x, context, expected, clock)
         runs[key] = lambda i: (), run
@@ -66,7 +69,7 @@ def contexts(device, dtype):
     return contextlib.nullcontext
 
 
-def whole(client, modes):
+def losses(client, modes):
     """The contenders for a step. An objective is a function (model, x) -> loss."""
     named = lambda name, mode: name if mode == "default" else f"{name}, {mode}"  # noqa: E731
     return [
@@ -131,24 +134,42 @@ def errors(found, expected):
     return [((a.detach().double() - b).abs().max() / b.abs().max()).item() for a, b in pairs]
 
 
+def by_network(found, model):
+    """[loss, *gradients], with the gradients of each network of the model (encoder, decoder) as one vector."""
+    loss, *gradients = (t.detach().double() for t in found)
+    parts = {}
+    for (name, _), gradient in zip(model.named_parameters(), gradients, strict=True):
+        parts.setdefault(name.partition(".")[0], []).append(gradient.flatten())
+    return [loss, *(torch.cat(part) for part in parts.values())]
+
+
 class Expected:
     """What a step of the silent model must give: the results by hand in float64, and how wrong each may be."""
 
     def __init__(self, client, model, x, context):
         self.x, self.context, quiet = x, context, silent(model)
         self.state, self.before = quiet.state_dict(), model.state_dict()
+        self.rounded = context is not contextlib.nullcontext
         exact = copy.deepcopy(quiet).double(), x.double() if x.is_floating_point() else x
         self.truth = [t.detach() for t in results(client.by_hand, *exact, contextlib.nullcontext)]
         self.allowed = [check.RIVALS] * len(self.truth)
-        if context is not contextlib.nullcontext:
-            own = errors(results(client.by_hand, copy.deepcopy(quiet), x, context), self.truth)
+        if self.rounded:
+            own = self.errors(client.by_hand, copy.deepcopy(quiet))
             self.allowed = [2 * error + check.allowed(torch.bfloat16, ours=True) for error in own]
+
+    def errors(self, loss, model):
+        """The relative errors of the loss and of the gradients: of each weight, or of each network."""
+        found = results(loss, model, self.x, self.context)
+        if not self.rounded:
+            return errors(found, self.truth)
+        pairs = zip(by_network(found, model), by_network(self.truth, model), strict=True)
+        return [((a - b).norm() / b.norm()).item() for a, b in pairs]
 
     def error(self, loss, model):
         """The largest relative error of the results of this loss. The model has the first weights again afterwards.
         check.WrongResult if an error is larger than allowed."""
         model.load_state_dict(self.state)
-        found = errors(results(loss, model, self.x, self.context), self.truth)
+        found = self.errors(loss, model)
         model.load_state_dict(self.before)
         for error, allowed in zip(found, self.allowed, strict=True):
             if not error <= allowed:
