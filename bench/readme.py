@@ -62,7 +62,11 @@ SECTIONS = {
     ),
 }
 
-BOUND = "A faster loss saves at most the share of the loss in the step (Amdahl's law)."
+BOUND = (
+    "A faster loss saves at most the share of the loss in the step (Amdahl's law). A measured saving above this bound "
+    "comes from memory: the loss by hand makes more large tensors, glibc gives their blocks back to the system, and the "
+    "system clears these blocks again in each step. The loss alone is timed without the tensors of the networks."
+)
 AUTOCAST = (
     "bfloat16: the forward pass is under `torch.autocast`. The loss by hand widens what the networks give to float32; "
     "ours takes the tensors as they come."
@@ -134,7 +138,7 @@ def rendered(page):
 INTRODUCTION = """\
 # Timings
 
-Made by `python -m bench.readme` from `bench/results`; do not edit. To measure again (some twenty minutes; keep the
+Made by `python -m bench.readme` from `bench/results`; do not edit. To measure again (about half an hour; keep the
 machine quiet):
 
     pip install ".[bench]" && python -m bench all --out bench/results && python -m bench.readme
