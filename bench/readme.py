@@ -64,8 +64,8 @@ SECTIONS = {
 
 BOUND = (
     "A faster loss saves at most the share of the loss in the step (Amdahl's law). A measured saving above this bound "
-    "comes from memory: the loss by hand makes more large tensors, glibc gives their blocks back to the system, and the "
-    "system clears these blocks again in each step. The loss alone is timed without the tensors of the networks."
+    "can come from memory: the loss by hand makes more large tensors, glibc gives their blocks back to the system, and "
+    "the system clears these blocks again in each step. The loss alone is timed without the tensors of the networks."
 )
 AUTOCAST = (
     "bfloat16: the forward pass is under `torch.autocast`. The loss by hand widens what the networks give to float32; "
