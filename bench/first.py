@@ -7,7 +7,7 @@ from . import tables
 from .rows import RESULTS, comparisons, devices
 
 EPOCHS, BUILD = RESULTS / "scvi" / "epochs.csv", RESULTS / "build"
-MLP = "MLP 784-400-20"  # the model of a training step in vae_kernels/timing/steps.py
+MLP = "MLP 784-400-20"  # a client of vae_kernels/timing/clients.py
 
 
 def trainings():
@@ -31,7 +31,7 @@ def mlp():
     """What a step of an MLP on MNIST saves. "" if no results file has such a step."""
     for rows in devices().values():
         for c in comparisons(rows, "steps"):
-            if c.first["model"] == MLP:
+            if (c.first["model"], c.first["dtype"]) == (MLP, "float32"):
                 eager = _saved(c, c.ours, c.eager[0])
                 compiled = _saved(c, c.others[1], c.compiled[0])
                 return (

@@ -3,13 +3,12 @@ contenders are a loop over the columns, as in most code for tables, the same und
 package in plain PyTorch, grouped by kind, and the fused op."""
 
 import argparse
-import math
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 
 import vae_kernels as vk
+from vae_kernels.timing import columns as tables
 from vae_kernels.timing import results
 
 from . import turns
@@ -31,21 +30,8 @@ def columns_of(text, seed=0):
 
 def loop(columns):
     """The loss as a loop over columns."""
-
-    def nll(packed, logscale, x):
-        total, at = 0.0, 0
-        for c, (name, width) in enumerate(columns):
-            if name == "categorical":
-                code = x[:, at : at + width].argmax(1)
-                total = total + F.cross_entropy(packed[:, at : at + width], code, reduction="sum")
-                at += width
-            else:
-                scaled = (x[:, at] - torch.tanh(packed[:, at])) * torch.exp(-logscale[c])
-                total = total + (0.5 * scaled**2 + logscale[c] + 0.5 * math.log(2 * math.pi)).sum()
-                at += 1
-        return total / len(x)
-
-    return nll
+    rival = tables.loop(columns)
+    return lambda packed, logscale, x: rival(x, packed, logscale) / len(x)
 
 
 def fused(likelihood, backend):
@@ -57,9 +43,7 @@ def fused(likelihood, backend):
 
 def draw(columns, rows, seed=0):
     likelihood = vk.likelihoods.Mixed(columns)
-    g = torch.Generator().manual_seed(seed)
-    packed, logscale = torch.randn(rows, likelihood.width, generator=g), torch.full((len(columns),), -2.0)
-    return likelihood, (packed, logscale), likelihood.sample((packed, logscale), generator=g)
+    return likelihood, *tables.draw(likelihood, rows, torch.Generator().manual_seed(seed))
 
 
 def step(nll, x):

@@ -1,12 +1,14 @@
 """Reads the committed results and groups their rows into comparisons."""
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 from vae_kernels.timing import results, steps, suites
 from vae_kernels.timing.case import shown
 from vae_kernels.timing.contenders import COMPILE, COPY, EAGER, OURS
 from vae_kernels.timing.measure import AGAIN
+from vae_kernels.timing.table import LOSS
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
@@ -56,7 +58,7 @@ class Comparison:
         self.wrong = [r for r in rows if r["median_us"] is None]  # a contender with a wrong result was not timed
         self.rows = rows = [r for r in rows if r["median_us"] is not None]
         self.first = rows[0]
-        of = lambda kind: [r for r in rows if r["kind"] == kind and r["part"] != "loss of the step"]  # noqa: E731
+        of = lambda kind: [r for r in rows if r["kind"] == kind and r["part"] != LOSS]  # noqa: E731
         self.eager, self.compiled = (sorted(of(k), key=lambda r: r["median_us"]) for k in (EAGER, COMPILE))
         self.others = [r for r in of(OURS) if r["name"] != AGAIN]
         self.ours = self.others[0]
@@ -103,7 +105,7 @@ def in_words(row):
     """The case of a row in words, its shape first."""
     shape = shown(row["batch"], row["dims"], row["latents"], " x ", " / ")
     if row["model"]:
-        return f"{row['model']}, batch {row['batch']}"
+        return f"{row['model']}, batch {row['batch']}" + ("" if row["dtype"] == "float32" else f", {row['dtype']}")
     parts = [_likelihood(row)] if row["dims"] else []
     parts += [PARTS[row["part"]]] if PARTS[row["part"]] else []
     parts += [] if (row["dtype"], row["x"]) == ("float32", "float32") else [f"{row['dtype']}, x {row['x']}"]
@@ -131,12 +133,10 @@ def missing(rows):
     key = lambda row: tuple(row[name] for name in columns)  # noqa: E731
     cases = [case for suite, made in suites.CASES.items() if suite in ran for case in made()]
     cases = [_numbers({name: results.shown(getattr(case, name)) for name in columns}) for case in cases]
-    found, models = {key(row) for row in rows}, {row["model"] for row in rows}
+    found, models = {key(row) for row in rows}, {(row["model"], row["dtype"]) for row in rows}
     lacking = dict.fromkeys(in_words(row | {"model": ""}) for row in cases if key(row) not in found)
-    return [
-        *lacking,
-        *(f"{m.name}, batch {m.case.batch}" for m in steps.MODELS if "steps" in ran and m.name not in models),
-    ]
+    made = [(client, dtype) for client, dtype in steps.CASES if "steps" in ran and (client.name, dtype) not in models]
+    return [*lacking, *(in_words(asdict(c.case) | {"model": c.name, "dtype": dtype}) for c, dtype in made)]
 
 
 def _numbers(row):

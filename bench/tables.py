@@ -3,8 +3,8 @@
 import math
 import statistics
 
-from vae_kernels.timing.contenders import ADDED, BY_SAMPLE, EAGER, OURS
-from vae_kernels.timing.table import duration, factor
+from vae_kernels.timing.contenders import ADDED, BY_SAMPLE, COMPILE, OURS
+from vae_kernels.timing.table import LOSS, duration, factor
 
 FUSED = "sample_kl + fused_elbo"  # a way to write a step; ADDED is another
 NOISE = "noise"  # stands in place of a ratio that cannot be told from noise
@@ -43,7 +43,14 @@ def best(comparison):
 
 def alone(comparison):
     """{kind: the median time of the loss alone, without the rest of the training step}"""
-    return {r["kind"]: r["median_us"] for r in comparison.rows if r["part"] == "loss of the step"}
+    return {r["kind"]: r["median_us"] for r in comparison.rows if r["part"] == LOSS}
+
+
+def share(c, row):
+    """The share of a step by hand that its loss takes: no loss can save more. "-" if there is no such step, or if its
+    loss was not timed alone."""
+    loss = row and alone(c).get(row["kind"])
+    return "-" if loss is None else f"{loss / row['median_us']:.0%}"
 
 
 def speeds(comparisons, kept=None):
@@ -93,25 +100,32 @@ def ways(comparisons):
 def steps(comparisons):
     """One line for each model: the share of a step that the loss takes, and the share that we save."""
     head = ["a training step", "eager", "of it the loss", "with our loss", "saved"]
-    head += ["torch.compile", "compiled, our loss", "saved"]
+    head += ["torch.compile", "of it the loss", "compiled, our loss", "saved"]
     lines = []
     for c in comparisons:
         eager, compiled, ours = best(c)
-        both = c.others[1]
-        cells = [c.what, time(eager), f"{alone(c)[EAGER] / eager['median_us']:.0%}", time(ours), saved(c, ours, eager)]
-        lines.append([*cells, time(compiled), time(both), saved(c, both, compiled)])
+        both = next(iter(c.others[1:]), None)
+        cells = [c.what, time(eager), share(c, eager), time(ours), saved(c, ours, eager)]
+        gain = saved(c, both, compiled) if both and compiled else "-"
+        lines.append([*cells, time(compiled), share(c, compiled), time(both), gain])
     return markdown(head, lines)
 
 
 def amdahl(comparisons):
-    """What a step would save by Amdahl's law if only the loss became faster, beside the measured saving."""
-    head = ["model", "step", "its loss, eager", "its loss, ours", "saved by Amdahl's law", "saved, measured", "noise"]
+    """What a step would save by Amdahl's law if only the loss became faster, beside the measured saving: beside the
+    eager step, and beside the compiled one. "at most": if the loss took no time at all."""
+    head = ["a training step", "beside", "its time", "its loss", "our loss", "saved, at most", "by Amdahl's law"]
+    head += ["measured", "noise"]
     lines = []
     for c in comparisons:
-        step, loss = c.eager[0]["median_us"], alone(c)
-        cells = [c.what, duration(step), duration(loss[EAGER]), duration(loss[OURS])]
-        cells += [f"{(loss[EAGER] - loss[OURS]) / step:.0%}", f"{1 - c.ours['median_us'] / step:.0%}"]
-        lines.append([*cells, f"{c.noise:.0%}"])
+        loss = alone(c)
+        for theirs, ours in zip(best(c)[:2], c.others, strict=False):
+            if theirs is None or theirs["kind"] not in loss:
+                continue
+            step, its, mine = theirs["median_us"], loss[theirs["kind"]], loss[OURS]
+            cells = ["" if theirs["kind"] == COMPILE else c.what, theirs["kind"], duration(step), duration(its)]
+            cells += [duration(mine), f"{its / step:.0%}", f"{(its - mine) / step:.0%}"]
+            lines.append([*cells, f"{1 - ours['median_us'] / step:.0%}", f"{c.noise:.0%}"])
     return markdown(head, lines)
 
 

@@ -1,5 +1,6 @@
 """`vae-kernels bench` times contenders in turns, and only contenders with right results. Its counts of operations and
-bytes are right. The tests also cover its options, its files and its refusals."""
+bytes are right. The tests also cover its options, its files and its refusals. test_bench_steps.py tests the training
+steps."""
 
 import dataclasses
 import functools
@@ -23,7 +24,7 @@ import vae_kernels as vk
 from vae_kernels import cli
 from vae_kernels.cli import bench as command
 from vae_kernels.formulas import ALL
-from vae_kernels.timing import check, clock, contenders, counts, measure, results, rivals, steps, suites
+from vae_kernels.timing import check, clock, contenders, counts, measure, results, rivals, suites
 from vae_kernels.timing.case import Case, draw, least_bytes, needed, parse_shape
 from vae_kernels.timing.table import table
 
@@ -309,21 +310,6 @@ def test_least_bytes():
     assert least_bytes(forward, draw(forward)) == n * 3 + k * 2 * 3
     nll = dataclasses.replace(case, part="nll", latents=0)
     assert least_bytes(nll, draw(nll)) == n * 5
-
-
-@pytest.mark.full
-def test_a_training_step():
-    model = steps.Model("toy", lambda: vk.mlp_vae((50,), 8, (30,)), (50,), small(part="step"))
-    found = list(steps.measure(model, FAST))
-    assert [row["part"] for row in found].count("loss of the step") == 2
-    assert all(row["error"] < check.RIVALS for row in found if row["part"] == "step")
-
-
-def test_a_wrong_training_step_is_refused(monkeypatch):
-    monkeypatch.setattr(steps, "fused", lambda vae, x: 1.2 * vae.loss(x))
-    model = steps.Model("toy", lambda: vk.mlp_vae((50,), 8, (30,)), (50,), small(part="step"))
-    with pytest.raises(check.WrongResult, match="relative error"):
-        list(steps.measure(model, FAST))
 
 
 def test_suites_are_of_cases_that_differ():

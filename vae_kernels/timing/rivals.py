@@ -196,6 +196,12 @@ def kl_by_hand(mu, logvar):
     return 0.5 * (mu.square() + logvar.exp() - logvar - 1).sum()
 
 
+def kl_of_two_by_hand(mu, logvar, prior_mu, prior_logvar):
+    """KL( N(mu, exp(logvar)) || N(prior_mu, exp(prior_logvar)) ), as hierarchies of latents write it."""
+    ratio = (logvar.exp() + (mu - prior_mu).square()) * torch.exp(-prior_logvar)
+    return 0.5 * (prior_logvar - logvar - 1 + ratio).sum()
+
+
 def sample_by_hand(mu, logvar):
     return mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)
 

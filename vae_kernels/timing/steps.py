@@ -1,170 +1,274 @@
-"""Whole training steps: the share of the loss in a step, and the time that a faster loss saves (Amdahl's law,
-measured)."""
+"""Whole training steps of the clients: the share of the loss in a step, and the time that a faster loss saves (Amdahl's
+law, measured).
 
+What is checked before the timing:
+
+- The whole step, without noise: the loss and its gradients by all weights, against the loss by hand in float64. In
+  float32 each gradient may have the error of the rivals (check.py). In bfloat16 the networks round too, by much more
+  than a loss does. A gradient that is a small difference of large numbers, such as that of a shift before batch norm,
+  may then be noise in every implementation. So in bfloat16 the gradients of a network are one vector. The error of
+  this vector may be twice that of the step by hand, and four roundings of bfloat16.
+- The loss alone, with noise, from what the networks gave to it, in the dtype in which they gave it: the loss and its
+  gradients by the networks' outputs, against this library's reference in float64. The network's roundings are not in
+  this error, so what is allowed is the same as for all other cases (check.py), in bfloat16 too.
+"""
+
+import contextlib
 import copy
 import time
 from dataclasses import asdict, replace
-from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch.utils._pytree import tree_leaves, tree_map
 
-from ..models.networks import conv_vae, mlp_vae
-from ..models.vae import VAE
-from . import check, counts, rivals
-from .case import Case, draw
+from .. import functional
+from . import check, counts
+from .clients import MODELS, Model, cells, conv, mlp  # noqa: F401 - names that version 0.1 had here
 from .clock import interleave, summaries
-from .contenders import BY_SAMPLE, COMPILE, EAGER, OURS, compiled, contenders
-from .measure import AGAIN, step
+from .contenders import COMPILE, EAGER, OURS, Contender
+from .measure import AGAIN
+from .networks import Genes, Log1p  # noqa: F401
+from .table import LOSS
 
-QUIET = -60.0  # is added to logvar for the check: without noise two losses must agree
-
-
-class Genes(nn.Module):
-    """A decoder of single cells: it predicts log-mean and dropout logits, and learns one inverse dispersion a gene."""
-
-    def __init__(self, latents, hidden, genes):
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(latents, hidden), nn.ReLU(), nn.Linear(hidden, 2 * genes))
-        self.log_inverse_dispersion = nn.Parameter(torch.zeros(genes))
-
-    def forward(self, z):
-        log_mean, dropout_logits = self.body(z).chunk(2, dim=1)
-        return log_mean, self.log_inverse_dispersion, dropout_logits
+DTYPES = "float32", "bfloat16"  # bfloat16: the forward pass is under autocast
+CASES = [(client, dtype) for client in MODELS for dtype in DTYPES]
+STEP = "step"
+QUIET = -60.0  # is added to each log-variance for the check of a step: without noise two losses must agree
 
 
-class Log1p(nn.Module):
-    def forward(self, x):
-        return torch.log1p(x)
+def described(client, dtype):
+    """The columns that say which step a row is of."""
+    return asdict(client.case) | {"model": client.name, "dtype": dtype}
 
 
-def mlp():
-    return mlp_vae((784,), 20, (400,))
-
-
-def conv():
-    return conv_vae((3, 64, 64), 128)
-
-
-def cells():
-    encoder = nn.Sequential(Log1p(), nn.Linear(20000, 128), nn.ReLU(), nn.Linear(128, 2 * 10))
-    return VAE(encoder, Genes(10, 128, 20000), likelihood="zinb", latent_shape=10)
-
-
-class Model(NamedTuple):
-    """name; make: a function that makes the model; shape: the shape of one x; case: the case of its loss."""
-
-    name: str
-    make: object
-    shape: tuple
-    case: Case
-
-
-MODELS = [
-    Model("MLP 784-400-20", mlp, (784,), Case(128, 784, 20, part="step")),
-    Model("conv 3x64x64", conv, (3, 64, 64), Case(64, 12288, 128, part="step")),
-    Model("single cells, 20000 genes", cells, (20000,), Case(128, 20000, 10, "step", "zinb", 3)),
-]
-
-
-def described(model):
-    """The columns that say which model a row is of."""
-    return {"model": model.name} | asdict(model.case)
-
-
-def by_hand(vae, x):
-    """The loss of a batch as one writes it by hand."""
-    mu, logvar = vae.encode(x)
-    recon = vae.decode(rivals.sample_by_hand(mu, logvar))
-    params = recon if isinstance(recon, tuple) else (recon,)
-    (rival, *_) = rivals.rivals(vae.likelihood, len(params)).values()
-    return (rival(x, *params) + rivals.kl_by_hand(mu, logvar)) / len(x)
-
-
-def fused(vae, x):
-    return vae.loss(x)
-
-
-def losses(modes):
-    """{(kind, name): a function (vae, x) -> loss}"""
-    found = {(EAGER, "model and loss"): by_hand}
-    for mode in modes:
-        suffix = "" if mode == "default" else f", {mode}"
-        found[COMPILE, "model and loss" + suffix] = compiled(by_hand, mode)
-    found[OURS, "model and our loss"] = fused
-    found[OURS, AGAIN] = fused
-    for mode in modes[:1]:
-        found[OURS, "compiled model and our loss"] = compiled(fused, mode)
-    return found
-
-
-def measure(model, options):
-    """Rows for a model's training step, Adam included, and rows for the loss alone: the best eager form and ours."""
+def measure(client, dtype, options):
+    """Rows for a client's training step, Adam included, and rows for the loss alone: by hand, compiled and ours."""
     torch.manual_seed(0)
     torch._dynamo.reset()
     clock = options.clock
-    vae = model.make().to(clock.device)
-    x = draw(replace(model.case, part="loss")).x.reshape(-1, *model.shape).to(clock.device)
+    model = client.make().to(clock.device)
+    x = client.draw(torch.Generator().manual_seed(0)).to(clock.device)
+    context = contexts(clock.device, dtype)
+    expected = Expected(client, model, x, context)
     rows, runs = {}, {}
-    for key, loss in losses(options.modes).items():
-        mine = copy.deepcopy(vae)
-        rows[key], run = _ready(key[0], loss, mine, x, clock)
-        runs[("step", *key)] = lambda i: (), run
-    for key, run in _loss_alone(model.case, clock.device).items():
-        runs[("loss", *key)] = run
+    for contender in losses(client, options.modes):
+        key = STEP, contender.kind, contender.name
+        rows[key], run = _ready(contender, model, x, context, expected, clock)
+        runs[key] = lambda i: (), run
+    outputs = given(client, model, x, context)
+    for contender in alone(client, options.modes):
+        key = LOSS, contender.kind, contender.name
+        run = loss_step(contender.ready(), outputs, x, context)
+        rows[key] = {"error": loss_error(run, contender, client, outputs, x)}
+        runs[key] = lambda i: (leaves(outputs),), run
     times = summaries(interleave(runs, options.clock, options.seconds, options.least), options.least)
-    shared = described(model) | {"threads": torch.get_num_threads()}
+    shared = described(client, dtype) | {"threads": torch.get_num_threads()}
     for (part, kind, name), measured in times.items():
-        row = shared | {"kind": kind, "name": name}
-        row |= rows[kind, name] if part == "step" else {"part": "loss of the step"}
-        yield row | measured
+        yield shared | {"part": part, "kind": kind, "name": name} | rows[part, kind, name] | measured
 
 
-def _ready(kind, loss, vae, x, clock):
-    """(row, step) for a loss. check.WrongResult if the loss is wrong on this model."""
-    optimizer = torch.optim.Adam(vae.parameters(), lr=1e-4, fused=True)
+def contexts(device, dtype):
+    """A function that gives the context of a forward pass."""
+    if dtype == "bfloat16":
+        return lambda: torch.autocast(device, torch.bfloat16)
+    return contextlib.nullcontext
+
+
+def losses(client, modes):
+    """The contenders for a step. An objective is a function (model, x) -> loss."""
+    named = lambda name, mode: name if mode == "default" else f"{name}, {mode}"  # noqa: E731
+    return [
+        Contender(EAGER, "model and loss", client.by_hand),
+        *(Contender(COMPILE, named("model and loss", mode), client.by_hand, mode) for mode in modes),
+        Contender(OURS, "model and our loss", client.fused),
+        Contender(OURS, AGAIN, client.fused),
+        *(Contender(OURS, "compiled model and our loss", client.fused, mode) for mode in modes[:1]),
+    ]
+
+
+# ---------------------------------------------------------------- a step
+
+
+def _ready(contender, model, x, context, expected, clock):
+    """(row, step) for a contender. check.WrongResult if its loss is wrong on this model."""
+    mine, loss = copy.deepcopy(model), contender.ready()
+    optimizer = torch.optim.Adam(mine.parameters(), lr=1e-4, fused=True)
 
     def run():
         optimizer.zero_grad()
-        loss(vae, x).backward()
+        with context():
+            value = loss(mine, x)
+        value.backward()
         optimizer.step()
 
-    row = {"part": "step"}
+    row = {}
     with counts.generated_kernels() as generated:
         begin = time.perf_counter()
         run()
         clock.synchronize()
         row["first_us"] = (time.perf_counter() - begin) * 1e6
         row["kernels"] = generated() or None  # zero where nothing was compiled
-    if loss in (by_hand, fused):
+    if contender.mode is None:
         row["kernels"] = counts.operations(run, (), clock.device)
-    row["error"] = _error(loss, vae, x)
-    if not row["error"] <= check.RIVALS:
-        text = f"a step's relative error is {row['error']:.1e}, allowed {check.RIVALS:.1e}"
-        raise check.WrongResult(f"{kind}: {text}")
+    try:
+        row["error"] = expected.error(loss, mine)
+    except check.WrongResult as wrong:
+        raise check.WrongResult(f"{contender.kind}, {contender.name}: {wrong}", wrong.error) from None
     return row, run
 
 
-def _error(loss, vae, x):
-    """The largest relative error of the loss and of the gradients by all weights, without noise, against by_hand in
-    float64."""
-    bias = vae.encoder[-1].bias
-    kept = bias.detach().clone()
+def silent(model):
+    """A copy of the model whose posteriors have no noise."""
+    model = copy.deepcopy(model)
     with torch.no_grad():
-        bias[len(bias) // 2 :] += QUIET
-    results = []
-    for function, model, data in ((by_hand, copy.deepcopy(vae).double(), x.double()), (loss, vae, x)):
-        value = function(model, data)
-        results.append([value, *torch.autograd.grad(value, list(model.parameters()))])
-    with torch.no_grad():
-        bias.copy_(kept)
-    return max(((a - b).abs().max() / a.abs().max()).item() for a, b in zip(*results, strict=True))
+        for layer in model.posteriors():
+            layer.bias[len(layer.bias) // 2 :] += QUIET
+    return model
 
 
-def _loss_alone(case, device):
-    """{(kind, name): (prepare, function)}: sampling, loss and their gradients, from a ready reconstruction."""
-    alone = Case(case.batch, case.dims, case.latents, "objective", case.likelihood, case.outputs)
-    tensors = draw(alone).to(device)
-    prepare = lambda i: (tensors.leaves(),)  # noqa: E731
-    found = [c for c in contenders(alone, (), few=True) if c.name not in BY_SAMPLE]
-    return {(c.kind, c.name): (prepare, step(c.objective, alone)) for c in found}
+def results(loss, model, x, context):
+    """[loss, *gradients by all weights]"""
+    with context():
+        value = loss(model, x)
+    return [value, *torch.autograd.grad(value, list(model.parameters()))]
+
+
+def errors(found, expected):
+    """The largest difference of each tensor, relative to the largest magnitude that it should have."""
+    pairs = zip(found, expected, strict=True)
+    return [((a.detach().double() - b).abs().max() / b.abs().max()).item() for a, b in pairs]
+
+
+def by_network(found, model):
+    """[loss, *gradients], with the gradients of each network of the model (encoder, decoder) as one vector."""
+    loss, *gradients = (t.detach().double() for t in found)
+    parts = {}
+    for (name, _), gradient in zip(model.named_parameters(), gradients, strict=True):
+        parts.setdefault(name.partition(".")[0], []).append(gradient.flatten())
+    return [loss, *(torch.cat(part) for part in parts.values())]
+
+
+class Expected:
+    """What a step of the silent model must give: the results by hand in float64, and how wrong each may be."""
+
+    def __init__(self, client, model, x, context):
+        self.x, self.context, quiet = x, context, silent(model)
+        self.state, self.before = quiet.state_dict(), model.state_dict()
+        self.rounded = context is not contextlib.nullcontext
+        exact = copy.deepcopy(quiet).double(), x.double() if x.is_floating_point() else x
+        self.truth = [t.detach() for t in results(client.by_hand, *exact, contextlib.nullcontext)]
+        self.allowed = [check.RIVALS] * len(self.truth)
+        if self.rounded:
+            own = self.errors(client.by_hand, copy.deepcopy(quiet))
+            self.allowed = [2 * error + check.allowed(torch.bfloat16, ours=True) for error in own]
+
+    def errors(self, loss, model):
+        """The relative errors of the loss and of the gradients: of each weight, or of each network."""
+        found = results(loss, model, self.x, self.context)
+        if not self.rounded:
+            return errors(found, self.truth)
+        pairs = zip(by_network(found, model), by_network(self.truth, model), strict=True)
+        return [((a - b).norm() / b.norm()).item() for a, b in pairs]
+
+    def error(self, loss, model):
+        """The largest relative error of the results of this loss. The model has the first weights again afterwards.
+        check.WrongResult if an error is larger than allowed."""
+        model.load_state_dict(self.state)
+        found = self.errors(loss, model)
+        model.load_state_dict(self.before)
+        for error, allowed in zip(found, self.allowed, strict=True):
+            if not error <= allowed:
+                raise check.WrongResult(f"a step's relative error is {error:.1e}, allowed {allowed:.1e}", error)
+        return max(found)
+
+
+# ---------------------------------------------------------------- the loss alone
+
+
+class Kept:
+    """A way to write the loss (ways.py) that keeps what the networks give to it."""
+
+    def __init__(self, way):
+        self.way, self.latents, self.recon = way, [], ()
+
+    def sample(self, *latent):
+        self.latents.append(latent)
+        return self.way.sample(*latent)
+
+    def loss(self, recon, x, kls):
+        self.recon = recon
+        return self.way.loss(recon, x, kls)
+
+
+def given(client, model, x, context):
+    """(latents, recon): the arguments of sample() and the outputs of the decoder, as the networks give them."""
+    kept = Kept(client.hand)
+    with context(), torch.no_grad():
+        model(x, kept)
+    return kept.latents, kept.recon
+
+
+def leaves(outputs):
+    """The same tensors as new leaves for autograd. The memory is shared."""
+    return tree_map(lambda t: t.detach().requires_grad_(), outputs)
+
+
+def alone(client, modes):
+    """The contenders for the loss. An objective is a function ((latents, recon), x) -> (loss, [z of each latent])."""
+    hand, ours = client.hand, client.ours
+    found = [Contender(EAGER, hand.name, of_way(hand)), Contender(OURS, ours.name, of_way(ours))]
+    return found + [Contender(COMPILE, hand.name, of_way(hand), mode) for mode in modes[:1]]
+
+
+def of_way(way):
+    def objective(outputs, x):
+        latents, recon = outputs
+        drawn = [way.sample(*latent) for latent in latents]
+        return way.loss(recon, x, [kl for _, kl in drawn]), [z for z, _ in drawn]
+
+    return objective
+
+
+def from_z(outputs):
+    """The gradients that a decoder would send back to each z."""
+    g = torch.Generator().manual_seed(1)
+    return [torch.randn(mu.shape, generator=g).to(mu) / len(mu) for mu, *_ in outputs[0]]
+
+
+def loss_step(objective, outputs, x, context):
+    """Sampling, loss and their gradients: a function of new leaves -> (loss, zs, gradients)."""
+    back = from_z(outputs)
+
+    def run(fresh):
+        with context():
+            loss, zs = objective(fresh, x)
+        ends = [None, *(g.to(z.dtype) for g, z in zip(back, zs, strict=True))]
+        return loss, zs, torch.autograd.grad([loss, *zs], tree_leaves(fresh), ends)
+
+    return run
+
+
+def loss_error(run, contender, client, outputs, x):
+    """The largest relative error of a loss alone. check.WrongResult if an error is larger than allowed."""
+    try:
+        return check.worst(_loss_errors(run, client, outputs, x), contender.kind == OURS)
+    except check.WrongResult as wrong:
+        title = f"the loss alone, {contender.kind}, {contender.name}"
+        raise check.WrongResult(f"{title}: {wrong}", wrong.error) from None
+
+
+def _loss_errors(run, client, outputs, x):
+    """[(error, dtype)] of the loss and of the gradient of each output. The contender's own z gives its noise back."""
+    loss, zs, gradients = run(leaves(outputs))
+    exact = tree_map(lambda t: t.detach().double().requires_grad_(), outputs)
+    latents, recon = exact
+    kls, through_z = [], 0.0
+    for (mu, logvar, *prior), z, back in zip(latents, zs, from_z(outputs), strict=True):
+        noise = (z.detach() - mu.detach()) * torch.exp(-0.5 * logvar.detach())
+        check.check_noise(noise, torch.finfo(z.dtype).eps)
+        through_z = through_z + ((mu + torch.exp(0.5 * logvar) * noise) * back.to(z.dtype)).sum()
+        kls.append(functional.gaussian_kl(mu, logvar, prior=prior[0] if prior else None, backend="torch"))
+    truth = replace(client.ours, backend="torch").loss(recon, x, kls)
+    expected = truth.detach(), *torch.autograd.grad(truth + through_z, tree_leaves(exact))
+    found = loss, *gradients
+    return list(zip(errors(found, expected), (t.dtype for t in found), strict=True))

@@ -141,11 +141,11 @@ def rows_of(suite, options, known=frozenset()):
     options = replace(options, few=options.few or suite in FEW)
     if options.modes is None:
         options = replace(options, modes=known_modes() if suite == "modes" else ("default",))
-    threads = torch.get_num_threads()
-    for case in steps.MODELS if suite == "steps" else CASES[suite]():
-        described = steps.described(case) if suite == "steps" else asdict(case)
+    of_steps, threads = suite == "steps", torch.get_num_threads()
+    for case in steps.CASES if of_steps else CASES[suite]():
+        described = steps.described(*case) if of_steps else asdict(case)
         if results.case(described | {"threads": described["threads"] or threads}) not in known:
-            found = (steps.measure if suite == "steps" else measure)(case, options)
+            found = steps.measure(*case, options) if of_steps else measure(case, options)
             yield [{"suite": suite} | row for row in found]
 
 
