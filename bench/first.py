@@ -1,4 +1,4 @@
-"""The numbers on the README's first screen: a training that gains, a training that does not, and the build."""
+"""The numbers on the README's first screen: what a training step saves, an epoch of SCVI, and the build."""
 
 import csv
 import statistics
@@ -7,12 +7,40 @@ from . import tables
 from .rows import RESULTS, comparisons, devices
 
 EPOCHS, BUILD = RESULTS / "scvi" / "epochs.csv", RESULTS / "build"
-MLP = "MLP 784-400-20"  # a client of vae_kernels/timing/clients.py
 
 
 def trainings():
-    """Two sentences: an epoch of SCVI, and a step of an MLP on MNIST."""
-    return "\n".join(filter(None, (epoch(), mlp())))
+    """A table of training steps, and an epoch of SCVI."""
+    return "\n\n".join(filter(None, (steps(), epoch())))
+
+
+def steps():
+    """What our loss saves of each client's training step. The steps that gain nothing come first. "" if no results file
+    has steps."""
+    found = {}
+    for rows in devices().values():
+        for c in comparisons(rows, "steps"):
+            found.setdefault(c.first["model"], {})[c.first["dtype"]] = c
+    lines = []
+    for model, of in found.items():
+        c = of["float32"]
+        ratio, share = c.eager[0]["median_us"] / c.ours["median_us"], tables.share(c, c.eager[0])
+        both = [_saved(of[dtype]) if dtype in of else ("-", "-") for dtype in ("float32", "bfloat16")]
+        lines.append((ratio, [model, share, *both[0], *both[1]]))
+    if not lines:
+        return ""
+    head = ["a training step", "of it the loss", "saved, beside eager", "beside torch.compile"]
+    made = tables.markdown([*head, "bfloat16: eager", "compile"], [cells for _, cells in sorted(lines)])
+    said = "A faster loss saves at most the part of the step that the loss takes. Where this part is small, nothing is"
+    return f"{said} gained:\n\n{made}"
+
+
+def _saved(c):
+    """(beside eager PyTorch, beside torch.compile): what our loss saves of a step, in words."""
+    eager, compiled, ours = tables.best(c)
+    pairs = (ours, eager), (c.others[1] if len(c.others) > 1 else None, compiled)
+    texts = [tables.saved(c, *pair).strip("*") if all(pair) else "-" for pair in pairs]
+    return tuple("nothing" if text == tables.NOISE else text for text in texts)
 
 
 def epoch():
@@ -25,25 +53,6 @@ def epoch():
         f"- **An epoch of scvi-tools' `SCVI` takes {ours:.1f} s in place of {theirs:.1f} s: {theirs / ours:.1f} times "
         f"faster** ({what}; [docs/scvi.md](docs/scvi.md#to-measure-scvi))."
     )
-
-
-def mlp():
-    """What a step of an MLP on MNIST saves. "" if no results file has such a step."""
-    for rows in devices().values():
-        for c in comparisons(rows, "steps"):
-            if (c.first["model"], c.first["dtype"]) == (MLP, "float32"):
-                eager = _saved(c, c.ours, c.eager[0])
-                compiled = _saved(c, c.others[1], c.compiled[0])
-                return (
-                    "- Where the loss is a small part of a step, little is gained: a step of an MLP on MNIST saves "
-                    f"{eager} beside eager PyTorch, and {compiled} beside `torch.compile`."
-                )
-    return ""
-
-
-def _saved(c, row, other):
-    text = tables.saved(c, row, other).strip("*")
-    return "nothing that can be told from noise" if text == tables.NOISE else text
 
 
 def build():

@@ -88,16 +88,13 @@ def source(path, rows):
 
 
 def section(path, rows):
-    """What docs/speed.md has of a machine: two tables, a figure, and where we lose."""
-    text = [
-        f"{where(rows)}; {source(path, rows)}.",
-        f"![times faster](bench/{path.stem}.svg)",
-    ]
-    text += speeds(rows)
+    """What docs/speed.md has of a machine: the training steps, where we lose, and the sizes with a figure."""
+    text = [f"{where(rows)}; {source(path, rows)}."]
     if steps := comparisons(rows, "steps"):
         text += [f"Whole training steps, Adam included. {BOUND}", tables.steps(steps)]
     page = "[their names](bench.md)"
     text += ["**Where we lose.** " + losses(comparisons(rows, *CASES, "steps"), missing(rows), page)]
+    text += ["The objective alone:", f"![times faster](bench/{path.stem}.svg)", *speeds(rows)]
     return "\n\n".join(text)
 
 

@@ -76,7 +76,7 @@ def _measure(case, options):
     source = (tensors.params or (tensors.mu,))[0]
     for key, row in rows.items():
         row |= asdict(case) | {"threads": torch.get_num_threads(), "kind": key[0], "name": key[1]}
-        row |= {"least_bytes": least_bytes(case, tensors)} | times.get(key, {"median_us": None})
+        row |= {"least_bytes": least_bytes(case, tensors)} | times.get(key, {"median_us": None, "disturbed": None})
         row["copy_bytes_per_s"] = round(2 * source.numel() * source.element_size() / copy * 1e6)
         if key in runs and key[0] != COPY and key[1] != AGAIN:
             row |= _count(key, runs[key], options)
