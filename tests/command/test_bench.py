@@ -164,6 +164,7 @@ def test_a_wrong_rival_is_not_timed(monkeypatch):
     assert wrong["median_us"] is None and wrong["error"] == pytest.approx(0.01, rel=0.1)
     assert "eager <lambda>: wrong by 1.0e-02, and not timed" in table(rows)
     assert sum(row["median_us"] is not None for row in rows) == len(rows) - 1
+    assert wrong["disturbed"] is None and isinstance(results.quiet(rows), bool)
 
 
 def test_what_is_allowed_goes_by_the_type_of_each_result():
