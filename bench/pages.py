@@ -106,6 +106,16 @@ def mixture():
     return f"{made}\n\n{where(read('mixture/cpu')[0])}."
 
 
+def priors():
+    names = "neg_elbo", "reconstruction", "kl", "neg_log_p"
+    rows = []
+    for r in read("priors/digits"):
+        rows.append([r["prior"], *(f"{float(r[f'test_{name}_nats']):.2f}" for name in names)])
+        rows[-1] += [r["standard_error_of_sampling"], r["median_effective_samples"]]
+    head = ["prior", "-ELBO", "reconstruction", "KL", "-log p(x)", "its standard error", "effective samples"]
+    return table(head, rows)
+
+
 def cross_entropy():
     names = {"fused": "**vae_kernels**: `F.linear`, then `vk.nll`", "log_softmax": "`log_softmax`"}
     names |= {"F.cross_entropy": "`F.cross_entropy`", "F.linear_cross_entropy": "`F.linear_cross_entropy`"}
@@ -123,7 +133,7 @@ def cross_entropy():
 
 PAGES = {
     "papers.md": {"iwae": iwae, "vamp": vamp, "sigma": sigma, "tcvae": tcvae},
-    "priors.md": {"mixture": mixture},
+    "priors.md": {"mixture": mixture, "priors": priors},
     "last_layer.md": {"cross_entropy": cross_entropy},
 }
 

@@ -1,6 +1,5 @@
 """The README tells the truth: its example runs, it has the numbers of the committed results, and its names exist."""
 
-import csv
 import re
 import sys
 from types import SimpleNamespace
@@ -337,36 +336,6 @@ def test_noise_is_no_ratio(bench):
 )
 def test_durations(bench, us, text):
     assert bench.tables.duration(us) == text
-
-
-def rows(path):
-    return list(csv.DictReader((ROOT / path).read_text().splitlines()))
-
-
-def mixture_table():
-    yield "| N x K x D | | ms | vae_kernels is faster by |"
-    yield "|---|---|---|---|"
-    for name in ("cpu", "cpu-large"):
-        for r in rows(f"bench/results/mixture/{name}.csv"):
-            size = " x ".join(r[key] for key in ("points", "components", "dims"))
-            ratio = f"{float(r['fused_is_times_faster']):.1f}x" if r["name"] != "fused" else ""
-            yield f"| {size} | {r['name']} | {float(r['median_us']) / 1000:.3g} | {ratio} |"
-
-
-def prior_table():
-    yield "| prior | -ELBO | reconstruction | KL | -log p(x) | its standard error | effective samples |"
-    yield "|---|---|---|---|---|---|---|"
-    names = "neg_elbo", "reconstruction", "kl", "neg_log_p"
-    for r in rows("bench/results/priors/digits.csv"):
-        numbers = [f"{float(r[f'test_{name}_nats']):.2f}" for name in names]
-        numbers += [r["standard_error_of_sampling"], r["median_effective_samples"]]
-        yield f"| {r['prior']} | {' | '.join(numbers)} |"
-
-
-@pytest.mark.parametrize("table", [mixture_table, prior_table])
-def test_the_tables_of_priors_are_those_of_the_results(table):
-    expected = "\n".join(table())
-    assert expected in (ROOT / "docs/priors.md").read_text(), expected
 
 
 def test_every_name_exists():
