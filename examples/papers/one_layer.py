@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 import torch
-from rows import command, images, write
+from experiments import command, images, write
 from torch import nn
 
 import vae_kernels as vk

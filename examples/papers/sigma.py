@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from rows import command, images, write
+from experiments import command, images, write
 from torch import nn
 
 import vae_kernels as vk

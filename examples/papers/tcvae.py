@@ -13,7 +13,7 @@ import math
 from pathlib import Path
 
 import torch
-from rows import command, write
+from experiments import command, write
 
 import vae_kernels as vk
 

@@ -13,7 +13,7 @@ from places import ROOT, TESTS, child
 import vae_kernels as vk
 from vae_kernels.core.moved import MOVED
 
-# Each line has a module of version 0.1 and the names that it defined. The list leaves out the command, the kernels, 17
+# Each line has a module of version 0.1 and the names that it defined. The list leaves out the command, the kernels, 18
 # helpers that the redesign removed, and two names that the formulas had for Triton (CHANGELOG.md names them).
 NAMES = [line.split() for line in (TESTS / "project/names-0.1.txt").read_text().splitlines()]
 PACKAGE = ROOT / "vae_kernels"

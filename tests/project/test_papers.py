@@ -21,7 +21,7 @@ def script(monkeypatch):
     """Imports a script of examples/papers."""
     monkeypatch.syspath_prepend(str(EXAMPLES / "papers"))
     yield importlib.import_module
-    for name in ("rows", "one_layer", "sigma", "tcvae"):
+    for name in ("experiments", "one_layer", "sigma", "tcvae"):
         sys.modules.pop(name, None)
 
 
@@ -103,10 +103,10 @@ def test_the_mean_image_is_the_first_guess(one_layer):
 
 
 def test_a_file_of_results_has_each_run_once(script, tmp_path):
-    rows = script("rows")
+    experiments = script("experiments")
     path = tmp_path / "a" / "runs.csv"
     for seed, value in ((0, 1.5), (1, 2.5), (0, 3.5)):
-        rows.write(path, {"seed": seed, "value": value}, ("seed",))
+        experiments.write(path, {"seed": seed, "value": value}, ("seed",))
     lines = path.read_text(encoding="utf-8").splitlines()
     assert [line.split(",")[:2] for line in lines] == [["seed", "value"], ["1", "2.5"], ["0", "3.5"]]
 
