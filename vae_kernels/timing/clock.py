@@ -48,7 +48,8 @@ class Waits:
 
     def __enter__(self):
         root = "/proc/self/task"
-        threads = os.listdir(root) if os.path.exists(f"{root}/{os.getpid()}/schedstat") else []
+        counted = hasattr(os, "pread") and os.path.exists(f"{root}/{os.getpid()}/schedstat")
+        threads = os.listdir(root) if counted else []
         self.files = [os.open(f"{root}/{thread}/schedstat", os.O_RDONLY) for thread in threads]
         return self
 
