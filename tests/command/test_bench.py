@@ -210,6 +210,7 @@ def test_a_run_whose_threads_wait_for_a_processor_is_disturbed(monkeypatch):
     assert [run.disturbed for run in runs] == [False, True]
 
 
+@pytest.mark.full
 def test_waits_are_counted():
     """Two busy threads on one processor wait for each other for about half of the time."""
     if not os.path.exists(f"/proc/self/task/{os.getpid()}/schedstat"):
@@ -351,6 +352,7 @@ def test_the_command(tmp_path, monkeypatch):
     assert {row["suite"] for row in rows} == {"own"} and {row["batch"] for row in rows} == {"16"}
 
 
+@pytest.mark.full
 def test_a_disturbed_case_is_not_written_and_measured_again(tmp_path, monkeypatch):
     """A case that other programs disturbed does not reach the file. --missing measures this case, and no other."""
     small = [Case(2, 3, 0, part="nll"), Case(4, 3, 0, part="nll"), Case(8, 3, 0, part="nll", threads=1)]
