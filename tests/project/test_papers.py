@@ -51,7 +51,7 @@ def test_a_run_that_stops_goes_on(one_layer, tmp_path, monkeypatch, prior):
     monkeypatch.setattr(one_layer, "CHECKED", 3)
     monkeypatch.setattr(one_layer, "EVERY", 0.0)
     words = ["--batch", "20", "--share", "400", "--samples", "2", "--prior", prior, "--out"]
-    whole, _, steps = one_layer.train(one_layer.arguments([*words, str(tmp_path / "whole")]), pictures())
+    whole, steps = one_layer.train(one_layer.arguments([*words, str(tmp_path / "whole")]), pictures())
     assert steps > 20
     args, calls = one_layer.arguments([*words, str(tmp_path / "stopped")]), itertools.count()
     bound = one_layer.bound
@@ -64,7 +64,7 @@ def test_a_run_that_stops_goes_on(one_layer, tmp_path, monkeypatch, prior):
     monkeypatch.setattr(one_layer, "bound", stops)
     with pytest.raises(KeyboardInterrupt):
         one_layer.train(args, pictures())
-    resumed, _, _ = one_layer.train(args, pictures())
+    resumed, _ = one_layer.train(args, pictures())
     assert next(calls) == 11 + steps - 9  # ten calls, the stopped call, and the steps after the checkpoint at step 9
     for name, value in resumed.state_dict().items():
         assert torch.equal(value, whole.state_dict()[name]), name
