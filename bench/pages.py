@@ -137,7 +137,27 @@ def cross_entropy():
     return f"{made}\n\n{where(read('cross_entropy/cpu')[0])}."
 
 
+def lean():
+    rows, found = [], grouped(read("lean/cpu"), "batch", "dims", "latents", "likelihood", "threads")
+    best = {}
+    for (*case, threads), measured in found.items():
+        timed = [r for r in measured if r["median_us"] and r["name"] != "again"]
+        of_kind = {kind: [r for r in timed if r["kind"] == kind] for kind in ("eager", "vae_kernels")}
+        fastest = {kind: min(of, key=lambda r: float(r["median_us"])) for kind, of in of_kind.items()}
+        theirs, ours = fastest["eager"], fastest["vae_kernels"]
+        ratio = float(theirs["median_us"]) / float(ours["median_us"])
+        memory = int(ours["peak_bytes"]) / int(theirs["peak_bytes"])
+        best.setdefault(tuple(case), {})[threads] = f"**{ratio:.2f}**" if ratio < 1 else f"{ratio:.2f}", f"{memory:.2f}"
+    for (batch, dims, latents, likelihood), of in best.items():
+        cells = [f"{batch} x {int(dims):,} / {latents}, {likelihood}", of["1"][0], of["2"][0]]
+        rows.append([*cells, f"{of['1'][1]}, {of['2'][1]}"])
+    made = table(["batch x dims / latents", "1 thread", "2 threads", "peak memory, of that of eager"], rows)
+    row = read("lean/cpu")[0]
+    return f"{made}\n\n{row['device']}, PyTorch {row['torch']}, commit {row['commit']}; `{row['command']}`."
+
+
 PAGES = {
+    "lean.md": {"lean": lean},
     "papers.md": {"iwae": iwae, "vamp": vamp, "sigma": sigma, "tcvae": tcvae},
     "priors.md": {"mixture": mixture, "priors": priors},
     "last_layer.md": {"cross_entropy": cross_entropy},
