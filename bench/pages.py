@@ -39,13 +39,16 @@ def spread(rows, name, digits=2):
     return mean if len(values) == 1 else f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
+def passes(share, stages):
+    return f"{PASSES / int(share):.0f} of {PASSES}" + (", equal stages" if stages == "equal" else "")
+
+
 def iwae():
     rows = []
     found = [r for r in read("papers/one_layer") if r["batch"] == "20"]
     for (objective, k, share, stages), runs in grouped(found, "objective", "samples", "share", "stages").items():
         ours, paper = statistics.mean(float(r["test_neg_log_p_nats"]) for r in runs), PUBLISHED[objective, k]
-        passes = f"{PASSES / int(share):.0f} of {PASSES}" + (", equal stages" if stages == "equal" else "")
-        row = [objective.upper(), k, passes, len(runs), spread(runs, "test_neg_elbo_nats")]
+        row = [objective.upper(), k, passes(share, stages), len(runs), spread(runs, "test_neg_elbo_nats")]
         row += [spread(runs, "test_neg_log_p_nats"), paper, f"{ours - paper:+.2f}", spread(runs, "active_units", 0)]
         rows.append((int(share), stages == "equal", objective == "iwae", k, row))
     head = ["objective", "k", "passes", "seeds", "-ELBO", "-log p(x)", "the paper", "difference", "active units"]
@@ -64,10 +67,11 @@ def vamp():
     found = [r for r in read("papers/one_layer") if r["batch"] != "20"]
     names = {"normal": "N(0, I)", "vamp": "VampPrior, 500 pseudo-inputs"}
     rows = []
-    for (prior,), runs in grouped(found, "prior").items():
-        rows.append([names[prior], len(runs), spread(runs, "test_neg_elbo_nats"), spread(runs, "test_neg_log_p_nats")])
-        rows[-1] += [spread(runs, "active_units", 0)]
-    return table(["prior", "seeds", "-ELBO", "-log p(x)", "active units"], rows)
+    for (share, stages, prior), runs in grouped(found, "share", "stages", "prior").items():
+        row = [passes(share, stages), names[prior], len(runs), spread(runs, "test_neg_elbo_nats")]
+        rows.append((int(share), prior, [*row, spread(runs, "test_neg_log_p_nats"), spread(runs, "active_units", 0)]))
+    head = ["passes", "prior", "seeds", "-ELBO", "-log p(x)", "active units"]
+    return table(head, [row for *_, row in sorted(rows)])
 
 
 def sigma():
