@@ -143,8 +143,9 @@ machine quiet):
 - The first run, compilation included, is reported apart. It is without any cache of earlier compilations.
 - A run whose threads waited for a processor for more than 2 % of its time is left out. So are the runs beside a control
   that was slow. The control is the same short work for all threads, before and after each turn: it shows other programs
-  that use the caches and the memory. After a disturbed turn the next turn is a single run. A case in which not every
-  contender has five runs left is not written: such ratios flatter what is fast. `--missing` measures these cases again.
+  that use the caches and the memory. After a disturbed turn the next turn is a single run. Where a contender has fewer
+  than five runs left, the case is not written, because its ratios would flatter what is fast. `--missing` measures the
+  case again.
 - Each kind of processor has a file of its own, and so has each width of vectors (AVX2, AVX-512), which a host may hide.
 - "of the limit": the bytes that nobody can do without (each input read once, each result written once), at the speed of
   a copy of the reconstruction, measured in the same turns. Small cases fit in the caches, where a copy is very fast.

@@ -5,7 +5,7 @@ beta.
     python examples/audit_atlas.py pyod pythae                           # these packages, with the whole reports
     python examples/audit_atlas.py --docs                                # writes docs/atlas.md from the CSV
 
-Some packages need versions of other packages that clash. Install each of these apart, without what it needs:
+Some packages clash with others. Install each package that clashes in a folder of its own, without its dependencies:
 
     pip install --no-deps --target apart lerobot && PYTHONPATH=apart python examples/audit_atlas.py lerobot
 

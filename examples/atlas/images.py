@@ -51,7 +51,7 @@ def pythae_beta_vae():
 @case("pythae", "DisentangledBetaVAE")
 def pythae_disentangled():
     def arguments(model, mu, logvar):
-        return mu, logvar, None, model.warmup_epoch  # the epoch that its forward takes if it gets none
+        return mu, logvar, None, model.warmup_epoch  # the default of the model's forward
 
     return pythae("DisentangledBetaVAE", arguments, shown=("beta", "C", "warmup_epoch"))
 
@@ -60,7 +60,7 @@ def pythae_disentangled():
 def pythae_beta_tc():
     def arguments(model, mu, logvar):
         z = model._sample_gauss(mu, std(logvar))[0]
-        return mu, logvar, z, len(z)  # the size of the data that its forward takes if it gets none
+        return mu, logvar, z, len(z)  # the default of the model's forward: the batch size
 
     note = "dataset_size was the batch, as in its forward without this argument"
     return pythae("BetaTCVAE", arguments, note, shown=("alpha", "beta", "gamma", "use_mss"))

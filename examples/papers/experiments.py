@@ -1,6 +1,8 @@
-"""What the scripts of this folder share: the images and the files of results."""
+"""What the scripts of this folder share: the images, the options and the files of results."""
 
+import argparse
 import csv
+from pathlib import Path
 
 import torch
 
@@ -31,6 +33,23 @@ def write(path, row, run):
         writer.writerows([*others, row])
 
 
-def command(script, run, row):
-    """The command line of a run. The folder of the data is the one that the script's first lines make."""
-    return " ".join([f"python examples/papers/{script}.py", *(f"--{name} {row[name]}" for name in run)])
+def parser(description):
+    """A parser with the options that all scripts share."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--threads", type=int, default=1, help="of torch")
+    made.add_argument("--csv", type=Path, help="the file that gets the row")
+    return made
+
+
+def record(script, args, run, results, *others):
+    """Print the row of a run and, with --csv, write it.
+
+    run: the options that say which run this is. results: the other columns. others: options that the command needs too.
+    """
+    words = [f"--{name.replace('_', '-')} {getattr(args, name)}" for name in (*run, *others)]
+    row = {name: getattr(args, name) for name in run} | results
+    row["command"] = " ".join([f"python examples/papers/{script}.py", *words])
+    print(row)
+    if args.csv:
+        write(args.csv, row, run)

@@ -13,15 +13,14 @@ writes a checkpoint each minute, and the same command goes on from this checkpoi
 --csv.
 """
 
-import argparse
 import itertools
 import math
 import os
 import time
 from pathlib import Path
 
+import experiments
 import torch
-from experiments import command, images, write
 from torch import nn
 
 import vae_kernels as vk
@@ -132,7 +131,7 @@ def evaluate(vae, x, samples):
 
 
 def arguments(words=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = experiments.parser(__doc__)
     parser.add_argument("--data", type=Path, default=Path("package/data"), help="the folder of the four files")
     parser.add_argument("--objective", choices=("vae", "iwae"), default="iwae")
     parser.add_argument("--samples", type=int, default=5, help="k, draws of q(z|x) for each image")
@@ -140,25 +139,18 @@ def arguments(words=None):
     parser.add_argument("--batch", type=int, default=20)
     parser.add_argument("--share", type=int, default=27, help="the part of the paper's passes: 1 of so many")
     parser.add_argument("--stages", choices=("paper", "equal"), default="paper", help="of the learning rate")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--log-p-samples", type=int, default=5000)
     parser.add_argument("--out", type=Path, default=Path("runs/papers"), help="the folder of the checkpoints")
-    parser.add_argument("--csv", type=Path, help="the file that gets the row")
     return parser.parse_args(words)
 
 
 def main():
     args = arguments()
     torch.set_num_threads(args.threads)
-    x, test = images(args.data)
+    x, test = experiments.images(args.data)
     vae, steps = train(args, x)
-    row = {name: getattr(args, name) for name in RUN} | {"steps": steps}
-    row |= evaluate(vae, test, args.log_p_samples)
-    row["command"] = f"{command('one_layer', RUN, row)} --log-p-samples {args.log_p_samples}"
-    print(row)
-    if args.csv:
-        write(args.csv, row, RUN)
+    results = {"steps": steps} | evaluate(vae, test, args.log_p_samples)
+    experiments.record("one_layer", args, RUN, results, "log_p_samples")
 
 
 if __name__ == "__main__":

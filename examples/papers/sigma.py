@@ -10,13 +10,12 @@ The samples are compared with the test set by a Frechet distance, as in FID (Heu
 features are those of a small classifier of Fashion-MNIST in place of Inception's, so the numbers are not FIDs.
 """
 
-import argparse
 import math
 from pathlib import Path
 
+import experiments
 import torch
 import torch.nn.functional as F
-from experiments import command, images, write
 from torch import nn
 
 import vae_kernels as vk
@@ -101,27 +100,20 @@ def evaluate(vae, x, test, features):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = experiments.parser(__doc__)
     parser.add_argument("--data", type=Path, default=Path("fashion/usr/share/datasets/fashion-mnist"))
     parser.add_argument("--sigma", choices=("1", "learned", "optimal"), default="optimal")
     parser.add_argument("--beta", type=float, default=1.0)
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--csv", type=Path, help="the file that gets the row")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    x, test = images(args.data)
+    x, test = experiments.images(args.data)
     labels = load(args.data, "bernoulli").labels[: len(x)]
     torch.manual_seed(0)
     features = classifier(x, labels)
     torch.manual_seed(args.seed)
     vae = train(x, args.sigma, args.beta, args.epochs)
-    row = {name: getattr(args, name) for name in RUN} | evaluate(vae, x, test, features)
-    row["command"] = command("sigma", RUN, row)
-    print(row)
-    if args.csv:
-        write(args.csv, row, RUN)
+    experiments.record("sigma", args, RUN, evaluate(vae, x, test, features))
 
 
 if __name__ == "__main__":

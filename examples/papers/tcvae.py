@@ -7,13 +7,11 @@ has known factors: shape, scale, orientation, x and y. This script renders a sma
     python examples/papers/tcvae.py --objective tcvae --beta 6
 """
 
-import argparse
 import itertools
 import math
-from pathlib import Path
 
+import experiments
 import torch
-from experiments import command, write
 
 import vae_kernels as vk
 
@@ -34,7 +32,7 @@ def render(shape, scale, orientation, x, y):
     square = (u.abs() < 0.8) & (v.abs() < 0.8)
     ellipse = u.square() + (2 * v).square() < 1
     r = u.square() + v.square() - 0.5
-    heart = 4 * r.pow(3) < u.square() * (-v).pow(3) * 6  # a heart: (u^2 + v^2 - 1/2)^3 = 1.5 u^2 v^3
+    heart = r.pow(3) < 1.5 * u.square() * (-v).pow(3)  # v grows downwards
     drawn = torch.where(shape[:, None, None] == 0, square, torch.where(shape[:, None, None] == 1, ellipse, heart))
     return drawn.flatten(1).float()
 
@@ -73,7 +71,7 @@ def mutual_information(codes, factors):
     Locatello et al. 2019 (arXiv:1811.12359) estimate the mutual information gap with the same bins.
     """
     least, most = codes.min(0).values, codes.max(0).values
-    bins = ((codes - least) / (most - least) * BINS).long().clamp(max=BINS - 1)
+    bins = ((codes - least) / (most - least).clamp(min=1e-30) * BINS).long().clamp(max=BINS - 1)
     found = torch.zeros(codes.shape[1], factors.shape[1])
     for j, k in itertools.product(range(codes.shape[1]), range(factors.shape[1])):
         n = int(factors[:, k].max()) + 1
@@ -109,23 +107,16 @@ def evaluate(vae, x, factors):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = experiments.parser(__doc__)
     parser.add_argument("--objective", choices=("vae", "tcvae"), default="tcvae")
     parser.add_argument("--beta", type=float, default=6.0)
     parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--csv", type=Path, help="the file that gets the row")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     x, factors = sprites()
     vae = train(x, args.objective, args.beta, args.epochs)
-    row = {name: getattr(args, name) for name in RUN} | evaluate(vae, x, factors)
-    row["command"] = command("tcvae", RUN, row)
-    print(row)
-    if args.csv:
-        write(args.csv, row, RUN)
+    experiments.record("tcvae", args, RUN, evaluate(vae, x, factors))
 
 
 if __name__ == "__main__":
