@@ -17,7 +17,7 @@ from . import turns
 TOKENS, HIDDEN, WORDS = 640, 256, 10_000  # 16 sentences of 40 tokens
 USERS, ITEMS = 500, 20_108  # the batch and the items of Mult-VAE on MovieLens-20M (Liang et al. 2018)
 COLUMNS = ("case", "rows", "classes", "hidden", "name", "median_us", "p20_us", "p80_us", "fused_is_times_faster")
-COLUMNS += ("peak_bytes", "device", "torch", "python", "threads", "commit", "command", "omp_wait_policy")
+COLUMNS += ("disturbed", "peak_bytes", "device", "torch", "python", "threads", "commit", "command", "omp_wait_policy")
 
 
 def separate(h, weight, bias, x):
